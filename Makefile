@@ -1,0 +1,35 @@
+# Two commands: `make demo` and `make test`. Each does all of its own set-up.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-fast lint setup lock clean
+
+demo:            ## a paid, routed completion on a local network
+	@$(PYTHON) scripts/setup.py
+	@$(BIN)/hc-testnet demo --temperature 0.8
+
+test:            ## lint, types and every test, the slow ones too
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/check.py
+
+test-fast:       ## the same without the slow tests
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/check.py --fast
+
+lint:            ## formatting, lint and types alone
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/check.py --lint
+
+setup:           ## what the commands above do first
+	@$(PYTHON) scripts/setup.py --dev
+
+UV := $(BIN)/uv pip compile -q pyproject.toml --overrides overrides.txt --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
+
+lock:            ## resolve pyproject.toml again and write both lock files
+	@$(BIN)/pip install -q uv
+	@$(UV) --group dev -o requirements-dev.lock
+	@$(UV) --constraints requirements-dev.lock -o requirements.lock
+
+clean:           ## remove everything that set-up made
+	rm -rf .venv contracts/node_modules contracts/.solc .ruff_cache .mypy_cache .pytest_cache .hypothesis

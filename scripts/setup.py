@@ -1,0 +1,185 @@
+"""Set the project up in .venv and contracts/node_modules, showing progress; a second call costs nothing.
+
+Runs on the system's Python 3.11+ with the standard library alone. Needs a C/C++ compiler (llama.cpp is built
+for this machine's processor) and Node.js (Anvil, solc and OpenZeppelin come as npm packages).
+
+    python3 scripts/setup.py          what running needs
+    python3 scripts/setup.py --dev    what the tests need as well
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+LLAMA = "llama-cpp-python"
+
+Progress = Callable[[str], tuple[int, int] | None]
+
+
+class SetupError(Exception):
+    """A step failed; the message says which and what to do."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dev", action="store_true", help="install what the tests need as well")
+    arguments = parser.parse_args()
+    try:
+        check_machine()
+        install_python(ROOT / ("requirements-dev.lock" if arguments.dev else "requirements.lock"))
+        install_node()
+    except SetupError as error:
+        print(f"set-up failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def check_machine() -> None:
+    """Name what is missing before anything long begins."""
+    if not (3, 11) <= sys.version_info < (3, 14):
+        raise SetupError(
+            f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}; try PYTHON=python3.12 make"
+        )
+    if not (VENV / "ready").exists():
+        for tools, what in (
+            (("cc", "gcc", "clang"), "a C compiler"),
+            (("c++", "g++", "clang++"), "a C++ compiler"),
+        ):
+            if not any(map(shutil.which, tools)):
+                raise SetupError(f"{what} is needed to build llama.cpp (Debian: apt install build-essential)")
+    if not shutil.which("npm"):
+        raise SetupError("Node.js with npm is needed for Anvil and solc (Debian: apt install nodejs npm)")
+
+
+def install_python(lock: Path) -> None:
+    """Install a lock file into .venv with `--no-deps`: the lock is complete, and no resolver runs."""
+    stamp = VENV / "ready"
+    text = lock.read_text()
+    digest = hashlib.sha256((text + (ROOT / "pyproject.toml").read_text()).encode()).hexdigest()
+    if stamp.exists() and digest in stamp.read_text().split():
+        return
+    if not (BIN / "python").exists():
+        venv.create(VENV, with_pip=True)
+    pip = [str(BIN / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
+    blocks = re.findall(r"^[a-z0-9][^\n]*(?:\n    [^\n]*)*", text, flags=re.M)
+    llama = [block for block in blocks if block.startswith(LLAMA + "==")]
+    others = [block for block in blocks if block not in llama]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, part in (("others", others), ("llama", llama)):
+            (Path(folder) / name).write_text("\n".join(part) + "\n")
+        run(
+            "Python packages",
+            [*pip, "--require-hashes", "-r", f"{folder}/others"],
+            progress=counted(r"^Collecting ", len(others)),
+        )
+        installed = subprocess.run(
+            [BIN / "python", "-m", "pip", "list", "--format=freeze"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        if llama and llama[0].split()[0] not in installed:
+            run(
+                "llama.cpp, built for this machine (some minutes)",
+                [*pip, "-v", "--require-hashes", "-r", f"{folder}/llama"],
+                progress=ninja_steps,
+                # The multimodal library is not used; leaving it out shortens the build.
+                environment={"CMAKE_ARGS": f"-DLLAVA_BUILD=OFF {os.environ.get('CMAKE_ARGS', '')}".strip()},
+            )
+    run("HyperCluster itself", [*pip, "-e", str(ROOT)], progress=lambda line: None)
+    # The full set holds the smaller one, so either stamp stays valid after `--dev`.
+    done = stamp.read_text().split() if stamp.exists() and lock.name == "requirements.lock" else []
+    if lock.name == "requirements-dev.lock":
+        runtime = (ROOT / "requirements.lock").read_text() + (ROOT / "pyproject.toml").read_text()
+        done.append(hashlib.sha256(runtime.encode()).hexdigest())
+    stamp.write_text("\n".join([*done, digest]) + "\n")
+
+
+def install_node() -> None:
+    """`npm ci` in contracts/: exactly what package-lock.json names."""
+    lock = ROOT / "contracts" / "package-lock.json"
+    stamp = ROOT / "contracts" / "node_modules" / ".ready"
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    run(
+        "Anvil, solc and OpenZeppelin",
+        ["npm", "ci", "--no-audit", "--no-fund", "--prefix", str(lock.parent)],
+        progress=lambda line: None,
+    )
+    stamp.write_text(digest)
+
+
+def counted(pattern: str, total: int) -> Progress:
+    """Progress by counting the lines that match."""
+    seen = 0
+
+    def step(line: str) -> tuple[int, int] | None:
+        nonlocal seen
+        if re.match(pattern, line):
+            seen += 1
+            return seen, total
+        return None
+
+    return step
+
+
+def ninja_steps(line: str) -> tuple[int, int] | None:
+    """Ninja prints `[12/140] command`."""
+    match = re.match(r"\s*\[(\d+)/(\d+)\]", line)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def run(
+    title: str, command: list[str], *, progress: Progress, environment: dict[str, str] | None = None
+) -> None:
+    """Run one step with a progress line; on failure show the end of its output."""
+    start, tail, last = time.monotonic(), [], 0.0
+    live = sys.stdout.isatty()
+    print(f"{title} ..." if not live else f"{title}", end="\n" if not live else "", flush=True)
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, **(environment or {})},
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            tail = [*tail[-24:], line.rstrip()[:300]]
+            state = progress(line)
+            now = time.monotonic()
+            if state and (live or now - last > 20):
+                last = now
+                done, total = state
+                bar = "#" * (24 * done // max(total, 1))
+                text = f"{title} [{bar:<24}] {done}/{total} {now - start:4.0f} s"
+                print(f"\r{text}" if live else f"  {text}", end="" if live else "\n", flush=True)
+        if process.wait() != 0:
+            print()
+            raise SetupError(
+                f"{title}: `{command[0]} ...` ended with {process.returncode}:\n  " + "\n  ".join(tail)
+            )
+    start_of_line, blank = ("\r", " " * 40) if live else ("", "")
+    print(f"{start_of_line}{title}: done in {time.monotonic() - start:.0f} s{blank}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
