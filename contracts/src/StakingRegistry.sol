@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
+import {HyperToken} from "./HyperToken.sol";
+import {IStakingRegistry} from "./interfaces/IStakingRegistry.sol";
+
+/// @title StakingRegistry
+/// @notice Stake of operators and the node keys they answer for; see {IStakingRegistry}.
+contract StakingRegistry is IStakingRegistry, EIP712 {
+    using SafeERC20 for HyperToken;
+
+    /// @dev One storage slot.
+    struct Stake {
+        uint96 active;
+        uint96 thawing;
+        uint40 thawEnd;
+    }
+
+    /// @dev One storage slot.
+    struct Reward {
+        uint96 amount;
+        uint40 claimableAt;
+    }
+
+    bytes32 private constant AUTHORIZE_TYPEHASH =
+        keccak256("Authorize(address operator,address nodeKey,uint256 deadline)");
+
+    address private immutable deployer = msg.sender;
+
+    /// @notice The token that is staked.
+    HyperToken public immutable token;
+
+    /// @inheritdoc IStakingRegistry
+    uint40 public immutable unbonding;
+
+    /// @inheritdoc IStakingRegistry
+    uint96 public immutable minStake;
+
+    /// @inheritdoc IStakingRegistry
+    address public slasher;
+
+    /// @inheritdoc IStakingRegistry
+    mapping(address operator => Stake) public stakes;
+
+    /// @inheritdoc IStakingRegistry
+    mapping(address reporter => Reward) public rewards;
+
+    /// @inheritdoc IStakingRegistry
+    mapping(address nodeKey => address operator) public operatorOf;
+
+    /// @param token_ HyperToken.
+    /// @param slasher_ The contract that may slash; zero leaves it to `setSlasher`.
+    /// @param unbonding_ Seconds that stake thaws; it must outlast every window in which a fault can be reported.
+    /// @param minStake_ Active stake in wei that makes an operator's nodes eligible.
+    constructor(address token_, address slasher_, uint40 unbonding_, uint96 minStake_)
+        EIP712("HyperCluster StakingRegistry", "1")
+    {
+        require(token_ != address(0), ZeroAddress());
+        token = HyperToken(token_);
+        unbonding = unbonding_;
+        minStake = minStake_;
+        if (slasher_ != address(0)) _setSlasher(slasher_);
+    }
+
+    // ------------------------------------------------------------------ stake
+
+    /// @inheritdoc IStakingRegistry
+    function stake(uint96 amount) public {
+        require(amount != 0, ZeroAmount());
+
+        uint96 active = stakes[msg.sender].active + amount;
+        stakes[msg.sender].active = active;
+
+        emit Staked(msg.sender, amount, active);
+        token.safeTransferFrom(msg.sender, address(this), amount);
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function stakeWithPermit(uint96 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
+        try token.permit(msg.sender, address(this), amount, deadline, v, r, s) {} catch {}
+        stake(amount);
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function unstake(uint96 amount) external {
+        Stake memory own = stakes[msg.sender];
+        require(amount != 0, ZeroAmount());
+        require(amount <= own.active, InsufficientStake(own.active));
+
+        own.active -= amount;
+        own.thawing += amount;
+        own.thawEnd = uint40(block.timestamp) + unbonding;
+        stakes[msg.sender] = own;
+
+        emit Unstaking(msg.sender, amount, own.thawing, own.thawEnd);
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function cancelUnstake() external {
+        Stake memory own = stakes[msg.sender];
+        require(own.thawing != 0, NothingThawing());
+
+        stakes[msg.sender] = Stake({active: own.active + own.thawing, thawing: 0, thawEnd: 0});
+
+        emit UnstakeCancelled(msg.sender, own.thawing);
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function withdraw() external {
+        Stake memory own = stakes[msg.sender];
+        require(own.thawing != 0, NothingThawing());
+        require(block.timestamp >= own.thawEnd, StillThawing(own.thawEnd));
+
+        stakes[msg.sender] = Stake({active: own.active, thawing: 0, thawEnd: 0});
+
+        emit Withdrawn(msg.sender, own.thawing);
+        token.safeTransfer(msg.sender, own.thawing);
+    }
+
+    // -------------------------------------------------------------- node keys
+
+    /// @inheritdoc IStakingRegistry
+    function authorize(address nodeKey, uint256 deadline, bytes calldata signature) external {
+        require(nodeKey != address(0), ZeroAddress());
+        require(block.timestamp <= deadline, ConsentExpired(deadline));
+        require(operatorOf[nodeKey] == address(0), NodeKeyTaken(operatorOf[nodeKey]));
+        (uint8 v, bytes32 r, bytes32 s) = ECDSA.parseCalldata(signature);
+        (address recovered,,) = ECDSA.tryRecover(authorizeDigest(msg.sender, nodeKey, deadline), v, r, s);
+        require(recovered == nodeKey, BadConsent(nodeKey));
+
+        operatorOf[nodeKey] = msg.sender;
+
+        emit Authorized(msg.sender, nodeKey);
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function revoke(address nodeKey) external {
+        address operator = operatorOf[nodeKey];
+        require(operator != address(0) && (msg.sender == operator || msg.sender == nodeKey), NotOperator());
+
+        delete operatorOf[nodeKey];
+
+        emit Revoked(operator, nodeKey);
+    }
+
+    // --------------------------------------------------------------- slashing
+
+    /// @inheritdoc IStakingRegistry
+    function slash(address operator, uint96 requested, address reporter, uint96 reward)
+        external
+        returns (uint96 taken)
+    {
+        require(msg.sender == slasher, NotSlasher());
+        Stake memory own = stakes[operator];
+        uint96 fromActive = uint96(Math.min(requested, own.active));
+        uint96 fromThawing = uint96(Math.min(requested - fromActive, own.thawing));
+        taken = fromActive + fromThawing;
+        uint96 rewarded = reporter == address(0) ? 0 : uint96(Math.min(reward, taken / 2));
+        uint96 burned = taken - rewarded;
+
+        own.active -= fromActive;
+        own.thawing -= fromThawing;
+        stakes[operator] = own;
+        if (rewarded != 0) {
+            rewards[reporter] = Reward({
+                amount: rewards[reporter].amount + rewarded,
+                claimableAt: uint40(block.timestamp) + unbonding
+            });
+        }
+
+        emit Slashed(operator, reporter, requested, rewarded, burned);
+        token.burn(burned);
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function claimRewards() external {
+        Reward memory due = rewards[msg.sender];
+        require(due.amount != 0, NothingToClaim());
+        require(block.timestamp >= due.claimableAt, RewardsLocked(due.claimableAt));
+
+        delete rewards[msg.sender];
+
+        emit RewardsClaimed(msg.sender, due.amount);
+        token.safeTransfer(msg.sender, due.amount);
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function setSlasher(address slasher_) external {
+        require(msg.sender == deployer, NotDeployer());
+        require(slasher == address(0), SlasherAlreadySet());
+        require(slasher_ != address(0), ZeroAddress());
+        _setSlasher(slasher_);
+    }
+
+    // ------------------------------------------------------------------ views
+
+    /// @inheritdoc IStakingRegistry
+    function isEligible(address nodeKey) external view returns (bool) {
+        address operator = operatorOf[nodeKey];
+        return operator != address(0) && stakes[operator].active >= minStake;
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function authorizeDigest(address operator, address nodeKey, uint256 deadline) public view returns (bytes32) {
+        return _hashTypedDataV4(keccak256(abi.encode(AUTHORIZE_TYPEHASH, operator, nodeKey, deadline)));
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function DOMAIN_SEPARATOR() external view returns (bytes32) {
+        return _domainSeparatorV4();
+    }
+
+    function _setSlasher(address slasher_) private {
+        slasher = slasher_;
+        emit SlasherSet(slasher_);
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+/// @title Stake of operators, and the node keys they answer for
+/// @notice An operator stakes tokens and authorises node keys: the hot keys of the machines it runs. Stake leaves only
+/// after an unbonding delay, during which it can still be slashed.
+/// @dev Tokens held equal the sum of `active + thawing` over operators plus the unclaimed rewards of reporters.
+/// @custom:assumption The token is HyperToken: transfers move the exact amount or revert, and call nobody.
+/// @custom:warning One stake backs all node keys of an operator. Tokens sent here by a plain transfer are lost.
+interface IStakingRegistry {
+    /// @notice `amount` was added; `active` is the operator's active stake afterwards.
+    event Staked(address indexed operator, uint96 amount, uint96 active);
+
+    /// @notice `amount` left the active stake; all of `thawing` can be withdrawn from `thawEnd` (seconds since 1970).
+    event Unstaking(address indexed operator, uint96 amount, uint96 thawing, uint40 thawEnd);
+
+    /// @notice `amount` of thawing stake is active again.
+    event UnstakeCancelled(address indexed operator, uint96 amount);
+
+    /// @notice `amount` of thawed stake went back to the operator.
+    event Withdrawn(address indexed operator, uint96 amount);
+
+    /// @notice The operator answers for the node key.
+    event Authorized(address indexed operator, address indexed nodeKey);
+
+    /// @notice The operator answers for the node key no longer.
+    event Revoked(address indexed operator, address indexed nodeKey);
+
+    /// @notice `rewarded + burned` was taken from the operator; `rewarded` waits for the reporter.
+    event Slashed(
+        address indexed operator, address indexed reporter, uint96 requested, uint96 rewarded, uint96 burned
+    );
+
+    /// @notice The reporter took its rewards.
+    event RewardsClaimed(address indexed reporter, uint96 amount);
+
+    /// @notice The one contract that may slash.
+    event SlasherSet(address indexed slasher);
+
+    /// @notice An address must not be zero.
+    error ZeroAddress();
+    /// @notice An amount must not be zero.
+    error ZeroAmount();
+    /// @notice The active stake is smaller than the amount.
+    error InsufficientStake(uint96 active);
+    /// @notice No stake is thawing.
+    error NothingThawing();
+    /// @notice The stake thaws until `thawEnd`.
+    error StillThawing(uint40 thawEnd);
+    /// @notice The node key belongs to `operator`.
+    error NodeKeyTaken(address operator);
+    /// @notice The node key's consent has expired.
+    error ConsentExpired(uint256 deadline);
+    /// @notice The consent is not signed by the node key over this operator and deadline.
+    error BadConsent(address nodeKey);
+    /// @notice Only the node key's operator, or the node key itself, may do this.
+    error NotOperator();
+    /// @notice Only the slasher may do this.
+    error NotSlasher();
+    /// @notice Only the deployer may do this.
+    error NotDeployer();
+    /// @notice The slasher is set for good.
+    error SlasherAlreadySet();
+    /// @notice No reward waits for the caller.
+    error NothingToClaim();
+    /// @notice The rewards can be claimed from `claimableAt`.
+    error RewardsLocked(uint40 claimableAt);
+
+    /// @notice Adds to the caller's active stake.
+    /// @param amount Amount in wei, taken from the caller's allowance.
+    function stake(uint96 amount) external;
+
+    /// @notice `stake` with an EIP-2612 permit in place of an allowance.
+    /// @dev A permit that fails is passed over: somebody may have submitted it first, and the allowance decides.
+    function stakeWithPermit(uint96 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
+
+    /// @notice Moves active stake into thawing. All thawing stake then waits a full unbonding delay from now.
+    function unstake(uint96 amount) external;
+
+    /// @notice Makes all of the caller's thawing stake active again.
+    function cancelUnstake() external;
+
+    /// @notice Pays out the caller's thawed stake.
+    function withdraw() external;
+
+    /// @notice Makes the caller the operator of a node key. A node key has one operator, an operator any number of keys.
+    /// @param nodeKey Address of the node key.
+    /// @param deadline Last second (since 1970) at which the consent holds.
+    /// @param signature The node key's consent, EIP-712 Authorize(address operator,address nodeKey,uint256 deadline):
+    /// 64 bytes (EIP-2098) or 65 bytes, s in the lower half.
+    /// @custom:warning Consent can be used again until its deadline, after a revocation too: keep deadlines short.
+    function authorize(address nodeKey, uint256 deadline, bytes calldata signature) external;
+
+    /// @notice Frees a node key. Its operator may do this, or the node key itself.
+    function revoke(address nodeKey) external;
+
+    /// @notice Takes `min(requested, active + thawing)` from an operator: active stake first, so that an operator at
+    /// fault loses its standing at once, then thawing stake.
+    /// @dev At least half of what is taken is burned. The rest, at most `reward`, waits for the reporter; without a
+    /// reporter (zero address) all is burned. Never reverts on an amount, so a case is never stuck on an empty stake.
+    /// @return taken Amount in wei that the operator lost.
+    function slash(address operator, uint96 requested, address reporter, uint96 reward)
+        external
+        returns (uint96 taken);
+
+    /// @notice Pays the caller's rewards, one unbonding delay after the latest of them.
+    function claimRewards() external;
+
+    /// @notice Appoints the slasher: by the deployer, once, unless the constructor did.
+    /// @custom:warning Stake cannot be slashed before. Clients should not trust stake in a registry without a slasher.
+    function setSlasher(address slasher) external;
+
+    /// @notice Stake of an operator in wei, and the time from which its thawing part can be withdrawn.
+    function stakes(address operator) external view returns (uint96 active, uint96 thawing, uint40 thawEnd);
+
+    /// @notice Rewards of a reporter in wei, and the time from which they can be claimed.
+    function rewards(address reporter) external view returns (uint96 amount, uint40 claimableAt);
+
+    /// @notice Operator of a node key, or zero.
+    function operatorOf(address nodeKey) external view returns (address);
+
+    /// @notice Whether the node key has an operator with at least the minimum of active stake.
+    function isEligible(address nodeKey) external view returns (bool);
+
+    /// @notice EIP-712 hash that a node key signs to consent.
+    function authorizeDigest(address operator, address nodeKey, uint256 deadline) external view returns (bytes32);
+
+    /// @notice EIP-712 domain: "HyperCluster StakingRegistry", "1", chain id, this contract.
+    function DOMAIN_SEPARATOR() external view returns (bytes32);
+
+    /// @notice The contract that may slash, or zero as long as none is appointed.
+    function slasher() external view returns (address);
+
+    /// @notice Seconds that stake thaws and that rewards wait.
+    function unbonding() external view returns (uint40);
+
+    /// @notice Active stake in wei that makes an operator's nodes eligible.
+    function minStake() external view returns (uint96);
+}

@@ -1,0 +1,176 @@
+"""Contract tests: ape drives an Anvil of its own and tests the committed artifacts.
+
+    ape test tests/contracts --network ethereum:local:foundry
+
+from the repository root, after `npm ci` in contracts/. Anvil starts on a free port and ends with the run;
+what it keeps goes to .build/ape, not to the user's home. `--update-gas` rewrites contracts/gas-snapshot.json.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import ape
+import pytest
+from ape.contracts import ContractContainer
+from ethpm_types import ContractType
+from signing import compact, sign_voucher, words
+
+from contracts import artifact
+
+ROOT = Path(__file__).resolve().parents[2]
+HCT = 10**18
+DAY = 86_400
+UNLIMITED = 2**256 - 1
+NOBODY = "0x" + "00" * 20
+
+# The platform's own binary: npm's launcher script leaves its child behind when it is killed.
+ANVIL = ROOT / "contracts" / "node_modules" / "@foundry-rs"
+os.environ["PATH"] = os.pathsep.join(
+    [*(str(folder) for folder in sorted(ANVIL.glob("anvil-*/bin"))), os.environ["PATH"]]
+)
+# What ape and Anvil keep stays in the project; Anvil spills old states into ~/.foundry and leaves them there.
+KEPT = ROOT / ".build" / "ape"
+ape.config.DATA_FOLDER = KEPT
+os.environ["HOME"] = str(KEPT)
+shutil.rmtree(KEPT / ".foundry", ignore_errors=True)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-gas", action="store_true", help="rewrite contracts/gas-snapshot.json")
+
+
+@pytest.fixture(scope="session")
+def deploy(deployer):
+    """Deploy a committed artifact: deploy(name, *constructor arguments, sender=deployer)."""
+
+    def deploy(name, *arguments, sender=deployer):
+        compiled = artifact(name)
+        fields = {
+            "contractName": name,
+            "abi": compiled.abi,
+            "deploymentBytecode": {"bytecode": compiled.bytecode},
+            "runtimeBytecode": {"bytecode": compiled.deployed_bytecode},
+        }
+        return sender.deploy(ContractContainer(ContractType.model_validate(fields)), *arguments)
+
+    return deploy
+
+
+@pytest.fixture(scope="session")
+def deployer(accounts):
+    return accounts[0]
+
+
+@pytest.fixture(scope="session")
+def payer(accounts):
+    return accounts[1]
+
+
+@pytest.fixture(scope="session")
+def payee(accounts):
+    return accounts[2]
+
+
+@pytest.fixture(scope="session")
+def signer(accounts):
+    return accounts[3]
+
+
+@pytest.fixture(scope="session")
+def stranger(accounts):
+    return accounts[4]
+
+
+@pytest.fixture(scope="session")
+def operator(accounts):
+    return accounts[5]
+
+
+@pytest.fixture(scope="session")
+def node_key(accounts):
+    return accounts[6]
+
+
+@pytest.fixture(scope="session")
+def slasher(accounts):
+    """Stands where the dispute contract will: the registry only looks at the address."""
+    return accounts[7]
+
+
+@pytest.fixture(scope="session")
+def token(deploy, deployer, payer, operator):
+    token = deploy("HyperToken", deployer, 1_000_000 * HCT)
+    for account in (payer, operator):
+        token.transfer(account, 10_000 * HCT, sender=deployer)
+    return token
+
+
+@pytest.fixture(scope="session")
+def channels(deploy, payer, token):
+    channels = deploy("PaymentChannels", token, 3600)
+    token.approve(channels, UNLIMITED, sender=payer)
+    return channels
+
+
+@pytest.fixture(scope="session")
+def registry(deploy, token, operator, slasher):
+    registry = deploy("StakingRegistry", token, slasher, 7 * DAY, 100 * HCT)
+    token.approve(registry, UNLIMITED, sender=operator)
+    return registry
+
+
+@pytest.fixture(scope="session")
+def desk(channels, payer, payee, signer):
+    return Desk(channels, payer, payee, signer)
+
+
+@pytest.fixture
+def sleep(chain):
+    """Let seconds pass before the next block."""
+
+    def sleep(seconds):
+        chain.pending_timestamp += seconds
+
+    return sleep
+
+
+def events(receipt):
+    """What a transaction logged: [(event, {field: value})]."""
+    return [(log.event_name, dict(log.event_arguments)) for log in receipt.events]
+
+
+class Desk:
+    """Channels from `payer` to `payee`, told apart by their salt, with `signer` at hand."""
+
+    def __init__(self, channels, payer, payee, signer):
+        self.channels, self.payer, self.payee, self.signer = channels, payer, payee, signer
+
+    def descriptor(self, salt=0):
+        """The channel as contract calls take it."""
+        return (self.payer.address, self.payee.address, self.signer.address, salt.to_bytes(32, "big"))
+
+    def id(self, channel):
+        return self.channels.channelIdOf(channel)
+
+    def open(self, salt=0, deposit=10 * HCT):
+        self.channels.open(*self.descriptor(salt)[1:], deposit, sender=self.payer)
+        return self.descriptor(salt)
+
+    def sign(self, channel, cumulative, account=None, **other):
+        """Signature (v, r, s) of a voucher, by the channel's signer unless told otherwise."""
+        key = (account or self.signer).private_key
+        return sign_voucher(key, self.channels.address, self.id(channel), cumulative, **other)
+
+    def voucher(self, channel, cumulative):
+        """Compact signature of a voucher."""
+        return compact(self.sign(channel, cumulative))
+
+    def claim(self, channel, cumulative, signature=None):
+        """A row for settleBatch."""
+        payer, _, signer, salt = channel
+        return (payer, signer, salt, cumulative, *words(signature or self.sign(channel, cumulative)))
+
+    def figures(self, channel):
+        """(settled, deposit, closeAt, status)."""
+        return tuple(self.channels.channels(self.id(channel)))

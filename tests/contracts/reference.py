@@ -1,0 +1,250 @@
+"""What the contracts do, in plain Python: integers and dictionaries, one method per function of the contract.
+
+A method raises Refused with the name of the contract's error, or changes the books and returns what the
+contract returns. Tokens move through `Token` alone, so that no wei can appear or disappear unseen.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+MAX = 2**96 - 1
+NOBODY = "0x" + "00" * 20
+
+
+class Refused(Exception):
+    """The contract reverts with the error named."""
+
+
+def require(condition: bool, error: str) -> None:
+    """Refuse with `error` unless the condition holds."""
+    if not condition:
+        raise Refused(error)
+
+
+@dataclass
+class Token:
+    """Balances; every holder has allowed everything."""
+
+    balances: defaultdict[str, int]
+
+    def check(self, sender: str, amount: int) -> None:
+        """Refuse a transfer that `sender` cannot pay, before any book is changed."""
+        require(self.balances[sender] >= amount, "ERC20InsufficientBalance")
+
+    def move(self, sender: str, receiver: str, amount: int) -> None:
+        """Transfer."""
+        self.check(sender, amount)
+        self.balances[sender] -= amount
+        self.balances[receiver] += amount
+
+    def burn(self, holder: str, amount: int) -> None:
+        """Destroy."""
+        self.check(holder, amount)
+        self.balances[holder] -= amount
+
+
+@dataclass
+class Channel:
+    """Figures as the contract's view returns them."""
+
+    settled: int = 0
+    deposit: int = 0
+    close_at: int = 0
+    status: int = 0
+
+    @property
+    def figures(self) -> tuple[int, int, int, int]:
+        """(settled, deposit, closeAt, status)."""
+        return self.settled, self.deposit, self.close_at, self.status
+
+
+Descriptor = tuple[str, str, str, bytes]
+"""Payer, payee, signer, salt."""
+
+
+@dataclass
+class PaymentChannels:
+    """Reference of PaymentChannels; whether a signature is valid is told by the caller."""
+
+    address: str
+    token: Token
+    grace: int
+    channels: defaultdict[Descriptor, Channel] = field(default_factory=lambda: defaultdict(Channel))
+
+    def open_many(self, payer: str, openings: list[tuple[str, str, bytes, int]]) -> None:
+        """Both open and openMany: openings are (payee, signer, salt, deposit)."""
+        fresh = set()
+        for payee, signer, salt, deposit in openings:
+            channel = (payer, payee, signer, salt)
+            require(NOBODY not in (payee, signer), "ZeroAddress")
+            require(deposit != 0, "ZeroAmount")
+            require(self.channels[channel].status == 0 and channel not in fresh, "ChannelExists")
+            fresh.add(channel)
+        total = sum(opening[3] for opening in openings)
+        self.token.move(payer, self.address, total)
+        for *others, deposit in openings:
+            self.channels[(payer, *others)] = Channel(deposit=deposit, status=1)
+
+    def top_up(self, sender: str, descriptor: Descriptor, amount: int) -> None:
+        """Add to a deposit."""
+        require(sender == descriptor[0], "NotPayer")
+        require(amount != 0, "ZeroAmount")
+        channel = self._load(descriptor)
+        require(channel.deposit + amount <= MAX, "Panic")
+        self.token.move(sender, self.address, amount)
+        channel.deposit += amount
+        channel.close_at = 0
+
+    def settle(self, descriptor: Descriptor, cumulative: int, valid: bool) -> None:
+        """Pay one voucher."""
+        channel = self._load(descriptor)
+        require(cumulative > channel.settled, "NothingToSettle")
+        self._check(channel, cumulative, valid)
+        self._pay(descriptor, cumulative)
+
+    def settle_batch(self, payee: str, rows: list[tuple[Descriptor, int, bool]]) -> int:
+        """Pay many vouchers, all or none. Returns the sum paid."""
+        settled = {descriptor: self.channels[descriptor].settled for descriptor, _, _ in rows}
+        for descriptor, cumulative, valid in rows:
+            if self.channels[descriptor].status == 1 and cumulative > settled[descriptor]:
+                self._check(self.channels[descriptor], cumulative, valid)
+                settled[descriptor] = cumulative
+        return sum(self._pay(descriptor, cumulative) for descriptor, cumulative in settled.items())
+
+    def close(self, sender: str, descriptor: Descriptor, cumulative: int, valid: bool) -> None:
+        """End a channel as its payee."""
+        require(sender == descriptor[1], "NotPayee")
+        channel = self._load(descriptor)
+        if cumulative > channel.settled:
+            self._check(channel, cumulative, valid)
+            self._pay(descriptor, cumulative)
+        self._end(descriptor)
+
+    def request_close(self, sender: str, descriptor: Descriptor, now: int) -> None:
+        """Announce the end as the payer."""
+        require(sender == descriptor[0], "NotPayer")
+        channel = self._load(descriptor)
+        require(channel.close_at == 0, "CloseAlreadyRequested")
+        channel.close_at = now + self.grace
+
+    def withdraw(self, sender: str, descriptor: Descriptor, now: int) -> None:
+        """End a channel as its payer."""
+        require(sender == descriptor[0], "NotPayer")
+        channel = self._load(descriptor)
+        require(channel.close_at != 0, "CloseNotRequested")
+        require(now >= channel.close_at, "GracePeriod")
+        self._end(descriptor)
+
+    def _load(self, descriptor: Descriptor) -> Channel:
+        channel = self.channels[descriptor]
+        require(channel.status == 1, "ChannelNotOpen")
+        return channel
+
+    def _check(self, channel: Channel, cumulative: int, valid: bool) -> None:
+        require(cumulative <= channel.deposit, "OverDeposit")
+        require(valid, "BadSignature")
+
+    def _pay(self, descriptor: Descriptor, cumulative: int) -> int:
+        channel = self.channels[descriptor]
+        paid = cumulative - channel.settled
+        self.token.move(self.address, descriptor[1], paid)
+        channel.settled = cumulative
+        return paid
+
+    def _end(self, descriptor: Descriptor) -> None:
+        channel = self.channels[descriptor]
+        self.token.move(self.address, descriptor[0], channel.deposit - channel.settled)
+        self.channels[descriptor] = Channel(channel.settled, channel.settled, 0, 2)
+
+
+@dataclass
+class Stake:
+    """Stake of an operator and reward of a reporter, as the contract's views return them."""
+
+    active: int = 0
+    thawing: int = 0
+    thaw_end: int = 0
+    reward: int = 0
+    claimable_at: int = 0
+
+
+@dataclass
+class StakingRegistry:
+    """Reference of StakingRegistry."""
+
+    address: str
+    token: Token
+    slasher: str
+    unbonding: int
+    min_stake: int
+    accounts: defaultdict[str, Stake] = field(default_factory=lambda: defaultdict(Stake))
+    operators: dict[str, str] = field(default_factory=dict)
+
+    def stake(self, sender: str, amount: int) -> None:
+        """Add active stake."""
+        require(amount != 0, "ZeroAmount")
+        require(self.accounts[sender].active + amount <= MAX, "Panic")
+        self.token.move(sender, self.address, amount)
+        self.accounts[sender].active += amount
+
+    def unstake(self, sender: str, amount: int, now: int) -> None:
+        """Let active stake thaw."""
+        own = self.accounts[sender]
+        require(amount != 0, "ZeroAmount")
+        require(amount <= own.active, "InsufficientStake")
+        own.active -= amount
+        own.thawing += amount
+        own.thaw_end = now + self.unbonding
+
+    def cancel_unstake(self, sender: str) -> None:
+        """Make thawing stake active."""
+        own = self.accounts[sender]
+        require(own.thawing != 0, "NothingThawing")
+        own.active, own.thawing, own.thaw_end = own.active + own.thawing, 0, 0
+
+    def withdraw(self, sender: str, now: int) -> None:
+        """Pay thawed stake out."""
+        own = self.accounts[sender]
+        require(own.thawing != 0, "NothingThawing")
+        require(now >= own.thaw_end, "StillThawing")
+        self.token.move(self.address, sender, own.thawing)
+        own.thawing, own.thaw_end = 0, 0
+
+    def slash(self, sender: str, operator: str, requested: int, reporter: str, reward: int, now: int) -> int:
+        """Take stake, burn at least half, keep the rest for the reporter. Returns what was taken."""
+        require(sender == self.slasher, "NotSlasher")
+        own = self.accounts[operator]
+        taken = min(requested, own.active + own.thawing)
+        rewarded = 0 if reporter == NOBODY else min(reward, taken // 2)
+        from_active = min(taken, own.active)
+        own.active -= from_active
+        own.thawing -= taken - from_active
+        self.token.burn(self.address, taken - rewarded)
+        if rewarded:
+            self.accounts[reporter].reward += rewarded
+            self.accounts[reporter].claimable_at = now + self.unbonding
+        return taken
+
+    def claim_rewards(self, sender: str, now: int) -> None:
+        """Pay rewards out."""
+        own = self.accounts[sender]
+        require(own.reward != 0, "NothingToClaim")
+        require(now >= own.claimable_at, "RewardsLocked")
+        self.token.move(self.address, sender, own.reward)
+        own.reward, own.claimable_at = 0, 0
+
+    def authorize(self, sender: str, node_key: str, deadline: int, valid: bool, now: int) -> None:
+        """Bind a node key to the sender."""
+        require(now <= deadline, "ConsentExpired")
+        require(node_key not in self.operators, "NodeKeyTaken")
+        require(valid, "BadConsent")
+        self.operators[node_key] = sender
+
+    def revoke(self, sender: str, node_key: str) -> None:
+        """Free a node key."""
+        require(node_key in self.operators and sender in (node_key, self.operators[node_key]), "NotOperator")
+        del self.operators[node_key]
+
+    def is_eligible(self, node_key: str) -> bool:
+        """Whether the key's operator has enough active stake."""
+        return node_key in self.operators and self.accounts[self.operators[node_key]].active >= self.min_stake

@@ -1,0 +1,121 @@
+import ape
+import pytest
+from conftest import HCT, NOBODY, events
+from signing import compact, full, malleated, sign_consent
+
+DEADLINE = 2**40
+
+
+@pytest.fixture
+def consent(registry, operator, node_key):
+    """Signature (v, r, s) of a node key's consent: consent(operator=, node_key=, deadline=, by=)."""
+
+    def consent(operator=operator, node_key=node_key, deadline=DEADLINE, by=node_key, contract=registry):
+        return sign_consent(by.private_key, contract.address, operator.address, node_key.address, deadline)
+
+    return consent
+
+
+@pytest.mark.parametrize("encoding", [compact, full])
+def test_an_operator_authorises_a_node_key(registry, operator, node_key, consent, encoding):
+    assert registry.operatorOf(node_key) == NOBODY
+    receipt = registry.authorize(node_key, DEADLINE, encoding(consent()), sender=operator)
+    authorized = {"operator": operator.address, "nodeKey": node_key.address}
+    assert events(receipt) == [("Authorized", authorized)]
+    assert registry.operatorOf(node_key) == operator
+
+
+def test_the_digest_is_that_of_the_documented_type(registry, operator, node_key, consent):
+    from eth_account import Account
+
+    digest = registry.authorizeDigest(operator, node_key, DEADLINE)
+    assert Account._recover_hash(digest, signature=full(consent())) == node_key
+    assert len(registry.DOMAIN_SEPARATOR()) == 32
+
+
+def test_the_node_key_must_consent(registry, deploy, token, slasher, operator, node_key, stranger, consent):
+    elsewhere = deploy("StakingRegistry", token, slasher, 1, 1)
+    bad = {
+        "by the operator": compact(consent(by=operator)),
+        "to another operator": compact(consent(operator=stranger)),
+        "of another node key": compact(consent(node_key=stranger)),
+        "with another deadline": compact(consent(deadline=DEADLINE + 1)),
+        "for another registry": compact(consent(contract=elsewhere)),
+        "malleated": full(malleated(consent())),
+        "empty": b"",
+        "zeros": bytes(65),
+    }
+    for what, signature in bad.items():
+        with ape.reverts(registry.BadConsent, error_inputs={"nodeKey": node_key.address}):
+            registry.authorize(node_key, DEADLINE, signature, sender=operator)
+            pytest.fail(what)
+    with ape.reverts(registry.BadConsent):
+        registry.authorize(node_key, DEADLINE, compact(consent()), sender=stranger)
+
+
+def test_the_zero_address_is_no_node_key(registry, operator):
+    with ape.reverts(registry.ZeroAddress):
+        registry.authorize(NOBODY, DEADLINE, bytes(64), sender=operator)
+
+
+def test_consent_holds_up_to_its_deadline(registry, chain, operator, node_key, consent):
+    deadline = chain.pending_timestamp + 100
+    signature = compact(consent(deadline=deadline))
+    chain.provider.set_timestamp(deadline + 1)
+    with ape.reverts(registry.ConsentExpired, error_inputs={"deadline": deadline}):
+        registry.authorize(node_key, deadline, signature, sender=operator)
+    deadline += 100
+    signature = compact(consent(deadline=deadline))
+    chain.provider.set_timestamp(deadline)
+    registry.authorize(node_key, deadline, signature, sender=operator)
+
+
+def test_a_node_key_has_one_operator_and_an_operator_many_keys(
+    registry, operator, node_key, stranger, consent
+):
+    registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+    with ape.reverts(registry.NodeKeyTaken, error_inputs={"operator": operator.address}):
+        registry.authorize(node_key, DEADLINE, compact(consent(operator=stranger)), sender=stranger)
+    with ape.reverts(registry.NodeKeyTaken):
+        registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+    second = compact(consent(node_key=stranger, by=stranger))
+    registry.authorize(stranger, DEADLINE, second, sender=operator)
+    assert registry.operatorOf(stranger) == registry.operatorOf(node_key) == operator
+
+
+@pytest.mark.parametrize("by", ["operator", "node_key"])
+def test_operator_and_node_key_may_revoke(registry, operator, node_key, stranger, consent, by):
+    registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+    with ape.reverts(registry.NotOperator):
+        registry.revoke(node_key, sender=stranger)
+    receipt = registry.revoke(node_key, sender={"operator": operator, "node_key": node_key}[by])
+    assert events(receipt) == [("Revoked", {"operator": operator.address, "nodeKey": node_key.address})]
+    assert registry.operatorOf(node_key) == NOBODY
+    for sender in (operator, node_key):
+        with ape.reverts(registry.NotOperator):
+            registry.revoke(node_key, sender=sender)
+    registry.authorize(node_key, DEADLINE, compact(consent(operator=stranger)), sender=stranger)
+
+
+def test_a_node_is_eligible_on_enough_active_stake(registry, operator, node_key, slasher, consent):
+    assert not registry.isEligible(node_key)
+    registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+    registry.stake(registry.minStake() - 1, sender=operator)
+    assert not registry.isEligible(node_key)
+    registry.stake(1, sender=operator)
+    assert registry.isEligible(node_key)
+    assert not registry.isEligible(operator)
+    registry.unstake(1, sender=operator)
+    assert not registry.isEligible(node_key)  # thawing stake does not count
+    registry.cancelUnstake(sender=operator)
+    assert registry.isEligible(node_key)
+    registry.slash(operator, 1, NOBODY, 0, sender=slasher)
+    assert not registry.isEligible(node_key)
+    registry.stake(HCT, sender=operator)
+    registry.revoke(node_key, sender=operator)
+    assert not registry.isEligible(node_key)
+
+
+def test_without_an_operator_a_node_is_never_eligible(deploy, token, slasher, node_key):
+    generous = deploy("StakingRegistry", token, slasher, 1, 0)
+    assert not generous.isEligible(node_key)

@@ -1,0 +1,379 @@
+"""Random sequences of calls, against the contracts and against a reference in plain Python.
+
+After every call both agree on the outcome (the error's name, or what is returned), and the contract holds
+exactly what its books say. At the end of a sequence they agree on every figure and every balance.
+"""
+
+from collections import defaultdict
+
+import pytest
+import reference
+from ape.exceptions import CustomError, VirtualMachineError
+from conftest import NOBODY, UNLIMITED
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from signing import compact, sign_consent, sign_voucher, words
+
+FUNDS = 60
+GRACE = UNBONDING = 100
+MIN_STAKE = 5
+BUDGET = settings(
+    max_examples=12, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+amount = st.sampled_from([5, 1, 2, 3, 4, 6, 8, 12, 5, 1, 2, 3, 0, FUNDS + 1, reference.MAX])
+growth = st.sampled_from([1, 2, 3, 1, 2, 5, 0, -1, 20, reference.MAX])
+"""By how much a voucher exceeds what was settled."""
+quality = st.sampled_from(["good"] * 6 + ["forged", "of another"])
+seconds = st.sampled_from([1, 10, GRACE, 3 * GRACE])
+index = st.integers(0, 15)
+stray = st.sampled_from([False] * 6 + [True])
+"""Whether to call from the wrong account, or on something that is not there."""
+row = st.tuples(index, stray, growth, quality)
+
+
+class Sequence(RuleBasedStateMachine):
+    """Calls a contract and its reference side by side, on a chain that is put back afterwards."""
+
+    def __init__(self, chain, token, people):
+        super().__init__()
+        self.chain, self.token, self.people = chain, token, people
+        self.snapshot = chain.snapshot()
+        self.now = chain.pending_timestamp + 1000
+        self.books = reference.Token(defaultdict(int, {account.address: FUNDS for account in people}))
+
+    def teardown(self):
+        try:
+            self.figures_agree()
+            for account, balance in self.books.balances.items():
+                assert self.token.balanceOf(account) == balance
+        finally:
+            self.chain.restore(self.snapshot)
+
+    def agree(self, expected, method, *arguments, sender):
+        """Make one call both ways, at the same second, and compare the outcomes."""
+        self.now += 1
+        self.chain.provider.set_timestamp(self.now)
+        try:
+            wanted = expected(self.now)
+        except reference.Refused as refusal:
+            wanted = str(refusal)
+        try:
+            got = method(*arguments, sender=sender).return_value
+        except CustomError as error:
+            got = error.name
+        except VirtualMachineError as error:
+            got = "Panic" if "Panic error 0x11" in str(error) else str(error)
+        if wanted is not None or isinstance(got, str):
+            assert got == wanted
+
+    def pick(self, index, likely, anything):
+        """One of what is likely to work, or of anything when there is none."""
+        candidates = likely or anything
+        return candidates[index % len(candidates)]
+
+    @rule(seconds=seconds)
+    def wait(self, seconds):
+        self.now += seconds
+
+
+class ChannelSequence(Sequence):
+    """Sixteen channels: two payers, two payees, four salts. One account is both payer and payee."""
+
+    def __init__(self, chain, token, channels, people, signer):
+        super().__init__(chain, token, people)
+        self.channels, self.signer = channels, signer
+        self.model = reference.PaymentChannels(channels.address, self.books, GRACE)
+        self.accounts = {account.address: account for account in people}
+        addresses = list(self.accounts)
+        self.ids = {}
+        for payer in addresses[:2]:
+            for payee in addresses[1:]:
+                for salt in range(4):
+                    descriptor = (payer, payee, signer.address, salt.to_bytes(32, "big"))
+                    self.ids[descriptor] = channels.channelIdOf(descriptor)
+
+    def channel(self, index, stray, status=1):
+        """A channel that is open (or in another status), or any."""
+        likely = [] if stray else [c for c in self.ids if self.model.channels[c].status == status]
+        return self.pick(index, likely, list(self.ids))
+
+    def voucher(self, row):
+        """Channel, cumulative sum, signature (v, r, s) and whether that is valid."""
+        index, stray, growth, quality = row
+        channel = self.channel(index, stray)
+        cumulative = min(max(self.model.channels[channel].settled + growth, 0), reference.MAX)
+        signer = self.people[0] if quality == "forged" else self.signer
+        signed = next(c for c in self.ids if c != channel) if quality == "of another" else channel
+        signature = sign_voucher(signer.private_key, self.channels.address, self.ids[signed], cumulative)
+        return channel, cumulative, signature, quality == "good"
+
+    def sender(self, address, index, stray):
+        """The account that may call, or any."""
+        return self.people[index % 3] if stray else self.accounts[address]
+
+    @initialize()
+    def open_some(self):
+        for index in range(0, 24, 4):
+            self.open(index, stray=False, deposit=8)
+
+    @rule(index=index, stray=stray, deposit=amount)
+    def open(self, index, stray, deposit):
+        payer, *others = self.channel(index, stray, status=0)
+        self.agree(
+            lambda now: self.model.open_many(payer, [(*others, deposit)]),
+            self.channels.open,
+            *others,
+            deposit,
+            sender=self.accounts[payer],
+        )
+
+    @rule(payer=st.integers(0, 1), openings=st.lists(st.tuples(index, stray, amount), max_size=3))
+    def open_many(self, payer, openings):
+        rows = [(*self.channel(index, stray, status=0)[1:], deposit) for index, stray, deposit in openings]
+        sender = self.people[payer]
+        self.agree(
+            lambda now: self.model.open_many(sender.address, rows),
+            self.channels.openMany,
+            rows,
+            sender=sender,
+        )
+
+    @rule(index=index, stray=stray, astray=stray, amount=amount)
+    def top_up(self, index, stray, astray, amount):
+        channel = self.channel(index, stray)
+        sender = self.sender(channel[0], index, astray)
+        self.agree(
+            lambda now: self.model.top_up(sender.address, channel, amount),
+            self.channels.topUp,
+            channel,
+            amount,
+            sender=sender,
+        )
+
+    @rule(index=index, row=row)
+    def settle(self, index, row):
+        channel, cumulative, signature, valid = self.voucher(row)
+        self.agree(
+            lambda now: self.model.settle(channel, cumulative, valid),
+            self.channels.settle,
+            channel,
+            cumulative,
+            compact(signature),
+            sender=self.people[index % 3],
+        )
+
+    @rule(index=index, payee=st.integers(1, 2), rows=st.lists(row, max_size=5))
+    def settle_batch(self, index, payee, rows):
+        payee = self.people[payee].address
+        vouchers = [voucher for row in rows if (voucher := self.voucher(row))[0][1] == payee]
+        claims = [
+            (payer, signer, salt, cumulative, *words(signature))
+            for (payer, _, signer, salt), cumulative, signature, _ in vouchers
+        ]
+        self.agree(
+            lambda now: self.model.settle_batch(payee, [(c, sum, valid) for c, sum, _, valid in vouchers]),
+            self.channels.settleBatch,
+            payee,
+            claims,
+            sender=self.people[index % 3],
+        )
+
+    @rule(index=index, row=row, astray=stray)
+    def close(self, index, row, astray):
+        channel, cumulative, signature, valid = self.voucher(row)
+        sender = self.sender(channel[1], index, astray)
+        self.agree(
+            lambda now: self.model.close(sender.address, channel, cumulative, valid),
+            self.channels.close,
+            channel,
+            cumulative,
+            compact(signature),
+            sender=sender,
+        )
+
+    @rule(index=index, stray=stray, astray=stray)
+    def request_close(self, index, stray, astray):
+        channel = self.channel(index, stray)
+        sender = self.sender(channel[0], index, astray)
+        self.agree(
+            lambda now: self.model.request_close(sender.address, channel, now),
+            self.channels.requestClose,
+            channel,
+            sender=sender,
+        )
+
+    @rule(index=index, stray=stray, astray=stray)
+    def withdraw(self, index, stray, astray):
+        closing = [c for c in self.ids if self.model.channels[c].close_at]
+        channel = self.pick(index, [] if stray else closing, list(self.ids))
+        sender = self.sender(channel[0], index, astray)
+        self.agree(
+            lambda now: self.model.withdraw(sender.address, channel, now),
+            self.channels.withdraw,
+            channel,
+            sender=sender,
+        )
+
+    def figures_agree(self):
+        for channel, channel_id in self.ids.items():
+            assert tuple(self.channels.channels(channel_id)) == self.model.channels[channel].figures
+
+    @invariant()
+    def no_wei_appears_or_disappears(self):
+        locked = sum(channel.deposit - channel.settled for channel in self.model.channels.values())
+        assert self.token.balanceOf(self.channels) == locked
+        assert sum(self.books.balances.values()) == FUNDS * len(self.people)
+
+
+class StakingSequence(Sequence):
+    def __init__(self, chain, token, registry, people, slasher):
+        super().__init__(chain, token, people)
+        self.registry, self.slasher, self.supply = registry, slasher, token.totalSupply()
+        self.model = reference.StakingRegistry(
+            registry.address, self.books, slasher.address, UNBONDING, MIN_STAKE
+        )
+
+    def account(self, index, stray, likely):
+        """An account whose record is likely to do, or any."""
+        fitting = [a for a in self.people if likely(self.model.accounts[a.address])]
+        return self.pick(index, [] if stray else fitting, self.people)
+
+    @rule(index=index, amount=amount)
+    def stake(self, index, amount):
+        sender = self.people[index % 3]
+        self.agree(
+            lambda now: self.model.stake(sender.address, amount), self.registry.stake, amount, sender=sender
+        )
+
+    @rule(index=index, stray=stray, amount=amount)
+    def unstake(self, index, stray, amount):
+        sender = self.account(index, stray, lambda own: own.active >= amount)
+        self.agree(
+            lambda now: self.model.unstake(sender.address, amount, now),
+            self.registry.unstake,
+            amount,
+            sender=sender,
+        )
+
+    @rule(index=index, stray=stray)
+    def cancel_unstake(self, index, stray):
+        sender = self.account(index, stray, lambda own: own.thawing)
+        self.agree(
+            lambda now: self.model.cancel_unstake(sender.address), self.registry.cancelUnstake, sender=sender
+        )
+
+    @rule(index=index, stray=stray)
+    def withdraw(self, index, stray):
+        sender = self.account(index, stray, lambda own: own.thawing)
+        self.agree(
+            lambda now: self.model.withdraw(sender.address, now), self.registry.withdraw, sender=sender
+        )
+
+    @rule(index=index, stray=stray, reporter=st.integers(0, 3), requested=amount, reward=amount)
+    def slash(self, index, stray, reporter, requested, reward):
+        sender = self.people[index % 3] if stray else self.slasher
+        reporter = self.people[reporter].address if reporter < 3 else NOBODY
+        operator = self.account(index, stray, lambda own: own.active + own.thawing).address
+        self.agree(
+            lambda now: self.model.slash(sender.address, operator, requested, reporter, reward, now),
+            self.registry.slash,
+            operator,
+            requested,
+            reporter,
+            reward,
+            sender=sender,
+        )
+
+    @rule(index=index, stray=stray)
+    def claim_rewards(self, index, stray):
+        sender = self.account(index, stray, lambda own: own.reward)
+        self.agree(
+            lambda now: self.model.claim_rewards(sender.address, now),
+            self.registry.claimRewards,
+            sender=sender,
+        )
+
+    @rule(index=index, stray=stray, key=index, ahead=st.sampled_from([50, 50, 1, 0]))
+    def authorize(self, index, stray, key, ahead):
+        sender, deadline = self.people[index % 3], self.now + ahead
+        free = [a for a in self.people if a.address not in self.model.operators]
+        node_key = self.pick(key, free, self.people)
+        by = self.people[index % 3] if stray else node_key
+        consent = sign_consent(
+            by.private_key, self.registry.address, sender.address, node_key.address, deadline
+        )
+        self.agree(
+            lambda now: self.model.authorize(sender.address, node_key.address, deadline, by == node_key, now),
+            self.registry.authorize,
+            node_key,
+            deadline,
+            compact(consent),
+            sender=sender,
+        )
+
+    @rule(index=index, stray=stray)
+    def revoke(self, index, stray):
+        bound = [a for a in self.people if a.address in self.model.operators]
+        node_key = self.pick(index, bound, self.people)
+        owners = [a for a in self.people if a.address == self.model.operators.get(node_key.address)]
+        sender = self.pick(index, [] if stray else owners, self.people)
+        self.agree(
+            lambda now: self.model.revoke(sender.address, node_key.address),
+            self.registry.revoke,
+            node_key,
+            sender=sender,
+        )
+
+    def figures_agree(self):
+        for account in self.people:
+            own = self.model.accounts[account.address]
+            assert tuple(self.registry.stakes(account)) == (own.active, own.thawing, own.thaw_end)
+            assert tuple(self.registry.rewards(account)) == (own.reward, own.claimable_at)
+            assert self.registry.operatorOf(account) == self.model.operators.get(account.address, NOBODY)
+            assert self.registry.isEligible(account) == self.model.is_eligible(account.address)
+
+    @invariant()
+    def no_wei_appears_or_disappears(self):
+        held = sum(own.active + own.thawing + own.reward for own in self.model.accounts.values())
+        assert self.token.balanceOf(self.registry) == held
+        burned = FUNDS * len(self.people) - sum(self.books.balances.values())
+        assert self.token.totalSupply() == self.supply - burned
+
+
+@pytest.fixture
+def people(accounts, deployer):
+    return list(accounts[1:4])
+
+
+@pytest.fixture
+def money(deploy, deployer, people):
+    """A token of its own, spread evenly."""
+    money = deploy("HyperToken", deployer, FUNDS * len(people))
+    for account in people:
+        money.transfer(account, FUNDS, sender=deployer)
+    return money
+
+
+def allow(money, contract, people):
+    for account in people:
+        money.approve(contract, UNLIMITED, sender=account)
+
+
+@pytest.mark.slow
+def test_channels_do_as_the_reference(chain, deploy, money, people, accounts):
+    channels = deploy("PaymentChannels", money, GRACE)
+    allow(money, channels, people)
+    run_state_machine_as_test(
+        lambda: ChannelSequence(chain, money, channels, people, accounts[4]), settings=BUDGET
+    )
+
+
+@pytest.mark.slow
+def test_staking_does_as_the_reference(chain, deploy, money, people, slasher):
+    registry = deploy("StakingRegistry", money, slasher, UNBONDING, MIN_STAKE)
+    allow(money, registry, people)
+    run_state_machine_as_test(
+        lambda: StakingSequence(chain, money, registry, people, slasher), settings=BUDGET
+    )

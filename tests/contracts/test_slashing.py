@@ -1,0 +1,126 @@
+import ape
+import pytest
+from conftest import DAY, HCT, NOBODY, events
+
+MAX = 2**96 - 1
+
+
+@pytest.fixture
+def reporter(stranger):
+    return stranger
+
+
+def test_a_slash_burns_and_rewards(registry, token, operator, slasher, reporter):
+    registry.stake(10 * HCT, sender=operator)
+    supply = token.totalSupply()
+    receipt = registry.slash(operator, 4 * HCT, reporter, HCT, sender=slasher)
+    slashed = {
+        "operator": operator.address,
+        "reporter": reporter.address,
+        "requested": 4 * HCT,
+        "rewarded": HCT,
+        "burned": 3 * HCT,
+    }
+    assert events(receipt)[0] == ("Slashed", slashed)
+    assert receipt.return_value == 4 * HCT
+    assert tuple(registry.stakes(operator)) == (6 * HCT, 0, 0)
+    assert tuple(registry.rewards(reporter)) == (HCT, receipt.timestamp + 7 * DAY)
+    assert token.totalSupply() == supply - 3 * HCT
+    assert token.balanceOf(registry) == 7 * HCT
+
+
+@pytest.mark.parametrize(
+    ("requested", "reward", "rewarded"),
+    [(10, 4, 4), (10, 5, 5), (10, 6, 5), (10, MAX, 5), (7, 7, 3), (1, 1, 0), (10, 0, 0), (0, 5, 0)],
+)
+def test_at_least_half_is_burned(registry, token, operator, slasher, reporter, requested, reward, rewarded):
+    registry.stake(HCT, sender=operator)
+    supply = token.totalSupply()
+    registry.slash(operator, requested, reporter, reward, sender=slasher)
+    assert registry.rewards(reporter)[0] == rewarded
+    assert supply - token.totalSupply() == requested - rewarded
+
+
+def test_active_stake_is_taken_before_thawing_stake(registry, operator, slasher, sleep):
+    registry.stake(10, sender=operator)
+    thaw_end = registry.unstake(4, sender=operator).timestamp + 7 * DAY
+    registry.slash(operator, 5, NOBODY, 0, sender=slasher)
+    assert tuple(registry.stakes(operator)) == (1, 4, thaw_end)
+    registry.slash(operator, 3, NOBODY, 0, sender=slasher)
+    assert tuple(registry.stakes(operator)) == (0, 2, thaw_end)
+    sleep(7 * DAY)
+    registry.withdraw(sender=operator)
+
+
+def test_thawing_stake_can_be_slashed_to_the_last_wei(registry, token, operator, slasher, sleep):
+    registry.stake(10, sender=operator)
+    registry.unstake(10, sender=operator)
+    sleep(8 * DAY)  # thawed, but not withdrawn
+    registry.slash(operator, 10, NOBODY, 0, sender=slasher)
+    assert token.balanceOf(registry) == 0
+    with ape.reverts(registry.NothingThawing):
+        registry.withdraw(sender=operator)
+
+
+@pytest.mark.parametrize("requested", [0, 11, MAX])
+@pytest.mark.parametrize("stake", [0, 10])
+def test_a_slash_never_fails_on_an_amount(registry, operator, slasher, reporter, requested, stake):
+    if stake:
+        registry.stake(stake, sender=operator)
+    receipt = registry.slash(operator, requested, reporter, MAX, sender=slasher)
+    assert receipt.return_value == min(requested, stake)
+
+
+def test_without_a_reporter_all_is_burned(registry, token, operator, slasher):
+    registry.stake(10, sender=operator)
+    registry.slash(operator, 10, NOBODY, 5, sender=slasher)
+    assert token.balanceOf(registry) == 0
+    assert tuple(registry.rewards(NOBODY)) == (0, 0)
+
+
+def test_rewards_wait_for_an_unbonding_delay(registry, token, chain, operator, slasher, reporter):
+    registry.stake(100, sender=operator)
+    registry.slash(operator, 20, reporter, 5, sender=slasher)
+    chain.pending_timestamp += DAY
+    receipt = registry.slash(operator, 20, reporter, 7, sender=slasher)
+    claimable_at = receipt.timestamp + 7 * DAY
+    assert tuple(registry.rewards(reporter)) == (12, claimable_at)
+    chain.provider.set_timestamp(claimable_at - 1)
+    with ape.reverts(registry.RewardsLocked, error_inputs={"claimableAt": claimable_at}):
+        registry.claimRewards(sender=reporter)
+    chain.provider.set_timestamp(claimable_at)
+    receipt = registry.claimRewards(sender=reporter)
+    assert events(receipt)[0] == ("RewardsClaimed", {"reporter": reporter.address, "amount": 12})
+    assert token.balanceOf(reporter) == 12
+    for sender in (reporter, operator):
+        with ape.reverts(registry.NothingToClaim):
+            registry.claimRewards(sender=sender)
+
+
+def test_nobody_but_the_slasher_slashes(registry, deployer, operator, reporter):
+    registry.stake(10, sender=operator)
+    for sender in (deployer, operator, reporter):
+        with ape.reverts(registry.NotSlasher):
+            registry.slash(operator, 1, reporter, 1, sender=sender)
+
+
+def test_the_slasher_is_appointed_once(deploy, token, deployer, operator, slasher):
+    registry = deploy("StakingRegistry", token, NOBODY, 1, 1)
+    assert registry.slasher() == NOBODY
+    with ape.reverts(registry.NotSlasher):
+        registry.slash(operator, 1, NOBODY, 0, sender=slasher)
+    with ape.reverts(registry.NotDeployer):
+        registry.setSlasher(slasher, sender=slasher)
+    with ape.reverts(registry.ZeroAddress):
+        registry.setSlasher(NOBODY, sender=deployer)
+    receipt = registry.setSlasher(slasher, sender=deployer)
+    assert events(receipt) == [("SlasherSet", {"slasher": slasher.address})]
+    assert registry.slasher() == slasher
+    with ape.reverts(registry.SlasherAlreadySet):
+        registry.setSlasher(operator, sender=deployer)
+
+
+def test_a_slasher_named_at_deployment_is_final(registry, deployer, slasher):
+    assert registry.slasher() == slasher
+    with ape.reverts(registry.SlasherAlreadySet):
+        registry.setSlasher(deployer, sender=deployer)
