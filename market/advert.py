@@ -1,0 +1,43 @@
+"""What a provider offers, as the market sees it: no sockets, no signatures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Advert:
+    """One provider's offer to run layers [layer_start, layer_stop) of one model.
+
+    This is the node N(l, l_ij, c, p) of the paper: its range, its compute cost and its price; link latency is
+    measured by whoever reads the advert. Prices are wei per token, `cost_ms` is compute per generated token,
+    `issued` and `expires` are unix seconds (UTC). `sequence` rises with every advert of the same peer.
+    """
+
+    peer: str
+    """libp2p peer id of the node key, base58."""
+    model_id: str
+    """64 hex digits, no 0x."""
+    layer_start: int
+    layer_stop: int
+    price_wei: int
+    """per generated token"""
+    prompt_price_wei: int
+    """per prompt token"""
+    cost_ms: float
+    operator: str
+    """account that stakes and is paid, EIP-55"""
+    capacity: int
+    """sessions it holds at most"""
+    free: int
+    """sessions it would take now"""
+    sequence: int
+    issued: int
+    expires: int
+    n_embd: int
+    addrs: tuple[str, ...] = ()
+    """libp2p multiaddrs, without the /p2p part"""
+    direct: str = ""
+    """multiaddr of the dedicated TCP listener for steps, empty if there is none"""
+    wire_dtypes: tuple[str, ...] = ("f32",)
+    """names of node.wire.WireDtype the provider accepts, in its order of preference"""

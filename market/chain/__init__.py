@@ -1,0 +1,55 @@
+"""The chain: a node, the accounts that send through it, and our contracts on it (web3, synchronous)."""
+
+from __future__ import annotations
+
+from market.chain.channels import Channels, ChannelState, Claim
+from market.chain.deploy import deploy
+from market.chain.deployment import Deployment
+from market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
+from market.chain.rpc import Rpc
+from market.chain.sender import Pending, Receipt, Sender
+from market.chain.staking import Reward, Stake, Staking
+from market.chain.token import Permit, Token
+
+__all__ = [
+    "Chain",
+    "ChannelEvent",
+    "ChannelState",
+    "Channels",
+    "Claim",
+    "CloseRequested",
+    "Closed",
+    "Deployment",
+    "Opened",
+    "Pending",
+    "Permit",
+    "Receipt",
+    "Reward",
+    "Rpc",
+    "Sender",
+    "Settled",
+    "Stake",
+    "Staking",
+    "Token",
+    "ToppedUp",
+    "deploy",
+]
+
+
+class Chain(Rpc):
+    """A node of the chain that the contracts were deployed on, with their bindings.
+
+    Args:
+        rpc_url: HTTP or HTTPS address of the node's JSON-RPC.
+        deployment: where the contracts are.
+
+    Raises:
+        NodeUnreachable: no answer, or the answer of another chain.
+    """
+
+    def __init__(self, rpc_url: str, deployment: Deployment) -> None:
+        super().__init__(rpc_url, deployment.chain_id)
+        self.deployment = deployment
+        self.token = Token(self, deployment.token)
+        self.staking = Staking(self, deployment.registry, self.token)
+        self.channels = Channels(self, deployment.channels, self.token)

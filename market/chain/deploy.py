@@ -1,0 +1,56 @@
+"""Deploying the three contracts."""
+
+from __future__ import annotations
+
+from eth_account.signers.local import LocalAccount
+
+from contracts import artifact
+from market.chain.deployment import Deployment
+from market.chain.rpc import Rpc
+from market.chain.sender import Sender
+from market.errors import ChainError
+from market.units import HCT
+
+SUPPLY = 10**9 * HCT
+DAY = 86_400
+_NOBODY = "0x" + "00" * 20
+
+
+def deploy(
+    rpc_url: str,
+    account: LocalAccount,
+    *,
+    supply: int = SUPPLY,
+    min_stake: int = 100 * HCT,
+    unbonding_seconds: int = 14 * DAY,
+    grace_seconds: int = DAY,
+    slasher: str | None = None,
+) -> Deployment:
+    """Deploy token, registry and channels from one account, which then holds the whole supply.
+
+    Args:
+        rpc_url: the node.
+        account: pays for it, and may later name the slasher once.
+        supply: wei of HCT that will ever exist.
+        min_stake: wei of active stake that makes a node eligible.
+        unbonding_seconds: how long stake thaws.
+        grace_seconds: how long a payer waits for its rest.
+        slasher: the contract that may slash; None leaves it to be set later.
+
+    Raises:
+        NodeUnreachable, InsufficientFunds, Reverted, TransactionTimeout: nothing usable was deployed.
+    """
+    sender = Sender(Rpc(rpc_url), account)
+    token, block = _create(sender, "HyperToken", account.address, supply)
+    registry, _ = _create(sender, "StakingRegistry", token, slasher or _NOBODY, unbonding_seconds, min_stake)
+    channels, _ = _create(sender, "PaymentChannels", token, grace_seconds)
+    return Deployment(sender.rpc.chain_id, token, registry, channels, block)
+
+
+def _create(sender: Sender, name: str, *arguments: object) -> tuple[str, int]:
+    compiled = artifact(name)
+    maker = sender.rpc.web3.eth.contract(abi=compiled.abi, bytecode=compiled.bytecode)
+    receipt = sender.transact(f"to deploy {name}", None, maker.constructor(*arguments).data_in_transaction)
+    if receipt.contract is None:
+        raise ChainError(f"The node deployed {name} and named no address for it.")
+    return receipt.contract, receipt.block

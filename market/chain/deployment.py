@@ -1,0 +1,51 @@
+"""Where the contracts live: one small JSON file that every participant of a market shares."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from market.errors import ChainError, InvalidAddress
+from market.signing import checksum
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The chain, the EIP-55 addresses of the contracts on it, and the block they were deployed in."""
+
+    chain_id: int
+    token: str
+    registry: str
+    channels: str
+    block: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("token", "registry", "channels"):
+            object.__setattr__(self, field, checksum(getattr(self, field)))
+
+    def save(self, path: Path) -> None:
+        """Write the file in one move: a reader sees the old one or the new one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Deployment:
+        """Read the file.
+
+        Raises:
+            ChainError: it is missing, or not such a file.
+        """
+        try:
+            values = json.loads(path.read_text())
+            known = {field.name: values[field.name] for field in fields(cls)}
+            if not isinstance(known["chain_id"], int) or not isinstance(known["block"], int):
+                raise TypeError("a number is not a number")
+            return cls(**known)
+        except FileNotFoundError:
+            raise ChainError(f"There is no deployment file {path}: deploy the contracts first.") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidAddress) as error:
+            raise ChainError(f"The deployment file {path} cannot be used: {error}.") from error

@@ -1,0 +1,146 @@
+"""One Ethereum node behind an HTTP URL, with every failure turned into a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
+from typing import Any, NoReturn
+
+from web3 import HTTPProvider, Web3
+from web3.exceptions import (
+    BadFunctionCallOutput,
+    BadResponseFormat,
+    ContractLogicError,
+    TransactionNotFound,
+    Web3Exception,
+    Web3RPCError,
+)
+from web3.middleware import ExtraDataToPOAMiddleware
+from web3.providers.rpc.utils import ExceptionRetryConfiguration
+from web3.types import TxReceipt
+
+from market.chain.reverts import reverted
+from market.errors import ChainError, InsufficientFunds, NodeUnreachable
+from market.signing import checksum
+from market.units import format_hct
+
+TIMEOUT_SECONDS = 15.0
+
+
+class Rpc:
+    """A connection to a node; may be used from several threads.
+
+    Args:
+        url: HTTP or HTTPS address of the node's JSON-RPC.
+        chain_id: the chain it must speak for; any if None.
+
+    Raises:
+        NodeUnreachable: no answer, or the answer of another chain.
+    """
+
+    def __init__(self, url: str, chain_id: int | None = None) -> None:
+        self.url = url
+        retries = ExceptionRetryConfiguration(errors=[ConnectionError, OSError], retries=3)
+        provider = HTTPProvider(
+            url, request_kwargs={"timeout": TIMEOUT_SECONDS}, exception_retry_configuration=retries
+        )
+        self.web3 = Web3(provider)
+        self.web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)  # harmless on other chains
+        with self.clear_errors("to name its chain"):
+            self.chain_id = self.web3.eth.chain_id
+        if chain_id not in (None, self.chain_id):
+            raise NodeUnreachable(
+                f"The node at {url} speaks for chain {self.chain_id} and chain {chain_id} is needed: "
+                "give the URL of a node of that chain."
+            )
+
+    @contextmanager
+    def clear_errors(self, action: str, payer: str | None = None) -> Iterator[None]:
+        """Turn what web3 raises within the block into a ChainError.
+
+        Args:
+            action: what was tried ("to settle a channel").
+            payer: the account that pays for it, to be named if it is empty.
+        """
+        try:
+            yield
+        except ContractLogicError as error:
+            raise reverted(action, error.data, str(error.message)) from error
+        except Web3RPCError as error:
+            self._refused(action, payer, error)
+        except BadFunctionCallOutput as error:
+            raise ChainError(
+                f"The contract asked {action} is not on chain {self.chain_id}: "
+                "the deployment file is of another chain, or of one that was reset."
+            ) from error
+        except (OSError, BadResponseFormat, JSONDecodeError) as error:  # requests' errors are OSErrors
+            raise NodeUnreachable(
+                f"The node at {self.url} does not answer ({type(error).__name__}): "
+                "start it, or correct its URL."
+            ) from error
+        except Web3Exception as error:
+            raise ChainError(f"The node at {self.url} gave no usable answer {action}: {error}.") from error
+
+    def _refused(self, action: str, payer: str | None, error: Web3RPCError) -> NoReturn:
+        response: dict[str, Any] = dict(error.rpc_response or {})
+        details = response.get("error")
+        message = str(details.get("message", "")) if isinstance(details, dict) else str(error.message)
+        if "insufficient funds" in message.lower():
+            holds = (
+                f"{payer} holds {format_hct(self.balance(payer))} coin" if payer else "The account is empty"
+            )
+            raise InsufficientFunds(
+                f"{holds}, too little for the gas {action}: send it some of the chain's coin."
+            ) from error
+        data = details.get("data") if isinstance(details, dict) else None
+        if "revert" in message.lower():
+            raise reverted(action, data, message) from error
+        raise ChainError(f"The node refused {action}: {message}.") from error
+
+    def block_number(self) -> int:
+        """Return the number of the latest block."""
+        with self.clear_errors("to name its latest block"):
+            return int(self.web3.eth.block_number)
+
+    def timestamp(self) -> int:
+        """Return the time of the latest block, unix seconds."""
+        with self.clear_errors("to show its latest block"):
+            return int(self.web3.eth.get_block("latest")["timestamp"])
+
+    def balance(self, address: str) -> int:
+        """Return an account's balance of the chain's own coin, in wei."""
+        with self.clear_errors("to look up a balance"):
+            return int(self.web3.eth.get_balance(self.web3.to_checksum_address(checksum(address))))
+
+    def fees(self) -> tuple[int, int]:
+        """Return (max fee, priority fee) per gas in wei for a transaction now (EIP-1559).
+
+        The maximum leaves room for the base fee to double.
+        """
+        with self.clear_errors("to name its fees"):
+            tip = int(self.web3.eth.max_priority_fee)
+            base = int(self.web3.eth.fee_history(1, "latest", [])["baseFeePerGas"][-1])
+            return 2 * base + tip, tip
+
+    def gas_price(self) -> int:
+        """Return what one gas costs about now, in wei: base fee and priority fee."""
+        with self.clear_errors("to name its gas price"):
+            return int(self.web3.eth.gas_price)
+
+    def receipt(self, transaction: bytes) -> TxReceipt | None:
+        """Return the receipt of a transaction hash, None while it is not mined."""
+        with self.clear_errors("to show a receipt"):
+            try:
+                return self.web3.eth.get_transaction_receipt(transaction)  # type: ignore[arg-type]
+            except TransactionNotFound:
+                return None
+
+    def knows(self, transaction: bytes) -> bool:
+        """Say whether the node has a transaction, mined or waiting."""
+        with self.clear_errors("to look up a transaction"):
+            try:
+                self.web3.eth.get_transaction(transaction)  # type: ignore[arg-type]
+            except TransactionNotFound:
+                return False
+            return True

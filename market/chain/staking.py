@@ -1,0 +1,132 @@
+"""StakingRegistry: an operator's stake, and the node keys it answers for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import coincurve
+
+from market.chain.contract import Contract
+from market.chain.rpc import Rpc
+from market.chain.sender import Receipt, Sender
+from market.chain.token import Token
+from market.signing import address_bytes, address_of, checksum, domain_separator, keccak, sign_compact, word
+from market.units import check_wei
+
+CONSENT_SECONDS = 3600
+_AUTHORIZE_TYPE = keccak(b"Authorize(address operator,address nodeKey,uint256 deadline)")
+_NOBODY = "0x" + "00" * 20
+
+
+@dataclass(frozen=True)
+class Stake:
+    """An operator's stake in wei; ``thawing`` may be withdrawn from ``thaw_end`` on (unix seconds)."""
+
+    active: int
+    thawing: int
+    thaw_end: int
+
+
+@dataclass(frozen=True)
+class Reward:
+    """What a reporter may claim in wei, from ``claimable_at`` on (unix seconds)."""
+
+    amount: int
+    claimable_at: int
+
+
+class Staking(Contract):
+    """The registry. Amounts in wei; methods that take a sender return when the transaction is mined."""
+
+    artifact_name = "StakingRegistry"
+
+    def __init__(self, rpc: Rpc, address: str, token: Token) -> None:
+        super().__init__(rpc, address)
+        self.token = token
+
+    @cached_property
+    def minimum(self) -> int:
+        """Active stake that makes an operator's nodes eligible."""
+        return int(self._read("minStake"))
+
+    @cached_property
+    def unbonding_seconds(self) -> int:
+        """How long stake thaws."""
+        return int(self._read("unbonding"))
+
+    def slasher(self) -> str | None:
+        """Return the contract that may slash, None before it is set."""
+        return _somebody(self._read("slasher"))
+
+    def stake_of(self, operator: str) -> Stake:
+        """Return an operator's stake."""
+        return Stake(*self._read("stakes", checksum(operator)))
+
+    def reward_of(self, reporter: str) -> Reward:
+        """Return what a reporter of faults may claim."""
+        return Reward(*self._read("rewards", checksum(reporter)))
+
+    def operator_of(self, node: str) -> str | None:
+        """Return the operator that answers for a node key's address, or None."""
+        return _somebody(self._read("operatorOf", checksum(node)))
+
+    def is_eligible(self, node: str) -> bool:
+        """Say whether a node key has an operator with enough active stake."""
+        return bool(self._read("isEligible", checksum(node)))
+
+    def stake(self, sender: Sender, amount: int) -> Receipt:
+        """Stake HCT, with a permit in the same transaction."""
+        with sender.permits:
+            permit = self.token.permit(sender, self.address, check_wei(amount))
+            return self._send(sender, "to stake", "stakeWithPermit", amount, *permit)
+
+    def unstake(self, sender: Sender, amount: int) -> Receipt:
+        """Let active stake thaw; what thaws already starts over."""
+        return self._send(sender, "to unstake", "unstake", check_wei(amount))
+
+    def cancel_unstake(self, sender: Sender) -> Receipt:
+        """Turn thawing stake into active stake again."""
+        return self._send(sender, "to cancel unstaking", "cancelUnstake")
+
+    def withdraw(self, sender: Sender) -> Receipt:
+        """Take thawed stake back."""
+        return self._send(sender, "to withdraw stake", "withdraw")
+
+    def consent(self, node_key: coincurve.PrivateKey, operator: str, deadline: int) -> bytes:
+        """Sign, with the node key, that ``operator`` may answer for it until ``deadline``; 64 bytes."""
+        separator = domain_separator("HyperCluster StakingRegistry", "1", self.rpc.chain_id, self.address)
+        accounts = [address_bytes(a).rjust(32, b"\0") for a in (checksum(operator), address_of(node_key))]
+        struct = keccak(_AUTHORIZE_TYPE + b"".join(accounts) + word(deadline))
+        return sign_compact(node_key, keccak(b"\x19\x01" + separator + struct))
+
+    def authorize(self, sender: Sender, node_key: coincurve.PrivateKey) -> Receipt:
+        """Make the sender answer for a node key that is at hand."""
+        deadline = self.rpc.timestamp() + CONSENT_SECONDS
+        signature = self.consent(node_key, sender.address, deadline)
+        return self.authorize_consented(sender, address_of(node_key), deadline, signature)
+
+    def authorize_consented(self, sender: Sender, node: str, deadline: int, signature: bytes) -> Receipt:
+        """Make the sender answer for a node key that consented elsewhere, see :meth:`consent`."""
+        return self._send(sender, "to authorise a node key", "authorize", checksum(node), deadline, signature)
+
+    def revoke(self, sender: Sender, node: str) -> Receipt:
+        """Stop answering for a node key."""
+        return self._send(sender, "to revoke a node key", "revoke", checksum(node))
+
+    def set_slasher(self, sender: Sender, slasher: str) -> Receipt:
+        """Name the contract that may slash; the deployer can do it once."""
+        return self._send(sender, "to set the slasher", "setSlasher", checksum(slasher))
+
+    def slash(self, sender: Sender, operator: str, requested: int, reporter: str, reward: int) -> Receipt:
+        """Take stake from an operator (slasher only); part of it becomes the reporter's reward."""
+        arguments = checksum(operator), check_wei(requested), checksum(reporter), check_wei(reward)
+        return self._send(sender, "to slash", "slash", *arguments)
+
+    def claim_rewards(self, sender: Sender) -> Receipt:
+        """Take the rewards of one's reports."""
+        return self._send(sender, "to claim rewards", "claimRewards")
+
+
+def _somebody(address: str) -> str | None:
+    return None if address == _NOBODY else checksum(address)

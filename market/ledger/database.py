@@ -1,0 +1,77 @@
+"""Opening the ledger's database: durable SQLite settings, and Alembic migrations applied at start."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from market.errors import LedgerError
+
+BUSY_MS = 10_000
+_MIGRATION_LOCK = 0x48436C6564676572  # any constant; PostgreSQL's advisory locks are numbers
+
+
+def open_engine(url: str) -> Engine:
+    """Open a database and bring its tables up to date.
+
+    SQLite runs in WAL mode with synchronous=FULL: a commit that returned survives a power cut.
+
+    Args:
+        url: any SQLAlchemy URL, such as ``sqlite:////home/me/ledger.db``; missing folders are made.
+
+    Raises:
+        LedgerError: no such database, no permission, or tables written by a newer version.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed)
+        event.listen(engine, "handle_error", _say_why)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_for_writing)
+        with engine.begin() as connection:
+            _migrate(connection)
+    except CommandError as error:
+        raise LedgerError(f"The ledger was written by a newer version of this program: {error}.") from error
+    except (SQLAlchemyError, OSError, ImportError) as error:
+        raise LedgerError(f"The ledger cannot be opened: {_first_line(error)}.") from error
+    return engine
+
+
+def _say_why(context: ExceptionContext) -> None:
+    reason = _first_line(context.original_exception)
+    raise LedgerError(f"The ledger's database gave up: {reason}.") from context.original_exception
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where SQLAlchemy says, also around DDL
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_for_writing(connection: Connection) -> None:
+    # Taking the write lock at once lets busy_timeout wait; upgrading a read transaction would fail.
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _migrate(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":  # two processes may start at once
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+    config = Config()
+    config.set_main_option("script_location", str(files("migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

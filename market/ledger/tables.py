@@ -1,0 +1,158 @@
+"""The tables of the ledger. Rows are dataclasses; those the ledger returns are detached copies.
+
+Amounts are wei, layers half-open ranges, ``close_at``, ``issued`` and ``expires`` unix seconds (UTC).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Index, Integer, LargeBinary, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+from market.channel import PayeeChannel, PayerChannel
+from market.ledger.columns import Address, Hash, ModelId, Moment, Wei
+from market.voucher import ChannelDescriptor, VoucherDomain
+
+
+def now() -> datetime:
+    """Return the current moment in UTC."""
+    return datetime.now(UTC)
+
+
+class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
+    """Root of the ledger's tables."""
+
+
+class _Channel(MappedAsDataclass, kw_only=True):
+    """What both ends keep of a channel: its descriptor, where it lives, and the chain's view of it."""
+
+    channel_id: Mapped[bytes] = mapped_column(Hash, primary_key=True)
+    contract: Mapped[str] = mapped_column(Address)
+    chain_id: Mapped[int] = mapped_column(BigInteger)
+    payer: Mapped[str] = mapped_column(Address)
+    payee: Mapped[str] = mapped_column(Address)
+    signer: Mapped[str] = mapped_column(Address)
+    salt: Mapped[bytes] = mapped_column(Hash)
+    deposit: Mapped[int] = mapped_column(Wei)
+    settled: Mapped[int] = mapped_column(Wei, default=0)
+    close_at: Mapped[int] = mapped_column(BigInteger, default=0)
+    ended: Mapped[bool] = mapped_column(default=False)
+    opened: Mapped[datetime] = mapped_column(Moment, default_factory=now)
+
+    @property
+    def descriptor(self) -> ChannelDescriptor:
+        """The channel's descriptor, as the contract takes it."""
+        return ChannelDescriptor(self.payer, self.payee, self.signer, self.salt)
+
+    @property
+    def domain(self) -> VoucherDomain:
+        """The contract and chain that this channel lives on."""
+        return VoucherDomain(self.contract, self.chain_id)
+
+
+class IncomingChannel(_Channel, Base, kw_only=True):
+    """A channel that pays us, with the best voucher seen and what was billed against it."""
+
+    __tablename__ = "channels_in"
+
+    best: Mapped[int] = mapped_column(Wei, default=0)
+    signature: Mapped[bytes] = mapped_column(LargeBinary(64), default=b"")
+    billed: Mapped[int] = mapped_column(Wei, default=0)
+
+    @property
+    def unclaimed(self) -> int:
+        """What the best voucher is worth beyond what the chain has paid, in wei."""
+        return 0 if self.ended or not self.signature else max(0, self.best - self.settled)
+
+    def machine(self) -> PayeeChannel:
+        """Return the state machine that goes on from this row."""
+        return PayeeChannel(
+            self.domain, self.descriptor, self.deposit, self.close_at, self.best, self.signature, self.billed
+        )
+
+
+class OutgoingChannel(_Channel, Base, kw_only=True):
+    """A channel that we pay from: what was signed away at most, and what answered steps cost."""
+
+    __tablename__ = "channels_out"
+
+    signed: Mapped[int] = mapped_column(Wei, default=0)
+    spent: Mapped[int] = mapped_column(Wei, default=0)
+
+    def machine(self) -> PayerChannel:
+        """Return the state machine that goes on from this row."""
+        return PayerChannel(self.deposit, self.signed, self.spent)
+
+
+class Role(StrEnum):
+    """Which end of a session we were."""
+
+    PROVIDER = "provider"
+    CLIENT = "client"
+
+
+class SessionRecord(Base, kw_only=True):
+    """One stage of one session: who, which layers, at what price, and what came of it."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("ix_sessions_started", "started"),)
+
+    session_id: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
+    peer: Mapped[str] = mapped_column(String(128), primary_key=True)
+    layer_start: Mapped[int] = mapped_column(Integer, primary_key=True)
+    layer_stop: Mapped[int] = mapped_column(Integer)
+    role: Mapped[str] = mapped_column(String(16))
+    model_id: Mapped[str] = mapped_column(ModelId)
+    channel_id: Mapped[bytes] = mapped_column(Hash)
+    price_wei: Mapped[int] = mapped_column(Wei)
+    prompt_price_wei: Mapped[int] = mapped_column(Wei)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    billed: Mapped[int] = mapped_column(Wei, default=0)
+    started: Mapped[datetime] = mapped_column(Moment, default_factory=now)
+    ended: Mapped[datetime | None] = mapped_column(Moment, default=None)
+    outcome: Mapped[str] = mapped_column(String(300), default="")
+
+
+class AdvertSeen(Base, kw_only=True):
+    """The latest advert of a peer for a model, with the signed bytes it came in."""
+
+    __tablename__ = "adverts"
+    __table_args__ = (Index("ix_adverts_expires", "expires"),)
+
+    peer: Mapped[str] = mapped_column(String(128), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ModelId, primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    issued: Mapped[int] = mapped_column(BigInteger)
+    expires: Mapped[int] = mapped_column(BigInteger)
+    operator: Mapped[str] = mapped_column(Address)
+    layer_start: Mapped[int] = mapped_column(Integer)
+    layer_stop: Mapped[int] = mapped_column(Integer)
+    price_wei: Mapped[int] = mapped_column(Wei)
+    prompt_price_wei: Mapped[int] = mapped_column(Wei)
+    cost_ms: Mapped[float]
+    signed: Mapped[bytes] = mapped_column(LargeBinary)
+    seen: Mapped[datetime] = mapped_column(Moment, default_factory=now)
+
+
+class PriceStep(Base, kw_only=True):
+    """One update of our own price: the market as it looked, and the step taken."""
+
+    __tablename__ = "price_history"
+    __table_args__ = (Index("ix_price_history_model_taken", "model_id", "taken"),)
+
+    step_id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, init=False
+    )
+    model_id: Mapped[str] = mapped_column(ModelId)
+    layer_start: Mapped[int] = mapped_column(Integer)
+    layer_stop: Mapped[int] = mapped_column(Integer)
+    price_before: Mapped[int] = mapped_column(Wei)
+    price_after: Mapped[int] = mapped_column(Wei)
+    gradient: Mapped[float]
+    probability: Mapped[float]
+    inputs: Mapped[dict[str, Any]] = mapped_column(JSON, default_factory=dict)
+    taken: Mapped[datetime] = mapped_column(Moment, default_factory=now)

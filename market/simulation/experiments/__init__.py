@@ -1,0 +1,67 @@
+"""The experiments of docs/economics.md: each draws its figures into a folder and returns its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from market.errors import MarketError
+
+
+class NoExperiment(MarketError):
+    """There is no experiment of this name."""
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How to run an experiment.
+
+    Attributes:
+        out: folder for figures.
+        seed: of every random draw.
+        effort: 1 is what the documentation shows; smaller runs shrink repetitions and sizes.
+        say: told what is being done.
+    """
+
+    out: Path
+    seed: int = 0
+    effort: float = 1.0
+    say: Callable[[str], None] = field(default=_silent)
+
+    def times(self, count: int, least: int = 2) -> int:
+        """Return ``count`` scaled by the effort."""
+        return max(least, round(count * self.effort))
+
+
+Findings = dict[str, list[dict[str, object]]]
+"""Named tables: lists of rows."""
+
+
+def experiments() -> dict[str, Callable[[Setup], Findings]]:
+    """Return all experiments by name."""
+    from market.simulation.experiments.alternatives import alternatives
+    from market.simulation.experiments.earnings import earnings
+    from market.simulation.experiments.paper import paper
+    from market.simulation.experiments.rest import equilibrium
+    from market.simulation.experiments.shocks import shocks
+
+    return {
+        "paper": paper,
+        "equilibrium": equilibrium,
+        "earnings": earnings,
+        "shocks": shocks,
+        "alternatives": alternatives,
+    }
+
+
+def run_experiment(name: str, setup: Setup) -> Findings:
+    """Run the experiment called ``name``; raises `NoExperiment`."""
+    known = experiments()
+    if name not in known:
+        raise NoExperiment(f"There is no experiment {name}: choose one of {', '.join(known)}.")
+    return known[name](setup)

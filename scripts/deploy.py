@@ -1,0 +1,87 @@
+"""Deploy HyperToken, StakingRegistry and PaymentChannels, and write the deployment file.
+
+    HC_PASSWORD_FILE=pass.txt python scripts/deploy.py --rpc-url https://... --key-file keys/deployer.json \
+        --output deployment.json
+    HC_DEPLOY_KEY=0x... python scripts/deploy.py --rpc-url http://127.0.0.1:8545 --output deployment.json
+
+The deploying account pays the gas, holds the whole supply, and may name the slasher once. Its key comes from
+a Keystore V3 file with HC_PASSWORD_FILE (or the password asked for on the terminal), or from HC_DEPLOY_KEY:
+never from the command line, which other users of the machine can read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from pathlib import Path
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from market.chain import deploy
+from market.errors import ChainError, MarketError
+from market.keystore import load_key
+from market.units import format_hct, parse_hct
+
+
+def deployer(key_file: Path | None) -> LocalAccount:
+    """Return the deploying account. Raises MarketError, or OSError for an unreadable password file."""
+    if key_file is not None:
+        password_file = os.environ.get("HC_PASSWORD_FILE")
+        if password_file:
+            lines = Path(password_file).read_text().splitlines()
+            return load_key(key_file, lines[0] if lines else "")
+        return load_key(key_file, getpass.getpass(f"Password of {key_file}: "))
+    try:
+        account: LocalAccount = Account.from_key(os.environ["HC_DEPLOY_KEY"])
+    except KeyError:
+        raise ChainError("There is no key to deploy with: give --key-file, or set HC_DEPLOY_KEY.") from None
+    except (ValueError, TypeError):
+        raise ChainError("HC_DEPLOY_KEY is not a private key: give 0x and 64 hex digits.") from None
+    return account
+
+
+def main() -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rpc-url", default=os.environ.get("HC_RPC_URL", "http://127.0.0.1:8545"))
+    parser.add_argument("--key-file", type=Path, help="Keystore V3 file of the deploying account")
+    parser.add_argument(
+        "--output", type=Path, default=Path("deployment.json"), help="deployment file to write"
+    )
+    parser.add_argument("--supply", default="1000000000", help="HCT that will ever exist")
+    parser.add_argument("--min-stake", default="100", help="HCT at stake that make a node eligible")
+    parser.add_argument("--unbonding", type=int, default=14 * 86_400, help="seconds that stake thaws")
+    parser.add_argument(
+        "--grace", type=int, default=86_400, help="seconds from asking to close to withdrawal"
+    )
+    parser.add_argument("--slasher", help="contract that may slash; can be set once later")
+    options = parser.parse_args()
+    try:
+        account = deployer(options.key_file)
+        deployment = deploy(
+            options.rpc_url,
+            account,
+            supply=parse_hct(options.supply),
+            min_stake=parse_hct(options.min_stake),
+            unbonding_seconds=options.unbonding,
+            grace_seconds=options.grace,
+            slasher=options.slasher,
+        )
+        deployment.save(options.output)
+    except (MarketError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"chain     {deployment.chain_id}, block {deployment.block}")
+    for name in ("token", "registry", "channels"):
+        print(f"{name:<9} {getattr(deployment, name)}")
+    print(f"{account.address} holds {format_hct(parse_hct(options.supply))} HCT; written to {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
