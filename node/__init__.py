@@ -1,0 +1,10 @@
+"""What runs: model shards, their engine, the network between nodes, providers and clients."""
+
+import os
+
+# Read once by libgomp when llama.cpp loads it, hence here, before anything can. By default its threads spin for
+# milliseconds at each barrier and after each computation, on cores that other providers, or anything else on the
+# machine, have work for. 1000 turns outlast the short barriers within a computation and little more: as fast on
+# an idle machine, many times faster on a busy one (docs/performance.md). What the user has set stays.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")

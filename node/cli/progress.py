@@ -1,0 +1,25 @@
+"""Progress bars on standard error, which disappear when done."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from node.cli.console import err
+
+
+@contextmanager
+def bar(what: str, total: int | None = None, *, unit: str = "bytes") -> Iterator[Callable[[int], None]]:
+    """Yield a function that is told how much has just been done; without `total` the bar only shows motion."""
+    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.advance(task, done)

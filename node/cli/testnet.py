@@ -1,0 +1,136 @@
+"""`hc-testnet`: a chain of one's own with the contracts on it, and the whole market in one command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from market.units import format_hct, parse_hct
+from node.cli.console import Json, application, err, out, print_json, run
+from node.resources import open_chain
+from node.settings import TESTNET_HOME, Settings
+
+app = application(
+    "A local chain with the contracts on it, for trying everything out with play money.\n\n"
+    "[bold]demo[/] shows a whole network at work; [bold]up[/] keeps a chain running for providers and clients "
+    "that you start in other terminals."
+)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port of the chain's RPC.")] = 8545,
+    block_time: Annotated[int, typer.Option(min=0, help="Seconds between blocks; 0 mines at once.")] = 0,
+    grace: Annotated[
+        int, typer.Option(min=1, help="Seconds a client waits to get the rest of a channel back.")
+    ] = 60,
+    unbonding: Annotated[int, typer.Option(min=1, help="Seconds that stake thaws.")] = 120,
+    stake: Annotated[str, typer.Option(help="HCT that a provider has to stake.")] = "100",
+) -> None:
+    """Run Anvil with the contracts deployed until Ctrl-C, and print what to set in other terminals.
+
+    Example: [bold]hc-testnet up[/]
+
+    The chain lives in memory and ends with this command.
+    """
+    import time
+
+    from eth_account import Account
+
+    from market.chain import deploy
+    from node.anvil import DEPLOYER_KEY, running_anvil
+
+    settings = Settings()
+    home = settings.home / TESTNET_HOME
+    home.mkdir(parents=True, exist_ok=True)
+    with running_anvil(port, block_time=block_time or None) as url:
+        deployment = deploy(
+            url,
+            Account.from_key(DEPLOYER_KEY),
+            min_stake=parse_hct(stake),
+            unbonding_seconds=unbonding,
+            grace_seconds=grace,
+        )
+        path = home / "deployment.json"
+        deployment.save(path)
+        out.print(f"Chain {deployment.chain_id} runs at {url}; its contracts:")
+        for name in ("token", "registry", "channels"):
+            out.print(f"  {name:9} {getattr(deployment, name)}")
+        out.print("\nIn the other terminals:")
+        out.print(f"  export HC_RPC_URL={url} HC_DEPLOYMENT={path.absolute()}", soft_wrap=True)
+        out.print("\nMoney to play with: hc-testnet fund ADDRESS. Ctrl-C ends the chain.")
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            out.print("The chain has ended.")
+
+
+@app.command()
+def fund(
+    address: Annotated[str, typer.Argument(help="Account to send to.")],
+    hct: Annotated[str, typer.Option(help="HCT to send.")] = "1000",
+    json_: Json = False,
+) -> None:
+    """Send test HCT and coin for gas to an account.
+
+    Example: [bold]hc-testnet fund 0x70997970C51812dc3A010C7d01b50e0d17dc79C8[/]
+    """
+    from node.faucet import give
+
+    chain = open_chain(Settings())
+    give(chain, address, parse_hct(hct))
+    held = chain.token.balance(address)
+    if json_:
+        print_json({"address": address, "hct_wei": held})
+    else:
+        out.print(f"{address} holds {format_hct(held)} HCT")
+
+
+@app.command()
+def demo(
+    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "ROMEO:",
+    tokens: Annotated[int, typer.Option("--tokens", "-n", min=1, max=200, help="Tokens to generate.")] = 64,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Weight of price against time.")] = 0.5,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0 is greedy; 0.8 makes the small demo model read like verse.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes the draws.")] = 2,
+    model: Annotated[Path | None, typer.Option(help="GGUF file. Default: the demo model.")] = None,
+    json_: Json = False,
+) -> None:
+    """Run a whole market on this machine: a chain, five providers, one paid completion, and the books.
+
+    Example: [bold]hc-testnet demo --alpha 0.9[/]
+
+    Starts everything, streams the completion, lets the providers claim, reconciles to the wei, and ends all
+    processes that it started.
+    """
+    from node.demo import run_demo
+
+    result = run_demo(
+        Settings().home / "demo",
+        prompt=prompt,
+        tokens=tokens,
+        alpha=alpha,
+        temperature=temperature,
+        seed=seed,
+        model=model,
+        console=None if json_ else out,
+        progress=err,
+    )
+    if json_:
+        print_json(result.document())
+    else:
+        result.show(out)
+    if not (result.reconciled and result.identical_to_unsplit):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of `hc-testnet`."""
+    run(app, "hc-testnet")
+
+
+if __name__ == "__main__":
+    main()

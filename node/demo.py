@@ -1,0 +1,322 @@
+"""The whole market on one machine: a chain, five providers, one paid completion, and books that must balance."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from market.chain import Chain
+from market.parameters import MarketParameters
+from market.routing import Path as Route
+from market.routing import Rival, rivals
+from market.units import HCT, format_hct, format_price
+from node import keys, reference, topk
+from node.client import Bill, Client, Completion, Limits
+from node.errors import NodeError
+from node.identity import short_peer
+from node.joining import joined, purse_of
+from node.keys import Key
+from node.localnet import LocalNetwork, ProviderProcess, ProviderSpec, running_network
+from node.model_store import StoredModel, demo_model, open_model
+from node.sampler import Sampler
+from node.settings import Settings
+from node.shards import partition
+
+WALLET_HCT = 10 * HCT
+FIND_SECONDS = 60.0
+CLAIM_SECONDS = 30.0
+TOP_K = 40
+QUICK = ("--refresh", "2", "--claim-every", "1", "--claim-multiple", "0", "--sessions", "2")
+
+
+class DemoFailed(NodeError):
+    """The network did not do what it should have within its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One provider of the path and its money, in wei."""
+
+    bill: Bill
+    claimed_wei: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """What happened. Money in wei; `earned_wei` is what the providers' accounts hold on chain in the end."""
+
+    completion: Completion
+    hops: tuple[Hop, ...]
+    rivals: tuple[Rival, ...]
+    route: Route
+    alpha: float
+    earned_wei: int
+    wallet_wei: int
+    locked_wei: int
+    """left in the channels, the client's to take back"""
+    identical_to_unsplit: bool
+    seconds: float
+
+    @property
+    def spent_wei(self) -> int:
+        """By the client, over all hops."""
+        return self.completion.spent_wei
+
+    @property
+    def reconciled(self) -> bool:
+        """Spent, claimed and earned are one number, and the wallet misses just that and what is locked."""
+        claimed = sum(hop.claimed_wei for hop in self.hops)
+        return (
+            self.spent_wei == self.earned_wei == claimed
+            and self.wallet_wei + self.locked_wei + self.spent_wei == WALLET_HCT
+        )
+
+    def document(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "text": self.completion.text,
+            "tokens": self.completion.tokens,
+            "path": [
+                {
+                    "peer": hop.bill.peer,
+                    "layers": [hop.bill.layer_start, hop.bill.layer_stop],
+                    "price_wei": hop.bill.price_wei,
+                    "prompt_price_wei": hop.bill.prompt_price_wei,
+                    "tokens": hop.bill.tokens,
+                    "paid_wei": hop.bill.paid_wei,
+                    "claimed_wei": hop.claimed_wei,
+                }
+                for hop in self.hops
+            ],
+            "rivals": [
+                {
+                    "peer": rival.node.id,
+                    "layers": [rival.node.start, rival.node.stop],
+                    "price_wei": rival.node.price_wei,
+                    "ms": rival.node.total_ms,
+                    "weight": rival.weight,
+                    "excess": rival.excess,
+                }
+                for rival in self.rivals
+            ],
+            "spent_wei": self.spent_wei,
+            "earned_wei": self.earned_wei,
+            "reconciled": self.reconciled,
+            "identical_to_unsplit": self.identical_to_unsplit,
+            "seconds": round(self.seconds, 1),
+        }
+
+    def show(self, console: Console) -> None:
+        """For people."""
+        table = Table(title="The path (prices in HCT per million tokens)", title_justify="left")
+        for name in ("peer", "layers", "price", "prompt", "tokens", "paid HCT", "claimed HCT"):
+            table.add_column(name, no_wrap=True)
+        for hop in self.hops:
+            bill = hop.bill
+            table.add_row(
+                short_peer(bill.peer),
+                f"{bill.layer_start}:{bill.layer_stop}",
+                format_price(bill.price_wei),
+                format_price(bill.prompt_price_wei),
+                str(bill.tokens),
+                format_hct(bill.paid_wei),
+                format_hct(hop.claimed_wei),
+            )
+        console.print()
+        console.print(table)
+        verdict = "they agree to the wei" if self.reconciled else "THEY DO NOT AGREE"
+        console.print(
+            f"spent {format_hct(self.spent_wei)} HCT, earned {format_hct(self.earned_wei)} HCT: {verdict}; "
+            f"{format_hct(self.locked_wei)} HCT are left in the channels"
+        )
+        same = "the same tokens as" if self.identical_to_unsplit else "OTHER TOKENS THAN"
+        console.print(f"{same} the unsplit model, run by llama.cpp on this machine")
+        for rival in self.rivals:
+            console.print(_why_not(rival, self.route, self.alpha))
+        console.print(f"[dim]{self.seconds:.0f} s in all[/]")
+
+
+def _why_not(rival: Rival, route: Route, alpha: float) -> str:
+    node = rival.node
+    taken = next(n for n in route.nodes if n.start < node.stop and node.start < n.stop)
+    return (
+        f"not taken: {short_peer(node.id)} for layers {node.start}:{node.stop} at {format_price(node.price_wei)} HCT "
+        f"per M tokens and {node.total_ms:.1f} ms a token; with alpha {alpha:g} a path over it weighs "
+        f"{rival.weight:.3f}, {rival.excess:.3f} more than over {short_peer(taken.id)} "
+        f"({format_price(taken.price_wei)} HCT, {taken.total_ms:.1f} ms)"
+    )
+
+
+def demo_specs(layers: int) -> list[ProviderSpec]:
+    """Five providers over four ranges: two compete for the third, one cheap and slow, one dear and fast."""
+    ranges = [f"{start}:{stop}" for start, stop in partition(layers, 4)]
+    cheap = ProviderSpec(layers=ranges[2], price="1", flags=(*QUICK, "--throttle", "4"))
+    others = [
+        ProviderSpec(layers=ranges[0], price="1", flags=QUICK),
+        ProviderSpec(layers=ranges[1], price="1.5", flags=QUICK),
+        ProviderSpec(layers=ranges[2], price="2.25", flags=QUICK),
+        ProviderSpec(layers=ranges[3], price="2", flags=QUICK),
+    ]
+    return [*others, cheap]
+
+
+def run_demo(
+    home: Path,
+    *,
+    prompt: str,
+    tokens: int,
+    alpha: float,
+    temperature: float = 0.0,
+    seed: int = 0,
+    model: Path | None = None,
+    console: Console | None = None,
+    progress: Console,
+) -> DemoResult:
+    """Run the demo and return its books; every process that it starts has ended by then.
+
+    Args:
+        home: folder for keys (used again by the next run), ledgers and logs.
+        alpha: weight of price against time in the client's choice of path.
+        temperature: 0 is greedy; otherwise `seed` fixes the draws, of the client and of the unsplit model alike.
+        console: where the completion is streamed to; None for nowhere.
+        progress: where the steps are reported.
+
+    Raises:
+        DemoFailed: providers did not find each other, or did not claim, in time.
+        NodeError, MarketError: a part did not start.
+    """
+    start = time.monotonic()
+    model = model or demo_model()
+    stored = open_model(model, home)
+    specs = demo_specs(stored.manifest.layers)
+    market = MarketParameters(alpha=alpha)
+    with progress.status("Starting Anvil and deploying the contracts") as status:
+
+        def started(provider: ProviderProcess) -> None:
+            progress.print(
+                f"[dim]provider {short_peer(provider.peer)} serves layers {provider.spec.layers}[/]"
+            )
+
+        def found(text: str) -> None:
+            status.stop()
+            progress.print(f"[dim]{text}[/]")
+
+        status.update("Starting five providers")
+        with running_network(home, specs, model=model, on_started=started) as network:
+            settings = network.client(WALLET_HCT)
+            status.update("Looking for the providers in the DHT")
+            work = partial(
+                _complete,
+                network=network,
+                settings=settings,
+                stored=stored,
+                market=market,
+                prompt=prompt,
+                limits=Limits(tokens=tokens),
+                temperature=temperature,
+                seed=seed,
+                console=console,
+                found=found,
+            )
+            completion, route, losers = trio.run(work)
+            status.update("Waiting for the providers to claim")
+            status.start()
+            claimed = _wait_for_claims(network.chain, completion.bills)
+            earned = sum(network.chain.token.balance(provider.operator) for provider in network.providers)
+            wallet = network.chain.token.balance(keys.address(settings.home, Key.WALLET))
+            locked = sum(
+                state.deposit - state.settled
+                for state in map(network.chain.channels.state, {b.channel_id for b in completion.bills})
+            )
+            status.update("Running the unsplit model")
+            with Sampler(stored.manifest.n_vocab, temperature, TOP_K, seed=seed) as sampler:
+                unsplit = reference.generate(
+                    model,
+                    completion.prompt,
+                    max(1, len(completion.tokens)),
+                    threads=1,
+                    choose=lambda logits: sampler.sample(topk.best([logits], TOP_K)),
+                )
+            status.update("Ending all processes")
+    same = [int(token) for token in unsplit.ids[: len(completion.tokens)]] == completion.tokens
+    return DemoResult(
+        completion=completion,
+        hops=tuple(Hop(bill, claimed[bill.channel_id]) for bill in completion.bills),
+        rivals=tuple(losers),
+        route=route,
+        alpha=alpha,
+        earned_wei=earned,
+        wallet_wei=wallet,
+        locked_wei=locked,
+        identical_to_unsplit=same,
+        seconds=time.monotonic() - start,
+    )
+
+
+async def _complete(
+    *,
+    network: LocalNetwork,
+    settings: Settings,
+    stored: StoredModel,
+    market: MarketParameters,
+    prompt: str,
+    limits: Limits,
+    temperature: float,
+    seed: int,
+    console: Console | None,
+    found: Callable[[str], None],
+) -> tuple[Completion, Route, list[Rival]]:
+    purse = purse_of(settings.home, network.chain, network.password_file.read_text())
+    async with joined(settings, network.chain, stored, purse, market=market) as client:
+        await _wait_for_all(client, {provider.peer for provider in network.providers})
+        nodes = await client.nodes()
+        route = await client.route()
+        found(f"the client found all {len(nodes)} providers; the lightest path weighs {route.weight:.3f}")
+
+        def show(text: str) -> None:
+            if console is not None:
+                console.print(Text(text), end="", soft_wrap=True)
+
+        show(prompt)
+        ids = client.tokenizer.encode(prompt)
+        taken: list[Route] = []
+        with Sampler(client.tokenizer.n_vocab, temperature, TOP_K, seed=seed) as sampler:
+            completion = await client.generate(
+                ids, sampler=sampler, limits=limits, on_text=show, on_path=taken.append
+            )
+        show("\n")
+        return completion, taken[-1], rivals(nodes, layers=client.layers, market=market)
+
+
+async def _wait_for_all(client: Client, peers: set[str]) -> None:
+    with trio.move_on_after(FIND_SECONDS):
+        while peers - {advert.peer for advert in client.adverts()}:
+            await trio.sleep(0.1)
+        return
+    missing = len(peers - {advert.peer for advert in client.adverts()})
+    raise DemoFailed(f"{missing} of {len(peers)} providers were not found within {FIND_SECONDS:.0f} s.")
+
+
+def _wait_for_claims(chain: Chain, bills: list[Bill]) -> dict[bytes, int]:
+    """What the chain has paid on each channel, as soon as it is what was spent. Raises DemoFailed."""
+    spent: dict[bytes, int] = {}
+    for bill in bills:
+        spent[bill.channel_id] = spent.get(bill.channel_id, 0) + bill.paid_wei
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while True:
+        settled = {channel_id: chain.channels.state(channel_id).settled for channel_id in spent}
+        if settled == spent:
+            return settled
+        if time.monotonic() > deadline:
+            raise DemoFailed(
+                f"After {CLAIM_SECONDS:.0f} s the providers claimed {sum(settled.values())} wei "
+                f"of {sum(spent.values())} wei."
+            )
+        time.sleep(0.2)

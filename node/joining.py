@@ -1,0 +1,132 @@
+"""A client on the network, put together from settings, keys and a model."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import coincurve
+import trio
+
+from market.chain import Chain, Sender
+from market.graph import Node
+from market.parameters import MarketParameters
+from market.units import HCT
+from node import keys
+from node.client import Client
+from node.discovery import Discovery
+from node.eligibility import Eligibility
+from node.errors import NodeError
+from node.host import running_host
+from node.keys import Key
+from node.latency import Latencies
+from node.model_store import StoredModel
+from node.orderbook import OrderBook
+from node.payer import Payer
+from node.resources import open_ledger
+from node.settings import Settings
+from node.tokenizer import Tokenizer
+from node.wire import WireDtype
+
+NOBODY = "0x" + "00" * 20
+
+
+class NoBootstrap(NodeError):
+    """Nobody said through whom to join the network."""
+
+
+class NoWallet(NodeError):
+    """A client that only looks around was asked to pay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purse:
+    """What a client pays with.
+
+    `session_key` (32 bytes) signs vouchers and is the peer's identity; `wallet` is the account that funds the
+    channels, and `unlock` makes it send, called only when money has to move.
+    """
+
+    session_key: bytes
+    wallet: str
+    unlock: Callable[[], Sender]
+
+
+def purse_of(home: Path, chain: Chain, password: str) -> Purse:
+    """The purse of the client whose keys are in `home`; the wallet stays locked until money has to move.
+
+    Raises:
+        KeystoreError: a key is missing, or the password is wrong.
+    """
+    return Purse(
+        session_key=bytes(keys.unlock(home, Key.SESSION, password).key),
+        wallet=keys.address(home, Key.WALLET),
+        unlock=lambda: Sender(chain, keys.unlock(home, Key.WALLET, password)),
+    )
+
+
+def empty_purse() -> Purse:
+    """For a client that only looks around: an identity for once, and no money."""
+
+    def unlock() -> Sender:
+        raise NoWallet("This client has no wallet, it only looks around.")
+
+    return Purse(session_key=secrets.token_bytes(32), wallet=NOBODY, unlock=unlock)
+
+
+@asynccontextmanager
+async def joined(
+    settings: Settings,
+    chain: Chain,
+    stored: StoredModel,
+    purse: Purse,
+    *,
+    market: MarketParameters | None = None,
+    wire_dtype: WireDtype = WireDtype.F32,
+    deposit: int = HCT // 100,
+    spread: bool = False,
+) -> AsyncIterator[Client]:
+    """A client that has joined the network and finds providers of `stored` for as long as the block lasts.
+
+    Raises:
+        NoBootstrap: the settings name no node to join through.
+        NodeError, MarketError: the vocabulary or the ledger cannot be opened.
+    """
+    if not settings.bootstrap and not settings.mdns:
+        raise NoBootstrap(
+            "No node to join the network through: give --bootstrap, set HC_BOOTSTRAP, or HC_MDNS=1 on a local network."
+        )
+    with open_ledger(settings) as ledger, Tokenizer(stored.vocabulary()) as tokenizer:
+        payer = Payer(
+            chain=chain,
+            payer=purse.wallet,
+            wallet=purse.unlock,
+            session_key=coincurve.PrivateKey(purse.session_key),
+            ledger=ledger,
+        )
+        book = OrderBook(stored.manifest.model_id, Eligibility(chain))
+        async with running_host(purse.session_key) as host:
+            discovery = Discovery(host, book, bootstrap=settings.bootstrap, mdns=settings.mdns)
+            async with discovery.running():
+                yield Client(
+                    host=host,
+                    discovery=discovery,
+                    latencies=Latencies(host),
+                    payer=payer,
+                    tokenizer=tokenizer,
+                    layers=stored.manifest.layers,
+                    market=market or MarketParameters(),
+                    wire_dtype=wire_dtype,
+                    deposit=deposit,
+                    spread=spread,
+                )
+
+
+async def look(settings: Settings, chain: Chain, stored: StoredModel, seconds: float) -> list[Node]:
+    """The adverts for a model that are found within `seconds`, full providers included; none without a way in."""
+    if not settings.bootstrap and not settings.mdns:
+        return []
+    async with joined(settings, chain, stored, empty_purse()) as client:
+        await trio.sleep(seconds)
+        return await client.nodes(full=True)

@@ -1,0 +1,264 @@
+"""A whole network on this machine: Anvil, the contracts, and provider processes. For demo, tests and benchmarks."""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import coincurve
+from eth_account import Account
+
+from market.chain import Chain, Deployment, Sender, deploy
+from market.keystore import load_key
+from market.units import HCT
+from node import keys
+from node.anvil import DEPLOYER_KEY, running_anvil
+from node.errors import NodeError
+from node.faucet import give
+from node.keys import Key
+from node.settings import RUNNING, Settings
+
+START_SECONDS = 90.0
+STOP_SECONDS = 20.0
+# The keys guard play money and are unlocked by many processes at once.
+LIGHT_SCRYPT = 2**10
+STAKE = 100 * HCT
+
+
+class LocalNetworkError(NodeError):
+    """A process of the local network did not start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSpec:
+    """One provider to start: layers "a:b", prices in HCT per million tokens, further flags of `hc-provider run`."""
+
+    layers: str
+    price: str = "1"
+    prompt_price: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class ProviderProcess:
+    """A running `hc-provider run`."""
+
+    spec: ProviderSpec
+    home: Path
+    operator: str
+    process: subprocess.Popen[bytes]
+    peer: str = ""
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def log(self) -> str:
+        """What it printed so far."""
+        return (self.home / "log").read_text(errors="replace")
+
+    def stop(self) -> None:
+        """Ask it to end, and wait for that."""
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass(eq=False)
+class LocalNetwork:
+    """What runs: the chain, the providers, and the settings with which a client joins."""
+
+    home: Path
+    url: str
+    chain: Chain
+    providers: list[ProviderProcess] = field(default_factory=list)
+
+    @property
+    def deployment_file(self) -> Path:
+        """Addresses of the contracts."""
+        return self.home / "deployment.json"
+
+    @property
+    def password_file(self) -> Path:
+        """Password of all keys of this network."""
+        return self.home / "password"
+
+    @property
+    def bootstrap(self) -> tuple[str, ...]:
+        """Addresses to join through."""
+        return self.providers[0].addresses if self.providers else ()
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """Environment of a process of this network whose keys and ledger are in `home`."""
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("HC_")},
+            "HC_HOME": str(home),
+            "HC_RPC_URL": self.url,
+            "HC_DEPLOYMENT": str(self.deployment_file),
+            "HC_PASSWORD_FILE": str(self.password_file),
+            "HC_BOOTSTRAP": ",".join(self.bootstrap),
+            "HC_LOG_LEVEL": os.environ.get("HC_LOG_LEVEL", "WARNING"),
+        }
+
+    def settings(self, home: Path) -> Settings:
+        """The same for this process."""
+        return Settings(
+            home=home,
+            rpc_url=self.url,
+            deployment=self.deployment_file,
+            bootstrap=self.bootstrap,
+            password_file=self.password_file,
+        )
+
+    def client(self, hct: int, name: str = "client") -> Settings:
+        """Make a client with `hct` wei of HCT in its wallet and return its settings."""
+        home = self.home / name
+        self._keys(home, keys.CLIENT)
+        give(self.chain, keys.address(home, Key.WALLET), hct)
+        return self.settings(home)
+
+    def enlist(self, name: str) -> tuple[Path, str]:
+        """Make a provider's keys, stake for it and authorise its node key; returns its home and operator."""
+        home = self.home / name
+        self._keys(home, keys.PROVIDER)
+        secret = self.password_file.read_text()
+        operator = Sender(self.chain, load_key(keys.key_file(home, Key.OPERATOR), secret))
+        node = load_key(keys.key_file(home, Key.NODE), secret)
+        give(self.chain, operator.address, STAKE)
+        give(self.chain, node.address, 0)
+        self.chain.staking.stake(operator, STAKE)
+        self.chain.staking.authorize(operator, coincurve.PrivateKey(bytes(node.key)))
+        return home, operator.address
+
+    def start(self, spec: ProviderSpec, home: Path, operator: str, *, model: Path) -> ProviderProcess:
+        """Start `hc-provider run`; `wait` says when it is ready."""
+        command = [
+            sys.executable,
+            "-m",
+            "node.cli.provider",
+            "run",
+            "--layers",
+            spec.layers,
+            "--model",
+            str(model),
+        ]
+        command += ["--listen", "/ip4/127.0.0.1/tcp/0", "--price", spec.price]
+        if spec.prompt_price is not None:
+            command += ["--prompt-price", spec.prompt_price]
+        (home / RUNNING).unlink(missing_ok=True)
+        environment = self.environment(home)
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        output: IO[bytes]
+        with (home / "log").open("ab") as output:
+            process = subprocess.Popen(
+                [*command, *spec.flags],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C reaches it from us, in our order, not from the terminal.
+                start_new_session=True,
+            )
+        provider = ProviderProcess(spec, home, operator, process)
+        self.providers.append(provider)
+        return provider
+
+    def wait(self, provider: ProviderProcess) -> None:
+        """Return when it serves. Raises LocalNetworkError with the end of its log."""
+        marker = provider.home / RUNNING
+        deadline = time.monotonic() + START_SECONDS
+        while not marker.exists():
+            if provider.process.poll() is not None or time.monotonic() > deadline:
+                tail = provider.log.strip()[-600:]
+                raise LocalNetworkError(
+                    f"The provider of layers {provider.spec.layers} did not start: {tail}"
+                )
+            time.sleep(0.05)
+        state = json.loads(marker.read_text())
+        provider.peer, provider.addresses = state["peer"], tuple(state["addresses"])
+
+    def stop(self) -> None:
+        """End all providers; those that do not end by themselves are killed."""
+        for provider in self.providers:
+            provider.stop()
+        deadline = time.monotonic() + STOP_SECONDS
+        for provider in self.providers:
+            try:
+                provider.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                provider.kill()
+
+    def _keys(self, home: Path, wanted: Sequence[Key]) -> None:
+        for key in wanted:
+            if not keys.key_file(home, key).exists():
+                keys.create(home, key, self.password_file.read_text(), work=LIGHT_SCRYPT)
+
+
+@contextmanager
+def running_chain(
+    home: Path, *, grace_seconds: int = 60, unbonding_seconds: int = 120
+) -> Iterator[LocalNetwork]:
+    """A fresh chain with the contracts, and no providers yet. Keys in `home` are used again, ledgers are not.
+
+    Raises:
+        AnvilError, ChainError.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        url = stack.enter_context(running_anvil())
+        # Every run has a chain of its own, so what ledgers say of an earlier one is of no use.
+        for ledger in home.glob("*/ledger.sqlite*"):
+            ledger.unlink()
+        deployment = deploy(
+            url,
+            Account.from_key(DEPLOYER_KEY),
+            min_stake=STAKE,
+            grace_seconds=grace_seconds,
+            unbonding_seconds=unbonding_seconds,
+        )
+        deployment.save(home / "deployment.json")
+        network = LocalNetwork(home, url, Chain(url, Deployment.load(home / "deployment.json")))
+        if not network.password_file.exists():
+            network.password_file.write_text(secrets.token_urlsafe(16))
+            network.password_file.chmod(0o600)
+        stack.callback(network.stop)
+        yield network
+
+
+@contextmanager
+def running_network(
+    home: Path,
+    specs: Sequence[ProviderSpec],
+    *,
+    model: Path,
+    grace_seconds: int = 60,
+    on_started: Callable[[ProviderProcess], None] = lambda provider: None,
+) -> Iterator[LocalNetwork]:
+    """A chain and providers that have all started; everything ends with the block.
+
+    Raises:
+        LocalNetworkError: a provider did not start.
+        AnvilError, ChainError.
+    """
+    with running_chain(home, grace_seconds=grace_seconds) as network:
+        with ThreadPoolExecutor(4) as pool:
+            enlisted = list(pool.map(lambda i: network.enlist(f"provider-{i + 1}"), range(len(specs))))
+        for index, (spec, (provider_home, operator)) in enumerate(zip(specs, enlisted, strict=True)):
+            provider = network.start(spec, provider_home, operator, model=model)
+            if index == 0:
+                # The others join through it.
+                network.wait(provider)
+                on_started(provider)
+        for provider in network.providers[1:]:
+            network.wait(provider)
+            on_started(provider)
+        yield network

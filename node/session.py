@@ -1,0 +1,343 @@
+"""The provider's side of one session: open, then steps, each checked, paid for, computed and answered.
+
+The order within a step is what keeps both sides safe: everything about the message is checked before its
+voucher counts, the voucher is stored before the answer leaves, and a step that fails after that is refunded.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import trio
+
+from market.errors import Refusal, VoucherRefused
+from market.ledger import Role, SessionRecord
+from market.voucher import VoucherDomain, charge
+from node.errors import ConnectionLost, ErrorCode, NodeError
+from node.identity import address_of_peer
+from node.wire import (
+    Accept,
+    Close,
+    Error,
+    Open,
+    Step,
+    StepResult,
+    WireDtype,
+    frame_bound,
+    pack_activations,
+    unpack_activations,
+)
+
+if TYPE_CHECKING:
+    import coincurve
+    import numpy as np
+    import numpy.typing as npt
+
+    from node.engine import Engine, EngineError, Outputs, StepOutput
+    from node.payee import Account, Payee
+    from node.stream import Connection
+
+    Payload = npt.NDArray[np.int32] | npt.NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+OPEN_SECONDS = 10.0
+SEND_SECONDS = 30.0
+QUOTE_SECONDS = 3600
+
+REFUSALS = {
+    Refusal.BAD_SIGNATURE: ErrorCode.BAD_SIGNATURE,
+    Refusal.TOO_LOW: ErrorCode.VOUCHER_TOO_LOW,
+    Refusal.OVER_DEPOSIT: ErrorCode.OVER_DEPOSIT,
+    Refusal.CLOSING: ErrorCode.CHANNEL_CLOSING,
+    Refusal.UNKNOWN_CHANNEL: ErrorCode.UNKNOWN_CHANNEL,
+    Refusal.FOREIGN_CHANNEL: ErrorCode.FOREIGN_CHANNEL,
+}
+
+
+class Refused(NodeError):
+    """This provider refuses an opening or a step."""
+
+    def __init__(self, code: ErrorCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Asked now, in wei per generated and per prompt token."""
+
+    price_wei: int
+    prompt_price_wei: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What all sessions of one provider share."""
+
+    model_id: str
+    layer_start: int
+    layer_stop: int
+    layers: int
+    """of the whole model"""
+    n_embd: int
+    max_top_k: int
+    max_step_tokens: int
+    wire_dtypes: tuple[WireDtype, ...]
+    accepting: Callable[[], bool]
+    """false while the provider is about to leave"""
+    idle_seconds: float
+    throttle_seconds: float
+    engine: "Engine"
+    payee: "Payee"
+    prices: Callable[[], Prices]
+    domain: VoucherDomain
+    node_key: "coincurve.PrivateKey"
+
+    @property
+    def is_first(self) -> bool:
+        """It embeds tokens."""
+        return self.layer_start == 0
+
+    @property
+    def is_last(self) -> bool:
+        """It ends in logits."""
+        return self.layer_stop == self.layers
+
+
+async def serve_session(connection: "Connection", service: Service) -> None:
+    """Serve one session until the client closes it, is idle for too long, or breaks the protocol.
+
+    Never raises for anything that a peer does: it is answered with a coded Error and the connection ends.
+    """
+    account: Account | None = None
+    try:
+        opening = await connection.receive(OPEN_SECONDS)
+        if not isinstance(opening, Open):
+            raise Refused(ErrorCode.UNKNOWN_SESSION, "The first message of a session is Open.")
+        _check_payer(connection.peer, opening)
+        prices = _check_opening(opening, service)
+        account = await service.payee.admit_channel(opening.channel)
+        session = Session(connection, service, opening, prices, account)
+        await session.run()
+    except ConnectionLost:
+        pass
+    except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on
+        await _refuse(connection, error, account)
+    finally:
+        await connection.close()
+
+
+def _check_payer(peer: str, opening: Open) -> None:
+    """The peer must hold the channel's session key: else a stranger who read the chain could use up its credit."""
+    if address_of_peer(peer) != opening.channel.signer:
+        raise Refused(ErrorCode.FOREIGN_CHANNEL, "The channel is signed for by another key than this peer's.")
+
+
+def _check_opening(opening: Open, service: Service) -> Prices:
+    if opening.model_id != service.model_id:
+        raise Refused(ErrorCode.WRONG_MODEL, f"This provider serves model {service.model_id[:16]}.")
+    if (opening.layer_start, opening.layer_stop) != (service.layer_start, service.layer_stop):
+        served = f"[{service.layer_start}, {service.layer_stop})"
+        raise Refused(ErrorCode.WRONG_RANGE, f"This provider serves layers {served}.")
+    if not service.accepting():
+        raise Refused(ErrorCode.FULL, "This provider takes no new sessions, it is about to leave.")
+    if opening.wire_dtype not in service.wire_dtypes:
+        names = ", ".join(dtype.name.lower() for dtype in service.wire_dtypes)
+        raise Refused(
+            ErrorCode.BAD_REQUEST, f"wire_dtype is {opening.wire_dtype.name.lower()}, not one of {names}."
+        )
+    if service.is_last and not 1 <= opening.top_k <= service.max_top_k:
+        raise Refused(ErrorCode.BAD_REQUEST, f"top_k is {opening.top_k}, outside 1 to {service.max_top_k}.")
+    prices = service.prices()
+    if opening.max_price_wei < prices.price_wei or opening.max_prompt_price_wei < prices.prompt_price_wei:
+        raise Refused(
+            ErrorCode.PRICE_TOO_LOW,
+            f"The price is {prices.price_wei} wei a token and {prices.prompt_price_wei} wei a prompt token now.",
+        )
+    return prices
+
+
+class Session:
+    """One accepted session: a slot of the engine, frozen prices, and the account that pays."""
+
+    def __init__(
+        self, connection: "Connection", service: Service, opening: Open, prices: Prices, account: "Account"
+    ) -> None:
+        self._connection = connection
+        self._service = service
+        self._opening = opening
+        self._prices = prices
+        self._account = account
+        self._record = SessionRecord(
+            session_id=opening.session,
+            peer=connection.peer,
+            layer_start=opening.layer_start,
+            layer_stop=opening.layer_stop,
+            role=Role.PROVIDER,
+            model_id=opening.model_id,
+            channel_id=account.channel_id,
+            price_wei=prices.price_wei,
+            prompt_price_wei=prices.prompt_price_wei,
+        )
+
+    async def run(self) -> None:
+        """Answer steps until the client closes the session. Raises what the client is to be told."""
+        self._slot = self._service.engine.open(self._opening.capacity)
+        try:
+            await self._accept()
+            await self._answer_steps()
+            self._record.outcome = "closed"
+        except Exception as error:
+            self._record.outcome = str(error)[:300]
+            raise
+        finally:
+            self._service.engine.close(self._slot)
+            self._record.ended = datetime.now(UTC)
+            if self._record.billed:
+                with trio.CancelScope(shield=True):
+                    await self._service.payee.record(self._record)
+
+    async def _accept(self) -> None:
+        service, opening, prices = self._service, self._opening, self._prices
+        channel = self._account.channel
+        expires = int(time.time()) + QUOTE_SECONDS
+        quote = opening.quote(
+            channel.channel_id,
+            price_wei=prices.price_wei,
+            prompt_price_wei=prices.prompt_price_wei,
+            capacity=opening.capacity,
+            expires=expires,
+        )
+        self._connection.raise_bound(frame_bound(service.max_step_tokens, service.n_embd))
+        accept = Accept(
+            price_wei=prices.price_wei,
+            prompt_price_wei=prices.prompt_price_wei,
+            capacity=opening.capacity,
+            expires=expires,
+            quote_signature=service.domain.sign_quote(service.node_key, quote),
+            paid_wei=channel.best,
+            paid_signature=channel.signature,
+            billed_wei=channel.billed,
+            max_step_tokens=service.max_step_tokens,
+            n_embd=service.n_embd,
+        )
+        await self._connection.send(accept, SEND_SECONDS)
+
+    async def _answer_steps(self) -> None:
+        expected = 0
+        while True:
+            message = await self._connection.receive(self._service.idle_seconds)
+            arrived = time.perf_counter()
+            if isinstance(message, Close):
+                return
+            if not isinstance(message, Step):
+                raise Refused(
+                    ErrorCode.BAD_REQUEST, f"{type(message).__name__} is no message of an open session."
+                )
+            if message.seq != expected:
+                raise Refused(ErrorCode.OUT_OF_ORDER, f"The step has number {message.seq}, not {expected}.")
+            await self._connection.send(await self._step(message, arrived), SEND_SECONDS)
+            expected += 1
+
+    async def _step(self, step: Step, arrived: float) -> StepResult:
+        opening, prices, account = self._opening, self._prices, self._account
+        payload = self._payload(step)
+        cost = charge(prices.price_wei, prices.prompt_price_wei, step.rows)
+        account.channel.admit(cost, step.cumulative_wei, step.signature)
+        try:
+            if self._service.throttle_seconds:
+                await trio.sleep(self._service.throttle_seconds)
+            outputs: Outputs = "all" if step.all_outputs else "last"
+            pending = Pending(
+                self._service.engine, self._slot, step.position, payload, outputs, opening.top_k or 1
+            )
+            # Stored while the layers are computed, and before the answer leaves.
+            await self._service.payee.store(account)
+            output = await pending.result()
+        except BaseException:
+            account.channel.refund(cost)
+            raise
+        self._record.billed += cost
+        if step.rows > 1:
+            self._record.prompt_tokens += step.rows
+        else:
+            self._record.tokens += 1
+        packed = b""
+        if output.activations is not None:
+            packed = pack_activations(output.activations, opening.wire_dtype)
+        return StepResult(
+            seq=step.seq,
+            rows=step.rows if output.topk is None else len(output.topk.ids),
+            billed_wei=account.channel.billed,
+            compute_ms=output.compute_ms,
+            activations=packed,
+            topk=output.topk,
+            waited_ms=max(0.0, 1000 * (time.perf_counter() - arrived) - output.compute_ms),
+        )
+
+    def _payload(self, step: Step) -> "Payload":
+        service = self._service
+        if step.rows > service.max_step_tokens:
+            raise Refused(
+                ErrorCode.TOO_LONG, f"A step has at most {service.max_step_tokens} tokens, not {step.rows}."
+            )
+        if service.is_first:
+            if step.tokens is None:
+                raise Refused(ErrorCode.BAD_SHAPE, "The first stage takes token ids.")
+            return step.tokens
+        if step.tokens is not None:
+            raise Refused(
+                ErrorCode.BAD_SHAPE, "Only the first stage takes token ids; this one takes activations."
+            )
+        return unpack_activations(step.activations, step.rows, service.n_embd, self._opening.wire_dtype)
+
+
+class Pending:
+    """A step given to the engine's thread, to be awaited on the trio loop."""
+
+    def __init__(
+        self, engine: "Engine", slot: int, position: int, payload: "Payload", outputs: "Outputs", top_k: int
+    ) -> None:
+        self._done = trio.Event()
+        self._output: StepOutput | EngineError | None = None
+        self._token = trio.lowlevel.current_trio_token()
+        engine.submit(slot, position, payload, self._finish, outputs, top_k)
+
+    def _finish(self, output: "StepOutput | EngineError") -> None:
+        self._output = output
+        try:
+            self._token.run_sync_soon(self._done.set)
+        except trio.RunFinishedError:
+            log.debug("a step ended after the node did")
+
+    async def result(self) -> "StepOutput":
+        """The engine's output; raises what the engine raised."""
+        await self._done.wait()
+        if isinstance(self._output, Exception):
+            raise self._output
+        assert self._output is not None
+        return self._output
+
+
+async def _refuse(connection: "Connection", error: Exception, account: "Account | None") -> None:
+    if isinstance(error, VoucherRefused):
+        code = REFUSALS[error.reason]
+    elif isinstance(error, NodeError):
+        code = error.code
+    else:
+        code = ErrorCode.INTERNAL
+    if code is ErrorCode.INTERNAL:
+        log.error("a session failed", exc_info=error)
+        sentence = "The provider failed; try another one."
+    else:
+        sentence = str(error)
+        log.info("refused: %s (%s)", sentence, code.name)
+    billed = account.channel.billed if account else 0
+    try:
+        await connection.send(Error.of(code, sentence, billed), SEND_SECONDS)
+    except NodeError as lost:
+        log.debug("the refusal could not be delivered: %s", lost)

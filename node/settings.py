@@ -1,0 +1,50 @@
+"""Settings from the environment (12-factor): every one is `HC_` and its name, also read from a `.env` file."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+TESTNET_HOME = "testnet"
+RUNNING = "running.json"
+"""in a provider's home while it runs: its pid, peer id and addresses"""
+
+
+class Settings(BaseSettings):
+    """What every command may be told by the environment. Flags of a command come before these."""
+
+    model_config = SettingsConfigDict(env_prefix="HC_", env_file=".env", extra="ignore")
+
+    home: Path = Path("~/.hypercluster")
+    """folder of keys, ledger and shards"""
+    rpc_url: str = "http://127.0.0.1:8545"
+    """JSON-RPC of the chain"""
+    deployment: Path | None = None
+    """file with the addresses of the contracts; `hc-testnet up` writes one"""
+    bootstrap: Annotated[tuple[str, ...], NoDecode] = ()
+    """multiaddrs with /p2p/ of nodes to join the network through, separated by commas"""
+    password_file: Path | None = None
+    """file whose first line unlocks the keys; asked for on the terminal when not set"""
+    ledger_url: str | None = None
+    """SQLAlchemy URL of the ledger; SQLite in the home folder when not set"""
+    mdns: bool = False
+    """also look for nodes on the local network"""
+    log_level: str = "WARNING"
+
+    @field_validator("bootstrap", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part for part in value.replace(",", " ").split() if part)
+        return value
+
+    @field_validator("home", "deployment", "password_file", mode="after")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else value
+
+    @property
+    def deployment_file(self) -> Path:
+        """The deployment file named, else the one that a local testnet of this home wrote."""
+        return self.deployment or self.home / TESTNET_HOME / "deployment.json"

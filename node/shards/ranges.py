@@ -1,0 +1,50 @@
+"""Layer ranges, half-open [start, stop), as people write them: `0:3` or `0:3,3:6,6:8`."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+from node.shards.errors import InvalidRange
+
+_RANGE = re.compile(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*")
+
+
+def check_range(layers: int, start: int, stop: int) -> None:
+    """Raise InvalidRange unless 0 <= start < stop <= layers."""
+    if not 0 <= start < stop <= layers:
+        raise InvalidRange(
+            f"Layers {start}:{stop} do not exist: the model has {layers} layers, "
+            f"so ranges lie within 0:{layers} and hold at least one layer."
+        )
+
+
+def parse_range(text: str, layers: int) -> tuple[int, int]:
+    """Read `start:stop`. Raises InvalidRange where it is none or the model lacks those layers."""
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        raise InvalidRange(f"{text!r} is no layer range; write start:stop, as in 0:{layers}.")
+    start, stop = int(match[1]), int(match[2])
+    check_range(layers, start, stop)
+    return start, stop
+
+
+def parse_path(text: str, layers: int) -> list[tuple[int, int]]:
+    """Read `0:3,3:6,6:8`: ranges that abut and cover all layers. Raises InvalidRange."""
+    ranges = [parse_range(piece, layers) for piece in text.split(",")]
+    reached = 0
+    for start, stop in ranges:
+        if start != reached:
+            raise InvalidRange(f"{text!r} leaves a gap or overlaps: a range should start at layer {reached}.")
+        reached = stop
+    if reached != layers:
+        raise InvalidRange(f"{text!r} ends at layer {reached}, but the model has {layers} layers.")
+    return ranges
+
+
+def partition(layers: int, parts: int) -> list[tuple[int, int]]:
+    """Cut [0, layers) into `parts` ranges whose lengths differ by at most one. Raises InvalidRange."""
+    if not 1 <= parts <= layers:
+        raise InvalidRange(f"{layers} layers cannot be cut into {parts} parts of at least one layer each.")
+    edges = [layers * part // parts for part in range(parts + 1)]
+    return list(itertools.pairwise(edges))

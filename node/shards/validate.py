@@ -1,0 +1,92 @@
+"""Checking a shard against the manifest before llama.cpp loads it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from gguf.constants import GGUFValueType
+
+from node.shards.architectures import LAYER_KEYS, SCALAR_KEYS, architecture_of, hyperparameters
+from node.shards.container import Container, read_container
+from node.shards.errors import ManifestMismatch
+from node.shards.manifest import Manifest, verify_header, verify_weights
+from node.shards.model import PLACEHOLDER_VOCABULARY, Model, take_apart
+from node.shards.ranges import check_range
+from node.shards.slicing import LAYER_START, LAYER_STOP
+from node.shards.vocabulary import MODEL_ID, check_tokenizer, tokenizer_digest
+from node.shards.writing import Progress
+
+
+def check_shard(
+    path: Path,
+    manifest: Manifest,
+    start: int,
+    stop: int,
+    *,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Model:
+    """Check that `path` is the shard of layers [start, stop) of the manifest's model, fit for llama.cpp.
+
+    Always checks container, metadata, types and shapes; with `verify` also hashes all weights (`progress`
+    is called with the bytes just hashed). Raises InvalidRange, ManifestMismatch, MalformedFile,
+    UnsupportedModel, InvalidTensor.
+    """
+    check_range(manifest.layers, start, stop)
+    file = read_container(path)
+    _check_labels(file, manifest, start, stop)
+    rules = architecture_of(file)
+    _check_keys(file, rules.name)
+    first, last = start == 0, stop == manifest.layers
+    n_vocab = manifest.n_vocab if first or last else PLACEHOLDER_VOCABULARY
+    if file.scalar(f"{rules.name}.vocab_size") != n_vocab:
+        raise ManifestMismatch(
+            f"{path} does not name {n_vocab} tokens as a shard of layers {start}:{stop} should."
+        )
+    h = hyperparameters(file, rules, n_vocab, start=start)
+    if h.layers != stop - start:
+        raise ManifestMismatch(f"{path} holds {h.layers} layers instead of {stop - start}.")
+    model = take_apart(file, rules, h, first=first, last=last)
+    if first and last and model.tied != manifest.tied:
+        raise ManifestMismatch(f"{path} and the manifest disagree on whether embedding and output are one.")
+    verify_header(model, manifest)
+    if verify:
+        verify_weights(model, manifest, start, progress)
+    return replace(model, tied=manifest.tied)
+
+
+def check_vocabulary(path: Path, *, architecture: str, n_vocab: int, digest: str) -> None:
+    """Check that `path` is the vocabulary-only file a manifest describes, fit for llama.cpp.
+
+    `digest` is the manifest's `tokenizer`. Raises ManifestMismatch, MalformedFile, UnsupportedModel.
+    """
+    file = read_container(path)
+    if file.tensors:
+        raise ManifestMismatch(f"{path} holds tensors, so it is no vocabulary file.")
+    check_tokenizer(file, architecture, n_vocab)
+    if file.scalar("general.architecture") != architecture or tokenizer_digest(file) != digest:
+        raise ManifestMismatch(f"{path} is not the vocabulary of this model.")
+
+
+def _check_labels(file: Container, manifest: Manifest, start: int, stop: int) -> None:
+    model_id = file.scalar(MODEL_ID)
+    if model_id is None:
+        raise ManifestMismatch(f"{file.path} is no shard; cut one with `hc-model split`.")
+    if model_id != manifest.model_id:
+        raise ManifestMismatch(f"{file.path} belongs to model {model_id}, not to {manifest.model_id}.")
+    here = file.scalar(LAYER_START), file.scalar(LAYER_STOP)
+    if here != (start, stop):
+        raise ManifestMismatch(f"{file.path} holds layers {here[0]}:{here[1]}, not {start}:{stop}.")
+
+
+def _check_keys(file: Container, architecture: str) -> None:
+    """A shard may say only what `split` writes: llama.cpp acts on many more keys."""
+    allowed = {MODEL_ID, LAYER_START, LAYER_STOP, "tokenizer.ggml.model"}
+    allowed |= {f"{architecture}.{key}" for key in (*SCALAR_KEYS, *LAYER_KEYS, "block_count", "vocab_size")}
+    for key, field in file.fields.items():
+        general = key.startswith("general.") and field.type is not GGUFValueType.ARRAY
+        if key not in allowed and not general:
+            raise ManifestMismatch(f"{file.path} has the metadata {key}, which no shard has.")
+    if file.scalar("tokenizer.ggml.model") != "no_vocab":
+        raise ManifestMismatch(f"{file.path} has a vocabulary, which no shard has.")

@@ -1,0 +1,327 @@
+"""Time a path of provider processes against the unsplit model, run by llama.cpp itself.
+
+    python scripts/bench_pipeline.py [--model demo|1b|3b|FILE.gguf]... [--providers 4] [--threads T] [--json]
+
+Everything is real: Anvil, contracts, channels, N `hc-provider` processes on loopback, a voucher for each step,
+stored on disk before the answer leaves, and llama.cpp's greedy sampler at the client. Rounds on the path and
+rounds of the unsplit model alternate, and the ratio is taken round by round, so that a busy moment of the
+machine hits both alike. Figures are medians over the rounds.
+
+Threads: the unsplit model computes with T threads, and so does each provider. While a session generates, only
+one stage computes at any time, so both use T threads in total. A prompt longer than a step (64 tokens) flows
+through the providers in pieces that follow each other: there up to N stages compute at once, on N x T threads,
+which is why its ratio may exceed 1 on a machine with that many cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+from random_model import LlamaShape, write_random_llama
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from market.routing import Path as Route
+from market.units import HCT
+from node import reference
+from node.client import Client
+from node.joining import joined, purse_of
+from node.localnet import LocalNetwork, ProviderSpec, running_network
+from node.model_store import StoredModel, demo_model, open_model
+from node.sampler import Sampler
+from node.shards import partition
+from node.wire import WireDtype
+
+FIND_SECONDS = 60.0
+SHAPES = {
+    "1b": LlamaShape(),
+    "3b": LlamaShape(layers=28, n_embd=3072, heads=24, kv_heads=8, n_ff=8192),
+}
+PARTS = ("compute", "wire", "sign", "waited")
+err = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What is measured: `prompt` tokens of prefill, then `tokens` generated, in each of `rounds`."""
+
+    providers: int
+    threads: int
+    wire: str
+    stream: str
+    prompt: int
+    tokens: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One completion: its token ids, and its times in ms."""
+
+    ids: list[int]
+    prefill_ms: float
+    decode_ms: list[float]
+
+    @property
+    def decode_rate(self) -> float:
+        """Tokens per second over the whole run."""
+        return 1e3 * len(self.decode_ms) / sum(self.decode_ms)
+
+
+@dataclass(slots=True)
+class Measured:
+    """All rounds. `hops` holds the decode steps of each hop by part, `client` what is outside all hops, in ms."""
+
+    layers: list[str]
+    path: list[Run] = field(default_factory=list)
+    unsplit: list[Run] = field(default_factory=list)
+    hops: list[dict[str, list[float]]] = field(default_factory=list)
+    client: list[float] = field(default_factory=list)
+
+
+def main() -> None:
+    """Run the benchmark and print it."""
+    options = arguments()
+    setting = Setting(
+        providers=options.providers,
+        threads=options.threads,
+        wire=options.wire,
+        stream=options.stream,
+        prompt=options.prompt,
+        tokens=options.tokens,
+        rounds=options.rounds,
+    )
+    results = []
+    # A process of its own: its idle threads cannot disturb the client, nor the client it.
+    spawn = multiprocessing.get_context("spawn")
+    for name in options.model or ["demo", "1b"]:
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            load = os.getloadavg()[0]
+            measured = bench(model_file(name, options.cache), options.cache / "net", setting, pool)
+        results.append({"model": name, "load_before": load, **summary(measured, setting)})
+        if not options.json:
+            show(name, results[-1], setting)
+    if options.json:
+        print(json.dumps({"setting": asdict(setting), "cores": os.cpu_count(), "results": results}))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "hypercluster" / "bench"
+    half = max(1, (os.cpu_count() or 2) // 2)
+    parser.add_argument(
+        "--model",
+        action="append",
+        help="demo (the one that ships), 1b or 3b (16 layers x 2048 or 28 x 3072 with random Q4_0 weights, made by "
+        "this script and kept in the cache), or a GGUF file; may be given several times; default: demo and 1b",
+    )
+    parser.add_argument("--providers", type=int, default=4, help="processes the layers are spread over")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=half,
+        help=f"of the unsplit model and of each provider (default {half}: half of the cores, as for hc-provider)",
+    )
+    parser.add_argument("--wire", choices=["f32", "f16"], default="f32", help="how activations travel")
+    parser.add_argument(
+        "--stream",
+        choices=["direct", "libp2p"],
+        default="direct",
+        help="a TCP connection of its own per hop under libp2p's Noise handshake, or a stream of libp2p's muxer",
+    )
+    parser.add_argument("--prompt", type=int, default=256, help="tokens of the prompt")
+    parser.add_argument("--tokens", type=int, default=33, help="tokens to generate in a round")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each, after one to warm up")
+    parser.add_argument("--cache", type=Path, default=cache, help=f"where models and shards stay ({cache})")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    return parser.parse_args()
+
+
+def model_file(name: str, cache: Path) -> Path:
+    """The file of a model that is named as on the command line, written first if need be."""
+    if name == "demo":
+        return demo_model()
+    shape = SHAPES.get(name)
+    if shape is None:
+        return Path(name)
+    path = cache / f"random-{name}-q4_0.gguf"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        with Progress(*columns, console=err, transient=True) as progress:
+            # A block of 32 weights takes 18 bytes.
+            task = progress.add_task("Writing a model of random weights", total=shape.weights * 18 // 32)
+            write_random_llama(path, shape, lambda done: progress.advance(task, done))
+    return path
+
+
+def bench(model: Path, home: Path, setting: Setting, pool: Executor) -> Measured:
+    """Start a network for the model, measure on it, and end it."""
+    with err.status("Cutting the model into shards"):
+        stored = open_model(model, home)
+        ranges = partition(stored.manifest.layers, setting.providers)
+        for start, stop in ranges:
+            stored.shard(start, stop)
+        stored.vocabulary()
+    flags = ["--threads", str(setting.threads), "--price-rule", "fixed", "--refresh", "5", "--sessions", "2"]
+    if setting.stream == "libp2p":
+        flags += ["--direct", "off"]
+    specs = [ProviderSpec(layers=f"{start}:{stop}", flags=tuple(flags)) for start, stop in ranges]
+    with ExitStack() as stack:
+        with err.status("Starting a chain and the providers"):
+            # The folder of shards, so that each provider need not cut its own.
+            network = stack.enter_context(running_network(home, specs, model=stored.folder))
+        return trio.run(measure, network, stored, model, setting, pool)
+
+
+async def measure(
+    network: LocalNetwork, stored: StoredModel, model: Path, setting: Setting, pool: Executor
+) -> Measured:
+    """Alternate between the path and the unsplit model; the first round of each is dropped."""
+    settings = network.client(10 * HCT)
+    purse = purse_of(settings.home, network.chain, network.password_file.read_text())
+    ranges = [spec.spec.layers for spec in network.providers]
+    measured = Measured(ranges, hops=[{part: [] for part in PARTS} for _ in ranges])
+    vocabulary = stored.manifest.n_vocab
+    prompt = [(7 * i + 1) % (vocabulary - 1) for i in range(setting.prompt)]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    wire = WireDtype.named(setting.wire)
+    async with joined(settings, network.chain, stored, purse, wire_dtype=wire) as client:
+        route = await client.wait_for_path(FIND_SECONDS)
+        with Progress(*columns, console=err, transient=True) as progress:
+            task = progress.add_task(f"Measuring {model.stem}", total=2 * (setting.rounds + 1))
+            for number in range(setting.rounds + 1):
+                warm = number > 0
+                for side in ("path", "unsplit") if number % 2 else ("unsplit", "path"):
+                    if side == "path":
+                        run = await run_path(
+                            client, route, prompt, setting.tokens, measured if warm else None
+                        )
+                    else:
+                        run = await run_unsplit(pool, model, prompt, setting)
+                    if warm:
+                        getattr(measured, side).append(run)
+                    progress.advance(task)
+    return measured
+
+
+async def run_unsplit(pool: Executor, model: Path, prompt: Sequence[int], setting: Setting) -> Run:
+    """The whole model in one process; loading it is not timed."""
+    future = pool.submit(reference.generate, model, prompt, setting.tokens, setting.threads)
+    done = await trio.to_thread.run_sync(future.result)
+    return Run([int(token) for token in done.ids], done.prefill_ms, list(done.decode_ms))
+
+
+async def run_path(
+    client: Client, route: Route, prompt: Sequence[int], tokens: int, measured: Measured | None
+) -> Run:
+    """The same over the providers; opening channels and sessions is not timed."""
+    pipeline = await client.open(route, capacity=len(prompt) + tokens, prompt=len(prompt), tokens=tokens)
+    async with pipeline:
+        with Sampler(client.tokenizer.n_vocab) as greedy:
+            times = []
+            ids: list[int] = []
+            pending = list(prompt)
+            while len(ids) < tokens:
+                start = time.perf_counter()
+                token = greedy.sample(await pipeline.run(pending))
+                times.append(1e3 * (time.perf_counter() - start))
+                ids.append(token)
+                pending = [token]
+    if measured is not None:
+        steps = tokens - 1  # those before them were pieces of the prompt
+        outside = list(times[1:])
+        for parts, hop in zip(measured.hops, pipeline.hops, strict=True):
+            timing = hop.timing
+            rows = zip(timing.total, timing.compute, timing.sign, timing.waited, strict=True)
+            for at, (total, compute, sign, waited) in enumerate(list(rows)[-steps:]):
+                outside[at] -= total
+                wire = total - compute - sign - waited
+                for part, value in zip(PARTS, (compute, wire, sign, waited), strict=True):
+                    parts[part].append(value)
+        measured.client += outside
+    return Run(ids, times[0], times[1:])
+
+
+def summary(measured: Measured, setting: Setting) -> dict[str, Any]:
+    """Medians over the rounds, in tokens/s and ms; ratios are path over unsplit, round by round."""
+    median = statistics.median
+
+    def pair(rate: Any) -> dict[str, float]:
+        ours, theirs = [rate(run) for run in measured.path], [rate(run) for run in measured.unsplit]
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        return {
+            "path": median(ours),
+            "unsplit": median(theirs),
+            "ratio": median(ratios),
+            "ratio_least": min(ratios),
+            "ratio_most": max(ratios),
+        }
+
+    hops = [
+        {"layers": layers, **{part: median(values) for part, values in parts.items()}}
+        for layers, parts in zip(measured.layers, measured.hops, strict=True)
+    ]
+    same = [a.ids == b.ids for a, b in zip(measured.path, measured.unsplit, strict=True)]
+    return {
+        "decode_tokens_per_s": pair(lambda run: run.decode_rate),
+        "decode_ms_median_step": pair(lambda run: median(run.decode_ms)),
+        "prefill_tokens_per_s": pair(lambda run: 1e3 * setting.prompt / run.prefill_ms),
+        "hops_ms": hops,
+        "client_ms": median(measured.client),
+        "identical_ids": all(same),
+    }
+
+
+def show(name: str, result: dict[str, Any], setting: Setting) -> None:
+    """For people."""
+    out = Console(highlight=False)
+    table = Table(
+        "",
+        *("unsplit", "path", "path/unsplit", "least to most"),
+        title=f"{name}: {setting.providers} providers, {setting.threads} threads, {setting.wire}, {setting.stream}",
+        caption=f"{setting.rounds} rounds, prompt {setting.prompt}, {setting.tokens} tokens; "
+        f"load average before {result['load_before']:.1f}; "
+        f"{'same' if result['identical_ids'] else 'OTHER'} ids as unsplit",
+    )
+    for key, label, digits in (
+        ("decode_tokens_per_s", "decode tokens/s", 1),
+        ("decode_ms_median_step", "decode ms, median", 2),
+        ("prefill_tokens_per_s", "prefill tokens/s", 1),
+    ):
+        row = result[key]
+        rates = (f"{row[side]:.{digits}f}" for side in ("unsplit", "path"))
+        spread = f"{row['ratio_least']:.2f} to {row['ratio_most']:.2f}"
+        table.add_row(label, *rates, f"{row['ratio']:.3f}", spread)
+    out.print(table)
+    split = Table("layers", "compute", "wire", "signing", "waiting", title="A decode step, median ms per hop")
+    for hop in result["hops_ms"]:
+        split.add_row(hop["layers"], *(f"{hop[part]:.3f}" for part in PARTS))
+    split.add_row("client", f"{result['client_ms']:.3f}")
+    out.print(split)
+
+
+if __name__ == "__main__":
+    main()
