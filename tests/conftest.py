@@ -1,0 +1,67 @@
+"""A chain and a small model for every test that wants one, made once per run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
+    from market.chain import Chain, Deployment
+    from node.model_store import StoredModel
+
+MNEMONIC = "test test test test test test test test test test test junk"
+
+
+@pytest.fixture(scope="session")
+def anvil() -> Iterator[str]:
+    """The URL of a fresh Anvil that mines every transaction at once."""
+    from node.anvil import running_anvil
+
+    with running_anvil() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def accounts() -> list[LocalAccount]:
+    """Anvil's ten accounts, with 10,000 coins each; the first deploys and holds all HCT."""
+    from eth_account import Account
+
+    Account.enable_unaudited_hdwallet_features()
+    return [Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}") for index in range(10)]
+
+
+@pytest.fixture(scope="session")
+def deployment(anvil: str, accounts: list[LocalAccount]) -> Deployment:
+    """Our contracts on Anvil: 100 HCT of stake, an hour of grace, two hours of unbonding."""
+    from market.chain import deploy
+
+    return deploy(anvil, accounts[0], grace_seconds=3600, unbonding_seconds=7200)
+
+
+@pytest.fixture(scope="session")
+def chain(anvil: str, deployment: Deployment) -> Chain:
+    """The bindings of those contracts."""
+    from market.chain import Chain
+
+    return Chain(anvil, deployment)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GGUF file: llama, 4 layers of 64, 320 tokens, a context of 256."""
+    from tests.node.random_models import Shape, write_random_model
+
+    return write_random_model(tmp_path_factory.mktemp("model") / "tiny.gguf", Shape())
+
+
+@pytest.fixture(scope="session")
+def stored_tiny(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
+    """The same, opened."""
+    from node.model_store import open_model
+
+    return open_model(tiny_model, tmp_path_factory.mktemp("home"))

@@ -1,0 +1,165 @@
+"""The command lines as a user has them: programs started in terminals of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SECONDS = 120.0
+BIN = Path(sys.executable).parent
+
+
+@dataclass(eq=False)
+class Result:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(eq=False)
+class Terminal:
+    """Runs our programs with settings of its own; `home` is HC_HOME."""
+
+    home: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("HC_")}
+        clean.pop("PYTHONDONTWRITEBYTECODE", None)
+        return {**clean, "COLUMNS": "300", "HC_HOME": str(self.home), **self.settings}
+
+    def run(self, *command: str) -> Result:
+        """Run a command to its end."""
+        done = subprocess.run(
+            self._command(command),
+            env=self.environment,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS,
+        )
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def json(self, *command: str) -> Any:
+        """Run a command that succeeds, with --json, and return the document."""
+        done = self.run(*command, "--json")
+        assert done.code == 0, done.err
+        return done.json
+
+    @contextmanager
+    def running(self, *command: str, until: str) -> Iterator[Running]:
+        """A command that goes on; it has printed `until` when the block begins, and gets Ctrl-C at its end."""
+        process = subprocess.Popen(
+            self._command(command),
+            env=self.environment,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        running = Running(process)
+        try:
+            running.wait_for(until)
+            yield running
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                process.wait(30)
+            finally:
+                process.kill()
+                running.join()
+
+    @staticmethod
+    def _command(command: tuple[str, ...]) -> list[str]:
+        return [str(BIN / command[0]), *command[1:]]
+
+
+class Running:
+    """A program under way, all that it prints collected."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self._printed: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._collect, args=(stream,), daemon=True)
+            for stream in (process.stdout, process.stderr)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def printed(self) -> str:
+        return "".join(self._printed)
+
+    def wait_for(self, text: str) -> None:
+        """Return when it has printed `text`."""
+        deadline = time.monotonic() + SECONDS
+        while text not in self.printed:
+            assert self.process.poll() is None, self.printed
+            assert time.monotonic() < deadline, self.printed
+            time.sleep(0.02)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(10)
+
+    def _collect(self, stream: Any) -> None:
+        for line in stream:
+            self._printed.append(line.decode(errors="replace"))
+
+
+def processes_that_mention(text: str) -> list[str]:
+    """Command lines and environments of this machine's processes that hold `text`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                content = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            except OSError:
+                continue
+            if text.encode() in content:
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of all children and children's children."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found, new = [], [pid]
+    while new:
+        new = [child for child, parent in parents.items() if parent in new]
+        found += new
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

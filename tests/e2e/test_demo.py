@@ -1,0 +1,79 @@
+"""`hc-testnet demo` and `up`: what they promise, and that they leave nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from node import reference
+from node.anvil import free_port
+from node.model_store import demo_model, open_model
+from node.tokenizer import Tokenizer
+from tests.e2e.shell import Terminal, alive, descendants, processes_that_mention
+
+pytestmark = pytest.mark.slow
+
+
+def gone(home: Path, pids: list[int]) -> None:
+    """None of these processes is left, nor any that was started with this home, a moment later."""
+    deadline = time.monotonic() + 30
+    while any(map(alive, pids)) or processes_that_mention(str(home)):
+        assert time.monotonic() < deadline, processes_that_mention(str(home))
+        time.sleep(0.1)
+
+
+def test_the_demo_balances_its_books(tmp_path: Path) -> None:
+    result = Terminal(tmp_path).json("hc-testnet", "demo", "-n", "16")
+    assert result["reconciled"] is True
+    assert result["identical_to_unsplit"] is True
+    assert len(result["tokens"]) == 16
+    path = result["path"]
+    assert path[0]["layers"][0] == 0
+    for hop, following in pairwise(path):
+        assert hop["layers"][1] == following["layers"][0]
+    for hop in path:
+        assert set(hop) >= {"peer", "layers", "price_wei", "tokens", "paid_wei", "claimed_wei"}
+        assert hop["paid_wei"] == hop["claimed_wei"] > 0
+    assert result["spent_wei"] == result["earned_wei"] == sum(hop["paid_wei"] for hop in path)
+    assert len(result["rivals"]) == 1
+    # Computed once more, here.
+    stored = open_model(demo_model(), tmp_path / "again")
+    with Tokenizer(stored.vocabulary()) as tokenizer:
+        prompt = tokenizer.encode("ROMEO:")
+        stream = tokenizer.stream()
+        text = "".join(stream.push(token) for token in result["tokens"]) + stream.finish()
+    unsplit = reference.generate(demo_model(), prompt, 16, threads=1)
+    assert [int(token) for token in unsplit.ids] == result["tokens"]
+    assert text == result["text"]
+    gone(tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    ("until", "processes"),
+    [("provider ", 2), ("found all", 6)],  # Anvil and some of the providers, or all five
+    ids=["while it starts", "while it generates"],
+)
+def test_ctrl_c_ends_the_demo_and_all_it_started(tmp_path: Path, until: str, processes: int) -> None:
+    with Terminal(tmp_path).running("hc-testnet", "demo", "-n", "200", until=until) as demo:
+        started = descendants(demo.process.pid)
+        assert len(started) >= processes
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.process.wait(60) == 130
+    assert "Traceback" not in demo.printed
+    gone(tmp_path, started)
+
+
+def test_ctrl_c_ends_the_chain(tmp_path: Path) -> None:
+    command = ["hc-testnet", "up", "--port", str(free_port())]
+    with Terminal(tmp_path).running(*command, until="Ctrl-C ends the chain.") as up:
+        started = descendants(up.process.pid)
+        assert started
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(60) == 0
+    assert "The chain has ended." in up.printed
+    assert "Traceback" not in up.printed
+    gone(tmp_path, started)

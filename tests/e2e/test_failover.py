@@ -1,0 +1,129 @@
+"""Providers that are killed while they work: the text goes on, and everything that was paid is claimed."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from market.ledger import Ledger
+from market.parameters import MarketParameters
+from market.units import HCT
+from node import keys, reference
+from node.client import Completion, Limits
+from node.joining import joined, purse_of
+from node.keys import Key
+from node.localnet import LocalNetwork, ProviderProcess, ProviderSpec, running_network
+from node.model_store import StoredModel, demo_model, open_model
+from node.sampler import Sampler
+
+pytestmark = pytest.mark.slow
+
+TOKENS = 60
+FLAGS = (
+    *("--refresh", "1", "--claim-every", "1", "--claim-multiple", "0"),
+    *("--price-rule", "fixed", "--throttle", "5"),
+)
+WALLET = 10 * HCT
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
+    return open_model(demo_model(), tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
+    """One provider that is never killed, and two for the rest: the cheap one is taken, the dear one waits."""
+    specs = [
+        ProviderSpec(layers="0:4", price="1", flags=FLAGS),
+        ProviderSpec(layers="4:8", price="1", flags=FLAGS),
+        ProviderSpec(layers="4:8", price="9", flags=FLAGS),
+    ]
+    with running_network(tmp_path_factory.mktemp("network"), specs, model=demo_model()) as network:
+        yield network
+
+
+def complete(
+    network: LocalNetwork, stored: StoredModel, name: str, moment: float | int, victim: ProviderProcess
+) -> Completion:
+    """Generate, and kill -9 the victim after so many tokens (int) or seconds of generating (float)."""
+    settings = network.client(WALLET, name)
+    purse = purse_of(settings.home, network.chain, network.password_file.read_text())
+
+    async def main() -> Completion:
+        market = MarketParameters(alpha=1.0)
+        async with joined(settings, network.chain, stored, purse, market=market) as client:
+            with trio.fail_after(60):
+                while len(client.adverts()) < 3:
+                    await trio.sleep(0.1)
+            pieces: list[str] = []
+
+            def text(piece: str) -> None:
+                pieces.append(piece)
+                if isinstance(moment, int) and len(pieces) == moment:
+                    victim.kill()
+                elif isinstance(moment, float) and len(pieces) == 1:
+                    threading.Timer(moment, victim.kill).start()
+
+            prompt = client.tokenizer.encode("ROMEO:")
+            with Sampler(client.tokenizer.n_vocab) as greedy, trio.fail_after(120):
+                return await client.generate(
+                    prompt, sampler=greedy, limits=Limits(tokens=TOKENS), on_text=text
+                )
+
+    return trio.run(main)
+
+
+@pytest.mark.parametrize("moment", [5, random.uniform(0.0, 0.4), random.uniform(0.0, 0.8)])
+def test_a_provider_killed_at_work_is_replaced_and_paid(
+    network: LocalNetwork, stored: StoredModel, moment: float | int, tmp_path: Path
+) -> None:
+    chain, victim = network.chain, network.providers[1]
+    operators = {provider.operator for provider in network.providers}
+    held = sum(map(chain.token.balance, operators))
+    name = f"client-{moment}"
+    completion = complete(network, stored, name, moment, victim)
+    victim.process.wait(10)  # killed by now, or its timer was too late to matter
+
+    assert completion.failures == [victim.peer]
+    unsplit = reference.generate(demo_model(), completion.prompt, TOKENS, threads=1)
+    assert completion.tokens == [int(token) for token in unsplit.ids]
+    first, second = completion.bills[:2], completion.bills[2:]
+    assert [bill.layer_stop for bill in first] == [bill.layer_stop for bill in second] == [4, 8]
+    assert second[1].peer == network.providers[2].peer
+
+    # With the same home it comes back and claims what it was paid, and one unanswered step at most.
+    network.providers.remove(victim)
+    again = network.start(victim.spec, victim.home, victim.operator, model=demo_model())
+    network.wait(again)
+    network.providers.remove(again)
+    network.providers.insert(1, again)
+    assert again.peer == victim.peer
+    lost = next(bill for bill in first if bill.peer == victim.peer)
+    ledger = Ledger(f"sqlite:///{victim.home / 'ledger.sqlite'}")
+    with ledger:
+        row = ledger.payee.channel(lost.channel_id)
+    assert row is not None
+    assert lost.paid_wei <= row.best <= lost.paid_wei + lost.risked_wei
+    channels = {bill.channel_id for bill in completion.bills}
+    due = completion.spent_wei - lost.paid_wei + row.best
+
+    def settled() -> int:
+        return sum(chain.channels.state(channel).settled for channel in channels)
+
+    deadline = time.monotonic() + 60
+    while settled() != due:
+        assert time.monotonic() < deadline, (settled(), due)
+        time.sleep(0.2)
+    # Nothing appeared and nothing disappeared.
+    states = [chain.channels.state(channel) for channel in channels]
+    wallet = keys.address(network.home / name, Key.WALLET)
+    locked = sum(state.deposit - state.settled for state in states)
+    assert chain.token.balance(wallet) + locked + due == WALLET
+    assert sum(map(chain.token.balance, operators)) - held == due
