@@ -87,7 +87,12 @@ def world(
     chain: Chain, stored_tiny: StoredModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("providers")
-    terms = {"sessions": 3, "session_tokens": SESSION_TOKENS, "step_tokens": STEP_TOKENS, "watch_seconds": 0.3}
+    terms = {
+        "sessions": 3,
+        "session_tokens": SESSION_TOKENS,
+        "step_tokens": STEP_TOKENS,
+        "watch_seconds": 0.3,
+    }
     terms |= {"idle_seconds": 2.0, "frame_seconds": 1.5, "claim_seconds": 3600.0}
     assert stored_tiny.source
     greedy = reference.generate(stored_tiny.source, PROMPT, SESSION_TOKENS - len(PROMPT), threads=1)
