@@ -9,7 +9,7 @@ import coincurve
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
-from market.errors import InvalidAddress, InvalidSignature
+from market.errors import InvalidAddress, InvalidAmount, InvalidSignature
 
 SIGNATURE_BYTES = 64
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -26,6 +26,7 @@ __all__ = [
     "keccak",
     "recover_compact",
     "sign_compact",
+    "uint",
     "word",
 ]
 
@@ -35,6 +36,13 @@ _DOMAIN_TYPE = keccak(b"EIP712Domain(string name,string version,uint256 chainId,
 def word(value: int) -> bytes:
     """Encode an unsigned integer as one ABI word, 32 bytes big-endian."""
     return value.to_bytes(32, "big")
+
+
+def uint(value: int, bits: int) -> bytes:
+    """Encode a number that a signed struct declares as uint``bits``, as one ABI word. Raises InvalidAmount."""
+    if not 0 <= value < 1 << bits:
+        raise InvalidAmount(f"{value} does not fit into the {bits} bits that there are for it.")
+    return word(value)
 
 
 @lru_cache(maxsize=4096)

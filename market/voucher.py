@@ -20,6 +20,7 @@ from market.signing import (
     keccak,
     recover_compact,
     sign_compact,
+    uint,
     word,
 )
 from market.units import UINT96_MAX
@@ -126,17 +127,11 @@ class Quote:
             _QUOTE_TYPE
             + self.session.ljust(32, b"\0")
             + self.model_id
-            + _uint(self.layer_start, 32)
-            + _uint(self.layer_stop, 32)
+            + uint(self.layer_start, 32)
+            + uint(self.layer_stop, 32)
             + self.channel_id
-            + b"".join(_uint(value, bits) for value, bits in numbers)
+            + b"".join(uint(value, bits) for value, bits in numbers)
         )
-
-
-def _uint(value: int, bits: int) -> bytes:
-    if not 0 <= value < 1 << bits:
-        raise InvalidAmount(f"{value} does not fit into the {bits} bits that a quote has for it.")
-    return word(value)
 
 
 @dataclass(frozen=True)
