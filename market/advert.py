@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["provider", "verifier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +44,5 @@ class Advert:
     """multiaddr of the dedicated TCP listener for steps, empty if there is none"""
     wire_dtypes: tuple[str, ...] = ("f32",)
     """names of node.wire.WireDtype the provider accepts, in its order of preference"""
+    role: Role = "provider"
+    """a verifier audits any range within its layers, at its price per audited token"""

@@ -131,9 +131,23 @@ class Bounds:
     limits: dict[Kind, dict[Tier, Limits]]
     measured: tuple[dict[str, Any], ...] = ()
 
+    @classmethod
+    def conservative(cls, model_id: str) -> Self:
+        """Wide bounds for a model that was never calibrated: they find coarse faults and punish nobody for others."""
+        tiers: dict[Tier, Limits] = {
+            "prefill": Limits(0.03, 0.06, 0.97, 0.10, 0.25, 0.70),
+            "replay": Limits(0.002, 0.005, 0.99, 0.02, 0.05, 0.90),
+            "foreign": Limits(0.05, 0.10, 0.95, 0.15, 0.40, 0.60),
+        }
+        return cls(model_id, {"body": tiers, "tail": tiers})
+
     def of(self, kind: Kind, tier: Tier) -> Limits:
         """The bounds of one comparison."""
         return self.limits[kind][tier]
+
+    def is_exact(self, kind: Kind, tier: Tier) -> bool:
+        """Whether honest computations were the same bit for bit in this comparison."""
+        return self.of(kind, tier).accept_maximum <= MIN_ACCEPT
 
     def save(self, path: Path) -> None:
         """Write them as JSON, in one move."""

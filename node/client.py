@@ -5,6 +5,7 @@ import math
 import statistics
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from market.errors import OverDeposit
 from market.gibbs import sample_paths
 from market.graph import AdvertTable, Node, NoPath, node_of
 from market.parameters import MarketParameters
+from market.receipt import DisputeDomain
+from market.reputation import Evidence, Reputation
 from market.routing import Path, best_path, path_of
 from market.voucher import charge
 from node.errors import ErrorCode, NodeError
@@ -26,16 +29,22 @@ from node.stream import dial_steps
 from node.wire import WireDtype
 
 if TYPE_CHECKING:
+    from market.ledger.trust import Standing, Trust
     from node.discovery import Discovery
     from node.host import Host
+    from node.inspection import Inspector, Report
     from node.latency import Latencies
     from node.payer import Account, Payer
     from node.sampler import Sampler
     from node.tokenizer import TextStream, Tokenizer
+    from node.transcript import TranscriptStore
 
 log = logging.getLogger(__name__)
 
 FinishReason = Literal["stop", "length", "cost", "context"]
+
+LIE_FACTOR, LIE_MS = 5.0, 100.0
+"""A provider that takes this many times what it advertised, and this much more, said what is not so."""
 
 
 class TooExpensive(NodeError):
@@ -70,6 +79,18 @@ class Completion:
     finish: FinishReason = "length"
     bills: list[Bill] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    reports: list["Report"] = field(default_factory=list)
+    """audits of its stages"""
+
+    @property
+    def audit_wei(self) -> int:
+        """Paid to auditors, on top of what was spent."""
+        return sum(report.cost_wei for report in self.reports)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a provider on the path was found at fault: the text may be wrong."""
+        return any(report.fault == report.peer for report in self.reports)
 
     @property
     def spent_wei(self) -> int:
@@ -117,6 +138,10 @@ class Client:
         deposit: int = 0,
         spread: bool = False,
         seed: int | None = None,
+        domain: DisputeDomain,
+        transcripts: "TranscriptStore | None" = None,
+        trust: "Trust | None" = None,
+        inspector: "Inspector | None" = None,
     ) -> None:
         self.layers = layers
         self.market = market
@@ -129,6 +154,11 @@ class Client:
         self._top_k = top_k
         self._deposit = deposit
         self._spread = spread
+        self._domain = domain
+        self._transcripts = transcripts
+        self._trust = trust
+        self._inspector = inspector
+        self._distrusted: frozenset[str] = frozenset()
         self._rng = np.random.default_rng(seed)
         self._waits: dict[str, float] = {}
         self._expected: dict[str, float] = {}
@@ -136,6 +166,10 @@ class Client:
     def adverts(self) -> list[Advert]:
         """What is offered now."""
         return self._discovery.book.snapshot()
+
+    def verifiers(self) -> list[Advert]:
+        """Who offers to audit now."""
+        return self._discovery.book.snapshot("verifier")
 
     async def nodes(self, *, full: bool = False) -> list[Node]:
         """The adverts with the latency measured to each; those with no free session only if `full`."""
@@ -145,16 +179,43 @@ class Client:
             if (full or advert.free > 0) and self._wire_dtype.name.lower() in advert.wire_dtypes
         ]
         await self._latencies.measure(usable)
+        standings = await self._standings()
+        risks = {peer: standing.reputation.risk for peer, standing in standings.items()}
+        unknown = Reputation().risk
         nodes = [
-            node_of(advert, await self._latencies.one_way_ms(advert), self._waits.get(advert.peer, 0.0))
+            node_of(
+                advert,
+                await self._latencies.one_way_ms(advert),
+                self._waits.get(advert.peer, 0.0),
+                risks.get(advert.peer, unknown) if self._trust else 0.0,
+            )
             for advert in usable
         ]
         self._expected = {node.id: node.cost_ms + 2 * node.latency_ms for node in nodes}
         return nodes
 
+    async def _standings(self) -> dict[str, "Standing"]:
+        """What the ledger says of everybody, decayed to now; who is distrusted is on no path."""
+        if self._trust is None:
+            return {}
+        standings = await trio.to_thread.run_sync(self._trust.reputations, datetime.now(UTC))
+        self._distrusted = frozenset(peer for peer, each in standings.items() if each.reputation.distrusted)
+        return standings
+
+    async def _note(self, peer: str, operator: str, kind: Evidence, note: str = "") -> None:
+        if self._trust is not None:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(
+                    self._trust.record, peer, operator, kind, datetime.now(UTC), note
+                )
+
     async def route(self, exclude: Collection[str] = ()) -> Path:
-        """The min-weight path over the adverts known now, or with `spread` one drawn by weight. Raises NoPath."""
+        """The min-weight path over the adverts known now, or with `spread` one drawn by weight. Raises NoPath.
+
+        Peers in `exclude` are left out, and so are those that this client distrusts.
+        """
         nodes = await self.nodes()
+        exclude = {*exclude, *self._distrusted}
         if not self._spread:
             return best_path(nodes, layers=self.layers, market=self.market, exclude=exclude)
         table = AdvertTable.of(nodes, self.layers, exclude)
@@ -232,6 +293,8 @@ class Client:
                 top_k=self._top_k,
                 n_vocab=self.tokenizer.n_vocab,
                 is_last=advert.layer_stop == self.layers,
+                domain=self._domain,
+                transcripts=self._transcripts,
             )
         except BaseException:
             with trio.CancelScope(shield=True):
@@ -246,8 +309,9 @@ class Client:
         limits: Limits,
         on_path: Callable[[Path], None] = lambda path: None,
         on_text: Callable[[str], None] = lambda text: None,
+        on_report: Callable[["Report"], None] = lambda report: None,
     ) -> Completion:
-        """Run one completion, token by token.
+        """Run one completion, token by token, then have the stages looked over that the inspector picks.
 
         A provider that fails is left out, the next best path takes over, and the tokens so far are replayed on
         it as a prompt, so the text goes on where it was (a prefill may differ from single steps in the last bits of
@@ -258,6 +322,7 @@ class Client:
             prompt: token ids, at least one.
             on_path: called with each path before its sessions open.
             on_text: called with each piece of text as soon as it is whole UTF-8.
+            on_report: called with each audit when it is done.
 
         Raises:
             TooExpensive: `limits.cost_wei` does not cover the prompt.
@@ -269,13 +334,14 @@ class Client:
         text = self.tokenizer.stream()
         failed: set[str] = set()
         repriced: set[str] = set()
+        hops: list[Hop] = []
         shortages = 0
         try:
             while True:
                 path = await self.route(exclude=failed)
                 on_path(path)
                 try:
-                    await self._run(path, completion, sampler, limits, text, on_text)
+                    await self._run(path, completion, sampler, limits, text, on_text, hops)
                     break
                 except OverDeposit:
                     # The ledger was behind, or another completion drew on the same channel: top up and go on.
@@ -289,6 +355,7 @@ class Client:
                         continue
                     log.warning("%s", failure)
                     failed.add(failure.peer)
+                    await self._note_failure(failure)
                     self._discovery.book.remove(failure.peer)
                     completion.failures.append(failure.peer)
                     if len(completion.failures) > limits.failures:
@@ -300,7 +367,18 @@ class Client:
         if rest:
             on_text(rest)
         completion.text += rest
+        if self._inspector is not None:
+            completion.reports = await self._inspector.inspect(hops, on_report)
+            with trio.CancelScope(shield=True):
+                await self._payer.save()
         return completion
+
+    async def _note_failure(self, failure: HopFailed) -> None:
+        advert = self._discovery.book.get(failure.peer)
+        if advert is not None:
+            wrong = failure.code is ErrorCode.BAD_SIGNATURE
+            kind = Evidence.RECEIPT_WRONG if wrong else Evidence.SESSION_FAILED
+            await self._note(failure.peer, advert.operator, kind, str(failure))
 
     async def _ask_again(self, peer: str) -> bool:
         """Whether the provider gave its current advert."""
@@ -320,6 +398,7 @@ class Client:
         limits: Limits,
         text: "TextStream",
         on_text: Callable[[str], None],
+        hops: list[Hop],
     ) -> None:
         """Go on with a completion on one path until it is finished; raises HopFailed where the path breaks."""
         pending = [*completion.prompt, *completion.tokens]
@@ -357,15 +436,23 @@ class Client:
                     pending = [token]
             finally:
                 completion.bills += [_bill(hop) for hop in pipeline.hops]
+                hops += pipeline.hops
                 for hop in pipeline.hops:
-                    self._learn(hop)
+                    await self._learn(hop)
 
-    def _learn(self, hop: Hop) -> None:
+    async def _learn(self, hop: Hop) -> None:
         """Remember by how much a provider was slower than it says, half of it from this time."""
-        peer = hop.advert.peer
-        if hop.timing.total and peer in self._expected:
-            wait = max(0.0, statistics.median(hop.timing.total) - self._expected[peer])
-            self._waits[peer] = (self._waits.get(peer, wait) + wait) / 2
+        peer, operator = hop.advert.peer, hop.advert.operator
+        if not hop.timing.total or peer not in self._expected:
+            return
+        took = statistics.median(hop.timing.total)
+        wait = max(0.0, took - self._expected[peer])
+        self._waits[peer] = (self._waits.get(peer, wait) + wait) / 2
+        if took > LIE_FACTOR * self._expected[peer] + LIE_MS:
+            note = f"{took:.1f} ms a step where {self._expected[peer]:.1f} ms were to be expected"
+            await self._note(peer, operator, Evidence.LATENCY_LIE, note)
+        else:
+            await self._note(peer, operator, Evidence.SERVED)
 
 
 def _payee(advert: Advert) -> Payee:

@@ -23,7 +23,13 @@ from node.errors import NodeError
 from node.identity import short_peer
 from node.joining import joined, purse_of
 from node.keys import Key
-from node.localnet import LocalNetwork, ProviderProcess, ProviderSpec, running_network
+from node.localnet import (
+    LocalNetwork,
+    ProviderProcess,
+    ProviderSpec,
+    VerifierProcess,
+    running_network,
+)
 from node.model_store import StoredModel, demo_model, open_model
 from node.sampler import Sampler
 from node.settings import Settings
@@ -199,10 +205,8 @@ def run_demo(
     market = MarketParameters(alpha=alpha)
     with progress.status("Starting Anvil and deploying the contracts") as status:
 
-        def started(provider: ProviderProcess) -> None:
-            progress.print(
-                f"[dim]provider {short_peer(provider.peer)} serves layers {provider.spec.layers}[/]"
-            )
+        def started(node: ProviderProcess | VerifierProcess) -> None:
+            progress.print(f"[dim]{short_peer(node.peer)}: {node.spec.name}[/]")
 
         def found(text: str) -> None:
             status.stop()

@@ -26,7 +26,7 @@ from node.wire import ADVERT_PROTOCOL, SignedAdvert, decode, decode_advert, enco
 
 log = logging.getLogger(__name__)
 
-TOPIC = "/hypercluster/adverts/1/{model_id}"
+TOPIC = "/hypercluster/adverts/2/{model_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Discovery:
         async with trio.open_nursery() as nursery:
             for peer, addrs in found.items():
                 nursery.start_soon(self._meet, peer, addrs)
-        return len(self.book.snapshot())
+        return len(self.book)
 
     async def ask(self, peer: str, addrs: Sequence[str] = ()) -> None:
         """Put the current advert of `peer` into the book. Raises NodeError if there is no good one."""
@@ -178,7 +178,7 @@ class Discovery:
         delay = self._pace.first
         while True:
             await trio.sleep(delay)
-            known = len(self.book.snapshot())
+            known = len(self.book)
             # Something new means that there may be more; nothing for long means that this is all.
             news = False
             with _survived("looking for providers"):

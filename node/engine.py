@@ -87,10 +87,14 @@ class Engine:
         threads: int,
         chunk: int = 64,
         gpu_layers: int = -1,
+        *,
+        flash_attention: bool = False,
+        kv_type: str = "f16",
+        repack: bool = True,
     ) -> None:
         if max_sessions < 1 or threads < 1 or chunk < 1 or n_ctx_total < max_sessions:
             raise TooLong("An engine needs at least one session, thread, row and one token for each session.")
-        self._model = Model(shard, gpu_layers=gpu_layers)
+        self._model = Model(shard, gpu_layers=gpu_layers, repack=repack)
         self.first, self.last = first, last
         self.n_embd, self.n_vocab, self.n_layer = self._model.n_embd, self._model.n_vocab, self._model.n_layer
         self.max_sessions = max_sessions
@@ -103,7 +107,15 @@ class Engine:
         self._tap = None if last else tap(f"l_out-{self.n_layer - 1}", self._room_for_residual)
         try:
             self._context = Context(
-                self._model, self.max_capacity, max_sessions, threads, n_batch, n_batch, self._tap
+                self._model,
+                self.max_capacity,
+                max_sessions,
+                threads,
+                n_batch,
+                n_batch,
+                self._tap,
+                flash_attention=flash_attention,
+                kv_type=kv_type,
             )
         except LlamaError:
             self._model.close()

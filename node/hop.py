@@ -12,13 +12,14 @@ from market.advert import Advert
 from market.errors import InvalidSignature, Overbilled
 from market.voucher import charge
 from node.errors import ConnectionLost, ErrorCode, NodeError, PeerRefused
-from node.identity import address_of_peer
+from node.identity import address_of_peer, peer_of_public_key
+from node.receipts import CLOCK_SKEW, ReceiptChain
+from node.rows import pack_tokens, pack_topk
 from node.topk import BadCandidates, TopK, check
 from node.wire import (
     Accept,
     Close,
     Error,
-    Message,
     Open,
     Step,
     StepResult,
@@ -26,10 +27,13 @@ from node.wire import (
     frame_bound,
     unpack_activations,
 )
+from node.wire_audit import AnyMessage, AuditStep, StageRecord
 
 if TYPE_CHECKING:
+    from market.receipt import DisputeDomain
     from node.payer import Account
     from node.stream import Connection
+    from node.transcript import TranscriptStore, TranscriptWriter
 
 OPEN_SECONDS = 15.0
 STEP_SECONDS = 120.0
@@ -70,10 +74,12 @@ class Hop:
         advert: Advert,
         account: "Account",
         accepted: Accept,
-        wire_dtype: WireDtype,
+        opening: Open,
         is_last: bool,
-        top_k: int,
         n_vocab: int,
+        domain: "DisputeDomain",
+        transcripts: "TranscriptStore | None",
+        client: str,
     ) -> None:
         self.advert = advert
         self.account = account
@@ -81,7 +87,7 @@ class Hop:
         self.prompt_price_wei = accepted.prompt_price_wei
         self.capacity = accepted.capacity
         self.max_step_tokens = accepted.max_step_tokens
-        self.wire_dtype = wire_dtype
+        self.wire_dtype = opening.wire_dtype
         self.is_last = is_last
         self.position = 0
         self.tokens = 0
@@ -89,8 +95,23 @@ class Hop:
         self.risked_wei = 0
         """of steps that never got a good answer: the provider may claim it all the same"""
         self.timing = Timing()
+        self.record = StageRecord(
+            session=opening.session,
+            nonce=accepted.nonce,
+            channel_id=account.channel_id,
+            model_id=opening.model_id,
+            layer_start=opening.layer_start,
+            layer_stop=opening.layer_stop,
+            wire_dtype=opening.wire_dtype,
+            profile=accepted.profile,
+            peer=advert.peer,
+            client=client,
+            top_k=opening.top_k,
+        )
+        self.receipts = ReceiptChain(self.record.stage, domain)
+        self._transcript: TranscriptWriter | None = transcripts.begin(self.record) if transcripts else None
         self._n_embd = accepted.n_embd
-        self._top_k = top_k
+        self._top_k = opening.top_k
         self._n_vocab = n_vocab
         self._connection = connection
         self._seq = 0
@@ -107,8 +128,12 @@ class Hop:
         top_k: int,
         n_vocab: int,
         is_last: bool,
+        domain: "DisputeDomain",
+        transcripts: "TranscriptStore | None" = None,
     ) -> "Hop":
         """Open a session of `capacity` tokens at the advertised prices or better.
+
+        Receipts are checked in `domain`; what is sent and answered is kept in `transcripts` if given.
 
         Raises:
             HopFailed: the provider refuses, does not answer, or its quote does not hold.
@@ -125,10 +150,10 @@ class Hop:
             max_prompt_price_wei=advert.prompt_price_wei,
             top_k=top_k if is_last else 0,
         )
-        accepted = await _exchange(connection, advert.peer, opening, OPEN_SECONDS)
+        accepted = await exchange(connection, advert.peer, opening, OPEN_SECONDS)
         if not isinstance(accepted, Accept):
             raise HopFailed(advert.peer, f"it answered Open with {type(accepted).__name__}.")
-        _check_quote(accepted, opening, advert, account)
+        check_quote(accepted, opening, advert, account)
         try:
             account.resume(accepted.billed_wei, accepted.paid_wei, accepted.paid_signature)
         except Overbilled as error:
@@ -136,7 +161,10 @@ class Hop:
         connection.raise_bound(
             frame_bound(accepted.max_step_tokens, accepted.n_embd, top_k if is_last else 0)
         )
-        return cls(connection, advert, account, accepted, wire_dtype, is_last, top_k, n_vocab)
+        client = peer_of_public_key(account.session_key.public_key)
+        return cls(
+            connection, advert, account, accepted, opening, is_last, n_vocab, domain, transcripts, client
+        )
 
     def cost(self, rows: int) -> int:
         """Wei that a step of `rows` tokens costs here."""
@@ -169,8 +197,9 @@ class Hop:
             all_outputs=all_outputs,
         )
         try:
-            result = await _exchange(self._connection, self.advert.peer, step, STEP_SECONDS)
+            result = await exchange(self._connection, self.advert.peer, step, STEP_SECONDS)
             output = self._check(result, rows, all_outputs)
+            self._check_receipt(step, result)
         except BaseException:
             self.account.release(cost)
             self.risked_wei += cost
@@ -198,9 +227,36 @@ class Hop:
         except NodeError:
             pass
         finally:
+            if self._transcript:
+                self._transcript.close()
             await self._connection.close()
 
-    def _check(self, result: Message, rows: int, all_outputs: bool) -> bytes | TopK:
+    def _check_receipt(self, step: Step, result: AnyMessage) -> None:
+        """Both roots are taken of what went over the wire, and what the stage before answered is what was sent here:
+        so the receipts of a path are one chain from the tokens to the logits.
+        """
+        assert isinstance(result, StepResult)
+        peer = self.advert.peer
+        if abs(result.issued - time.time()) > CLOCK_SKEW:
+            raise HopFailed(peer, "its receipt is dated wrongly; is a clock wrong?", ErrorCode.BAD_SIGNATURE)
+        served = AuditStep(
+            seq=step.seq,
+            position=step.position,
+            rows=step.rows,
+            outputs=result.rows,
+            input=step.activations if step.tokens is None else pack_tokens(step.tokens),
+            output=result.activations if result.topk is None else pack_topk(result.topk),
+            issued=result.issued,
+            receipt=result.receipt,
+        )
+        try:
+            self.receipts.accept(self.receipts.next(served), result.receipt, address_of_peer(peer))
+        except NodeError as error:
+            raise HopFailed(peer, str(error), error.code) from None
+        if self._transcript:
+            self._transcript.append(served)
+
+    def _check(self, result: AnyMessage, rows: int, all_outputs: bool) -> bytes | TopK:
         peer = self.advert.peer
         if not isinstance(result, StepResult) or result.seq != self._seq:
             raise HopFailed(peer, "it answered something else than this step.")
@@ -227,7 +283,8 @@ class Hop:
         return result.activations
 
 
-async def _exchange(connection: "Connection", peer: str, message: Message, seconds: float) -> Message:
+async def exchange(connection: "Connection", peer: str, message: AnyMessage, seconds: float) -> AnyMessage:
+    """Send a message and return the answer. Raises HopFailed: no answer, or an Error."""
     try:
         await connection.send(message, seconds)
         answer = await connection.receive(seconds)
@@ -240,7 +297,8 @@ async def _exchange(connection: "Connection", peer: str, message: Message, secon
     return answer
 
 
-def _check_quote(accepted: Accept, opening: Open, advert: Advert, account: "Account") -> None:
+def check_quote(accepted: Accept, opening: Open, advert: Advert, account: "Account") -> None:
+    """Raise HopFailed unless the terms are those asked for or better, and signed by the node key."""
     if accepted.price_wei > opening.max_price_wei or accepted.prompt_price_wei > opening.max_prompt_price_wei:
         raise HopFailed(advert.peer, "it quotes more than it advertised.")
     if accepted.capacity < opening.capacity:

@@ -1,35 +1,50 @@
 """A client on the network, put together from settings, keys and a model."""
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, get_args
 
 import coincurve
 import trio
 
+from market.audit import BadBounds, Bounds
 from market.chain import Chain, Sender
 from market.graph import Node
+from market.ledger import Ledger
 from market.parameters import MarketParameters
 from market.units import HCT
 from node import keys
+from node.accuser import Accuser
+from node.auditors import Auditor, OwnAuditor, ProviderAuditor, VerifierAuditor
 from node.client import Client
 from node.discovery import Discovery
 from node.eligibility import Eligibility
 from node.errors import NodeError
-from node.host import running_host
+from node.host import Host, running_host
+from node.inspection import Inspector, Policy
 from node.keys import Key
 from node.latency import Latencies
 from node.model_store import StoredModel
 from node.orderbook import OrderBook
 from node.payer import Payer
+from node.replay import Replayer
 from node.resources import open_ledger
-from node.settings import Settings
+from node.settings import TRANSCRIPTS, Settings
 from node.tokenizer import Tokenizer
+from node.transcript import TranscriptStore
 from node.wire import WireDtype
 
 NOBODY = "0x" + "00" * 20
+
+AuditorKind = Literal["auto", "verifier", "provider", "own"]
+AUDITORS: tuple[AuditorKind, ...] = get_args(AuditorKind)
+
+log = logging.getLogger(__name__)
 
 
 class NoBootstrap(NodeError):
@@ -38,6 +53,16 @@ class NoBootstrap(NodeError):
 
 class NoWallet(NodeError):
     """A client that only looks around was asked to pay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auditing:
+    """How a client has its completions looked over: by whom, how often, and what it keeps for that (bytes)."""
+
+    policy: Policy
+    auditor: AuditorKind = "auto"
+    threads: int = 1
+    max_bytes: int = 2 * 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +111,11 @@ async def joined(
     wire_dtype: WireDtype = WireDtype.F32,
     deposit: int = HCT // 100,
     spread: bool = False,
+    auditing: Auditing | None = None,
 ) -> AsyncIterator[Client]:
     """A client that has joined the network and finds providers of `stored` for as long as the block lasts.
+
+    With `auditing` it keeps transcripts and has stages looked over.
 
     Raises:
         NoBootstrap: the settings name no node to join through.
@@ -108,6 +136,25 @@ async def joined(
         book = OrderBook(stored.manifest.model_id, Eligibility(chain))
         async with running_host(purse.session_key) as host:
             discovery = Discovery(host, book, bootstrap=settings.bootstrap, mdns=settings.mdns)
+            transcripts = inspector = None
+            if auditing is not None:
+                transcripts = TranscriptStore(
+                    settings.home / TRANSCRIPTS / "client",
+                    keep_seconds=chain.disputes.keep_seconds,
+                    max_bytes=auditing.max_bytes,
+                )
+                inspector = _inspector(
+                    auditing,
+                    host,
+                    discovery,
+                    payer,
+                    chain,
+                    stored,
+                    tokenizer.n_vocab,
+                    transcripts,
+                    ledger,
+                    purse,
+                )
             async with discovery.running():
                 yield Client(
                     host=host,
@@ -120,7 +167,70 @@ async def joined(
                     wire_dtype=wire_dtype,
                     deposit=deposit,
                     spread=spread,
+                    domain=chain.disputes.domain,
+                    transcripts=transcripts,
+                    trust=ledger.trust,
+                    inspector=inspector,
                 )
+
+
+def _inspector(
+    auditing: Auditing,
+    host: Host,
+    discovery: Discovery,
+    payer: Payer,
+    chain: Chain,
+    stored: StoredModel,
+    n_vocab: int,
+    transcripts: TranscriptStore,
+    ledger: Ledger,
+    purse: Purse,
+) -> Inspector:
+    manifest, domain = stored.manifest, chain.disputes.domain
+
+    def bounds() -> Bounds:
+        try:
+            return Bounds.load(stored.bounds_file, manifest.model_id)
+        except BadBounds as error:
+            log.info("%s Auditing within wide bounds.", error)
+            return Bounds.conservative(manifest.model_id)
+
+    def distrusted() -> set[str]:
+        standings = ledger.trust.reputations(datetime.now(UTC))
+        return {peer for peer, standing in standings.items() if standing.reputation.distrusted}
+
+    verifiers = VerifierAuditor(
+        host,
+        discovery,
+        payer,
+        domain,
+        layers=manifest.layers,
+        n_embd=manifest.n_embd,
+        distrusted=distrusted,
+    )
+    provider = ProviderAuditor(
+        host, discovery, payer, domain, bounds, layers=manifest.layers, n_vocab=n_vocab
+    )
+    auditors: dict[AuditorKind, Callable[[], Auditor]] = {
+        "auto": lambda: verifiers,
+        "verifier": lambda: verifiers,
+        "provider": lambda: provider,
+        "own": lambda: OwnAuditor(Replayer(stored, bounds(), threads=auditing.threads)),
+    }
+    return Inspector(
+        policy=auditing.policy,
+        secret=secrets.token_bytes(32),
+        auditor=auditors[auditing.auditor](),
+        verifiers=verifiers,
+        accuser=Accuser(chain=chain, sender=purse.unlock, host=host, discovery=discovery),
+        transcripts=transcripts,
+        ledger=ledger,
+        host=host,
+        discovery=discovery,
+        domain=domain,
+        layers=manifest.layers,
+        n_embd=manifest.n_embd,
+    )
 
 
 async def look(settings: Settings, chain: Chain, stored: StoredModel, seconds: float) -> list[Node]:

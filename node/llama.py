@@ -19,6 +19,7 @@ from typing import Any, Self
 import llama_cpp as native
 import numpy as np
 import numpy.typing as npt
+from gguf.constants import GGMLQuantizationType
 from llama_cpp._ggml import libggml
 
 from node.errors import NodeError
@@ -135,15 +136,22 @@ def tap(name: str, into: Callable[[int], int]) -> EvalCallback:
 
 
 class Model:
-    """A GGUF file loaded by llama.cpp. Close it after every context made from it."""
+    """A GGUF file loaded by llama.cpp. Close it after every context made from it.
 
-    def __init__(self, path: Path, vocab_only: bool = False, gpu_layers: int = -1) -> None:
+    Without `repack` the weights stay as they are in the file, where llama.cpp would rearrange some types for the
+    processor.
+    """
+
+    def __init__(
+        self, path: Path, vocab_only: bool = False, gpu_layers: int = -1, *, repack: bool = True
+    ) -> None:
         start()
         if not path.is_file():
             raise LoadFailed(f"There is no model file at {path}.")
         params = native.llama_model_default_params()
         params.vocab_only = vocab_only
         params.n_gpu_layers = gpu_layers
+        params.use_extra_bufts = repack
         _log_lines.forget()
         pointer = native.llama_model_load_from_file(os.fsencode(path), params)
         if not pointer:
@@ -226,10 +234,11 @@ class Batch:
 class Context:
     """A llama.cpp context: the key-value cache of `sequences` sequences of `n_ctx` tokens each.
 
-    Flash attention is off and no sequence shares cells with another. On the CPU flash attention splits its
-    sums by thread and by the shape of the batch, and a unified cache mixes the cells of all sequences in one
-    sum: with either, the last bits of one session's result would depend on who else is being served; and a
-    nan in one session's cells would reach the others (0 x nan).
+    Flash attention is off by default and no sequence shares cells with another. On the CPU flash attention
+    splits its sums by thread and by the shape of the batch, and a unified cache mixes the cells of all sequences
+    in one sum: with either, the last bits of one session's result would depend on who else is being served; and a
+    nan in one session's cells would reach the others (0 x nan). `kv_type` names the cache's type as ggml does;
+    a quantised one needs flash attention.
     """
 
     def __init__(
@@ -241,6 +250,9 @@ class Context:
         n_batch: int,
         n_ubatch: int,
         eval_callback: EvalCallback | None = None,
+        *,
+        flash_attention: bool = False,
+        kv_type: str = "f16",
     ) -> None:
         params = native.llama_context_default_params()
         params.n_ctx = n_ctx * sequences
@@ -248,7 +260,10 @@ class Context:
         params.n_batch = n_batch
         params.n_ubatch = min(n_ubatch, n_batch)
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = (
+            native.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash_attention else native.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        params.type_k = params.type_v = int(GGMLQuantizationType[kv_type.upper()])
         params.kv_unified = False
         params.no_perf = True
         if eval_callback is not None:

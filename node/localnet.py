@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Generic, TypeVar
 
 import coincurve
 from eth_account import Account
@@ -39,19 +39,56 @@ class LocalNetworkError(NodeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSpec:
-    """One provider to start: layers "a:b", prices in HCT per million tokens, further flags of `hc-provider run`."""
+    """One provider to start: layers "a:b", prices in HCT per million tokens, further flags of `hc-provider run`.
+
+    `cheat` names what it does instead of serving honestly, see node.cheating.
+    """
 
     layers: str
     price: str = "1"
     prompt_price: str | None = None
     flags: tuple[str, ...] = ()
+    cheat: str = ""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"provider of layers {self.layers}"
+
+    def command(self) -> list[str]:
+        """Its command line."""
+        program = ["node.cheating", self.cheat] if self.cheat else ["node.cli.provider"]
+        prompt = ["--prompt-price", self.prompt_price] if self.prompt_price is not None else []
+        return [*program, "run", "--layers", self.layers, "--price", self.price, *prompt, *self.flags]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierSpec:
+    """One verifier to start: its price in HCT per million audited tokens, further flags of `hc-verifier run`."""
+
+    price: str = "0.5"
+    flags: tuple[str, ...] = ()
+    lazy: bool = False
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return "verifier"
+
+    def command(self) -> list[str]:
+        """Its command line."""
+        program = ["node.cheating", "lazy-verifier"] if self.lazy else ["node.cli.verifier"]
+        return [*program, "run", "--price", self.price, *self.flags]
+
+
+NodeSpec = TypeVar("NodeSpec", bound=ProviderSpec | VerifierSpec, covariant=True)
 
 
 @dataclass(eq=False)
-class ProviderProcess:
-    """A running `hc-provider run`."""
+class NodeProcess(Generic[NodeSpec]):
+    """A running `hc-provider run` or `hc-verifier run`."""
 
-    spec: ProviderSpec
+    spec: NodeSpec
     home: Path
     operator: str
     process: subprocess.Popen[bytes]
@@ -73,14 +110,19 @@ class ProviderProcess:
         self.process.wait()
 
 
+ProviderProcess = NodeProcess[ProviderSpec]
+VerifierProcess = NodeProcess[VerifierSpec]
+
+
 @dataclass(eq=False)
 class LocalNetwork:
-    """What runs: the chain, the providers, and the settings with which a client joins."""
+    """What runs: the chain, the providers and verifiers, and the settings with which a client joins."""
 
     home: Path
     url: str
     chain: Chain
     providers: list[ProviderProcess] = field(default_factory=list)
+    verifiers: list[VerifierProcess] = field(default_factory=list)
 
     @property
     def deployment_file(self) -> Path:
@@ -141,26 +183,28 @@ class LocalNetwork:
 
     def start(self, spec: ProviderSpec, home: Path, operator: str, *, model: Path) -> ProviderProcess:
         """Start `hc-provider run`; `wait` says when it is ready."""
-        command = [
-            sys.executable,
-            "-m",
-            "node.cli.provider",
-            "run",
-            "--layers",
-            spec.layers,
-            "--model",
-            str(model),
-        ]
-        command += ["--listen", "/ip4/127.0.0.1/tcp/0", "--price", spec.price]
-        if spec.prompt_price is not None:
-            command += ["--prompt-price", spec.prompt_price]
+        provider = NodeProcess(spec, home, operator, self._spawn(spec, home, model))
+        self.providers.append(provider)
+        return provider
+
+    def start_verifier(
+        self, spec: VerifierSpec, home: Path, operator: str, *, model: Path
+    ) -> VerifierProcess:
+        """Start `hc-verifier run`; `wait` says when it is ready."""
+        verifier = NodeProcess(spec, home, operator, self._spawn(spec, home, model))
+        self.verifiers.append(verifier)
+        return verifier
+
+    def _spawn(self, spec: ProviderSpec | VerifierSpec, home: Path, model: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", *spec.command()]
+        command += ["--model", str(model), "--listen", "/ip4/127.0.0.1/tcp/0"]
         (home / RUNNING).unlink(missing_ok=True)
         environment = self.environment(home)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         output: IO[bytes]
         with (home / "log").open("ab") as output:
-            process = subprocess.Popen(
-                [*command, *spec.flags],
+            return subprocess.Popen(
+                command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -168,34 +212,30 @@ class LocalNetwork:
                 # Ctrl-C reaches it from us, in our order, not from the terminal.
                 start_new_session=True,
             )
-        provider = ProviderProcess(spec, home, operator, process)
-        self.providers.append(provider)
-        return provider
 
-    def wait(self, provider: ProviderProcess) -> None:
+    def wait(self, provider: ProviderProcess | VerifierProcess) -> None:
         """Return when it serves. Raises LocalNetworkError with the end of its log."""
         marker = provider.home / RUNNING
         deadline = time.monotonic() + START_SECONDS
         while not marker.exists():
             if provider.process.poll() is not None or time.monotonic() > deadline:
                 tail = provider.log.strip()[-600:]
-                raise LocalNetworkError(
-                    f"The provider of layers {provider.spec.layers} did not start: {tail}"
-                )
+                raise LocalNetworkError(f"The {provider.spec.name} did not start: {tail}")
             time.sleep(0.05)
         state = json.loads(marker.read_text())
         provider.peer, provider.addresses = state["peer"], tuple(state["addresses"])
 
     def stop(self) -> None:
-        """End all providers; those that do not end by themselves are killed."""
-        for provider in self.providers:
-            provider.stop()
+        """End all nodes; those that do not end by themselves are killed."""
+        nodes: list[ProviderProcess | VerifierProcess] = [*self.providers, *self.verifiers]
+        for node in nodes:
+            node.stop()
         deadline = time.monotonic() + STOP_SECONDS
-        for provider in self.providers:
+        for node in nodes:
             try:
-                provider.process.wait(max(0.1, deadline - time.monotonic()))
+                node.process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                provider.kill()
+                node.kill()
 
     def _keys(self, home: Path, wanted: Sequence[Key]) -> None:
         for key in wanted:
@@ -240,25 +280,31 @@ def running_network(
     specs: Sequence[ProviderSpec],
     *,
     model: Path,
+    verifiers: Sequence[VerifierSpec] = (),
     grace_seconds: int = 60,
-    on_started: Callable[[ProviderProcess], None] = lambda provider: None,
+    on_started: Callable[[ProviderProcess | VerifierProcess], None] = lambda node: None,
 ) -> Iterator[LocalNetwork]:
-    """A chain and providers that have all started; everything ends with the block.
+    """A chain, and providers and verifiers that have all started; everything ends with the block.
 
     Raises:
-        LocalNetworkError: a provider did not start.
+        LocalNetworkError: one did not start.
         AnvilError, ChainError.
     """
     with running_chain(home, grace_seconds=grace_seconds) as network:
+        names = [f"provider-{i + 1}" for i in range(len(specs))]
+        names += [f"verifier-{i + 1}" for i in range(len(verifiers))]
         with ThreadPoolExecutor(4) as pool:
-            enlisted = list(pool.map(lambda i: network.enlist(f"provider-{i + 1}"), range(len(specs))))
-        for index, (spec, (provider_home, operator)) in enumerate(zip(specs, enlisted, strict=True)):
-            provider = network.start(spec, provider_home, operator, model=model)
+            enlisted = list(pool.map(network.enlist, names))
+        for index, (spec, (node_home, operator)) in enumerate(zip(specs, enlisted, strict=False)):
+            provider = network.start(spec, node_home, operator, model=model)
             if index == 0:
                 # The others join through it.
                 network.wait(provider)
                 on_started(provider)
-        for provider in network.providers[1:]:
-            network.wait(provider)
-            on_started(provider)
+        for judge, (node_home, operator) in zip(verifiers, enlisted[len(specs) :], strict=True):
+            network.start_verifier(judge, node_home, operator, model=model)
+        rest: list[ProviderProcess | VerifierProcess] = [*network.providers[1:], *network.verifiers]
+        for node in rest:
+            network.wait(node)
+            on_started(node)
         yield network

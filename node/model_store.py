@@ -21,6 +21,7 @@ from node.shards.writing import Progress
 
 MANIFEST = "manifest.json"
 VOCABULARY = "vocab.gguf"
+BOUNDS = "bounds.json"
 
 
 class ModelMissing(NodeError):
@@ -45,6 +46,15 @@ class StoredModel:
     folder: Path
     source: Path | None
 
+    @property
+    def bounds_file(self) -> Path:
+        """Where calibration keeps what audits of this model allow."""
+        return self.folder / BOUNDS
+
+    def shard_path(self, start: int, stop: int) -> Path:
+        """Where the shard of layers [start, stop) is or will be."""
+        return self.folder / shard_name(start, stop)
+
     def shard(self, start: int, stop: int, progress: Progress | None = None) -> Path:
         """The file of layers [start, stop), cut now if need be; its weights are checked against the manifest.
 
@@ -52,7 +62,7 @@ class StoredModel:
             ModelMissing: it is not in the folder and there is no whole model to cut it from.
             ShardError: a file is malformed or is not what the manifest says.
         """
-        path = self.folder / shard_name(start, stop)
+        path = self.shard_path(start, stop)
         if path.exists():
             try:
                 check_shard(path, self.manifest, start, stop, progress=progress)

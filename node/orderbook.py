@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from market.advert import Advert
+from market.advert import Advert, Role
 from node.adverts import check_fresh, verify_advert
 from node.errors import AdvertError
 from node.identity import address_of_peer
@@ -73,11 +73,15 @@ class OrderBook:
             raise AdvertError(f"The advert of {advert.peer} is for another model.")
         return advert
 
-    def snapshot(self) -> list[Advert]:
-        """The current adverts, by first layer, then peer."""
+    def snapshot(self, role: Role = "provider") -> list[Advert]:
+        """The current adverts of providers, or of verifiers, by first layer, then peer."""
         self._drop_expired()
-        adverts = [entry.advert for entry in self._entries.values()]
+        adverts = [entry.advert for entry in self._entries.values() if entry.advert.role == role]
         return sorted(adverts, key=lambda advert: (advert.layer_start, advert.layer_stop, advert.peer))
+
+    def __len__(self) -> int:
+        self._drop_expired()
+        return len(self._entries)
 
     def get(self, peer: str) -> Advert | None:
         """The current advert of one peer."""

@@ -38,7 +38,7 @@ class Pipeline:
 
     def cost(self, tokens: int) -> int:
         """Wei that running so many tokens in one go costs on all hops together."""
-        return sum(hop.cost(rows) for hop in self.hops for rows in self._chunks(tokens))
+        return sum(hop.cost(rows) for hop in self.hops for rows in self.chunks(tokens))
 
     async def run(self, tokens: Sequence[int]) -> TopK:
         """Run tokens through all the layers and return the logits that follow the last of them, [1, k].
@@ -89,15 +89,15 @@ class Pipeline:
                 nursery.start_soon(work, self.hops[-1], source, None)
                 start = 0
                 async with first:
-                    for rows in self._chunks(len(tokens)):
+                    for rows in self.chunks(len(tokens)):
                         await first.send((tokens[start : start + rows], rows))
                         start += rows
         except BaseExceptionGroup as group:
             raise _first(group) from None
         return results[-1]
 
-    def _chunks(self, tokens: int) -> list[int]:
-        """Sizes of the steps that `tokens` are cut into.
+    def chunks(self, tokens: int) -> list[int]:
+        """Sizes of the steps, in tokens, that `tokens` are cut into.
 
         A last chunk of one token would be billed as a generated one, so it takes one from its neighbour.
         """

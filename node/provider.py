@@ -24,17 +24,23 @@ from market.placement import Machine, ModelSize, advise, placements
 from market.signing import address_of
 from node.adverts import sign_advert
 from node.asking import Asking, PriceRule, price_row
+from node.demands import Demands
 from node.discovery import Discovery
 from node.eligibility import Eligibility
 from node.engine import Engine
-from node.host import running_host
+from node.host import Stream, running_host
+from node.identity import peer_of_key
 from node.jobs import Jobs, running_jobs
 from node.orderbook import OrderBook
 from node.payee import Payee
+from node.profile import Backend, profile
+from node.recall import serve_recall
 from node.session import Service, serve_session
 from node.shards import Manifest
-from node.stream import serve_steps
+from node.stream import Connection, serve_steps
+from node.transcript import TranscriptStore
 from node.wire import WireDtype
+from node.wire_audit import RECALL_PROTOCOL
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +82,7 @@ class Terms:
     move: "Moving | None" = None
     """set where the provider may move to other layers by itself"""
     mdns: bool = False
+    backend: Backend = field(default_factory=Backend)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +110,15 @@ class Provider:
     """One provider; `run` serves until it is cancelled or the process gets SIGINT or SIGTERM."""
 
     def __init__(
-        self, *, terms: Terms, manifest: Manifest, shard: Path, wallets: Wallets, chain: Chain, ledger: Ledger
+        self,
+        *,
+        terms: Terms,
+        manifest: Manifest,
+        shard: Path,
+        wallets: Wallets,
+        chain: Chain,
+        ledger: Ledger,
+        transcripts: TranscriptStore,
     ) -> None:
         self.terms = terms
         self.manifest = manifest
@@ -111,6 +126,7 @@ class Provider:
         self._wallets = wallets
         self._chain = chain
         self._ledger = ledger
+        self._transcripts = transcripts
         self._asking = Asking(terms.price, terms.market, manifest.layers)
         self._sequence = time.time_ns() // 1_000_000
         self._cost_ms = 0.0
@@ -143,12 +159,19 @@ class Provider:
                 hct_per_native=terms.hct_per_native,
                 multiple=terms.claim_multiple,
             )
+            self._demands = Demands(
+                chain=self._chain,
+                sender=self._wallets.sender,
+                node=self._wallets.sender.address,
+                transcripts=self._transcripts,
+            )
             await self._payee.load()
             await self._payee.watch()
             book = OrderBook(self.manifest.model_id, Eligibility(self._chain))
             async with running_host(self._wallets.node_key, terms.listen, announce=terms.announce) as host:
                 self._host = host
                 handler = partial(serve_session, service=self._service())
+                host.serve(RECALL_PROTOCOL, self._show)
                 self._direct = await serve_steps(
                     host,
                     handler,
@@ -168,7 +191,7 @@ class Provider:
 
     def _load(self) -> Engine:
         terms = self.terms
-        return Engine(
+        return self._engine_class()(
             self._shard,
             first=terms.start == 0,
             last=terms.stop == self.manifest.layers,
@@ -176,7 +199,12 @@ class Provider:
             max_sessions=terms.sessions,
             threads=terms.threads,
             chunk=terms.step_tokens,
+            flash_attention=terms.backend.flash_attention,
+            kv_type=terms.backend.kv_type,
         )
+
+    def _engine_class(self) -> type[Engine]:
+        return Engine
 
     def _service(self) -> Service:
         terms = self.terms
@@ -196,7 +224,11 @@ class Provider:
             payee=self._payee,
             prices=lambda: self._asking.prices,
             domain=self._payee.domain,
+            disputes=self._chain.disputes.domain,
             node_key=coincurve.PrivateKey(self._wallets.node_key),
+            peer=peer_of_key(self._wallets.node_key),
+            profile=profile(terms.backend, threads=terms.threads, chunk=terms.step_tokens),
+            transcripts=self._transcripts,
         )
 
     def _schedule(self, jobs: Jobs) -> None:
@@ -204,13 +236,18 @@ class Provider:
         jobs.every(terms.refresh_seconds, "advert refresh", self._refresh)
         jobs.every(CAPACITY_SECONDS, "telling when it is full", self._tell_when_full)
         jobs.every(terms.watch_seconds, "watching the channels", self._payee.watch)
+        jobs.every(terms.watch_seconds, "serving demands", self._demands.work)
         jobs.every(terms.claim_seconds, "claiming", self._claim)
         jobs.every(10 * terms.refresh_seconds, "cost measurement", self._measure)
         jobs.every(24 * 3600, "pruning", self._prune, first_after=60)
+        jobs.every(60, "forgetting old transcripts", self._forget)
         if terms.price.adapt:
             jobs.every(terms.price_seconds, "price update", self._reprice)
         if terms.move:
             jobs.every(terms.move.every_seconds, "looking for better layers", self._look_around)
+
+    async def _show(self, stream: Stream) -> None:
+        await serve_recall(Connection(stream), self._transcripts, self._chain.disputes.domain)
 
     def advert(self) -> Advert:
         """What this provider offers now, with the next sequence number."""
@@ -327,6 +364,9 @@ class Provider:
     async def _prune(self) -> None:
         before = datetime.now(UTC) - timedelta(days=KEEP_DAYS)
         await trio.to_thread.run_sync(self._ledger.history.prune, before)
+
+    async def _forget(self) -> None:
+        await trio.to_thread.run_sync(self._transcripts.prune)
 
     async def _claim_at_the_end(self) -> None:
         # Nobody watches the channels from here on, so whatever is worth its gas is fetched now.

@@ -5,23 +5,24 @@ voucher counts, the voucher is stored before the answer leaves, and a step that 
 """
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import trio
 
-from market.errors import Refusal, VoucherRefused
 from market.ledger import Role, SessionRecord
 from market.voucher import VoucherDomain, charge
-from node.errors import ConnectionLost, ErrorCode, NodeError
-from node.identity import address_of_peer
+from node.errors import ConnectionLost, ErrorCode
+from node.receipts import ReceiptChain
+from node.refusals import OPEN_SECONDS, QUOTE_SECONDS, SEND_SECONDS, Refused, check_payer, refuse
+from node.rows import pack_tokens, pack_topk
 from node.wire import (
     Accept,
     Close,
-    Error,
     Open,
     Step,
     StepResult,
@@ -30,40 +31,22 @@ from node.wire import (
     pack_activations,
     unpack_activations,
 )
+from node.wire_audit import AuditStep, StageRecord
 
 if TYPE_CHECKING:
     import coincurve
     import numpy as np
     import numpy.typing as npt
 
+    from market.receipt import DisputeDomain
     from node.engine import Engine, EngineError, Outputs, StepOutput
     from node.payee import Account, Payee
     from node.stream import Connection
+    from node.transcript import TranscriptStore
 
     Payload = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
-
-OPEN_SECONDS = 10.0
-SEND_SECONDS = 30.0
-QUOTE_SECONDS = 3600
-
-REFUSALS = {
-    Refusal.BAD_SIGNATURE: ErrorCode.BAD_SIGNATURE,
-    Refusal.TOO_LOW: ErrorCode.VOUCHER_TOO_LOW,
-    Refusal.OVER_DEPOSIT: ErrorCode.OVER_DEPOSIT,
-    Refusal.CLOSING: ErrorCode.CHANNEL_CLOSING,
-    Refusal.UNKNOWN_CHANNEL: ErrorCode.UNKNOWN_CHANNEL,
-    Refusal.FOREIGN_CHANNEL: ErrorCode.FOREIGN_CHANNEL,
-}
-
-
-class Refused(NodeError):
-    """This provider refuses an opening or a step."""
-
-    def __init__(self, code: ErrorCode, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +78,14 @@ class Service:
     payee: "Payee"
     prices: Callable[[], Prices]
     domain: VoucherDomain
+    disputes: "DisputeDomain"
+    """in which receipts are signed"""
     node_key: "coincurve.PrivateKey"
+    peer: str
+    """our own peer id"""
+    profile: str
+    """our backend profile, see node.profile"""
+    transcripts: "TranscriptStore"
 
     @property
     def is_first(self) -> bool:
@@ -118,7 +108,7 @@ async def serve_session(connection: "Connection", service: Service) -> None:
         opening = await connection.receive(OPEN_SECONDS)
         if not isinstance(opening, Open):
             raise Refused(ErrorCode.UNKNOWN_SESSION, "The first message of a session is Open.")
-        _check_payer(connection.peer, opening)
+        check_payer(connection.peer, opening.channel)
         prices = _check_opening(opening, service)
         account = await service.payee.admit_channel(opening.channel)
         session = Session(connection, service, opening, prices, account)
@@ -126,15 +116,9 @@ async def serve_session(connection: "Connection", service: Service) -> None:
     except ConnectionLost:
         pass
     except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on
-        await _refuse(connection, error, account)
+        await refuse(connection, error, account.channel.billed if account else 0)
     finally:
         await connection.close()
-
-
-def _check_payer(peer: str, opening: Open) -> None:
-    """The peer must hold the channel's session key: else a stranger who read the chain could use up its credit."""
-    if address_of_peer(peer) != opening.channel.signer:
-        raise Refused(ErrorCode.FOREIGN_CHANNEL, "The channel is signed for by another key than this peer's.")
 
 
 def _check_opening(opening: Open, service: Service) -> Prices:
@@ -186,10 +170,14 @@ class Session:
 
     async def run(self) -> None:
         """Answer steps until the client closes the session. Raises what the client is to be told."""
+        nonce = secrets.token_bytes(16)
+        record = self._stage_record(nonce)
         self._slot = self._service.engine.open(self._opening.capacity)
         try:
-            await self._accept()
-            await self._answer_steps()
+            self._receipts = ReceiptChain(record.stage, self._service.disputes)
+            with self._service.transcripts.begin(record) as self._transcript:
+                await self._accept(nonce)
+                await self._answer_steps()
             self._record.outcome = "closed"
         except Exception as error:
             self._record.outcome = str(error)[:300]
@@ -201,7 +189,23 @@ class Session:
                 with trio.CancelScope(shield=True):
                     await self._service.payee.record(self._record)
 
-    async def _accept(self) -> None:
+    def _stage_record(self, nonce: bytes) -> StageRecord:
+        opening = self._opening
+        return StageRecord(
+            session=opening.session,
+            nonce=nonce,
+            channel_id=self._account.channel_id,
+            model_id=opening.model_id,
+            layer_start=opening.layer_start,
+            layer_stop=opening.layer_stop,
+            wire_dtype=opening.wire_dtype,
+            profile=self._service.profile,
+            peer=self._service.peer,
+            client=self._connection.peer,
+            top_k=opening.top_k if self._service.is_last else 0,
+        )
+
+    async def _accept(self, nonce: bytes) -> None:
         service, opening, prices = self._service, self._opening, self._prices
         channel = self._account.channel
         expires = int(time.time()) + QUOTE_SECONDS
@@ -224,6 +228,8 @@ class Session:
             billed_wei=channel.billed,
             max_step_tokens=service.max_step_tokens,
             n_embd=service.n_embd,
+            nonce=nonce,
+            profile=service.profile,
         )
         await self._connection.send(accept, SEND_SECONDS)
 
@@ -258,6 +264,7 @@ class Session:
             # Stored while the layers are computed, and before the answer leaves.
             await self._service.payee.store(account)
             output = await pending.result()
+            result = self._result(step, output, arrived)
         except BaseException:
             account.channel.refund(cost)
             raise
@@ -266,17 +273,37 @@ class Session:
             self._record.prompt_tokens += step.rows
         else:
             self._record.tokens += 1
-        packed = b""
+        return result
+
+    def _result(self, step: Step, output: "StepOutput", arrived: float) -> StepResult:
+        """The answer, with a receipt that is signed before anybody can know whether this step will be audited."""
         if output.activations is not None:
-            packed = pack_activations(output.activations, opening.wire_dtype)
+            packed = answer = pack_activations(output.activations, self._opening.wire_dtype)
+        else:
+            assert output.topk is not None
+            packed, answer = pack_topk(output.topk), b""
+        served = AuditStep(
+            seq=step.seq,
+            position=step.position,
+            rows=step.rows,
+            outputs=step.rows if output.topk is None else len(output.topk.ids),
+            input=step.activations if step.tokens is None else pack_tokens(step.tokens),
+            output=packed,
+            issued=int(time.time()),
+        )
+        receipt = self._receipts.next(served)
+        signature = self._receipts.sign(receipt, self._service.node_key)
+        self._transcript.append(replace(served, receipt=signature))
         return StepResult(
             seq=step.seq,
-            rows=step.rows if output.topk is None else len(output.topk.ids),
-            billed_wei=account.channel.billed,
+            rows=served.outputs,
+            billed_wei=self._account.channel.billed,
             compute_ms=output.compute_ms,
-            activations=packed,
+            activations=answer,
             topk=output.topk,
             waited_ms=max(0.0, 1000 * (time.perf_counter() - arrived) - output.compute_ms),
+            issued=served.issued,
+            receipt=signature,
         )
 
     def _payload(self, step: Step) -> "Payload":
@@ -321,23 +348,3 @@ class Pending:
             raise self._output
         assert self._output is not None
         return self._output
-
-
-async def _refuse(connection: "Connection", error: Exception, account: "Account | None") -> None:
-    if isinstance(error, VoucherRefused):
-        code = REFUSALS[error.reason]
-    elif isinstance(error, NodeError):
-        code = error.code
-    else:
-        code = ErrorCode.INTERNAL
-    if code is ErrorCode.INTERNAL:
-        log.error("a session failed", exc_info=error)
-        sentence = "The provider failed; try another one."
-    else:
-        sentence = str(error)
-        log.info("refused: %s (%s)", sentence, code.name)
-    billed = account.channel.billed if account else 0
-    try:
-        await connection.send(Error.of(code, sentence, billed), SEND_SECONDS)
-    except NodeError as lost:
-        log.debug("the refusal could not be delivered: %s", lost)

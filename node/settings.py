@@ -10,6 +10,12 @@ TESTNET_HOME = "testnet"
 RUNNING = "running.json"
 """in a provider's home while it runs: its pid, peer id and addresses"""
 
+TRANSCRIPTS = "transcripts"
+"""folder in a home: what stages were asked and answered, for a bounded time"""
+
+EVIDENCE = "evidence"
+"""folder in a verifier's home: transcripts of the cases it judges"""
+
 
 class Settings(BaseSettings):
     """What every command may be told by the environment. Flags of a command come before these."""

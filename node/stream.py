@@ -27,7 +27,8 @@ from node.errors import ConnectionLost, HostError, NodeError, PeerUnreachable
 from node.framing import ByteStream, Frames
 from node.host import LINGER_SECONDS, LOST, Host, Slots, Stream
 from node.identity import keypair
-from node.wire import INFER_PROTOCOL, Message, decode, encode
+from node.wire import INFER_PROTOCOL
+from node.wire_audit import AnyMessage, decode, encode
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,11 @@ class Connection:
         """Allow frames of `max_frame` bytes, see node.wire.frame_bound; never lowers the bound."""
         self._frames.max_frame = max(self._frames.max_frame, max_frame)
 
-    async def send(self, message: Message, timeout: float | None = None) -> None:
+    async def send(self, message: AnyMessage, timeout: float | None = None) -> None:
         """Send one message within `timeout` seconds. Raises FrameTooLong, FrameTimeout, ConnectionLost."""
         await self._frames.send(encode(message), timeout)
 
-    async def receive(self, timeout: float | None = None) -> Message:
+    async def receive(self, timeout: float | None = None) -> AnyMessage:
         """The next message, which must begin within `timeout` seconds.
 
         Raises WireError, FrameTooLong, FrameTimeout, FrameError, ConnectionLost. Close it after any of them.

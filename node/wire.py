@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from market.advert import Advert
+from market.advert import Advert, Role
 from market.signing import address_bytes, checksum
 from market.voucher import ChannelDescriptor, Quote
 from node import wire_pb2 as pb
 from node.errors import ErrorCode, WireError
 from node.topk import TopK
 
-INFER_PROTOCOL = "/hypercluster/infer/1.0.0"
-ADVERT_PROTOCOL = "/hypercluster/advert/1.0.0"
+INFER_PROTOCOL = "/hypercluster/infer/2.0.0"
+ADVERT_PROTOCOL = "/hypercluster/advert/2.0.0"
 
 MAX_OPENING_FRAME = 64 * 1024
 """bytes a frame may have before a session is accepted"""
@@ -41,6 +41,9 @@ MAX_TOP_K = 4096
 MAX_MESSAGE = 300
 MAX_ADDRS = 8
 MAX_ADDR = 256
+MAX_PROFILE = 1024
+
+_ROLES: dict[Role, int] = {"provider": 1, "verifier": 2}
 
 _E = TypeVar("_E", bound=enum.IntEnum)
 
@@ -70,6 +73,8 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "cumulative_wei": (0, _UINT96),
     "paid_wei": (0, _UINT96),
     "billed_wei": (0, _UINT96),
+    "outputs": (1, MAX_ROWS),
+    "case_id": (0, _UINT64),
 }
 # Field name -> least and greatest length, in bytes or characters or items.
 _SIZES: dict[str, tuple[int, int]] = {
@@ -79,9 +84,19 @@ _SIZES: dict[str, tuple[int, int]] = {
     "message": (0, MAX_MESSAGE),
     "activations": (0, MAX_FRAME),
     "peer": (1, 128),
+    "client": (1, 128),
     "addrs": (0, MAX_ADDRS),
     "direct": (0, MAX_ADDR),
     "wire_dtypes": (1, 4),
+    "nonce": (16, 16),
+    "profile": (1, MAX_PROFILE),
+    "receipt": (64, 64),
+    "job": (32, 32),
+    "stage_hash": (32, 32),
+    "channel_id": (32, 32),
+    "previous": (32, 32),
+    "input": (1, MAX_FRAME),
+    "output": (1, MAX_FRAME),
 }
 
 
@@ -92,7 +107,7 @@ def _rules(kind: object) -> tuple[tuple[tuple[str, int, int], ...], tuple[tuple[
     return numbers, tuple((name, *_SIZES[name]) for name in names if name in _SIZES)
 
 
-def _check(message: Any) -> None:
+def check(message: Any) -> None:
     """Raise WireError if a field of a message, or of an advert, is out of the bounds above."""
     kind: object = type(message)
     numbers, sizes = _rules(kind)
@@ -147,8 +162,8 @@ class Open:
     """candidates wanted from the last stage"""
 
     def __post_init__(self) -> None:
-        _check(self)
-        _check_range(self.layer_start, self.layer_stop)
+        check(self)
+        check_range(self.layer_start, self.layer_stop)
 
     def quote(
         self, channel_id: bytes, *, price_wei: int, prompt_price_wei: int, capacity: int, expires: int
@@ -187,7 +202,7 @@ class Step:
     all_outputs: bool = False
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
         if (self.tokens is None) != bool(self.activations):
             raise WireError("activations", "and tokens exclude each other, and one of them is needed")
         if self.tokens is not None:
@@ -220,16 +235,20 @@ class Accept:
     """charged on the channel so far"""
     max_step_tokens: int
     n_embd: int
+    nonce: bytes
+    """16 random bytes of the provider, which name the stage together with Open.session"""
+    profile: str
+    """its backend profile, see node.profile"""
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
         if len(self.paid_signature) != (64 if self.paid_wei else 0):
             raise WireError("paid_signature", f"has {len(self.paid_signature)} bytes, which is wrong here")
         if frame_bound(self.max_step_tokens, self.n_embd) > MAX_FRAME:
             raise WireError("max_step_tokens", "times n_embd asks for frames larger than 64 MiB")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class StepResult:
     """What a step gave: the residual rows, or at the last stage the top-k logits of the rows asked for."""
 
@@ -241,9 +260,13 @@ class StepResult:
     topk: TopK | None = None
     waited_ms: float = 0.0
     """the rest of the time that the provider held the step: checks, queue, ledger"""
+    issued: int
+    """unix seconds, as in the receipt"""
+    receipt: bytes
+    """signature of the step's receipt by the node key, 64 bytes; both ends know the rest of it"""
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
         _check_milliseconds("compute_ms", self.compute_ms)
         _check_milliseconds("waited_ms", self.waited_ms)
         if (self.topk is None) != bool(self.activations):
@@ -261,7 +284,7 @@ class Error:
     billed_wei: int = 0
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
 
     @classmethod
     def of(cls, code: ErrorCode, message: str, billed_wei: int = 0) -> Error:
@@ -330,7 +353,7 @@ def encode(message: Message) -> bytes:
                     tokens=None if message.tokens is None else message.tokens.tolist(),
                     activations=message.activations,
                     rows=message.rows,
-                    cumulative=_from_wei(message.cumulative_wei),
+                    cumulative=from_wei(message.cumulative_wei),
                     signature=message.signature,
                     all_outputs=message.all_outputs,
                 )
@@ -342,17 +365,19 @@ def encode(message: Message) -> bytes:
                     rows=message.rows,
                     activations=message.activations,
                     topk=None if message.topk is None else _topk_to_pb(message.topk),
-                    billed=_from_wei(message.billed_wei),
+                    billed=from_wei(message.billed_wei),
                     compute_ms=message.compute_ms,
                     waited_ms=message.waited_ms,
+                    issued=message.issued,
+                    receipt=message.receipt,
                 )
             )
         case Open():
-            frame = pb.Frame(open=_open_to_pb(message))
+            frame = pb.Frame(open=open_to_pb(message))
         case Accept():
             frame = pb.Frame(accept=_accept_to_pb(message))
         case Error():
-            error = pb.Error(code=message.code, message=message.message, billed=_from_wei(message.billed_wei))
+            error = pb.Error(code=message.code, message=message.message, billed=from_wei(message.billed_wei))
             frame = pb.Frame(error=error)
         case SignedAdvert():
             frame = pb.Frame(advert=pb.SignedAdvert(body=message.body, signature=message.signature))
@@ -373,12 +398,12 @@ def decode(data: bytes) -> Message:
         case "result":
             return _result_from_pb(frame.result)
         case "open":
-            return _open_from_pb(frame.open)
+            return open_from_pb(frame.open)
         case "accept":
             return _accept_from_pb(frame.accept)
         case "error":
-            code = _enum(ErrorCode, "code", frame.error.code)
-            return Error(code, frame.error.message, _to_wei("billed_wei", frame.error.billed))
+            code = enum_of(ErrorCode, "code", frame.error.code)
+            return Error(code, frame.error.message, to_wei("billed_wei", frame.error.billed))
         case "advert":
             return SignedAdvert(frame.advert.body, frame.advert.signature)
         case "close":
@@ -394,8 +419,8 @@ def encode_advert(advert: Advert) -> bytes:
         model_id=bytes.fromhex(advert.model_id),
         layer_start=advert.layer_start,
         layer_stop=advert.layer_stop,
-        price=_from_wei(advert.price_wei),
-        prompt_price=_from_wei(advert.prompt_price_wei),
+        price=from_wei(advert.price_wei),
+        prompt_price=from_wei(advert.prompt_price_wei),
         cost_ms=advert.cost_ms,
         operator=address_bytes(advert.operator),
         capacity=advert.capacity,
@@ -407,6 +432,7 @@ def encode_advert(advert: Advert) -> bytes:
         addrs=advert.addrs,
         direct=advert.direct,
         wire_dtypes=[WireDtype.named(name).value for name in advert.wire_dtypes],  # type: ignore[misc]
+        role=_ROLES[advert.role],  # type: ignore[arg-type]
     ).SerializeToString()
 
 
@@ -418,11 +444,11 @@ def decode_advert(body: bytes) -> Advert:
         raise WireError("advert", "is no protobuf Advert") from None
     advert = Advert(
         peer=message.peer,
-        model_id=_model_id(message.model_id),
+        model_id=model_id_of(message.model_id),
         layer_start=message.layer_start,
         layer_stop=message.layer_stop,
-        price_wei=_to_wei("price_wei", message.price),
-        prompt_price_wei=_to_wei("prompt_price_wei", message.prompt_price),
+        price_wei=to_wei("price_wei", message.price),
+        prompt_price_wei=to_wei("prompt_price_wei", message.prompt_price),
         cost_ms=message.cost_ms,
         operator=_address("operator", message.operator),
         capacity=message.capacity,
@@ -434,8 +460,9 @@ def decode_advert(body: bytes) -> Advert:
         addrs=tuple(message.addrs[: MAX_ADDRS + 1]),
         direct=message.direct,
         wire_dtypes=tuple(
-            _enum(WireDtype, "wire_dtypes", value).name.lower() for value in message.wire_dtypes[:8]
+            enum_of(WireDtype, "wire_dtypes", value).name.lower() for value in message.wire_dtypes[:8]
         ),
+        role=_role(message.role),
     )
     check_advert(advert)
     return advert
@@ -443,8 +470,8 @@ def decode_advert(body: bytes) -> Advert:
 
 def check_advert(advert: Advert) -> None:
     """Raise WireError naming the field of `advert` that is out of bounds."""
-    _check(advert)
-    _check_range(advert.layer_start, advert.layer_stop)
+    check(advert)
+    check_range(advert.layer_start, advert.layer_stop)
     _check_milliseconds("cost_ms", advert.cost_ms)
     if advert.free > advert.capacity:
         raise WireError("free", f"is {advert.free}, above the capacity {advert.capacity}")
@@ -454,7 +481,8 @@ def check_advert(advert: Advert) -> None:
         raise WireError("addrs", f"holds an address of more than {MAX_ADDR} characters")
 
 
-def _check_range(start: int, stop: int) -> None:
+def check_range(start: int, stop: int) -> None:
+    """Raise WireError unless the layers [start, stop) are a range."""
     if start >= stop:
         raise WireError("layer_stop", f"is {stop}, not above layer_start {start}")
 
@@ -464,14 +492,23 @@ def _check_milliseconds(field: str, value: float) -> None:
         raise WireError(field, f"is {value}, not a time")
 
 
-def _from_wei(amount: int) -> bytes:
+def from_wei(amount: int) -> bytes:
+    """An amount as it travels: big-endian, no leading zeros."""
     return amount.to_bytes((amount.bit_length() + 7) // 8, "big")
 
 
-def _to_wei(field: str, data: bytes) -> int:
+def to_wei(field: str, data: bytes) -> int:
+    """The amount in at most 12 bytes. Raises WireError."""
     if len(data) > 12:
         raise WireError(field, f"has {len(data)} bytes, more than 12")
     return int.from_bytes(data, "big")
+
+
+def _role(value: int) -> Role:
+    for role, number in _ROLES.items():
+        if number == value:
+            return role
+    raise WireError("role", f"has the unknown value {value}", ErrorCode.UNSUPPORTED_VERSION)
 
 
 def _address(field: str, data: bytes) -> str:
@@ -480,20 +517,23 @@ def _address(field: str, data: bytes) -> str:
     return checksum(data)
 
 
-def _model_id(data: bytes) -> str:
+def model_id_of(data: bytes) -> str:
+    """The model id in 32 bytes, as hex. Raises WireError."""
     if len(data) != 32:
         raise WireError("model_id", f"has {len(data)} bytes, not 32")
     return data.hex()
 
 
-def _enum(kind: type[_E], field: str, value: int) -> _E:
+def enum_of(kind: type[_E], field: str, value: int) -> _E:
+    """The member of `kind` with this number. Raises WireError(UNSUPPORTED_VERSION)."""
     try:
         return kind(value)
     except ValueError:
         raise WireError(field, f"has the unknown value {value}", ErrorCode.UNSUPPORTED_VERSION) from None
 
 
-def _open_to_pb(message: Open) -> pb.Open:
+def open_to_pb(message: Open) -> pb.Open:
+    """As protobuf."""
     channel = message.channel
     return pb.Open(
         session=message.session,
@@ -508,18 +548,19 @@ def _open_to_pb(message: Open) -> pb.Open:
         ),
         wire_dtype=message.wire_dtype.value,  # type: ignore[arg-type]
         capacity=message.capacity,
-        max_price=_from_wei(message.max_price_wei),
-        max_prompt_price=_from_wei(message.max_prompt_price_wei),
+        max_price=from_wei(message.max_price_wei),
+        max_prompt_price=from_wei(message.max_prompt_price_wei),
         top_k=message.top_k,
     )
 
 
-def _open_from_pb(message: pb.Open) -> Open:
+def open_from_pb(message: pb.Open) -> Open:
+    """From protobuf, checked. Raises WireError."""
     if len(message.channel.salt) != 32:
         raise WireError("salt", f"has {len(message.channel.salt)} bytes, not 32")
     return Open(
         session=message.session,
-        model_id=_model_id(message.model_id),
+        model_id=model_id_of(message.model_id),
         layer_start=message.layer_start,
         layer_stop=message.layer_stop,
         channel=ChannelDescriptor(
@@ -528,10 +569,10 @@ def _open_from_pb(message: pb.Open) -> Open:
             signer=_address("signer", message.channel.signer),
             salt=message.channel.salt,
         ),
-        wire_dtype=_enum(WireDtype, "wire_dtype", message.wire_dtype),
+        wire_dtype=enum_of(WireDtype, "wire_dtype", message.wire_dtype),
         capacity=message.capacity,
-        max_price_wei=_to_wei("max_price_wei", message.max_price),
-        max_prompt_price_wei=_to_wei("max_prompt_price_wei", message.max_prompt_price),
+        max_price_wei=to_wei("max_price_wei", message.max_price),
+        max_prompt_price_wei=to_wei("max_prompt_price_wei", message.max_prompt_price),
         top_k=message.top_k,
     )
 
@@ -544,7 +585,7 @@ def _step_from_pb(message: pb.Step) -> Step:
         seq=message.seq,
         position=message.position,
         rows=message.rows,
-        cumulative_wei=_to_wei("cumulative_wei", message.cumulative),
+        cumulative_wei=to_wei("cumulative_wei", message.cumulative),
         signature=message.signature,
         tokens=_ids(np.array(message.tokens, dtype=np.uint32)) if message.tokens else None,
         activations=message.activations,
@@ -554,31 +595,35 @@ def _step_from_pb(message: pb.Step) -> Step:
 
 def _accept_to_pb(message: Accept) -> pb.Accept:
     return pb.Accept(
-        price=_from_wei(message.price_wei),
-        prompt_price=_from_wei(message.prompt_price_wei),
+        price=from_wei(message.price_wei),
+        prompt_price=from_wei(message.prompt_price_wei),
         capacity=message.capacity,
         expires=message.expires,
         quote_signature=message.quote_signature,
-        paid=_from_wei(message.paid_wei),
+        paid=from_wei(message.paid_wei),
         paid_signature=message.paid_signature,
-        billed=_from_wei(message.billed_wei),
+        billed=from_wei(message.billed_wei),
         max_step_tokens=message.max_step_tokens,
         n_embd=message.n_embd,
+        nonce=message.nonce,
+        profile=message.profile,
     )
 
 
 def _accept_from_pb(message: pb.Accept) -> Accept:
     return Accept(
-        price_wei=_to_wei("price_wei", message.price),
-        prompt_price_wei=_to_wei("prompt_price_wei", message.prompt_price),
+        price_wei=to_wei("price_wei", message.price),
+        prompt_price_wei=to_wei("prompt_price_wei", message.prompt_price),
         capacity=message.capacity,
         expires=message.expires,
         quote_signature=message.quote_signature,
-        paid_wei=_to_wei("paid_wei", message.paid),
+        paid_wei=to_wei("paid_wei", message.paid),
         paid_signature=message.paid_signature,
-        billed_wei=_to_wei("billed_wei", message.billed),
+        billed_wei=to_wei("billed_wei", message.billed),
         max_step_tokens=message.max_step_tokens,
         n_embd=message.n_embd,
+        nonce=message.nonce,
+        profile=message.profile,
     )
 
 
@@ -622,11 +667,13 @@ def _result_from_pb(message: pb.StepResult) -> StepResult:
     return StepResult(
         seq=message.seq,
         rows=message.rows,
-        billed_wei=_to_wei("billed_wei", message.billed),
+        billed_wei=to_wei("billed_wei", message.billed),
         compute_ms=message.compute_ms,
         activations=message.activations,
         topk=_topk_from_pb(message.topk, message.rows) if message.HasField("topk") else None,
         waited_ms=message.waited_ms,
+        issued=message.issued,
+        receipt=message.receipt,
     )
 
 

@@ -8,17 +8,26 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_UNSPECIFIED: _ClassVar[Role]
+    PROVIDER: _ClassVar[Role]
+    VERIFIER: _ClassVar[Role]
+
 class WireDtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     WIRE_DTYPE_UNSPECIFIED: _ClassVar[WireDtype]
     F32: _ClassVar[WireDtype]
     F16: _ClassVar[WireDtype]
+ROLE_UNSPECIFIED: Role
+PROVIDER: Role
+VERIFIER: Role
 WIRE_DTYPE_UNSPECIFIED: WireDtype
 F32: WireDtype
 F16: WireDtype
 
 class Frame(_message.Message):
-    __slots__ = ("open", "step", "close", "accept", "result", "error", "advert")
+    __slots__ = ("open", "step", "close", "accept", "result", "error", "advert", "recall", "recalled", "audit_open", "audit_step", "audit_end", "verdict", "stage")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +35,13 @@ class Frame(_message.Message):
     RESULT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ADVERT_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
+    RECALLED_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_OPEN_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_STEP_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_END_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
     open: Open
     step: Step
     close: Close
@@ -33,7 +49,14 @@ class Frame(_message.Message):
     result: StepResult
     error: Error
     advert: SignedAdvert
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., advert: _Optional[_Union[SignedAdvert, _Mapping]] = ...) -> None: ...
+    recall: Recall
+    recalled: Recalled
+    audit_open: AuditOpen
+    audit_step: AuditStep
+    audit_end: AuditEnd
+    verdict: AuditVerdict
+    stage: StageRecord
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., advert: _Optional[_Union[SignedAdvert, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., recalled: _Optional[_Union[Recalled, _Mapping]] = ..., audit_open: _Optional[_Union[AuditOpen, _Mapping]] = ..., audit_step: _Optional[_Union[AuditStep, _Mapping]] = ..., audit_end: _Optional[_Union[AuditEnd, _Mapping]] = ..., verdict: _Optional[_Union[AuditVerdict, _Mapping]] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ...) -> None: ...
 
 class Channel(_message.Message):
     __slots__ = ("payer", "payee", "signer", "salt")
@@ -96,7 +119,7 @@ class Close(_message.Message):
     def __init__(self) -> None: ...
 
 class Accept(_message.Message):
-    __slots__ = ("price", "prompt_price", "capacity", "expires", "quote_signature", "paid", "paid_signature", "billed", "max_step_tokens", "n_embd")
+    __slots__ = ("price", "prompt_price", "capacity", "expires", "quote_signature", "paid", "paid_signature", "billed", "max_step_tokens", "n_embd", "nonce", "profile")
     PRICE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_PRICE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +130,8 @@ class Accept(_message.Message):
     BILLED_FIELD_NUMBER: _ClassVar[int]
     MAX_STEP_TOKENS_FIELD_NUMBER: _ClassVar[int]
     N_EMBD_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     price: bytes
     prompt_price: bytes
     capacity: int
@@ -117,7 +142,9 @@ class Accept(_message.Message):
     billed: bytes
     max_step_tokens: int
     n_embd: int
-    def __init__(self, price: _Optional[bytes] = ..., prompt_price: _Optional[bytes] = ..., capacity: _Optional[int] = ..., expires: _Optional[int] = ..., quote_signature: _Optional[bytes] = ..., paid: _Optional[bytes] = ..., paid_signature: _Optional[bytes] = ..., billed: _Optional[bytes] = ..., max_step_tokens: _Optional[int] = ..., n_embd: _Optional[int] = ...) -> None: ...
+    nonce: bytes
+    profile: str
+    def __init__(self, price: _Optional[bytes] = ..., prompt_price: _Optional[bytes] = ..., capacity: _Optional[int] = ..., expires: _Optional[int] = ..., quote_signature: _Optional[bytes] = ..., paid: _Optional[bytes] = ..., paid_signature: _Optional[bytes] = ..., billed: _Optional[bytes] = ..., max_step_tokens: _Optional[int] = ..., n_embd: _Optional[int] = ..., nonce: _Optional[bytes] = ..., profile: _Optional[str] = ...) -> None: ...
 
 class TopK(_message.Message):
     __slots__ = ("k", "ids", "logits", "logsumexp")
@@ -132,7 +159,7 @@ class TopK(_message.Message):
     def __init__(self, k: _Optional[int] = ..., ids: _Optional[bytes] = ..., logits: _Optional[bytes] = ..., logsumexp: _Optional[bytes] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("seq", "rows", "activations", "topk", "billed", "compute_ms", "waited_ms")
+    __slots__ = ("seq", "rows", "activations", "topk", "billed", "compute_ms", "waited_ms", "issued", "receipt")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +167,8 @@ class StepResult(_message.Message):
     BILLED_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_MS_FIELD_NUMBER: _ClassVar[int]
     WAITED_MS_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     seq: int
     rows: int
     activations: bytes
@@ -147,7 +176,9 @@ class StepResult(_message.Message):
     billed: bytes
     compute_ms: float
     waited_ms: float
-    def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., activations: _Optional[bytes] = ..., topk: _Optional[_Union[TopK, _Mapping]] = ..., billed: _Optional[bytes] = ..., compute_ms: _Optional[float] = ..., waited_ms: _Optional[float] = ...) -> None: ...
+    issued: int
+    receipt: bytes
+    def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., activations: _Optional[bytes] = ..., topk: _Optional[_Union[TopK, _Mapping]] = ..., billed: _Optional[bytes] = ..., compute_ms: _Optional[float] = ..., waited_ms: _Optional[float] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "billed")
@@ -160,7 +191,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., billed: _Optional[bytes] = ...) -> None: ...
 
 class Advert(_message.Message):
-    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price", "prompt_price", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "n_embd", "addrs", "direct", "wire_dtypes")
+    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price", "prompt_price", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "n_embd", "addrs", "direct", "wire_dtypes", "role")
     PEER_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +209,7 @@ class Advert(_message.Message):
     ADDRS_FIELD_NUMBER: _ClassVar[int]
     DIRECT_FIELD_NUMBER: _ClassVar[int]
     WIRE_DTYPES_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
     peer: str
     model_id: bytes
     layer_start: int
@@ -195,7 +227,8 @@ class Advert(_message.Message):
     addrs: _containers.RepeatedScalarFieldContainer[str]
     direct: str
     wire_dtypes: _containers.RepeatedScalarFieldContainer[WireDtype]
-    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price: _Optional[bytes] = ..., prompt_price: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., n_embd: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ...) -> None: ...
+    role: Role
+    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price: _Optional[bytes] = ..., prompt_price: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., n_embd: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ...) -> None: ...
 
 class SignedAdvert(_message.Message):
     __slots__ = ("body", "signature")
@@ -204,3 +237,109 @@ class SignedAdvert(_message.Message):
     body: bytes
     signature: bytes
     def __init__(self, body: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class StageRecord(_message.Message):
+    __slots__ = ("session", "nonce", "channel_id", "model_id", "layer_start", "layer_stop", "wire_dtype", "profile", "peer", "top_k", "client")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    LAYER_START_FIELD_NUMBER: _ClassVar[int]
+    LAYER_STOP_FIELD_NUMBER: _ClassVar[int]
+    WIRE_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    nonce: bytes
+    channel_id: bytes
+    model_id: bytes
+    layer_start: int
+    layer_stop: int
+    wire_dtype: WireDtype
+    profile: str
+    peer: str
+    top_k: int
+    client: str
+    def __init__(self, session: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., channel_id: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., profile: _Optional[str] = ..., peer: _Optional[str] = ..., top_k: _Optional[int] = ..., client: _Optional[str] = ...) -> None: ...
+
+class Recall(_message.Message):
+    __slots__ = ("stage", "seq")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    stage: bytes
+    seq: int
+    def __init__(self, stage: _Optional[bytes] = ..., seq: _Optional[int] = ...) -> None: ...
+
+class Recalled(_message.Message):
+    __slots__ = ("step", "previous")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    step: AuditStep
+    previous: bytes
+    def __init__(self, step: _Optional[_Union[AuditStep, _Mapping]] = ..., previous: _Optional[bytes] = ...) -> None: ...
+
+class AuditOpen(_message.Message):
+    __slots__ = ("open", "job", "profile", "case_id", "stage")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    open: Open
+    job: bytes
+    profile: str
+    case_id: int
+    stage: StageRecord
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., job: _Optional[bytes] = ..., profile: _Optional[str] = ..., case_id: _Optional[int] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ...) -> None: ...
+
+class AuditStep(_message.Message):
+    __slots__ = ("seq", "position", "rows", "outputs", "input", "output", "issued", "receipt", "cumulative", "signature")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CUMULATIVE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    position: int
+    rows: int
+    outputs: int
+    input: bytes
+    output: bytes
+    issued: int
+    receipt: bytes
+    cumulative: bytes
+    signature: bytes
+    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., outputs: _Optional[int] = ..., input: _Optional[bytes] = ..., output: _Optional[bytes] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ..., cumulative: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class AuditEnd(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuditVerdict(_message.Message):
+    __slots__ = ("finding", "median_error", "max_error", "agreement", "exact", "fingerprint", "issued", "signature", "billed")
+    FINDING_FIELD_NUMBER: _ClassVar[int]
+    MEDIAN_ERROR_FIELD_NUMBER: _ClassVar[int]
+    MAX_ERROR_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    BILLED_FIELD_NUMBER: _ClassVar[int]
+    finding: int
+    median_error: float
+    max_error: float
+    agreement: float
+    exact: bool
+    fingerprint: bytes
+    issued: int
+    signature: bytes
+    billed: bytes
+    def __init__(self, finding: _Optional[int] = ..., median_error: _Optional[float] = ..., max_error: _Optional[float] = ..., agreement: _Optional[float] = ..., exact: _Optional[bool] = ..., fingerprint: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ..., billed: _Optional[bytes] = ...) -> None: ...

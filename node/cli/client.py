@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from market.units import HCT, format_hct, format_price, parse_hct
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from market.parameters import MarketParameters
     from market.routing import Path as Route
     from node.client import Client, Completion
+    from node.inspection import Report
+    from node.joining import Auditing
 
 T = TypeVar("T")
 
@@ -181,6 +184,26 @@ def generate(
     spread: Annotated[
         bool, typer.Option("--spread", help="Draw the path by weight instead of taking the lightest.")
     ] = False,
+    audit_rate: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the stages that are looked over after the completion."),
+    ] = 0.05,
+    auditor: Annotated[
+        str,
+        typer.Option(
+            help="Who looks: verifier (staked, paid per token; so does auto), provider (another one of the same "
+            "layers), or own (your own shard of the layers)."
+        ),
+    ] = "auto",
+    trap_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the audits in which the verifier is tested as well.")
+    ] = 0.1,
+    dispute: Annotated[
+        bool,
+        typer.Option(
+            "--dispute", help="Take faults to the chain: the wallet puts down a bond until it is decided."
+        ),
+    ] = False,
     chat: Annotated[bool, typer.Option("--chat", help="Take the prompt as a turn of a chat.")] = False,
     wait: Wait = 30.0,
     json_: Json = False,
@@ -190,10 +213,21 @@ def generate(
     Example: [bold]hc-client generate "ROMEO:" -n 64 --max-cost 0.001[/]
     """
     from node.client import Limits
+    from node.inspection import Policy
+    from node.joining import AUDITORS, Auditing
     from node.sampler import Sampler
     from node.tokenizer import Message
 
+    if auditor not in AUDITORS:
+        fail(f"--auditor is {auditor!r}; it is one of {', '.join(AUDITORS)}.")
+    policy = Policy(rate=audit_rate, traps=trap_rate, disputes=dispute)
+    auditing = Auditing(policy=policy, auditor=auditor) if audit_rate else None
     market = _market(alpha)
+
+    def reported(report: "Report") -> None:
+        if not json_:
+            err.print(report_line(report))
+
     limits = Limits(tokens=tokens, cost_wei=parse_hct(max_cost) if max_cost else None)
 
     async def work(client: "Client") -> "Completion":
@@ -210,7 +244,9 @@ def generate(
 
             if not chat:
                 show(prompt)
-            return await client.generate(ids, sampler=sampler, limits=limits, on_text=show)
+            return await client.generate(
+                ids, sampler=sampler, limits=limits, on_text=show, on_report=reported
+            )
 
     completion = _with_client(
         work,
@@ -221,6 +257,7 @@ def generate(
         deposit=parse_hct(deposit),
         paying=True,
         spread=spread,
+        auditing=auditing,
     )
     if json_:
         print_json(completion_json(completion))
@@ -230,6 +267,37 @@ def generate(
         f"\n{len(completion.tokens)} tokens, {format_hct(completion.spent_wei)} HCT over "
         f"{len(completion.bills)} providers ({completion.finish})"
     )
+    if completion.doubtful:
+        err.print("[bold red]A provider on the path was at fault: do not rely on this text.[/]")
+
+
+def report_line(report: "Report") -> str:
+    """One audit in one line."""
+    colour = {"pass": "green", "grey": "yellow", "fail": "bold red"}.get(report.finding, "yellow")
+    ruling = report.ruling
+    slashed = f"; {ruling.outcome}, {format_hct(ruling.slashed_wei)} HCT slashed" if ruling else ""
+    return (
+        f"\n[{colour}]audit: {report.finding}[/] {short_peer(report.peer)} layers "
+        f"{report.layer_start}:{report.layer_stop}, {report.tokens} tokens, {escape(report.note)}{slashed}"
+    )
+
+
+def report_json(report: "Report") -> dict[str, Any]:
+    """One audit for programs."""
+    ruling = report.ruling
+    return {
+        "peer": report.peer,
+        "layers": [report.layer_start, report.layer_stop],
+        "tokens": report.tokens,
+        "finding": report.finding,
+        "fault": report.fault or None,
+        "auditor": report.auditor or None,
+        "cost_wei": report.cost_wei,
+        "note": report.note,
+        "case": ruling.case_id if ruling else None,
+        "outcome": ruling.outcome if ruling else None,
+        "slashed_wei": ruling.slashed_wei if ruling else 0,
+    }
 
 
 def completion_json(completion: "Completion") -> dict[str, Any]:
@@ -253,6 +321,9 @@ def completion_json(completion: "Completion") -> dict[str, Any]:
         "failed": completion.failures,
         "spent_wei": completion.spent_wei,
         "risked_wei": completion.risked_wei,
+        "audits": [report_json(report) for report in completion.reports],
+        "audit_wei": completion.audit_wei,
+        "doubtful": completion.doubtful,
     }
 
 
@@ -359,6 +430,7 @@ def _with_client(
     deposit: int = HCT // 100,
     paying: bool = False,
     spread: bool = False,
+    auditing: "Auditing | None" = None,
 ) -> T:
     """Run `work` with a client that has joined the network; only one that pays needs keys."""
     import trio
@@ -389,6 +461,7 @@ def _with_client(
             wire_dtype=wire_dtype,
             deposit=deposit,
             spread=spread,
+            auditing=auditing,
         ) as client:
             return await work(client)
 

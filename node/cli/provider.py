@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.table import Table
@@ -14,9 +14,10 @@ from market.units import format_hct, format_price, parse_hct, parse_price
 from node import keys
 from node.cli.console import Bootstrap, Json, application, err, fail, out, password, print_json, run
 from node.cli.progress import bar
+from node.cli.staking import StakeOption, make_keys, stake_and_authorise
 from node.keys import Key
 from node.resources import open_chain, open_ledger
-from node.settings import RUNNING, Settings
+from node.settings import RUNNING, TRANSCRIPTS, Settings
 
 if TYPE_CHECKING:
     from market.advert import Advert
@@ -30,8 +31,6 @@ app = application(
     "First time: [bold]init[/], put HCT and some coin for gas on the operator account, [bold]register[/], "
     "[bold]run[/]. All state is in HC_HOME (default ~/.hypercluster)."
 )
-GAS_MONEY_WEI = 5 * 10**16
-
 Memory = Annotated[
     float | None,
     typer.Option(min=0, help="GiB for weights, with --layers auto. Default: 60 % of what is free."),
@@ -47,57 +46,23 @@ def init(json_: Json = False) -> None:
     The node key is hot: it names your node on the network and unlocks when it runs. The operator key holds your
     stake and receives your money; keep a copy of its file and of the password in a safe place.
     """
-    settings = Settings()
-    secret = password(settings, new=True)
-    node, operator = keys.create_missing(settings.home, keys.PROVIDER, secret)
-    if json_:
-        print_json({"home": str(settings.home), "node": node, "operator": operator})
-        return
-    out.print(f"Keys are in {settings.home / 'keys'}.\nnode      {node}\noperator  {operator}")
-    out.print("\nNext: send HCT to stake and some coin for gas to the operator")
-    out.print(f"(on a local testnet: hc-testnet fund {operator}), then hc-provider register.")
+    make_keys(keys.PROVIDER, "hc-provider", json_)
 
 
 @app.command()
-def register(
-    stake: Annotated[
-        str | None, typer.Option(help="HCT to stake; by default as much as the registry asks for.")
-    ] = None,
-    json_: Json = False,
-) -> None:
+def register(stake: StakeOption = None, json_: Json = False) -> None:
     """Stake and authorise the node key, in three transactions of the operator.
 
     Example: [bold]hc-provider register --stake 1000[/]
 
     The third sends the node key a little coin, with which it pays the gas of its claims.
     """
-    from market.chain import Sender
-
-    settings = Settings()
-    chain = open_chain(settings)
-    amount = parse_hct(stake) if stake else chain.staking.minimum
-    secret = password(settings)
-    node = keys.unlock(settings.home, Key.NODE, secret)
-    operator = Sender(chain, keys.unlock(settings.home, Key.OPERATOR, secret))
-    held = chain.token.balance(operator.address)
-    if held < amount:
-        fail(
-            f"the operator {operator.address} holds {format_hct(held)} HCT and {format_hct(amount)} are to be staked; "
-            "send it HCT (on a local testnet: hc-testnet fund)."
-        )
-    import coincurve
-
-    if amount:
-        chain.staking.stake(operator, amount)
-    if chain.staking.operator_of(node.address) != operator.address:
-        chain.staking.authorize(operator, coincurve.PrivateKey(bytes(node.key)))
-    if chain.balance(node.address) < GAS_MONEY_WEI // 2:
-        operator.transact("to send the node key coin for gas", node.address, "0x", GAS_MONEY_WEI)
-    active = chain.staking.stake_of(operator.address).active
+    _, done = stake_and_authorise(stake)
     if json_:
-        print_json({"operator": operator.address, "node": node.address, "active_wei": active})
+        print_json(done)
     else:
-        out.print(f"{format_hct(active)} HCT at stake; node {node.address} may serve. Next: hc-provider run.")
+        active = format_hct(int(done["active_wei"]))
+        out.print(f"{active} HCT at stake; node {done['node']} may serve. Next: hc-provider run.")
 
 
 @app.command("run")
@@ -154,6 +119,18 @@ def run_(
     ] = 1000,
     refresh: Annotated[float, typer.Option(min=0.5, help="Seconds between adverts.")] = 20.0,
     price_every: Annotated[float, typer.Option(min=0.5, help="Seconds between price updates.")] = 30.0,
+    keep_transcripts: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="GiB for what receipts commit to; when it is full no session opens. Default: 4."
+        ),
+    ] = None,
+    kv_type: Annotated[
+        str, typer.Option(help="Type of the cache: f16, f32, bf16, or q8_0 with --flash-attention.")
+    ] = "f16",
+    flash_attention: Annotated[
+        bool, typer.Option("--flash-attention", help="Faster on long contexts; audits then allow more.")
+    ] = False,
     throttle: Annotated[
         float,
         typer.Option(
@@ -173,8 +150,10 @@ def run_(
     from market.chain import Sender
     from node.asking import PriceRule
     from node.model_store import demo_model, open_model, source_bytes
+    from node.profile import Backend, KvType
     from node.provider import Moving, Provider, Terms, Wallets
     from node.shards import parse_range
+    from node.transcript import TranscriptStore
 
     settings = Settings()
     chain = open_chain(settings)
@@ -220,6 +199,7 @@ def run_(
         hct_per_native=hct_per_coin,
         price_seconds=price_every,
         throttle_ms=throttle,
+        backend=Backend(flash_attention, cast(KvType, kv_type)),
         move=move,
         mdns=settings.mdns,
     )
@@ -240,6 +220,11 @@ def run_(
             out.print(f"  {address}", soft_wrap=True)
 
     wallets = Wallets(node_key=bytes(node.key), operator=operator, sender=Sender(chain, node))
+    transcripts = TranscriptStore(
+        settings.home / TRANSCRIPTS / "provider",
+        keep_seconds=chain.disputes.keep_seconds,
+        max_bytes=int((4 if keep_transcripts is None else keep_transcripts) * 2**30),
+    )
     with open_ledger(settings) as ledger:
         better: tuple[int, int] | None = (start, stop)
         while better:
@@ -253,6 +238,7 @@ def run_(
                 wallets=wallets,
                 chain=chain,
                 ledger=ledger,
+                transcripts=transcripts,
             )
             try:
                 better = trio.run(provider.run, ready)

@@ -97,15 +97,26 @@ def demo(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Fixes the draws.")] = 2,
     model: Annotated[Path | None, typer.Option(help="GGUF file. Default: the demo model.")] = None,
+    cheat: Annotated[
+        str | None,
+        typer.Option(
+            help="Let one node cheat and watch it being found, judged and slashed: quantised, skip-layer, noise, "
+            "stale, other-model, truncate, equivocate, lazy-verifier; or none, to see that nobody is accused."
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="With --cheat none: steps to audit.")] = 10_000,
     json_: Json = False,
 ) -> None:
     """Run a whole market on this machine: a chain, five providers, one paid completion, and the books.
 
-    Example: [bold]hc-testnet demo --alpha 0.9[/]
+    Examples: [bold]hc-testnet demo --alpha 0.9[/], [bold]hc-testnet demo --cheat quantised[/]
 
     Starts everything, streams the completion, lets the providers claim, reconciles to the wei, and ends all
     processes that it started.
     """
+    if cheat is not None:
+        _cheat_demo(cheat, prompt, tokens, model, steps, json_)
+        return
     from node.demo import run_demo
 
     result = run_demo(
@@ -124,6 +135,27 @@ def demo(
     else:
         result.show(out)
     if not (result.reconciled and result.identical_to_unsplit):
+        raise typer.Exit(1)
+
+
+def _cheat_demo(cheat: str, prompt: str, tokens: int, model: Path | None, steps: int, json_: bool) -> None:
+    from node.cheat_demo import run_cheat_demo
+
+    result = run_cheat_demo(
+        Settings().home / "demo",
+        cheat=cheat,
+        prompt=prompt,
+        tokens=tokens,
+        model=model,
+        steps=steps,
+        console=None if json_ else out,
+        progress=err,
+    )
+    if json_:
+        print_json(result.document())
+    else:
+        result.show(out)
+    if not result.good:
         raise typer.Exit(1)
 
 

@@ -37,6 +37,7 @@ def networks(draw: st.DrawFn, most: int = 8, layers: int = 4, connected: bool = 
             cost_ms=draw(st.integers(0, 8)) * 2.5,
             latency_ms=float(draw(st.integers(0, 3))),
             prompt_price_wei=draw(st.integers(0, 3)) * P_REF // 4,
+            risk=draw(st.sampled_from([0.0, 0.0, 0.1, 0.7, 3.0])),
         )
         for i, (a, b) in enumerate(chosen)
     ]
@@ -51,6 +52,7 @@ markets = st.builds(
     outside_weight=st.sampled_from([1.0, 4.0, math.inf]),
     variety=st.sampled_from([1.0, 1.0, 0.5, 0.0]),
     prompt_ratio=st.sampled_from([0.0, 0.5]),
+    risk_weight=st.sampled_from([0.0, 1.0, 2.5]),
 )
 
 
@@ -68,13 +70,14 @@ def all_paths(nodes: list[Node], layers: int = 4) -> list[list[int]]:
 def weight(
     nodes: list[Node], path: list[int], market: MarketParameters, links: np.ndarray | None = None
 ) -> float:
-    """Paper eq. 1 along a path, written out."""
+    """Paper eq. 1 and the risks along a path, written out."""
     ms = sum(nodes[i].cost_ms + 2 * nodes[i].latency_ms for i in path)
     if links is not None:
         ms = sum(nodes[i].cost_ms for i in path) + nodes[path[0]].latency_ms + nodes[path[-1]].latency_ms
         ms += sum(links[i, j] for i, j in itertools.pairwise(path))
     price = sum(nodes[i].price_wei + market.prompt_ratio * nodes[i].prompt_price_wei for i in path)
-    return market.alpha * price / market.p_ref + (1 - market.alpha) * ms / market.c_ref
+    risk = market.risk_weight * sum(nodes[i].risk for i in path)
+    return market.alpha * price / market.p_ref + (1 - market.alpha) * ms / market.c_ref + risk
 
 
 def gibbs(

@@ -15,6 +15,7 @@ from market.routing import best_path
 from .brute import P_REF, all_paths, markets, networks
 
 UNIT = MarketParameters(p_ref=P_REF)
+TRUSTING = MarketParameters(p_ref=P_REF, risk_weight=0.0)
 
 
 def points(nodes: list[Node], links: np.ndarray | None = None) -> set[tuple[int, float]]:
@@ -71,7 +72,7 @@ def test_points_off_the_convex_hull_are_found():
 
 @given(networks(most=12), markets)
 def test_without_limits_alpha_picks_as_in_the_paper(nodes, market):
-    plain = MarketParameters(alpha=market.alpha, p_ref=P_REF)
+    plain = TRUSTING.with_alpha(market.alpha)
     found = pick(frontier(nodes, layers=4, market=plain))
     assert found.weight == pytest.approx(best_path(nodes, layers=4, market=plain).weight, abs=1e-12)
 
@@ -79,13 +80,20 @@ def test_without_limits_alpha_picks_as_in_the_paper(nodes, market):
 @given(networks(most=12), st.integers(0, 12), st.integers(0, 60))
 def test_limits_pick_the_best_path_within_them(nodes, price, ms):
     within = [p for p in points(nodes) if p[0] <= price * P_REF and p[1] <= ms]
-    paths = frontier(nodes, layers=4, market=UNIT)
+    paths = frontier(nodes, layers=4, market=TRUSTING)
     if not within:
         with pytest.raises(OutOfReach, match="cheapest costs"):
             pick(paths, price * P_REF, ms)
         return
     lightest = min(0.5 * p / P_REF + 0.5 * t / UNIT.c_ref for p, t in within)
     assert pick(paths, price * P_REF, ms).weight == pytest.approx(lightest, abs=1e-12)
+
+
+def test_risk_is_no_axis_of_the_frontier_but_part_of_its_weights():
+    nodes = [Node("sure", 0, 1, 2 * P_REF, 10.0), Node("risky", 0, 1, P_REF, 10.0, risk=4.0)]
+    (path,) = frontier(nodes, layers=1, market=UNIT)
+    assert path.ids == ["risky"]
+    assert path.weight == pytest.approx(0.5 + 0.5 + 4.0)
 
 
 def test_no_path_is_an_error():

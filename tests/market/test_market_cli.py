@@ -84,8 +84,9 @@ def test_pictures(adverts, tmp_path, what, suffix):
 
 
 def test_a_file_survives_saving_and_loading(tmp_path):
-    nodes = (Node("a", 0, 2, 7, 1.5, 2.0, 3, 8, 5, 0.5), Node("b", 2, 4, 9, 2.5))
-    file = AdvertFile(4, nodes, {("a", "b"): 3.5}, MarketParameters(outside_weight=float("inf")))
+    nodes = (Node("a", 0, 2, 7, 1.5, 2.0, 3, 8, 5, 0.5, 0.25), Node("b", 2, 4, 9, 2.5))
+    market = MarketParameters(outside_weight=float("inf"), risk_weight=0.5)
+    file = AdvertFile(4, nodes, {("a", "b"): 3.5}, market)
     save_adverts(tmp_path / "f.json", file)
     assert load_adverts(tmp_path / "f.json") == file
 
@@ -100,6 +101,8 @@ def test_a_file_survives_saving_and_loading(tmp_path):
         ('"head-fast"', '"head-cheap"', 6, "adverts.1.id"),
         ('"price_wei": 2000000000000', '"price_wei": 0.5', 6, "adverts.1.price_wei"),
         ('"latency_ms"', '"latency"', 7, "adverts.2.latency"),
+        ('"latency_ms": 1.5', '"risk": -1.5', 7, "adverts.2.risk"),
+        ('"alpha": 0.5', '"risk_weight": -0.5', 3, "market.risk_weight"),
         ('"alpha": 0.5', '"alpha": 1.5', 3, "market.alpha"),
         ('"layers": 6', '"layers": 0', 2, "layers"),
         ('"cost_ms": 9.0}', '"cost_ms": 9.0', 9, "not JSON"),
@@ -140,7 +143,7 @@ def test_a_simulation_writes_its_run_and_repeats(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["paper", "equilibrium", "earnings", "shocks", "alternatives"])
+@pytest.mark.parametrize("name", ["paper", "equilibrium", "earnings", "shocks", "alternatives", "deterrence"])
 def test_experiments_run_small(tmp_path, name):
     found = call("simulate", "--experiment", name, "--effort", 0.02, "--out", tmp_path, "--json")
     assert all(rows for rows in found.values())

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import networkx as nx
 import numpy as np
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from market.graph import AdvertTable, BadNode, Node, NoPath, crowding, link_matrix
 from market.parameters import BadParameters, MarketParameters
-from market.routing import best_path, rivals, topological_order
+from market.reputation import Evidence, Reputation
+from market.routing import best_path, path_of, rivals, topological_order
 
 from .brute import P_REF, all_paths, markets, networks, weight
 
@@ -153,6 +156,64 @@ def test_a_crowded_node_is_weighed_down_before_it_is_full():
     assert best_path([slow, idle], layers=1, market=UNIT).ids == ["idle"]
 
 
+@given(networks(), markets)
+def test_without_risk_nothing_depends_on_its_weight(nodes, market):
+    """Bit for bit, against the formulas from before there was a risk."""
+    sure = [replace(node, risk=0.0) for node in nodes]
+    table = AdvertTable.of(sure, 4)
+    plain = table.price_wei * (market.alpha / market.p_ref)
+    if market.prompt_ratio:
+        plain += table.prompt_price_wei * (market.alpha * market.prompt_ratio / market.p_ref)
+    plain = plain + table.total_ms * ((1.0 - market.alpha) / market.c_ref)
+    assert np.array_equal(table.weights(market), plain)
+    path = best_path(sure, layers=4, market=market)
+    assert path == best_path(sure, layers=4, market=replace(market, risk_weight=0.0))
+    assert path.risk == 0
+    asked = path.price_wei + market.prompt_ratio * path.prompt_price_wei
+    assert path.weight == market.alpha * asked / market.p_ref + (1.0 - market.alpha) * path.ms / market.c_ref
+
+
+@given(networks(), markets, st.data())
+def test_a_riskier_node_makes_its_paths_heavier_by_just_that(nodes, market, data):
+    row = data.draw(st.integers(0, len(nodes) - 1))
+    riskier = [replace(node, risk=node.risk + 1.5 * (i == row)) for i, node in enumerate(nodes)]
+    for path in all_paths(nodes):
+        added = path_of([riskier[i] for i in path], market).weight - weight(nodes, path, market)
+        assert added == pytest.approx(1.5 * market.risk_weight * (row in path), abs=1e-12)
+    assert (
+        best_path(riskier, layers=4, market=market).weight
+        >= best_path(nodes, layers=4, market=market).weight - 1e-12
+    )
+
+
+@given(networks())
+def test_with_nothing_else_at_stake_the_path_is_the_one_most_likely_to_be_honest(nodes):
+    alike = [replace(node, price_wei=0, prompt_price_wei=0, cost_ms=0.0, latency_ms=0.0) for node in nodes]
+    found = best_path(alike, layers=4, market=UNIT)
+    honest = max(math.prod(math.exp(-nodes[i].risk) for i in path) for path in all_paths(nodes))
+    assert math.exp(-found.risk) == pytest.approx(honest)
+
+
+def test_what_a_distrusted_provider_saves_has_to_be_worth_its_risk():
+    honest, caught = Reputation(good=10.0), Reputation().noted(Evidence.AUDIT_FAILED, datetime.now(UTC))
+    sure = Node("sure", 0, 1, 3 * P_REF, 1.0, risk=honest.risk)
+    cheat = Node("cheat", 0, 1, 0, 1.0, risk=caught.risk)
+    assert best_path([cheat, sure], layers=1, market=UNIT).ids == ["sure"]
+    links = np.zeros((2, 2))
+    assert best_path([cheat, sure], layers=1, market=UNIT, latency=links).ids == ["sure"]
+    careless = replace(UNIT, risk_weight=0.0)
+    assert best_path([cheat, sure], layers=1, market=careless).ids == ["cheat"]
+
+
+@given(networks(), networks(), st.data())
+def test_tables_keep_each_risk_with_its_row(nodes, others, data):
+    both = AdvertTable.of(nodes, 4).joined(AdvertTable.of(others, 4))
+    assert both.risk.tolist() == [node.risk for node in (*nodes, *others)]
+    kept = data.draw(st.lists(st.booleans(), min_size=len(both), max_size=len(both)))
+    chosen = both.rows(np.array(kept))
+    assert chosen.risk.tolist() == [r for r, keep in zip(both.risk.tolist(), kept, strict=True) if keep]
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -164,6 +225,9 @@ def test_a_crowded_node_is_weighed_down_before_it_is_full():
         {"cost_ms": -1.0},
         {"latency_ms": float("inf")},
         {"capacity": 1, "free": 2},
+        {"risk": -0.1},
+        {"risk": float("inf")},
+        {"risk": float("nan")},
     ],
 )
 def test_nodes_with_nonsense_are_refused(fields):
@@ -174,7 +238,16 @@ def test_nodes_with_nonsense_are_refused(fields):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"alpha": 1.5}, {"p_ref": 0}, {"c_ref": 0.0}, {"temperature": 0.0}, {"outside_weight": float("nan")}],
+    [
+        {"alpha": 1.5},
+        {"p_ref": 0},
+        {"c_ref": 0.0},
+        {"temperature": 0.0},
+        {"outside_weight": float("nan")},
+        {"risk_weight": -1.0},
+        {"risk_weight": float("inf")},
+        {"risk_weight": float("nan")},
+    ],
 )
 def test_parameters_outside_their_domain_are_refused(fields):
     with pytest.raises(BadParameters, match=next(iter(fields))):

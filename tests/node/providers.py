@@ -70,6 +70,7 @@ def running_provider(
     """A staked and authorised provider that serves `layers`; `terms` are those of node.provider.Terms."""
     from node.asking import PriceRule
     from node.provider import Provider, Terms, Wallets
+    from node.transcript import TranscriptStore
 
     node, operator = Accounts.create(), Accounts.create()
     for address in (node.address, operator.address):
@@ -88,6 +89,9 @@ def running_provider(
             wallets=Wallets(node_key=bytes(node.key), operator=operator.address, sender=Sender(chain, node)),
             chain=chain,
             ledger=ledger,
+            transcripts=TranscriptStore(
+                folder / "transcripts", keep_seconds=chain.disputes.keep_seconds, max_bytes=2**30
+            ),
         )
         started = threading.Event()
         adverts: list[Advert] = []

@@ -1,0 +1,65 @@
+"""What `hc-provider` and `hc-verifier` share: making keys, staking, and authorising the node key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from market.units import format_hct, parse_hct
+from node import keys
+from node.cli.console import fail, out, password, print_json
+from node.keys import Key
+from node.resources import open_chain
+from node.settings import Settings
+
+if TYPE_CHECKING:
+    from market.chain import Chain
+
+GAS_MONEY_WEI = 5 * 10**16
+
+StakeOption = Annotated[
+    str | None, typer.Option(help="HCT to stake; by default as much as the registry asks for.")
+]
+
+
+def make_keys(wanted: Sequence[Key], program: str, json_: bool) -> None:
+    """Make the missing keys of this home and print the addresses of all of them."""
+    settings = Settings()
+    secret = password(settings, new=True)
+    node, operator = keys.create_missing(settings.home, wanted, secret)
+    if json_:
+        print_json({"home": str(settings.home), "node": node, "operator": operator})
+        return
+    out.print(f"Keys are in {settings.home / 'keys'}.\nnode      {node}\noperator  {operator}")
+    out.print("\nNext: send HCT to stake and some coin for gas to the operator")
+    out.print(f"(on a local testnet: hc-testnet fund {operator}), then {program} register.")
+
+
+def stake_and_authorise(stake: str | None) -> tuple[Chain, dict[str, str | int]]:
+    """Stake, authorise the node key and send it coin for gas; returns the chain and what to print."""
+    import coincurve
+
+    from market.chain import Sender
+
+    settings = Settings()
+    chain = open_chain(settings)
+    amount = parse_hct(stake) if stake else chain.staking.minimum
+    secret = password(settings)
+    node = keys.unlock(settings.home, Key.NODE, secret)
+    operator = Sender(chain, keys.unlock(settings.home, Key.OPERATOR, secret))
+    held = chain.token.balance(operator.address)
+    if held < amount:
+        fail(
+            f"the operator {operator.address} holds {format_hct(held)} HCT and {format_hct(amount)} are to be staked; "
+            "send it HCT (on a local testnet: hc-testnet fund)."
+        )
+    if amount:
+        chain.staking.stake(operator, amount)
+    if chain.staking.operator_of(node.address) != operator.address:
+        chain.staking.authorize(operator, coincurve.PrivateKey(bytes(node.key)))
+    if chain.balance(node.address) < GAS_MONEY_WEI // 2:
+        operator.transact("to send the node key coin for gas", node.address, "0x", GAS_MONEY_WEI)
+    active = chain.staking.stake_of(operator.address).active
+    return chain, {"operator": operator.address, "node": node.address, "active_wei": active}
