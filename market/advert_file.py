@@ -41,6 +41,7 @@ class _Advert(BaseModel):
     capacity: Annotated[int, Field(ge=0)] = 0
     free: Annotated[int, Field(ge=0)] | None = None
     wait_ms: _Ms = 0.0
+    risk: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class _Link(BaseModel):
@@ -59,6 +60,7 @@ class _Market(BaseModel):
     outside_weight: Annotated[float, Field(allow_inf_nan=False)] | None = _DEFAULT.outside_weight
     variety: Annotated[float, Field(ge=0, le=1)] = _DEFAULT.variety
     prompt_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _DEFAULT.prompt_ratio
+    risk_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _DEFAULT.risk_weight
 
 
 class _File(BaseModel):

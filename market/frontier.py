@@ -38,7 +38,7 @@ def frontier(
     Args:
         nodes: adverts, with the latencies that this client measured.
         layers: m.
-        market: only for the ``weight`` of the paths; the frontier does not depend on it.
+        market: only for the ``weight`` of the paths; the frontier depends neither on it nor on risks.
         latency: one-way ms between nodes, float64 [n, n]; by default the client relays every hop.
         epsilon: 0 is exact; else prices may be off by a factor of at most 1 + epsilon, times never.
         exclude: ids to leave out.
@@ -61,7 +61,8 @@ def frontier(
 def pick(paths: Sequence[Path], max_price_wei: int | None = None, max_ms: float | None = None) -> Path:
     """Return the path of least weight within the limits; raises `OutOfReach` where none is.
 
-    On a frontier this is the best of all paths within the limits, because weight rises with price and time.
+    On a frontier this is the best of all paths within the limits as far as price per generated token and time
+    go, because weight rises with both; a path off the frontier may still be less risky.
     """
     within = [
         path

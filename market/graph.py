@@ -65,6 +65,8 @@ class Node:
         capacity: sessions the node holds at most; 0 where unknown.
         free: sessions it could still take.
         wait_ms: further delay per token that the client has seen (slow answers), beyond ``cost_ms``.
+        risk: minus the log of the probability that it serves honestly, as this client believes; 0 is trusted
+            blindly.
     """
 
     id: str
@@ -77,6 +79,7 @@ class Node:
     capacity: int = 0
     free: int = 0
     wait_ms: float = 0.0
+    risk: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop:
@@ -90,6 +93,8 @@ class Node:
         ):
             if not 0 <= ms < math.inf:
                 raise BadNode(f"Node {self.id} has {name} {ms}, not a finite number of ms from 0.")
+        if not 0 <= self.risk < math.inf:
+            raise BadNode(f"Node {self.id} has risk {self.risk}, not a finite number from 0.")
         if not 0 <= self.free <= max(self.capacity, 0):
             raise BadNode(f"Node {self.id} has {self.free} free sessions of {self.capacity}.")
 
@@ -104,9 +109,9 @@ class Node:
         return self.service_ms + 2 * self.latency_ms
 
 
-def node_of(advert: Advert, latency_ms: float = 0.0, wait_ms: float = 0.0) -> Node:
-    """Return an advert as a `Node`, with what this client measured; raises `BadNode` on fields out of
-    bounds.
+def node_of(advert: Advert, latency_ms: float = 0.0, wait_ms: float = 0.0, risk: float = 0.0) -> Node:
+    """Return an advert as a `Node`, with what this client measured and believes; raises `BadNode` on fields
+    out of bounds.
     """
     return Node(
         id=advert.peer,
@@ -119,6 +124,7 @@ def node_of(advert: Advert, latency_ms: float = 0.0, wait_ms: float = 0.0) -> No
         capacity=advert.capacity,
         free=min(advert.free, advert.capacity),
         wait_ms=wait_ms,
+        risk=risk,
     )
 
 
@@ -164,6 +170,7 @@ class AdvertTable:
         price_wei, prompt_price_wei: wei per token, int64 [n].
         service_ms: compute and waiting time per token, float64 [n].
         latency_ms: one way from the client, float64 [n].
+        risk: minus the log of the reliability, float64 [n], finite and 0 or more.
     """
 
     layers: int
@@ -174,6 +181,7 @@ class AdvertTable:
     prompt_price_wei: Ints
     service_ms: Floats
     latency_ms: Floats
+    risk: Floats
 
     @classmethod
     def of(cls, nodes: Sequence[Node], layers: int, exclude: Collection[str] = ()) -> AdvertTable:
@@ -188,6 +196,7 @@ class AdvertTable:
             prompt_price_wei=np.array([node.prompt_price_wei for node in kept], dtype=np.int64),
             service_ms=np.array([node.service_ms for node in kept], dtype=np.float64),
             latency_ms=np.array([node.latency_ms for node in kept], dtype=np.float64),
+            risk=np.array([node.risk for node in kept], dtype=np.float64),
         )
 
     def __len__(self) -> int:
@@ -204,11 +213,16 @@ class AdvertTable:
         return self.start * (self.layers + 1) + self.stop
 
     def weights(self, market: MarketParameters) -> Floats:
-        """Return each node's weight for a client that relays every hop (paper eq. 1), float64 [n]."""
+        """Return each node's weight for a client that relays every hop (paper eq. 1, and its risk), float64
+        [n].
+        """
         price = self.price_wei * (market.alpha / market.p_ref)
         if market.prompt_ratio:
             price += self.prompt_price_wei * (market.alpha * market.prompt_ratio / market.p_ref)
-        return price + self.total_ms * ((1.0 - market.alpha) / market.c_ref)
+        weights = price + self.total_ms * ((1.0 - market.alpha) / market.c_ref)
+        if market.risk_weight and self.risk.any():
+            weights += market.risk_weight * self.risk
+        return weights
 
     def rows(self, mask: npt.NDArray[np.bool_]) -> AdvertTable:
         """Return the table of the rows where ``mask``, bool [n], is true."""
@@ -222,6 +236,7 @@ class AdvertTable:
             prompt_price_wei=self.prompt_price_wei[keep],
             service_ms=self.service_ms[keep],
             latency_ms=self.latency_ms[keep],
+            risk=self.risk[keep],
         )
 
     def joined(self, other: AdvertTable) -> AdvertTable:
@@ -235,6 +250,7 @@ class AdvertTable:
             prompt_price_wei=np.concatenate([self.prompt_price_wei, other.prompt_price_wei]),
             service_ms=np.concatenate([self.service_ms, other.service_ms]),
             latency_ms=np.concatenate([self.latency_ms, other.latency_ms]),
+            risk=np.concatenate([self.risk, other.risk]),
         )
 
     def no_path(self) -> NoPath | None:

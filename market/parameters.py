@@ -16,8 +16,8 @@ class BadParameters(MarketError):
 class MarketParameters:
     """How a client weighs a node, and how sharply it chooses (paper eq. 1 and 3, made dimensionless).
 
-    The weight of a node is ``alpha * price / p_ref + (1 - alpha) * ms / c_ref``. ``temperature = 1`` with
-    unit references and no outside option gives the paper's market.
+    The weight of a node is ``alpha * price / p_ref + (1 - alpha) * ms / c_ref + risk_weight * risk``.
+    ``temperature = 1`` with unit references, no outside option and no risk gives the paper's market.
 
     Attributes:
         alpha: weight of price against time, 0 (only time matters) to 1 (only price matters).
@@ -30,6 +30,8 @@ class MarketParameters:
             equal nodes on a range draw twice the demand of one; at 0 a range draws the same however many
             nodes share it, so that cutting a model into many small ranges does not pay by itself.
         prompt_ratio: prompt tokens per generated token of the client's work; 0 ignores prompt prices.
+        risk_weight: weight of minus the log of a node's reliability (`market.reputation`); at 1 a path that is
+            e times less likely to be honest from end to end counts as one ``p_ref / alpha`` dearer; 0 trusts all.
     """
 
     alpha: float = 0.5
@@ -39,6 +41,7 @@ class MarketParameters:
     outside_weight: float = 10.0
     variety: float = 1.0
     prompt_ratio: float = 0.0
+    risk_weight: float = 1.0
 
     def __post_init__(self) -> None:
         checks = {
@@ -50,6 +53,7 @@ class MarketParameters:
             and self.outside_weight > -math.inf,
             "variety must lie between 0 and 1": 0 <= self.variety <= 1,
             "prompt_ratio must be zero or more": 0 <= self.prompt_ratio < math.inf,
+            "risk_weight must be zero or more": 0 <= self.risk_weight < math.inf,
         }
         for sentence, holds in checks.items():
             if not holds:

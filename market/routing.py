@@ -24,7 +24,7 @@ class Path:
 
     Attributes:
         nodes: in the order of their layers.
-        weight: paper eq. 1 summed over nodes and links; infinite prices do not exist, so it is finite.
+        weight: paper eq. 1 and risk summed over nodes and links; infinite prices do not exist, so it is finite.
         price_wei, prompt_price_wei: sum over the hops, wei per generated and per prompt token.
         ms: expected time per generated token.
     """
@@ -39,6 +39,11 @@ class Path:
     def ids(self) -> list[str]:
         """Names of the nodes in order."""
         return [node.id for node in self.nodes]
+
+    @property
+    def risk(self) -> float:
+        """Sum of the hops' risks: exp(-risk) is the probability that all of them are honest."""
+        return math.fsum(node.risk for node in self.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ def path_of(nodes: Sequence[Node], market: MarketParameters, links: Floats | Non
     prompt = sum(node.prompt_price_wei for node in nodes)
     weight = market.alpha * (price + market.prompt_ratio * prompt) / market.p_ref
     weight += (1.0 - market.alpha) * ms / market.c_ref
+    weight += market.risk_weight * math.fsum(node.risk for node in nodes)
     return Path(tuple(nodes), weight, price, prompt, ms)
 
 

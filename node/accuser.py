@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import trio
 
 from market.chain import Chain, Sender
-from market.chain.disputes import Case, Phase
+from market.chain.dispute_events import (
+    CaseOpened,
+    CaseResolved,
+    CommitteeDrawn,
+    ContradictionProven,
+    Demanded,
+    EquivocationProven,
+    Withheld,
+)
+from market.chain.disputes import DemandStatus, Disputes, Phase
 from market.errors import Reverted
-from market.signing import SIGNATURE_BYTES
 from market.voucher import ChannelDescriptor
 from node.errors import NodeError
 from node.hop import HopFailed, exchange
@@ -40,10 +48,6 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.5
 SEND_SECONDS = 60.0
 NOBODY = ChannelDescriptor("0x" + "00" * 20, "0x" + "00" * 20, "0x" + "00" * 20, bytes(32))
-
-
-class NoVerdict(NodeError):
-    """A case could not be opened or was not decided in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,49 +79,46 @@ class Accuser:
         """Have a committee run a transcript again and see the case to its end.
 
         Raises:
-            NoVerdict: it was not decided within the contract's deadlines.
             MarketError: the wallet cannot pay the bond, the receipts are too old, nothing is at stake.
         """
         receipt, signature = transcript.receipts(self._disputes.domain)[-1]
-        case_id = await self._send(self._disputes.open_case, receipt, signature)
+        mined = await self._send(self._disputes.open_case, receipt, signature)
+        case_id = next(e.case_id for e in self._disputes.events_in(mined) if isinstance(e, CaseOpened))
         log.warning("opened case %d against %s", case_id, transcript.record.peer)
-        served: set[str] = set()
+        watch, served = _Watch(self._disputes, mined.block, case_id), set[str]()
         while True:
-            case = await self._on_chain(self._disputes.case, case_id)
-            if case.phase is Phase.CLOSED:
-                return Ruling(case_id, case.outcome.name.lower(), case.taken)
-            await self._push_on(case_id, case, transcript, served)
+            await self._on_chain(watch.look)
+            if watch.resolved is not None:
+                return Ruling(case_id, watch.resolved.outcome.name.lower(), watch.resolved.taken)
+            await self._push_on(watch, transcript, served)
             await trio.sleep(LOOK_SECONDS)
 
-    async def _push_on(self, case_id: int, case: Case, transcript: Transcript, served: set[str]) -> None:
+    async def _push_on(self, watch: _Watch, transcript: Transcript, served: set[str]) -> None:
         """Do what is due. Others may do it first, which is as good."""
         now = time.time()
+        case = await self._on_chain(self._disputes.case, watch.case_id)
         try:
-            if case.phase is Phase.DRAWING and now > case.deadline:
-                await self._send(self._disputes.resolve, case_id, [])
+            if case.may_resolve(now):
+                await self._send(self._disputes.resolve, watch.case_id, watch.members)
             elif case.phase is Phase.DRAWING:
-                await self._send(self._disputes.draw, case_id)
-            elif case.phase is Phase.COMMITTING and now <= case.deadline:
-                await self._serve(case_id, transcript, served)
-            elif case.may_resolve(now):
-                members = await self._on_chain(self._disputes.members, case_id)
-                await self._send(self._disputes.resolve, case_id, members)
+                await self._send(self._disputes.draw, watch.case_id)
+            elif case.phase is Phase.COMMITTING:
+                await self._serve(watch, transcript, served)
         except Reverted as error:
-            log.info("case %d: %s", case_id, error)
+            log.info("case %d: %s", watch.case_id, error)
 
-    async def _serve(self, case_id: int, transcript: Transcript, served: set[str]) -> None:
+    async def _serve(self, watch: _Watch, transcript: Transcript, served: set[str]) -> None:
         """Hand the evidence to every member that has not got it and whose advert is known."""
-        members = await self._on_chain(self._disputes.members, case_id)
         by_node = {address_of_peer(a.peer): a for a in self._discovery.book.snapshot("verifier")}
-        for member in members:
+        for member in watch.members:
             advert = by_node.get(member)
             if member in served or advert is None:
                 continue
             try:
-                await self._hand_over(case_id, advert, transcript)
+                await self._hand_over(watch.case_id, advert, transcript)
                 served.add(member)
             except NodeError as error:
-                log.warning("the evidence of case %d did not reach %s: %s", case_id, advert.peer, error)
+                log.warning("the evidence of case %d did not reach %s: %s", watch.case_id, advert.peer, error)
 
     async def _hand_over(self, case_id: int, member: Advert, transcript: Transcript) -> None:
         record = transcript.record
@@ -151,38 +152,39 @@ class Accuser:
 
     async def prove_equivocation(self, proof: Equivocation) -> Ruling:
         """Have a node slashed that signed two receipts for one step. Raises MarketError."""
-        taken = await self._send(
+        mined = await self._send(
             self._disputes.prove_equivocation,
             proof.first,
             proof.first_signature,
             proof.second,
             proof.second_signature,
         )
-        return Ruling(None, "equivocation", taken)
+        found = next(e for e in self._disputes.events_in(mined) if isinstance(e, EquivocationProven))
+        return Ruling(None, "equivocation", found.taken)
 
     async def prove_contradiction(
         self,
         first: SignedVerdict,
         second: SignedVerdict,
         row: int,
-        shown: tuple[bytes, list[bytes]],
-        other: tuple[bytes, list[bytes]],
+        first_row: tuple[bytes, list[bytes]],
+        second_row: tuple[bytes, list[bytes]],
     ) -> Ruling:
         """Have a verifier slashed that passed two outputs for one input that differ by far in `row`: the row of
         each with its Merkle proof. Raises MarketError.
         """
-        assert len(first.signature) == len(second.signature) == SIGNATURE_BYTES
-        taken = await self._send(
+        mined = await self._send(
             self._disputes.prove_contradiction,
             first.verdict,
             first.signature,
             second.verdict,
             second.signature,
             row,
-            *shown,
-            *other,
+            first_row,
+            second_row,
         )
-        return Ruling(None, "contradiction", taken)
+        found = next(e for e in self._disputes.events_in(mined) if isinstance(e, ContradictionProven))
+        return Ruling(None, "contradiction", found.taken)
 
     async def demand(self, transcript: Transcript, *, output: bool, row: int) -> Ruling:
         """Make a provider show a row of its last step on chain, or lose stake; returns when either has happened.
@@ -190,12 +192,17 @@ class Accuser:
         Raises MarketError.
         """
         receipt, signature = transcript.receipts(self._disputes.domain)[-1]
-        demand_id = await self._send(self._disputes.demand, receipt, signature, output, row)
+        mined = await self._send(partial(self._disputes.demand, output=output, row=row), receipt, signature)
+        demand_id = next(e.demand_id for e in self._disputes.events_in(mined) if isinstance(e, Demanded))
         while True:
-            demand = await self._on_chain(self._disputes.demand_of, demand_id)
-            if demand.closed:
-                return Ruling(None, "served" if demand.served else "withheld", demand.taken)
-            if time.time() > demand.deadline:
+            state = await self._on_chain(self._disputes.demand_state, demand_id)
+            if state.status is DemandStatus.SERVED:
+                return Ruling(None, "served", 0)
+            if state.status is DemandStatus.LAPSED:
+                events, _ = await self._on_chain(self._disputes.events_from, mined.block)
+                ended = (e for e in events if isinstance(e, Withheld) and e.demand_id == demand_id)
+                return Ruling(None, "withheld", next(ended).taken)
+            if time.time() > state.deadline:
                 try:
                     await self._send(self._disputes.lapse, demand_id)
                 except Reverted as error:
@@ -212,3 +219,22 @@ class Accuser:
 
     async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         return await trio.to_thread.run_sync(partial(function, *arguments, **named), limiter=self._threads)
+
+
+class _Watch:
+    """Follows one case in the chain's events: its committee, and how it ended."""
+
+    def __init__(self, disputes: Disputes, block: int, case_id: int) -> None:
+        self.case_id = case_id
+        self.members: tuple[str, ...] = ()
+        self.resolved: CaseResolved | None = None
+        self._disputes, self._next_block = disputes, block
+
+    def look(self) -> None:
+        """Read what happened since the last time. Raises ChainError."""
+        events, self._next_block = self._disputes.events_from(self._next_block)
+        for event in events:
+            if isinstance(event, CommitteeDrawn) and event.case_id == self.case_id:
+                self.members = event.members
+            elif isinstance(event, CaseResolved) and event.case_id == self.case_id:
+                self.resolved = event

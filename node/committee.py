@@ -12,12 +12,13 @@ import secrets
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import trio
 
 from market.chain import Chain, Sender
-from market.chain.disputes import CaseOpened, CommitteeDrawn, Phase, Vote, commitment_of
+from market.chain.dispute_events import CaseOpened, CommitteeDrawn, Vote
+from market.chain.disputes import Phase, commitment_of
 from market.errors import Reverted
 from market.fingerprint import digest, fingerprint, seed_of
 from market.ledger import Duty, Ledger
@@ -232,8 +233,10 @@ class Committee:
     async def _save(self, duty: Duty) -> None:
         await self._in_thread(self._ledger.trust.save_duty, duty)
 
-    async def _send(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        return await self._on_chain(partial(function, self._sender), *arguments, **named)  # type: ignore[arg-type]
+    async def _send(
+        self, function: Callable[Concatenate[Sender, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        return await self._on_chain(partial(function, self._sender, *arguments, **named))
 
     async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         return await trio.to_thread.run_sync(

@@ -9,7 +9,8 @@ import trio
 
 from market import merkle
 from market.chain import Chain, Sender
-from market.chain.disputes import Demanded
+from market.chain.dispute_events import Demanded
+from market.chain.disputes import DemandStatus
 from market.errors import Reverted
 from node.transcript import NoTranscript, TranscriptStore
 
@@ -41,8 +42,8 @@ class Demands:
         self._next_block = next_block
 
     def _serve(self, demanded: Demanded) -> None:
-        state = self._chain.disputes.demand_of(demanded.demand_id)
-        if state.closed:
+        state = self._chain.disputes.demand_state(demanded.demand_id)
+        if state.status is not DemandStatus.OPEN:
             return
         try:
             load = partial(self._transcripts.load, demanded.stage_hash, demanded.seq)

@@ -16,7 +16,7 @@ from typing import IO, Generic, TypeVar
 import coincurve
 from eth_account import Account
 
-from market.chain import Chain, Deployment, Sender, deploy
+from market.chain import LOCAL_TERMS, Chain, Deployment, Sender, deploy
 from market.keystore import load_key
 from market.units import HCT
 from node import keys
@@ -264,6 +264,7 @@ def running_chain(
             min_stake=STAKE,
             grace_seconds=grace_seconds,
             unbonding_seconds=unbonding_seconds,
+            terms=LOCAL_TERMS,
         )
         deployment.save(home / "deployment.json")
         network = LocalNetwork(home, url, Chain(url, Deployment.load(home / "deployment.json")))

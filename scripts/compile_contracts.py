@@ -20,15 +20,24 @@ SOURCES = CONTRACTS / "src"
 ARTIFACTS = CONTRACTS / "artifacts"
 COMPILERS = CONTRACTS / ".solc"
 VERSION = "0.8.37"
-NAMES = ("HyperToken", "PaymentChannels", "StakingRegistry")
-SETTINGS = {
-    # Every call matters more than the one deployment.
-    "optimizer": {"enabled": True, "runs": 1_000_000},
-    "viaIR": True,
-    "evmVersion": "cancun",
-    "metadata": {"bytecodeHash": "none", "appendCBOR": False},
-    "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
+# Every call matters more than the one deployment. The large contract is kept below the 24,576 bytes of EIP-170.
+RUNS = {
+    "HyperToken": 1_000_000,
+    "PaymentChannels": 1_000_000,
+    "StakingRegistry": 1_000_000,
+    "DisputeManager": 200,
 }
+OUTPUTS = ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]
+
+
+def settings(runs: int) -> dict[str, Any]:
+    """Compiler settings for contracts whose code is optimised for so many calls."""
+    return {
+        "optimizer": {"enabled": True, "runs": runs},
+        "viaIR": True,
+        "evmVersion": "cancun",
+        "metadata": {"bytecodeHash": "none", "appendCBOR": False},
+    }
 
 
 def install_compiler() -> None:
@@ -48,27 +57,32 @@ def compile_contracts() -> dict[str, dict[str, Any]]:
 
     paths = sorted(SOURCES.rglob("*.sol"))
     sources = {path.relative_to(CONTRACTS).as_posix(): path.read_text(encoding="utf-8") for path in paths}
-    output = solcx.compile_standard(
-        {
-            "language": "Solidity",
-            "sources": {name: {"content": text} for name, text in sources.items()},
-            "settings": SETTINGS,
-        },
-        base_path=str(CONTRACTS),
-        solc_version=VERSION,
-    )
-    for message in output.get("errors", []):
-        print(message["formattedMessage"], file=sys.stderr)
+    compiled: dict[str, Any] = {}
+    messages: dict[str, None] = {}
+    for runs in sorted(set(RUNS.values())):
+        wanted = {f"src/{name}.sol": {name: OUTPUTS} for name in RUNS if RUNS[name] == runs}
+        output = solcx.compile_standard(
+            {
+                "language": "Solidity",
+                "sources": {name: {"content": text} for name, text in sources.items()},
+                "settings": settings(runs) | {"outputSelection": wanted},
+            },
+            base_path=str(CONTRACTS),
+            solc_version=VERSION,
+        )
+        messages |= dict.fromkeys(message["formattedMessage"] for message in output.get("errors", []))
+        compiled |= {
+            name: output["contracts"][f"src/{name}.sol"][name] for name in RUNS if RUNS[name] == runs
+        }
+    for message in messages:
+        print(message, file=sys.stderr)
     digest = hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
     artifacts = {}
-    for name in NAMES:
-        contract = output["contracts"][f"src/{name}.sol"][name]
+    for name, runs in RUNS.items():
+        contract = compiled[name]
         artifacts[name] = {
             "contractName": name,
-            "compiler": {
-                "version": VERSION,
-                "settings": {k: SETTINGS[k] for k in SETTINGS if k != "outputSelection"},
-            },
+            "compiler": {"version": VERSION, "settings": settings(runs)},
             "sourcesDigest": f"sha256:{digest}",
             "abi": contract["abi"],
             "bytecode": "0x" + contract["evm"]["bytecode"]["object"],

@@ -37,10 +37,18 @@ def accounts() -> list[LocalAccount]:
 
 @pytest.fixture(scope="session")
 def deployment(anvil: str, accounts: list[LocalAccount]) -> Deployment:
-    """Our contracts on Anvil: 100 HCT of stake, an hour of grace, two hours of unbonding."""
-    from market.chain import deploy
+    """Our contracts on Anvil: 100 HCT of stake, an hour of grace, two hours of unbonding, committees of three."""
+    from market.chain import DisputeTerms, deploy
 
-    return deploy(anvil, accounts[0], grace_seconds=3600, unbonding_seconds=7200)
+    terms = DisputeTerms(
+        seats=3,
+        evidence_window=3600,
+        draw_window=600,
+        commit_window=600,
+        reveal_window=600,
+        serve_window=600,
+    )
+    return deploy(anvil, accounts[0], grace_seconds=3600, unbonding_seconds=7200, terms=terms)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,12 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
         uint40 claimableAt;
     }
 
+    /// @dev One storage slot. The operator stays when the key is revoked.
+    struct NodeKey {
+        address operator;
+        bool authorized;
+    }
+
     bytes32 private constant AUTHORIZE_TYPEHASH =
         keccak256("Authorize(address operator,address nodeKey,uint256 deadline)");
 
@@ -50,8 +56,7 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     /// @inheritdoc IStakingRegistry
     mapping(address reporter => Reward) public rewards;
 
-    /// @inheritdoc IStakingRegistry
-    mapping(address nodeKey => address operator) public operatorOf;
+    mapping(address nodeKey => NodeKey) private _nodeKeys;
 
     /// @param token_ HyperToken.
     /// @param slasher_ The contract that may slash; zero leaves it to `setSlasher`.
@@ -128,22 +133,26 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     function authorize(address nodeKey, uint256 deadline, bytes calldata signature) external {
         require(nodeKey != address(0), ZeroAddress());
         require(block.timestamp <= deadline, ConsentExpired(deadline));
-        require(operatorOf[nodeKey] == address(0), NodeKeyTaken(operatorOf[nodeKey]));
+        NodeKey memory known = _nodeKeys[nodeKey];
+        require(
+            known.operator == address(0) || (known.operator == msg.sender && !known.authorized),
+            NodeKeyTaken(known.operator)
+        );
         (uint8 v, bytes32 r, bytes32 s) = ECDSA.parseCalldata(signature);
         (address recovered,,) = ECDSA.tryRecover(authorizeDigest(msg.sender, nodeKey, deadline), v, r, s);
         require(recovered == nodeKey, BadConsent(nodeKey));
 
-        operatorOf[nodeKey] = msg.sender;
+        _nodeKeys[nodeKey] = NodeKey({operator: msg.sender, authorized: true});
 
         emit Authorized(msg.sender, nodeKey);
     }
 
     /// @inheritdoc IStakingRegistry
     function revoke(address nodeKey) external {
-        address operator = operatorOf[nodeKey];
+        address operator = operatorOf(nodeKey);
         require(operator != address(0) && (msg.sender == operator || msg.sender == nodeKey), NotOperator());
 
-        delete operatorOf[nodeKey];
+        _nodeKeys[nodeKey].authorized = false;
 
         emit Revoked(operator, nodeKey);
     }
@@ -200,8 +209,19 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc IStakingRegistry
+    function operatorOf(address nodeKey) public view returns (address) {
+        NodeKey memory known = _nodeKeys[nodeKey];
+        return known.authorized ? known.operator : address(0);
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function answersFor(address nodeKey) external view returns (address) {
+        return _nodeKeys[nodeKey].operator;
+    }
+
+    /// @inheritdoc IStakingRegistry
     function isEligible(address nodeKey) external view returns (bool) {
-        address operator = operatorOf[nodeKey];
+        address operator = operatorOf(nodeKey);
         return operator != address(0) && stakes[operator].active >= minStake;
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from market.chain.channels import Channels, ChannelState, Claim
 from market.chain.deploy import deploy
 from market.chain.deployment import Deployment
+from market.chain.disputes import LOCAL_TERMS, Disputes, DisputeTerms
 from market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
 from market.chain.rpc import Rpc
 from market.chain.sender import Pending, Receipt, Sender
@@ -12,6 +13,7 @@ from market.chain.staking import Reward, Stake, Staking
 from market.chain.token import Permit, Token
 
 __all__ = [
+    "LOCAL_TERMS",
     "Chain",
     "ChannelEvent",
     "ChannelState",
@@ -20,6 +22,8 @@ __all__ = [
     "CloseRequested",
     "Closed",
     "Deployment",
+    "DisputeTerms",
+    "Disputes",
     "Opened",
     "Pending",
     "Permit",
@@ -53,3 +57,4 @@ class Chain(Rpc):
         self.token = Token(self, deployment.token)
         self.staking = Staking(self, deployment.registry, self.token)
         self.channels = Channels(self, deployment.channels, self.token)
+        self.disputes = Disputes(self, deployment.disputes, self.token)

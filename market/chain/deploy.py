@@ -1,13 +1,18 @@
-"""Deploying the three contracts."""
+"""Deploying the four contracts."""
 
 from __future__ import annotations
+
+from dataclasses import astuple
 
 from eth_account.signers.local import LocalAccount
 
 from contracts import artifact
 from market.chain.deployment import Deployment
+from market.chain.dispute_terms import DisputeTerms
 from market.chain.rpc import Rpc
 from market.chain.sender import Sender
+from market.chain.staking import Staking
+from market.chain.token import Token
 from market.errors import ChainError
 from market.units import HCT
 
@@ -24,27 +29,34 @@ def deploy(
     min_stake: int = 100 * HCT,
     unbonding_seconds: int = 14 * DAY,
     grace_seconds: int = DAY,
-    slasher: str | None = None,
+    terms: DisputeTerms | None = None,
 ) -> Deployment:
-    """Deploy token, registry and channels from one account, which then holds the whole supply.
+    """Deploy token, registry, channels and disputes from one account, which then holds the whole supply.
+
+    The registry's slasher is then the disputes contract, for good.
 
     Args:
         rpc_url: the node.
-        account: pays for it, and may later name the slasher once.
+        account: pays for it.
         supply: wei of HCT that will ever exist.
         min_stake: wei of active stake that makes a node eligible.
         unbonding_seconds: how long stake thaws.
         grace_seconds: how long a payer waits for its rest.
-        slasher: the contract that may slash; None leaves it to be set later.
+        terms: what faults cost and how long disputes take; None for those of a real chain.
 
     Raises:
+        ChainError: the terms do not fit together, or stake would thaw too fast for them.
         NodeUnreachable, InsufficientFunds, Reverted, TransactionTimeout: nothing usable was deployed.
     """
+    terms = terms or DisputeTerms()
+    terms.check(unbonding_seconds)
     sender = Sender(Rpc(rpc_url), account)
     token, block = _create(sender, "HyperToken", account.address, supply)
-    registry, _ = _create(sender, "StakingRegistry", token, slasher or _NOBODY, unbonding_seconds, min_stake)
+    registry, _ = _create(sender, "StakingRegistry", token, _NOBODY, unbonding_seconds, min_stake)
     channels, _ = _create(sender, "PaymentChannels", token, grace_seconds)
-    return Deployment(sender.rpc.chain_id, token, registry, channels, block)
+    disputes, _ = _create(sender, "DisputeManager", token, registry, astuple(terms))
+    Staking(sender.rpc, registry, Token(sender.rpc, token)).set_slasher(sender, disputes)
+    return Deployment(sender.rpc.chain_id, token, registry, channels, disputes, block)
 
 
 def _create(sender: Sender, name: str, *arguments: object) -> tuple[str, int]:

@@ -19,10 +19,11 @@ class Deployment:
     token: str
     registry: str
     channels: str
+    disputes: str
     block: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("token", "registry", "channels"):
+        for field in ("token", "registry", "channels", "disputes"):
             object.__setattr__(self, field, checksum(getattr(self, field)))
 
     def save(self, path: Path) -> None:

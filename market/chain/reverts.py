@@ -14,7 +14,7 @@ from market.errors import ChainError, InsufficientFunds, Reverted
 from market.signing import checksum, keccak
 from market.units import format_hct
 
-CONTRACTS = ("HyperToken", "StakingRegistry", "PaymentChannels")
+CONTRACTS = ("HyperToken", "StakingRegistry", "PaymentChannels", "DisputeManager")
 _BUILT_IN = {
     "Error(string)": ("Error", ["string"], ["reason"]),
     "Panic(uint256)": ("Panic", ["uint256"], ["code"]),

@@ -71,6 +71,10 @@ class Staking(Contract):
         """Return the operator that answers for a node key's address, or None."""
         return _somebody(self._read("operatorOf", checksum(node)))
 
+    def answers_for(self, node: str) -> str | None:
+        """Return the operator that answers for what a node key signs or signed, after a revocation too; or None."""
+        return _somebody(self._read("answersFor", checksum(node)))
+
     def is_eligible(self, node: str) -> bool:
         """Say whether a node key has an operator with enough active stake."""
         return bool(self._read("isEligible", checksum(node)))
@@ -111,11 +115,11 @@ class Staking(Contract):
         return self._send(sender, "to authorise a node key", "authorize", checksum(node), deadline, signature)
 
     def revoke(self, sender: Sender, node: str) -> Receipt:
-        """Stop answering for a node key."""
+        """End the work of a node key; what it signed stays the operator's."""
         return self._send(sender, "to revoke a node key", "revoke", checksum(node))
 
     def set_slasher(self, sender: Sender, slasher: str) -> Receipt:
-        """Name the contract that may slash; the deployer can do it once."""
+        """Name the contract that may slash; the deployer can do it once, and `market.chain.deploy` does."""
         return self._send(sender, "to set the slasher", "setSlasher", checksum(slasher))
 
     def slash(self, sender: Sender, operator: str, requested: int, reporter: str, reward: int) -> Receipt:

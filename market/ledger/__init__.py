@@ -1,4 +1,4 @@
-"""The ledger: everything about money that must survive the process, in one SQL database."""
+"""The ledger: everything about money and trust that must survive the process, in one SQL database."""
 
 from __future__ import annotations
 
@@ -10,26 +10,35 @@ from market.ledger.payee import PayeeLedger
 from market.ledger.payer import PayerLedger
 from market.ledger.tables import (
     AdvertSeen,
+    AuditRecord,
+    Duty,
     IncomingChannel,
     OutgoingChannel,
     PriceStep,
+    ReputationEvent,
     Role,
     SessionRecord,
 )
+from market.ledger.trust import Standing, Trust
 
 __all__ = [
     "AdvertSeen",
+    "AuditRecord",
+    "Duty",
     "IncomingChannel",
     "Ledger",
     "OutgoingChannel",
     "PriceStep",
+    "ReputationEvent",
     "Role",
     "SessionRecord",
+    "Standing",
+    "Trust",
 ]
 
 
 class Ledger:
-    """One database with three sides: ``payee``, ``payer`` and ``history``.
+    """One database with four sides: ``payee``, ``payer``, ``history`` and ``trust``.
 
     Args:
         url: any SQLAlchemy URL; migrations are applied before this returns.
@@ -43,6 +52,7 @@ class Ledger:
         self.payee = PayeeLedger(self.engine)
         self.payer = PayerLedger(self.engine)
         self.history = History(self.engine)
+        self.trust = Trust(self.engine)
 
     def close(self) -> None:
         """Close all connections; the ledger cannot be used afterwards."""

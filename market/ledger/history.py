@@ -8,7 +8,16 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
 from market.advert import Advert
-from market.ledger.tables import AdvertSeen, PriceStep, Role, SessionRecord
+from market.ledger.tables import (
+    DONE,
+    AdvertSeen,
+    AuditRecord,
+    Duty,
+    PriceStep,
+    ReputationEvent,
+    Role,
+    SessionRecord,
+)
 
 
 class History:
@@ -79,11 +88,18 @@ class History:
             return list(session.scalars(query))
 
     def prune(self, before: datetime) -> int:
-        """Delete adverts expired, sessions ended and prices set before a moment; returns how many rows."""
+        """Delete what is over since before a moment; returns how many rows.
+
+        That is adverts expired, sessions ended, prices set, audits made, evidence seen (what it amounts to stays
+        in the reputations), and duties resolved or missed whose committee was drawn before it.
+        """
         old = (
             delete(AdvertSeen).where(AdvertSeen.expires < int(before.timestamp())),
             delete(SessionRecord).where(SessionRecord.ended < before),
             delete(PriceStep).where(PriceStep.taken < before),
+            delete(AuditRecord).where(AuditRecord.at < before),
+            delete(ReputationEvent).where(ReputationEvent.at < before),
+            delete(Duty).where(Duty.phase.in_(DONE), Duty.drawn < before),
         )
         with self._engine.begin() as connection:
             return sum(connection.execute(statement).rowcount for statement in old)

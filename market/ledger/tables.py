@@ -16,6 +16,11 @@ from market.channel import PayeeChannel, PayerChannel
 from market.ledger.columns import Address, Hash, ModelId, Moment, Wei
 from market.voucher import ChannelDescriptor, VoucherDomain
 
+NOTE = 300
+"""characters of a note at most"""
+DONE = ("resolved", "missed")
+"""phases of a duty in which nothing is left to do"""
+
 
 def now() -> datetime:
     """Return the current moment in UTC."""
@@ -156,3 +161,95 @@ class PriceStep(Base, kw_only=True):
     probability: Mapped[float]
     inputs: Mapped[dict[str, Any]] = mapped_column(JSON, default_factory=dict)
     taken: Mapped[datetime] = mapped_column(Moment, default_factory=now)
+
+
+class ReputationRow(Base, kw_only=True):
+    """What we believe of a peer: see `market.reputation.Reputation`, as of ``updated``."""
+
+    __tablename__ = "reputations"
+
+    peer: Mapped[str] = mapped_column(String(128), primary_key=True)
+    operator: Mapped[str] = mapped_column(Address)
+    good: Mapped[float] = mapped_column(default=0.0)
+    bad: Mapped[float] = mapped_column(default=0.0)
+    updated: Mapped[datetime] = mapped_column(Moment, default_factory=now)
+
+
+class ReputationEvent(Base, kw_only=True):
+    """One piece of evidence on a peer, with the weights it had."""
+
+    __tablename__ = "reputation_events"
+    __table_args__ = (Index("ix_reputation_events_peer_at", "peer", "at"),)
+
+    event_id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, init=False
+    )
+    peer: Mapped[str] = mapped_column(String(128))
+    operator: Mapped[str] = mapped_column(Address)
+    kind: Mapped[str] = mapped_column(String(24))
+    good: Mapped[float]
+    bad: Mapped[float]
+    note: Mapped[str] = mapped_column(String(NOTE), default="")
+    at: Mapped[datetime] = mapped_column(Moment, default_factory=now)
+
+
+class AuditRecord(Base, kw_only=True):
+    """One audit of one stage: who served it, who looked, and what was found.
+
+    ``tokens`` are the rows that were run again and ``generated`` the tokens that the stage generated;
+    ``auditor`` is a peer id or "own"; ``finding`` is pass, grey, fail or error; the errors are relative;
+    ``cost`` is what the audit cost in wei; ``case_id`` is of the dispute that it led to.
+    """
+
+    __tablename__ = "audits"
+    __table_args__ = (Index("ix_audits_at", "at"),)
+
+    audit_id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, init=False
+    )
+    stage_hash: Mapped[bytes] = mapped_column(Hash)
+    session: Mapped[bytes] = mapped_column(LargeBinary(16))
+    peer: Mapped[str] = mapped_column(String(128))
+    operator: Mapped[str] = mapped_column(Address)
+    model_id: Mapped[str] = mapped_column(ModelId)
+    layer_start: Mapped[int] = mapped_column(Integer)
+    layer_stop: Mapped[int] = mapped_column(Integer)
+    tokens: Mapped[int] = mapped_column(BigInteger)
+    generated: Mapped[int] = mapped_column(BigInteger)
+    auditor: Mapped[str] = mapped_column(String(128))
+    finding: Mapped[str] = mapped_column(String(8))
+    median_error: Mapped[float | None] = mapped_column(default=None)
+    max_error: Mapped[float | None] = mapped_column(default=None)
+    agreement: Mapped[float | None] = mapped_column(default=None)
+    exact: Mapped[bool] = mapped_column(default=False)
+    cost: Mapped[int] = mapped_column(Wei, default=0)
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
+    note: Mapped[str] = mapped_column(String(NOTE), default="")
+    case_id: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    at: Mapped[datetime] = mapped_column(Moment, default_factory=now)
+
+
+class Duty(Base, kw_only=True):
+    """Our seat in the committee of one case, with all that a commitment must still be revealed with.
+
+    ``node`` is the accused; ``phase`` is drawn, judged, committed, revealed, resolved or missed; ``vote`` is the
+    contract's number; the deadlines are unix seconds (UTC), 0 where not known yet.
+    """
+
+    __tablename__ = "duties"
+
+    contract: Mapped[str] = mapped_column(Address, primary_key=True)
+    chain_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    case_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    seat: Mapped[int] = mapped_column(Integer)
+    members: Mapped[list[str]] = mapped_column(JSON)
+    node: Mapped[str] = mapped_column(Address)
+    receipt_hash: Mapped[bytes] = mapped_column(Hash)
+    stage_hash: Mapped[bytes] = mapped_column(Hash)
+    phase: Mapped[str] = mapped_column(String(16))
+    vote: Mapped[int | None] = mapped_column(Integer)
+    fingerprint: Mapped[bytes] = mapped_column(Hash)
+    salt: Mapped[bytes] = mapped_column(Hash)
+    commit_deadline: Mapped[int] = mapped_column(BigInteger)
+    reveal_deadline: Mapped[int] = mapped_column(BigInteger)
+    drawn: Mapped[datetime] = mapped_column(Moment, default_factory=now)

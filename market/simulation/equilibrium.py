@@ -186,6 +186,7 @@ def random_market(
             prompt_price_wei=np.zeros(providers, dtype=np.int64),
             service_ms=speed * (stop - start),
             latency_ms=rng.uniform(1.0, 20.0, providers) / 10.0,
+            risk=np.zeros(providers),
         )
         if table.no_path() is None and on_paths(table).all():
             return Market(table, market, uniform_demand(market) if demand is None else demand)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from market.units import HCT, format_hct, format_price, parse_hct
 from node import keys
+from node.cli import client_trust
 from node.cli.console import Bootstrap, Json, application, err, fail, out, password, print_json, run
 from node.cli.progress import bar
 from node.identity import short_peer
@@ -490,6 +491,9 @@ def _node_row(node: "Node") -> list[str]:
         f"{node.cost_ms:.2f}",
         f"{node.latency_ms:.2f}",
     ]
+
+
+client_trust.register(app)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from market.advert_file import AdvertFile, load_adverts
 from market.units import format_price
 from node.cli.console import Json, application, err, fail, out, print_json, run
+from node.cli.market_deterrence import deterrence
 from node.cli.market_simulation import simulate
 
 if TYPE_CHECKING:
@@ -339,6 +340,7 @@ def _plot_revenue(file: AdvertFile, peer: str | None, to: FilePath) -> None:
 
 
 app.command()(simulate)
+app.command()(deterrence)
 
 
 def main() -> NoReturn:

@@ -22,7 +22,7 @@ def deterrence(
             help="Share of the stages that is audited; repeat for several. [default: 0.5 to 10 %]",
             show_default=False,
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     price: Annotated[str, typer.Option(help="Price of a stage, HCT per million tokens.")] = "1",
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of a session.")] = 500,
     layers: Annotated[int, typer.Option(min=1, help="Layers of the stage, for skipping one of them.")] = 8,
@@ -83,11 +83,10 @@ def deterrence(
             }
         )
         return
-    table = Table(
-        "cheat", "saves", "HCT a session", *(f"{100 * each:g} %" for each in rates),
-        title="HCT at stake that take the profit out of it, by share of stages audited", title_justify="left",
-    )  # fmt: skip
+    table = Table(title="HCT at stake that take the profit out, by share of stages audited")
+    for name in ("cheat", "saves", "HCT a session", *(f"{100 * each:g} %" for each in rates)):
+        table.add_column(name, justify="left" if name == "cheat" else "right", overflow="fold")
     for row in rows:
-        stakes = (f"{stake / HCT:.4g}" for stake in row.stakes_wei)
-        table.add_row(row.cheat.name, f"{float(row.cheat.saved):.1%}", f"{row.gain_wei / HCT:.4g}", *stakes)
+        stakes = (f"{stake / HCT:.3g}" for stake in row.stakes_wei)
+        table.add_row(row.cheat.name, f"{float(row.cheat.saved):.1%}", f"{row.gain_wei / HCT:.3g}", *stakes)
     out.print(table)

@@ -42,7 +42,8 @@ def simulate(
     experiment: Annotated[
         str | None,
         typer.Option(
-            help="paper, equilibrium, earnings, shocks, alternatives or all: those of docs/economics.md."
+            help="paper, equilibrium, earnings, shocks, alternatives, deterrence or all: those of "
+            "docs/economics.md and docs/verification.md."
         ),
     ] = None,
     out_: Annotated[

@@ -37,9 +37,10 @@ def up(
 
     from eth_account import Account
 
-    from market.chain import deploy
+    from market.chain import LOCAL_TERMS, deploy
     from node.anvil import DEPLOYER_KEY, running_anvil
 
+    LOCAL_TERMS.check(unbonding)
     settings = Settings()
     home = settings.home / TESTNET_HOME
     home.mkdir(parents=True, exist_ok=True)
@@ -50,11 +51,12 @@ def up(
             min_stake=parse_hct(stake),
             unbonding_seconds=unbonding,
             grace_seconds=grace,
+            terms=LOCAL_TERMS,
         )
         path = home / "deployment.json"
         deployment.save(path)
         out.print(f"Chain {deployment.chain_id} runs at {url}; its contracts:")
-        for name in ("token", "registry", "channels"):
+        for name in ("token", "registry", "channels", "disputes"):
             out.print(f"  {name:9} {getattr(deployment, name)}")
         out.print("\nIn the other terminals:")
         out.print(f"  export HC_RPC_URL={url} HC_DEPLOYMENT={path.absolute()}", soft_wrap=True)

@@ -248,7 +248,7 @@ def status(json_: Json = False) -> None:
         "active_wei": stake.active,
         "thawing_wei": stake.thawing,
         "enlisted": chain.disputes.is_enlisted(node),
-        "credits_wei": chain.disputes.credits_of(node),
+        "credits_wei": chain.disputes.credit_of(operator).amount,
         "unclaimed_wei": unclaimed,
         "earned_wei": chain.token.balance(operator),
         "running": running,
@@ -273,7 +273,7 @@ def cases(json_: Json = False) -> None:
     chain = open_chain(settings)
     with open_ledger(settings) as ledger:
         duties = ledger.trust.duties(chain.disputes.address, chain.chain_id, open_only=False)
-    from market.chain.disputes import Vote
+    from market.chain.dispute_events import Vote
 
     data = []
     for duty in duties:
@@ -306,7 +306,7 @@ def delist(json_: Json = False) -> None:
     settings = Settings()
     chain = open_chain(settings)
     node = keys.unlock(settings.home, Key.NODE, password(settings))
-    chain.disputes.delist(Sender(chain, node))
+    chain.disputes.delist(Sender(chain, node), node.address)
     if json_:
         print_json({"node": node.address, "enlisted": False})
     else:

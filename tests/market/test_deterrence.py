@@ -15,6 +15,10 @@ from market.simulation.cheater import Terms, learn
 from market.units import HCT
 from node.cli.market import app
 
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 rates = st.fractions(min_value=Fraction(1, 1000), max_value=1, max_denominator=1000)
 shares = st.fractions(min_value=0, max_value=Fraction(99, 100), max_denominator=100)
 flights = st.fractions(min_value=0, max_value=5000, max_denominator=10)
@@ -52,7 +56,7 @@ def played(
     return profit
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([0.05, 0.2, 0.7]),

@@ -4,7 +4,7 @@ import math
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,6 +18,10 @@ from market.reputation import (
     Evidence,
     Reputation,
 )
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 kinds = st.sampled_from(Evidence)

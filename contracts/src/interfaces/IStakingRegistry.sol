@@ -20,10 +20,10 @@ interface IStakingRegistry {
     /// @notice `amount` of thawed stake went back to the operator.
     event Withdrawn(address indexed operator, uint96 amount);
 
-    /// @notice The operator answers for the node key.
+    /// @notice The node key works for the operator, who answers for what it signs.
     event Authorized(address indexed operator, address indexed nodeKey);
 
-    /// @notice The operator answers for the node key no longer.
+    /// @notice The node key works for the operator no longer. The operator still answers for what it has signed.
     event Revoked(address indexed operator, address indexed nodeKey);
 
     /// @notice `rewarded + burned` was taken from the operator; `rewarded` waits for the reporter.
@@ -47,7 +47,7 @@ interface IStakingRegistry {
     error NothingThawing();
     /// @notice The stake thaws until `thawEnd`.
     error StillThawing(uint40 thawEnd);
-    /// @notice The node key belongs to `operator`.
+    /// @notice The node key belongs to `operator`, or did.
     error NodeKeyTaken(address operator);
     /// @notice The node key's consent has expired.
     error ConsentExpired(uint256 deadline);
@@ -84,14 +84,18 @@ interface IStakingRegistry {
     function withdraw() external;
 
     /// @notice Makes the caller the operator of a node key. A node key has one operator, an operator any number of keys.
+    /// @dev A node key that was revoked can come back to its operator, and to nobody else: what it signed before stays
+    /// that operator's.
     /// @param nodeKey Address of the node key.
     /// @param deadline Last second (since 1970) at which the consent holds.
     /// @param signature The node key's consent, EIP-712 Authorize(address operator,address nodeKey,uint256 deadline):
     /// 64 bytes (EIP-2098) or 65 bytes, s in the lower half.
-    /// @custom:warning Consent can be used again until its deadline, after a revocation too: keep deadlines short.
+    /// @custom:warning Its operator can use consent again until its deadline, after a revocation too: keep deadlines
+    /// short.
     function authorize(address nodeKey, uint256 deadline, bytes calldata signature) external;
 
-    /// @notice Frees a node key. Its operator may do this, or the node key itself.
+    /// @notice Ends the work of a node key. Its operator may do this, or the node key itself.
+    /// @dev The operator goes on answering for it: revoking a key does not undo what it signed.
     function revoke(address nodeKey) external;
 
     /// @notice Takes `min(requested, active + thawing)` from an operator: active stake first, so that an operator at
@@ -118,6 +122,10 @@ interface IStakingRegistry {
 
     /// @notice Operator of a node key, or zero.
     function operatorOf(address nodeKey) external view returns (address);
+
+    /// @notice Operator that answers for everything the node key has signed and will sign, or zero if it never had one.
+    /// It is set once, and outlives a revocation.
+    function answersFor(address nodeKey) external view returns (address);
 
     /// @notice Whether the node key has an operator with at least the minimum of active stake.
     function isEligible(address nodeKey) external view returns (bool);

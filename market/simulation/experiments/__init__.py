@@ -1,4 +1,6 @@
-"""The experiments of docs/economics.md: each draws its figures into a folder and returns its findings."""
+"""The experiments of docs/economics.md and docs/verification.md: each draws its figures into a folder and
+returns its findings.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +47,7 @@ Findings = dict[str, list[dict[str, object]]]
 def experiments() -> dict[str, Callable[[Setup], Findings]]:
     """Return all experiments by name."""
     from market.simulation.experiments.alternatives import alternatives
+    from market.simulation.experiments.deterrence import deterrence
     from market.simulation.experiments.earnings import earnings
     from market.simulation.experiments.paper import paper
     from market.simulation.experiments.rest import equilibrium
@@ -56,6 +59,7 @@ def experiments() -> dict[str, Callable[[Setup], Findings]]:
         "earnings": earnings,
         "shocks": shocks,
         "alternatives": alternatives,
+        "deterrence": deterrence,
     }
 
 

@@ -1,0 +1,619 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
+import {HyperToken} from "./HyperToken.sol";
+import {VerifierList} from "./VerifierList.sol";
+import {IDisputeManager} from "./interfaces/IDisputeManager.sol";
+import {Floats} from "./libraries/Floats.sol";
+import {RowTree} from "./libraries/RowTree.sol";
+import {Statements} from "./libraries/Statements.sol";
+
+/// @title DisputeManager
+/// @notice Proofs, cases and demands about the work of node keys; see {IDisputeManager}.
+contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
+    using SafeERC20 for HyperToken;
+    using Statements for Stage;
+    using Statements for Receipt;
+    using Statements for Verdict;
+
+    /// @dev What is settled when a case is opened; two slots and two hashes. `places` is the length of the list then.
+    struct Accusation {
+        address accuser;
+        uint64 openedBlock;
+        uint32 seq;
+        address node;
+        uint16 places;
+        bytes32 stageHash;
+        bytes32 receiptHash;
+    }
+
+    /// @dev What changes, in one slot. In the masks bit i stands for seat i.
+    struct Progress {
+        uint40 deadline;
+        Phase phase;
+        Outcome outcome;
+        uint16 committed;
+        uint16 revealed;
+        uint16 guilty;
+        uint16 innocent;
+        uint16 unserved;
+    }
+
+    /// @dev One storage slot.
+    struct Credit {
+        uint96 amount;
+        uint40 claimableAt;
+    }
+
+    /// @notice The token of stakes and bonds.
+    HyperToken public immutable token;
+
+    uint96 private immutable fault;
+    uint96 private immutable silence;
+    uint96 private immutable bond;
+    uint96 private immutable demandBond;
+    uint96 private immutable reward;
+    uint96 private immutable memberReward;
+    uint16 private immutable rewardBps;
+    uint16 private immutable memberBps;
+    uint8 private immutable seats;
+    uint40 private immutable skew;
+    uint40 private immutable evidenceWindow;
+    uint40 private immutable drawWindow;
+    uint40 private immutable commitWindow;
+    uint40 private immutable revealWindow;
+    uint40 private immutable serveWindow;
+    uint40 private immutable unbonding;
+
+    uint256 private _caseCount;
+    uint256 private _demandCount;
+    mapping(uint256 caseId => Accusation) private _accusations;
+    mapping(uint256 caseId => Progress) private _progress;
+    mapping(uint256 caseId => bytes32) private _committees;
+    /// @dev A seat holds its member's address, then the hash of its commitment, then nothing.
+    mapping(uint256 caseId => bytes32[15]) private _seats;
+    mapping(bytes32 key => uint256 caseId) private _caseOf;
+    mapping(uint256 demandId => Demand) private _demands;
+    mapping(bytes32 key => uint256 demandId) private _demandOf;
+    mapping(bytes32 key => bool) private _equivocations;
+
+    /// @inheritdoc IDisputeManager
+    mapping(address node => mapping(bytes32 inRoot => bool)) public isContradictor;
+
+    /// @inheritdoc IDisputeManager
+    mapping(address node => mapping(bytes32 stageHash => bool)) public isConvicted;
+
+    /// @inheritdoc IDisputeManager
+    mapping(address operator => Credit) public credits;
+
+    /// @param token_ HyperToken.
+    /// @param registry_ StakingRegistry; it has to appoint this contract as its slasher.
+    /// @param p What faults cost and how long everything takes.
+    constructor(address token_, address registry_, Parameters memory p)
+        VerifierList(registry_)
+        EIP712("HyperCluster DisputeManager", "1")
+    {
+        require(token_ != address(0) && registry_ != address(0), ZeroAddress());
+        require(p.seats != 0 && p.seats <= 15, BadSeats(p.seats));
+        // The registry burns at least half of what it takes.
+        uint256 bps = uint256(p.rewardBps) + uint256(p.seats) * p.memberBps;
+        require(bps <= 5000, RewardsTooHigh(bps));
+        uint256 longest = Math.max(p.serveWindow, uint256(p.drawWindow) + p.commitWindow + p.revealWindow);
+        uint256 needed = uint256(p.skew) + p.evidenceWindow + longest;
+        unbonding = registry.unbonding();
+        require(unbonding >= needed, UnbondingTooShort(needed));
+
+        token = HyperToken(token_);
+        fault = p.fault;
+        silence = p.silence;
+        bond = p.bond;
+        demandBond = p.demandBond;
+        rewardBps = p.rewardBps;
+        memberBps = p.memberBps;
+        reward = uint96(uint256(p.fault) * p.rewardBps / 10_000);
+        memberReward = uint96(uint256(p.fault) * p.memberBps / 10_000);
+        seats = p.seats;
+        skew = p.skew;
+        evidenceWindow = p.evidenceWindow;
+        drawWindow = p.drawWindow;
+        commitWindow = p.commitWindow;
+        revealWindow = p.revealWindow;
+        serveWindow = p.serveWindow;
+    }
+
+    // ----------------------------------------------------------------- proofs
+
+    /// @inheritdoc IDisputeManager
+    function proveEquivocation(
+        bytes32 stageHash,
+        Receipt calldata a,
+        bytes32 ra,
+        bytes32 vsa,
+        Receipt calldata b,
+        bytes32 rb,
+        bytes32 vsb
+    ) external {
+        require(a.seq == b.seq && (a.inRoot != b.inRoot || a.outRoot != b.outRoot), NotEquivocal());
+        address node = _signer(a.hash(stageHash), ra, vsa);
+        _sameSigner(node, b.hash(stageHash), rb, vsb);
+        address operator = _operator(node);
+        bytes32 key = _stepKey(node, stageHash, a.seq);
+        require(!_equivocations[key], AlreadyProven());
+
+        _equivocations[key] = true;
+
+        emit EquivocationProven(node, operator, stageHash, a.seq, msg.sender, _punish(operator));
+    }
+
+    /// @inheritdoc IDisputeManager
+    function proveContradiction(
+        Verdict calldata a,
+        bytes32 ra,
+        bytes32 vsa,
+        Verdict calldata b,
+        bytes32 rb,
+        bytes32 vsb,
+        uint32 row,
+        bytes calldata rowA,
+        bytes32[] calldata proofA,
+        bytes calldata rowB,
+        bytes32[] calldata proofB
+    ) external {
+        require(_contradict(a, b), NotContradictory());
+        address node = _signer(a.hash(), ra, vsa);
+        _sameSigner(node, b.hash(), rb, vsb);
+        address operator = _operator(node);
+        require(!isContradictor[node][a.inRoot], AlreadyProven());
+        require(RowTree.holds(a.outRoot, a.outputs, row, rowA, proofA), BadProof());
+        require(RowTree.holds(b.outRoot, b.outputs, row, rowB, proofB), BadProof());
+        require(Floats.differ(rowA, rowB, a.wireDtype), RowsAgree());
+
+        isContradictor[node][a.inRoot] = true;
+
+        emit ContradictionProven(node, operator, a.inRoot, msg.sender, _punish(operator));
+    }
+
+    // ------------------------------------------------------------------ cases
+
+    /// @inheritdoc IDisputeManager
+    function openCase(Stage calldata stage, Receipt calldata receipt, bytes32 r, bytes32 vs)
+        public
+        returns (uint256 caseId)
+    {
+        bytes32 stageHash = stage.hash();
+        bytes32 receiptHash = receipt.hash(stageHash);
+        (address node, address operator) = _accused(receipt.issued, receiptHash, r, vs);
+        require(!isConvicted[node][stageHash], AlreadyConvicted());
+        bytes32 key = _stepKey(node, stageHash, receipt.seq);
+        Outcome before = _progress[_caseOf[key]].outcome;
+        require(
+            _caseOf[key] == 0 || before == Outcome.Void || before == Outcome.Unserved, CaseExists(_caseOf[key])
+        );
+
+        caseId = ++_caseCount;
+        _caseOf[key] = caseId;
+        _accusations[caseId] = Accusation({
+            accuser: msg.sender,
+            openedBlock: uint64(block.number),
+            seq: receipt.seq,
+            node: node,
+            places: uint16(verifierCount()),
+            stageHash: stageHash,
+            receiptHash: receiptHash
+        });
+        uint40 deadline = uint40(block.timestamp) + drawWindow;
+        Progress memory p;
+        (p.phase, p.deadline) = (Phase.Drawing, deadline);
+        _progress[caseId] = p;
+
+        emit CaseOpened(
+            caseId,
+            msg.sender,
+            node,
+            operator,
+            stageHash,
+            receiptHash,
+            receipt.seq,
+            stage.modelId,
+            stage.layerStart,
+            stage.layerStop,
+            deadline
+        );
+        token.safeTransferFrom(msg.sender, address(this), bond);
+    }
+
+    /// @inheritdoc IDisputeManager
+    function openCaseWithPermit(
+        Stage calldata stage,
+        Receipt calldata receipt,
+        bytes32 r,
+        bytes32 vs,
+        uint256 deadline,
+        uint8 permitV,
+        bytes32 permitR,
+        bytes32 permitS
+    ) external returns (uint256 caseId) {
+        _permit(bond, deadline, permitV, permitR, permitS);
+        return openCase(stage, receipt, r, vs);
+    }
+
+    /// @inheritdoc IDisputeManager
+    function draw(uint256 caseId) external returns (address[] memory members) {
+        Progress memory p = _progress[caseId];
+        require(p.phase == Phase.Drawing && block.timestamp <= p.deadline, WrongPhase(p.phase, p.deadline));
+        Accusation memory a = _accusations[caseId];
+        require(block.number > a.openedBlock, TooEarly());
+        bytes32 seed = keccak256(abi.encode(block.prevrandao, blockhash(a.openedBlock), caseId));
+        address[4] memory parties =
+            [a.accuser, registry.answersFor(a.accuser), a.node, registry.answersFor(a.node)];
+        members = _sample(seed, a.places, a.openedBlock, seats, parties);
+
+        (p.phase, p.deadline) = (Phase.Committing, uint40(block.timestamp) + commitWindow);
+        _progress[caseId] = p;
+        _committees[caseId] = keccak256(abi.encode(members));
+        for (uint256 i; i < members.length; ++i) _seats[caseId][i] = bytes32(uint256(uint160(members[i])));
+
+        emit CommitteeDrawn(caseId, members, p.deadline);
+    }
+
+    /// @inheritdoc IDisputeManager
+    function commit(uint256 caseId, uint8 seat, bytes32 commitment) external {
+        Progress memory p = _progress[caseId];
+        require(p.phase == Phase.Committing && block.timestamp <= p.deadline, WrongPhase(p.phase, p.deadline));
+        require(
+            seat < seats && _seats[caseId][seat] == bytes32(uint256(uint160(msg.sender))), NotMember()
+        );
+
+        // With the member in the hash, no commitment can look like the address of a member.
+        _seats[caseId][seat] = keccak256(abi.encode(msg.sender, commitment));
+        p.committed |= uint16(1 << seat);
+        if (p.committed == (1 << seats) - 1) {
+            (p.phase, p.deadline) = (Phase.Revealing, uint40(block.timestamp) + revealWindow);
+        }
+        _progress[caseId] = p;
+
+        emit Committed(caseId, msg.sender);
+    }
+
+    /// @inheritdoc IDisputeManager
+    function reveal(uint256 caseId, uint8 seat, uint8 vote, bytes32 fingerprint, bytes32 salt) external {
+        Progress memory p = _revealing(_progress[caseId]);
+        require(p.phase == Phase.Revealing && block.timestamp <= p.deadline, WrongPhase(p.phase, p.deadline));
+        require(vote != uint8(Vote.None) && vote <= uint8(type(Vote).max), BadVote(vote));
+        bytes32 commitment = keccak256(abi.encode(caseId, msg.sender, vote, fingerprint, salt));
+        require(
+            seat < seats && _seats[caseId][seat] == keccak256(abi.encode(msg.sender, commitment)), BadReveal()
+        );
+
+        delete _seats[caseId][seat];
+        uint16 bit = uint16(1 << seat);
+        p.revealed |= bit;
+        if (vote == uint8(Vote.Guilty)) p.guilty |= bit;
+        else if (vote == uint8(Vote.Innocent)) p.innocent |= bit;
+        else if (vote == uint8(Vote.Unserved)) p.unserved |= bit;
+        _progress[caseId] = p;
+
+        emit Revealed(caseId, msg.sender, Vote(vote), fingerprint);
+    }
+
+    /// @inheritdoc IDisputeManager
+    function resolve(uint256 caseId, address[] calldata members) external {
+        Progress memory p = _revealing(_progress[caseId]);
+        bool over = block.timestamp > p.deadline;
+        require(
+            (p.phase == Phase.Revealing && (over || p.committed == p.revealed)) || (p.phase == Phase.Drawing && over),
+            WrongPhase(p.phase, p.deadline)
+        );
+        p.outcome = p.phase == Phase.Drawing ? Outcome.Void : _outcome(p);
+        require(
+            p.outcome == Outcome.Void || _committees[caseId] == keccak256(abi.encode(members)), WrongMembers()
+        );
+
+        p.phase = Phase.Closed;
+        _progress[caseId] = p;
+
+        address accuser = _accusations[caseId].accuser;
+        uint96 taken;
+        uint96 forfeited;
+        if (p.outcome == Outcome.Guilty) {
+            taken = _convict(caseId, accuser, p.guilty, members);
+        } else if (p.outcome == Outcome.Innocent || p.outcome == Outcome.Unserved) {
+            forfeited = bond;
+            _forfeit(p.innocent | p.unserved, members);
+        }
+        if (p.outcome != Outcome.Void) _penalise(~p.revealed, members);
+
+        emit CaseResolved(caseId, p.outcome, taken, forfeited);
+        if (forfeited == 0) token.safeTransfer(accuser, bond);
+    }
+
+    // ---------------------------------------------------------------- demands
+
+    /// @inheritdoc IDisputeManager
+    function demand(Stage calldata stage, Receipt calldata receipt, bytes32 r, bytes32 vs, bool output, uint32 row)
+        public
+        returns (uint256 demandId)
+    {
+        bytes32 stageHash = stage.hash();
+        (address node, address operator) = _accused(receipt.issued, receipt.hash(stageHash), r, vs);
+        uint32 size = output ? receipt.outputs : receipt.tokens;
+        require(row < size, NoSuchRow(size));
+        bytes32 key = keccak256(abi.encode(node, stageHash, receipt.seq, output, row));
+        require(_demandOf[key] == 0, DemandExists(_demandOf[key]));
+
+        demandId = ++_demandCount;
+        _demandOf[key] = demandId;
+        uint40 deadline = uint40(block.timestamp) + serveWindow;
+        _demands[demandId] = Demand({
+            demander: msg.sender,
+            row: row,
+            size: size,
+            status: DemandStatus.Open,
+            node: node,
+            deadline: deadline,
+            root: output ? receipt.outRoot : receipt.inRoot
+        });
+
+        emit Demanded(demandId, msg.sender, node, operator, stageHash, receipt.seq, output, row, deadline);
+        token.safeTransferFrom(msg.sender, address(this), demandBond);
+    }
+
+    /// @inheritdoc IDisputeManager
+    function demandWithPermit(
+        Stage calldata stage,
+        Receipt calldata receipt,
+        bytes32 r,
+        bytes32 vs,
+        bool output,
+        uint32 row,
+        uint256 deadline,
+        uint8 permitV,
+        bytes32 permitR,
+        bytes32 permitS
+    ) external returns (uint256 demandId) {
+        _permit(demandBond, deadline, permitV, permitR, permitS);
+        return demand(stage, receipt, r, vs, output, row);
+    }
+
+    /// @inheritdoc IDisputeManager
+    function serve(uint256 demandId, bytes calldata data, bytes32[] calldata proof) external {
+        Demand memory d = _demands[demandId];
+        require(
+            d.status == DemandStatus.Open && block.timestamp <= d.deadline, WrongStatus(d.status, d.deadline)
+        );
+        require(RowTree.holds(d.root, d.size, d.row, data, proof), BadProof());
+
+        _demands[demandId].status = DemandStatus.Served;
+
+        emit Served(demandId, keccak256(data));
+        token.safeTransfer(registry.answersFor(d.node), demandBond);
+    }
+
+    /// @inheritdoc IDisputeManager
+    function lapse(uint256 demandId) external {
+        Demand memory d = _demands[demandId];
+        require(
+            d.status == DemandStatus.Open && block.timestamp > d.deadline, WrongStatus(d.status, d.deadline)
+        );
+
+        _demands[demandId].status = DemandStatus.Lapsed;
+
+        address operator = registry.answersFor(d.node);
+        uint96 taken = registry.slash(operator, fault, d.demander, reward);
+        emit Withheld(demandId, d.node, operator, taken);
+        token.safeTransfer(d.demander, demandBond);
+    }
+
+    /// @inheritdoc IDisputeManager
+    function claimCredits() external {
+        Credit memory due = credits[msg.sender];
+        require(due.amount != 0, NothingToClaim());
+        require(block.timestamp >= due.claimableAt, CreditsLocked(due.claimableAt));
+
+        delete credits[msg.sender];
+
+        emit CreditsClaimed(msg.sender, due.amount);
+        token.safeTransfer(msg.sender, due.amount);
+    }
+
+    // ------------------------------------------------------------------ views
+
+    /// @inheritdoc IDisputeManager
+    function cases(uint256 caseId) external view returns (Case memory) {
+        Accusation memory a = _accusations[caseId];
+        Progress memory p = _progress[caseId];
+        return Case({
+            phase: p.phase,
+            outcome: p.outcome,
+            deadline: p.deadline,
+            accuser: a.accuser,
+            node: a.node,
+            bond: p.phase == Phase.None || p.phase == Phase.Closed ? 0 : bond,
+            openedBlock: a.openedBlock,
+            seq: a.seq,
+            stageHash: a.stageHash,
+            receiptHash: a.receiptHash,
+            seats: seats,
+            committed: uint8(_count(p.committed)),
+            revealed: uint8(_count(p.revealed)),
+            guilty: uint8(_count(p.guilty)),
+            innocent: uint8(_count(p.innocent)),
+            unserved: uint8(_count(p.unserved))
+        });
+    }
+
+    /// @inheritdoc IDisputeManager
+    function demands(uint256 demandId) external view returns (Demand memory) {
+        return _demands[demandId];
+    }
+
+    /// @inheritdoc IDisputeManager
+    function isEquivocator(address node, bytes32 stageHash, uint32 seq) external view returns (bool) {
+        return _equivocations[_stepKey(node, stageHash, seq)];
+    }
+
+    /// @inheritdoc IDisputeManager
+    function parameters() external view returns (Parameters memory) {
+        return Parameters({
+            fault: fault,
+            silence: silence,
+            bond: bond,
+            demandBond: demandBond,
+            rewardBps: rewardBps,
+            memberBps: memberBps,
+            seats: seats,
+            skew: skew,
+            evidenceWindow: evidenceWindow,
+            drawWindow: drawWindow,
+            commitWindow: commitWindow,
+            revealWindow: revealWindow,
+            serveWindow: serveWindow
+        });
+    }
+
+    /// @inheritdoc IDisputeManager
+    function stageHashOf(Stage calldata stage) external pure returns (bytes32) {
+        return stage.hash();
+    }
+
+    /// @inheritdoc IDisputeManager
+    function receiptDigest(bytes32 stageHash, Receipt calldata receipt) external view returns (bytes32) {
+        return _hashTypedDataV4(receipt.hash(stageHash));
+    }
+
+    /// @inheritdoc IDisputeManager
+    function verdictDigest(Verdict calldata verdict) external view returns (bytes32) {
+        return _hashTypedDataV4(verdict.hash());
+    }
+
+    /// @inheritdoc IDisputeManager
+    function DOMAIN_SEPARATOR() external view returns (bytes32) {
+        return _domainSeparatorV4();
+    }
+
+    // --------------------------------------------------------------- internal
+
+    /// @dev Takes a fault that was proven, with the reporter's part. A proof is not used up on an empty stake.
+    function _punish(address operator) private returns (uint96 taken) {
+        taken = registry.slash(operator, fault, msg.sender, reward);
+        require(taken != 0, NothingAtStake(operator));
+    }
+
+    /// @dev Takes a fault in pieces, one for each that is rewarded: of each at least half is burned. A stage is paid for
+    /// once, though several of its receipts may be on trial.
+    function _convict(uint256 caseId, address accuser, uint256 guilty, address[] calldata members)
+        private
+        returns (uint96 taken)
+    {
+        Accusation storage a = _accusations[caseId];
+        (address node, bytes32 stageHash) = (a.node, a.stageHash);
+        if (isConvicted[node][stageHash]) return 0;
+        isConvicted[node][stageHash] = true;
+
+        address operator = registry.answersFor(node);
+        uint96 piece = 2 * memberReward;
+        // First the accuser's: a short stake should still pay whoever risked a bond.
+        taken = registry.slash(operator, fault - uint96(_count(guilty)) * piece, accuser, reward);
+        if (piece == 0) return taken;
+        for (uint256 i; i < members.length; ++i) {
+            if (guilty >> i & 1 == 0) continue;
+            taken += registry.slash(operator, piece, registry.answersFor(members[i]), memberReward);
+        }
+    }
+
+    /// @dev Burns a bond but for at most half of it, which is shared by the operators of some members.
+    function _forfeit(uint256 voters, address[] calldata members) private {
+        uint96 share = bond / 2 / uint96(_count(voters));
+        uint96 burned = bond;
+        for (uint256 i; i < members.length; ++i) {
+            if (voters >> i & 1 == 0) continue;
+            address operator = registry.answersFor(members[i]);
+            credits[operator] = Credit({
+                amount: credits[operator].amount + share,
+                claimableAt: uint40(block.timestamp) + unbonding
+            });
+            burned -= share;
+        }
+        token.burn(burned);
+    }
+
+    function _penalise(uint256 silent, address[] calldata members) private {
+        for (uint256 i; i < members.length; ++i) {
+            if (silent >> i & 1 != 0) registry.slash(registry.answersFor(members[i]), silence, address(0), 0);
+        }
+    }
+
+    /// @dev An allowance may exist without this permit, or because somebody else submitted it.
+    function _permit(uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) private {
+        try token.permit(msg.sender, address(this), amount, deadline, v, r, s) {} catch {}
+    }
+
+    /// @dev Who signed a receipt that money is now put on, and its operator. Refuses what could not be decided in time
+    /// or not be punished: an accuser then keeps its bond.
+    function _accused(uint256 issued, bytes32 receiptHash, bytes32 r, bytes32 vs)
+        private
+        view
+        returns (address node, address operator)
+    {
+        node = _signer(receiptHash, r, vs);
+        operator = _operator(node);
+        (uint96 active, uint96 thawing,) = registry.stakes(operator);
+        require(active != 0 || thawing != 0, NothingAtStake(operator));
+        require(registry.slasher() == address(this), NotSlasher());
+        require(
+            issued <= block.timestamp + skew && block.timestamp <= issued + evidenceWindow,
+            StaleReceipt(uint40(issued))
+        );
+    }
+
+    /// @dev Zero for a signature of nobody.
+    function _signer(bytes32 structHash, bytes32 r, bytes32 vs) private view returns (address signer) {
+        (signer,,) = ECDSA.tryRecover(_hashTypedDataV4(structHash), r, vs);
+    }
+
+    function _sameSigner(address node, bytes32 structHash, bytes32 r, bytes32 vs) private view {
+        address other = _signer(structHash, r, vs);
+        require(other == node, DifferentSigners(node, other));
+    }
+
+    /// @dev The registry knows nobody at the zero address.
+    function _operator(address node) private view returns (address operator) {
+        operator = registry.answersFor(node);
+        require(operator != address(0), UnknownNode(node));
+    }
+
+    /// @dev A case whose time to commit is over is revealing.
+    function _revealing(Progress memory p) private view returns (Progress memory) {
+        if (p.phase == Phase.Committing && block.timestamp > p.deadline) {
+            (p.phase, p.deadline) = (Phase.Revealing, p.deadline + revealWindow);
+        }
+        return p;
+    }
+
+    function _outcome(Progress memory p) private view returns (Outcome) {
+        uint256 needed = uint256(seats) * 2;
+        if (_count(p.guilty) * 3 >= needed) return Outcome.Guilty;
+        if (_count(p.unserved) * 3 >= needed) return Outcome.Unserved;
+        if (_count(p.innocent | p.unserved) * 3 >= needed) return Outcome.Innocent;
+        return Outcome.Inconclusive;
+    }
+
+    function _contradict(Verdict calldata a, Verdict calldata b) private pure returns (bool) {
+        return a.finding == 1 && b.finding == 1 && !a.tail && !b.tail && a.modelId == b.modelId
+            && a.layerStart == b.layerStart && a.layerStop == b.layerStop && a.wireDtype == b.wireDtype
+            && a.inRoot == b.inRoot && a.tokens == b.tokens && a.outputs == b.outputs && a.outRoot != b.outRoot;
+    }
+
+    function _stepKey(address node, bytes32 stageHash, uint32 seq) private pure returns (bytes32) {
+        return keccak256(abi.encode(node, stageHash, seq));
+    }
+
+    function _count(uint256 mask) private pure returns (uint256 ones) {
+        for (; mask != 0; mask &= mask - 1) ++ones;
+    }
+}

@@ -1,0 +1,222 @@
+"""How often honest providers are accused: every way to serve that calibration knows, on texts that it did not see."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench_verification_served import GROUP, MODELS, PROMPT, Stage, described, opened, started, texts
+from rich.console import Console
+from rich.table import Table
+from scipy.special import betaincinv
+
+from market.audit import Bounds, Kind
+from market.receipt import Finding
+from node.calibration import Variation, calibrate, variations
+from node.calibration import steps as calibration_steps
+from node.llama import LlamaError
+from node.model_store import StoredModel
+from node.replay import Judgement, Replayer
+from node.wire import WireDtype
+
+LENGTHS = (128, 32, 8)
+"""tokens served behind the prompt, by turns"""
+STAGES = 4
+CALIBRATION_SEED = 0
+TEXT_SEED = 100_000
+Advance = Callable[[str, int], None]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What audits of one kind found.
+
+    Attributes:
+        steps: tokens that were served one by one.
+        replays: audits in which the prefill left a doubt.
+        nearest: largest error seen, as a share of what would have been a fault.
+    """
+
+    audits: int = 0
+    steps: int = 0
+    passed: int = 0
+    grey: int = 0
+    failed: int = 0
+    replays: int = 0
+    nearest: float = 0.0
+
+    def add(self, judgement: Judgement, steps: int, nearest: float) -> None:
+        """Count one audit."""
+        self.audits += 1
+        self.steps += steps
+        self.passed += judgement.finding is Finding.PASS
+        self.grey += judgement.finding is Finding.GREY
+        self.failed += judgement.finding is Finding.FAIL
+        self.replays += judgement.tier == "replay"
+        self.nearest = max(self.nearest, nearest)
+
+    def merged(self, other: Tally) -> Tally:
+        """Both together."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
+        return Tally(**sums, nearest=max(self.nearest, other.nearest))
+
+
+COUNTS = ("audits", "steps", "passed", "grey", "failed", "replays")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", action="append", choices=MODELS, help="may be given several times")
+    parser.add_argument("--steps", type=int, default=100_000, help="to serve and judge, at least")
+    parser.add_argument("--threads", type=int, default=1, help="of the auditor")
+
+
+def ways(threads: int) -> list[Variation]:
+    """The calibration grid without its row for f16: here every way is judged with both types on the wire."""
+    return [variation for variation in variations(threads) if not variation.f16]
+
+
+def plan(options: argparse.Namespace) -> list[int]:
+    """Lengths of the groups of texts that each way serves on each stage."""
+    cells = len(options.model or MODELS) * STAGES * len(ways(options.threads))
+    lengths: list[int] = []
+    while GROUP * sum(lengths) * cells < options.steps:
+        lengths.append(LENGTHS[len(lengths) % len(LENGTHS)])
+    return lengths
+
+
+def work(options: argparse.Namespace) -> int:
+    """Steps that will be served, and those of the calibration, which count as a hundred each."""
+    models = len(options.model or MODELS)
+    served = GROUP * sum(plan(options)) * models * STAGES * len(ways(options.threads))
+    return served + 100 * models * calibration_steps(options.threads)
+
+
+def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, Any]:
+    """Serve and judge; rows by model, way, kind of output and type on the wire."""
+    began = time.monotonic()
+    rows: list[dict[str, Any]] = []
+    for number, name in enumerate(options.model or MODELS):
+        stored = opened(name, home / name)
+        advance(f"Calibrating {name}", 0)
+        bounds = calibrate(
+            stored,
+            threads=options.threads,
+            seed=CALIBRATION_SEED,
+            progress=lambda done: advance("", 100 * done),
+        )
+        replayer = Replayer(stored, bounds, threads=options.threads)
+        tallies: dict[tuple[str, str, Kind, str], Tally] = defaultdict(Tally)
+        try:
+            for at, variation in enumerate(ways(options.threads)):
+                advance(f"{name}, {variation.name}", 0)
+                seed = TEXT_SEED + 1000 * number + 10 * at
+                for turn, (stage, length) in enumerate(_stages(stored, plan(options), seed)):
+                    _judge(replayer, bounds, stage, variation, turn + turn // STAGES, tallies)
+                    advance("", GROUP * length)
+        finally:
+            replayer.close()
+        for (way, profile, kind, wire), tally in tallies.items():
+            rows.append(
+                {
+                    "model": described(name, stored),
+                    "variation": way,
+                    "profile": profile,
+                    "kind": kind,
+                    "wire": wire,
+                    **asdict(tally),
+                }
+            )
+    total = _sum(rows)
+    return {
+        "prompt": PROMPT,
+        "seconds": time.monotonic() - began,
+        "total": {**asdict(total), "fault_rate_below": upper_bound(total.failed, total.audits)},
+        "rows": rows,
+    }
+
+
+def upper_bound(failed: int, audits: int, level: float = 0.95) -> float:
+    """The rate of faults that is not exceeded with this confidence (Clopper and Pearson, one-sided)."""
+    return float(betaincinv(failed + 1, audits - failed, level)) if failed < audits else 1.0
+
+
+def _stages(stored: StoredModel, lengths: list[int], seed: int) -> Iterator[tuple[Stage, int]]:
+    """The longest stages of each sort, with and without the embedding, each with every group of texts."""
+    layers = stored.manifest.layers
+    for at, length in enumerate(lengths):
+        written = texts(stored, GROUP, length, seed + at)
+        for start, stop in ((0, layers - 1), (1, layers - 1), (0, layers), (1, layers)):
+            yield Stage.of(stored, start, stop, written), length
+
+
+def _judge(
+    replayer: Replayer,
+    bounds: Bounds,
+    stage: Stage,
+    variation: Variation,
+    turn: int,
+    tallies: dict[tuple[str, str, Kind, str], Tally],
+) -> None:
+    """Serve a group, judge it, and count what is found; one or the other type is on the wire, by turns."""
+    kind: Kind = "tail" if stage.is_tail else "body"
+    profile = "same" if variation.is_own(replayer.profile) else "foreign"
+    numbers = range(len(stage.inputs))
+    together = len(numbers) if variation.company else 1
+    try:
+        engine = started(
+            stage.stored, stage.start, stage.stop, len(stage.inputs[0]), variation, sessions=together
+        )
+    except LlamaError:  # a setting that this machine does not offer
+        return
+    with engine:
+        for first in range(0, len(numbers), together):
+            group = numbers[first : first + together]
+            wire = WireDtype.F16 if (turn + first) % 2 else WireDtype.F32
+            for transcript in stage.serve(engine, group, variation, wire):
+                judgement = replayer.judge(transcript)
+                limits, off = bounds.of(kind, judgement.tier), judgement.difference
+                nearest = max(off.median / limits.reject_median, off.maximum / limits.reject_maximum)
+                if off.agreement < 1:
+                    nearest = max(nearest, (1 - off.agreement) / max(1 - limits.reject_agreement, 1e-9))
+                key = (variation.name, profile, kind, wire.name.lower())
+                tallies[key].add(judgement, transcript.generated, nearest)
+
+
+def _sum(rows: list[dict[str, Any]]) -> Tally:
+    total = Tally()
+    for row in rows:
+        total = total.merged(Tally(**{name: row[name] for name in (*COUNTS, "nearest")}))
+    return total
+
+
+def show(result: dict[str, Any], out: Console) -> None:
+    """Models, and types on the wire, together; then by wire and by model."""
+    rows, total = result["rows"], result["total"]
+    headings = ("audits", "steps", "pass", "grey", "fail", "replayed", "nearest")
+    table = Table(
+        "profile",
+        "way to serve",
+        "output",
+        *headings,
+        title=f"{total['steps']} honest steps in {total['audits']} audits, {result['seconds'] / 60:.0f} minutes",
+        caption=f"fault rate below {total['fault_rate_below']:.2%} with 95 % confidence; nearest: largest error "
+        "as a share of what is a fault",
+    )
+    _table(table, rows, ("profile", "variation", "kind"))
+    out.print(table)
+    for title, key in (("wire", "wire"), ("model", "model")):
+        _table(table := Table(title, *headings), rows, (key,))
+        out.print(table)
+
+
+def _table(table: Table, rows: list[dict[str, Any]], keys: tuple[str, ...]) -> None:
+    for key in sorted({tuple(row[name] for name in keys) for row in rows}, reverse=True):
+        tally = _sum([row for row in rows if tuple(row[name] for name in keys) == key])
+        share = "-" if math.isnan(tally.nearest) else f"{tally.nearest:.2f}"
+        table.add_row(*key, *(str(getattr(tally, name)) for name in COUNTS), share)
