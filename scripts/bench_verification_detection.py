@@ -15,7 +15,7 @@ from rich.table import Table
 
 from market.receipt import Finding
 from node.calibration import Variation, calibrate, steps
-from node.cheating import IN_OUTPUTS, IN_WEIGHTS, TamperedEngine, Tampering, doctored
+from node.cheats import IN_OUTPUTS, IN_WEIGHTS, TamperedEngine, Tampering, doctored
 from node.engine import Engine
 from node.model_store import StoredModel
 from node.profile import Backend
@@ -38,13 +38,19 @@ Advance = Callable[[str, int], None]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", action="append", choices=MODELS, help="may be given several times")
     parser.add_argument("--cheat", action="append", choices=(HONEST, *CHEATS), help="likewise; default: all")
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        action="append",
+        help="served behind the prompt; likewise; default: 8, 32 and 128",
+    )
     parser.add_argument("--trials", type=int, default=20, help="texts for each cheat, model and profile")
-    parser.add_argument("--quick", action="store_true", help="8 tokens, the demo model, a short calibration")
+    parser.add_argument("--quick", action="store_true", help="8 tokens, the demo model, short calibration")
 
 
 def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, Any]:
     """All cells of the table. The texts of a longer audit begin like those of a shorter one."""
-    lengths = LENGTHS[:1] if options.quick else LENGTHS
+    lengths = tuple(options.tokens or (LENGTHS[:1] if options.quick else LENGTHS))
     names = options.model or (MODELS[:1] if options.quick else MODELS)
     cheats = options.cheat or (HONEST, *CHEATS)
     rows: list[dict[str, Any]] = []

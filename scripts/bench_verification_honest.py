@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import betaincinv
 
-from market.audit import Bounds, Kind
+from market.audit import Bounds, Kind, Limits
 from market.receipt import Finding
 from node.calibration import Variation, calibrate, variations
 from node.calibration import steps as calibration_steps
@@ -30,6 +29,7 @@ LENGTHS = (128, 32, 8)
 STAGES = 4
 CALIBRATION_SEED = 0
 TEXT_SEED = 100_000
+KEYS = ("variation", "profile", "kind", "wire")
 Advance = Callable[[str, int], None]
 
 
@@ -40,7 +40,9 @@ class Tally:
     Attributes:
         steps: tokens that were served one by one.
         replays: audits in which the prefill left a doubt.
-        nearest: largest error seen, as a share of what would have been a fault.
+        spared: audits beyond the calibrated bounds, in which other honest computations of the same inputs were
+            found to be as far apart.
+        nearest: largest error seen, as a share of what calibration calls a fault.
     """
 
     audits: int = 0
@@ -49,17 +51,26 @@ class Tally:
     grey: int = 0
     failed: int = 0
     replays: int = 0
+    spared: int = 0
     nearest: float = 0.0
 
-    def add(self, judgement: Judgement, steps: int, nearest: float) -> None:
-        """Count one audit."""
+    def add(self, judgement: Judgement, limits: Limits, steps: int) -> None:
+        """Count one audit, which `limits` decided."""
+        off, finding = judgement.difference, judgement.finding
         self.audits += 1
         self.steps += steps
-        self.passed += judgement.finding is Finding.PASS
-        self.grey += judgement.finding is Finding.GREY
-        self.failed += judgement.finding is Finding.FAIL
+        self.passed += finding is Finding.PASS
+        self.grey += finding is Finding.GREY
+        self.failed += finding is Finding.FAIL
         self.replays += judgement.tier == "replay"
-        self.nearest = max(self.nearest, nearest)
+        self.spared += finding is not Finding.FAIL and limits.judge(off) is Finding.FAIL
+        missing, allowed = 1 - off.agreement, 1 - limits.reject_agreement
+        self.nearest = max(
+            self.nearest,
+            off.median / limits.reject_median,
+            off.maximum / limits.reject_maximum,
+            missing / allowed if missing else 0.0,
+        )
 
     def merged(self, other: Tally) -> Tally:
         """Both together."""
@@ -67,7 +78,7 @@ class Tally:
         return Tally(**sums, nearest=max(self.nearest, other.nearest))
 
 
-COUNTS = ("audits", "steps", "passed", "grey", "failed", "replays")
+COUNTS = ("audits", "steps", "passed", "grey", "failed", "replays", "spared")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,8 +96,9 @@ def plan(options: argparse.Namespace) -> list[int]:
     """Lengths of the groups of texts that each way serves on each stage."""
     cells = len(options.model or MODELS) * STAGES * len(ways(options.threads))
     lengths: list[int] = []
-    while GROUP * sum(lengths) * cells < options.steps:
-        lengths.append(LENGTHS[len(lengths) % len(LENGTHS)])
+    while (missing := options.steps / (GROUP * cells) - sum(lengths)) > 0:
+        following = LENGTHS[len(lengths) % len(LENGTHS)]
+        lengths.append(following if following <= missing else min(n for n in LENGTHS if n >= missing))
     return lengths
 
 
@@ -101,6 +113,7 @@ def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, 
     """Serve and judge; rows by model, way, kind of output and type on the wire."""
     began = time.monotonic()
     rows: list[dict[str, Any]] = []
+    faults: list[dict[str, Any]] = []
     for number, name in enumerate(options.model or MODELS):
         stored = opened(name, home / name)
         advance(f"Calibrating {name}", 0)
@@ -111,32 +124,25 @@ def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, 
             progress=lambda done: advance("", 100 * done),
         )
         replayer = Replayer(stored, bounds, threads=options.threads)
-        tallies: dict[tuple[str, str, Kind, str], Tally] = defaultdict(Tally)
+        tallies: dict[tuple[str, ...], Tally] = defaultdict(Tally)
         try:
             for at, variation in enumerate(ways(options.threads)):
                 advance(f"{name}, {variation.name}", 0)
                 seed = TEXT_SEED + 1000 * number + 10 * at
                 for turn, (stage, length) in enumerate(_stages(stored, plan(options), seed)):
-                    _judge(replayer, bounds, stage, variation, turn + turn // STAGES, tallies)
+                    _judge(replayer, bounds, stage, variation, turn + turn // STAGES, tallies, faults)
                     advance("", GROUP * length)
         finally:
             replayer.close()
-        for (way, profile, kind, wire), tally in tallies.items():
-            rows.append(
-                {
-                    "model": described(name, stored),
-                    "variation": way,
-                    "profile": profile,
-                    "kind": kind,
-                    "wire": wire,
-                    **asdict(tally),
-                }
-            )
+        for key, tally in tallies.items():
+            where = dict(zip(KEYS, key, strict=True))
+            rows.append({"model": described(name, stored), **where, **asdict(tally)})
     total = _sum(rows)
     return {
         "prompt": PROMPT,
         "seconds": time.monotonic() - began,
         "total": {**asdict(total), "fault_rate_below": upper_bound(total.failed, total.audits)},
+        "faults": faults,
         "rows": rows,
     }
 
@@ -161,7 +167,8 @@ def _judge(
     stage: Stage,
     variation: Variation,
     turn: int,
-    tallies: dict[tuple[str, str, Kind, str], Tally],
+    tallies: dict[tuple[str, ...], Tally],
+    faults: list[dict[str, Any]],
 ) -> None:
     """Serve a group, judge it, and count what is found; one or the other type is on the wire, by turns."""
     kind: Kind = "tail" if stage.is_tail else "body"
@@ -180,12 +187,12 @@ def _judge(
             wire = WireDtype.F16 if (turn + first) % 2 else WireDtype.F32
             for transcript in stage.serve(engine, group, variation, wire):
                 judgement = replayer.judge(transcript)
-                limits, off = bounds.of(kind, judgement.tier), judgement.difference
-                nearest = max(off.median / limits.reject_median, off.maximum / limits.reject_maximum)
-                if off.agreement < 1:
-                    nearest = max(nearest, (1 - off.agreement) / max(1 - limits.reject_agreement, 1e-9))
+                limits = bounds.of(kind, judgement.tier)
                 key = (variation.name, profile, kind, wire.name.lower())
-                tallies[key].add(judgement, transcript.generated, nearest)
+                tallies[key].add(judgement, limits, transcript.generated)
+                if judgement.finding is Finding.FAIL:
+                    where = dict(zip(KEYS, key, strict=True))
+                    faults.append({**where, "tokens": transcript.generated, **asdict(judgement.difference)})
 
 
 def _sum(rows: list[dict[str, Any]]) -> Tally:
@@ -198,7 +205,7 @@ def _sum(rows: list[dict[str, Any]]) -> Tally:
 def show(result: dict[str, Any], out: Console) -> None:
     """Models, and types on the wire, together; then by wire and by model."""
     rows, total = result["rows"], result["total"]
-    headings = ("audits", "steps", "pass", "grey", "fail", "replayed", "nearest")
+    headings = ("audits", "steps", "pass", "grey", "fail", "replayed", "spared", "nearest")
     table = Table(
         "profile",
         "way to serve",
@@ -206,7 +213,7 @@ def show(result: dict[str, Any], out: Console) -> None:
         *headings,
         title=f"{total['steps']} honest steps in {total['audits']} audits, {result['seconds'] / 60:.0f} minutes",
         caption=f"fault rate below {total['fault_rate_below']:.2%} with 95 % confidence; nearest: largest error "
-        "as a share of what is a fault",
+        "as a share of what calibration calls a fault",
     )
     _table(table, rows, ("profile", "variation", "kind"))
     out.print(table)
@@ -218,5 +225,5 @@ def show(result: dict[str, Any], out: Console) -> None:
 def _table(table: Table, rows: list[dict[str, Any]], keys: tuple[str, ...]) -> None:
     for key in sorted({tuple(row[name] for name in keys) for row in rows}, reverse=True):
         tally = _sum([row for row in rows if tuple(row[name] for name in keys) == key])
-        share = "-" if math.isnan(tally.nearest) else f"{tally.nearest:.2f}"
-        table.add_row(*key, *(str(getattr(tally, name)) for name in COUNTS), share)
+        counts = (str(getattr(tally, name)) for name in COUNTS)
+        table.add_row(*key, *counts, f"{tally.nearest:.2f}")

@@ -121,6 +121,14 @@ def registry(deploy, token, operator, slasher):
 
 
 @pytest.fixture(scope="session")
+def court(deploy, accounts, deployer, token):
+    """Disputes over the work of one node, with six verifiers on the list and committees of three."""
+    from court import Court
+
+    return Court(deploy, accounts, deployer, token)
+
+
+@pytest.fixture(scope="session")
 def desk(channels, payer, payee, signer):
     return Desk(channels, payer, payee, signer)
 

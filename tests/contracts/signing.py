@@ -10,6 +10,49 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 VOUCHER = {"Voucher": [("channelId", "bytes32"), ("cumulative", "uint96")]}
 AUTHORIZE = {"Authorize": [("operator", "address"), ("nodeKey", "address"), ("deadline", "uint256")]}
+STAGE = {
+    "Stage": [
+        ("session", "bytes16"),
+        ("nonce", "bytes16"),
+        ("channelId", "bytes32"),
+        ("modelId", "bytes32"),
+        ("layerStart", "uint32"),
+        ("layerStop", "uint32"),
+        ("wireDtype", "uint8"),
+        ("profile", "bytes32"),
+    ]
+}
+RECEIPT = {
+    "Receipt": [
+        ("stage", "Stage"),
+        ("seq", "uint32"),
+        ("position", "uint32"),
+        ("tokens", "uint32"),
+        ("outputs", "uint32"),
+        ("inRoot", "bytes32"),
+        ("outRoot", "bytes32"),
+        ("previous", "bytes32"),
+        ("issued", "uint40"),
+    ],
+    **STAGE,
+}
+VERDICT = {
+    "Verdict": [
+        ("modelId", "bytes32"),
+        ("layerStart", "uint32"),
+        ("layerStop", "uint32"),
+        ("wireDtype", "uint8"),
+        ("tail", "bool"),
+        ("inRoot", "bytes32"),
+        ("outRoot", "bytes32"),
+        ("tokens", "uint32"),
+        ("outputs", "uint32"),
+        ("finding", "uint8"),
+        ("fingerprint", "bytes32"),
+        ("job", "bytes32"),
+        ("issued", "uint40"),
+    ]
+}
 PERMIT = {
     "Permit": [
         ("owner", "address"),
@@ -58,6 +101,19 @@ def sign_permit(
     """Sign an EIP-2612 permit of the token at `token`."""
     message = {"owner": owner, "spender": spender, "value": value, "nonce": nonce, "deadline": deadline}
     return sign(key, "HyperCluster Token", token, PERMIT, message)
+
+
+def sign_receipt(
+    key: str, disputes: str, stage: dict[str, Any], receipt: dict[str, Any], **other: Any
+) -> tuple[int, int, int]:
+    """Sign a receipt for one step of a stage."""
+    message = {"stage": stage, **receipt}
+    return sign(key, "HyperCluster DisputeManager", disputes, RECEIPT, message, **other)
+
+
+def sign_verdict(key: str, disputes: str, verdict: dict[str, Any], **other: Any) -> tuple[int, int, int]:
+    """Sign a verifier's verdict."""
+    return sign(key, "HyperCluster DisputeManager", disputes, VERDICT, verdict, **other)
 
 
 def words(signature: tuple[int, int, int]) -> tuple[bytes, bytes]:

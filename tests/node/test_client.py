@@ -243,7 +243,34 @@ def nan_rows(result: StepResult) -> bytes:
     return np.full(len(result.activations) // 4, np.nan, "<f4").tobytes()
 
 
+def signed_before() -> Lie:
+    """Send the receipt of the step before once more."""
+    receipts: list[bytes] = []
+
+    def tell(message: Message, count: int) -> Message | None:
+        if not isinstance(message, StepResult):
+            return message
+        receipts.append(message.receipt)
+        return replace(message, receipt=receipts[-2]) if len(receipts) == 3 else message
+
+    return tell
+
+
+def changed_after_signing(result: StepResult) -> bytes:
+    values = np.frombuffer(result.activations, "<f4").copy()
+    values[0] += 1
+    return values.tobytes()
+
+
 LIES: dict[str, tuple[str, Lie]] = {
+    "does not sign": ("head", on_result(2, receipt=bytes(64))),
+    "signs as somebody else": ("tail", on_result(2, receipt=secrets.token_bytes(64))),
+    "signs something else than it sends": ("head", on_result(2, activations=changed_after_signing)),
+    "sends an old receipt again": ("head", signed_before()),
+    "dates its receipt back": ("tail", on_result(2, issued=lambda m: m.issued - 3600)),
+    "dates its receipt otherwise than it signed": ("tail", on_result(2, issued=lambda m: m.issued + 1)),
+    "names another profile than it signs for": ("head", on_accept(profile="another")),
+    "names another nonce than it signs for": ("tail", on_accept(nonce=bytes(16))),
     "overbills a step": ("head", on_result(2, billed_wei=lambda m: m.billed_wei + 1)),
     "overbills a lot": ("tail", on_result(0, billed_wei=HCT)),
     "bills before anything was done": ("head", on_accept(billed_wei=1)),

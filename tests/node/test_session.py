@@ -14,7 +14,7 @@ import pytest
 import trio
 from eth_account import Account as Accounts
 
-from market.chain import Chain, Sender, deploy
+from market.chain import LOCAL_TERMS, Chain, Sender, deploy
 from market.units import HCT
 from market.voucher import ChannelDescriptor, VoucherDomain, channel_salt, charge
 from node import reference, session, wire_pb2
@@ -180,6 +180,7 @@ async def open_hop(host: Host, served: Served, account: Account, *, direct: bool
         top_k=8,
         n_vocab=320,
         is_last=served.advert.layer_stop == 4,
+        domain=served.chain.disputes.domain,
     )
 
 
@@ -492,7 +493,9 @@ async def test_a_channel_to_another_payee_is_refused(world: World, direct: bool)
 async def test_a_channel_of_another_contract_is_refused(
     world: World, anvil: str, accounts: list[Any], direct: bool
 ) -> None:
-    elsewhere = Chain(anvil, deploy(anvil, accounts[0], grace_seconds=60, unbonding_seconds=120))
+    elsewhere = Chain(
+        anvil, deploy(anvil, accounts[0], grace_seconds=60, unbonding_seconds=120, terms=LOCAL_TERMS)
+    )
     wallet = new_wallet(elsewhere, 2 * HCT)
     account = wallet.channel(world.head)
     async with client(wallet) as host, bystander(world), connected(host, world.head, direct) as c:

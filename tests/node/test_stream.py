@@ -35,7 +35,15 @@ async def echo(connection: Connection) -> None:
     connection.raise_bound(frame_bound(512, N_EMBD))
     try:
         while isinstance(message := await connection.receive(10), Step):
-            result = StepResult(message.seq, message.rows, 0, 0.5, activations=message.activations)
+            result = StepResult(
+                seq=message.seq,
+                rows=message.rows,
+                billed_wei=0,
+                compute_ms=0.5,
+                activations=message.activations,
+                issued=1,
+                receipt=bytes(64),
+            )
             await connection.send(result, 10)
     except ConnectionLost:
         pass

@@ -48,6 +48,8 @@ ACCEPT = Accept(
     billed_wei=6,
     max_step_tokens=512,
     n_embd=2048,
+    nonce=b"n" * 16,
+    profile='{"kv":"f16"}',
 )
 ADVERT = Advert(
     peer="16Uiu2HAm7Y9qM7zXPuhdPfMHFGVEB1DcaVQSqZVqHuBCBJx8VkNW",
@@ -93,6 +95,18 @@ def test_token_step_round_trip(seq: int, cumulative: int, tokens: list[int]) -> 
     assert got.tokens.tolist() == tokens
 
 
+def result(seq: int, rows: int, billed: int, compute_ms: float, topk: TopK) -> StepResult:
+    return StepResult(
+        seq=seq,
+        rows=rows,
+        billed_wei=billed,
+        compute_ms=compute_ms,
+        topk=topk,
+        issued=1_700_000_000,
+        receipt=b"r" * 64,
+    )
+
+
 @pytest.mark.parametrize("dtype", list(WireDtype))
 def test_activations_round_trip(dtype: WireDtype) -> None:
     rows = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
@@ -116,13 +130,14 @@ def test_topk_round_trip() -> None:
     topk = TopK(
         np.array([[5, 1], [2, 3]], np.int32), np.array([[1.5, -2], [3, 1]], np.float32), np.array([2.0, 4.0])
     )
-    got = wire.decode(wire.encode(StepResult(8, 2, 99, 1.5, topk=topk)))
+    got = wire.decode(wire.encode(result(8, 2, 99, 1.5, topk)))
     assert isinstance(got, StepResult)
     assert got.topk is not None
     assert np.array_equal(got.topk.ids, topk.ids)
     assert np.array_equal(got.topk.logits, topk.logits)
     assert np.array_equal(got.topk.logsumexp, topk.logsumexp)
     assert (got.seq, got.billed_wei, got.compute_ms) == (8, 99, 1.5)
+    assert (got.issued, got.receipt) == (1_700_000_000, b"r" * 64)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +215,7 @@ def test_hostile_step(field: str, change: Any) -> None:
 )
 def test_hostile_result(field: str, change: Any) -> None:
     topk = TopK(np.array([[5]], np.int32), np.array([[1.5]], np.float32), np.array([2.0]))
-    frame = pb.Frame.FromString(wire.encode(StepResult(1, 1, 3, 0.5, topk=topk)))
+    frame = pb.Frame.FromString(wire.encode(result(1, 1, 3, 0.5, topk)))
     change(frame.result)
     with pytest.raises(WireError) as caught:
         wire.decode(frame.SerializeToString())

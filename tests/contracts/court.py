@@ -1,0 +1,254 @@
+"""A market under dispute: a registry that the disputes contract may slash, one accused node, and verifiers.
+
+Also the Merkle tree of RFC 9162, section 2.1, written down as the RFC defines it: by recursion.
+"""
+
+from hashlib import sha256
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+from ape.exceptions import CustomError
+from conftest import DAY, HCT, NOBODY, UNLIMITED
+from eth_abi import encode
+from eth_utils import keccak
+from signing import compact, sign_consent, sign_receipt, sign_verdict, words
+
+VERIFIERS = 6
+STAKE = 400 * HCT
+INNOCENT, GUILTY, GREY, UNSERVED = 1, 2, 3, 4
+NONE, DRAWING, COMMITTING, REVEALING, CLOSED = range(5)
+OUTCOMES = ("None", "Guilty", "Innocent", "Unserved", "Inconclusive", "Void")
+
+TERMS = {
+    "fault": 100 * HCT,
+    "silence": 5 * HCT,
+    "bond": 20 * HCT,
+    "demandBond": 1 * HCT,
+    "rewardBps": 1000,
+    "memberBps": 200,
+    "seats": 3,
+    "skew": 60,
+    "evidenceWindow": 3600,
+    "drawWindow": 600,
+    "commitWindow": 700,
+    "revealWindow": 800,
+    "serveWindow": 900,
+}
+
+
+def tree_root(rows):
+    """MTH of the RFC."""
+    if len(rows) == 1:
+        return sha256(b"\0" + rows[0]).digest()
+    split = _split(len(rows))
+    return sha256(b"\1" + tree_root(rows[:split]) + tree_root(rows[split:])).digest()
+
+
+def tree_path(rows, index):
+    """PATH of the RFC: the siblings, the nearest first."""
+    if len(rows) == 1:
+        return []
+    split = _split(len(rows))
+    if index < split:
+        return [*tree_path(rows[:split], index), tree_root(rows[split:])]
+    return [*tree_path(rows[split:], index - split), tree_root(rows[:split])]
+
+
+def _split(size):
+    """The largest power of two below `size`."""
+    power = 1
+    while power * 2 < size:
+        power *= 2
+    return power
+
+
+def commitment(case, member, vote, fingerprint=bytes(32), salt=b"s" * 32):
+    """What a member commits to."""
+    types = ["uint256", "address", "uint8", "bytes32", "bytes32"]
+    return keccak(encode(types, [case, member.address, vote, fingerprint, salt]))
+
+
+def refused(call):
+    """The name of the error that a call reverts with."""
+    with pytest.raises(CustomError) as refusal:
+        call()
+    return refusal.value.name
+
+
+class Court:
+    """The parties, and what they sign. Accounts are `node` and its `operator`, `accuser`, and `bench`: the node keys
+    of verifiers on the list, whose operators `boss` knows."""
+
+    def __init__(self, deploy, accounts, deployer, token, terms=TERMS, unbonding=7 * DAY):
+        self.deploy, self.accounts, self.deployer, self.token = deploy, accounts, deployer, token
+        self.terms = SimpleNamespace(**terms)
+        self.registry = deploy("StakingRegistry", token, NOBODY, unbonding, 100 * HCT)
+        self.contract = deploy("DisputeManager", token, self.registry, tuple(terms.values()))
+        self.registry.setSlasher(self.contract, sender=deployer)
+        self.boss = {}
+        self.node, self.operator = self.join()
+        self.accuser = self.account(1000 * HCT)
+        token.approve(self.contract, UNLIMITED, sender=self.accuser)
+        self.bench = [self.verifier() for _ in range(VERIFIERS)]
+        self.sessions = count()
+
+    def account(self, tokens=0):
+        """A new account with coin, and tokens."""
+        account = self.accounts.generate_test_account()
+        account.balance = 10**20
+        if tokens:
+            self.token.transfer(account, tokens, sender=self.deployer)
+        return account
+
+    def join(self, stake=STAKE):
+        """A new node key and its operator, who staked."""
+        node, operator = self.account(), self.account(stake)
+        self.token.approve(self.registry, UNLIMITED, sender=operator)
+        if stake:
+            self.registry.stake(stake, sender=operator)
+        self.authorize(node, operator)
+        return node, operator
+
+    def authorize(self, node, operator):
+        """Bind a node key to an operator."""
+        consent = sign_consent(node.private_key, self.registry.address, operator.address, node.address, 2**40)
+        self.registry.authorize(node, 2**40, compact(consent), sender=operator)
+        self.boss[node.address] = operator
+
+    def verifier(self, stake=STAKE):
+        """A new node key on the list of verifiers."""
+        node, _ = self.join(stake)
+        self.contract.enlist(sender=node)
+        return node
+
+    # What is signed, as the contract's structs and as EIP-712 messages alike: dictionaries in the order of the fields.
+
+    def stage(self, **changes):
+        """A stage that was never seen before."""
+        stage = {
+            "session": next(self.sessions).to_bytes(16, "big"),
+            "nonce": b"n" * 16,
+            "channelId": b"c" * 32,
+            "modelId": b"m" * 32,
+            "layerStart": 4,
+            "layerStop": 8,
+            "wireDtype": 1,
+            "profile": b"p" * 32,
+        }
+        return stage | changes
+
+    def receipt(self, **changes):
+        """A receipt that is being issued."""
+        receipt = {
+            "seq": 3,
+            "position": 40,
+            "tokens": 5,
+            "outputs": 2,
+            "inRoot": b"i" * 32,
+            "outRoot": b"o" * 32,
+            "previous": b"b" * 32,
+            "issued": self.now(),
+        }
+        return receipt | changes
+
+    def verdict(self, **changes):
+        """A verdict that passes a transcript."""
+        verdict = {
+            "modelId": b"m" * 32,
+            "layerStart": 4,
+            "layerStop": 8,
+            "wireDtype": 1,
+            "tail": False,
+            "inRoot": b"i" * 32,
+            "outRoot": b"o" * 32,
+            "tokens": 5,
+            "outputs": 5,
+            "finding": 1,
+            "fingerprint": b"f" * 32,
+            "job": b"j" * 32,
+            "issued": self.now(),
+        }
+        return verdict | changes
+
+    def sign(self, stage, receipt, by=None, contract=None, **other):
+        """(r, vs) of a receipt: by the accused node unless told otherwise."""
+        key = (by or self.node).private_key
+        return words(sign_receipt(key, (contract or self.contract).address, stage, receipt, **other))
+
+    def sign_verdict(self, verdict, by=None, **other):
+        """(r, vs) of a verdict."""
+        return words(sign_verdict((by or self.node).private_key, self.contract.address, verdict, **other))
+
+    def stage_hash(self, stage):
+        return self.contract.stageHashOf(tuple(stage.values()))
+
+    def signed(self, stage=None, by=None, **changes):
+        """Stage, receipt and signature as calls take them."""
+        stage, receipt = stage or self.stage(), self.receipt(**changes)
+        return tuple(stage.values()), tuple(receipt.values()), *self.sign(stage, receipt, by)
+
+    # A case, step by step.
+
+    def open(self, *arguments, sender=None):
+        """Open a case; returns its number."""
+        arguments = arguments or self.signed()
+        return self.contract.openCase(*arguments, sender=sender or self.accuser).return_value
+
+    def draw(self, case):
+        """Draw; returns the members in the order of their seats."""
+        members = self.contract.draw(case, sender=self.deployer).return_value
+        return [next(key for key in self.bench if key.address == member) for member in members]
+
+    def commit(self, case, members, *votes, **other):
+        """Commit the first members to votes; None leaves one out."""
+        return [
+            self.contract.commit(
+                case, seat, commitment(case, members[seat], vote, **other), sender=members[seat]
+            )
+            for seat, vote in enumerate(votes)
+            if vote is not None
+        ]
+
+    def reveal(self, case, members, *votes, fingerprint=bytes(32), salt=b"s" * 32):
+        """Reveal what they committed to."""
+        return [
+            self.contract.reveal(case, seat, vote, fingerprint, salt, sender=members[seat])
+            for seat, vote in enumerate(votes)
+            if vote is not None
+        ]
+
+    def resolve(self, case, members=()):
+        return self.contract.resolve(case, [member.address for member in members], sender=self.deployer)
+
+    def judge(self, case, *votes):
+        """From the draw to the end. Returns the members and the receipt of the last transaction."""
+        members = self.draw(case)
+        self.commit(case, members, *votes)
+        if None in votes:
+            self.wait_for(case)
+        self.reveal(case, members, *votes)
+        return members, self.resolve(case, members)
+
+    def case(self, case):
+        """A case as the contract shows it."""
+        return self.contract.cases(case)
+
+    # Time and money.
+
+    def now(self):
+        return self.token.provider.get_block("latest").timestamp
+
+    def at(self, second):
+        """The next block is of this second."""
+        self.token.provider.set_timestamp(second)
+
+    def wait_for(self, case):
+        """The next block is the first one behind the deadline of a case."""
+        self.at(self.case(case).deadline + 1)
+
+    def stake_of(self, account):
+        return sum(tuple(self.registry.stakes(account))[:2])
+
+    def held(self):
+        return self.token.balanceOf(self.contract)

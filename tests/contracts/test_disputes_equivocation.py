@@ -1,0 +1,210 @@
+import ape
+import pytest
+from conftest import DAY, HCT, events
+from court import STAKE, TERMS, refused
+from eth_account import Account
+from signing import HALF_ORDER
+
+FAULT = TERMS["fault"]
+REWARD = FAULT * TERMS["rewardBps"] // 10_000
+
+
+@pytest.fixture
+def stage(court):
+    return court.stage()
+
+
+@pytest.fixture
+def proof(court, stage):
+    """Arguments of a proof: what the second receipt says differently, and who signs which."""
+
+    def proof(by=None, second_by=None, stage=stage, other=None, **changes):
+        first = court.receipt()
+        second = first | (changes or {"outRoot": b"x" * 32})
+        return (
+            court.stage_hash(other or stage),
+            tuple(first.values()),
+            *court.sign(stage, first, by),
+            tuple(second.values()),
+            *court.sign(stage, second, second_by or by),
+        )
+
+    return proof
+
+
+def test_digests_are_those_of_the_documented_types(court, stage):
+    receipt = court.receipt()
+    r, vs = court.sign(stage, receipt)
+    digest = court.contract.receiptDigest(court.stage_hash(stage), tuple(receipt.values()))
+    s, parity = int.from_bytes(vs) & (1 << 255) - 1, vs[0] >> 7
+    signature = r + s.to_bytes(32) + bytes([27 + parity])
+    assert Account._recover_hash(digest, signature=signature) == court.node
+    verdict = court.verdict()
+    r, vs = court.sign_verdict(verdict)
+    s, parity = int.from_bytes(vs) & (1 << 255) - 1, vs[0] >> 7
+    signature = r + s.to_bytes(32) + bytes([27 + parity])
+    digest = court.contract.verdictDigest(tuple(verdict.values()))
+    assert Account._recover_hash(digest, signature=signature) == court.node
+    assert len(court.contract.DOMAIN_SEPARATOR()) == 32
+
+
+def test_two_receipts_for_one_step_cost_a_fault(court, proof, stage, stranger):
+    supply = court.token.totalSupply()
+    receipt = court.contract.proveEquivocation(*proof(), sender=stranger)
+    proven = {
+        "node": court.node.address,
+        "operator": court.operator.address,
+        "stageHash": court.stage_hash(stage),
+        "seq": 3,
+        "reporter": stranger.address,
+        "taken": FAULT,
+    }
+    assert events(receipt)[-1] == ("EquivocationProven", proven)
+    assert tuple(court.registry.stakes(court.operator)) == (STAKE - FAULT, 0, 0)
+    assert tuple(court.registry.rewards(stranger)) == (REWARD, receipt.timestamp + 7 * DAY)
+    assert court.token.totalSupply() == supply - FAULT + REWARD
+    assert court.contract.isEquivocator(court.node, court.stage_hash(stage), 3)
+    assert not court.contract.isEquivocator(court.node, court.stage_hash(stage), 4)
+
+
+def test_it_is_punished_once_per_step(court, proof, stage, stranger):
+    first = proof()
+    court.contract.proveEquivocation(*first, sender=stranger)
+    replays = [first, (first[0], *first[4:], *first[1:4]), proof(inRoot=b"y" * 32)]
+    for replay in replays:
+        with ape.reverts(court.contract.AlreadyProven):
+            court.contract.proveEquivocation(*replay, sender=stranger)
+    other_step = [court.receipt(seq=4), court.receipt(seq=4, inRoot=b"x" * 32)]
+    for receipts, of in (
+        (other_step, stage),
+        ([court.receipt(), court.receipt(inRoot=b"x" * 32)], court.stage()),
+    ):
+        a, b = receipts
+        arguments = tuple(a.values()), *court.sign(of, a), tuple(b.values()), *court.sign(of, b)
+        court.contract.proveEquivocation(court.stage_hash(of), *arguments, sender=stranger)
+    assert court.stake_of(court.operator) == STAKE - 3 * FAULT
+
+
+@pytest.mark.parametrize("field", ["inRoot", "outRoot"])
+def test_one_root_that_differs_is_enough(court, proof, stranger, field):
+    court.contract.proveEquivocation(*proof(**{field: b"\0" * 32}), sender=stranger)
+    assert court.stake_of(court.operator) == STAKE - FAULT
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seq": 3}, {"seq": 4, "outRoot": b"x" * 32}, {"issued": 1}, {"position": 1}, {"previous": b"x" * 32}],
+)
+def test_receipts_that_agree_prove_nothing(court, proof, stranger, changes):
+    with ape.reverts(court.contract.NotEquivocal):
+        court.contract.proveEquivocation(*proof(**changes), sender=stranger)
+
+
+def test_both_must_be_signed_by_one_node(court, proof, stranger):
+    other = court.bench[0]
+    parties = {"first": court.node.address, "second": other.address}
+    with ape.reverts(court.contract.DifferentSigners, error_inputs=parties):
+        court.contract.proveEquivocation(*proof(second_by=other), sender=stranger)
+    with ape.reverts(court.contract.UnknownNode, error_inputs={"signer": stranger.address}):
+        court.contract.proveEquivocation(*proof(by=stranger), sender=stranger)
+    # An operator's own key is no node key.
+    with ape.reverts(court.contract.UnknownNode):
+        court.contract.proveEquivocation(*proof(by=court.operator), sender=stranger)
+
+
+def test_a_receipt_of_another_stage_is_worth_nothing(court, proof, stranger):
+    arguments = proof(other=court.stage())
+    error = refused(lambda: court.contract.proveEquivocation(*arguments, sender=stranger))
+    assert error in ("UnknownNode", "DifferentSigners")  # each signature recovers to somebody else
+
+
+@pytest.mark.parametrize("elsewhere", [{"chain_id": 1}, {"chain_id": 31338}, {"contract": "token"}])
+def test_receipts_of_another_chain_or_contract_are_nobodys(court, stage, stranger, elsewhere):
+    if "contract" in elsewhere:
+        elsewhere = {"contract": court.token}
+    a, b = court.receipt(), court.receipt(outRoot=b"x" * 32)
+    signed = [(tuple(each.values()), *court.sign(stage, each, **elsewhere)) for each in (a, b)]
+
+    arguments = court.stage_hash(stage), *signed[0], *signed[1]
+    error = refused(lambda: court.contract.proveEquivocation(*arguments, sender=stranger))
+    assert error in ("UnknownNode", "DifferentSigners")
+
+
+def test_bad_signatures_are_nobodys(court, stage, stranger):
+    a, b = court.receipt(), court.receipt(outRoot=b"x" * 32)
+    (ra, vsa), (rb, vsb) = court.sign(stage, a), court.sign(stage, b)
+    flipped = bytes([vsb[0] ^ 0x80]) + vsb[1:]
+    bad = {
+        "zeros": (bytes(32), bytes(32)),
+        "no s": (rb, bytes(32)),
+        "no r": (bytes(32), vsb),
+        "s in the upper half": (rb, (HALF_ORDER + 1).to_bytes(32)),
+        "the other parity": (rb, flipped),
+        "that of the other receipt": (ra, vsa),
+        "words swapped": (vsb, rb),
+    }
+    for what, (r, vs) in bad.items():
+        with ape.reverts(court.contract.DifferentSigners):
+            arguments = tuple(a.values()), ra, vsa, tuple(b.values()), r, vs
+            court.contract.proveEquivocation(court.stage_hash(stage), *arguments, sender=stranger)
+            pytest.fail(what)
+    with ape.reverts(court.contract.UnknownNode, error_inputs={"signer": "0x" + "00" * 20}):
+        arguments = tuple(a.values()), bytes(32), bytes(32), tuple(b.values()), bytes(32), bytes(32)
+        court.contract.proveEquivocation(court.stage_hash(stage), *arguments, sender=stranger)
+
+
+def test_changed_fields_break_the_signature(court, proof, stranger):
+    arguments = list(proof())
+    for field in range(8):
+        changed = list(arguments[4])
+        changed[field] = changed[field] + 1 if isinstance(changed[field], int) else b"z" * 32
+        call = [*arguments[:4], tuple(changed), *arguments[5:]]
+        error = court.contract.NotEquivocal if field == 0 else court.contract.DifferentSigners
+        with ape.reverts(error):
+            court.contract.proveEquivocation(*call, sender=stranger)
+
+
+@pytest.mark.parametrize("by", ["operator", "node"])
+def test_revoking_the_key_does_not_help(court, proof, stranger, by):
+    arguments = proof()
+    court.registry.revoke(court.node, sender=getattr(court, by))
+    court.contract.proveEquivocation(*arguments, sender=stranger)
+    assert court.stake_of(court.operator) == STAKE - FAULT
+
+
+def test_leaving_does_not_help(court, proof, stranger, sleep):
+    court.registry.unstake(STAKE, sender=court.operator)
+    sleep(8 * DAY)  # thawed, and not withdrawn
+    court.contract.proveEquivocation(*proof(), sender=stranger)
+    assert tuple(court.registry.stakes(court.operator))[1] == STAKE - FAULT
+
+
+def test_a_small_stake_is_taken_whole(court, proof, stranger):
+    court.registry.unstake(STAKE - 1, sender=court.operator)
+    court.at(court.now() + 8 * DAY)
+    court.registry.withdraw(sender=court.operator)
+    court.registry.stake(11 * HCT, sender=court.operator)
+    receipt = court.contract.proveEquivocation(*proof(), sender=stranger)
+    assert events(receipt)[-1][1]["taken"] == 11 * HCT + 1
+    assert court.registry.rewards(stranger)[0] == (11 * HCT + 1) // 2  # never more than half
+
+
+def test_a_proof_is_not_used_up_on_an_empty_stake(court, proof, stranger, sleep):
+    arguments = proof()
+    court.registry.unstake(STAKE, sender=court.operator)
+    sleep(8 * DAY)
+    court.registry.withdraw(sender=court.operator)
+    with ape.reverts(court.contract.NothingAtStake, error_inputs={"operator": court.operator.address}):
+        court.contract.proveEquivocation(*arguments, sender=court.operator)
+    court.registry.stake(STAKE, sender=court.operator)
+    sleep(400 * DAY)  # there is no age limit
+    court.contract.proveEquivocation(*arguments, sender=stranger)
+    assert court.stake_of(court.operator) == STAKE - FAULT
+
+
+def test_nothing_is_taken_by_a_contract_that_is_not_the_slasher(court, deploy, stage, stranger):
+    other = deploy("DisputeManager", court.token, court.registry, tuple(TERMS.values()))
+    a, b = court.receipt(), court.receipt(outRoot=b"x" * 32)
+    signed = [(tuple(each.values()), *court.sign(stage, each, contract=other)) for each in (a, b)]
+    with ape.reverts(other.NotSlasher):
+        other.proveEquivocation(court.stage_hash(stage), *signed[0], *signed[1], sender=stranger)
