@@ -32,6 +32,8 @@ Tier = Literal["prefill", "replay", "foreign"]
 FORMAT = 1
 ACCEPT_MARGIN = 1.1
 REJECT_MARGIN = 2.0
+ACCEPT_MARGIN_ROW, REJECT_MARGIN_ROW = 1.5, 4.0
+"""of the one worst row, which has a long tail: a longer text holds a worse one"""
 MIN_ACCEPT = 1e-6
 MIN_REJECT = 1e-4
 MAX_ACCEPT = 0.1
@@ -88,17 +90,18 @@ class Limits:
 
     @classmethod
     def around(cls, honest: list[Difference]) -> Self:
-        """Bounds that accept 1.1 times the worst honest difference seen, and reject beyond twice that worst one."""
+        """Bounds that accept 1.1 times the worst honest median seen and reject beyond twice that; for the worst row,
+        1.5 and 4 times.
+        """
         median = max(difference.median for difference in honest)
         maximum = max(difference.maximum for difference in honest)
         missing = 1.0 - min(difference.agreement for difference in honest)
-        reject = max(REJECT_MARGIN * maximum, MIN_REJECT)
         return cls(
             accept_median=max(ACCEPT_MARGIN * median, MIN_ACCEPT),
-            accept_maximum=min(max(ACCEPT_MARGIN * maximum, MIN_ACCEPT), MAX_ACCEPT),
+            accept_maximum=min(max(ACCEPT_MARGIN_ROW * maximum, MIN_ACCEPT), MAX_ACCEPT),
             accept_agreement=max(0.0, 1.0 - ACCEPT_MARGIN * missing),
             reject_median=max(REJECT_MARGIN * median, MIN_REJECT),
-            reject_maximum=reject,
+            reject_maximum=max(REJECT_MARGIN_ROW * maximum, MIN_REJECT),
             reject_agreement=max(0.0, 1.0 - REJECT_MARGIN * missing - 0.02),
         )
 

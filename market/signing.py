@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 import coincurve
-from eth_hash.auto import keccak
+from eth_hash.backends.pysha3 import keccak256 as keccak
 from eth_utils.address import to_checksum_address
 
 from market.errors import InvalidAddress, InvalidAmount, InvalidSignature

@@ -20,7 +20,8 @@ import llama_cpp as native
 from node.errors import NodeError
 from node.llama import start
 
-KvType = Literal["f16", "f32", "bf16", "q8_0", "q4_0"]
+KvType = Literal["f16", "f32", "bf16", "q8_0"]
+"""Types of the cache that count as honest: a q4_0 cache changes results more than a coarser quantisation of weights."""
 KV_TYPES: tuple[KvType, ...] = get_args(KvType)
 MAX_PROFILE = 1024
 """characters"""

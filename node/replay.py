@@ -160,7 +160,11 @@ class Replayer:
         record = transcript.record
         kept = self._engine(record.layer_start, record.layer_stop, transcript.tokens)
         own = _prefill(kept, transcript, inputs)
-        others = [(Backend(flash_attention=True), inputs), (Backend(kv_type="f32"), inputs)]
+        others = [
+            (Backend(flash_attention=True), inputs),
+            (Backend(kv_type="f32"), inputs),
+            (Backend(flash_attention=True, kv_type="q8_0"), inputs),
+        ]
         if not kept.first:
             others.append((self._backend, _jittered(inputs)))
         found = []

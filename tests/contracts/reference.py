@@ -179,6 +179,7 @@ class StakingRegistry:
     min_stake: int
     accounts: defaultdict[str, Stake] = field(default_factory=lambda: defaultdict(Stake))
     operators: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
 
     def stake(self, sender: str, amount: int) -> None:
         """Add active stake."""
@@ -236,12 +237,16 @@ class StakingRegistry:
     def authorize(self, sender: str, node_key: str, deadline: int, valid: bool, now: int) -> None:
         """Bind a node key to the sender."""
         require(now <= deadline, "ConsentExpired")
-        require(node_key not in self.operators, "NodeKeyTaken")
+        require(self.may_authorize(sender, node_key), "NodeKeyTaken")
         require(valid, "BadConsent")
-        self.operators[node_key] = sender
+        self.operators[node_key] = self.answers[node_key] = sender
+
+    def may_authorize(self, sender: str, node_key: str) -> bool:
+        """Whether the key is free for the sender: new, or revoked and its own."""
+        return node_key not in self.operators and self.answers.get(node_key, sender) == sender
 
     def revoke(self, sender: str, node_key: str) -> None:
-        """Free a node key."""
+        """End the work of a node key."""
         require(node_key in self.operators and sender in (node_key, self.operators[node_key]), "NotOperator")
         del self.operators[node_key]
 

@@ -14,7 +14,7 @@ def test_the_committed_artifacts_are_what_the_sources_give():
     assert (run.returncode, run.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["HyperToken", "PaymentChannels", "StakingRegistry"])
+@pytest.mark.parametrize("name", ["HyperToken", "PaymentChannels", "StakingRegistry", "DisputeManager"])
 def test_an_artifact_can_be_deployed(name):
     compiled = artifact(name)
     assert compiled.name == name

@@ -513,20 +513,13 @@ def test_innocent(court, votes, ending, paid, stranger):
     assert sum(court.stake_of(court.boss[member.address]) for member in members) == 3 * STAKE
 
 
-@pytest.mark.parametrize(
-    "votes",
-    [(GREY, GREY, GREY), (GUILTY, INNOCENT, GREY), (GUILTY, INNOCENT, UNSERVED), (GUILTY, GREY, GREY)],
-)
+@pytest.mark.parametrize("votes", [(GREY, GREY, GREY), (GUILTY, INNOCENT, GREY), (GUILTY, GREY, UNSERVED)])
 def test_inconclusive(court, votes):
     held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
     case = court.open()
-    members, resolved = court.judge(case, *votes)
+    _, resolved = court.judge(case, *votes)
     closing = {"caseId": case, "outcome": OUTCOMES.index("Inconclusive"), "taken": 0, "forfeited": 0}
-    if votes.count(INNOCENT) + votes.count(UNSERVED) == 2:
-        closing |= {"outcome": OUTCOMES.index("Innocent"), "forfeited": BOND}
-        held -= BOND
-        supply -= BOND // 2
-    assert ("CaseResolved", closing) in events(resolved)
+    assert events(resolved)[0] == ("CaseResolved", closing)
     assert court.token.balanceOf(court.accuser) == held
     assert court.token.totalSupply() == supply
 
@@ -672,7 +665,8 @@ def test_credits_wait_and_are_paid(court, chain):
     case = court.open()
     members, _ = court.judge(case, INNOCENT, INNOCENT, INNOCENT)
     boss, share = court.boss[members[0].address], BOND // 2 // 3
-    chain.pending_timestamp += DAY
+    court.at(court.now() + DAY)
+    chain.mine()
     while share != court.contract.credits(boss)[0] - BOND // 2 // 3:  # until it is drawn again
         case = court.open()
         court.judge(case, INNOCENT, INNOCENT, INNOCENT)

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from court import tree_path, tree_root
 from signing import compact, sign_consent, sign_voucher, words
 
 SNAPSHOT = Path(__file__).resolve().parents[2] / "contracts" / "gas-snapshot.json"
@@ -33,12 +34,15 @@ def test_gas_keeps_its_aims(measured):
         "settleBatch of ten": 185_000,
         "close": 60_000,
         "requestClose": 29_500,
+        "proveEquivocation": 115_000,
+        "commit": 48_000,
+        "reveal": 36_000,
     }
     assert {name: measured[name]["gas"] for name in aims if measured[name]["gas"] > aims[name]} == {}
 
 
 @pytest.fixture(scope="module")
-def measured(token, channels, registry, deployer, payer, payee, signer, accounts):
+def measured(token, channels, registry, court, deployer, payer, payee, signer, accounts):
     """Run every scenario once. Returns {name: {"gas", "scenario"}}."""
     figures = {}
 
@@ -126,4 +130,45 @@ def measured(token, channels, registry, deployer, payer, payee, signer, accounts
         registry.authorize(node_key, deadline, compact(consent), sender=payer),
         "compact signature",
     )
+    dispute(court, note)
     return figures
+
+
+def dispute(court, note):
+    """The scenarios of the disputes contract: committees of three, hashes and signatures without zeros."""
+    contract, accuser = court.contract, court.accuser
+    stage, first = court.stage(), court.receipt()
+    second = first | {"outRoot": b"x" * 32}
+    receipts = [(tuple(each.values()), *court.sign(stage, each)) for each in (first, second)]
+    note(
+        "proveEquivocation",
+        contract.proveEquivocation(court.stage_hash(stage), *receipts[0], *receipts[1], sender=accuser),
+        "the reporter's first reward",
+    )
+    stage, receipt = court.stage(), court.receipt()
+    arguments = tuple(stage.values()), tuple(receipt.values()), *court.sign(stage, receipt)
+    opened = contract.openCase(*arguments, sender=accuser)
+    note("openCase, the first of all", opened, "the contract held no tokens; unlimited allowance")
+    opened = contract.openCase(*court.signed(), sender=accuser)
+    note("openCase", opened, "the contract holds tokens; unlimited allowance")
+    case = opened.return_value
+    drawn = contract.draw(case, sender=court.deployer)
+    note("draw", drawn, "six eligible verifiers on the list")
+    members = [next(each for each in court.bench if each.address == member) for member in drawn.return_value]
+    commits = court.commit(case, members, 2, 2, 2, fingerprint=b"f" * 32)
+    note("commit", commits[1], "others have committed, and others will")
+    note("commit, the last", commits[2], "revealing begins")
+    reveals = court.reveal(case, members, 2, 2, 2, fingerprint=b"f" * 32)
+    note("reveal", max(reveals, key=lambda each: each.gas_used), "the dearest of three votes")
+    note("resolve, guilty", court.resolve(case, members), "three members voted so, each for the first time")
+    case = contract.openCase(*court.signed(), sender=accuser).return_value
+    _, resolved = court.judge(case, 1, 1, 1)
+    note("resolve, innocent", resolved, "three members voted so, each for the first time")
+    rows = [b"r" * 4096, b"s" * 4096]
+    signed = court.signed(outputs=2, outRoot=tree_root(rows))
+    demanded = contract.demand(*signed, True, 1, sender=accuser)
+    note("demand", demanded, "the contract holds tokens; unlimited allowance")
+    served = contract.serve(demanded.return_value, rows[1], tree_path(rows, 1), sender=court.node)
+    note("serve", served, "4096 bytes without zeros, one of two rows; the operator held no tokens")
+    key, _ = court.join()
+    note("enlist", contract.enlist(sender=key), "a new place of the list")

@@ -94,7 +94,21 @@ def test_operator_and_node_key_may_revoke(registry, operator, node_key, stranger
     for sender in (operator, node_key):
         with ape.reverts(registry.NotOperator):
             registry.revoke(node_key, sender=sender)
-    registry.authorize(node_key, DEADLINE, compact(consent(operator=stranger)), sender=stranger)
+
+
+def test_an_operator_answers_for_a_node_key_for_good(registry, operator, node_key, stranger, consent):
+    assert registry.answersFor(node_key) == NOBODY
+    registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+    assert registry.answersFor(node_key) == operator
+    registry.revoke(node_key, sender=node_key)
+    assert (registry.operatorOf(node_key), registry.answersFor(node_key)) == (NOBODY, operator)
+    with ape.reverts(registry.NodeKeyTaken, error_inputs={"operator": operator.address}):
+        registry.authorize(node_key, DEADLINE, compact(consent(operator=stranger)), sender=stranger)
+    receipt = registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+    assert events(receipt)[0][0] == "Authorized"
+    assert registry.operatorOf(node_key) == registry.answersFor(node_key) == operator
+    with ape.reverts(registry.NodeKeyTaken):
+        registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
 
 
 def test_a_node_is_eligible_on_enough_active_stake(registry, operator, node_key, slasher, consent):

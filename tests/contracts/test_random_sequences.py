@@ -298,7 +298,7 @@ class StakingSequence(Sequence):
     @rule(index=index, stray=stray, key=index, ahead=st.sampled_from([50, 50, 1, 0]))
     def authorize(self, index, stray, key, ahead):
         sender, deadline = self.people[index % 3], self.now + ahead
-        free = [a for a in self.people if a.address not in self.model.operators]
+        free = [a for a in self.people if self.model.may_authorize(sender.address, a.address)]
         node_key = self.pick(key, free, self.people)
         by = self.people[index % 3] if stray else node_key
         consent = sign_consent(
@@ -332,6 +332,7 @@ class StakingSequence(Sequence):
             assert tuple(self.registry.stakes(account)) == (own.active, own.thawing, own.thaw_end)
             assert tuple(self.registry.rewards(account)) == (own.reward, own.claimable_at)
             assert self.registry.operatorOf(account) == self.model.operators.get(account.address, NOBODY)
+            assert self.registry.answersFor(account) == self.model.answers.get(account.address, NOBODY)
             assert self.registry.isEligible(account) == self.model.is_eligible(account.address)
 
     @invariant()
