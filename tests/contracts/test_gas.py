@@ -137,14 +137,15 @@ def measured(token, channels, registry, court, deployer, payer, payee, signer, a
 def dispute(court, note):
     """The scenarios of the disputes contract: committees of three, hashes and signatures without zeros."""
     contract, accuser = court.contract, court.accuser
-    stage, first = court.stage(), court.receipt()
-    second = first | {"outRoot": b"x" * 32}
-    receipts = [(tuple(each.values()), *court.sign(stage, each)) for each in (first, second)]
-    note(
-        "proveEquivocation",
-        contract.proveEquivocation(court.stage_hash(stage), *receipts[0], *receipts[1], sender=accuser),
-        "the reporter's first reward",
-    )
+    for name, scenario in (
+        ("proveEquivocation, the reporter's first reward", "the reporter never had a reward"),
+        ("proveEquivocation", "the reporter has a reward already"),
+    ):
+        stage, first = court.stage(), court.receipt()
+        receipts = [first, first | {"outRoot": b"x" * 32}]
+        signed = [(tuple(each.values()), *court.sign(stage, each)) for each in receipts]
+        proof = court.stage_hash(stage), *signed[0], *signed[1]
+        note(name, contract.proveEquivocation(*proof, sender=accuser), scenario)
     stage, receipt = court.stage(), court.receipt()
     arguments = tuple(stage.values()), tuple(receipt.values()), *court.sign(stage, receipt)
     opened = contract.openCase(*arguments, sender=accuser)

@@ -95,7 +95,7 @@ class World:
     async def client(self, wallet: Wallet, home: Path, deposit: int = HCT // 100) -> AsyncIterator[Client]:
         """A client that knows all three providers, idle, and looks at prices only."""
         settings = Settings(home=home, bootstrap=(self.whole.address,))
-        market = MarketParameters(alpha=1.0)
+        market = MarketParameters(alpha=1.0, risk_weight=0.0)
         async with joined(
             settings, self.chain, self.stored, wallet.purse, market=market, deposit=deposit
         ) as client:
