@@ -59,21 +59,98 @@ class Ruling:
     slashed_wei: int
 
 
-class Accuser:
-    """Takes faults to the chain.
+class Reporter:
+    """Takes proofs and demands to the chain, for which nobody else is needed.
 
     Args:
         sender: pays bonds and gas, and gets bonds and rewards; unlocked when it is first needed.
     """
 
+    def __init__(self, *, chain: Chain, sender: Callable[[], Sender]) -> None:
+        self._disputes = chain.disputes
+        self._unlock = sender
+        self._sender: Sender | None = None
+        self._threads = trio.CapacityLimiter(2)
+
+    async def prove_equivocation(self, proof: Equivocation) -> Ruling:
+        """Have a node slashed that signed two receipts for one step. Raises MarketError."""
+        mined = await self._send(
+            self._disputes.prove_equivocation,
+            proof.first,
+            proof.first_signature,
+            proof.second,
+            proof.second_signature,
+        )
+        found = next(e for e in self._disputes.events_in(mined) if isinstance(e, EquivocationProven))
+        return Ruling(None, "equivocation", found.taken)
+
+    async def prove_contradiction(
+        self,
+        first: SignedVerdict,
+        second: SignedVerdict,
+        row: int,
+        first_row: tuple[bytes, list[bytes]],
+        second_row: tuple[bytes, list[bytes]],
+    ) -> Ruling:
+        """Have a verifier slashed that passed two outputs for one input that differ by far in `row`: the row of
+        each with its Merkle proof. Raises MarketError.
+        """
+        mined = await self._send(
+            self._disputes.prove_contradiction,
+            first.verdict,
+            first.signature,
+            second.verdict,
+            second.signature,
+            row,
+            first_row,
+            second_row,
+        )
+        found = next(e for e in self._disputes.events_in(mined) if isinstance(e, ContradictionProven))
+        return Ruling(None, "contradiction", found.taken)
+
+    async def demand(self, transcript: Transcript, *, output: bool, row: int) -> Ruling:
+        """Make a provider show a row of its last step on chain, or lose stake; returns when either has happened.
+
+        Raises MarketError.
+        """
+        receipt, signature = transcript.receipts(self._disputes.domain)[-1]
+        mined = await self._send(partial(self._disputes.demand, output=output, row=row), receipt, signature)
+        demand_id = next(e.demand_id for e in self._disputes.events_in(mined) if isinstance(e, Demanded))
+        while True:
+            state = await self._on_chain(self._disputes.demand_state, demand_id)
+            if state.status is DemandStatus.SERVED:
+                return Ruling(None, "served", 0)
+            if state.status is DemandStatus.LAPSED:
+                events, _ = await self._on_chain(self._disputes.events_from, mined.block)
+                ended = (e for e in events if isinstance(e, Withheld) and e.demand_id == demand_id)
+                return Ruling(None, "withheld", next(ended).taken)
+            if time.time() > state.deadline:
+                try:
+                    await self._send(self._disputes.lapse, demand_id)
+                except Reverted as error:
+                    log.info("demand %d: %s", demand_id, error)
+            await trio.sleep(LOOK_SECONDS)
+
+    async def _send(self, function: Callable[..., T], *arguments: object) -> T:
+        return await self._on_chain(self._call, function, *arguments)
+
+    def _call(self, function: Callable[..., T], *arguments: object) -> T:
+        if self._sender is None:
+            self._sender = self._unlock()
+        return function(self._sender, *arguments)
+
+    async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return await trio.to_thread.run_sync(partial(function, *arguments, **named), limiter=self._threads)
+
+
+class Accuser(Reporter):
+    """Takes accusations to the chain as well, and hands the evidence to the committee over the network."""
+
     def __init__(
         self, *, chain: Chain, sender: Callable[[], Sender], host: Host, discovery: Discovery
     ) -> None:
-        self._chain, self._disputes = chain, chain.disputes
-        self._unlock = sender
-        self._sender: Sender | None = None
+        super().__init__(chain=chain, sender=sender)
         self._host, self._discovery = host, discovery
-        self._threads = trio.CapacityLimiter(2)
 
     async def accuse(self, transcript: Transcript) -> Ruling:
         """Have a committee run a transcript again and see the case to its end.
@@ -149,76 +226,6 @@ class Accuser:
                 raise HopFailed(member.peer, f"it answered with {type(answer).__name__}.")
         finally:
             await connection.close()
-
-    async def prove_equivocation(self, proof: Equivocation) -> Ruling:
-        """Have a node slashed that signed two receipts for one step. Raises MarketError."""
-        mined = await self._send(
-            self._disputes.prove_equivocation,
-            proof.first,
-            proof.first_signature,
-            proof.second,
-            proof.second_signature,
-        )
-        found = next(e for e in self._disputes.events_in(mined) if isinstance(e, EquivocationProven))
-        return Ruling(None, "equivocation", found.taken)
-
-    async def prove_contradiction(
-        self,
-        first: SignedVerdict,
-        second: SignedVerdict,
-        row: int,
-        first_row: tuple[bytes, list[bytes]],
-        second_row: tuple[bytes, list[bytes]],
-    ) -> Ruling:
-        """Have a verifier slashed that passed two outputs for one input that differ by far in `row`: the row of
-        each with its Merkle proof. Raises MarketError.
-        """
-        mined = await self._send(
-            self._disputes.prove_contradiction,
-            first.verdict,
-            first.signature,
-            second.verdict,
-            second.signature,
-            row,
-            first_row,
-            second_row,
-        )
-        found = next(e for e in self._disputes.events_in(mined) if isinstance(e, ContradictionProven))
-        return Ruling(None, "contradiction", found.taken)
-
-    async def demand(self, transcript: Transcript, *, output: bool, row: int) -> Ruling:
-        """Make a provider show a row of its last step on chain, or lose stake; returns when either has happened.
-
-        Raises MarketError.
-        """
-        receipt, signature = transcript.receipts(self._disputes.domain)[-1]
-        mined = await self._send(partial(self._disputes.demand, output=output, row=row), receipt, signature)
-        demand_id = next(e.demand_id for e in self._disputes.events_in(mined) if isinstance(e, Demanded))
-        while True:
-            state = await self._on_chain(self._disputes.demand_state, demand_id)
-            if state.status is DemandStatus.SERVED:
-                return Ruling(None, "served", 0)
-            if state.status is DemandStatus.LAPSED:
-                events, _ = await self._on_chain(self._disputes.events_from, mined.block)
-                ended = (e for e in events if isinstance(e, Withheld) and e.demand_id == demand_id)
-                return Ruling(None, "withheld", next(ended).taken)
-            if time.time() > state.deadline:
-                try:
-                    await self._send(self._disputes.lapse, demand_id)
-                except Reverted as error:
-                    log.info("demand %d: %s", demand_id, error)
-            await trio.sleep(LOOK_SECONDS)
-
-    async def _send(self, function: Callable[..., T], *arguments: object) -> T:
-        return await self._on_chain(self._call, function, *arguments)
-
-    def _call(self, function: Callable[..., T], *arguments: object) -> T:
-        if self._sender is None:
-            self._sender = self._unlock()
-        return function(self._sender, *arguments)
-
-    async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        return await trio.to_thread.run_sync(partial(function, *arguments, **named), limiter=self._threads)
 
 
 class _Watch:

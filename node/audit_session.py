@@ -44,8 +44,9 @@ class AuditService:
 
     Attributes:
         price_wei: per audited token.
+        expect_evidence: given a case and the hash of a stage; refuses what is not awaited.
         take_evidence: given a case and a transcript whose receipts are not yet checked; raises what is wrong with it.
-        jobs: how many audits may be under way, the waiting ones included.
+        jobs: how many paid audits may be under way, the waiting ones included; `deliveries`: how many of evidence.
     """
 
     replayer: Replayer
@@ -56,8 +57,10 @@ class AuditService:
     disputes: DisputeDomain
     node_key: coincurve.PrivateKey
     peer: str
+    expect_evidence: Callable[[int, bytes], Awaitable[None]]
     take_evidence: Callable[[int, Transcript], Awaitable[None]]
     jobs: trio.CapacityLimiter
+    deliveries: trio.CapacityLimiter
     threads: trio.CapacityLimiter
     idle_seconds: float = 30.0
     max_bytes: int = 256 * 1024 * 1024
@@ -71,9 +74,10 @@ async def serve_audit(connection: Connection, service: AuditService) -> None:
         if not isinstance(opened, AuditOpen):
             raise Refused(ErrorCode.UNKNOWN_SESSION, "The first message of an audit is AuditOpen.")
         _check(opened, service)
-        if service.jobs.available_tokens <= 0:
+        slots = service.deliveries if opened.case_id else service.jobs
+        if slots.available_tokens <= 0:
             raise Refused(ErrorCode.FULL, "This verifier has as many audits as it takes; try again later.")
-        async with service.jobs:
+        async with slots:
             if opened.case_id:
                 await _evidence(connection, service, opened)
             else:
@@ -222,6 +226,7 @@ async def _audit(connection: Connection, service: AuditService, opened: AuditOpe
 
 async def _evidence(connection: Connection, service: AuditService, opened: AuditOpen) -> None:
     assert opened.stage is not None
+    await service.expect_evidence(opened.case_id, opened.stage.stage.struct_hash())
     await _accept(connection, service, opened.opening, None)
     steps = await _steps(connection, service, opened.opening, lambda step: None)
     await service.take_evidence(opened.case_id, Transcript(opened.stage, steps))

@@ -19,7 +19,7 @@ import trio
 from market.chain import Chain, Sender
 from market.chain.dispute_events import CaseOpened, CommitteeDrawn, Vote
 from market.chain.disputes import Phase, commitment_of
-from market.errors import Reverted
+from market.errors import MarketError, Reverted
 from market.fingerprint import digest, fingerprint, seed_of
 from market.ledger import Duty, Ledger
 from market.receipt import Finding
@@ -64,8 +64,10 @@ class Committee:
         self._judge, self._evidence, self._model_id = judge, evidence, model_id
         self._judging = threads
         self._chain_threads = trio.CapacityLimiter(2)
+        self._watching = trio.Lock()
         self._next_block: int | None = None
         self._undrawn: dict[int, CaseOpened] = {}
+        self._foreign: set[int] = set()
 
     @property
     def node(self) -> str:
@@ -85,46 +87,58 @@ class Committee:
                 # Too late, or somebody else did it first: the next look at the case tells which.
                 log.info("case %d: %s", duty.case_id, error)
 
+    async def expect(self, case_id: int, stage_hash: bytes) -> None:
+        """Say whether evidence about a stage is awaited in a case; before any of it is read.
+
+        Raises:
+            Refused: we do not sit on it, have judged already, or it is about another stage.
+        """
+        await self._awaiting(case_id, stage_hash)
+
     async def take_evidence(self, case_id: int, transcript: Transcript) -> None:
         """Keep the evidence of a case that we sit on, if it is whole and signed by the accused.
 
         Raises:
-            Refused: we do not sit on it, or have judged already.
+            Refused: see `expect`.
             BadReceipt, WireError, MarketError: the evidence does not hold.
         """
-        duty = next((d for d in await self._duties() if d.case_id == case_id), None)
-        if duty is None:
-            await self._watch()
-            duty = next((d for d in await self._duties() if d.case_id == case_id), None)
-        if duty is None or duty.phase != "drawn":
-            raise Refused(ErrorCode.UNKNOWN_SESSION, f"This verifier awaits no evidence in case {case_id}.")
+        duty = await self._awaiting(case_id, transcript.record.stage.struct_hash())
         receipts = await self._in_thread(transcript.receipts, self._disputes.domain)
-        last = receipts[-1][0]
-        if last.struct_hash() != duty.receipt_hash or last.stage.struct_hash() != duty.stage_hash:
+        if receipts[-1][0].struct_hash() != duty.receipt_hash:
             raise Refused(ErrorCode.BAD_REQUEST, f"The evidence is not that of case {case_id}.")
-        await self._in_thread(self._keep, transcript)
+        await self._in_thread(self._evidence.keep, transcript)
 
-    def _keep(self, transcript: Transcript) -> None:
-        try:
-            with self._evidence.begin(transcript.record) as writer:
-                for step in transcript.steps:
-                    writer.append(step)
-        except FileExistsError:
-            log.debug("the evidence is here already")
+    async def _awaiting(self, case_id: int, stage_hash: bytes) -> Duty:
+        for look in (False, True):
+            if look:
+                # We may have been drawn since the last look.
+                await self._watch()
+            for duty in await self._duties():
+                if (duty.case_id, duty.stage_hash, duty.phase) == (case_id, stage_hash, "drawn"):
+                    return duty
+        raise Refused(ErrorCode.UNKNOWN_SESSION, f"This verifier awaits no such evidence in case {case_id}.")
 
     async def _duties(self) -> list[Duty]:
         return await self._in_thread(self._ledger.trust.duties, self._disputes.address, self._chain.chain_id)
 
     async def _watch(self) -> None:
         """Take note of new cases and of committees that we are on."""
+        async with self._watching:
+            await self._read_events()
+
+    async def _read_events(self) -> None:
         start = self._next_block
         if start is None:
             head = await self._on_chain(self._chain.block_number)
             start = max(self._chain.deployment.block, head - self._disputes.lookback_blocks)
         events, next_block = await self._on_chain(self._disputes.events_from, start)
         for event in events:
-            if isinstance(event, CaseOpened) and event.model_id.hex() == self._model_id:
-                self._undrawn[event.case_id] = event
+            if isinstance(event, CaseOpened):
+                if event.model_id.hex() == self._model_id:
+                    self._undrawn[event.case_id] = event
+                else:
+                    # We may be drawn for it all the same, and can say nothing then.
+                    self._foreign.add(event.case_id)
             elif isinstance(event, CommitteeDrawn):
                 self._undrawn.pop(event.case_id, None)
                 if self.node in event.members:
@@ -204,9 +218,11 @@ class Committee:
 
     async def _vote(self, duty: Duty, deadline: int, seconds: int, now: float) -> Duty | None:
         """The duty with our vote; None while we still wait for the evidence."""
-        try:
-            transcript = await self._in_thread(self._evidence.load, duty.stage_hash)
-        except NoTranscript:
+        if duty.case_id in self._foreign:
+            log.warning("case %d is about a model that is not here", duty.case_id)
+            return _changed(duty, phase="judged", vote=int(Vote.GREY))
+        transcript = await self._in_thread(self._whole_evidence, duty)
+        if transcript is None:
             if now < deadline - (1 - LAST_QUARTER) * seconds:
                 return None
             log.warning("no evidence arrived in case %d", duty.case_id)
@@ -223,6 +239,16 @@ class Committee:
         return _changed(
             duty, phase="judged", vote=int(vote), fingerprint=digest(fingerprint(judgement.rows, seed))
         )
+
+    def _whole_evidence(self, duty: Duty) -> Transcript | None:
+        """The evidence up to the receipt on trial, if it is here."""
+        try:
+            transcript = self._evidence.load(duty.stage_hash)
+            receipts = transcript.receipts(self._disputes.domain, own=True)
+        except (NoTranscript, MarketError):
+            return None
+        whole = receipts and receipts[-1][0].struct_hash() == duty.receipt_hash
+        return transcript if whole else None
 
     async def _commit(self, duty: Duty) -> None:
         assert duty.vote is not None

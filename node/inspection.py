@@ -134,7 +134,8 @@ class Inspector:
         shown = await self._recall(transcript, operator, addrs)
         if shown is not None:
             return [shown]
-        trapped = self._verifiers.pick({operator, transcript.record.peer}) if self._trapped() else None
+        trap = isinstance(self._auditor, VerifierAuditor) and self._trapped()
+        trapped = self._verifiers.pick({operator, transcript.record.peer}) if trap else None
         try:
             if trapped is not None:
                 return await self._with_trap(transcript, operator, trapped)

@@ -138,11 +138,7 @@ async def joined(
             discovery = Discovery(host, book, bootstrap=settings.bootstrap, mdns=settings.mdns)
             transcripts = inspector = None
             if auditing is not None:
-                transcripts = TranscriptStore(
-                    settings.home / TRANSCRIPTS / "client",
-                    keep_seconds=chain.disputes.keep_seconds,
-                    max_bytes=auditing.max_bytes,
-                )
+                transcripts = client_transcripts(settings, chain, auditing.max_bytes)
                 inspector = _inspector(
                     auditing,
                     host,
@@ -172,6 +168,16 @@ async def joined(
                     trust=ledger.trust,
                     inspector=inspector,
                 )
+
+
+def client_transcripts(settings: Settings, chain: Chain, max_bytes: int = 0) -> TranscriptStore:
+    """What this client keeps of its sessions, as long as the chain may ask for it, and up to so many bytes."""
+    return TranscriptStore(
+        settings.home / TRANSCRIPTS / "client",
+        keep_seconds=chain.disputes.keep_seconds,
+        max_bytes=max_bytes,
+        drop_oldest=True,
+    )
 
 
 def _inspector(

@@ -55,7 +55,7 @@ async def serve_recall(connection: Connection, transcripts: TranscriptStore, dom
         if transcript.record.client != connection.peer or len(transcript.steps) <= asked.seq:
             # The same answer for both: a stranger learns nothing.
             raise Refused(ErrorCode.UNKNOWN_SESSION, "There is no such step of yours.")
-        receipts = await trio.to_thread.run_sync(transcript.receipts, domain)
+        receipts = await trio.to_thread.run_sync(partial(transcript.receipts, domain, own=True))
         connection.raise_bound(MAX_FRAME)
         shown = Recalled(transcript.steps[-1], receipts[-1][0].previous)
         await connection.send(shown, SEND_SECONDS)

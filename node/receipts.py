@@ -51,8 +51,12 @@ class ReceiptChain:
 
     def sign(self, receipt: Receipt, key: coincurve.PrivateKey) -> bytes:
         """Sign the next receipt and go on from it; 64 bytes."""
-        self.last, self.previous = receipt, receipt.struct_hash()
+        self.follow(receipt)
         return self.domain.sign(key, self.previous)
+
+    def follow(self, receipt: Receipt) -> None:
+        """Go on from the next receipt, whoever signed it."""
+        self.last, self.previous = receipt, receipt.struct_hash()
 
     def accept(self, receipt: Receipt, signature: bytes, node: str) -> None:
         """Go on from the next receipt if the node at Ethereum address `node` signed it. Raises BadReceipt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from market.audit import (
 from market.receipt import Finding
 from node.engine import Engine
 from node.errors import ErrorCode, NodeError, WireError
-from node.llama import Floats
+from node.llama import Floats, LlamaError
 from node.model_store import StoredModel
 from node.profile import Backend, profile
 from node.rows import unpack_tokens, unpack_topk
@@ -31,6 +32,8 @@ from node.topk import TopK, join
 from node.transcript import Transcript
 from node.wire import WireDtype, pack_activations, unpack_activations
 from node.wire_audit import AuditStep
+
+log = logging.getLogger(__name__)
 
 ENGINES = 2
 WIDER = 4
@@ -169,10 +172,18 @@ class Replayer:
             others.append((self._backend, _jittered(inputs)))
         found = []
         for backend, payloads in others:
-            with self._new_engine(
-                record.layer_start, record.layer_stop, transcript.tokens, backend
-            ) as engine:
-                found.append(_compare(_prefill(engine, transcript, payloads), own, WireDtype.F32))
+            try:
+                with self._new_engine(
+                    record.layer_start, record.layer_stop, transcript.tokens, backend
+                ) as engine:
+                    found.append(_compare(_prefill(engine, transcript, payloads), own, WireDtype.F32))
+            except LlamaError as error:
+                # Not every shape of model can have every kind of cache.
+                log.debug("%s: %s", backend, error)
+        if not found:
+            raise BadEvidence(
+                "No second way to compute this is to be had here, to see what an error is worth."
+            )
         return Difference(
             max(each.median for each in found),
             max(each.maximum for each in found),

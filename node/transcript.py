@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -67,8 +67,10 @@ class Transcript:
         """All rows of output, packed."""
         return b"".join(step.output for step in self.steps)
 
-    def receipts(self, domain: DisputeDomain) -> list[tuple[Receipt, bytes]]:
+    def receipts(self, domain: DisputeDomain, *, own: bool = False) -> list[tuple[Receipt, bytes]]:
         """The chain of receipts with their signatures, all checked against the data and the peer's key.
+
+        Those of one's `own` file are not checked again, which saves most of the time.
 
         Raises:
             BadReceipt: one does not belong to what is here.
@@ -81,7 +83,10 @@ class Transcript:
             if step.seq != len(found):
                 raise WireError("seq", f"is {step.seq} where {len(found)} comes next")
             receipt = chain.next(step)
-            chain.accept(receipt, step.receipt, node)
+            if own:
+                chain.follow(receipt)
+            else:
+                chain.accept(receipt, step.receipt, node)
             found.append((receipt, step.receipt))
         return found
 
@@ -122,25 +127,50 @@ class TranscriptStore:
 
     Args:
         keep_seconds: how long after its last step a transcript stays.
-        max_bytes: when they take more, no further one begins.
+        max_bytes: when they take more, no further one begins, or the oldest go if `drop_oldest`.
     """
 
-    def __init__(self, folder: Path, *, keep_seconds: float, max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, *, keep_seconds: float, max_bytes: int, drop_oldest: bool = False
+    ) -> None:
         self.folder = folder
         self.keep_seconds = keep_seconds
         self.max_bytes = max_bytes
+        self._drop_oldest = drop_oldest
 
     def begin(self, record: StageRecord) -> TranscriptWriter:
         """Start the transcript of a stage. Raises StoreFull."""
+        self._make_ready()
+        return TranscriptWriter(self._path(record.stage.struct_hash()).open("xb", buffering=0), record)
+
+    def keep(self, transcript: Transcript) -> None:
+        """Write a whole transcript, in one move, over whatever was there of its stage. Raises StoreFull."""
+        self._make_ready()
+        path = self._path(transcript.record.stage.struct_hash())
+        partial = path.with_suffix(".part")
+        with TranscriptWriter(partial.open("wb", buffering=0), transcript.record) as writer:
+            for step in transcript.steps:
+                writer.append(step)
+        partial.replace(path)
+
+    def _make_ready(self) -> None:
+        """See to it that there is a folder, and room in it. Raises StoreFull."""
         if self.size() > self.max_bytes:
             self.prune()
+            if self._drop_oldest:
+                self._make_room()
             if self.size() > self.max_bytes:
                 raise StoreFull(
                     f"The transcripts in {self.folder} take more than {self.max_bytes} bytes: wait until the oldest "
                     "may go, or allow more."
                 )
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return TranscriptWriter(self._path(record.stage.struct_hash()).open("xb", buffering=0), record)
+
+    def _make_room(self) -> None:
+        for path in sorted(self._files(), key=lambda path: path.stat().st_mtime):
+            if self.size() <= self.max_bytes:
+                return
+            path.unlink(missing_ok=True)
 
     def load(self, stage_hash: bytes, last_seq: int | None = None) -> Transcript:
         """The transcript of a stage, up to and including step `last_seq` if given. Raises NoTranscript."""
@@ -154,6 +184,18 @@ class TranscriptStore:
         if not isinstance(record, StageRecord):
             raise NoTranscript(f"The file {path} is no transcript.")
         return Transcript(record, steps if last_seq is None else steps[: last_seq + 1])
+
+    def latest(self, wanted: Callable[[StageRecord], bool]) -> Transcript | None:
+        """The newest transcript of a stage that is `wanted`, None if there is none."""
+        for path in sorted(self._files(), key=lambda path: path.stat().st_mtime, reverse=True):
+            try:
+                transcript = self.load(bytes.fromhex(path.stem))
+            except (NoTranscript, WireError) as error:
+                log.debug("passed over: %s", error)
+                continue
+            if transcript.steps and wanted(transcript.record):
+                return transcript
+        return None
 
     def size(self) -> int:
         """Bytes that all of them take."""

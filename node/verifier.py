@@ -36,6 +36,8 @@ from node.wire_audit import AUDIT_PROTOCOL
 log = logging.getLogger(__name__)
 
 KEEP_DAYS = 30
+DELIVERIES = 8
+"""of evidence at once; only for cases that we sit on"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +134,10 @@ class Verifier:
                     disputes=self._chain.disputes.domain,
                     node_key=coincurve.PrivateKey(self._node_key),
                     peer=host.peer,
+                    expect_evidence=self._committee.expect,
                     take_evidence=self._committee.take_evidence,
                     jobs=self._slots,
+                    deliveries=trio.CapacityLimiter(DELIVERIES),
                     threads=threads,
                 )
 

@@ -28,7 +28,7 @@ LENGTHS = (128, 32, 8)
 """tokens served behind the prompt, by turns"""
 STAGES = 4
 CALIBRATION_SEED = 0
-TEXT_SEED = 100_000
+TEXT_SEEDS = 1_000_000
 KEYS = ("variation", "profile", "kind", "wire")
 Advance = Callable[[str, int], None]
 
@@ -84,6 +84,7 @@ COUNTS = ("audits", "steps", "passed", "grey", "failed", "replays", "spared")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", action="append", choices=MODELS, help="may be given several times")
     parser.add_argument("--steps", type=int, default=100_000, help="to serve and judge, at least")
+    parser.add_argument("--seed", type=int, default=1, help="of the texts, from 1: another one, other texts")
     parser.add_argument("--threads", type=int, default=1, help="of the auditor")
 
 
@@ -128,7 +129,7 @@ def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, 
         try:
             for at, variation in enumerate(ways(options.threads)):
                 advance(f"{name}, {variation.name}", 0)
-                seed = TEXT_SEED + 1000 * number + 10 * at
+                seed = TEXT_SEEDS * options.seed + 1000 * number + 10 * at
                 for turn, (stage, length) in enumerate(_stages(stored, plan(options), seed)):
                     _judge(replayer, bounds, stage, variation, turn + turn // STAGES, tallies, faults)
                     advance("", GROUP * length)
@@ -140,6 +141,7 @@ def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, 
     total = _sum(rows)
     return {
         "prompt": PROMPT,
+        "seed": options.seed,
         "seconds": time.monotonic() - began,
         "total": {**asdict(total), "fault_rate_below": upper_bound(total.failed, total.audits)},
         "faults": faults,

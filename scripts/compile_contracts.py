@@ -25,7 +25,7 @@ RUNS = {
     "HyperToken": 1_000_000,
     "PaymentChannels": 1_000_000,
     "StakingRegistry": 1_000_000,
-    "DisputeManager": 200,
+    "DisputeManager": 700,
 }
 OUTPUTS = ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]
 

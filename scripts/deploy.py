@@ -1,10 +1,10 @@
-"""Deploy HyperToken, StakingRegistry and PaymentChannels, and write the deployment file.
+"""Deploy HyperToken, StakingRegistry, PaymentChannels and DisputeManager, and write the deployment file.
 
     HC_PASSWORD_FILE=pass.txt python scripts/deploy.py --rpc-url https://... --key-file keys/deployer.json \
         --output deployment.json
     HC_DEPLOY_KEY=0x... python scripts/deploy.py --rpc-url http://127.0.0.1:8545 --output deployment.json
 
-The deploying account pays the gas, holds the whole supply, and may name the slasher once. Its key comes from
+The deploying account pays the gas and holds the whole supply. Its key comes from
 a Keystore V3 file with HC_PASSWORD_FILE (or the password asked for on the terminal), or from HC_DEPLOY_KEY:
 never from the command line, which other users of the machine can read.
 """
@@ -15,12 +15,13 @@ import argparse
 import getpass
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from market.chain import deploy
+from market.chain import DisputeTerms, deploy
 from market.errors import ChainError, MarketError
 from market.keystore import load_key
 from market.units import format_hct, parse_hct
@@ -45,6 +46,7 @@ def deployer(key_file: Path | None) -> LocalAccount:
 
 def main() -> int:
     """Run the command; returns its exit status."""
+    usual = DisputeTerms()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,7 +61,15 @@ def main() -> int:
     parser.add_argument(
         "--grace", type=int, default=86_400, help="seconds from asking to close to withdrawal"
     )
-    parser.add_argument("--slasher", help="contract that may slash; can be set once later")
+    parser.add_argument("--seats", type=int, default=usual.seats, help="members of a committee")
+    parser.add_argument("--fault", default=format_hct(usual.fault), help="HCT that a proven fault costs")
+    parser.add_argument("--bond", default=format_hct(usual.bond), help="HCT that an accuser puts down")
+    parser.add_argument(
+        "--evidence-window",
+        type=int,
+        default=usual.evidence_window,
+        help="seconds in which a step can be disputed, and in which providers must keep it",
+    )
     options = parser.parse_args()
     try:
         account = deployer(options.key_file)
@@ -70,14 +80,20 @@ def main() -> int:
             min_stake=parse_hct(options.min_stake),
             unbonding_seconds=options.unbonding,
             grace_seconds=options.grace,
-            slasher=options.slasher,
+            terms=replace(
+                usual,
+                seats=options.seats,
+                fault=parse_hct(options.fault),
+                bond=parse_hct(options.bond),
+                evidence_window=options.evidence_window,
+            ),
         )
         deployment.save(options.output)
     except (MarketError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"chain     {deployment.chain_id}, block {deployment.block}")
-    for name in ("token", "registry", "channels"):
+    for name in ("token", "registry", "channels", "disputes"):
         print(f"{name:<9} {getattr(deployment, name)}")
     print(f"{account.address} holds {format_hct(parse_hct(options.supply))} HCT; written to {options.output}")
     return 0

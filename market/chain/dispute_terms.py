@@ -39,7 +39,7 @@ class DisputeTerms:
     member_bps: int = 200
     seats: int = 5
     skew: int = 900
-    evidence_window: int = 3 * 86_400
+    evidence_window: int = 2 * 3600
     draw_window: int = 3600
     commit_window: int = 6 * 3600
     reveal_window: int = 6 * 3600

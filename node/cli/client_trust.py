@@ -1,4 +1,4 @@
-"""`hc-client reputation` and `hc-client audits`: what this client believes of providers, and why."""
+"""What an `hc-client` believes of providers and why, and what it can do about it on chain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from market.units import format_hct
-from node.cli.console import Json, fail, out, print_json
+from node.cli.console import Json, err, fail, out, print_json
 from node.identity import short_peer
 from node.resources import open_ledger
 from node.settings import Settings
@@ -115,10 +115,57 @@ def audits(
     out.print(table)
 
 
+def rewards(json_: Json = False) -> None:
+    """Claim the rewards for faults that this client proved. They wait an unbonding time."""
+    from node.cli.rewards import claim_rewards
+    from node.keys import Key
+
+    claim_rewards(Key.WALLET, json_)
+
+
+def demand(
+    peer: Annotated[str, typer.Argument(help="Provider, by its peer id or a part of it.")],
+    json_: Json = False,
+) -> None:
+    """Make a provider show on chain what its latest receipt to this client stands for, or lose stake.
+
+    Example: [bold]hc-client demand tdQw3f[/]
+
+    For a provider that does not show its steps when it is asked. The wallet puts down a small bond, which the
+    provider gets if it shows the row in time. This waits until it does, or until its time is over.
+    """
+    import trio
+
+    from node.accuser import Reporter, Ruling
+    from node.cli.console import password
+    from node.joining import client_transcripts, purse_of
+    from node.resources import open_chain
+
+    settings = Settings()
+    chain = open_chain(settings)
+    store = client_transcripts(settings, chain)
+    transcript = store.latest(lambda record: peer.lstrip("…") in record.peer)
+    if transcript is None:
+        fail(f"there is no transcript of a provider like {peer} any more: only recent ones are kept.")
+    purse = purse_of(settings.home, chain, password(settings))
+    reporter = Reporter(chain=chain, sender=purse.unlock)
+
+    async def work() -> Ruling:
+        return await reporter.demand(transcript, output=True, row=0)
+
+    with err.status("Waiting for the provider to show the row"):
+        ruling = trio.run(work)
+    data = {"peer": transcript.record.peer, "outcome": ruling.outcome, "slashed_wei": ruling.slashed_wei}
+    if json_:
+        print_json(data)
+    else:
+        out.print(f"{ruling.outcome}; {format_hct(ruling.slashed_wei)} HCT slashed")
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands to ``hc-client``."""
-    app.command()(reputation)
-    app.command()(audits)
+    for command in (reputation, audits, demand, rewards):
+        app.command()(command)
 
 
 def _export(path: Path, now: datetime, data: list[dict[str, Any]]) -> None:

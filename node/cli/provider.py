@@ -467,6 +467,22 @@ def unstake(
 
 
 @app.command()
+def revoke(json_: Json = False) -> None:
+    """Stop answering for the node key of this home: it serves no more. What it signed before still counts."""
+    from market.chain import Sender
+
+    settings = Settings()
+    chain = open_chain(settings)
+    node = keys.address(settings.home, Key.NODE)
+    operator = Sender(chain, keys.unlock(settings.home, Key.OPERATOR, password(settings)))
+    chain.staking.revoke(operator, node)
+    if json_:
+        print_json({"node": node, "operator": operator.address, "revoked": True})
+    else:
+        out.print(f"{operator.address} answers for {node} no more; hc-provider register undoes it.")
+
+
+@app.command()
 def withdraw(json_: Json = False) -> None:
     """Take thawed stake back to the operator account."""
     from market.chain import Sender

@@ -250,7 +250,7 @@ def status(json_: Json = False) -> None:
         "enlisted": chain.disputes.is_enlisted(node),
         "credits_wei": chain.disputes.credit_of(operator).amount,
         "unclaimed_wei": unclaimed,
-        "earned_wei": chain.token.balance(operator),
+        "balance_wei": chain.token.balance(operator),
         "running": running,
     }
     if json_:
@@ -296,6 +296,17 @@ def cases(json_: Json = False) -> None:
     for row in data:
         table.add_row(*(str(value if value is not None else "-") for value in row.values()))
     out.print(table)
+
+
+@app.command()
+def rewards(json_: Json = False) -> None:
+    """Claim what this verifier's votes have earned: rewards for convictions, and shares of lost bonds.
+
+    Both wait an unbonding time. Vouchers of clients are claimed by `run`, or by hc-provider claim in this home.
+    """
+    from node.cli.rewards import claim_rewards
+
+    claim_rewards(Key.OPERATOR, json_)
 
 
 @app.command()

@@ -354,7 +354,9 @@ class DisputeManager:
         require(allowed or not self.registry.is_eligible(verifier), "NotOperator")
         del self.enlisted[verifier]
 
-    def open_case(self, sender: str, node: str, stage: int, seq: int, issued: int, now: int, block: int) -> int:
+    def open_case(
+        self, sender: str, node: str, stage: int, seq: int, issued: int, now: int, block: int
+    ) -> int:
         """Accuse. Returns the number of the case."""
         self._accused(node, issued, now)
         require((node, stage) not in self.convicted, "AlreadyConvicted")
@@ -437,7 +439,16 @@ class DisputeManager:
                 self._slash(self.registry.answers[member], self.terms.silence, NOBODY, 0, now)
 
     def demand(
-        self, sender: str, node: str, stage: int, seq: int, output: bool, row: int, size: int, issued: int, now: int
+        self,
+        sender: str,
+        node: str,
+        stage: int,
+        seq: int,
+        output: bool,
+        row: int,
+        size: int,
+        issued: int,
+        now: int,
     ) -> int:
         """Demand a row. Returns the number of the demand."""
         self._accused(node, issued, now)
@@ -509,7 +520,9 @@ class DisputeManager:
             return
         self.convicted.add((case.node, case.stage))
         operator, fee = self.registry.answers[case.node], self.terms.fee
-        guilty = [self.registry.answers[case.members[s]] for s in sorted(case.votes) if case.votes[s] == GUILTY]
+        guilty = [
+            self.registry.answers[case.members[s]] for s in sorted(case.votes) if case.votes[s] == GUILTY
+        ]
         rest = self.terms.fault - 2 * fee * len(guilty)
         self._slash(operator, rest, case.accuser, self.terms.reward, now)
         for judge in guilty:

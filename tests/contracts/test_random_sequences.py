@@ -1,81 +1,22 @@
-"""Random sequences of calls, against the contracts and against a reference in plain Python.
+"""Random sequences of calls to channels and registry; see `sequences`.
 
-After every call both agree on the outcome (the error's name, or what is returned), and the contract holds
-exactly what its books say. At the end of a sequence they agree on every figure and every balance.
+After every call the contract also holds exactly what its books say.
 """
-
-from collections import defaultdict
 
 import pytest
 import reference
-from ape.exceptions import CustomError, VirtualMachineError
 from conftest import NOBODY, UNLIMITED
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
+from sequences import BUDGET, FUNDS, MIN_STAKE, UNBONDING, Sequence, amount, index, stray
 from signing import compact, sign_consent, sign_voucher, words
 
-FUNDS = 60
-GRACE = UNBONDING = 100
-MIN_STAKE = 5
-BUDGET = settings(
-    max_examples=12, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+GRACE = UNBONDING
 
-amount = st.sampled_from([5, 1, 2, 3, 4, 6, 8, 12, 5, 1, 2, 3, 0, FUNDS + 1, reference.MAX])
 growth = st.sampled_from([1, 2, 3, 1, 2, 5, 0, -1, 20, reference.MAX])
 """By how much a voucher exceeds what was settled."""
 quality = st.sampled_from(["good"] * 6 + ["forged", "of another"])
-seconds = st.sampled_from([1, 10, GRACE, 3 * GRACE])
-index = st.integers(0, 15)
-stray = st.sampled_from([False] * 6 + [True])
-"""Whether to call from the wrong account, or on something that is not there."""
 row = st.tuples(index, stray, growth, quality)
-
-
-class Sequence(RuleBasedStateMachine):
-    """Calls a contract and its reference side by side, on a chain that is put back afterwards."""
-
-    def __init__(self, chain, token, people):
-        super().__init__()
-        self.chain, self.token, self.people = chain, token, people
-        self.snapshot = chain.snapshot()
-        self.now = chain.pending_timestamp + 1000
-        self.books = reference.Token(defaultdict(int, {account.address: FUNDS for account in people}))
-
-    def teardown(self):
-        try:
-            self.figures_agree()
-            for account, balance in self.books.balances.items():
-                assert self.token.balanceOf(account) == balance
-        finally:
-            self.chain.restore(self.snapshot)
-
-    def agree(self, expected, method, *arguments, sender):
-        """Make one call both ways, at the same second, and compare the outcomes."""
-        self.now += 1
-        self.chain.provider.set_timestamp(self.now)
-        try:
-            wanted = expected(self.now)
-        except reference.Refused as refusal:
-            wanted = str(refusal)
-        try:
-            got = method(*arguments, sender=sender).return_value
-        except CustomError as error:
-            got = error.name
-        except VirtualMachineError as error:
-            got = "Panic" if "Panic error 0x11" in str(error) else str(error)
-        if wanted is not None or isinstance(got, str):
-            assert got == wanted
-
-    def pick(self, index, likely, anything):
-        """One of what is likely to work, or of anything when there is none."""
-        candidates = likely or anything
-        return candidates[index % len(candidates)]
-
-    @rule(seconds=seconds)
-    def wait(self, seconds):
-        self.now += seconds
 
 
 class ChannelSequence(Sequence):
@@ -115,8 +56,8 @@ class ChannelSequence(Sequence):
 
     @initialize()
     def open_some(self):
-        for index in range(0, 24, 4):
-            self.open(index, stray=False, deposit=8)
+        for number in range(0, 24, 4):
+            self.open(number, stray=False, deposit=8)
 
     @rule(index=index, stray=stray, deposit=amount)
     def open(self, index, stray, deposit):

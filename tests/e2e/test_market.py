@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from web3.types import RPCEndpoint
 
+from market.chain import Rpc
 from market.units import HCT, parse_price
 from node.anvil import free_port
 from tests.e2e.shell import Running, Terminal
@@ -16,7 +18,8 @@ from tests.e2e.shell import Running, Terminal
 pytestmark = pytest.mark.slow
 
 TOKENS = 12
-GRACE = UNBONDING = 2
+GRACE = 2
+UNBONDING = 120
 
 
 @dataclass(eq=False)
@@ -46,6 +49,13 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         export = next(line for line in chain.printed.splitlines() if "export " in line)
         settings = dict(word.split("=", 1) for word in export.split()[1:])
         yield Town(chain, folder, {**settings, "HC_PASSWORD_FILE": str(secret)})
+
+
+def later(town: Town, seconds: int) -> None:
+    """Let the chain's time pass."""
+    rpc = Rpc(town.settings["HC_RPC_URL"])
+    for method, arguments in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
+        rpc.web3.provider.make_request(RPCEndpoint(method), arguments)
 
 
 def staked(town: Town, name: str) -> Terminal:
@@ -140,7 +150,7 @@ def test_a_market_by_hand(town: Town) -> None:
 
     thawing = first.json("hc-provider", "unstake", "all")
     assert (thawing["active_wei"], thawing["thawing_wei"]) == (0, 100 * HCT)
-    time.sleep(UNBONDING + 1)
+    later(town, UNBONDING + 1)
     assert first.json("hc-provider", "withdraw")["thawing_wei"] == 0
     status = first.json("hc-provider", "status")
     assert status["balance_wei"] == holds[0] + 100 * HCT

@@ -12,10 +12,12 @@ import pytest
 from eth_account.signers.local import LocalAccount
 
 from market.chain import (
+    LOCAL_TERMS,
     Chain,
     Closed,
     CloseRequested,
     Deployment,
+    DisputeTerms,
     Opened,
     Rpc,
     Sender,
@@ -181,7 +183,8 @@ def test_an_empty_account_is_told_what_it_lacks(
 def test_staking_and_node_keys(chain: Chain, accounts: list[LocalAccount]) -> None:
     staking, operator, node = chain.staking, Sender(chain, accounts[3]), coincurve.PrivateKey()
     chain.token.transfer(Sender(chain, accounts[0]), operator.address, 200 * HCT)
-    assert (staking.minimum, staking.unbonding_seconds, staking.slasher()) == (100 * HCT, 7200, None)
+    assert (staking.minimum, staking.unbonding_seconds) == (100 * HCT, 7200)
+    assert staking.slasher() == chain.disputes.address
     assert staking.operator_of(address_of(node)) is None
     staking.stake(operator, 100 * HCT)
     staking.authorize(operator, node)
@@ -210,20 +213,29 @@ def test_staking_and_node_keys(chain: Chain, accounts: list[LocalAccount]) -> No
     staking.authorize_consented(operator, address_of(other), deadline, consent)
     staking.revoke(operator, address_of(other))
     assert staking.operator_of(address_of(other)) is None
+    assert staking.answers_for(address_of(other)) == operator.address
+    assert staking.answers_for(operator.address) is None
 
-    slasher, reporter = Sender(chain, accounts[4]), Sender(chain, accounts[5])
     with pytest.raises(Reverted, match="NotSlasher"):
-        staking.slash(slasher, operator.address, HCT, reporter.address, 0)
-    staking.set_slasher(Sender(chain, accounts[0]), slasher.address)
-    supply = chain.token.supply()
-    staking.slash(slasher, operator.address, 10 * HCT, reporter.address, 2 * HCT)
-    assert staking.stake_of(operator.address).active == 50 * HCT
-    assert chain.token.supply() == supply - 8 * HCT
-    assert staking.reward_of(reporter.address).amount == 2 * HCT
-    wait_seconds(chain, staking.unbonding_seconds + 1)
-    staking.claim_rewards(reporter)
-    assert chain.token.balance(reporter.address) == 2 * HCT
-    chain.token.burn(reporter, 2 * HCT)
+        staking.slash(Sender(chain, accounts[4]), operator.address, HCT, accounts[5].address, 0)
+    with pytest.raises(Reverted, match="SlasherAlreadySet"):
+        staking.set_slasher(Sender(chain, accounts[0]), accounts[4].address)
+
+
+def test_terms_that_do_not_fit_are_refused_before_anything_is_sent(
+    anvil: str, accounts: list[LocalAccount]
+) -> None:
+    before = Rpc(anvil).block_number()
+    for terms, unbonding, words in (
+        (DisputeTerms(), 7200, "let it thaw for 306900 s"),
+        (LOCAL_TERMS, 119, "let it thaw for 120 s"),
+        (DisputeTerms(seats=16), 10**7, "1 to 15 seats, not 16"),
+        (DisputeTerms(seats=0), 10**7, "1 to 15 seats, not 0"),
+        (DisputeTerms(seats=15, member_bps=300), 10**7, "more than half"),
+    ):
+        with pytest.raises(ChainError, match=words):
+            deploy(anvil, accounts[0], unbonding_seconds=unbonding, terms=terms)
+    assert Rpc(anvil).block_number() == before
 
 
 def test_a_node_that_dies_is_missed_in_a_sentence(accounts: list[LocalAccount]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
-from market.chain import Chain, Deployment
+from market.chain import Chain, Deployment, DisputeTerms
 from market.keystore import create_key
 from market.units import HCT
 
@@ -27,12 +27,20 @@ def test_it_deploys_from_a_key_file(tmp_path: Path, anvil: str, accounts: list[L
     create_key(key, "sesame", secret=bytes(accounts[8].key))
     password.write_text("sesame\nand a second line\n")
     arguments = "--rpc-url", anvil, "--key-file", key, "--output", output, "--min-stake", "7.5", "--grace", 60
+    arguments += "--seats", 7, "--fault", "40", "--bond", "1.5", "--evidence-window", 5000
     done = run(*arguments, HC_PASSWORD_FILE=str(password))
     assert done.returncode == 0, done.stderr
     chain = Chain(anvil, Deployment.load(output))
     assert chain.staking.minimum == 15 * HCT // 2
     assert chain.channels.grace_seconds == 60
     assert chain.token.balance(accounts[8].address) == 10**9 * HCT
+    assert chain.staking.slasher() == chain.disputes.address
+    assert chain.disputes.terms == DisputeTerms(
+        seats=7, fault=40 * HCT, bond=3 * HCT // 2, evidence_window=5000
+    )
+    short = run(*arguments, "--unbonding", 60, HC_PASSWORD_FILE=str(password))
+    assert (short.returncode, short.stderr.count("\n")) == (1, 1)
+    assert short.stderr.startswith("error: Stake that thaws in 60 s")
     password.write_text("wrong")
     refused = run(*arguments, HC_PASSWORD_FILE=str(password))
     assert refused.returncode == 1

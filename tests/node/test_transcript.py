@@ -84,6 +84,31 @@ def test_old_ones_go_and_a_full_store_takes_no_more(
     store.begin(stage_record(stored_tiny, 0, 2)).close()
 
 
+def test_a_client_drops_the_oldest_instead(
+    tmp_path: Path, transcript: Transcript, stored_tiny: StoredModel
+) -> None:
+    store = TranscriptStore(tmp_path, keep_seconds=100, max_bytes=4_000, drop_oldest=True)
+    first = write(store, transcript)
+    others = [signed(Transcript(stage_record(stored_tiny, 0, 2), transcript.steps)) for _ in range(3)]
+    hashes = [write(store, other) for other in others]
+    with pytest.raises(NoTranscript):
+        store.load(first)
+    assert store.load(hashes[-1]) == others[-1]
+    assert store.latest(lambda record: True) == others[-1]
+    assert store.latest(lambda record: record.peer == "nobody") is None
+
+
+def test_evidence_replaces_what_was_cut_off(store: TranscriptStore, transcript: Transcript) -> None:
+    stage_hash = write(store, transcript)
+    path = next(store.folder.iterdir())
+    path.write_bytes(path.read_bytes()[:-100])
+    assert store.load(stage_hash) != transcript
+    store.keep(transcript)
+    assert store.load(stage_hash) == transcript
+    (store.folder / ("ff" * 32 + ".transcript")).write_bytes(b"junk")
+    assert store.latest(lambda record: True) == transcript
+
+
 def test_only_the_owner_reads_them(store: TranscriptStore, transcript: Transcript) -> None:
     write(store, transcript)
     assert store.folder.stat().st_mode & 0o077 == 0

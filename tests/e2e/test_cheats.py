@@ -1,0 +1,58 @@
+"""`hc-testnet demo --cheat`: every kind is found, judged on chain and slashed, and nobody else loses anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from market.units import HCT
+from node.cheats import CHEATS
+from tests.e2e.shell import Terminal, processes_that_mention
+
+pytestmark = pytest.mark.slow
+
+VERDICTS = {"equivocate": "equivocation", "lazy-verifier": "contradiction"}
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
+    """One home for all, so that the model is calibrated once."""
+    return Terminal(tmp_path_factory.mktemp("cheats"))
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_a_cheat_is_found_judged_and_slashed(terminal: Terminal, cheat: str) -> None:
+    result = terminal.json("hc-testnet", "demo", "--cheat", cheat, "-n", "32")
+    assert list(result)[-6:] == [
+        "detected",
+        "after_tokens",
+        "case",
+        "verdict",
+        "slashed_wei",
+        "honest_slashed_wei",
+    ]
+    assert result["detected"] is True
+    assert 0 < result["after_tokens"] <= 128
+    assert result["verdict"] == VERDICTS.get(cheat, "guilty")
+    assert (result["case"] is None) == (cheat in VERDICTS)
+    assert result["slashed_wei"] == 100 * HCT
+    assert result["honest_slashed_wei"] == 0
+    assert result["culprit"] not in result["path_after"]
+    if cheat != "lazy-verifier":
+        assert result["culprit"] in result["path_before"]
+    assert not processes_that_mention(str(terminal.home))
+
+
+def test_nobody_is_accused_where_nobody_cheats(terminal: Terminal) -> None:
+    result = terminal.json("hc-testnet", "demo", "--cheat", "none", "--steps", "600")
+    assert result["audited_steps"] >= 600
+    assert (result["accusations"], result["detected"], result["verdict"]) == (0, False, "none")
+    assert (result["slashed_wei"], result["honest_slashed_wei"]) == (0, 0)
+
+
+def test_an_unknown_cheat_is_named(tmp_path: Path) -> None:
+    result = Terminal(tmp_path).run("hc-testnet", "demo", "--cheat", "bribery")
+    assert result.code == 1
+    assert "'bribery' is no kind of cheating" in result.err
+    assert "Traceback" not in result.err
