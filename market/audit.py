@@ -31,8 +31,10 @@ Tier = Literal["prefill", "replay", "foreign"]
 
 FORMAT = 1
 ACCEPT_MARGIN = 1.1
-REJECT_MARGIN = 2.0
-ACCEPT_MARGIN_ROW, REJECT_MARGIN_ROW = 1.5, 4.0
+REJECT_MARGIN: dict[Tier, float] = {"prefill": 2.0, "replay": 2.0, "foreign": 3.0}
+"""times the worst honest median; more among strangers, of whose machines calibration has seen few"""
+ACCEPT_MARGIN_ROW = 1.5
+REJECT_MARGIN_ROW: dict[Tier, float] = {"prefill": 4.0, "replay": 4.0, "foreign": 10.0}
 """of the one worst row, which has a long tail: a longer text holds a worse one"""
 MIN_ACCEPT = 1e-6
 MIN_REJECT = 1e-4
@@ -89,9 +91,9 @@ class Limits:
             )
 
     @classmethod
-    def around(cls, honest: list[Difference]) -> Self:
-        """Bounds that accept 1.1 times the worst honest median seen and reject beyond twice that; for the worst row,
-        1.5 and 4 times.
+    def around(cls, honest: list[Difference], tier: Tier) -> Self:
+        """Bounds that accept 1.1 times the worst honest median seen and 1.5 times the worst row, and reject what is
+        beyond some times of these, by the kind of comparison.
         """
         median = max(difference.median for difference in honest)
         maximum = max(difference.maximum for difference in honest)
@@ -100,9 +102,9 @@ class Limits:
             accept_median=max(ACCEPT_MARGIN * median, MIN_ACCEPT),
             accept_maximum=min(max(ACCEPT_MARGIN_ROW * maximum, MIN_ACCEPT), MAX_ACCEPT),
             accept_agreement=max(0.0, 1.0 - ACCEPT_MARGIN * missing),
-            reject_median=max(REJECT_MARGIN * median, MIN_REJECT),
-            reject_maximum=max(REJECT_MARGIN_ROW * maximum, MIN_REJECT),
-            reject_agreement=max(0.0, 1.0 - REJECT_MARGIN * missing - 0.02),
+            reject_median=max(REJECT_MARGIN[tier] * median, MIN_REJECT),
+            reject_maximum=max(REJECT_MARGIN_ROW[tier] * maximum, MIN_REJECT),
+            reject_agreement=max(0.0, 1.0 - REJECT_MARGIN[tier] * missing - 0.02),
         )
 
     def judge(self, difference: Difference) -> Finding:

@@ -149,7 +149,8 @@ def calibrate(
         note(name, [("foreign", _audit(bench, texts_there).prefill)], there)
         progress(1)
     limits: dict[Kind, dict[Tier, Limits]] = {
-        kind: {tier: Limits.around(found) for tier, found in tiers.items()} for kind, tiers in honest.items()
+        kind: {tier: Limits.around(found, tier) for tier, found in tiers.items()}
+        for kind, tiers in honest.items()
     }
     return Bounds(stored.manifest.model_id, limits, tuple(measured))
 

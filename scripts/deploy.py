@@ -4,9 +4,9 @@
         --output deployment.json
     HC_DEPLOY_KEY=0x... python scripts/deploy.py --rpc-url http://127.0.0.1:8545 --output deployment.json
 
-The deploying account pays the gas and holds the whole supply. Its key comes from
-a Keystore V3 file with HC_PASSWORD_FILE (or the password asked for on the terminal), or from HC_DEPLOY_KEY:
-never from the command line, which other users of the machine can read.
+The deploying account pays the gas and holds the whole supply. Its key comes from a Keystore V3 file with
+HC_PASSWORD_FILE (or the password asked for on the terminal), or from HC_DEPLOY_KEY: never from the command line,
+which other users of the machine can read. Only disputes can slash, and their terms are fixed for good.
 """
 
 from __future__ import annotations

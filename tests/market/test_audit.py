@@ -19,6 +19,7 @@ from market.audit import (
     Candidates,
     Difference,
     Limits,
+    Tier,
     compare_candidates,
     compare_rows,
     is_sampled,
@@ -152,10 +153,11 @@ def test_the_grey_band_lies_between(found: Difference, finding: Finding) -> None
         ),
         min_size=1,
         max_size=8,
-    )
+    ),
+    st.sampled_from(["prefill", "replay", "foreign"]),
 )
-def test_bounds_around_honest_differences_accept_all_of_them(honest: list[Difference]) -> None:
-    limits = Limits.around(honest)
+def test_bounds_around_honest_differences_accept_all_of_them(honest: list[Difference], tier: Tier) -> None:
+    limits = Limits.around(honest, tier)
     assert all(limits.judge(each) is Finding.PASS for each in honest)
 
 

@@ -227,7 +227,7 @@ def test_terms_that_do_not_fit_are_refused_before_anything_is_sent(
 ) -> None:
     before = Rpc(anvil).block_number()
     for terms, unbonding, words in (
-        (DisputeTerms(), 7200, "let it thaw for 306900 s"),
+        (DisputeTerms(), 7200, f"let it thaw for {DisputeTerms().longest_seconds} s"),
         (LOCAL_TERMS, 119, "let it thaw for 120 s"),
         (DisputeTerms(seats=16), 10**7, "1 to 15 seats, not 16"),
         (DisputeTerms(seats=0), 10**7, "1 to 15 seats, not 0"),
