@@ -14,14 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from market.audit import BadBounds, Bounds
 from market.errors import MarketError
 from market.graph import NoPath
 from market.units import HCT, format_hct
-from node import calibration
 from node.cheats import CHEATS, UnknownCheat
 from node.client import Client, Limits
-from node.demo import DemoFailed
+from node.demo import DemoFailed, calibrated_bounds, wait_for_all
 from node.identity import short_peer
 from node.inspection import Policy, Report
 from node.joining import Auditing, joined, purse_of
@@ -41,7 +39,6 @@ from node.settings import Settings
 NONE = "none"
 KINDS = (NONE, *CHEATS)
 WALLET_HCT = 1_000 * HCT
-FIND_SECONDS = 60.0
 TRIES = 4
 """completions within which a cheat must be found"""
 STEPS = 10_000
@@ -160,7 +157,7 @@ def run_cheat_demo(
     model = model or demo_model()
     stored = open_model(model, home)
     with progress.status("Calibrating the model, once") as status:
-        bounds = _bounds(stored, home)
+        bounds = calibrated_bounds(stored, home)
 
         def started(node: ProviderProcess | VerifierProcess) -> None:
             progress.print(f"[dim]{short_peer(node.peer)}: {node.spec.name}[/]")
@@ -186,7 +183,7 @@ def run_cheat_demo(
                     ready=status.stop,
                 )
             )
-            lost = {node.peer: STAKE - _held(network, node.operator) for node in _nodes(network)}
+            lost = {node.peer: STAKE - _held(network, node.operator) for node in network.nodes}
             result.slashed_wei = lost.pop(result.culprit, 0)
             result.honest_slashed_wei = sum(lost.values())
             status.start()
@@ -216,16 +213,6 @@ def _specs(cheat: str, layers: int, bounds: Path) -> tuple[list[ProviderSpec], l
     return providers, [VerifierSpec(price="0.5", flags=judge) for _ in range(3)]
 
 
-def _bounds(stored: StoredModel, home: Path) -> Path:
-    """The bounds for this machine; measured once, as that takes a while."""
-    path = home / f"bounds-{stored.manifest.model_id[:16]}.json"
-    try:
-        Bounds.load(path, stored.manifest.model_id)
-    except BadBounds:
-        calibration.calibrate(stored, texts=2, tokens=64).save(path)
-    return path
-
-
 async def _run(
     *,
     network: LocalNetwork,
@@ -248,7 +235,7 @@ async def _run(
     async with joined(
         settings, network.chain, stored, purse, auditing=Auditing(policy=policy, auditor="verifier")
     ) as client:
-        await _wait_for_all(client, network)
+        await wait_for_all(client, network)
         ready()
         result.path_before = (await client.route()).ids
         if cheat == NONE:
@@ -299,19 +286,6 @@ async def _complete(
         completion = await client.generate(ids, sampler=sampler, limits=Limits(tokens=tokens), on_text=show)
     show("\n")
     return completion.reports
-
-
-async def _wait_for_all(client: Client, network: LocalNetwork) -> None:
-    wanted = {node.peer for node in _nodes(network)}
-    with trio.move_on_after(FIND_SECONDS):
-        while wanted - {advert.peer for advert in [*client.adverts(), *client.verifiers()]}:
-            await trio.sleep(0.1)
-        return
-    raise DemoFailed(f"Not all of the {len(wanted)} nodes were found within {FIND_SECONDS:.0f} s.")
-
-
-def _nodes(network: LocalNetwork) -> list[ProviderProcess | VerifierProcess]:
-    return [*network.providers, *network.verifiers]
 
 
 def _held(network: LocalNetwork, operator: str) -> int:

@@ -1,4 +1,4 @@
-"""The whole market on one machine: a chain, five providers, one paid completion, and books that must balance."""
+"""The whole market on one machine: a chain, providers, a verifier, one paid completion, and books that must balance."""
 
 import time
 from collections.abc import Callable
@@ -12,25 +12,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from market.audit import BadBounds, Bounds
 from market.chain import Chain
 from market.parameters import MarketParameters
 from market.routing import Path as Route
 from market.routing import Rival, rivals
 from market.units import HCT, format_hct, format_price
-from node import keys, reference, topk
+from node import calibration, keys, reference, topk
 from node.client import Bill, Client, Completion, Limits
 from node.errors import NodeError
 from node.identity import short_peer
-from node.joining import joined, purse_of
+from node.inspection import Policy
+from node.joining import Auditing, joined, purse_of
 from node.keys import Key
 from node.localnet import (
     LocalNetwork,
     ProviderProcess,
     ProviderSpec,
     VerifierProcess,
+    VerifierSpec,
     running_network,
 )
 from node.model_store import StoredModel, demo_model, open_model
+from node.resources import open_ledger
 from node.sampler import Sampler
 from node.settings import Settings
 from node.shards import partition
@@ -40,6 +44,18 @@ FIND_SECONDS = 60.0
 CLAIM_SECONDS = 30.0
 TOP_K = 40
 QUICK = ("--refresh", "2", "--claim-every", "1", "--claim-multiple", "0", "--sessions", "2")
+QUICK_JUDGE = (
+    "--refresh",
+    "2",
+    "--claim-every",
+    "1",
+    "--claim-multiple",
+    "0",
+    "--watch",
+    "0.4",
+    "--threads",
+    "1",
+)
 
 
 class DemoFailed(NodeError):
@@ -56,7 +72,9 @@ class Hop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
-    """What happened. Money in wei; `earned_wei` is what the providers' accounts hold on chain in the end."""
+    """What happened. Money in wei; `earned_wei` is what the providers' accounts hold on chain in the end, and
+    `audits_earned_wei` the verifier's.
+    """
 
     completion: Completion
     hops: tuple[Hop, ...]
@@ -64,6 +82,7 @@ class DemoResult:
     route: Route
     alpha: float
     earned_wei: int
+    audits_earned_wei: int
     wallet_wei: int
     locked_wei: int
     """left in the channels, the client's to take back"""
@@ -77,12 +96,22 @@ class DemoResult:
 
     @property
     def reconciled(self) -> bool:
-        """Spent, claimed and earned are one number, and the wallet misses just that and what is locked."""
+        """Spent, claimed and earned are one number, so are the audits' cost and the verifier's income, and the
+        wallet misses just these and what is locked.
+        """
         claimed = sum(hop.claimed_wei for hop in self.hops)
+        audits = self.completion.audit_wei
         return (
             self.spent_wei == self.earned_wei == claimed
-            and self.wallet_wei + self.locked_wei + self.spent_wei == WALLET_HCT
+            and audits == self.audits_earned_wei
+            and self.wallet_wei + self.locked_wei + self.spent_wei + audits == WALLET_HCT
         )
+
+    @property
+    def audited(self) -> bool:
+        """Whether all stages were looked over and passed."""
+        findings = [report.finding for report in self.completion.reports]
+        return findings == ["pass"] * len(self.hops)
 
     def document(self) -> dict[str, Any]:
         """For programs."""
@@ -114,6 +143,17 @@ class DemoResult:
             ],
             "spent_wei": self.spent_wei,
             "earned_wei": self.earned_wei,
+            "audits": [
+                {
+                    "peer": report.peer,
+                    "layers": [report.layer_start, report.layer_stop],
+                    "tokens": report.tokens,
+                    "finding": report.finding,
+                    "cost_wei": report.cost_wei,
+                }
+                for report in self.completion.reports
+            ],
+            "audit_wei": self.completion.audit_wei,
             "reconciled": self.reconciled,
             "identical_to_unsplit": self.identical_to_unsplit,
             "seconds": round(self.seconds, 1),
@@ -141,6 +181,11 @@ class DemoResult:
         console.print(
             f"spent {format_hct(self.spent_wei)} HCT, earned {format_hct(self.earned_wei)} HCT: {verdict}; "
             f"{format_hct(self.locked_wei)} HCT are left in the channels"
+        )
+        passed = sum(report.finding == "pass" for report in self.completion.reports)
+        console.print(
+            f"a verifier ran {passed} of {len(self.hops)} stages again and found them right, for "
+            f"{format_hct(self.completion.audit_wei)} HCT"
         )
         same = "the same tokens as" if self.identical_to_unsplit else "OTHER TOKENS THAN"
         console.print(f"{same} the unsplit model, run by llama.cpp on this machine")
@@ -203,7 +248,9 @@ def run_demo(
     stored = open_model(model, home)
     specs = demo_specs(stored.manifest.layers)
     market = MarketParameters(alpha=alpha)
-    with progress.status("Starting Anvil and deploying the contracts") as status:
+    with progress.status("Calibrating the model, once") as status:
+        bounds = calibrated_bounds(stored, home)
+        status.update("Starting Anvil and deploying the contracts")
 
         def started(node: ProviderProcess | VerifierProcess) -> None:
             progress.print(f"[dim]{short_peer(node.peer)}: {node.spec.name}[/]")
@@ -212,8 +259,9 @@ def run_demo(
             status.stop()
             progress.print(f"[dim]{text}[/]")
 
-        status.update("Starting five providers")
-        with running_network(home, specs, model=model, on_started=started) as network:
+        status.update("Starting five providers and a verifier")
+        verifiers = [VerifierSpec(flags=(*QUICK_JUDGE, "--bounds", str(bounds)))]
+        with running_network(home, specs, model=model, verifiers=verifiers, on_started=started) as network:
             settings = network.client(WALLET_HCT)
             status.update("Looking for the providers in the DHT")
             work = partial(
@@ -232,12 +280,12 @@ def run_demo(
             completion, route, losers = trio.run(work)
             status.update("Waiting for the providers to claim")
             status.start()
-            claimed = _wait_for_claims(network.chain, completion.bills)
+            claimed = _wait_for_claims(network.chain, settings)
             earned = sum(network.chain.token.balance(provider.operator) for provider in network.providers)
             wallet = network.chain.token.balance(keys.address(settings.home, Key.WALLET))
+            audits_earned = sum(network.chain.token.balance(judge.operator) for judge in network.verifiers)
             locked = sum(
-                state.deposit - state.settled
-                for state in map(network.chain.channels.state, {b.channel_id for b in completion.bills})
+                state.deposit - state.settled for state in map(network.chain.channels.state, claimed)
             )
             status.update("Running the unsplit model")
             with Sampler(stored.manifest.n_vocab, temperature, TOP_K, seed=seed) as sampler:
@@ -257,6 +305,7 @@ def run_demo(
         route=route,
         alpha=alpha,
         earned_wei=earned,
+        audits_earned_wei=audits_earned,
         wallet_wei=wallet,
         locked_wei=locked,
         identical_to_unsplit=same,
@@ -278,8 +327,9 @@ async def _complete(
     found: Callable[[str], None],
 ) -> tuple[Completion, Route, list[Rival]]:
     purse = purse_of(settings.home, network.chain, network.password_file.read_text())
-    async with joined(settings, network.chain, stored, purse, market=market) as client:
-        await _wait_for_all(client, {provider.peer for provider in network.providers})
+    auditing = Auditing(policy=Policy(rate=1.0), auditor="verifier")
+    async with joined(settings, network.chain, stored, purse, market=market, auditing=auditing) as client:
+        await wait_for_all(client, network)
         nodes = await client.nodes()
         route = await client.route()
         found(f"the client found all {len(nodes)} providers; the lightest path weighs {route.weight:.3f}")
@@ -299,20 +349,31 @@ async def _complete(
         return completion, taken[-1], rivals(nodes, layers=client.layers, market=market)
 
 
-async def _wait_for_all(client: Client, peers: set[str]) -> None:
+async def wait_for_all(client: Client, network: LocalNetwork) -> None:
+    """Return when the client knows every node of the network. Raises DemoFailed."""
+    wanted = {node.peer for node in network.nodes}
     with trio.move_on_after(FIND_SECONDS):
-        while peers - {advert.peer for advert in client.adverts()}:
+        while wanted - {advert.peer for advert in [*client.adverts(), *client.verifiers()]}:
             await trio.sleep(0.1)
         return
-    missing = len(peers - {advert.peer for advert in client.adverts()})
-    raise DemoFailed(f"{missing} of {len(peers)} providers were not found within {FIND_SECONDS:.0f} s.")
+    missing = len(wanted - {advert.peer for advert in [*client.adverts(), *client.verifiers()]})
+    raise DemoFailed(f"{missing} of {len(wanted)} nodes were not found within {FIND_SECONDS:.0f} s.")
 
 
-def _wait_for_claims(chain: Chain, bills: list[Bill]) -> dict[bytes, int]:
-    """What the chain has paid on each channel, as soon as it is what was spent. Raises DemoFailed."""
-    spent: dict[bytes, int] = {}
-    for bill in bills:
-        spent[bill.channel_id] = spent.get(bill.channel_id, 0) + bill.paid_wei
+def calibrated_bounds(stored: StoredModel, home: Path) -> Path:
+    """The file of bounds for audits on this machine; measured once per home, as that takes a while."""
+    path = home / f"bounds-{stored.manifest.model_id[:16]}.json"
+    try:
+        Bounds.load(path, stored.manifest.model_id)
+    except BadBounds:
+        calibration.calibrate(stored, texts=2, tokens=64).save(path)
+    return path
+
+
+def _wait_for_claims(chain: Chain, settings: Settings) -> dict[bytes, int]:
+    """What the chain has paid on each of the client's channels, as soon as it is what was spent. Raises DemoFailed."""
+    with open_ledger(settings) as ledger:
+        spent = {row.channel_id: row.spent for row in ledger.payer.channels(chain.channels.domain)}
     deadline = time.monotonic() + CLAIM_SECONDS
     while True:
         settled = {channel_id: chain.channels.state(channel_id).settled for channel_id in spent}
@@ -320,7 +381,6 @@ def _wait_for_claims(chain: Chain, bills: list[Bill]) -> dict[bytes, int]:
             return settled
         if time.monotonic() > deadline:
             raise DemoFailed(
-                f"After {CLAIM_SECONDS:.0f} s the providers claimed {sum(settled.values())} wei "
-                f"of {sum(spent.values())} wei."
+                f"After {CLAIM_SECONDS:.0f} s {sum(settled.values())} wei of {sum(spent.values())} wei were claimed."
             )
         time.sleep(0.2)

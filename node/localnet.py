@@ -125,6 +125,11 @@ class LocalNetwork:
     verifiers: list[VerifierProcess] = field(default_factory=list)
 
     @property
+    def nodes(self) -> list[ProviderProcess | VerifierProcess]:
+        """All that were started."""
+        return [*self.providers, *self.verifiers]
+
+    @property
     def deployment_file(self) -> Path:
         """Addresses of the contracts."""
         return self.home / "deployment.json"
@@ -227,11 +232,10 @@ class LocalNetwork:
 
     def stop(self) -> None:
         """End all nodes; those that do not end by themselves are killed."""
-        nodes: list[ProviderProcess | VerifierProcess] = [*self.providers, *self.verifiers]
-        for node in nodes:
+        for node in self.nodes:
             node.stop()
         deadline = time.monotonic() + STOP_SECONDS
-        for node in nodes:
+        for node in self.nodes:
             try:
                 node.process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
@@ -304,8 +308,7 @@ def running_network(
                 on_started(provider)
         for judge, (node_home, operator) in zip(verifiers, enlisted[len(specs) :], strict=True):
             network.start_verifier(judge, node_home, operator, model=model)
-        rest: list[ProviderProcess | VerifierProcess] = [*network.providers[1:], *network.verifiers]
-        for node in rest:
+        for node in network.nodes[1:]:
             network.wait(node)
             on_started(node)
         yield network

@@ -26,7 +26,7 @@ HONEST = "honest"
 CHEATS = (*IN_WEIGHTS, *IN_OUTPUTS)
 LENGTHS = (8, 32, 128)
 CALIBRATION_SEED = 0
-TEXT_SEED = 1000
+TEXT_SEEDS = 1000
 SAME, FOREIGN = "same", "foreign"
 PROVIDERS = {
     SAME: Variation(SAME),
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="served behind the prompt; likewise; default: 8, 32 and 128",
     )
     parser.add_argument("--trials", type=int, default=20, help="texts for each cheat, model and profile")
+    parser.add_argument("--seed", type=int, default=1, help="of the texts, from 1: another one, other texts")
     parser.add_argument("--quick", action="store_true", help="8 tokens, the demo model, short calibration")
 
 
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, 
         advance(f"Calibrating {name}", 0)
         size = {"texts": 2, "tokens": 40} if options.quick else {}
         bounds = calibrate(stored, seed=CALIBRATION_SEED, progress=lambda done: advance("", done), **size)
-        written = texts(stored, options.trials, max(lengths), TEXT_SEED)
+        written = texts(stored, options.trials, max(lengths), TEXT_SEEDS * options.seed)
         layers = stored.manifest.layers
         stages = [
             Stage.of(stored, start, stop, written)
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, 
                         advance("", 1)
         finally:
             replayer.close()
-    return {"wire": "f32", "prompt": PROMPT, "rows": rows}
+    return {"wire": "f32", "prompt": PROMPT, "seed": options.seed, "rows": rows}
 
 
 def work(options: argparse.Namespace) -> int:

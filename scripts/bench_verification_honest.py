@@ -39,7 +39,8 @@ class Tally:
 
     Attributes:
         steps: tokens that were served one by one.
-        replays: audits in which the prefill left a doubt.
+        spots: audits in which the prefill was within its bounds, and the first steps were run again as well.
+        replays: audits that were decided by running the steps again.
         spared: audits beyond the calibrated bounds, in which other honest computations of the same inputs were
             found to be as far apart.
         nearest: largest error seen, as a share of what calibration calls a fault.
@@ -50,6 +51,7 @@ class Tally:
     passed: int = 0
     grey: int = 0
     failed: int = 0
+    spots: int = 0
     replays: int = 0
     spared: int = 0
     nearest: float = 0.0
@@ -62,6 +64,7 @@ class Tally:
         self.passed += finding is Finding.PASS
         self.grey += finding is Finding.GREY
         self.failed += finding is Finding.FAIL
+        self.spots += judgement.replay_ms > 0 and judgement.tier != "replay"
         self.replays += judgement.tier == "replay"
         self.spared += finding is not Finding.FAIL and limits.judge(off) is Finding.FAIL
         missing, allowed = 1 - off.agreement, 1 - limits.reject_agreement
@@ -78,7 +81,7 @@ class Tally:
         return Tally(**sums, nearest=max(self.nearest, other.nearest))
 
 
-COUNTS = ("audits", "steps", "passed", "grey", "failed", "replays", "spared")
+COUNTS = ("audits", "steps", "passed", "grey", "failed", "spots", "replays", "spared")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -207,7 +210,7 @@ def _sum(rows: list[dict[str, Any]]) -> Tally:
 def show(result: dict[str, Any], out: Console) -> None:
     """Models, and types on the wire, together; then by wire and by model."""
     rows, total = result["rows"], result["total"]
-    headings = ("audits", "steps", "pass", "grey", "fail", "replayed", "spared", "nearest")
+    headings = ("audits", "steps", "pass", "grey", "fail", "spot", "replayed", "spared", "nearest")
     table = Table(
         "profile",
         "way to serve",

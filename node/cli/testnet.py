@@ -109,12 +109,12 @@ def demo(
     steps: Annotated[int, typer.Option(min=1, help="With --cheat none: steps to audit.")] = 10_000,
     json_: Json = False,
 ) -> None:
-    """Run a whole market on this machine: a chain, five providers, one paid completion, and the books.
+    """Run a whole market on this machine: a chain, five providers, a verifier, one paid completion, and the books.
 
     Examples: [bold]hc-testnet demo --alpha 0.9[/], [bold]hc-testnet demo --cheat quantised[/]
 
-    Starts everything, streams the completion, lets the providers claim, reconciles to the wei, and ends all
-    processes that it started.
+    Starts everything, streams the completion, has each stage audited, lets all claim, reconciles to the wei, and ends
+    all processes that it started.
     """
     if cheat is not None:
         _cheat_demo(cheat, prompt, tokens, model, steps, json_)
@@ -136,7 +136,7 @@ def demo(
         print_json(result.document())
     else:
         result.show(out)
-    if not (result.reconciled and result.identical_to_unsplit):
+    if not (result.reconciled and result.identical_to_unsplit and result.audited):
         raise typer.Exit(1)
 
 

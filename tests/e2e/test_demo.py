@@ -39,6 +39,8 @@ def test_the_demo_balances_its_books(tmp_path: Path) -> None:
         assert set(hop) >= {"peer", "layers", "price_wei", "tokens", "paid_wei", "claimed_wei"}
         assert hop["paid_wei"] == hop["claimed_wei"] > 0
     assert result["spent_wei"] == result["earned_wei"] == sum(hop["paid_wei"] for hop in path)
+    assert [audit["finding"] for audit in result["audits"]] == ["pass"] * len(path)
+    assert result["audit_wei"] == sum(audit["cost_wei"] for audit in result["audits"]) > 0
     assert len(result["rivals"]) == 1
     # Computed once more, here.
     stored = open_model(demo_model(), tmp_path / "again")
