@@ -113,7 +113,6 @@ def world(
         return {
             "sessions": 4,
             "session_tokens": 100,
-            "step_tokens": 16,
             "refresh_seconds": 2.0,
             "price": rule,
         }
