@@ -56,7 +56,6 @@ class AuditService:
     vouchers: VoucherDomain
     disputes: DisputeDomain
     node_key: coincurve.PrivateKey
-    peer: str
     expect_evidence: Callable[[int, bytes], Awaitable[None]]
     take_evidence: Callable[[int, Transcript], Awaitable[None]]
     jobs: trio.CapacityLimiter

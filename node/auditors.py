@@ -6,7 +6,6 @@ they cost and in whose word it is.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Callable, Collection
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from node.discovery import Discovery
     from node.host import Host
     from node.payer import Account, Payer
-
-log = logging.getLogger(__name__)
 
 OPEN_SECONDS = 15.0
 VERDICT_SECONDS = 600.0
@@ -328,23 +325,6 @@ class VerifierAuditor:
         )
         signed = SignedVerdict(verdict, answer.signature, answer.fingerprint)
         return Opinion(answer.finding, difference, verifier.peer, cost, signed=signed)
-
-
-class FirstOf:
-    """Several auditors: the first that is there does the work."""
-
-    def __init__(self, *auditors: Auditor) -> None:
-        self._auditors = auditors
-
-    async def audit(self, transcript: Transcript, avoid: Collection[str] = ()) -> Opinion:
-        """Ask one after the other. Raises NoAuditor, AuditFailed."""
-        reasons = []
-        for auditor in self._auditors:
-            try:
-                return await auditor.audit(transcript, avoid)
-            except NoAuditor as error:
-                reasons.append(str(error))
-        raise NoAuditor(" ".join(reasons))
 
 
 def _rows(transcript: Transcript, at: int, rows: int) -> list[int] | bytes:

@@ -37,7 +37,6 @@ T = TypeVar("T")
 VOTES = {Finding.PASS: Vote.INNOCENT, Finding.GREY: Vote.GREY, Finding.FAIL: Vote.GUILTY}
 LAST_QUARTER = 0.75
 """share of the time to commit after which a verifier no longer waits for evidence"""
-OPEN_PHASES = ("drawn", "judged", "committed", "revealed")
 
 
 class Committee:
@@ -78,9 +77,7 @@ class Committee:
         """Look at the chain and do whatever is due. Raises ChainError; the next call tries again."""
         await self._watch()
         await self._draw()
-        for duty in await self._in_thread(
-            self._ledger.trust.duties, self._disputes.address, self._chain.chain_id
-        ):
+        for duty in await self._duties():
             try:
                 await self._serve(duty)
             except Reverted as error:

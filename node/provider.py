@@ -16,7 +16,6 @@ import trio
 
 from market.advert import Advert
 from market.chain import Chain, Sender
-from market.errors import MarketError
 from market.graph import node_of
 from market.ledger import Ledger
 from market.parameters import MarketParameters
@@ -186,7 +185,7 @@ class Provider:
                     on_ready(advert)
                     await self._until_told()
                     log.info("stopping")
-            await self._claim_at_the_end()
+            await self._payee.claim_at_the_end()
         return self._move_to
 
     def _load(self) -> Engine:
@@ -367,11 +366,3 @@ class Provider:
 
     async def _forget(self) -> None:
         await trio.to_thread.run_sync(self._transcripts.prune)
-
-    async def _claim_at_the_end(self) -> None:
-        # Nobody watches the channels from here on, so whatever is worth its gas is fetched now.
-        with trio.CancelScope(shield=True), trio.move_on_after(30):
-            try:
-                await self._payee.claim(last=True)
-            except MarketError as error:
-                log.warning("what is owed could not be claimed, it stays in the ledger: %s", error)

@@ -16,7 +16,6 @@ import trio
 
 from market.advert import Advert
 from market.chain import Chain, Sender
-from market.errors import MarketError
 from market.ledger import Ledger
 from market.signing import address_of
 from node.adverts import sign_advert
@@ -133,7 +132,6 @@ class Verifier:
                     vouchers=self._payee.domain,
                     disputes=self._chain.disputes.domain,
                     node_key=coincurve.PrivateKey(self._node_key),
-                    peer=host.peer,
                     expect_evidence=self._committee.expect,
                     take_evidence=self._committee.take_evidence,
                     jobs=self._slots,
@@ -152,7 +150,7 @@ class Verifier:
                     on_ready(advert)
                     await until_signal()
                     log.info("stopping")
-            await self._claim_at_the_end()
+            await self._payee.claim_at_the_end()
         finally:
             self._replayer.close()
 
@@ -208,13 +206,6 @@ class Verifier:
         before = datetime.now(UTC) - timedelta(days=KEEP_DAYS)
         await trio.to_thread.run_sync(self._ledger.history.prune, before)
         await trio.to_thread.run_sync(partial(self._evidence.prune))
-
-    async def _claim_at_the_end(self) -> None:
-        with trio.CancelScope(shield=True), trio.move_on_after(30):
-            try:
-                await self._payee.claim(last=True)
-            except MarketError as error:
-                log.warning("what is owed could not be claimed, it stays in the ledger: %s", error)
 
 
 async def until_signal() -> None:

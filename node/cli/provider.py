@@ -14,7 +14,7 @@ from market.units import format_hct, format_price, parse_hct, parse_price
 from node import keys
 from node.cli.console import Bootstrap, Json, application, err, fail, out, password, print_json, run
 from node.cli.progress import bar
-from node.cli.staking import StakeOption, make_keys, stake_and_authorise
+from node.cli.staking import StakeOption, default_threads, make_keys, stake_and_authorise
 from node.keys import Key
 from node.resources import open_chain, open_ledger
 from node.settings import RUNNING, TRANSCRIPTS, Settings
@@ -244,11 +244,6 @@ def run_(
                 better = trio.run(provider.run, ready)
             finally:
                 marker.unlink(missing_ok=True)
-
-
-def default_threads() -> int:
-    """Half of the processors, which on most machines are the real cores."""
-    return max(1, (os.cpu_count() or 2) // 2)
 
 
 @app.command()

@@ -1,7 +1,8 @@
-"""What `hc-provider` and `hc-verifier` share: making keys, staking, and authorising the node key."""
+"""What `hc-provider` and `hc-verifier` share: making keys, staking, authorising the node key, and defaults."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,3 +64,8 @@ def stake_and_authorise(stake: str | None) -> tuple[Chain, dict[str, str | int]]
         operator.transact("to send the node key coin for gas", node.address, "0x", GAS_MONEY_WEI)
     active = chain.staking.stake_of(operator.address).active
     return chain, {"operator": operator.address, "node": node.address, "active_wei": active}
+
+
+def default_threads() -> int:
+    """Half of the processors, which on most machines are the real cores."""
+    return max(1, (os.cpu_count() or 2) // 2)

@@ -13,7 +13,7 @@ from market.units import format_hct, format_price, parse_price
 from node import keys
 from node.cli.console import Bootstrap, Json, application, err, out, password, print_json, run
 from node.cli.progress import bar
-from node.cli.staking import StakeOption, make_keys, stake_and_authorise
+from node.cli.staking import StakeOption, default_threads, make_keys, stake_and_authorise
 from node.keys import Key
 from node.resources import open_chain, open_ledger
 from node.settings import EVIDENCE, RUNNING, Settings
@@ -97,7 +97,7 @@ def calibrate(
 
     settings = Settings()
     stored = _open(model, settings)
-    count = threads or _threads()
+    count = threads or default_threads()
     if record is not None:
         with err.status("Recording answers"):
             calibration.record(stored, record, threads=count, texts=texts, tokens=tokens)
@@ -184,7 +184,7 @@ def run_(
     chain = open_chain(settings)
     node = keys.unlock(settings.home, Key.NODE, password(settings))
     stored = _open(model, settings)
-    count = threads or _threads()
+    count = threads or default_threads()
     terms = VerifierTerms(
         price_wei=parse_price(price),
         listen=tuple(listen or ["/ip4/0.0.0.0/tcp/0"]),
@@ -332,10 +332,6 @@ def _open(model: Path | None, settings: Settings) -> "StoredModel":
     path = model or demo_model()
     with bar("Hashing the model", source_bytes(path)) as progress:
         return open_model(path, settings.home, progress)
-
-
-def _threads() -> int:
-    return max(1, (os.cpu_count() or 2) // 2)
 
 
 def _calibrated(
