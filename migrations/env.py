@@ -6,7 +6,7 @@ By hand: ``alembic -x url=sqlite:///ledger.db upgrade head`` in the repository.
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-from market.ledger.tables import Base
+from hypercluster.market.ledger.tables import Base
 
 
 def run(connection: Connection) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import base58
 import coincurve
 
-from market.signing import address_of
-from node.errors import IdentityError
+from hypercluster.market.money.signing import address_of
+from hypercluster.node.errors import IdentityError
 
 if TYPE_CHECKING:
     from libp2p.crypto.keys import KeyPair

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from market.merkle import root, split_rows
-from node.errors import ErrorCode, WireError
-from node.topk import TopK
+from hypercluster.market.trust.merkle import root, split_rows
+from hypercluster.node.engine.ranking import TopK
+from hypercluster.node.errors import ErrorCode, WireError
 
 
 def pack_tokens(tokens: npt.NDArray[np.int32]) -> bytes:

@@ -24,13 +24,13 @@ import rustworkx as rx
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from market.demand import uniform_demand
-from market.frontier import frontier_rows
-from market.gibbs import marginals, sample_paths
-from market.graph import AdvertTable, Floats, Node
-from market.parameters import MarketParameters
-from market.pricing import price_step
-from market.routing import cheapest_rows
+from hypercluster.market.economics.demand import uniform_demand
+from hypercluster.market.economics.frontier import frontier_rows
+from hypercluster.market.economics.gibbs import marginals, sample_paths
+from hypercluster.market.economics.graph import AdvertTable, Floats, Node
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.economics.pricing import price_step
+from hypercluster.market.economics.routing import cheapest_rows
 
 LAYERS = 80
 MARKET = MarketParameters()

@@ -41,16 +41,16 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from market.routing import Path as Route
-from market.units import HCT
-from node import reference
-from node.client import Client
-from node.joining import joined, purse_of
-from node.localnet import LocalNetwork, ProviderSpec, running_network
-from node.model_store import StoredModel, demo_model, open_model
-from node.sampler import Sampler
-from node.shards import partition
-from node.wire import WireDtype
+from hypercluster.market.economics.routing import Path as Route
+from hypercluster.market.money.units import HCT
+from hypercluster.node.client.client import Client
+from hypercluster.node.client.joining import joined, purse_of
+from hypercluster.node.engine import reference
+from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.shards import partition
+from hypercluster.node.shards.store import StoredModel, demo_model, open_model
+from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from hypercluster.node.wire.messages import WireDtype
 
 FIND_SECONDS = 60.0
 SHAPES = {

@@ -15,13 +15,13 @@ from random_model import LlamaShape, write_random_llama
 from rich.console import Console
 from rich.table import Table
 
-from market.audit import Bounds, Limits
-from node.calibration import Variation
-from node.engine import Engine
-from node.model_store import StoredModel, open_model
-from node.replay import Replayer
-from node.steps import Payload
-from node.wire import WireDtype
+from hypercluster.market.trust.audit import Bounds, Limits
+from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.steps import Payload
+from hypercluster.node.replay.calibration import Variation
+from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.shards.store import StoredModel, open_model
+from hypercluster.node.wire.messages import WireDtype
 
 TOKENS = (64, 256, 512)
 MODELS = ("demo", "1b")

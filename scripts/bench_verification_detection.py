@@ -13,14 +13,14 @@ from bench_verification_served import MODELS, PROMPT, Stage, described, opened, 
 from rich.console import Console
 from rich.table import Table
 
-from market.receipt import Finding
-from node.calibration import Variation, calibrate, steps
-from node.cheats import IN_OUTPUTS, IN_WEIGHTS, TamperedEngine, Tampering, doctored
-from node.engine import Engine
-from node.model_store import StoredModel
-from node.profile import Backend
-from node.replay import Replayer
-from node.wire import WireDtype
+from hypercluster.market.trust.receipt import Finding
+from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.profile import Backend
+from hypercluster.node.replay.calibration import Variation, calibrate, steps
+from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.testnet.cheats import IN_OUTPUTS, IN_WEIGHTS, TamperedEngine, Tampering, doctored
+from hypercluster.node.wire.messages import WireDtype
 
 HONEST = "honest"
 CHEATS = (*IN_WEIGHTS, *IN_OUTPUTS)

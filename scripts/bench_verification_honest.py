@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import betaincinv
 
-from market.audit import Bounds, Kind, Limits
-from market.receipt import Finding
-from node.calibration import Variation, calibrate, variations
-from node.calibration import steps as calibration_steps
-from node.llama import LlamaError
-from node.model_store import StoredModel
-from node.replay import Judgement, Replayer
-from node.wire import WireDtype
+from hypercluster.market.trust.audit import Bounds, Kind, Limits
+from hypercluster.market.trust.receipt import Finding
+from hypercluster.node.engine.llama import LlamaError
+from hypercluster.node.replay.calibration import Variation, calibrate, variations
+from hypercluster.node.replay.calibration import steps as calibration_steps
+from hypercluster.node.replay.replayer import Judgement, Replayer
+from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.wire.messages import WireDtype
 
 LENGTHS = (128, 32, 8)
 """tokens served behind the prompt, by turns"""

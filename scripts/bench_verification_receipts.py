@@ -18,14 +18,14 @@ from bench_verification_served import TOP_K
 from rich.console import Console
 from rich.table import Table
 
-from market.fingerprint import fingerprint
-from market.receipt import DisputeDomain, Stage
-from market.signing import SIGNATURE_BYTES, address_of, sign_compact
-from node.receipts import ReceiptChain
-from node.rows import pack_topk, rows_root
-from node.topk import TopK
-from node.wire import WireDtype, pack_activations
-from node.wire_audit import AuditStep, encode
+from hypercluster.market.money.signing import SIGNATURE_BYTES, address_of, sign_compact
+from hypercluster.market.trust.fingerprint import fingerprint
+from hypercluster.market.trust.receipt import DisputeDomain, Stage
+from hypercluster.node.engine.ranking import TopK
+from hypercluster.node.evidence.receipts import ReceiptChain
+from hypercluster.node.rows import pack_topk, rows_root
+from hypercluster.node.wire.audit import AuditStep, encode
+from hypercluster.node.wire.messages import WireDtype, pack_activations
 
 WIDTHS = (192, 2048, 4096, 8192)
 PER_FINGERPRINT = 32

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 from gguf.constants import GGMLQuantizationType as Type
 
-from node.calibration import COMPANY, PROMPT, Variation
-from node.engine import Engine
-from node.llama import Floats
-from node.model_store import StoredModel, demo_model, open_model
-from node.profile import profile
-from node.rows import pack_tokens, pack_topk
-from node.steps import EngineError, Outputs, Payload, StepOutput
-from node.transcript import Transcript
-from node.wire import WireDtype, pack_activations, unpack_activations
-from node.wire_audit import AuditStep, StageRecord
+from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.llama import Floats
+from hypercluster.node.engine.profile import profile
+from hypercluster.node.engine.steps import EngineError, Outputs, Payload, StepOutput
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.replay.calibration import COMPANY, PROMPT, Variation
+from hypercluster.node.rows import pack_tokens, pack_topk
+from hypercluster.node.shards.store import StoredModel, demo_model, open_model
+from hypercluster.node.wire.audit import AuditStep, StageRecord
+from hypercluster.node.wire.messages import WireDtype, pack_activations, unpack_activations
 
 # The writer of random models belongs to the tests.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.node.random_models import Shape, write_random_model
+from tests.node.helpers.random_models import Shape, write_random_model
 
 MODELS = ("demo", "qwen2", "gpt2")
 TOP_K = 40

@@ -22,10 +22,10 @@ import coincurve
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 
-from market.channel import PayeeChannel
-from market.ledger import Ledger
-from market.signing import address_of
-from market.voucher import DOMAIN_NAME, DOMAIN_VERSION, ChannelDescriptor, VoucherDomain
+from hypercluster.market.ledger import Ledger
+from hypercluster.market.money.channel import PayeeChannel
+from hypercluster.market.money.signing import address_of
+from hypercluster.market.money.voucher import DOMAIN_NAME, DOMAIN_VERSION, ChannelDescriptor, VoucherDomain
 
 T = TypeVar("T")
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from market.chain import DisputeTerms, deploy
-from market.errors import ChainError, MarketError
-from market.keystore import load_key
-from market.units import format_hct, parse_hct
+from hypercluster.market.chain import DisputeTerms, deploy
+from hypercluster.market.errors import ChainError, MarketError
+from hypercluster.market.money.keystore import load_key
+from hypercluster.market.money.units import format_hct, parse_hct
 
 
 def deployer(key_file: Path | None) -> LocalAccount:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.terminal_theme import TerminalTheme
 
-from node.demo import run_demo
-from node.settings import Settings
+from hypercluster.node.home.settings import Settings
+from hypercluster.node.testnet.demo import run_demo
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = 84

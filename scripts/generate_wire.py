@@ -1,4 +1,4 @@
-"""Generate node/wire_pb2.py and node/wire_pb2.pyi from node/wire.proto.
+"""Generate node/wire/wire_pb2.py and node/wire/wire_pb2.pyi from node/wire/wire.proto.
 
     python scripts/generate_wire.py
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
-OUTPUTS = ("node/wire_pb2.py", "node/wire_pb2.pyi")
+OUTPUTS = ("node/wire/wire_pb2.py", "node/wire/wire_pb2.pyi")
 
 
 def generate(destination: Path) -> list[Path]:
     """Write the generated modules under `destination`, in the same folders as in the repository."""
-    (destination / "node").mkdir(parents=True, exist_ok=True)
+    (destination / "node/wire").mkdir(parents=True, exist_ok=True)
     status = protoc.main(
         [
             "protoc",
@@ -27,7 +27,7 @@ def generate(destination: Path) -> list[Path]:
             f"-I{files('grpc_tools') / '_proto'}",
             f"--python_out={destination}",
             f"--pyi_out={destination}",
-            str(ROOT / "node/wire.proto"),
+            str(ROOT / "node/wire/wire.proto"),
         ]
     )
     if status != 0:

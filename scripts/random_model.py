@@ -14,7 +14,7 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType as Type
 from gguf.constants import LlamaFileType
 
-from node.shards.writing import Part, Value, float32, int32s, text, texts, uint32, write_gguf
+from hypercluster.node.shards.writing import Part, Value, float32, int32s, text, texts, uint32, write_gguf
 
 BLOCK = 32  # weights of a Q4_0 block: a float16 scale and 16 bytes of nibbles
 NIBBLE_SPREAD = (16**2 / 12) ** 0.5  # standard deviation of a random nibble

@@ -23,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+CHECKOUT = VENV / "checkout" / "hypercluster"
+FOLDERS = ("contracts", "market", "migrations", "node")
 LLAMA = "llama-cpp-python"
 
 Progress = Callable[[str], tuple[int, int] | None]
@@ -71,7 +73,7 @@ def install_python(lock: Path) -> None:
     """Install a lock file into .venv with `--no-deps`: the lock is complete, and no resolver runs."""
     stamp = VENV / "ready"
     text = lock.read_text()
-    digest = hashlib.sha256((text + (ROOT / "pyproject.toml").read_text()).encode()).hexdigest()
+    digest = hashlib.sha256((text + settings()).encode()).hexdigest()
     if stamp.exists() and digest in stamp.read_text().split():
         return
     if not (BIN / "python").exists():
@@ -103,12 +105,27 @@ def install_python(lock: Path) -> None:
                 environment={"CMAKE_ARGS": f"-DLLAVA_BUILD=OFF {os.environ.get('CMAKE_ARGS', '')}".strip()},
             )
     run("HyperCluster itself", [*pip, "-e", str(ROOT)], progress=lambda line: None)
+    link_checkout()
     # The full set holds the smaller one, so either stamp stays valid after `--dev`.
     done = stamp.read_text().split() if stamp.exists() and lock.name == "requirements.lock" else []
     if lock.name == "requirements-dev.lock":
-        runtime = (ROOT / "requirements.lock").read_text() + (ROOT / "pyproject.toml").read_text()
+        runtime = (ROOT / "requirements.lock").read_text() + settings()
         done.append(hashlib.sha256(runtime.encode()).hexdigest())
     stamp.write_text("\n".join([*done, digest]) + "\n")
+
+
+def settings() -> str:
+    """What decides how HyperCluster itself is installed."""
+    return (ROOT / "pyproject.toml").read_text() + (ROOT / "setup.py").read_text()
+
+
+def link_checkout() -> None:
+    """The folders as the package `hypercluster`, for tools such as mypy that read files and run no import hooks."""
+    CHECKOUT.mkdir(parents=True, exist_ok=True)
+    for folder in FOLDERS:
+        link = CHECKOUT / folder
+        if not link.exists():
+            link.symlink_to(ROOT / folder, target_is_directory=True)
 
 
 def install_node() -> None:

@@ -11,8 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
-    from market.chain import Chain, Deployment
-    from node.model_store import StoredModel
+    from hypercluster.market.chain import Chain, Deployment
+    from hypercluster.node.shards.store import StoredModel
 
 MNEMONIC = "test test test test test test test test test test test junk"
 
@@ -20,7 +20,7 @@ MNEMONIC = "test test test test test test test test test test test junk"
 @pytest.fixture(scope="session")
 def anvil() -> Iterator[str]:
     """The URL of a fresh Anvil that mines every transaction at once."""
-    from node.anvil import running_anvil
+    from hypercluster.node.testnet.anvil import running_anvil
 
     with running_anvil() as url:
         yield url
@@ -38,7 +38,7 @@ def accounts() -> list[LocalAccount]:
 @pytest.fixture(scope="session")
 def deployment(anvil: str, accounts: list[LocalAccount]) -> Deployment:
     """Our contracts on Anvil: 100 HCT of stake, an hour of grace, two hours of unbonding, committees of three."""
-    from market.chain import DisputeTerms, deploy
+    from hypercluster.market.chain import DisputeTerms, deploy
 
     terms = DisputeTerms(
         seats=3,
@@ -54,7 +54,7 @@ def deployment(anvil: str, accounts: list[LocalAccount]) -> Deployment:
 @pytest.fixture(scope="session")
 def chain(anvil: str, deployment: Deployment) -> Chain:
     """The bindings of those contracts."""
-    from market.chain import Chain
+    from hypercluster.market.chain import Chain
 
     return Chain(anvil, deployment)
 
@@ -62,7 +62,7 @@ def chain(anvil: str, deployment: Deployment) -> Chain:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GGUF file: llama, 4 layers of 64, 320 tokens, a context of 256."""
-    from tests.node.random_models import Shape, write_random_model
+    from tests.node.helpers.random_models import Shape, write_random_model
 
     return write_random_model(tmp_path_factory.mktemp("model") / "tiny.gguf", Shape())
 
@@ -70,6 +70,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stored_tiny(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
     """The same, opened."""
-    from node.model_store import open_model
+    from hypercluster.node.shards.store import open_model
 
     return open_model(tiny_model, tmp_path_factory.mktemp("home"))

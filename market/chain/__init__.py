@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from market.chain.channels import Channels, ChannelState, Claim
-from market.chain.deploy import deploy
-from market.chain.deployment import Deployment
-from market.chain.disputes import LOCAL_TERMS, Disputes, DisputeTerms
-from market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
-from market.chain.rpc import Rpc
-from market.chain.sender import Pending, Receipt, Sender
-from market.chain.staking import Reward, Stake, Staking
-from market.chain.token import Permit, Token
+from hypercluster.market.chain.channels import Channels, ChannelState, Claim
+from hypercluster.market.chain.deploy import deploy
+from hypercluster.market.chain.deployment import Deployment
+from hypercluster.market.chain.disputes import LOCAL_TERMS, Disputes, DisputeTerms
+from hypercluster.market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
+from hypercluster.market.chain.rpc import Rpc
+from hypercluster.market.chain.sender import Pending, Receipt, Sender
+from hypercluster.market.chain.staking import Reward, Stake, Staking
+from hypercluster.market.chain.token import Permit, Token
 
 __all__ = [
     "LOCAL_TERMS",

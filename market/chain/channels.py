@@ -10,15 +10,15 @@ from itertools import count
 from eth_utils.abi import event_abi_to_log_topic
 from web3.types import FilterParams, LogReceipt
 
-from market.chain.contract import Contract
-from market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
-from market.chain.rpc import Rpc
-from market.chain.sender import Receipt, Sender
-from market.chain.token import Token
-from market.errors import InvalidAmount
-from market.signing import SIGNATURE_BYTES, address_bytes, checksum
-from market.units import check_wei
-from market.voucher import ChannelDescriptor, VoucherDomain
+from hypercluster.market.chain.contract import Contract
+from hypercluster.market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
+from hypercluster.market.chain.rpc import Rpc
+from hypercluster.market.chain.sender import Receipt, Sender
+from hypercluster.market.chain.token import Token
+from hypercluster.market.errors import InvalidAmount
+from hypercluster.market.money.signing import SIGNATURE_BYTES, address_bytes, checksum
+from hypercluster.market.money.units import check_wei
+from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
 BLOCKS_PER_QUERY = 2000
 SETTLE_GAS = 37_500  # of a batch, and of each of its rows; see contracts/gas-snapshot.json

@@ -6,10 +6,10 @@ from typing import Any
 
 from web3.contract import Contract as Web3Contract
 
-from contracts import artifact
-from market.chain.rpc import Rpc
-from market.chain.sender import Receipt, Sender
-from market.signing import checksum
+from hypercluster.contracts import artifact
+from hypercluster.market.chain.rpc import Rpc
+from hypercluster.market.chain.sender import Receipt, Sender
+from hypercluster.market.money.signing import checksum
 
 
 class Contract:

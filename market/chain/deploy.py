@@ -6,15 +6,15 @@ from dataclasses import astuple
 
 from eth_account.signers.local import LocalAccount
 
-from contracts import artifact
-from market.chain.deployment import Deployment
-from market.chain.dispute_terms import DisputeTerms
-from market.chain.rpc import Rpc
-from market.chain.sender import Sender
-from market.chain.staking import Staking
-from market.chain.token import Token
-from market.errors import ChainError
-from market.units import HCT
+from hypercluster.contracts import artifact
+from hypercluster.market.chain.deployment import Deployment
+from hypercluster.market.chain.dispute_terms import DisputeTerms
+from hypercluster.market.chain.rpc import Rpc
+from hypercluster.market.chain.sender import Sender
+from hypercluster.market.chain.staking import Staking
+from hypercluster.market.chain.token import Token
+from hypercluster.market.errors import ChainError
+from hypercluster.market.money.units import HCT
 
 SUPPLY = 10**9 * HCT
 DAY = 86_400

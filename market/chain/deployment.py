@@ -7,8 +7,8 @@ import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from market.errors import ChainError, InvalidAddress
-from market.signing import checksum
+from hypercluster.market.errors import ChainError, InvalidAddress
+from hypercluster.market.money.signing import checksum
 
 
 @dataclass(frozen=True)

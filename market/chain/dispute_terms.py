@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from market.errors import ChainError
-from market.units import HCT
+from hypercluster.market.errors import ChainError
+from hypercluster.market.money.units import HCT
 
 MAX_SEATS = 15
 _BPS = 10_000

@@ -13,8 +13,8 @@ from eth_abi.abi import encode
 from eth_utils.abi import event_abi_to_log_topic
 from web3.types import FilterParams, LogReceipt
 
-from market.chain.contract import Contract
-from market.chain.dispute_events import (
+from hypercluster.market.chain.contract import Contract
+from hypercluster.market.chain.dispute_events import (
     CaseOpened,
     CaseResolved,
     Committed,
@@ -33,14 +33,14 @@ from market.chain.dispute_events import (
     Withheld,
     dispute_event,
 )
-from market.chain.dispute_terms import LOCAL_TERMS, DisputeTerms
-from market.chain.rpc import Rpc
-from market.chain.sender import Receipt as Mined
-from market.chain.sender import Sender
-from market.chain.token import Token
-from market.errors import InvalidAmount, InvalidSignature
-from market.receipt import DisputeDomain, Receipt, Stage, Verdict
-from market.signing import SIGNATURE_BYTES, checksum, keccak
+from hypercluster.market.chain.dispute_terms import LOCAL_TERMS, DisputeTerms
+from hypercluster.market.chain.rpc import Rpc
+from hypercluster.market.chain.sender import Receipt as Mined
+from hypercluster.market.chain.sender import Sender
+from hypercluster.market.chain.token import Token
+from hypercluster.market.errors import InvalidAmount, InvalidSignature
+from hypercluster.market.money.signing import SIGNATURE_BYTES, checksum, keccak
+from hypercluster.market.trust.receipt import DisputeDomain, Receipt, Stage, Verdict
 
 __all__ = [
     "LOCAL_TERMS",

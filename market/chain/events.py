@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from market.voucher import ChannelDescriptor
+from hypercluster.market.money.voucher import ChannelDescriptor
 
 
 @dataclass(frozen=True)

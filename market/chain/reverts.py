@@ -9,10 +9,10 @@ from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from eth_utils.abi import abi_to_signature, collapse_if_tuple
 
-from contracts import artifact
-from market.errors import ChainError, InsufficientFunds, Reverted
-from market.signing import checksum, keccak
-from market.units import format_hct
+from hypercluster.contracts import artifact
+from hypercluster.market.errors import ChainError, InsufficientFunds, Reverted
+from hypercluster.market.money.signing import checksum, keccak
+from hypercluster.market.money.units import format_hct
 
 CONTRACTS = ("HyperToken", "StakingRegistry", "PaymentChannels", "DisputeManager")
 _BUILT_IN = {

@@ -20,10 +20,10 @@ from web3.middleware import ExtraDataToPOAMiddleware
 from web3.providers.rpc.utils import ExceptionRetryConfiguration
 from web3.types import TxReceipt
 
-from market.chain.reverts import reverted
-from market.errors import ChainError, InsufficientFunds, NodeUnreachable
-from market.signing import checksum
-from market.units import format_hct
+from hypercluster.market.chain.reverts import reverted
+from hypercluster.market.errors import ChainError, InsufficientFunds, NodeUnreachable
+from hypercluster.market.money.signing import checksum
+from hypercluster.market.money.units import format_hct
 
 TIMEOUT_SECONDS = 15.0
 

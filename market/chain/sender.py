@@ -11,9 +11,9 @@ from typing import Any, cast
 from eth_account.signers.local import LocalAccount
 from web3.types import LogReceipt, Nonce, TxParams, TxReceipt, Wei
 
-from market.chain.reverts import reverted
-from market.chain.rpc import Rpc
-from market.errors import (
+from hypercluster.market.chain.reverts import reverted
+from hypercluster.market.chain.rpc import Rpc
+from hypercluster.market.errors import (
     ChainError,
     NodeUnreachable,
     TransactionReplaced,

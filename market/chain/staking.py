@@ -7,12 +7,20 @@ from functools import cached_property
 
 import coincurve
 
-from market.chain.contract import Contract
-from market.chain.rpc import Rpc
-from market.chain.sender import Receipt, Sender
-from market.chain.token import Token
-from market.signing import address_bytes, address_of, checksum, domain_separator, keccak, sign_compact, word
-from market.units import check_wei
+from hypercluster.market.chain.contract import Contract
+from hypercluster.market.chain.rpc import Rpc
+from hypercluster.market.chain.sender import Receipt, Sender
+from hypercluster.market.chain.token import Token
+from hypercluster.market.money.signing import (
+    address_bytes,
+    address_of,
+    checksum,
+    domain_separator,
+    keccak,
+    sign_compact,
+    word,
+)
+from hypercluster.market.money.units import check_wei
 
 CONSENT_SECONDS = 3600
 _AUTHORIZE_TYPE = keccak(b"Authorize(address operator,address nodeKey,uint256 deadline)")
@@ -119,7 +127,7 @@ class Staking(Contract):
         return self._send(sender, "to revoke a node key", "revoke", checksum(node))
 
     def set_slasher(self, sender: Sender, slasher: str) -> Receipt:
-        """Name the contract that may slash; the deployer can do it once, and `market.chain.deploy` does."""
+        """Name the contract that may slash; the deployer can do it once, and `hypercluster.market.chain.deploy` does."""
         return self._send(sender, "to set the slasher", "setSlasher", checksum(slasher))
 
     def slash(self, sender: Sender, operator: str, requested: int, reporter: str, reward: int) -> Receipt:

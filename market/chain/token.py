@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from eth_typing import Hash32
 
-from market.chain.contract import Contract
-from market.chain.sender import Receipt, Sender
-from market.signing import address_bytes, checksum, keccak, word
-from market.units import check_wei
+from hypercluster.market.chain.contract import Contract
+from hypercluster.market.chain.sender import Receipt, Sender
+from hypercluster.market.money.signing import address_bytes, checksum, keccak, word
+from hypercluster.market.money.units import check_wei
 
 PERMIT_SECONDS = 3600
 _PERMIT_TYPE = keccak(b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)")

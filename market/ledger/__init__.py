@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from market.ledger.database import open_engine
-from market.ledger.history import History
-from market.ledger.payee import PayeeLedger
-from market.ledger.payer import PayerLedger
-from market.ledger.tables import (
+from hypercluster.market.ledger.database import open_engine
+from hypercluster.market.ledger.history import History
+from hypercluster.market.ledger.payee import PayeeLedger
+from hypercluster.market.ledger.payer import PayerLedger
+from hypercluster.market.ledger.tables import (
     AdvertSeen,
     AuditRecord,
     Duty,
@@ -19,7 +19,7 @@ from market.ledger.tables import (
     Role,
     SessionRecord,
 )
-from market.ledger.trust import Standing, Trust
+from hypercluster.market.ledger.trust import Standing, Trust
 
 __all__ = [
     "AdvertSeen",

@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
-from market.ledger.tables import IncomingChannel, OutgoingChannel
-from market.voucher import VoucherDomain
+from hypercluster.market.ledger.tables import IncomingChannel, OutgoingChannel
+from hypercluster.market.money.voucher import VoucherDomain
 
 Row = TypeVar("Row", IncomingChannel, OutgoingChannel)
 

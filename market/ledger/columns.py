@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import DateTime, Dialect, LargeBinary, Numeric, String
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from market.units import check_wei
+from hypercluster.market.money.units import check_wei
 
 DIGITS = 29  # of 2**96 - 1
 

@@ -12,7 +12,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from market.errors import LedgerError
+from hypercluster.market.errors import LedgerError
 
 BUSY_MS = 10_000
 _MIGRATION_LOCK = 0x48436C6564676572  # any constant; PostgreSQL's advisory locks are numbers
@@ -72,6 +72,6 @@ def _migrate(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":  # two processes may start at once
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
     config = Config()
-    config.set_main_option("script_location", str(files("migrations")).replace("%", "%%"))
+    config.set_main_option("script_location", str(files("hypercluster.migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
-from market.advert import Advert
-from market.ledger.tables import (
+from hypercluster.market.advert import Advert
+from hypercluster.market.ledger.tables import (
     DONE,
     AdvertSeen,
     AuditRecord,

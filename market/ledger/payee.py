@@ -8,11 +8,11 @@ from typing import TypeAlias
 from sqlalchemy import Connection, bindparam, case, update
 from sqlalchemy.orm import Session
 
-from market.errors import LedgerError
-from market.ledger.channels import ChannelRows
-from market.ledger.columns import Wei
-from market.ledger.tables import IncomingChannel
-from market.voucher import ChannelDescriptor, VoucherDomain
+from hypercluster.market.errors import LedgerError
+from hypercluster.market.ledger.channels import ChannelRows
+from hypercluster.market.ledger.columns import Wei
+from hypercluster.market.ledger.tables import IncomingChannel
+from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
 StoredVoucher: TypeAlias = tuple[bytes, int, bytes, int]
 """The arguments of `PayeeLedger.store_voucher`: channel id, cumulative wei, signature, billed wei."""

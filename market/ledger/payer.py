@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy import case, literal, update
 from sqlalchemy.orm import Session
 
-from market.errors import LedgerError
-from market.ledger.channels import ChannelRows
-from market.ledger.columns import Wei
-from market.ledger.tables import OutgoingChannel
-from market.voucher import ChannelDescriptor, VoucherDomain
+from hypercluster.market.errors import LedgerError
+from hypercluster.market.ledger.channels import ChannelRows
+from hypercluster.market.ledger.columns import Wei
+from hypercluster.market.ledger.tables import OutgoingChannel
+from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
 
 class PayerLedger(ChannelRows[OutgoingChannel]):

@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Index, Integer, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
-from market.channel import PayeeChannel, PayerChannel
-from market.ledger.columns import Address, Hash, ModelId, Moment, Wei
-from market.voucher import ChannelDescriptor, VoucherDomain
+from hypercluster.market.ledger.columns import Address, Hash, ModelId, Moment, Wei
+from hypercluster.market.money.channel import PayeeChannel, PayerChannel
+from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
 NOTE = 300
 """characters of a note at most"""
@@ -164,7 +164,7 @@ class PriceStep(Base, kw_only=True):
 
 
 class ReputationRow(Base, kw_only=True):
-    """What we believe of a peer: see `market.reputation.Reputation`, as of ``updated``."""
+    """What we believe of a peer: see `hypercluster.market.trust.reputation.Reputation`, as of ``updated``."""
 
     __tablename__ = "reputations"
 

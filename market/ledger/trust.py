@@ -8,9 +8,9 @@ from datetime import datetime
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
-from market.errors import LedgerError
-from market.ledger.tables import DONE, NOTE, AuditRecord, Duty, ReputationEvent, ReputationRow
-from market.reputation import Evidence, Reputation
+from hypercluster.market.errors import LedgerError
+from hypercluster.market.ledger.tables import DONE, NOTE, AuditRecord, Duty, ReputationEvent, ReputationRow
+from hypercluster.market.trust.reputation import Evidence, Reputation
 
 
 @dataclass(frozen=True, slots=True)

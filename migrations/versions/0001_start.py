@@ -6,7 +6,7 @@ Revision: 0001, the first
 import sqlalchemy as sa
 from alembic import op
 
-from market.ledger import columns
+from hypercluster.market.ledger import columns
 
 revision = "0001"
 down_revision = None

@@ -6,7 +6,7 @@ Revision: 0002, after 0001
 import sqlalchemy as sa
 from alembic import op
 
-from market.ledger import columns
+from hypercluster.market.ledger import columns
 
 revision = "0002"
 down_revision = "0001"

@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from market.errors import MarketError
-from node.errors import NodeError
-from node.settings import Settings
+from hypercluster.market.errors import MarketError
+from hypercluster.node.errors import NodeError
+from hypercluster.node.home.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Bootstrap = Annotated[

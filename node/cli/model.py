@@ -16,10 +16,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from node.cli.console import Json, application, err, fail, out, print_json, run
-from node.cli.progress import bar
-from node.model_store import MANIFEST, VOCABULARY, shard_name
-from node.shards import (
+from hypercluster.node.cli.console import Json, application, err, fail, out, print_json, run
+from hypercluster.node.cli.progress import bar
+from hypercluster.node.shards import (
     Manifest,
     ManifestMismatch,
     Model,
@@ -32,9 +31,10 @@ from node.shards import (
     partition,
     shard_bytes,
 )
-from node.shards import split as write_shard
-from node.shards.container import Container, Scalar, read_container
-from node.shards.vocabulary import NO_VOCABULARY, write_vocabulary
+from hypercluster.node.shards import split as write_shard
+from hypercluster.node.shards.container import Container, Scalar, read_container
+from hypercluster.node.shards.store import MANIFEST, VOCABULARY, shard_name
+from hypercluster.node.shards.vocabulary import NO_VOCABULARY, write_vocabulary
 
 app = application("Look into GGUF models, cut them into shards, and check that the shards compute the same.")
 
@@ -159,7 +159,7 @@ def check(
     exit code 1 unless the token ids are equal. The largest difference of any logit is 0.0 where both ran the
     same arithmetic, as they do on one machine. Needs free disk space for a copy of the model.
     """
-    from node.equality import Stage, compare
+    from hypercluster.node.engine.equality import Stage, compare
 
     model = check_source(file)
     wanted = parse_path(ranges, model.h.layers)
@@ -189,7 +189,7 @@ def check(
 
 def _prompt_ids(model: Model, prompt: str) -> list[int]:
     """The prompt's ids; its bytes stand in for them where the model has no vocabulary."""
-    from node.tokenizer import Tokenizer  # brings llama.cpp, which --help can do without
+    from hypercluster.node.engine.tokenizer import Tokenizer  # brings llama.cpp, which --help can do without
 
     if _has_vocabulary(model):
         with Tokenizer(model.file.path) as tokenizer:

@@ -12,7 +12,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from node.cli.console import err
+from hypercluster.node.cli.console import err
 
 
 @contextmanager

@@ -6,21 +6,21 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from market.units import format_hct
-from node import keys
-from node.cli.console import out, password, print_json
-from node.keys import Key
-from node.resources import open_chain
-from node.settings import Settings
+from hypercluster.market.money.units import format_hct
+from hypercluster.node.cli.console import out, password, print_json
+from hypercluster.node.home import keys
+from hypercluster.node.home.keys import Key
+from hypercluster.node.home.resources import open_chain
+from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
-    from market.chain import Reward
-    from market.chain.disputes import Credit
+    from hypercluster.market.chain import Reward
+    from hypercluster.market.chain.disputes import Credit
 
 
 def claim_rewards(key: Key, json_: bool) -> None:
     """Take what is due to the account of a key and can be claimed by now, and print both that and what must wait."""
-    from market.chain import Sender
+    from hypercluster.market.chain import Sender
 
     settings = Settings()
     chain = open_chain(settings)

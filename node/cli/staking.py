@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from market.units import format_hct, parse_hct
-from node import keys
-from node.cli.console import fail, out, password, print_json
-from node.keys import Key
-from node.resources import open_chain
-from node.settings import Settings
+from hypercluster.market.money.units import format_hct, parse_hct
+from hypercluster.node.cli.console import fail, out, password, print_json
+from hypercluster.node.home import keys
+from hypercluster.node.home.keys import Key
+from hypercluster.node.home.resources import open_chain
+from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
-    from market.chain import Chain
+    from hypercluster.market.chain import Chain
 
 GAS_MONEY_WEI = 5 * 10**16
 
@@ -42,7 +42,7 @@ def stake_and_authorise(stake: str | None) -> tuple[Chain, dict[str, str | int]]
     """Stake, authorise the node key and send it coin for gas; returns the chain and what to print."""
     import coincurve
 
-    from market.chain import Sender
+    from hypercluster.market.chain import Sender
 
     settings = Settings()
     chain = open_chain(settings)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from market.units import format_hct, parse_hct
-from node.cli.console import Json, application, err, out, print_json, run
-from node.resources import open_chain
-from node.settings import TESTNET_HOME, Settings
+from hypercluster.market.money.units import format_hct, parse_hct
+from hypercluster.node.cli.console import Json, application, err, out, print_json, run
+from hypercluster.node.home.resources import open_chain
+from hypercluster.node.home.settings import TESTNET_HOME, Settings
 
 app = application(
     "A local chain with the contracts on it, for trying everything out with play money.\n\n"
@@ -37,8 +37,8 @@ def up(
 
     from eth_account import Account
 
-    from market.chain import LOCAL_TERMS, deploy
-    from node.anvil import DEPLOYER_KEY, running_anvil
+    from hypercluster.market.chain import LOCAL_TERMS, deploy
+    from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 
     LOCAL_TERMS.check(unbonding)
     settings = Settings()
@@ -78,7 +78,7 @@ def fund(
 
     Example: [bold]hc-testnet fund 0x70997970C51812dc3A010C7d01b50e0d17dc79C8[/]
     """
-    from node.faucet import give
+    from hypercluster.node.testnet.faucet import give
 
     chain = open_chain(Settings())
     give(chain, address, parse_hct(hct))
@@ -119,7 +119,7 @@ def demo(
     if cheat is not None:
         _cheat_demo(cheat, prompt, tokens, model, steps, json_)
         return
-    from node.demo import run_demo
+    from hypercluster.node.testnet.demo import run_demo
 
     result = run_demo(
         Settings().home / "demo",
@@ -141,7 +141,7 @@ def demo(
 
 
 def _cheat_demo(cheat: str, prompt: str, tokens: int, model: Path | None, steps: int, json_: bool) -> None:
-    from node.cheat_demo import run_cheat_demo
+    from hypercluster.node.testnet.cheat_demo import run_cheat_demo
 
     result = run_cheat_demo(
         Settings().home / "demo",

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from market.units import format_hct, format_price, parse_price
-from node import keys
-from node.cli.console import Bootstrap, Json, application, err, out, password, print_json, run
-from node.cli.progress import bar
-from node.cli.staking import StakeOption, default_threads, make_keys, stake_and_authorise
-from node.keys import Key
-from node.resources import open_chain, open_ledger
-from node.settings import EVIDENCE, RUNNING, Settings
+from hypercluster.market.money.units import format_hct, format_price, parse_price
+from hypercluster.node.cli.console import Bootstrap, Json, application, err, out, password, print_json, run
+from hypercluster.node.cli.progress import bar
+from hypercluster.node.cli.staking import StakeOption, default_threads, make_keys, stake_and_authorise
+from hypercluster.node.home import keys
+from hypercluster.node.home.keys import Key
+from hypercluster.node.home.resources import open_chain, open_ledger
+from hypercluster.node.home.settings import EVIDENCE, RUNNING, Settings
 
 if TYPE_CHECKING:
-    from market.advert import Advert
-    from market.audit import Bounds
-    from node.model_store import StoredModel
+    from hypercluster.market.advert import Advert
+    from hypercluster.market.trust.audit import Bounds
+    from hypercluster.node.shards.store import StoredModel
 
 app = application(
     "Audit what providers answered and be paid per audited token; judge disputes with a stake of your own.\n\n"
@@ -93,7 +93,7 @@ def calibrate(
     Serves texts in every way that llama.cpp knows here (threads, batches, cache types, flash attention, wire types)
     and compares each with what an audit would find. Run it again when llama.cpp is updated.
     """
-    from node import calibration
+    from hypercluster.node.replay import calibration
 
     settings = Settings()
     stored = _open(model, settings)
@@ -175,10 +175,10 @@ def run_(
     """
     import trio
 
-    from market.chain import Sender
-    from node.replay import Replayer
-    from node.transcript import TranscriptStore
-    from node.verifier import Verifier, VerifierTerms
+    from hypercluster.market.chain import Sender
+    from hypercluster.node.evidence.transcript import TranscriptStore
+    from hypercluster.node.replay.replayer import Replayer
+    from hypercluster.node.verifier.process import Verifier, VerifierTerms
 
     settings = Settings()
     chain = open_chain(settings)
@@ -273,7 +273,7 @@ def cases(json_: Json = False) -> None:
     chain = open_chain(settings)
     with open_ledger(settings) as ledger:
         duties = ledger.trust.duties(chain.disputes.address, chain.chain_id, open_only=False)
-    from market.chain.dispute_events import Vote
+    from hypercluster.market.chain.dispute_events import Vote
 
     data = []
     for duty in duties:
@@ -304,7 +304,7 @@ def rewards(json_: Json = False) -> None:
 
     Both wait an unbonding time. Vouchers of clients are claimed by `run`, or by hc-provider claim in this home.
     """
-    from node.cli.rewards import claim_rewards
+    from hypercluster.node.cli.rewards import claim_rewards
 
     claim_rewards(Key.OPERATOR, json_)
 
@@ -312,7 +312,7 @@ def rewards(json_: Json = False) -> None:
 @app.command()
 def delist(json_: Json = False) -> None:
     """Leave the list that committees are drawn from; seats already drawn must still be served."""
-    from market.chain import Sender
+    from hypercluster.market.chain import Sender
 
     settings = Settings()
     chain = open_chain(settings)
@@ -327,7 +327,7 @@ def delist(json_: Json = False) -> None:
 
 
 def _open(model: Path | None, settings: Settings) -> "StoredModel":
-    from node.model_store import demo_model, open_model, source_bytes
+    from hypercluster.node.shards.store import demo_model, open_model, source_bytes
 
     path = model or demo_model()
     with bar("Hashing the model", source_bytes(path)) as progress:
@@ -337,7 +337,7 @@ def _open(model: Path | None, settings: Settings) -> "StoredModel":
 def _calibrated(
     stored: "StoredModel", threads: int, texts: int, tokens: int, recordings: tuple[Path, ...] = ()
 ) -> "Bounds":
-    from node.calibration import calibrate, steps
+    from hypercluster.node.replay.calibration import calibrate, steps
 
     with bar("Calibrating", steps(threads, len(recordings)), unit="steps") as progress:
         return calibrate(
@@ -347,7 +347,7 @@ def _calibrated(
 
 def _bounds(stored: "StoredModel", path: Path | None, threads: int) -> "Bounds":
     """The bounds of the model; calibrated now where that was never done."""
-    from market.audit import Bounds
+    from hypercluster.market.trust.audit import Bounds
 
     path = path or stored.bounds_file
     if not path.exists():

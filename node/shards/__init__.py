@@ -1,6 +1,6 @@
 """Model files, shards and manifests: everything about GGUF that happens before llama.cpp."""
 
-from node.shards.errors import (
+from hypercluster.node.shards.errors import (
     InvalidRange,
     InvalidTensor,
     MalformedFile,
@@ -10,12 +10,12 @@ from node.shards.errors import (
     UnsupportedModel,
     WriteFailed,
 )
-from node.shards.manifest import Manifest, build_manifest, manifest_of
-from node.shards.model import Model, check_source
-from node.shards.ranges import parse_path, parse_range, partition
-from node.shards.slicing import shard_bytes, split
-from node.shards.validate import check_shard, check_vocabulary
-from node.shards.vocabulary import write_vocabulary
+from hypercluster.node.shards.manifest import Manifest, build_manifest, manifest_of
+from hypercluster.node.shards.model import Model, check_source
+from hypercluster.node.shards.ranges import parse_path, parse_range, partition
+from hypercluster.node.shards.slicing import shard_bytes, split
+from hypercluster.node.shards.validate import check_shard, check_vocabulary
+from hypercluster.node.shards.vocabulary import write_vocabulary
 
 __all__ = [
     "InvalidRange",

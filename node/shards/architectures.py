@@ -14,8 +14,8 @@ from enum import Enum
 
 from gguf.constants import GGMLQuantizationType as Type
 
-from node.shards.container import Container
-from node.shards.errors import UnsupportedModel
+from hypercluster.node.shards.container import Container
+from hypercluster.node.shards.errors import UnsupportedModel
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 MAX_WIDTH = 1 << 17  # of embeddings, feed-forward rows and attention

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
-from node.shards.errors import MalformedFile
+from hypercluster.node.shards.errors import MalformedFile
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

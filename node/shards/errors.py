@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.errors import NodeError
+from hypercluster.node.errors import NodeError
 
 
 class ShardError(NodeError):

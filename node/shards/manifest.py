@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from node.shards.architectures import (
+from hypercluster.node.shards.architectures import (
     ARCHITECTURES,
     LAYER_KEYS,
     MATRIX_TYPES,
@@ -28,11 +28,11 @@ from node.shards.architectures import (
     SCALAR_KEYS,
     Kind,
 )
-from node.shards.container import Container, Tensor
-from node.shards.errors import ManifestError, ManifestMismatch
-from node.shards.model import Model, Tensors, check_source
-from node.shards.vocabulary import tokenizer_digest
-from node.shards.writing import Progress, replacing
+from hypercluster.node.shards.container import Container, Tensor
+from hypercluster.node.shards.errors import ManifestError, ManifestMismatch
+from hypercluster.node.shards.model import Model, Tensors, check_source
+from hypercluster.node.shards.vocabulary import tokenizer_digest
+from hypercluster.node.shards.writing import Progress, replacing
 
 FORMAT = 1
 MAX_FILE = 16 << 20  # bytes of a manifest file

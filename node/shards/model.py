@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.shards.architectures import (
+from hypercluster.node.shards.architectures import (
     Architecture,
     Hyperparameters,
     Kind,
@@ -18,9 +18,9 @@ from node.shards.architectures import (
     architecture_of,
     hyperparameters,
 )
-from node.shards.container import Container, Tensor, read_container
-from node.shards.errors import InvalidTensor, UnsupportedModel
-from node.shards.vocabulary import check_tokenizer
+from hypercluster.node.shards.container import Container, Tensor, read_container
+from hypercluster.node.shards.errors import InvalidTensor, UnsupportedModel
+from hypercluster.node.shards.vocabulary import check_tokenizer
 
 PLACEHOLDER_VOCABULARY = 32  # rows of the embedding that a middle shard needs to load but never uses
 _LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.(.+)")

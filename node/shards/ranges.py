@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 
-from node.shards.errors import InvalidRange
+from hypercluster.node.shards.errors import InvalidRange
 
 _RANGE = re.compile(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*")
 

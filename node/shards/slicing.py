@@ -15,14 +15,14 @@ from pathlib import Path
 from gguf.constants import GGMLQuantizationType as Type
 from gguf.constants import GGUFValueType
 
-from node.shards.architectures import LAYER_KEYS, SCALAR_KEYS
-from node.shards.container import Tensor
-from node.shards.errors import ManifestMismatch
-from node.shards.manifest import Manifest, manifest_of, verify_header
-from node.shards.model import PLACEHOLDER_VOCABULARY, Model, check_source
-from node.shards.ranges import check_range
-from node.shards.vocabulary import MODEL_ID
-from node.shards.writing import Part, Progress, Value, text, uint32, uint32s, write_gguf, zeros
+from hypercluster.node.shards.architectures import LAYER_KEYS, SCALAR_KEYS
+from hypercluster.node.shards.container import Tensor
+from hypercluster.node.shards.errors import ManifestMismatch
+from hypercluster.node.shards.manifest import Manifest, manifest_of, verify_header
+from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, Model, check_source
+from hypercluster.node.shards.ranges import check_range
+from hypercluster.node.shards.vocabulary import MODEL_ID
+from hypercluster.node.shards.writing import Part, Progress, Value, text, uint32, uint32s, write_gguf, zeros
 
 LAYER_START = "hypercluster.layer_start"
 LAYER_STOP = "hypercluster.layer_stop"

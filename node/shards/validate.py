@@ -7,15 +7,15 @@ from pathlib import Path
 
 from gguf.constants import GGUFValueType
 
-from node.shards.architectures import LAYER_KEYS, SCALAR_KEYS, architecture_of, hyperparameters
-from node.shards.container import Container, read_container
-from node.shards.errors import ManifestMismatch
-from node.shards.manifest import Manifest, verify_header, verify_weights
-from node.shards.model import PLACEHOLDER_VOCABULARY, Model, take_apart
-from node.shards.ranges import check_range
-from node.shards.slicing import LAYER_START, LAYER_STOP
-from node.shards.vocabulary import MODEL_ID, check_tokenizer, tokenizer_digest
-from node.shards.writing import Progress
+from hypercluster.node.shards.architectures import LAYER_KEYS, SCALAR_KEYS, architecture_of, hyperparameters
+from hypercluster.node.shards.container import Container, read_container
+from hypercluster.node.shards.errors import ManifestMismatch
+from hypercluster.node.shards.manifest import Manifest, verify_header, verify_weights
+from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, Model, take_apart
+from hypercluster.node.shards.ranges import check_range
+from hypercluster.node.shards.slicing import LAYER_START, LAYER_STOP
+from hypercluster.node.shards.vocabulary import MODEL_ID, check_tokenizer, tokenizer_digest
+from hypercluster.node.shards.writing import Progress
 
 
 def check_shard(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gguf.constants import GGUFValueType
 
-from node.shards.container import Container, read_container
-from node.shards.errors import UnsupportedModel
-from node.shards.writing import Value, text, write_gguf
+from hypercluster.node.shards.container import Container, read_container
+from hypercluster.node.shards.errors import UnsupportedModel
+from hypercluster.node.shards.writing import Value, text, write_gguf
 
 MODEL_ID = "hypercluster.model_id"
 TOKENIZERS = ("llama", "gpt2")

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from gguf.constants import GGMLQuantizationType, GGUFValueType
 
-from node.shards.container import CHUNK, MAGIC, padded, tensor_bytes
-from node.shards.errors import WriteFailed
+from hypercluster.node.shards.container import CHUNK, MAGIC, padded, tensor_bytes
+from hypercluster.node.shards.errors import WriteFailed
 
 Progress = Callable[[int], None]  # told how many bytes have just been handled
 

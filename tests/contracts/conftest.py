@@ -16,7 +16,7 @@ from ape.contracts import ContractContainer
 from ethpm_types import ContractType
 from signing import compact, sign_voucher, words
 
-from contracts import artifact
+from hypercluster.contracts import artifact
 
 ROOT = Path(__file__).resolve().parents[2]
 HCT = 10**18

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from contracts import artifact
+from hypercluster.contracts import artifact
 
 FUNDS = 60
 UNBONDING = 100

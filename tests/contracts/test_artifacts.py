@@ -4,7 +4,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from contracts import artifact
+from hypercluster.contracts import artifact
 
 SCRIPT = ROOT / "scripts" / "compile_contracts.py"
 

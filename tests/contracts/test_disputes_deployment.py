@@ -6,7 +6,7 @@ from eth_abi import encode
 from eth_utils import keccak
 from web3.exceptions import ContractCustomError
 
-from contracts import artifact
+from hypercluster.contracts import artifact
 
 NEEDED = 60 + 3600 + 600 + 700 + 800
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from market.units import HCT
-from node.cheats import CHEATS
+from hypercluster.market.money.units import HCT
+from hypercluster.node.testnet.cheats import CHEATS
 from tests.e2e.shell import Terminal, processes_that_mention
 
 pytestmark = pytest.mark.slow

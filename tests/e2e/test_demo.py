@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from node import reference
-from node.anvil import free_port
-from node.model_store import demo_model, open_model
-from node.tokenizer import Tokenizer
+from hypercluster.node.engine import reference
+from hypercluster.node.engine.tokenizer import Tokenizer
+from hypercluster.node.shards.store import demo_model, open_model
+from hypercluster.node.testnet.anvil import free_port
 from tests.e2e.shell import Terminal, alive, descendants, processes_that_mention
 
 pytestmark = pytest.mark.slow

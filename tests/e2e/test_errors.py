@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from market.chain import Deployment
+from hypercluster.market.chain import Deployment
 from tests.e2e.shell import Result, Terminal
 
 PASSWORD = "correct horse"

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 import trio
 
-from market.ledger import Ledger
-from market.parameters import MarketParameters
-from market.units import HCT
-from node import keys, reference
-from node.client import Completion, Limits
-from node.joining import joined, purse_of
-from node.keys import Key
-from node.localnet import LocalNetwork, ProviderProcess, ProviderSpec, running_network
-from node.model_store import StoredModel, demo_model, open_model
-from node.sampler import Sampler
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.ledger import Ledger
+from hypercluster.market.money.units import HCT
+from hypercluster.node.client.client import Completion, Limits
+from hypercluster.node.client.joining import joined, purse_of
+from hypercluster.node.engine import reference
+from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.home import keys
+from hypercluster.node.home.keys import Key
+from hypercluster.node.shards.store import StoredModel, demo_model, open_model
+from hypercluster.node.testnet.localnet import LocalNetwork, ProviderProcess, ProviderSpec, running_network
 
 pytestmark = pytest.mark.slow
 

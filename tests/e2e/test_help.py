@@ -16,7 +16,7 @@ PROGRAMS = ["provider", "client", "verifier", "testnet", "model", "market"]
 SCRIPT = """
 import contextlib, importlib, io, json, sys
 import typer
-module = importlib.import_module("node.cli." + sys.argv[1])
+module = importlib.import_module("hypercluster.node.cli." + sys.argv[1])
 command = typer.main.get_command(module.app)
 told = {}
 for words in [[], *([name] for name in command.commands)]:

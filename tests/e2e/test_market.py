@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from web3.types import RPCEndpoint
 
-from market.chain import Rpc
-from market.units import HCT, parse_price
-from node.anvil import free_port
+from hypercluster.market.chain import Rpc
+from hypercluster.market.money.units import HCT, parse_price
+from hypercluster.node.testnet.anvil import free_port
 from tests.e2e.shell import Running, Terminal
 
 pytestmark = pytest.mark.slow

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from market.chain import Chain
-from market.placement import Machine, ModelSize
-from node.localnet import LocalNetwork, ProviderSpec, running_network
-from node.model_store import StoredModel, demo_model
-from node.provider import Moving
-from tests.node.providers import running_provider
+from hypercluster.market.chain import Chain
+from hypercluster.market.economics.placement import Machine, ModelSize
+from hypercluster.node.provider.process import Moving
+from hypercluster.node.shards.store import StoredModel, demo_model
+from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from tests.node.helpers.providers import running_provider
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
 
 def provider_command(network: LocalNetwork, home: Path, *arguments: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "node.cli.provider", *arguments, "--json"],
+        [sys.executable, "-m", "hypercluster.node.cli.provider", *arguments, "--json"],
         env=network.environment(home),
         capture_output=True,
         text=True,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from market.units import HCT, parse_price
-from node.anvil import free_port
+from hypercluster.market.money.units import HCT, parse_price
+from hypercluster.node.testnet.anvil import free_port
 from tests.e2e.shell import Terminal
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from libp2p.peer.id import ID
 
-from node.errors import IdentityError
-from node.identity import address_of_peer, keypair, peer_of_key, peer_of_public_key, public_key_of_peer
+from hypercluster.node.errors import IdentityError
+from hypercluster.node.identity import (
+    address_of_peer,
+    keypair,
+    peer_of_key,
+    peer_of_public_key,
+    public_key_of_peer,
+)
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 KEYS = st.integers(1, ORDER - 1).map(lambda n: n.to_bytes(32, "big"))
@@ -50,8 +56,7 @@ def test_no_peer(peer: str) -> None:
 
 
 def test_wire_and_identity_do_not_import_libp2p() -> None:
-    modules = (
-        "node.errors, node.identity, node.wire, node.framing, node.adverts, node.orderbook, market.advert"
-    )
+    rooms = ("errors", "identity", "wire.messages", "wire.audit", "wire.framing", "network.adverts")
+    modules = ", ".join(f"hypercluster.node.{room}" for room in (*rooms, "network.orderbook"))
     code = f"import sys, {modules}; sys.exit('libp2p' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,202 @@
+"""The two ends of a payment channel as state machines, without I/O.
+
+Every step carries a voucher that covers all steps so far and itself, so the payee never works unpaid and the
+payer risks one step. Several sessions may share a channel: their vouchers can arrive out of order, and a step
+is good when the best voucher known by then covers what was billed plus its own charge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypercluster.market.errors import (
+    ChannelError,
+    InvalidAmount,
+    InvalidSignature,
+    Overbilled,
+    OverDeposit,
+    Refusal,
+    VoucherRefused,
+)
+from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
+
+
+@dataclass
+class PayerChannel:
+    """The payer's end. All amounts in wei.
+
+    ``signed`` is the highest cumulative amount ever authorised: what the payee can take at most.
+    ``spent`` is what answered steps cost, ``in_flight`` what unanswered ones will cost. A refused step leaves
+    ``signed`` above ``spent``; that credit pays for the next step. ``released`` is what such steps would have
+    cost: of a step whose answer was lost nobody knows here whether the payee billed it.
+    """
+
+    deposit: int
+    signed: int = 0
+    spent: int = 0
+    in_flight: int = 0
+    released: int = 0
+
+    @property
+    def available(self) -> int:
+        """What can still be authorised before a top-up is needed."""
+        return self.deposit - self.spent - self.in_flight
+
+    def authorise(self, amount: int) -> int:
+        """Set ``amount`` aside for one step and return the cumulative amount its voucher must carry.
+
+        Raises:
+            OverDeposit: the deposit does not cover it; nothing has changed.
+        """
+        if amount < 0:
+            raise InvalidAmount(f"A step cannot cost {amount} wei.")
+        needed = self.spent + self.in_flight + amount
+        if needed > self.deposit:
+            raise OverDeposit(needed, self.deposit)
+        self.in_flight += amount
+        self.signed = max(self.signed, needed)
+        return self.signed
+
+    def acknowledge(self, amount: int, billed: int) -> None:
+        """Book a step of ``amount`` as answered; ``billed`` is the payee's running total.
+
+        Raises:
+            Overbilled: the payee bills more than all steps answered and under way cost.
+        """
+        self._land(amount)
+        self.spent += amount
+        asked = self.spent + self.in_flight
+        if billed > asked + self.released:
+            raise Overbilled(
+                f"The provider says it billed {billed} wei and was asked for "
+                f"{asked + self.released} wei of work: leave this provider."
+            )
+        # It did bill a step whose answer never came: the next vouchers have to cover that as well.
+        lost = max(0, billed - asked)
+        self.spent += lost
+        self.released -= lost
+
+    def release(self, amount: int) -> None:
+        """Book a step of ``amount`` as refused or lost: its voucher stays with the payee as credit."""
+        self._land(amount)
+        self.released += amount
+
+    def resume(self, billed: int, paid: int) -> None:
+        """Take over the payee's totals when a session opens.
+
+        ``paid`` is the amount of its best voucher, whose signature the caller has checked.
+
+        Raises:
+            Overbilled: it billed more than was ever authorised.
+        """
+        signed = max(self.signed, paid)
+        if billed > signed:
+            raise Overbilled(
+                f"The provider says it billed {billed} wei and was authorised to {signed} wei: "
+                "leave this provider."
+            )
+        self.signed = signed
+        if not self.in_flight:  # steps of another session would be counted twice
+            # Never lowered: the total may be older than an answer that another session got since.
+            self.spent = max(self.spent, billed)
+
+    def topped_up(self, deposit: int) -> None:
+        """Take over the channel's new total deposit."""
+        if deposit < self.deposit:
+            raise ChannelError(f"A top-up cannot lower a deposit from {self.deposit} to {deposit} wei.")
+        self.deposit = deposit
+
+    def _land(self, amount: int) -> None:
+        if not 0 <= amount <= self.in_flight:
+            raise ChannelError(f"No step of {amount} wei is under way: {self.in_flight} wei are.")
+        self.in_flight -= amount
+
+
+@dataclass
+class PayeeChannel:
+    """The payee's end. All amounts in wei; ``close_at`` in unix seconds, 0 while nobody asked to close.
+
+    Holds at every moment: ``billed <= best <= deposit``.
+    """
+
+    domain: VoucherDomain
+    descriptor: ChannelDescriptor
+    deposit: int
+    close_at: int = 0
+    best: int = 0
+    signature: bytes = b""
+    billed: int = 0
+
+    def __post_init__(self) -> None:
+        self.channel_id = self.domain.channel_id(self.descriptor)
+
+    def admit(self, charge: int, cumulative: int, signature: bytes) -> bool:
+        """Bill a step of ``charge`` against its voucher, before the step is computed.
+
+        Returns:
+            True when the voucher is better than the best one before, so that it has to be stored.
+
+        Raises:
+            VoucherRefused: CLOSING, OVER_DEPOSIT, TOO_LOW or BAD_SIGNATURE; nothing has changed.
+        """
+        if charge < 0:
+            raise InvalidAmount(f"A step cannot cost {charge} wei.")
+        if self.close_at:
+            raise VoucherRefused(Refusal.CLOSING, "The payer asked to close this channel: open another one.")
+        if cumulative > self.deposit:
+            raise VoucherRefused(
+                Refusal.OVER_DEPOSIT,
+                f"The voucher says {cumulative} wei and the channel holds {self.deposit} wei.",
+            )
+        if not self._signed_by_payer(cumulative, signature):
+            raise VoucherRefused(Refusal.BAD_SIGNATURE, "The voucher is not signed by the channel's signer.")
+        if max(self.best, cumulative) < self.billed + charge:
+            raise VoucherRefused(
+                Refusal.TOO_LOW,
+                f"The voucher says {cumulative} wei and this step needs {self.billed + charge} wei in all.",
+            )
+        self.billed += charge
+        better = cumulative > self.best
+        if better:
+            self.best, self.signature = cumulative, signature
+        return better
+
+    def refund(self, charge: int) -> None:
+        """Take back a step that was billed and then failed; its voucher stays as credit for the next."""
+        if not 0 <= charge <= self.billed:
+            raise ChannelError(f"{charge} wei were not billed: {self.billed} wei were.")
+        self.billed -= charge
+
+    def settled(self, cumulative: int) -> None:
+        """Take note that the chain paid ``cumulative`` wei in all: anyone may settle a voucher."""
+        if cumulative > self.best:
+            self.best, self.signature = cumulative, b""
+
+    def _signed_by_payer(self, cumulative: int, signature: bytes) -> bool:
+        if signature and cumulative == self.best and signature == self.signature:
+            return True
+        try:
+            return self.domain.recover(self.channel_id, cumulative, signature) == self.descriptor.signer
+        except (InvalidSignature, InvalidAmount):
+            return False
+
+
+def worth_claiming(
+    unclaimed_wei: int,
+    gas_cost_wei: int,
+    *,
+    hct_per_native: int,
+    multiple: int = 10,
+    closing: bool = False,
+) -> bool:
+    """Say whether a payee should send its best voucher to the chain now.
+
+    Args:
+        unclaimed_wei: best cumulative minus settled, in wei of HCT.
+        gas_cost_wei: what the transaction costs, in wei of the chain's own coin.
+        hct_per_native: how many HCT one of those coins is worth, a rate set by the operator.
+        multiple: claim when the money is worth this many times its gas.
+        closing: the payer asked to close: claim whatever is worth more than its gas, there is no later.
+    """
+    gas_in_hct = gas_cost_wei * hct_per_native
+    return unclaimed_wei > (gas_in_hct if closing else multiple * gas_in_hct)

@@ -1,0 +1,5 @@
+"""`python -m hypercluster.node.cli.market`, as `hc-market`."""
+
+from hypercluster.node.cli.market.app import main
+
+main()

@@ -1,0 +1,247 @@
+"""A client's side of a dispute: open the case, hand the evidence to the committee, see it through."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import trio
+
+from hypercluster.market.chain import Chain, Sender
+from hypercluster.market.chain.dispute_events import (
+    CaseOpened,
+    CaseResolved,
+    CommitteeDrawn,
+    ContradictionProven,
+    Demanded,
+    EquivocationProven,
+    Withheld,
+)
+from hypercluster.market.chain.disputes import DemandStatus, Disputes, Phase
+from hypercluster.market.errors import Reverted
+from hypercluster.market.money.voucher import ChannelDescriptor
+from hypercluster.node.client.hop import HopFailed, exchange
+from hypercluster.node.errors import NodeError
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.identity import address_of_peer
+from hypercluster.node.network.connection import Connection
+from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditEnd, AuditOpen
+from hypercluster.node.wire.messages import Accept, Open, frame_bound
+
+if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
+    from hypercluster.node.client.auditing.auditors import SignedVerdict
+    from hypercluster.node.client.auditing.recall import Equivocation
+    from hypercluster.node.network.discovery import Discovery
+    from hypercluster.node.network.host import Host
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.5
+SEND_SECONDS = 60.0
+NOBODY = ChannelDescriptor("0x" + "00" * 20, "0x" + "00" * 20, "0x" + "00" * 20, bytes(32))
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """How a case ended: `slashed_wei` was taken from the accused."""
+
+    case_id: int | None
+    outcome: str
+    slashed_wei: int
+
+
+class Reporter:
+    """Takes proofs and demands to the chain, for which nobody else is needed.
+
+    Args:
+        sender: pays bonds and gas, and gets bonds and rewards; unlocked when it is first needed.
+    """
+
+    def __init__(self, *, chain: Chain, sender: Callable[[], Sender]) -> None:
+        self._disputes = chain.disputes
+        self._unlock = sender
+        self._sender: Sender | None = None
+        self._threads = trio.CapacityLimiter(2)
+
+    async def prove_equivocation(self, proof: Equivocation) -> Ruling:
+        """Have a node slashed that signed two receipts for one step. Raises MarketError."""
+        mined = await self._send(
+            self._disputes.prove_equivocation,
+            proof.first,
+            proof.first_signature,
+            proof.second,
+            proof.second_signature,
+        )
+        found = next(e for e in self._disputes.events_in(mined) if isinstance(e, EquivocationProven))
+        return Ruling(None, "equivocation", found.taken)
+
+    async def prove_contradiction(
+        self,
+        first: SignedVerdict,
+        second: SignedVerdict,
+        row: int,
+        first_row: tuple[bytes, list[bytes]],
+        second_row: tuple[bytes, list[bytes]],
+    ) -> Ruling:
+        """Have a verifier slashed that passed two outputs for one input that differ by far in `row`: the row of
+        each with its Merkle proof. Raises MarketError.
+        """
+        mined = await self._send(
+            self._disputes.prove_contradiction,
+            first.verdict,
+            first.signature,
+            second.verdict,
+            second.signature,
+            row,
+            first_row,
+            second_row,
+        )
+        found = next(e for e in self._disputes.events_in(mined) if isinstance(e, ContradictionProven))
+        return Ruling(None, "contradiction", found.taken)
+
+    async def demand(self, transcript: Transcript, *, output: bool, row: int) -> Ruling:
+        """Make a provider show a row of its last step on chain, or lose stake; returns when either has happened.
+
+        Raises MarketError.
+        """
+        receipt, signature = transcript.receipts(self._disputes.domain)[-1]
+        mined = await self._send(partial(self._disputes.demand, output=output, row=row), receipt, signature)
+        demand_id = next(e.demand_id for e in self._disputes.events_in(mined) if isinstance(e, Demanded))
+        while True:
+            state = await self._on_chain(self._disputes.demand_state, demand_id)
+            if state.status is DemandStatus.SERVED:
+                return Ruling(None, "served", 0)
+            if state.status is DemandStatus.LAPSED:
+                events, _ = await self._on_chain(self._disputes.events_from, mined.block)
+                ended = (e for e in events if isinstance(e, Withheld) and e.demand_id == demand_id)
+                return Ruling(None, "withheld", next(ended).taken)
+            if time.time() > state.deadline:
+                try:
+                    await self._send(self._disputes.lapse, demand_id)
+                except Reverted as error:
+                    log.info("demand %d: %s", demand_id, error)
+            await trio.sleep(LOOK_SECONDS)
+
+    async def _send(self, function: Callable[..., T], *arguments: object) -> T:
+        return await self._on_chain(self._call, function, *arguments)
+
+    def _call(self, function: Callable[..., T], *arguments: object) -> T:
+        if self._sender is None:
+            self._sender = self._unlock()
+        return function(self._sender, *arguments)
+
+    async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return await trio.to_thread.run_sync(partial(function, *arguments, **named), limiter=self._threads)
+
+
+class Accuser(Reporter):
+    """Takes accusations to the chain as well, and hands the evidence to the committee over the network."""
+
+    def __init__(
+        self, *, chain: Chain, sender: Callable[[], Sender], host: Host, discovery: Discovery
+    ) -> None:
+        super().__init__(chain=chain, sender=sender)
+        self._host, self._discovery = host, discovery
+
+    async def accuse(self, transcript: Transcript) -> Ruling:
+        """Have a committee run a transcript again and see the case to its end.
+
+        Raises:
+            MarketError: the wallet cannot pay the bond, the receipts are too old, nothing is at stake.
+        """
+        receipt, signature = transcript.receipts(self._disputes.domain)[-1]
+        mined = await self._send(self._disputes.open_case, receipt, signature)
+        case_id = next(e.case_id for e in self._disputes.events_in(mined) if isinstance(e, CaseOpened))
+        log.warning("opened case %d against %s", case_id, transcript.record.peer)
+        watch, served = _Watch(self._disputes, mined.block, case_id), set[str]()
+        while True:
+            await self._on_chain(watch.look)
+            if watch.resolved is not None:
+                return Ruling(case_id, watch.resolved.outcome.name.lower(), watch.resolved.taken)
+            await self._push_on(watch, transcript, served)
+            await trio.sleep(LOOK_SECONDS)
+
+    async def _push_on(self, watch: _Watch, transcript: Transcript, served: set[str]) -> None:
+        """Do what is due. Others may do it first, which is as good."""
+        now = time.time()
+        case = await self._on_chain(self._disputes.case, watch.case_id)
+        try:
+            if case.may_resolve(now):
+                await self._send(self._disputes.resolve, watch.case_id, watch.members)
+            elif case.phase is Phase.DRAWING:
+                await self._send(self._disputes.draw, watch.case_id)
+            elif case.phase is Phase.COMMITTING:
+                await self._serve(watch, transcript, served)
+        except Reverted as error:
+            log.info("case %d: %s", watch.case_id, error)
+
+    async def _serve(self, watch: _Watch, transcript: Transcript, served: set[str]) -> None:
+        """Hand the evidence to every member that has not got it and whose advert is known."""
+        by_node = {address_of_peer(a.peer): a for a in self._discovery.book.snapshot("verifier")}
+        for member in watch.members:
+            advert = by_node.get(member)
+            if member in served or advert is None:
+                continue
+            try:
+                await self._hand_over(watch.case_id, advert, transcript)
+                served.add(member)
+            except NodeError as error:
+                log.warning("the evidence of case %d did not reach %s: %s", watch.case_id, advert.peer, error)
+
+    async def _hand_over(self, case_id: int, member: Advert, transcript: Transcript) -> None:
+        record = transcript.record
+        opening = Open(
+            session=secrets.token_bytes(16),
+            model_id=record.model_id,
+            layer_start=record.layer_start,
+            layer_stop=record.layer_stop,
+            channel=NOBODY,
+            wire_dtype=record.wire_dtype,
+            capacity=transcript.tokens,
+            max_price_wei=0,
+            max_prompt_price_wei=0,
+            top_k=record.top_k,
+        )
+        opened = AuditOpen(opening, secrets.token_bytes(32), record.profile, case_id, record)
+        stream = await self._host.open_stream(member.peer, AUDIT_PROTOCOL, member.addrs)
+        connection = Connection(stream)
+        try:
+            accepted = await exchange(connection, member.peer, opened, SEND_SECONDS)
+            if not isinstance(accepted, Accept):
+                raise HopFailed(member.peer, f"it answered with {type(accepted).__name__}.")
+            connection.raise_bound(2 * frame_bound(accepted.max_step_tokens, member.n_embd, record.top_k))
+            for step in transcript.steps:
+                await connection.send(step, SEND_SECONDS)
+            answer = await exchange(connection, member.peer, AuditEnd(), SEND_SECONDS)
+            if not isinstance(answer, AuditEnd):
+                raise HopFailed(member.peer, f"it answered with {type(answer).__name__}.")
+        finally:
+            await connection.close()
+
+
+class _Watch:
+    """Follows one case in the chain's events: its committee, and how it ended."""
+
+    def __init__(self, disputes: Disputes, block: int, case_id: int) -> None:
+        self.case_id = case_id
+        self.members: tuple[str, ...] = ()
+        self.resolved: CaseResolved | None = None
+        self._disputes, self._next_block = disputes, block
+
+    def look(self) -> None:
+        """Read what happened since the last time. Raises ChainError."""
+        events, self._next_block = self._disputes.events_from(self._next_block)
+        for event in events:
+            if isinstance(event, CommitteeDrawn) and event.case_id == self.case_id:
+                self.members = event.members
+            elif isinstance(event, CaseResolved) and event.case_id == self.case_id:
+                self.resolved = event

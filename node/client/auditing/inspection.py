@@ -1,0 +1,376 @@
+"""After a completion: which of its stages are audited, by whom, and what follows from what is found."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import trio
+
+from hypercluster.market.errors import MarketError
+from hypercluster.market.ledger import AuditRecord, Ledger
+from hypercluster.market.trust import merkle
+from hypercluster.market.trust.audit import Difference, is_sampled
+from hypercluster.market.trust.fingerprint import fingerprint
+from hypercluster.market.trust.receipt import DisputeDomain, Finding
+from hypercluster.market.trust.reputation import Evidence
+from hypercluster.node.client.auditing.auditors import (
+    AuditFailed,
+    Auditor,
+    NoAuditor,
+    Opinion,
+    VerifierAuditor,
+)
+from hypercluster.node.client.auditing.recall import Equivocation, NotShown, recall
+from hypercluster.node.errors import NodeError
+from hypercluster.node.evidence.transcript import NoTranscript, Transcript, TranscriptStore
+from hypercluster.node.replay.replayer import claimed_numbers
+
+if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
+    from hypercluster.node.client.auditing.accuser import Accuser, Ruling
+    from hypercluster.node.client.hop import Hop
+    from hypercluster.node.network.discovery import Discovery
+    from hypercluster.node.network.host import Host
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How much a client looks into.
+
+    Attributes:
+        rate: probability that a stage is audited, 0 to 1.
+        traps: probability that an audit is done by a verifier that gets the same with a planted fault as well.
+        disputes: whether faults are taken to the chain, which takes a bond from the wallet until it is decided.
+    """
+
+    rate: float = 0.0
+    traps: float = 0.0
+    disputes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One audit and what came of it.
+
+    Attributes:
+        finding: pass, grey or fail; "error" where nobody could tell.
+        tokens, generated: rows that were looked at, and steps of a single token among them.
+        auditor: peer id or "own"; empty where none was found. `cost_wei` is what it was paid.
+        fault: who is at fault and is avoided from now on: the provider, the auditor, or nobody.
+    """
+
+    peer: str
+    operator: str
+    layer_start: int
+    layer_stop: int
+    tokens: int
+    generated: int
+    finding: str
+    auditor: str
+    cost_wei: int
+    note: str
+    fault: str = ""
+    difference: Difference | None = None
+    ruling: Ruling | None = None
+
+
+class Inspector:
+    """Audits the stages of one client's completions.
+
+    Args:
+        secret: 32 bytes that decide who is audited; never leave the process.
+        auditor: who looks things over; `verifiers` as well, for second opinions and traps, if there are any.
+        accuser: takes faults to the chain; None where there is no wallet.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        secret: bytes,
+        auditor: Auditor,
+        verifiers: VerifierAuditor,
+        accuser: Accuser | None,
+        transcripts: TranscriptStore,
+        ledger: Ledger,
+        host: Host,
+        discovery: Discovery,
+        domain: DisputeDomain,
+        layers: int,
+        n_embd: int,
+    ) -> None:
+        self.policy = policy
+        self._secret, self._auditor, self._verifiers, self._accuser = secret, auditor, verifiers, accuser
+        self._transcripts, self._ledger = transcripts, ledger
+        self._host, self._discovery, self._domain = host, discovery, domain
+        self._layers, self._n_embd = layers, n_embd
+
+    async def inspect(
+        self, hops: Sequence[Hop], on_report: Callable[[Report], None] = lambda report: None
+    ) -> list[Report]:
+        """Audit those stages that the secret picks, and act on what is found. Never raises for what peers do."""
+        reports: list[Report] = []
+        for hop in hops:
+            if hop.receipts.last is None or not is_sampled(
+                self._secret, hop.receipts.previous, self.policy.rate
+            ):
+                continue
+            try:
+                load = partial(self._transcripts.load, hop.record.stage.struct_hash())
+                transcript = await trio.to_thread.run_sync(load)
+            except NoTranscript as error:
+                log.warning("%s", error)
+                continue
+            for report in await self._look_into(transcript, hop.advert.operator, hop.advert.addrs):
+                reports.append(report)
+                on_report(report)
+        await trio.to_thread.run_sync(self._transcripts.prune)
+        return reports
+
+    async def _look_into(self, transcript: Transcript, operator: str, addrs: Sequence[str]) -> list[Report]:
+        shown = await self._recall(transcript, operator, addrs)
+        if shown is not None:
+            return [shown]
+        trap = isinstance(self._auditor, VerifierAuditor) and self._trapped()
+        trapped = self._verifiers.pick({operator, transcript.record.peer}) if trap else None
+        try:
+            if trapped is not None:
+                return await self._with_trap(transcript, operator, trapped)
+            return [await self._act_on(transcript, operator, await self._opinion(transcript, operator))]
+        except NoAuditor as error:
+            return [await self._report(transcript, operator, "error", note=str(error))]
+        except AuditFailed as error:
+            # Also a verifier whose fingerprint contradicts its verdict ends here.
+            await self._note(error.auditor, "", Evidence.SESSION_FAILED, str(error))
+            return [await self._report(transcript, operator, "error", note=str(error), fault=error.auditor)]
+
+    async def _recall(self, transcript: Transcript, operator: str, addrs: Sequence[str]) -> Report | None:
+        """Have the provider show a step again; a report only if it shows something else."""
+        seq = secrets.randbelow(len(transcript.steps))
+        try:
+            found = await recall(self._host, addrs, transcript, seq, self._domain)
+        except NotShown as error:
+            log.info("%s", error)
+            await self._note(transcript.record.peer, operator, Evidence.SESSION_FAILED, str(error))
+            return None
+        if found is None:
+            return None
+        note = f"It signed step {seq} twice, over different data."
+        await self._note(transcript.record.peer, operator, Evidence.AUDIT_FAILED, note)
+        ruling = await self._dispute(partial(_equivocation, found))
+        return await self._report(
+            transcript,
+            operator,
+            "fail",
+            note=note,
+            fault=transcript.record.peer,
+            ruling=ruling,
+            auditor="own",
+        )
+
+    async def _opinion(self, transcript: Transcript, operator: str) -> Opinion:
+        """The auditor's; where that is another provider's word against this one's, a verifier's as well."""
+        opinion = await self._auditor.audit(transcript, {operator})
+        if opinion.certain:
+            return opinion
+        try:
+            second = await self._verifiers.audit(transcript, {operator, opinion.auditor})
+        except NoAuditor:
+            return opinion
+        if second.finding is Finding.PASS:
+            # It is the other provider that differs from both.
+            await self._note(opinion.auditor, "", Evidence.AUDIT_GREY, "It differed from a verifier.")
+        return second
+
+    async def _act_on(self, transcript: Transcript, operator: str, opinion: Opinion) -> Report:
+        peer, finding = transcript.record.peer, opinion.finding
+        if finding is Finding.FAIL and not opinion.certain:
+            finding = Finding.GREY
+        kind = {
+            Finding.PASS: Evidence.AUDIT_PASSED,
+            Finding.GREY: Evidence.AUDIT_GREY,
+            Finding.FAIL: Evidence.AUDIT_FAILED,
+        }[finding]
+        off = opinion.difference
+        note = f"median error {off.median:.1e}, largest {off.maximum:.1e}, agreement {off.agreement:.2f}"
+        await self._note(peer, operator, kind, note)
+        if opinion.signed:
+            await self._note(opinion.auditor, "", Evidence.SERVED, "It audited.")
+        ruling = None
+        if finding is Finding.FAIL:
+            ruling = await self._dispute(lambda accuser: accuser.accuse(transcript))
+        return await self._report(
+            transcript,
+            operator,
+            finding.name.lower(),
+            note=note,
+            auditor=opinion.auditor,
+            cost=opinion.cost_wei,
+            fault=peer if finding is Finding.FAIL else "",
+            difference=off,
+            ruling=ruling,
+        )
+
+    # --- traps ------------------------------------------------------------------------------------------------
+
+    def _trapped(self) -> bool:
+        return secrets.randbelow(2**32) < self.policy.traps * 2**32
+
+    async def _with_trap(self, transcript: Transcript, operator: str, verifier: Advert) -> list[Report]:
+        """Have one verifier look at the transcript and at the same with a planted fault, in either order, so that it
+        cannot tell which is which without running them. Passing both is proof that it does not look.
+        """
+        is_tail = transcript.record.layer_stop == self._layers
+        planted, row = plant(transcript, is_tail=is_tail)
+        opinions: dict[bool, Opinion] = {}
+        for is_trap in (True, False) if secrets.randbits(1) else (False, True):
+            opinions[is_trap] = await self._verifiers.ask(verifier, planted if is_trap else transcript)
+        caught, real = opinions[True], opinions[False]
+        if caught.finding is Finding.FAIL:
+            note = "trap: the verifier found the planted fault"
+            await self._note(verifier.peer, verifier.operator, Evidence.AUDIT_PASSED, note)
+            seen = await self._report(
+                planted, operator, "pass", note=note, auditor=verifier.peer, cost=caught.cost_wei
+            )
+            return [seen, await self._act_on(transcript, operator, real)]
+        note = f"trap: the verifier did not find the fault planted in row {row}"
+        await self._note(verifier.peer, verifier.operator, Evidence.AUDIT_FAILED, note)
+        ruling = None
+        first, second = real.signed, caught.signed
+        both = (real.finding, caught.finding) == (Finding.PASS, Finding.PASS)
+        if both and not is_tail and first and second:
+            rows = [merkle.split_rows(each.output, each.outputs) for each in (transcript, planted)]
+            shown, other = ((table[row], merkle.proof(table, row)) for table in rows)
+            ruling = await self._dispute(
+                lambda accuser: accuser.prove_contradiction(first, second, row, shown, other)
+            )
+        missed = await self._report(
+            planted,
+            operator,
+            "fail",
+            note=note,
+            auditor=verifier.peer,
+            cost=caught.cost_wei + real.cost_wei,
+            fault=verifier.peer,
+            ruling=ruling,
+        )
+        return [missed]
+
+    # --- what follows -----------------------------------------------------------------------------------------
+
+    async def _dispute(self, act: Callable[[Accuser], object]) -> Ruling | None:
+        """Take it to the chain, if that is wanted and possible."""
+        if self._accuser is None or not self.policy.disputes:
+            return None
+        try:
+            ruling: Ruling = await act(self._accuser)  # type: ignore[misc]
+        except (NodeError, MarketError) as error:
+            log.warning("the fault could not be taken to the chain: %s", error)
+            return None
+        log.warning("case %s: %s, %d wei slashed", ruling.case_id, ruling.outcome, ruling.slashed_wei)
+        return ruling
+
+    async def _note(self, peer: str, operator: str, kind: Evidence, note: str) -> None:
+        advert = self._discovery.book.get(peer)
+        whose = operator or (advert.operator if advert else "0x" + "00" * 20)
+        await trio.to_thread.run_sync(
+            partial(self._ledger.trust.record, peer, whose, kind, datetime.now(UTC), note)
+        )
+
+    async def _report(
+        self,
+        transcript: Transcript,
+        operator: str,
+        finding: str,
+        *,
+        note: str,
+        auditor: str = "",
+        cost: int = 0,
+        fault: str = "",
+        difference: Difference | None = None,
+        ruling: Ruling | None = None,
+    ) -> Report:
+        record = transcript.record
+        row = AuditRecord(
+            stage_hash=record.stage.struct_hash(),
+            session=record.session,
+            peer=record.peer,
+            operator=operator,
+            model_id=record.model_id,
+            layer_start=record.layer_start,
+            layer_stop=record.layer_stop,
+            tokens=transcript.tokens,
+            generated=transcript.generated,
+            auditor=auditor or "-",
+            finding=finding,
+            median_error=difference.median if difference else None,
+            max_error=difference.maximum if difference else None,
+            agreement=difference.agreement if difference else None,
+            exact=difference.exact if difference else False,
+            cost=cost,
+            fingerprint=self._fingerprint(transcript),
+            note=note,
+            case_id=ruling.case_id if ruling else None,
+        )
+        await trio.to_thread.run_sync(self._ledger.trust.save_audit, row)
+        return Report(
+            peer=record.peer,
+            operator=operator,
+            layer_start=record.layer_start,
+            layer_stop=record.layer_stop,
+            tokens=transcript.tokens,
+            generated=transcript.generated,
+            finding=finding,
+            auditor=auditor,
+            cost_wei=cost,
+            note=note,
+            fault=fault,
+            difference=difference,
+            ruling=ruling,
+        )
+
+    def _fingerprint(self, transcript: Transcript) -> bytes:
+        """Of what was claimed, under our secret: it outlives the tensors and still tells what they were."""
+        is_tail = transcript.record.layer_stop == self._layers
+        try:
+            return fingerprint(claimed_numbers(transcript, self._n_embd, is_tail), self._secret)
+        except NodeError:
+            return b""
+
+
+async def _equivocation(proof: Equivocation, accuser: Accuser) -> Ruling:
+    return await accuser.prove_equivocation(proof)
+
+
+def plant(transcript: Transcript, *, is_tail: bool) -> tuple[Transcript, int]:
+    """The same transcript with a fault in one row of output, and that row: its values are put in another order, so
+    that nothing but running the stage again shows it.
+    """
+    at = secrets.randbelow(len(transcript.steps))
+    step = transcript.steps[at]
+    row = secrets.randbelow(step.outputs)
+    rows = merkle.split_rows(step.output, step.outputs)
+    draw = np.random.default_rng(secrets.randbits(64))
+    if is_tail:
+        # Other tokens with the same logits.
+        k = (len(rows[row]) - 8) // 8
+        ids = np.frombuffer(rows[row][: 4 * k], "<u4")
+        changed = np.roll(ids, 1 + int(draw.integers(max(1, k - 1)))).tobytes() + rows[row][4 * k :]
+    else:
+        size = 4 if transcript.record.wire_dtype == 1 else 2
+        values = np.frombuffer(rows[row], f"V{size}")
+        changed = draw.permutation(values).tobytes()
+    rows[row] = changed
+    steps = list(transcript.steps)
+    steps[at] = replace(step, output=b"".join(rows), receipt=b"")
+    before = sum(each.outputs for each in transcript.steps[:at])
+    return Transcript(transcript.record, tuple(steps)), before + row

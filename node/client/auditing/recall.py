@@ -1,0 +1,103 @@
+"""Asking a provider to show a step again that it signed for, and answering such a question.
+
+A provider keeps what its receipts commit to for as long as the chain may ask for it. A client asks before an audit:
+one that shows something else than it signed before has signed twice, which is proof enough by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from hypercluster.market.errors import MarketError
+from hypercluster.market.trust.receipt import DisputeDomain, Receipt
+from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.evidence.receipts import ReceiptChain
+from hypercluster.node.evidence.transcript import Transcript, TranscriptStore
+from hypercluster.node.identity import address_of_peer
+from hypercluster.node.network.connection import Connection
+from hypercluster.node.serving.refusals import OPEN_SECONDS, SEND_SECONDS, Refused, refuse
+from hypercluster.node.wire.audit import RECALL_PROTOCOL, Recall, Recalled
+from hypercluster.node.wire.messages import MAX_FRAME
+
+if TYPE_CHECKING:
+    from hypercluster.node.network.host import Host
+
+RECALL_SECONDS = 20.0
+
+
+class NotShown(NodeError):
+    """The provider did not show the step: it refuses, does not answer, or what it shows is not signed by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equivocation:
+    """Two receipts for one step, by one node, over different data: proof of a fault."""
+
+    first: Receipt
+    first_signature: bytes
+    second: Receipt
+    second_signature: bytes
+
+
+async def serve_recall(connection: Connection, transcripts: TranscriptStore, domain: DisputeDomain) -> None:
+    """Answer one question. Never raises for anything that a peer does."""
+    try:
+        asked = await connection.receive(OPEN_SECONDS)
+        if not isinstance(asked, Recall):
+            raise Refused(ErrorCode.BAD_REQUEST, "Only Recall is answered here.")
+        load = partial(transcripts.load, asked.stage_hash, asked.seq)
+        transcript = await trio.to_thread.run_sync(load)
+        if transcript.record.client != connection.peer or len(transcript.steps) <= asked.seq:
+            # The same answer for both: a stranger learns nothing.
+            raise Refused(ErrorCode.UNKNOWN_SESSION, "There is no such step of yours.")
+        receipts = await trio.to_thread.run_sync(partial(transcript.receipts, domain, own=True))
+        connection.raise_bound(MAX_FRAME)
+        shown = Recalled(transcript.steps[-1], receipts[-1][0].previous)
+        await connection.send(shown, SEND_SECONDS)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on
+        await refuse(connection, error)
+    finally:
+        await connection.close()
+
+
+async def recall(
+    host: Host, addrs: Sequence[str], transcript: Transcript, seq: int, domain: DisputeDomain
+) -> Equivocation | None:
+    """Have the provider of a stage show step `seq` again; None if it is what it signed at the time.
+
+    Raises:
+        NotShown: it does not.
+        MarketError: our own transcript does not hold.
+    """
+    record = transcript.record
+    receipts = transcript.receipts(domain)
+    try:
+        with trio.fail_after(RECALL_SECONDS):
+            stream = await host.open_stream(record.peer, RECALL_PROTOCOL, addrs, RECALL_SECONDS)
+            connection = Connection(stream)
+            connection.raise_bound(MAX_FRAME)
+            try:
+                await connection.send(Recall(record.stage.struct_hash(), seq), SEND_SECONDS)
+                shown = await connection.receive(RECALL_SECONDS)
+            finally:
+                await connection.close()
+        if not isinstance(shown, Recalled) or shown.step.seq != seq:
+            raise NotShown(f"{record.peer} does not show step {seq}: {getattr(shown, 'message', shown)}")
+        ours, our_signature = receipts[seq]
+        chain = ReceiptChain(record.stage, domain)
+        if seq:
+            chain.last, chain.previous = receipts[seq - 1][0], shown.previous
+        theirs = chain.next(shown.step)
+        chain.accept(theirs, shown.step.receipt, address_of_peer(record.peer))
+    except (trio.TooSlowError, MarketError, NodeError) as error:
+        if isinstance(error, NotShown):
+            raise
+        raise NotShown(f"{record.peer} does not show step {seq}: {error or 'no answer'}") from None
+    if (theirs.in_root, theirs.out_root) == (ours.in_root, ours.out_root):
+        return None
+    return Equivocation(ours, our_signature, theirs, shown.step.receipt)

@@ -1,0 +1,322 @@
+"""The client's side of one session with one provider: open, pay for each step, check what comes back."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hypercluster.market.advert import Advert
+from hypercluster.market.errors import InvalidSignature, Overbilled
+from hypercluster.market.money.voucher import charge
+from hypercluster.node.engine.ranking import BadCandidates, TopK, check
+from hypercluster.node.errors import ConnectionLost, ErrorCode, NodeError, PeerRefused
+from hypercluster.node.evidence.receipts import CLOCK_SKEW, ReceiptChain
+from hypercluster.node.identity import address_of_peer, peer_of_public_key
+from hypercluster.node.rows import pack_tokens, pack_topk
+from hypercluster.node.wire.audit import AnyMessage, AuditStep, StageRecord
+from hypercluster.node.wire.messages import (
+    Accept,
+    Close,
+    Error,
+    Open,
+    Step,
+    StepResult,
+    WireDtype,
+    frame_bound,
+    unpack_activations,
+)
+
+if TYPE_CHECKING:
+    from hypercluster.market.trust.receipt import DisputeDomain
+    from hypercluster.node.client.payer import Account
+    from hypercluster.node.evidence.transcript import TranscriptStore, TranscriptWriter
+    from hypercluster.node.network.connection import Connection
+
+OPEN_SECONDS = 15.0
+STEP_SECONDS = 120.0
+
+
+class HopFailed(NodeError):
+    """A provider on the path failed or broke the protocol; `peer` says which one."""
+
+    def __init__(self, peer: str, reason: str, code: ErrorCode = ErrorCode.INTERNAL) -> None:
+        super().__init__(f"Provider {peer} failed: {reason}")
+        self.peer = peer
+        self.code = code
+
+
+@dataclass(slots=True)
+class Timing:
+    """Where a hop's time went, in ms, one entry per step.
+
+    `compute` and `waited` (checks, queue and ledger) are what the provider reports; what is left of `total`
+    after these and `sign` is the wire, with encoding and waking up on both sides.
+    """
+
+    total: list[float] = field(default_factory=list)
+    compute: list[float] = field(default_factory=list)
+    sign: list[float] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)
+
+
+class Hop:
+    """An open session with the provider of layers [start, stop).
+
+    At most one step is unanswered at any time, so the provider can run off with the price of one step at most.
+    """
+
+    def __init__(
+        self,
+        connection: "Connection",
+        advert: Advert,
+        account: "Account",
+        accepted: Accept,
+        opening: Open,
+        is_last: bool,
+        n_vocab: int,
+        domain: "DisputeDomain",
+        transcripts: "TranscriptStore | None",
+        client: str,
+    ) -> None:
+        self.advert = advert
+        self.account = account
+        self.price_wei = accepted.price_wei
+        self.prompt_price_wei = accepted.prompt_price_wei
+        self.capacity = accepted.capacity
+        self.max_step_tokens = accepted.max_step_tokens
+        self.wire_dtype = opening.wire_dtype
+        self.is_last = is_last
+        self.position = 0
+        self.tokens = 0
+        self.paid_wei = 0
+        self.risked_wei = 0
+        """of steps that never got a good answer: the provider may claim it all the same"""
+        self.timing = Timing()
+        self.record = StageRecord(
+            session=opening.session,
+            nonce=accepted.nonce,
+            channel_id=account.channel_id,
+            model_id=opening.model_id,
+            layer_start=opening.layer_start,
+            layer_stop=opening.layer_stop,
+            wire_dtype=opening.wire_dtype,
+            profile=accepted.profile,
+            peer=advert.peer,
+            client=client,
+            top_k=opening.top_k,
+        )
+        self.receipts = ReceiptChain(self.record.stage, domain)
+        self._transcript: TranscriptWriter | None = transcripts.begin(self.record) if transcripts else None
+        self._n_embd = accepted.n_embd
+        self._top_k = opening.top_k
+        self._n_vocab = n_vocab
+        self._connection = connection
+        self._seq = 0
+
+    @classmethod
+    async def open(
+        cls,
+        connection: "Connection",
+        advert: Advert,
+        account: "Account",
+        *,
+        wire_dtype: WireDtype,
+        capacity: int,
+        top_k: int,
+        n_vocab: int,
+        is_last: bool,
+        domain: "DisputeDomain",
+        transcripts: "TranscriptStore | None" = None,
+    ) -> "Hop":
+        """Open a session of `capacity` tokens at the advertised prices or better.
+
+        Receipts are checked in `domain`; what is sent and answered is kept in `transcripts` if given.
+
+        Raises:
+            HopFailed: the provider refuses, does not answer, or its quote does not hold.
+        """
+        opening = Open(
+            session=secrets.token_bytes(16),
+            model_id=advert.model_id,
+            layer_start=advert.layer_start,
+            layer_stop=advert.layer_stop,
+            channel=account.descriptor,
+            wire_dtype=wire_dtype,
+            capacity=capacity,
+            max_price_wei=advert.price_wei,
+            max_prompt_price_wei=advert.prompt_price_wei,
+            top_k=top_k if is_last else 0,
+        )
+        accepted = await exchange(connection, advert.peer, opening, OPEN_SECONDS)
+        if not isinstance(accepted, Accept):
+            raise HopFailed(advert.peer, f"it answered Open with {type(accepted).__name__}.")
+        check_quote(accepted, opening, advert, account)
+        try:
+            account.resume(accepted.billed_wei, accepted.paid_wei, accepted.paid_signature)
+        except Overbilled as error:
+            raise HopFailed(advert.peer, str(error)) from error
+        connection.raise_bound(
+            frame_bound(accepted.max_step_tokens, accepted.n_embd, top_k if is_last else 0)
+        )
+        client = peer_of_public_key(account.session_key.public_key)
+        return cls(
+            connection, advert, account, accepted, opening, is_last, n_vocab, domain, transcripts, client
+        )
+
+    def cost(self, rows: int) -> int:
+        """Wei that a step of `rows` tokens costs here."""
+        return charge(self.price_wei, self.prompt_price_wei, rows)
+
+    async def step(
+        self, payload: Sequence[int] | bytes, rows: int, *, all_outputs: bool = False
+    ) -> bytes | TopK:
+        """Pay for and run one step of `rows` tokens: token ids at the first stage, packed activations later.
+
+        Returns:
+            The packed activations for the next stage, or the logits at the last.
+
+        Raises:
+            OverDeposit: the channel does not cover the step; nothing was sent.
+            HopFailed: no good answer came.
+        """
+        start = time.perf_counter()
+        cost = self.cost(rows)
+        cumulative, signature = self.account.authorise(cost)
+        signed = time.perf_counter()
+        step = Step(
+            seq=self._seq,
+            position=self.position,
+            rows=rows,
+            cumulative_wei=cumulative,
+            signature=signature,
+            tokens=None if isinstance(payload, bytes) else np.asarray(payload, dtype=np.int32),
+            activations=payload if isinstance(payload, bytes) else b"",
+            all_outputs=all_outputs,
+        )
+        try:
+            result = await exchange(self._connection, self.advert.peer, step, STEP_SECONDS)
+            output = self._check(result, rows, all_outputs)
+            self._check_receipt(step, result)
+        except BaseException:
+            self.account.release(cost)
+            self.risked_wei += cost
+            raise
+        assert isinstance(result, StepResult)
+        try:
+            self.account.acknowledge(cost, result.billed_wei)
+        except Overbilled as error:
+            self.risked_wei += cost
+            raise HopFailed(self.advert.peer, str(error)) from error
+        self._seq += 1
+        self.position += rows
+        self.tokens += rows
+        self.paid_wei += cost
+        self.timing.total.append(1000 * (time.perf_counter() - start))
+        self.timing.compute.append(result.compute_ms)
+        self.timing.sign.append(1000 * (signed - start))
+        self.timing.waited.append(result.waited_ms)
+        return output
+
+    async def close(self) -> None:
+        """Tell the provider that the session is over; a lost connection says it as well."""
+        try:
+            await self._connection.send(Close(), OPEN_SECONDS)
+        except NodeError:
+            pass
+        finally:
+            if self._transcript:
+                self._transcript.close()
+            await self._connection.close()
+
+    def _check_receipt(self, step: Step, result: AnyMessage) -> None:
+        """Both roots are taken of what went over the wire, and what the stage before answered is what was sent here:
+        so the receipts of a path are one chain from the tokens to the logits.
+        """
+        assert isinstance(result, StepResult)
+        peer = self.advert.peer
+        if abs(result.issued - time.time()) > CLOCK_SKEW:
+            raise HopFailed(peer, "its receipt is dated wrongly; is a clock wrong?", ErrorCode.BAD_SIGNATURE)
+        served = AuditStep(
+            seq=step.seq,
+            position=step.position,
+            rows=step.rows,
+            outputs=result.rows,
+            input=step.activations if step.tokens is None else pack_tokens(step.tokens),
+            output=result.activations if result.topk is None else pack_topk(result.topk),
+            issued=result.issued,
+            receipt=result.receipt,
+        )
+        try:
+            self.receipts.accept(self.receipts.next(served), result.receipt, address_of_peer(peer))
+        except NodeError as error:
+            raise HopFailed(peer, str(error), error.code) from None
+        if self._transcript:
+            self._transcript.append(served)
+
+    def _check(self, result: AnyMessage, rows: int, all_outputs: bool) -> bytes | TopK:
+        peer = self.advert.peer
+        if not isinstance(result, StepResult) or result.seq != self._seq:
+            raise HopFailed(peer, "it answered something else than this step.")
+        if self.is_last:
+            wanted = rows if all_outputs else 1
+            if result.topk is None or len(result.topk.ids) != wanted:
+                raise HopFailed(
+                    peer, f"it did not answer with the logits of {wanted} rows.", ErrorCode.BAD_SHAPE
+                )
+            try:
+                check(result.topk, self._n_vocab)
+            except BadCandidates as error:
+                raise HopFailed(peer, str(error), ErrorCode.BAD_SHAPE) from None
+            if result.topk.ids.shape[1] != min(self._top_k, self._n_vocab):
+                raise HopFailed(
+                    peer, f"it did not answer with {self._top_k} candidates.", ErrorCode.BAD_SHAPE
+                )
+            return result.topk
+        try:
+            # Checked here, so that the next provider is not blamed for what this one sent.
+            unpack_activations(result.activations, rows, self._n_embd, self.wire_dtype)
+        except NodeError as error:
+            raise HopFailed(peer, str(error), error.code) from None
+        return result.activations
+
+
+async def exchange(connection: "Connection", peer: str, message: AnyMessage, seconds: float) -> AnyMessage:
+    """Send a message and return the answer. Raises HopFailed: no answer, or an Error."""
+    try:
+        await connection.send(message, seconds)
+        answer = await connection.receive(seconds)
+        if isinstance(answer, Error):
+            raise PeerRefused(answer.code, answer.message, answer.billed_wei)
+    except ConnectionLost:
+        raise HopFailed(peer, "the connection is lost.") from None
+    except NodeError as error:
+        raise HopFailed(peer, str(error), error.code) from error
+    return answer
+
+
+def check_quote(accepted: Accept, opening: Open, advert: Advert, account: "Account") -> None:
+    """Raise HopFailed unless the terms are those asked for or better, and signed by the node key."""
+    if accepted.price_wei > opening.max_price_wei or accepted.prompt_price_wei > opening.max_prompt_price_wei:
+        raise HopFailed(advert.peer, "it quotes more than it advertised.")
+    if accepted.capacity < opening.capacity:
+        raise HopFailed(advert.peer, f"it has room for {accepted.capacity} tokens only.", ErrorCode.TOO_LONG)
+    if accepted.n_embd != advert.n_embd:
+        raise HopFailed(
+            advert.peer, "its activations have another width than it advertised.", ErrorCode.BAD_SHAPE
+        )
+    quote = opening.quote(
+        account.channel_id,
+        price_wei=accepted.price_wei,
+        prompt_price_wei=accepted.prompt_price_wei,
+        capacity=accepted.capacity,
+        expires=accepted.expires,
+    )
+    try:
+        account.check_quote(quote, accepted.quote_signature, address_of_peer(advert.peer))
+    except InvalidSignature:
+        raise HopFailed(
+            advert.peer, "its quote is not signed by its node key.", ErrorCode.BAD_SIGNATURE
+        ) from None

@@ -1,0 +1,128 @@
+"""The client's path while it is open: hops whose layers abut from the embedding to the logits."""
+
+from collections.abc import Sequence
+from types import TracebackType
+
+import trio
+
+from hypercluster.market.errors import MarketError
+from hypercluster.node.client.hop import Hop
+from hypercluster.node.engine.ranking import TopK
+from hypercluster.node.errors import NodeError
+
+
+class Pipeline:
+    """Open sessions with the providers of one path, in the order of their layers.
+
+    Used as an asynchronous context manager: the sessions are closed at its end.
+    """
+
+    def __init__(self, hops: Sequence[Hop]) -> None:
+        self.hops = tuple(hops)
+        self._chunk = min(hop.max_step_tokens for hop in hops)
+
+    @property
+    def position(self) -> int:
+        """Tokens in the session."""
+        return self.hops[-1].position
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that the session may hold."""
+        return min(hop.capacity for hop in self.hops)
+
+    @property
+    def paid_wei(self) -> int:
+        """Paid on all hops so far."""
+        return sum(hop.paid_wei for hop in self.hops)
+
+    def cost(self, tokens: int) -> int:
+        """Wei that running so many tokens in one go costs on all hops together."""
+        return sum(hop.cost(rows) for hop in self.hops for rows in self.chunks(tokens))
+
+    async def run(self, tokens: Sequence[int]) -> TopK:
+        """Run tokens through all the layers and return the logits that follow the last of them, [1, k].
+
+        A long prompt goes in chunks that follow each other through the path, so that all providers work at once;
+        no provider ever has more than one unanswered step.
+
+        Raises:
+            HopFailed, OverDeposit: see Hop.step.
+        """
+        if len(tokens) <= self._chunk:
+            return await self._pass(tokens)
+        return await self._stream(tokens)
+
+    async def _pass(self, tokens: Sequence[int]) -> TopK:
+        payload: Sequence[int] | bytes | TopK = tokens
+        for hop in self.hops:
+            assert not isinstance(payload, TopK)
+            payload = await hop.step(payload, len(tokens))
+        assert isinstance(payload, TopK)
+        return payload
+
+    async def _stream(self, tokens: Sequence[int]) -> TopK:
+        results: list[TopK] = []
+
+        async def work(
+            hop: Hop,
+            source: trio.MemoryReceiveChannel[tuple[Sequence[int] | bytes, int]],
+            sink: trio.MemorySendChannel[tuple[Sequence[int] | bytes, int]] | None,
+        ) -> None:
+            async with source:
+                async for payload, rows in source:
+                    output = await hop.step(payload, rows)
+                    if isinstance(output, TopK):
+                        results.append(output)
+                    elif sink is not None:
+                        await sink.send((output, rows))
+            if sink is not None:
+                await sink.aclose()
+
+        first, source = trio.open_memory_channel[tuple[Sequence[int] | bytes, int]](0)
+        try:
+            async with trio.open_nursery() as nursery:
+                for hop in self.hops[:-1]:
+                    sink, following = trio.open_memory_channel[tuple[Sequence[int] | bytes, int]](0)
+                    nursery.start_soon(work, hop, source, sink)
+                    source = following
+                nursery.start_soon(work, self.hops[-1], source, None)
+                start = 0
+                async with first:
+                    for rows in self.chunks(len(tokens)):
+                        await first.send((tokens[start : start + rows], rows))
+                        start += rows
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        return results[-1]
+
+    def chunks(self, tokens: int) -> list[int]:
+        """Sizes of the steps, in tokens, that `tokens` are cut into.
+
+        A last chunk of one token would be billed as a generated one, so it takes one from its neighbour.
+        """
+        sizes = [self._chunk] * (tokens // self._chunk)
+        if rest := tokens % self._chunk:
+            sizes.append(rest)
+        if len(sizes) > 1 and sizes[-1] == 1 and self._chunk > 2:
+            sizes[-2:] = [self._chunk - 1, 2]
+        return sizes
+
+    async def __aenter__(self) -> "Pipeline":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                for hop in self.hops:
+                    nursery.start_soon(hop.close)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The failure itself; what it brought down with it are cancellations and broken queues."""
+    cause: BaseException = group.subgroup((NodeError, MarketError)) or group
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause

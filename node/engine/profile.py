@@ -1,0 +1,90 @@
+"""The backend profile: all that decides the last bits of what a node computes.
+
+Two nodes with the same profile run the same build on the same kind of processor with the same settings, so an
+auditor may expect the same bits where calibration found them; anything else is compared within wider bounds.
+A profile is a claim of the node that makes it. A false one gains it the wider bounds, nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import llama_cpp as native
+
+from hypercluster.node.engine.llama import start
+from hypercluster.node.errors import NodeError
+
+KvType = Literal["f16", "f32", "bf16", "q8_0"]
+"""Types of the cache that count as honest: a q4_0 cache changes results more than a coarser quantisation of weights."""
+KV_TYPES: tuple[KvType, ...] = get_args(KvType)
+MAX_PROFILE = 1024
+"""characters"""
+
+
+class BadBackend(NodeError):
+    """A backend setting that llama.cpp does not know or cannot combine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Settings of llama.cpp that change the last bits: see node.llama.Context."""
+
+    flash_attention: bool = False
+    kv_type: KvType = "f16"
+
+    def __post_init__(self) -> None:
+        if self.kv_type not in KV_TYPES:
+            raise BadBackend(f"The cache type is {self.kv_type!r}, not one of {', '.join(KV_TYPES)}.")
+        if self.kv_type.startswith("q") and not self.flash_attention:
+            raise BadBackend(f"A {self.kv_type} cache needs flash attention: switch it on as well.")
+
+
+def profile(backend: Backend, *, threads: int, chunk: int) -> str:
+    """The profile of a node as text: JSON, sorted, at most MAX_PROFILE characters.
+
+    Threads count only with flash attention, which splits its sums by them; `chunk` is the rows of one prefill call.
+    """
+    fields = {
+        "llama_cpp": native.__version__,
+        "build": build_digest(),
+        "cpu": _processor(),
+        "flash_attention": backend.flash_attention,
+        "kv": backend.kv_type,
+        "chunk": chunk,
+        **({"threads": threads} if backend.flash_attention else {}),
+    }
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"))[:MAX_PROFILE]
+
+
+def profile_hash(text: str) -> bytes:
+    """SHA-256 of a profile, 32 bytes, as receipts hold it."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+@functools.cache
+def build_digest() -> str:
+    """First 16 hex digits of the SHA-256 over llama.cpp's libraries and what they found the processor to have."""
+    start()
+    digest = hashlib.sha256()
+    for library in sorted((Path(native.__file__).parent / "lib").glob("lib*")):
+        digest.update(hashlib.sha256(library.read_bytes()).digest())
+    digest.update(native.llama_print_system_info())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _processor() -> str:
+    """The processor's model: another one may round differently, however alike its features."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()[:80]
+    except OSError:
+        pass
+    return (platform.processor() or platform.machine())[:80]

@@ -1,0 +1,156 @@
+"""What travels through an engine: steps on their way, the sessions they belong to, results and refusals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hypercluster.node.engine import ranking as topk
+from hypercluster.node.engine.llama import Floats
+from hypercluster.node.engine.ranking import TopK
+from hypercluster.node.errors import ErrorCode, NodeError
+
+Outputs = Literal["last", "all"]
+
+
+class EngineError(NodeError):
+    """A step, or the engine itself, was refused or failed."""
+
+
+class EngineFull(EngineError):
+    """No session is free."""
+
+    code = ErrorCode.FULL
+
+
+class UnknownSlot(EngineError):
+    """No session has this slot, or no longer."""
+
+    code = ErrorCode.UNKNOWN_SESSION
+
+
+class OutOfOrder(EngineError):
+    """A step does not start where the session stands."""
+
+    code = ErrorCode.OUT_OF_ORDER
+
+
+class TooLong(EngineError):
+    """A step or session needs more tokens than it may have."""
+
+    code = ErrorCode.TOO_LONG
+
+
+class BadShape(EngineError):
+    """A payload has the wrong dtype, shape or token ids."""
+
+    code = ErrorCode.BAD_SHAPE
+
+
+class NotFinite(EngineError):
+    """A payload or a result holds nan, infinity or an absurdly large number."""
+
+    code = ErrorCode.NOT_FINITE
+
+
+class StepFailed(EngineError):
+    """llama.cpp could not run the step; the session stands where it stood before."""
+
+
+class EngineStopped(EngineError):
+    """The engine has been stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """Result of a step: activations float32 [n, n_embd], or at the tail topk of the rows asked for.
+
+    compute_ms is the time of the llama_decode calls the step took part in, waited_ms the time in the queue
+    before the first of them.
+    """
+
+    activations: Floats | None
+    topk: TopK | None
+    compute_ms: float
+    waited_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counts since the start. decodes counts llama_decode calls; batched_rows the single-row steps in them;
+    largest_batch the most of these in one call; ms_per_decode is the median of the last 64 such calls.
+    """
+
+    sessions: int
+    free: int
+    steps: int
+    tokens: int
+    decodes: int
+    batched_rows: int
+    largest_batch: int
+    busy_ms: float
+    ms_per_decode: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Median ms for one decoded token alone, and ms per token of a prefill chunk."""
+
+    decode_ms: float
+    prefill_ms: float
+
+
+Payload = npt.NDArray[np.int32] | Floats
+Done = Callable[[StepOutput | EngineError], None]
+
+
+class Step:
+    """A step on its way; `start` is the position of its first row, `at` the number of rows already run."""
+
+    def __init__(self, start: int, payload: Payload, done: Done, all_rows: bool, k: int) -> None:
+        self.start = start
+        self.payload = payload
+        self.done = done
+        self.all_rows = all_rows
+        self.k = k
+        self.at = 0
+        self.parts: list[Floats | TopK] = []
+        self.compute_ms = 0.0
+        self.queued = time.monotonic()
+        self.started = 0.0
+
+    def output(self) -> StepOutput:
+        """What the finished step answers with."""
+        waited = 1e3 * (self.started - self.queued)
+        best = [part for part in self.parts if isinstance(part, TopK)]
+        if best:
+            return StepOutput(None, topk.join(best), self.compute_ms, waited)
+        rows = [part for part in self.parts if isinstance(part, np.ndarray)]
+        return StepOutput(rows[0] if len(rows) == 1 else np.concatenate(rows), None, self.compute_ms, waited)
+
+
+class Session:
+    """What a slot stands for; `stray` says that the cache may hold cells beyond `length`, `tainted` that
+    cells may hold numbers that are not finite.
+    """
+
+    def __init__(self, sequence: int, capacity: int) -> None:
+        self.sequence = sequence
+        self.capacity = capacity
+        self.length = 0
+        self.stray = True
+        self.tainted = False
+        self.step: Step | None = None
+        self.closed = False
+        self.used = time.monotonic()
+
+    @property
+    def running(self) -> Step:
+        """The step under way; there must be one."""
+        assert self.step is not None
+        return self.step

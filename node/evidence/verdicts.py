@@ -1,0 +1,38 @@
+"""What a verifier's signature is over: its verdict on one transcript, as client and verifier both compute it."""
+
+from __future__ import annotations
+
+from hypercluster.market.trust.receipt import Finding, Verdict
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.rows import rows_root
+
+
+def verdict_on(
+    transcript: Transcript,
+    *,
+    finding: Finding,
+    fingerprint_digest: bytes,
+    job: bytes,
+    issued: int,
+    layers: int,
+) -> Verdict:
+    """The verdict that a verifier signs over a transcript of a model of `layers` layers.
+
+    Raises BadProof if the rows have different widths.
+    """
+    record = transcript.record
+    return Verdict(
+        model_id=bytes.fromhex(record.model_id),
+        layer_start=record.layer_start,
+        layer_stop=record.layer_stop,
+        wire_dtype=int(record.wire_dtype),
+        tail=record.layer_stop == layers,
+        in_root=rows_root(transcript.input, transcript.tokens),
+        out_root=rows_root(transcript.output, transcript.outputs),
+        tokens=transcript.tokens,
+        outputs=transcript.outputs,
+        finding=finding,
+        fingerprint=fingerprint_digest,
+        job=job,
+        issued=issued,
+    )

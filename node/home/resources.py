@@ -1,0 +1,37 @@
+"""The chain and the ledger that the settings name."""
+
+from typing import TYPE_CHECKING
+
+from hypercluster.node.errors import NodeError
+from hypercluster.node.home.settings import Settings
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
+    from hypercluster.market.ledger import Ledger
+
+
+class NoDeployment(NodeError):
+    """Nobody said where the contracts are."""
+
+
+def open_chain(settings: Settings) -> "Chain":
+    """The chain of the settings. Raises NoDeployment, NodeUnreachable, ChainError."""
+    from hypercluster.market.chain import (  # web3 takes a second to import, which --help can do without
+        Chain,
+        Deployment,
+    )
+
+    path = settings.deployment_file
+    if not path.exists():
+        raise NoDeployment(
+            f"The deployment file {path} does not exist: run `hc-testnet up`, "
+            "or set HC_DEPLOYMENT to the file of your chain."
+        )
+    return Chain(settings.rpc_url, Deployment.load(path))
+
+
+def open_ledger(settings: Settings) -> "Ledger":
+    """The ledger of the settings, its tables brought up to date. Raises LedgerError."""
+    from hypercluster.market.ledger import Ledger
+
+    return Ledger(settings.ledger_url or f"sqlite:///{settings.home.absolute() / 'ledger.sqlite'}")

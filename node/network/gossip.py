@@ -1,0 +1,128 @@
+"""Adverts by GossipSub, one topic per model, with every message checked before it goes any further.
+
+The envelope is unsigned and named by its content: adverts are signed themselves, and so the same advert is
+the same message whoever sends it. Peers that pass on forgeries are cut off, and of peers that send too much
+the rest is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+from libp2p.peer.id import ID
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
+from libp2p.pubsub.pb.rpc_pb2 import Message
+from libp2p.pubsub.pubsub import ContentAddressedMessageIDGenerator, Pubsub
+from libp2p.tools.anyio_service import background_trio_service
+
+from hypercluster.node.errors import ErrorCode, ForgedAdvert, NodeError, WireError
+from hypercluster.node.network.host import Host
+from hypercluster.node.network.rate import Rate
+
+log = logging.getLogger(__name__)
+
+MESSAGES_PER_SECOND = 50.0
+MESSAGE_BURST = 500.0
+FORGERIES = 10
+"""a peer that passed on so many is cut off"""
+_PENDING = 64
+_MAX_BYTES = 8 * 1024
+_MAX_PEERS = 10_000
+
+Accept = Callable[[bytes], Awaitable[None]]
+"""Takes a message in, or raises NodeError if it must not be passed on."""
+
+
+class Gossip:
+    """One topic; `accept` sees each new message of others once."""
+
+    def __init__(self, host: Host, topic: str, accept: Accept) -> None:
+        self._host = host
+        self._topic = topic
+        self._accept = accept
+        self._rate = Rate(MESSAGES_PER_SECOND, MESSAGE_BURST)
+        self._forgeries: Counter[str] = Counter()
+        self._pending = 0
+        # Its own spam protection counts our messages too and drops beyond 10/s; its scores are all neutral.
+        self._router = GossipSub(
+            [PROTOCOL_ID_V11],
+            degree=6,
+            degree_low=4,
+            degree_high=12,
+            heartbeat_interval=1,
+            adaptive_gossip_enabled=False,
+            spam_protection_enabled=False,
+            eclipse_protection_enabled=False,
+        )
+        self._pubsub = Pubsub(
+            host.basic,
+            self._router,
+            strict_signing=False,
+            msg_id_constructor=ContentAddressedMessageIDGenerator(),
+            max_inbound_rpc_size=256 * 1024,
+            allowed_topics={topic},
+        )
+        self._pubsub.set_topic_validator(topic, self._validate, True)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Subscribe, listen and pass on."""
+        async with (
+            background_trio_service(self._pubsub),
+            background_trio_service(self._router),
+            trio.open_nursery() as nursery,
+        ):
+            await self._pubsub.wait_until_ready()
+            subscription = await self._pubsub.subscribe(self._topic)
+
+            async def drain() -> None:
+                # The validator has seen them all; an unread subscription would fill up.
+                async for _ in subscription:
+                    pass
+
+            nursery.start_soon(drain)
+            for peer in self._host.peers:
+                nursery.start_soon(self._pubsub.ensure_peer_stream, ID.from_base58(peer))
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def publish(self, data: bytes) -> None:
+        """Send a message to everybody on the topic."""
+        await self._pubsub.publish(self._topic, data)
+
+    async def _validate(self, forwarder: ID, message: Message) -> bool:
+        peer = forwarder.to_base58()
+        if peer == self._host.peer:
+            return True
+        if len(message.data) > _MAX_BYTES or not self._rate.allows(peer) or self._pending >= _PENDING:
+            return False
+        self._pending += 1
+        try:
+            await self._accept(message.data)
+        except NodeError as error:
+            log.debug("an advert from %s is not taken: %s", peer, error)
+            if (
+                isinstance(error, (ForgedAdvert, WireError))
+                and error.code is not ErrorCode.UNSUPPORTED_VERSION
+            ):
+                self._strike(forwarder, peer)
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever the chain raises: not now
+            log.warning("an advert could not be checked: %s", error)
+            return False
+        finally:
+            self._pending -= 1
+        return True
+
+    def _strike(self, forwarder: ID, peer: str) -> None:
+        self._forgeries[peer] += 1
+        if self._forgeries[peer] == FORGERIES:
+            log.warning("peer %s passes on forged adverts and is cut off", peer)
+            self._pubsub.add_to_blacklist(forwarder)
+            self._host.nursery.start_soon(self._host.disconnect, peer)
+        if len(self._forgeries) > _MAX_PEERS:
+            self._forgeries.clear()

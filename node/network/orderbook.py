@@ -1,0 +1,116 @@
+"""The order book of one model: the adverts that are genuine, current and backed by stake."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from hypercluster.market.advert import Advert, Role
+from hypercluster.node.errors import AdvertError
+from hypercluster.node.identity import address_of_peer
+from hypercluster.node.network.adverts import check_fresh, verify_advert
+from hypercluster.node.wire.messages import SignedAdvert
+
+Eligible = Callable[[str, str], Awaitable[bool]]
+"""(node address, operator) -> may this node serve: did the operator authorise it, and is enough staked?"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    advert: Advert
+    signed: SignedAdvert
+
+
+class OrderBook:
+    """The current advert of each peer that serves `model_id`, `limit` of them at most.
+
+    Adverts leave when they expire, so a provider that died vanishes by itself. In a full book a newcomer
+    replaces nobody: whoever has stake and refreshes keeps the place. Peers are expected to derive `sequence`
+    from the time, so that a restart does not set it back.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        eligible: Eligible,
+        *,
+        limit: int = 1024,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.model_id = model_id
+        self._eligible = eligible
+        self._limit = limit
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+
+    async def offer(self, signed: SignedAdvert) -> Advert | None:
+        """Take in an advert: the advert if it is new and good, None if it is the one already known.
+
+        Raises AdvertError or WireError if it must not be taken (nor passed on), also for an older one.
+        """
+        advert = self.verify(signed)
+        if self._knows(advert, signed):
+            return None
+        if not await self._eligible(address_of_peer(advert.peer), advert.operator):
+            raise AdvertError(
+                f"{advert.peer} may not serve for {advert.operator}: no authorisation or no stake."
+            )
+        # The chain took its time: look again.
+        check_fresh(advert, self._clock())
+        if self._knows(advert, signed):
+            return None
+        self._drop_expired()
+        if advert.peer not in self._entries and len(self._entries) >= self._limit:
+            raise AdvertError(f"The order book is full with {self._limit} providers.")
+        self._entries[advert.peer] = _Entry(advert, signed)
+        return advert
+
+    def verify(self, signed: SignedAdvert) -> Advert:
+        """The advert, if it is genuine, current and for this model. Raises AdvertError or WireError."""
+        advert = verify_advert(signed, self._clock())
+        if advert.model_id != self.model_id:
+            raise AdvertError(f"The advert of {advert.peer} is for another model.")
+        return advert
+
+    def snapshot(self, role: Role = "provider") -> list[Advert]:
+        """The current adverts of providers, or of verifiers, by first layer, then peer."""
+        self._drop_expired()
+        adverts = [entry.advert for entry in self._entries.values() if entry.advert.role == role]
+        return sorted(adverts, key=lambda advert: (advert.layer_start, advert.layer_stop, advert.peer))
+
+    def __len__(self) -> int:
+        self._drop_expired()
+        return len(self._entries)
+
+    def get(self, peer: str) -> Advert | None:
+        """The current advert of one peer."""
+        self._drop_expired()
+        entry = self._entries.get(peer)
+        return entry.advert if entry else None
+
+    def is_fresh(self, peer: str) -> bool:
+        """Whether the advert of `peer` is in the first half of its life."""
+        advert = self.get(peer)
+        return advert is not None and 2 * self._clock() < advert.issued + advert.expires
+
+    def remove(self, peer: str) -> None:
+        """Forget a peer, say because it could not be reached; its next advert brings it back."""
+        self._entries.pop(peer, None)
+
+    def _knows(self, advert: Advert, signed: SignedAdvert) -> bool:
+        known = self._entries.get(advert.peer)
+        if known is None or advert.sequence > known.advert.sequence:
+            return False
+        if signed.body == known.signed.body:
+            return True
+        raise AdvertError(f"The advert of {advert.peer} is older than the one known.")
+
+    def _drop_expired(self) -> None:
+        now = self._clock()
+        self._entries = {p: e for p, e in self._entries.items() if e.advert.expires > now}
+
+
+async def anyone(_node_address: str, _operator: str) -> bool:
+    """An `Eligible` for a network without stake."""
+    return True

@@ -1,0 +1,67 @@
+"""A provider's answer to demands on chain: it shows the rows that its receipts commit to, before the deadline."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import trio
+
+from hypercluster.market.chain import Chain, Sender
+from hypercluster.market.chain.dispute_events import Demanded
+from hypercluster.market.chain.disputes import DemandStatus
+from hypercluster.market.errors import Reverted
+from hypercluster.market.trust import merkle
+from hypercluster.node.evidence.transcript import NoTranscript, TranscriptStore
+
+log = logging.getLogger(__name__)
+
+
+class Demands:
+    """Watches for demands upon one node and serves them; `work` is called every few seconds."""
+
+    def __init__(self, *, chain: Chain, sender: Sender, node: str, transcripts: TranscriptStore) -> None:
+        self._chain, self._sender, self._node, self._transcripts = chain, sender, node, transcripts
+        self._next_block: int | None = None
+
+    async def work(self) -> None:
+        """Serve what is asked for. Raises ChainError; the next call tries again."""
+        await trio.to_thread.run_sync(self._work)
+
+    def _work(self) -> None:
+        disputes = self._chain.disputes
+        start = self._next_block
+        if start is None:
+            # One may have come while we were away.
+            head = self._chain.block_number()
+            start = max(self._chain.deployment.block, head - disputes.lookback_blocks)
+        events, next_block = disputes.events_from(start)
+        for event in events:
+            if isinstance(event, Demanded) and event.node == self._node:
+                self._serve(event)
+        self._next_block = next_block
+
+    def _serve(self, demanded: Demanded) -> None:
+        state = self._chain.disputes.demand_state(demanded.demand_id)
+        if state.status is not DemandStatus.OPEN:
+            return
+        try:
+            load = partial(self._transcripts.load, demanded.stage_hash, demanded.seq)
+            step = load().steps[demanded.seq]
+        except (NoTranscript, IndexError):
+            log.error(
+                "demand %d is for step %d of stage %s, which is not here any more",
+                demanded.demand_id,
+                demanded.seq,
+                demanded.stage_hash.hex(),
+            )
+            return
+        data, count = (step.output, step.outputs) if demanded.output else (step.input, step.rows)
+        rows = merkle.split_rows(data, count)
+        try:
+            self._chain.disputes.serve(
+                self._sender, demanded.demand_id, rows[demanded.row], merkle.proof(rows, demanded.row)
+            )
+            log.warning("served demand %d", demanded.demand_id)
+        except Reverted as error:
+            log.info("demand %d: %s", demanded.demand_id, error)

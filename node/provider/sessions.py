@@ -1,0 +1,357 @@
+"""The provider's side of one session: open, then steps, each checked, paid for, computed and answered.
+
+The order within a step is what keeps both sides safe: everything about the message is checked before its
+voucher counts, the voucher is stored before the answer leaves, and a step that fails after that is refunded.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import trio
+
+from hypercluster.market.ledger import Role, SessionRecord
+from hypercluster.market.money.voucher import VoucherDomain, charge
+from hypercluster.node.errors import ConnectionLost, ErrorCode
+from hypercluster.node.evidence.receipts import ReceiptChain
+from hypercluster.node.rows import pack_tokens, pack_topk
+from hypercluster.node.serving.refusals import (
+    OPEN_SECONDS,
+    QUOTE_SECONDS,
+    SEND_SECONDS,
+    Refused,
+    check_payer,
+    refuse,
+)
+from hypercluster.node.wire.audit import AuditStep, StageRecord
+from hypercluster.node.wire.messages import (
+    Accept,
+    Close,
+    Open,
+    Step,
+    StepResult,
+    WireDtype,
+    frame_bound,
+    pack_activations,
+    unpack_activations,
+)
+
+if TYPE_CHECKING:
+    import coincurve
+    import numpy as np
+    import numpy.typing as npt
+
+    from hypercluster.market.trust.receipt import DisputeDomain
+    from hypercluster.node.engine.engine import Engine, EngineError, Outputs, StepOutput
+    from hypercluster.node.evidence.transcript import TranscriptStore
+    from hypercluster.node.network.connection import Connection
+    from hypercluster.node.serving.payee import Account, Payee
+
+    Payload = npt.NDArray[np.int32] | npt.NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Asked now, in wei per generated and per prompt token."""
+
+    price_wei: int
+    prompt_price_wei: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What all sessions of one provider share."""
+
+    model_id: str
+    layer_start: int
+    layer_stop: int
+    layers: int
+    """of the whole model"""
+    n_embd: int
+    max_top_k: int
+    max_step_tokens: int
+    wire_dtypes: tuple[WireDtype, ...]
+    accepting: Callable[[], bool]
+    """false while the provider is about to leave"""
+    idle_seconds: float
+    throttle_seconds: float
+    engine: "Engine"
+    payee: "Payee"
+    prices: Callable[[], Prices]
+    domain: VoucherDomain
+    disputes: "DisputeDomain"
+    """in which receipts are signed"""
+    node_key: "coincurve.PrivateKey"
+    peer: str
+    """our own peer id"""
+    profile: str
+    """our backend profile, see node.profile"""
+    transcripts: "TranscriptStore"
+
+    @property
+    def is_first(self) -> bool:
+        """It embeds tokens."""
+        return self.layer_start == 0
+
+    @property
+    def is_last(self) -> bool:
+        """It ends in logits."""
+        return self.layer_stop == self.layers
+
+
+async def serve_session(connection: "Connection", service: Service) -> None:
+    """Serve one session until the client closes it, is idle for too long, or breaks the protocol.
+
+    Never raises for anything that a peer does: it is answered with a coded Error and the connection ends.
+    """
+    account: Account | None = None
+    try:
+        opening = await connection.receive(OPEN_SECONDS)
+        if not isinstance(opening, Open):
+            raise Refused(ErrorCode.UNKNOWN_SESSION, "The first message of a session is Open.")
+        check_payer(connection.peer, opening.channel)
+        prices = _check_opening(opening, service)
+        account = await service.payee.admit_channel(opening.channel)
+        session = Session(connection, service, opening, prices, account)
+        await session.run()
+    except ConnectionLost:
+        pass
+    except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on
+        await refuse(connection, error, account.channel.billed if account else 0)
+    finally:
+        await connection.close()
+
+
+def _check_opening(opening: Open, service: Service) -> Prices:
+    if opening.model_id != service.model_id:
+        raise Refused(ErrorCode.WRONG_MODEL, f"This provider serves model {service.model_id[:16]}.")
+    if (opening.layer_start, opening.layer_stop) != (service.layer_start, service.layer_stop):
+        served = f"[{service.layer_start}, {service.layer_stop})"
+        raise Refused(ErrorCode.WRONG_RANGE, f"This provider serves layers {served}.")
+    if not service.accepting():
+        raise Refused(ErrorCode.FULL, "This provider takes no new sessions, it is about to leave.")
+    if opening.wire_dtype not in service.wire_dtypes:
+        names = ", ".join(dtype.name.lower() for dtype in service.wire_dtypes)
+        raise Refused(
+            ErrorCode.BAD_REQUEST, f"wire_dtype is {opening.wire_dtype.name.lower()}, not one of {names}."
+        )
+    if service.is_last and not 1 <= opening.top_k <= service.max_top_k:
+        raise Refused(ErrorCode.BAD_REQUEST, f"top_k is {opening.top_k}, outside 1 to {service.max_top_k}.")
+    prices = service.prices()
+    if opening.max_price_wei < prices.price_wei or opening.max_prompt_price_wei < prices.prompt_price_wei:
+        raise Refused(
+            ErrorCode.PRICE_TOO_LOW,
+            f"The price is {prices.price_wei} wei a token and {prices.prompt_price_wei} wei a prompt token now.",
+        )
+    return prices
+
+
+class Session:
+    """One accepted session: a slot of the engine, frozen prices, and the account that pays."""
+
+    def __init__(
+        self, connection: "Connection", service: Service, opening: Open, prices: Prices, account: "Account"
+    ) -> None:
+        self._connection = connection
+        self._service = service
+        self._opening = opening
+        self._prices = prices
+        self._account = account
+        self._record = SessionRecord(
+            session_id=opening.session,
+            peer=connection.peer,
+            layer_start=opening.layer_start,
+            layer_stop=opening.layer_stop,
+            role=Role.PROVIDER,
+            model_id=opening.model_id,
+            channel_id=account.channel_id,
+            price_wei=prices.price_wei,
+            prompt_price_wei=prices.prompt_price_wei,
+        )
+
+    async def run(self) -> None:
+        """Answer steps until the client closes the session. Raises what the client is to be told."""
+        nonce = secrets.token_bytes(16)
+        record = self._stage_record(nonce)
+        self._slot = self._service.engine.open(self._opening.capacity)
+        try:
+            self._receipts = ReceiptChain(record.stage, self._service.disputes)
+            with self._service.transcripts.begin(record) as self._transcript:
+                await self._accept(nonce)
+                await self._answer_steps()
+            self._record.outcome = "closed"
+        except Exception as error:
+            self._record.outcome = str(error)[:300]
+            raise
+        finally:
+            self._service.engine.close(self._slot)
+            self._record.ended = datetime.now(UTC)
+            if self._record.billed:
+                with trio.CancelScope(shield=True):
+                    await self._service.payee.record(self._record)
+
+    def _stage_record(self, nonce: bytes) -> StageRecord:
+        opening = self._opening
+        return StageRecord(
+            session=opening.session,
+            nonce=nonce,
+            channel_id=self._account.channel_id,
+            model_id=opening.model_id,
+            layer_start=opening.layer_start,
+            layer_stop=opening.layer_stop,
+            wire_dtype=opening.wire_dtype,
+            profile=self._service.profile,
+            peer=self._service.peer,
+            client=self._connection.peer,
+            top_k=opening.top_k if self._service.is_last else 0,
+        )
+
+    async def _accept(self, nonce: bytes) -> None:
+        service, opening, prices = self._service, self._opening, self._prices
+        channel = self._account.channel
+        expires = int(time.time()) + QUOTE_SECONDS
+        quote = opening.quote(
+            channel.channel_id,
+            price_wei=prices.price_wei,
+            prompt_price_wei=prices.prompt_price_wei,
+            capacity=opening.capacity,
+            expires=expires,
+        )
+        self._connection.raise_bound(frame_bound(service.max_step_tokens, service.n_embd))
+        accept = Accept(
+            price_wei=prices.price_wei,
+            prompt_price_wei=prices.prompt_price_wei,
+            capacity=opening.capacity,
+            expires=expires,
+            quote_signature=service.domain.sign_quote(service.node_key, quote),
+            paid_wei=channel.best,
+            paid_signature=channel.signature,
+            billed_wei=channel.billed,
+            max_step_tokens=service.max_step_tokens,
+            n_embd=service.n_embd,
+            nonce=nonce,
+            profile=service.profile,
+        )
+        await self._connection.send(accept, SEND_SECONDS)
+
+    async def _answer_steps(self) -> None:
+        expected = 0
+        while True:
+            message = await self._connection.receive(self._service.idle_seconds)
+            arrived = time.perf_counter()
+            if isinstance(message, Close):
+                return
+            if not isinstance(message, Step):
+                raise Refused(
+                    ErrorCode.BAD_REQUEST, f"{type(message).__name__} is no message of an open session."
+                )
+            if message.seq != expected:
+                raise Refused(ErrorCode.OUT_OF_ORDER, f"The step has number {message.seq}, not {expected}.")
+            await self._connection.send(await self._step(message, arrived), SEND_SECONDS)
+            expected += 1
+
+    async def _step(self, step: Step, arrived: float) -> StepResult:
+        opening, prices, account = self._opening, self._prices, self._account
+        payload = self._payload(step)
+        cost = charge(prices.price_wei, prices.prompt_price_wei, step.rows)
+        account.channel.admit(cost, step.cumulative_wei, step.signature)
+        try:
+            if self._service.throttle_seconds:
+                await trio.sleep(self._service.throttle_seconds)
+            outputs: Outputs = "all" if step.all_outputs else "last"
+            pending = Pending(
+                self._service.engine, self._slot, step.position, payload, outputs, opening.top_k or 1
+            )
+            # Stored while the layers are computed, and before the answer leaves.
+            await self._service.payee.store(account)
+            output = await pending.result()
+            result = self._result(step, output, arrived)
+        except BaseException:
+            account.channel.refund(cost)
+            raise
+        self._record.billed += cost
+        if step.rows > 1:
+            self._record.prompt_tokens += step.rows
+        else:
+            self._record.tokens += 1
+        return result
+
+    def _result(self, step: Step, output: "StepOutput", arrived: float) -> StepResult:
+        """The answer, with a receipt that is signed before anybody can know whether this step will be audited."""
+        if output.activations is not None:
+            packed = answer = pack_activations(output.activations, self._opening.wire_dtype)
+        else:
+            assert output.topk is not None
+            packed, answer = pack_topk(output.topk), b""
+        served = AuditStep(
+            seq=step.seq,
+            position=step.position,
+            rows=step.rows,
+            outputs=step.rows if output.topk is None else len(output.topk.ids),
+            input=step.activations if step.tokens is None else pack_tokens(step.tokens),
+            output=packed,
+            issued=int(time.time()),
+        )
+        receipt = self._receipts.next(served)
+        signature = self._receipts.sign(receipt, self._service.node_key)
+        self._transcript.append(replace(served, receipt=signature))
+        return StepResult(
+            seq=step.seq,
+            rows=served.outputs,
+            billed_wei=self._account.channel.billed,
+            compute_ms=output.compute_ms,
+            activations=answer,
+            topk=output.topk,
+            waited_ms=max(0.0, 1000 * (time.perf_counter() - arrived) - output.compute_ms),
+            issued=served.issued,
+            receipt=signature,
+        )
+
+    def _payload(self, step: Step) -> "Payload":
+        service = self._service
+        if step.rows > service.max_step_tokens:
+            raise Refused(
+                ErrorCode.TOO_LONG, f"A step has at most {service.max_step_tokens} tokens, not {step.rows}."
+            )
+        if service.is_first:
+            if step.tokens is None:
+                raise Refused(ErrorCode.BAD_SHAPE, "The first stage takes token ids.")
+            return step.tokens
+        if step.tokens is not None:
+            raise Refused(
+                ErrorCode.BAD_SHAPE, "Only the first stage takes token ids; this one takes activations."
+            )
+        return unpack_activations(step.activations, step.rows, service.n_embd, self._opening.wire_dtype)
+
+
+class Pending:
+    """A step given to the engine's thread, to be awaited on the trio loop."""
+
+    def __init__(
+        self, engine: "Engine", slot: int, position: int, payload: "Payload", outputs: "Outputs", top_k: int
+    ) -> None:
+        self._done = trio.Event()
+        self._output: StepOutput | EngineError | None = None
+        self._token = trio.lowlevel.current_trio_token()
+        engine.submit(slot, position, payload, self._finish, outputs, top_k)
+
+    def _finish(self, output: "StepOutput | EngineError") -> None:
+        self._output = output
+        try:
+            self._token.run_sync_soon(self._done.set)
+        except trio.RunFinishedError:
+            log.debug("a step ended after the node did")
+
+    async def result(self) -> "StepOutput":
+        """The engine's output; raises what the engine raised."""
+        await self._done.wait()
+        if isinstance(self._output, Exception):
+            raise self._output
+        assert self._output is not None
+        return self._output

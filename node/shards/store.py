@@ -1,0 +1,130 @@
+"""Models on this machine: from a GGUF file or a folder of shards to the files that a node loads."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from hypercluster.node.errors import NodeError
+from hypercluster.node.shards import (
+    Manifest,
+    ShardError,
+    build_manifest,
+    check_shard,
+    check_source,
+    check_vocabulary,
+    split,
+    write_vocabulary,
+)
+from hypercluster.node.shards.writing import Progress
+
+MANIFEST = "manifest.json"
+VOCABULARY = "vocab.gguf"
+BOUNDS = "bounds.json"
+
+
+class ModelMissing(NodeError):
+    """There is no model where one was named, or it lacks the part that is needed."""
+
+
+def demo_model() -> Path:
+    """The small model that ships with HyperCluster."""
+    return Path(str(files("hypercluster.node") / "demo_model" / "hypercluster-demo.gguf"))
+
+
+def shard_name(start: int, stop: int) -> str:
+    """File name of the shard of layers [start, stop) in a folder of shards."""
+    return f"layers-{start:04d}-{stop:04d}.gguf"
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model with its manifest, a folder for what is cut from it, and the whole file where that is at hand."""
+
+    manifest: Manifest
+    folder: Path
+    source: Path | None
+
+    @property
+    def bounds_file(self) -> Path:
+        """Where calibration keeps what audits of this model allow."""
+        return self.folder / BOUNDS
+
+    def shard_path(self, start: int, stop: int) -> Path:
+        """Where the shard of layers [start, stop) is or will be."""
+        return self.folder / shard_name(start, stop)
+
+    def shard(self, start: int, stop: int, progress: Progress | None = None) -> Path:
+        """The file of layers [start, stop), cut now if need be; its weights are checked against the manifest.
+
+        Raises:
+            ModelMissing: it is not in the folder and there is no whole model to cut it from.
+            ShardError: a file is malformed or is not what the manifest says.
+        """
+        path = self.shard_path(start, stop)
+        if path.exists():
+            try:
+                check_shard(path, self.manifest, start, stop, progress=progress)
+                return path
+            except ShardError:
+                if self.source is None:
+                    raise
+        if self.source is None:
+            raise ModelMissing(
+                f"{self.folder} holds no shard of layers {start}:{stop}; "
+                f"make it with `hc-model split MODEL.gguf --layers {start}:{stop} -o {self.folder}`."
+            )
+        split(self.source, start, stop, path, manifest=self.manifest, progress=progress)
+        check_shard(path, self.manifest, start, stop, verify=False)
+        return path
+
+    def vocabulary(self) -> Path:
+        """The vocabulary-only file that a client tokenizes with. Raises ModelMissing, ShardError."""
+        path = self.folder / VOCABULARY
+        if not path.exists():
+            if self.source is None:
+                raise ModelMissing(
+                    f"{self.folder} holds no {VOCABULARY}; copy it from where the shards were made."
+                )
+            write_vocabulary(self.source, path)
+        manifest = self.manifest
+        check_vocabulary(
+            path, architecture=manifest.architecture, n_vocab=manifest.n_vocab, digest=manifest.tokenizer
+        )
+        return path
+
+
+def open_model(model: Path, home: Path, progress: Progress | None = None) -> StoredModel:
+    """Open a GGUF file, or a folder that `hc-model split` wrote.
+
+    What is cut from a GGUF file goes to `home`/models/<model id>; hashing a big file takes a while, so its
+    manifest is kept there for as long as the file does not change.
+
+    Raises:
+        ModelMissing, ShardError: see StoredModel.
+    """
+    if model.is_dir():
+        if not (model / MANIFEST).exists():
+            raise ModelMissing(f"{model} holds no {MANIFEST}; `hc-model split` writes such a folder.")
+        return StoredModel(Manifest.load(model / MANIFEST), model, None)
+    if not model.exists():
+        raise ModelMissing(f"There is no model file or folder {model}.")
+    model = model.resolve()
+    status = model.stat()
+    key = hashlib.sha256(json.dumps([str(model), status.st_size, status.st_mtime_ns]).encode()).hexdigest()
+    known = home / "models" / "known" / f"{key}.json"
+    try:
+        manifest = Manifest.load(known)
+    except ShardError:
+        manifest = build_manifest(model, progress)
+        manifest.save(known)
+    folder = home / "models" / manifest.model_id
+    if not (folder / MANIFEST).exists():
+        manifest.save(folder / MANIFEST)
+    return StoredModel(manifest, folder, model)
+
+
+def source_bytes(model: Path) -> int:
+    """Bytes that `open_model` hashes at most, for a progress bar; 0 for a folder."""
+    return check_source(model).data_bytes if model.is_file() else 0

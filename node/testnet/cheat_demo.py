@@ -1,0 +1,293 @@
+"""A network in which somebody cheats: it is found, the case goes through the chain, and the stake is cut."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hypercluster.market.economics.graph import NoPath
+from hypercluster.market.errors import MarketError
+from hypercluster.market.money.units import HCT, format_hct
+from hypercluster.node.client.auditing.inspection import Policy, Report
+from hypercluster.node.client.client import Client, Limits
+from hypercluster.node.client.joining import Auditing, joined, purse_of
+from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.home.settings import Settings
+from hypercluster.node.identity import short_peer
+from hypercluster.node.shards.store import StoredModel, demo_model, open_model
+from hypercluster.node.testnet.cheats import CHEATS, UnknownCheat
+from hypercluster.node.testnet.demo import DemoFailed, calibrated_bounds, wait_for_all
+from hypercluster.node.testnet.localnet import (
+    STAKE,
+    LocalNetwork,
+    ProviderProcess,
+    ProviderSpec,
+    VerifierProcess,
+    VerifierSpec,
+    running_network,
+)
+
+NONE = "none"
+KINDS = (NONE, *CHEATS)
+WALLET_HCT = 1_000 * HCT
+TRIES = 4
+"""completions within which a cheat must be found"""
+STEPS = 10_000
+"""steps that are audited when nobody cheats"""
+QUICK = ("--refresh", "2", "--claim-every", "5", "--sessions", "2")
+QUICK_JUDGE = ("--refresh", "2", "--claim-every", "5", "--watch", "0.4", "--threads", "1")
+
+
+@dataclass(slots=True, kw_only=True)
+class CheatResult:
+    """What happened. `after_tokens` is how many tokens the network had generated when the fault was found."""
+
+    cheat: str
+    culprit: str = ""
+    detected: bool = False
+    after_tokens: int = 0
+    audited_steps: int = 0
+    accusations: int = 0
+    case: int | None = None
+    verdict: str = "none"
+    slashed_wei: int = 0
+    honest_slashed_wei: int = 0
+    path_before: list[str] = field(default_factory=list)
+    path_after: list[str] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    audit_wei: int = 0
+    seconds: float = 0.0
+
+    @property
+    def avoided(self) -> bool:
+        """Whether the client's later path is without the culprit."""
+        return self.culprit not in self.path_after
+
+    @property
+    def good(self) -> bool:
+        """Whether all went as it should: the culprit paid, and nobody else."""
+        if self.honest_slashed_wei:
+            return False
+        if self.cheat == NONE:
+            return not self.detected and not self.accusations
+        return self.detected and self.slashed_wei > 0 and self.avoided
+
+    def document(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "cheat": self.cheat,
+            "culprit": self.culprit or None,
+            "path_before": self.path_before,
+            "path_after": self.path_after,
+            "audited_steps": self.audited_steps,
+            "accusations": self.accusations,
+            "audit_wei": self.audit_wei,
+            "seconds": round(self.seconds, 1),
+            "detected": self.detected,
+            "after_tokens": self.after_tokens,
+            "case": self.case,
+            "verdict": self.verdict,
+            "slashed_wei": self.slashed_wei,
+            "honest_slashed_wei": self.honest_slashed_wei,
+        }
+
+    def show(self, console: Console) -> None:
+        """For people."""
+        table = Table(
+            "peer", "layers", "tokens", "finding", "what was seen", title="Audits", title_justify="left"
+        )
+        for report in self.reports[-12:]:
+            layers = f"{report.layer_start}:{report.layer_stop}"
+            table.add_row(
+                short_peer(report.peer), layers, str(report.tokens), report.finding, Text(report.note)
+            )
+        console.print()
+        console.print(table)
+        if self.cheat == NONE:
+            console.print(f"{self.audited_steps} steps audited, {self.accusations} accusations")
+        else:
+            case = f"case {self.case}: " if self.case else ""
+            console.print(
+                f"{self.cheat}: {'found' if self.detected else 'NOT FOUND'} after {self.after_tokens} tokens; "
+                f"{case}{self.verdict}; {format_hct(self.slashed_wei)} HCT slashed from {short_peer(self.culprit)}"
+            )
+            console.print("later paths avoid it" if self.avoided else "LATER PATHS DO NOT AVOID IT")
+        console.print(
+            f"honest nodes lost {format_hct(self.honest_slashed_wei)} HCT; audits cost {format_hct(self.audit_wei)} HCT"
+        )
+        console.print(f"[dim]{self.seconds:.0f} s in all[/]")
+
+
+def run_cheat_demo(
+    home: Path,
+    *,
+    cheat: str,
+    prompt: str,
+    tokens: int,
+    model: Path | None = None,
+    steps: int = STEPS,
+    console: Console | None = None,
+    progress: Console,
+) -> CheatResult:
+    """Run a network with one cheat, or with none until `steps` steps are audited; all processes end before this
+    returns.
+
+    Args:
+        home: folder for keys (used again by the next run), ledgers and logs.
+        cheat: one of KINDS.
+        console: where completions are streamed to; None for nowhere.
+        progress: where the steps are reported.
+
+    Raises:
+        UnknownCheat, DemoFailed: nodes did not find each other in time.
+        NodeError, MarketError: a part did not start.
+    """
+    if cheat not in KINDS:
+        raise UnknownCheat(f"{cheat!r} is no kind of cheating: choose one of {', '.join(KINDS)}.")
+    start = time.monotonic()
+    model = model or demo_model()
+    stored = open_model(model, home)
+    with progress.status("Calibrating the model, once") as status:
+        bounds = calibrated_bounds(stored, home)
+
+        def started(node: ProviderProcess | VerifierProcess) -> None:
+            progress.print(f"[dim]{short_peer(node.peer)}: {node.spec.name}[/]")
+
+        status.update("Starting the chain, providers and verifiers")
+        providers, verifiers = _specs(cheat, stored.manifest.layers, bounds)
+        with running_network(
+            home, providers, model=model, verifiers=verifiers, on_started=started
+        ) as network:
+            settings = network.client(WALLET_HCT)
+            status.update("Looking for the nodes in the DHT")
+            result = trio.run(
+                partial(
+                    _run,
+                    network=network,
+                    settings=settings,
+                    stored=stored,
+                    cheat=cheat,
+                    prompt=prompt,
+                    tokens=tokens,
+                    steps=steps,
+                    console=console,
+                    ready=status.stop,
+                )
+            )
+            lost = {node.peer: STAKE - _held(network, node.operator) for node in network.nodes}
+            result.slashed_wei = lost.pop(result.culprit, 0)
+            result.honest_slashed_wei = sum(lost.values())
+            status.start()
+            status.update("Ending all processes")
+    result.seconds = time.monotonic() - start
+    return result
+
+
+def _specs(cheat: str, layers: int, bounds: Path) -> tuple[list[ProviderSpec], list[VerifierSpec]]:
+    """The cheat is cheapest, so that it is chosen; an honest rival serves the same."""
+    half = layers // 2 or 1
+    fixed = (*QUICK, "--price-rule", "fixed")
+    judge = (*QUICK_JUDGE, "--bounds", str(bounds))
+    cheats = cheat if cheat not in (NONE, "lazy-verifier") else ""
+    providers = [
+        ProviderSpec(layers=f"0:{half}", price="1", flags=fixed, cheat=cheats),
+        ProviderSpec(layers=f"{half}:{layers}", price="1.5", flags=fixed),
+        ProviderSpec(layers=f"0:{half}", price="40", flags=fixed),
+    ]
+    if layers == 1:
+        providers = [providers[0], providers[2]]
+    if cheat == "lazy-verifier":
+        return providers, [
+            VerifierSpec(price="0.1", flags=judge, lazy=True),
+            VerifierSpec(price="0.5", flags=judge),
+        ]
+    return providers, [VerifierSpec(price="0.5", flags=judge) for _ in range(3)]
+
+
+async def _run(
+    *,
+    network: LocalNetwork,
+    settings: Settings,
+    stored: StoredModel,
+    cheat: str,
+    prompt: str,
+    tokens: int,
+    steps: int,
+    console: Console | None,
+    ready: Callable[[], None],
+) -> CheatResult:
+    purse = purse_of(settings.home, network.chain, network.password_file.read_text())
+    policy = Policy(rate=1.0, traps=1.0 if cheat == "lazy-verifier" else 0.0, disputes=True)
+    result = CheatResult(cheat=cheat)
+    if cheat == "lazy-verifier":
+        result.culprit = network.verifiers[0].peer
+    elif cheat != NONE:
+        result.culprit = network.providers[0].peer
+    async with joined(
+        settings, network.chain, stored, purse, auditing=Auditing(policy=policy, auditor="verifier")
+    ) as client:
+        await wait_for_all(client, network)
+        ready()
+        result.path_before = (await client.route()).ids
+        if cheat == NONE:
+            # Long completions: what is wanted is many steps.
+            tokens = max(tokens, min(256, stored.manifest.context // 2))
+        completions = 0
+        while not result.detected:
+            completion = await _complete(client, prompt, tokens, console, seed=completions)
+            completions += 1
+            result.reports += completion
+            result.audit_wei += sum(report.cost_wei for report in completion)
+            result.audited_steps += sum(
+                report.generated + 1 for report in completion if report.finding != "error"
+            )
+            result.after_tokens += max((report.generated + 1 for report in completion), default=0)
+            faults = [report for report in completion if report.finding == "fail"]
+            result.accusations += len(faults)
+            for report in faults:
+                result.detected |= report.fault == result.culprit
+                if report.ruling is not None:
+                    result.case, result.verdict = report.ruling.case_id, report.ruling.outcome
+            if cheat == NONE and (faults or result.audited_steps >= steps):
+                break
+            if cheat != NONE and completions == TRIES:
+                break
+        if result.culprit in {verifier.peer for verifier in network.verifiers}:
+            # Later audits avoid it; it was on no path of layers.
+            later = await _complete(client, prompt, 8, None, seed=99)
+            result.path_after = [report.auditor for report in later]
+        else:
+            try:
+                result.path_after = (await client.route()).ids
+            except (NoPath, MarketError) as error:
+                raise DemoFailed(f"There is no path without the culprit: {error}") from error
+    return result
+
+
+async def _complete(
+    client: Client, prompt: str, tokens: int, console: Console | None, seed: int
+) -> list[Report]:
+    def show(text: str) -> None:
+        if console is not None:
+            console.print(Text(text), end="", soft_wrap=True)
+
+    show(prompt)
+    ids = client.tokenizer.encode(prompt)
+    with Sampler(client.tokenizer.n_vocab, 0.8, 40, seed=seed) as sampler:
+        completion = await client.generate(ids, sampler=sampler, limits=Limits(tokens=tokens), on_text=show)
+    show("\n")
+    return completion.reports
+
+
+def _held(network: LocalNetwork, operator: str) -> int:
+    stake = network.chain.staking.stake_of(operator)
+    return stake.active + stake.thawing

@@ -1,0 +1,389 @@
+"""The whole market on one machine: a chain, providers, a verifier, one paid completion, and books that must balance."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hypercluster.market.chain import Chain
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.economics.routing import Path as Route
+from hypercluster.market.economics.routing import Rival, rivals
+from hypercluster.market.money.units import HCT, format_hct, format_price
+from hypercluster.market.trust.audit import BadBounds, Bounds
+from hypercluster.node.client.auditing.inspection import Policy
+from hypercluster.node.client.client import Bill, Client, Completion, Limits
+from hypercluster.node.client.joining import Auditing, joined, purse_of
+from hypercluster.node.engine import ranking as topk
+from hypercluster.node.engine import reference
+from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.errors import NodeError
+from hypercluster.node.home import keys
+from hypercluster.node.home.keys import Key
+from hypercluster.node.home.resources import open_ledger
+from hypercluster.node.home.settings import Settings
+from hypercluster.node.identity import short_peer
+from hypercluster.node.replay import calibration
+from hypercluster.node.shards import partition
+from hypercluster.node.shards.store import StoredModel, demo_model, open_model
+from hypercluster.node.testnet.localnet import (
+    LocalNetwork,
+    ProviderProcess,
+    ProviderSpec,
+    VerifierProcess,
+    VerifierSpec,
+    running_network,
+)
+
+WALLET_HCT = 10 * HCT
+FIND_SECONDS = 60.0
+CLAIM_SECONDS = 30.0
+TOP_K = 40
+QUICK = ("--refresh", "2", "--claim-every", "1", "--claim-multiple", "0", "--sessions", "2")
+QUICK_JUDGE = (
+    "--refresh",
+    "2",
+    "--claim-every",
+    "1",
+    "--claim-multiple",
+    "0",
+    "--watch",
+    "0.4",
+    "--threads",
+    "1",
+)
+
+
+class DemoFailed(NodeError):
+    """The network did not do what it should have within its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One provider of the path and its money, in wei."""
+
+    bill: Bill
+    claimed_wei: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """What happened. Money in wei; `earned_wei` is what the providers' accounts hold on chain in the end, and
+    `audits_earned_wei` the verifier's.
+    """
+
+    completion: Completion
+    hops: tuple[Hop, ...]
+    rivals: tuple[Rival, ...]
+    route: Route
+    alpha: float
+    earned_wei: int
+    audits_earned_wei: int
+    wallet_wei: int
+    locked_wei: int
+    """left in the channels, the client's to take back"""
+    identical_to_unsplit: bool
+    seconds: float
+
+    @property
+    def spent_wei(self) -> int:
+        """By the client, over all hops."""
+        return self.completion.spent_wei
+
+    @property
+    def reconciled(self) -> bool:
+        """Spent, claimed and earned are one number, so are the audits' cost and the verifier's income, and the
+        wallet misses just these and what is locked.
+        """
+        claimed = sum(hop.claimed_wei for hop in self.hops)
+        audits = self.completion.audit_wei
+        return (
+            self.spent_wei == self.earned_wei == claimed
+            and audits == self.audits_earned_wei
+            and self.wallet_wei + self.locked_wei + self.spent_wei + audits == WALLET_HCT
+        )
+
+    @property
+    def audited(self) -> bool:
+        """Whether all stages were looked over and passed."""
+        findings = [report.finding for report in self.completion.reports]
+        return findings == ["pass"] * len(self.hops)
+
+    def document(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "text": self.completion.text,
+            "tokens": self.completion.tokens,
+            "path": [
+                {
+                    "peer": hop.bill.peer,
+                    "layers": [hop.bill.layer_start, hop.bill.layer_stop],
+                    "price_wei": hop.bill.price_wei,
+                    "prompt_price_wei": hop.bill.prompt_price_wei,
+                    "tokens": hop.bill.tokens,
+                    "paid_wei": hop.bill.paid_wei,
+                    "claimed_wei": hop.claimed_wei,
+                }
+                for hop in self.hops
+            ],
+            "rivals": [
+                {
+                    "peer": rival.node.id,
+                    "layers": [rival.node.start, rival.node.stop],
+                    "price_wei": rival.node.price_wei,
+                    "ms": rival.node.total_ms,
+                    "weight": rival.weight,
+                    "excess": rival.excess,
+                }
+                for rival in self.rivals
+            ],
+            "spent_wei": self.spent_wei,
+            "earned_wei": self.earned_wei,
+            "audits": [
+                {
+                    "peer": report.peer,
+                    "layers": [report.layer_start, report.layer_stop],
+                    "tokens": report.tokens,
+                    "finding": report.finding,
+                    "cost_wei": report.cost_wei,
+                }
+                for report in self.completion.reports
+            ],
+            "audit_wei": self.completion.audit_wei,
+            "reconciled": self.reconciled,
+            "identical_to_unsplit": self.identical_to_unsplit,
+            "seconds": round(self.seconds, 1),
+        }
+
+    def show(self, console: Console) -> None:
+        """For people."""
+        table = Table(title="The path (prices in HCT per million tokens)", title_justify="left")
+        for name in ("peer", "layers", "price", "prompt", "tokens", "paid HCT", "claimed HCT"):
+            table.add_column(name, no_wrap=True)
+        for hop in self.hops:
+            bill = hop.bill
+            table.add_row(
+                short_peer(bill.peer),
+                f"{bill.layer_start}:{bill.layer_stop}",
+                format_price(bill.price_wei),
+                format_price(bill.prompt_price_wei),
+                str(bill.tokens),
+                format_hct(bill.paid_wei),
+                format_hct(hop.claimed_wei),
+            )
+        console.print()
+        console.print(table)
+        verdict = "they agree to the wei" if self.reconciled else "THEY DO NOT AGREE"
+        console.print(
+            f"spent {format_hct(self.spent_wei)} HCT, earned {format_hct(self.earned_wei)} HCT: {verdict}; "
+            f"{format_hct(self.locked_wei)} HCT are left in the channels"
+        )
+        passed = sum(report.finding == "pass" for report in self.completion.reports)
+        console.print(
+            f"a verifier ran {passed} of {len(self.hops)} stages again and found them right, for "
+            f"{format_hct(self.completion.audit_wei)} HCT"
+        )
+        same = "the same tokens as" if self.identical_to_unsplit else "OTHER TOKENS THAN"
+        console.print(f"{same} the unsplit model, run by llama.cpp on this machine")
+        for rival in self.rivals:
+            console.print(_why_not(rival, self.route, self.alpha))
+        console.print(f"[dim]{self.seconds:.0f} s in all[/]")
+
+
+def _why_not(rival: Rival, route: Route, alpha: float) -> str:
+    node = rival.node
+    taken = next(n for n in route.nodes if n.start < node.stop and node.start < n.stop)
+    return (
+        f"not taken: {short_peer(node.id)} for layers {node.start}:{node.stop} at {format_price(node.price_wei)} HCT "
+        f"per M tokens and {node.total_ms:.1f} ms a token; with alpha {alpha:g} a path over it weighs "
+        f"{rival.weight:.3f}, {rival.excess:.3f} more than over {short_peer(taken.id)} "
+        f"({format_price(taken.price_wei)} HCT, {taken.total_ms:.1f} ms)"
+    )
+
+
+def demo_specs(layers: int) -> list[ProviderSpec]:
+    """Five providers over four ranges: two compete for the third, one cheap and slow, one dear and fast."""
+    ranges = [f"{start}:{stop}" for start, stop in partition(layers, 4)]
+    cheap = ProviderSpec(layers=ranges[2], price="1", flags=(*QUICK, "--throttle", "4"))
+    others = [
+        ProviderSpec(layers=ranges[0], price="1", flags=QUICK),
+        ProviderSpec(layers=ranges[1], price="1.5", flags=QUICK),
+        ProviderSpec(layers=ranges[2], price="2.25", flags=QUICK),
+        ProviderSpec(layers=ranges[3], price="2", flags=QUICK),
+    ]
+    return [*others, cheap]
+
+
+def run_demo(
+    home: Path,
+    *,
+    prompt: str,
+    tokens: int,
+    alpha: float,
+    temperature: float = 0.0,
+    seed: int = 0,
+    model: Path | None = None,
+    console: Console | None = None,
+    progress: Console,
+) -> DemoResult:
+    """Run the demo and return its books; every process that it starts has ended by then.
+
+    Args:
+        home: folder for keys (used again by the next run), ledgers and logs.
+        alpha: weight of price against time in the client's choice of path.
+        temperature: 0 is greedy; otherwise `seed` fixes the draws, of the client and of the unsplit model alike.
+        console: where the completion is streamed to; None for nowhere.
+        progress: where the steps are reported.
+
+    Raises:
+        DemoFailed: providers did not find each other, or did not claim, in time.
+        NodeError, MarketError: a part did not start.
+    """
+    start = time.monotonic()
+    model = model or demo_model()
+    stored = open_model(model, home)
+    specs = demo_specs(stored.manifest.layers)
+    market = MarketParameters(alpha=alpha)
+    with progress.status("Calibrating the model, once") as status:
+        bounds = calibrated_bounds(stored, home)
+        status.update("Starting Anvil and deploying the contracts")
+
+        def started(node: ProviderProcess | VerifierProcess) -> None:
+            progress.print(f"[dim]{short_peer(node.peer)}: {node.spec.name}[/]")
+
+        def found(text: str) -> None:
+            status.stop()
+            progress.print(f"[dim]{text}[/]")
+
+        status.update("Starting five providers and a verifier")
+        verifiers = [VerifierSpec(flags=(*QUICK_JUDGE, "--bounds", str(bounds)))]
+        with running_network(home, specs, model=model, verifiers=verifiers, on_started=started) as network:
+            settings = network.client(WALLET_HCT)
+            status.update("Looking for the providers in the DHT")
+            work = partial(
+                _complete,
+                network=network,
+                settings=settings,
+                stored=stored,
+                market=market,
+                prompt=prompt,
+                limits=Limits(tokens=tokens),
+                temperature=temperature,
+                seed=seed,
+                console=console,
+                found=found,
+            )
+            completion, route, losers = trio.run(work)
+            status.update("Waiting for the providers to claim")
+            status.start()
+            claimed = _wait_for_claims(network.chain, settings)
+            earned = sum(network.chain.token.balance(provider.operator) for provider in network.providers)
+            wallet = network.chain.token.balance(keys.address(settings.home, Key.WALLET))
+            audits_earned = sum(network.chain.token.balance(judge.operator) for judge in network.verifiers)
+            locked = sum(
+                state.deposit - state.settled for state in map(network.chain.channels.state, claimed)
+            )
+            status.update("Running the unsplit model")
+            with Sampler(stored.manifest.n_vocab, temperature, TOP_K, seed=seed) as sampler:
+                unsplit = reference.generate(
+                    model,
+                    completion.prompt,
+                    max(1, len(completion.tokens)),
+                    threads=1,
+                    choose=lambda logits: sampler.sample(topk.best([logits], TOP_K)),
+                )
+            status.update("Ending all processes")
+    same = [int(token) for token in unsplit.ids[: len(completion.tokens)]] == completion.tokens
+    return DemoResult(
+        completion=completion,
+        hops=tuple(Hop(bill, claimed[bill.channel_id]) for bill in completion.bills),
+        rivals=tuple(losers),
+        route=route,
+        alpha=alpha,
+        earned_wei=earned,
+        audits_earned_wei=audits_earned,
+        wallet_wei=wallet,
+        locked_wei=locked,
+        identical_to_unsplit=same,
+        seconds=time.monotonic() - start,
+    )
+
+
+async def _complete(
+    *,
+    network: LocalNetwork,
+    settings: Settings,
+    stored: StoredModel,
+    market: MarketParameters,
+    prompt: str,
+    limits: Limits,
+    temperature: float,
+    seed: int,
+    console: Console | None,
+    found: Callable[[str], None],
+) -> tuple[Completion, Route, list[Rival]]:
+    purse = purse_of(settings.home, network.chain, network.password_file.read_text())
+    auditing = Auditing(policy=Policy(rate=1.0), auditor="verifier")
+    async with joined(settings, network.chain, stored, purse, market=market, auditing=auditing) as client:
+        await wait_for_all(client, network)
+        nodes = await client.nodes()
+        route = await client.route()
+        found(f"the client found all {len(nodes)} providers; the lightest path weighs {route.weight:.3f}")
+
+        def show(text: str) -> None:
+            if console is not None:
+                console.print(Text(text), end="", soft_wrap=True)
+
+        show(prompt)
+        ids = client.tokenizer.encode(prompt)
+        taken: list[Route] = []
+        with Sampler(client.tokenizer.n_vocab, temperature, TOP_K, seed=seed) as sampler:
+            completion = await client.generate(
+                ids, sampler=sampler, limits=limits, on_text=show, on_path=taken.append
+            )
+        show("\n")
+        return completion, taken[-1], rivals(nodes, layers=client.layers, market=market)
+
+
+async def wait_for_all(client: Client, network: LocalNetwork) -> None:
+    """Return when the client knows every node of the network. Raises DemoFailed."""
+    wanted = {node.peer for node in network.nodes}
+    with trio.move_on_after(FIND_SECONDS):
+        while wanted - {advert.peer for advert in [*client.adverts(), *client.verifiers()]}:
+            await trio.sleep(0.1)
+        return
+    missing = len(wanted - {advert.peer for advert in [*client.adverts(), *client.verifiers()]})
+    raise DemoFailed(f"{missing} of {len(wanted)} nodes were not found within {FIND_SECONDS:.0f} s.")
+
+
+def calibrated_bounds(stored: StoredModel, home: Path) -> Path:
+    """The file of bounds for audits on this machine; measured once per home, as that takes a while."""
+    path = home / f"bounds-{stored.manifest.model_id[:16]}.json"
+    try:
+        Bounds.load(path, stored.manifest.model_id)
+    except BadBounds:
+        calibration.calibrate(stored, texts=2, tokens=64).save(path)
+    return path
+
+
+def _wait_for_claims(chain: Chain, settings: Settings) -> dict[bytes, int]:
+    """What the chain has paid on each of the client's channels, as soon as it is what was spent. Raises DemoFailed."""
+    with open_ledger(settings) as ledger:
+        spent = {row.channel_id: row.spent for row in ledger.payer.channels(chain.channels.domain)}
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while True:
+        settled = {channel_id: chain.channels.state(channel_id).settled for channel_id in spent}
+        if settled == spent:
+            return settled
+        if time.monotonic() > deadline:
+            raise DemoFailed(
+                f"After {CLAIM_SECONDS:.0f} s {sum(settled.values())} wei of {sum(spent.values())} wei were claimed."
+            )
+        time.sleep(0.2)

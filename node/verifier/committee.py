@@ -1,0 +1,276 @@
+"""A verifier's part in committees: it draws them, judges the evidence, commits, reveals and resolves, by itself.
+
+Everything that a commitment rests on (vote, fingerprint, salt) is in the ledger before the commitment is sent, so a
+verifier that is killed goes on where it stood. Every step is tried again until its deadline; others do some of them
+as well, and whoever comes second is told so by the contract and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
+
+import trio
+
+from hypercluster.market.chain import Chain, Sender
+from hypercluster.market.chain.dispute_events import CaseOpened, CommitteeDrawn, Vote
+from hypercluster.market.chain.disputes import Phase, commitment_of
+from hypercluster.market.errors import MarketError, Reverted
+from hypercluster.market.ledger import Duty, Ledger
+from hypercluster.market.money.signing import address_bytes
+from hypercluster.market.trust.fingerprint import digest, fingerprint, seed_of
+from hypercluster.market.trust.receipt import Finding
+from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.evidence.transcript import NoTranscript, Transcript, TranscriptStore
+from hypercluster.node.replay.replayer import Judgement
+from hypercluster.node.serving.refusals import Refused
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+VOTES = {Finding.PASS: Vote.INNOCENT, Finding.GREY: Vote.GREY, Finding.FAIL: Vote.GUILTY}
+LAST_QUARTER = 0.75
+"""share of the time to commit after which a verifier no longer waits for evidence"""
+
+
+class Committee:
+    """The seats of one verifier. `work` is called every few seconds.
+
+    Args:
+        node: our node key's address; `sender` sends for it.
+        judge: runs a transcript again; called in a thread.
+        evidence: where transcripts of cases are kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        sender: Sender,
+        ledger: Ledger,
+        judge: Callable[[Transcript], Judgement],
+        evidence: TranscriptStore,
+        model_id: str,
+        threads: trio.CapacityLimiter,
+    ) -> None:
+        self._chain, self._disputes, self._sender, self._ledger = chain, chain.disputes, sender, ledger
+        self._judge, self._evidence, self._model_id = judge, evidence, model_id
+        self._judging = threads
+        self._chain_threads = trio.CapacityLimiter(2)
+        self._watching = trio.Lock()
+        self._next_block: int | None = None
+        self._undrawn: dict[int, CaseOpened] = {}
+        self._foreign: set[int] = set()
+
+    @property
+    def node(self) -> str:
+        """Address of our node key."""
+        return self._sender.address
+
+    async def work(self) -> None:
+        """Look at the chain and do whatever is due. Raises ChainError; the next call tries again."""
+        await self._watch()
+        await self._draw()
+        for duty in await self._duties():
+            try:
+                await self._serve(duty)
+            except Reverted as error:
+                # Too late, or somebody else did it first: the next look at the case tells which.
+                log.info("case %d: %s", duty.case_id, error)
+
+    async def expect(self, case_id: int, stage_hash: bytes) -> None:
+        """Say whether evidence about a stage is awaited in a case; before any of it is read.
+
+        Raises:
+            Refused: we do not sit on it, have judged already, or it is about another stage.
+        """
+        await self._awaiting(case_id, stage_hash)
+
+    async def take_evidence(self, case_id: int, transcript: Transcript) -> None:
+        """Keep the evidence of a case that we sit on, if it is whole and signed by the accused.
+
+        Raises:
+            Refused: see `expect`.
+            BadReceipt, WireError, MarketError: the evidence does not hold.
+        """
+        duty = await self._awaiting(case_id, transcript.record.stage.struct_hash())
+        receipts = await self._in_thread(transcript.receipts, self._disputes.domain)
+        if receipts[-1][0].struct_hash() != duty.receipt_hash:
+            raise Refused(ErrorCode.BAD_REQUEST, f"The evidence is not that of case {case_id}.")
+        await self._in_thread(self._evidence.keep, transcript)
+
+    async def _awaiting(self, case_id: int, stage_hash: bytes) -> Duty:
+        for look in (False, True):
+            if look:
+                # We may have been drawn since the last look.
+                await self._watch()
+            for duty in await self._duties():
+                if (duty.case_id, duty.stage_hash, duty.phase) == (case_id, stage_hash, "drawn"):
+                    return duty
+        raise Refused(ErrorCode.UNKNOWN_SESSION, f"This verifier awaits no such evidence in case {case_id}.")
+
+    async def _duties(self) -> list[Duty]:
+        return await self._in_thread(self._ledger.trust.duties, self._disputes.address, self._chain.chain_id)
+
+    async def _watch(self) -> None:
+        """Take note of new cases and of committees that we are on."""
+        async with self._watching:
+            await self._read_events()
+
+    async def _read_events(self) -> None:
+        start = self._next_block
+        if start is None:
+            head = await self._on_chain(self._chain.block_number)
+            start = max(self._chain.deployment.block, head - self._disputes.lookback_blocks)
+        events, next_block = await self._on_chain(self._disputes.events_from, start)
+        for event in events:
+            if isinstance(event, CaseOpened):
+                if event.model_id.hex() == self._model_id:
+                    self._undrawn[event.case_id] = event
+                else:
+                    # We may be drawn for it all the same, and can say nothing then.
+                    self._foreign.add(event.case_id)
+            elif isinstance(event, CommitteeDrawn):
+                self._undrawn.pop(event.case_id, None)
+                if self.node in event.members:
+                    await self._sit(event)
+        self._next_block = next_block
+
+    async def _sit(self, drawn: CommitteeDrawn) -> None:
+        if any(
+            d.case_id == drawn.case_id
+            for d in await self._in_thread(
+                partial(
+                    self._ledger.trust.duties, self._disputes.address, self._chain.chain_id, open_only=False
+                )
+            )
+        ):
+            return
+        case = await self._on_chain(self._disputes.case, drawn.case_id)
+        log.warning("drawn into the committee of case %d", drawn.case_id)
+        await self._in_thread(
+            self._ledger.trust.save_duty,
+            Duty(
+                contract=self._disputes.address,
+                chain_id=self._chain.chain_id,
+                case_id=drawn.case_id,
+                seat=drawn.members.index(self.node),
+                members=list(drawn.members),
+                node=case.node,
+                receipt_hash=case.receipt_hash,
+                stage_hash=case.stage_hash,
+                phase="drawn",
+                vote=None,
+                fingerprint=bytes(32),
+                reveal_deadline=0,
+                salt=secrets.token_bytes(32),
+                commit_deadline=drawn.commit_deadline,
+            ),
+        )
+
+    async def _draw(self) -> None:
+        for case_id in list(self._undrawn):
+            case = await self._on_chain(self._disputes.case, case_id)
+            if case.phase is not Phase.DRAWING:
+                del self._undrawn[case_id]
+                continue
+            try:
+                if case.deadline < time.time():
+                    await self._send(self._disputes.resolve, case_id, [])
+                else:
+                    await self._send(self._disputes.draw, case_id)
+                del self._undrawn[case_id]
+            except Reverted as error:
+                log.info("case %d is not drawn yet: %s", case_id, error)
+
+    async def _serve(self, duty: Duty) -> None:
+        case = await self._on_chain(self._disputes.case, duty.case_id)
+        if case.phase is Phase.CLOSED:
+            await self._save(_changed(duty, phase="resolved"))
+            return
+        now = time.time()
+        if duty.phase == "drawn":
+            judged = await self._vote(duty, case.deadline, case.commit_seconds, now)
+            if judged is None:
+                return
+            await self._save(judged)
+            duty = judged
+        if duty.phase == "judged":
+            await self._commit(duty)
+        elif duty.phase == "committed" and case.may_reveal(now):
+            assert duty.vote is not None
+            await self._send(
+                self._disputes.reveal, duty.case_id, duty.seat, duty.vote, duty.fingerprint, duty.salt
+            )
+            log.warning("revealed in case %d", duty.case_id)
+            await self._save(_changed(duty, phase="revealed"))
+        elif case.may_resolve(now):
+            await self._send(self._disputes.resolve, duty.case_id, duty.members)
+
+    async def _vote(self, duty: Duty, deadline: int, seconds: int, now: float) -> Duty | None:
+        """The duty with our vote; None while we still wait for the evidence."""
+        if duty.case_id in self._foreign:
+            log.warning("case %d is about a model that is not here", duty.case_id)
+            return _changed(duty, phase="judged", vote=int(Vote.GREY))
+        transcript = await self._in_thread(self._whole_evidence, duty)
+        if transcript is None:
+            if now < deadline - (1 - LAST_QUARTER) * seconds:
+                return None
+            log.warning("no evidence arrived in case %d", duty.case_id)
+            return _changed(duty, phase="judged", vote=int(Vote.UNSERVED))
+        try:
+            judgement = await trio.to_thread.run_sync(self._judge, transcript, limiter=self._judging)
+        except NodeError as error:
+            # Nobody is punished for what cannot be run again.
+            log.warning("the evidence of case %d cannot be judged: %s", duty.case_id, error)
+            return _changed(duty, phase="judged", vote=int(Vote.GREY))
+        seed = seed_of(address_bytes(self.node), duty.case_id.to_bytes(32, "big"))
+        vote = VOTES[judgement.finding]
+        log.warning("case %d: %s (%s)", duty.case_id, vote.name, judgement.difference)
+        return _changed(
+            duty, phase="judged", vote=int(vote), fingerprint=digest(fingerprint(judgement.rows, seed))
+        )
+
+    def _whole_evidence(self, duty: Duty) -> Transcript | None:
+        """The evidence up to the receipt on trial, if it is here."""
+        try:
+            transcript = self._evidence.load(duty.stage_hash)
+            receipts = transcript.receipts(self._disputes.domain, own=True)
+        except (NoTranscript, MarketError):
+            return None
+        whole = receipts and receipts[-1][0].struct_hash() == duty.receipt_hash
+        return transcript if whole else None
+
+    async def _commit(self, duty: Duty) -> None:
+        assert duty.vote is not None
+        commitment = commitment_of(duty.case_id, self.node, duty.vote, duty.fingerprint, duty.salt)
+        await self._send(self._disputes.commit, duty.case_id, duty.seat, commitment)
+        await self._save(_changed(duty, phase="committed"))
+
+    async def _save(self, duty: Duty) -> None:
+        await self._in_thread(self._ledger.trust.save_duty, duty)
+
+    async def _send(
+        self, function: Callable[Concatenate[Sender, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        return await self._on_chain(partial(function, self._sender, *arguments, **named))
+
+    async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return await trio.to_thread.run_sync(
+            partial(function, *arguments, **named), limiter=self._chain_threads
+        )
+
+    async def _in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return await trio.to_thread.run_sync(partial(function, *arguments, **named))
+
+
+def _changed(duty: Duty, **changes: object) -> Duty:
+    for name, value in changes.items():
+        setattr(duty, name, value)
+    return duty

@@ -1,0 +1,119 @@
+"""Length-prefixed frames over any byte stream, bounded in size and in time.
+
+A frame is an unsigned varint (multiformats: minimal, here of at most five bytes) and that many bytes. The
+length is checked before any of the body is read, a frame that has begun must end within a deadline, and a
+message is written in one call. libp2p's own read_exactly gives up after 100 reads, hence a loop of our own.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from hypercluster.node.errors import ConnectionLost, FrameError, FrameTimeout, FrameTooLong
+from hypercluster.node.wire.messages import MAX_OPENING_FRAME
+
+_MAX_VARINT = 5
+
+
+class ByteStream(Protocol):
+    """What a libp2p stream and a secured TCP connection have in common.
+
+    Both raise ConnectionLost when the peer is gone.
+    """
+
+    async def read(self) -> bytes:
+        """Return at least one byte and at most some 64 KiB, or none at the end."""
+
+    async def write(self, data: bytes) -> None:
+        """Send all of data."""
+
+
+def encode_length(length: int) -> bytes:
+    """The unsigned varint of a frame's length."""
+    out = bytearray()
+    while length > 0x7F:
+        out.append(0x80 | length & 0x7F)
+        length >>= 7
+    out.append(length)
+    return bytes(out)
+
+
+def decode_length(buffer: bytes | bytearray) -> tuple[int, int] | None:
+    """The length at the start of `buffer` and the bytes it takes, or None while it is incomplete.
+
+    Raises FrameError for a varint that is not minimal or longer than five bytes.
+    """
+    value = 0
+    for index, byte in enumerate(buffer[:_MAX_VARINT]):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            if byte == 0 and index:
+                raise FrameError("A frame length is not a minimal varint.")
+            return value, index + 1
+    if len(buffer) >= _MAX_VARINT:
+        raise FrameError("A frame length has more than five bytes.")
+    return None
+
+
+class Frames:
+    """Frames over one byte stream. One task may receive while another sends.
+
+    `max_frame` (bytes) may be raised once both sides agree on more. `frame_seconds` bounds the time from the
+    first byte of a frame to its last, and the time to send one.
+    """
+
+    def __init__(
+        self, stream: ByteStream, *, max_frame: int = MAX_OPENING_FRAME, frame_seconds: float = 30.0
+    ) -> None:
+        self.max_frame = max_frame
+        self.frame_seconds = frame_seconds
+        self._stream = stream
+        self._buffer = bytearray()
+
+    async def send(self, body: bytes, timeout: float | None = None) -> None:
+        """Send one frame in one write, within `timeout` (s, default `frame_seconds`).
+
+        Raises FrameTooLong, FrameTimeout, ConnectionLost.
+        """
+        seconds = self.frame_seconds if timeout is None else timeout
+        if len(body) > self.max_frame:
+            raise FrameTooLong(f"A frame of {len(body)} bytes is longer than the {self.max_frame} agreed.")
+        with trio.move_on_after(seconds):
+            await self._stream.write(encode_length(len(body)) + body)
+            return
+        raise FrameTimeout(f"The peer did not take a frame of {len(body)} bytes in {seconds:g} s.")
+
+    async def receive(self, timeout: float | None = None) -> bytes:
+        """The body of the next frame; `timeout` (s) is how long it may take to begin, None for ever.
+
+        Raises FrameTimeout, FrameTooLong, FrameError, ConnectionLost. After any of them close the stream.
+        """
+        if not self._buffer:
+            with trio.move_on_after(float("inf") if timeout is None else timeout):
+                await self._fill()
+            if not self._buffer:
+                raise FrameTimeout(f"The peer sent nothing for {timeout:g} s.")
+        with trio.move_on_after(self.frame_seconds):
+            return await self._frame()
+        raise FrameTimeout(f"A frame took more than {self.frame_seconds:g} s to arrive.")
+
+    async def _frame(self) -> bytes:
+        while (prefix := decode_length(self._buffer)) is None:
+            await self._fill()
+        length, start = prefix
+        if length > self.max_frame:
+            raise FrameTooLong(f"A frame of {length} bytes is longer than the {self.max_frame} agreed.")
+        while len(self._buffer) < start + length:
+            await self._fill()
+        body = bytes(memoryview(self._buffer)[start : start + length])
+        del self._buffer[: start + length]
+        return body
+
+    async def _fill(self) -> None:
+        data = await self._stream.read()
+        if not data:
+            where = "within a frame" if self._buffer else "the connection"
+            raise ConnectionLost(f"The peer closed {where}.")
+        self._buffer += data

@@ -1,0 +1,65 @@
+"""scripts/deploy.py as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from eth_account.signers.local import LocalAccount
+
+from hypercluster.market.chain import Chain, Deployment, DisputeTerms
+from hypercluster.market.money.keystore import create_key
+from hypercluster.market.money.units import HCT
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "scripts/deploy.py", *map(str, arguments)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HC_")}
+    return subprocess.run(command, cwd=ROOT, env=clean | environment, capture_output=True, text=True)
+
+
+def test_it_deploys_from_a_key_file(tmp_path: Path, anvil: str, accounts: list[LocalAccount]) -> None:
+    key, password, output = tmp_path / "key.json", tmp_path / "password", tmp_path / "deployment.json"
+    create_key(key, "sesame", secret=bytes(accounts[8].key))
+    password.write_text("sesame\nand a second line\n")
+    arguments = "--rpc-url", anvil, "--key-file", key, "--output", output, "--min-stake", "7.5", "--grace", 60
+    arguments += "--seats", 7, "--fault", "40", "--bond", "1.5", "--evidence-window", 5000
+    done = run(*arguments, HC_PASSWORD_FILE=str(password))
+    assert done.returncode == 0, done.stderr
+    chain = Chain(anvil, Deployment.load(output))
+    assert chain.staking.minimum == 15 * HCT // 2
+    assert chain.channels.grace_seconds == 60
+    assert chain.token.balance(accounts[8].address) == 10**9 * HCT
+    assert chain.staking.slasher() == chain.disputes.address
+    assert chain.disputes.terms == DisputeTerms(
+        seats=7, fault=40 * HCT, bond=3 * HCT // 2, evidence_window=5000
+    )
+    short = run(*arguments, "--unbonding", 60, HC_PASSWORD_FILE=str(password))
+    assert (short.returncode, short.stderr.count("\n")) == (1, 1)
+    assert short.stderr.startswith("error: Stake that thaws in 60 s")
+    password.write_text("wrong")
+    refused = run(*arguments, HC_PASSWORD_FILE=str(password))
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: The password for the key file")
+
+
+def test_it_says_what_is_missing(tmp_path: Path, anvil: str) -> None:
+    output = tmp_path / "deployment.json"
+    keyless = run("--rpc-url", anvil, "--output", output)
+    bad_key = run("--rpc-url", anvil, "--output", output, HC_DEPLOY_KEY="0x12")
+    poor = run("--rpc-url", anvil, "--output", output, HC_DEPLOY_KEY="0x" + "5e" * 32)
+    nowhere = run("--rpc-url", "http://127.0.0.1:1", "--output", output, HC_DEPLOY_KEY="0x" + "5e" * 32)
+    for refusal, words in (
+        (keyless, "--key-file"),
+        (bad_key, "not a private key"),
+        (poor, "holds 0 coin"),
+        (nowhere, "does not answer"),
+    ):
+        assert refusal.returncode == 1
+        assert words in refusal.stderr
+        assert refusal.stderr.count("\n") == 1
+    assert not output.exists()

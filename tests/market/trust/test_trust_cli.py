@@ -1,0 +1,189 @@
+"""What `hc-client reputation` and `hc-client audits` show of a ledger that something else filled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hypercluster.market.ledger import AuditRecord, Ledger
+from hypercluster.market.money.units import UINT96_MAX
+from hypercluster.market.trust.reputation import FAULT, Evidence, Reputation
+from hypercluster.node.cli.client.app import app
+
+HONEST, CHEAT = "16Uiu2HAmHonest" + "h" * 30 + "onestly1", "16Uiu2HAmCheat" + "c" * 31 + "heating1"
+OPERATORS = {HONEST: "0x" + "11" * 20, CHEAT: "0x" + "22" * 20}
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    """The ledger of the client that the commands speak for."""
+    url = f"sqlite:///{tmp_path}/ledger.sqlite"
+    monkeypatch.setenv("HC_HOME", str(tmp_path))
+    monkeypatch.setenv("HC_LEDGER_URL", url)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.chdir(tmp_path)
+    with Ledger(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def seen(ledger: Ledger) -> Ledger:
+    """Some evidence: one provider that passed audits, and one that failed one."""
+    for minute in (3, 2, 1):
+        ledger.trust.record(
+            HONEST, OPERATORS[HONEST], Evidence.AUDIT_PASSED, NOW - timedelta(minutes=minute), "fine"
+        )
+    ledger.trust.record(CHEAT, OPERATORS[CHEAT], Evidence.SERVED, NOW - timedelta(hours=2))
+    ledger.trust.record(
+        CHEAT, OPERATORS[CHEAT], Evidence.AUDIT_FAILED, NOW - timedelta(hours=1), "[layers] 3:7 are made up"
+    )
+    return ledger
+
+
+def call(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def told(*words: object) -> Any:
+    return json.loads(call(*words, "--json"))
+
+
+def test_reputations_are_what_the_evidence_adds_up_to(seen: Ledger) -> None:
+    found = {each["peer"]: each for each in told("reputation")}
+    assert set(found) == {HONEST, CHEAT}
+    honest, cheat = found[HONEST], found[CHEAT]
+    assert honest["reliability"] == pytest.approx(12 / 13, rel=1e-3)
+    assert honest["good"] == pytest.approx(3, rel=1e-3)
+    assert honest["interval"] == pytest.approx(Reputation(honest["good"]).credible_interval(0.9))
+    assert not honest["distrusted"]
+    assert cheat["distrusted"]
+    assert cheat["bad"] == pytest.approx(FAULT, rel=0.01)
+    assert cheat["risk"] > 3
+    assert cheat["operator"] == OPERATORS[CHEAT]
+    assert datetime.fromisoformat(cheat["last"]) == NOW - timedelta(hours=1)
+    assert "events" not in cheat
+
+
+def test_one_peer_is_shown_with_its_evidence(seen: Ledger) -> None:
+    for part in (CHEAT, "…heating1"):
+        (found,) = told("reputation", part)
+        assert [event["kind"] for event in found["events"]] == ["audit_failed", "served"]
+        assert found["events"][0]["note"] == "[layers] 3:7 are made up"
+        assert found["events"][0]["bad"] == FAULT
+    text = call("reputation", "heating1")
+    assert "[layers] 3:7 are made up" in text
+    assert "audit failed" in text
+    assert "onestly1" not in text
+
+
+def test_people_get_a_table_with_the_best_first(seen: Ledger) -> None:
+    text = call("reputation")
+    assert text.index("…onestly1") < text.index("…heating1")
+    assert "92.3%" in text
+    assert OPERATORS[CHEAT] in text
+
+
+def test_everything_is_exported(seen: Ledger, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "reputations.json"
+    assert str(file) in call("reputation", "--export", file)
+    document = json.loads(file.read_text())
+    assert document["format"] == 1
+    assert document["prior"] == {"good": 9.0, "bad": 1.0}
+    assert document["half_life_s"] == 7 * 24 * 3600
+    assert datetime.fromisoformat(document["at"]) >= NOW
+    events = {each["peer"]: each["events"] for each in document["reputations"]}
+    assert {peer: len(each) for peer, each in events.items()} == {HONEST: 3, CHEAT: 2}
+    # Whoever reads the file can add it up again.
+    moment = datetime.fromisoformat(document["at"])
+    for each in document["reputations"]:
+        again = Reputation(updated=NOW - timedelta(days=1))
+        for event in reversed(each["events"]):
+            again = again.noted(Evidence(event["kind"]), datetime.fromisoformat(event["at"]))
+        assert again.decayed(moment).good == pytest.approx(each["good"])
+        assert again.decayed(moment).bad == pytest.approx(each["bad"])
+
+
+def test_more_evidence_than_a_page_is_exported_whole(ledger: Ledger, tmp_path: Path) -> None:
+    for _ in range(130):
+        ledger.trust.record(HONEST, OPERATORS[HONEST], Evidence.SERVED, NOW)
+    call("reputation", "--export", tmp_path / "all.json")
+    (only,) = json.loads((tmp_path / "all.json").read_text())["reputations"]
+    assert len(only["events"]) == 130
+
+
+def test_who_is_unknown_is_said_so(seen: Ledger) -> None:
+    result = CliRunner().invoke(app, ["reputation", "nobody"])
+    assert result.exit_code == 1
+    assert "no evidence on a peer like nobody" in result.stderr
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(seen: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(app, ["reputation", "--export", str(tmp_path / "file" / "x.json")])
+    assert result.exit_code == 1
+    assert "cannot be written" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_fresh_client_has_nothing_to_show(ledger: Ledger) -> None:
+    assert told("reputation") == []
+    assert told("audits") == []
+    assert "peer" in call("audits")
+
+
+def test_audits_are_listed_newest_first(ledger: Ledger) -> None:
+    def audit(minutes: int, **changes: Any) -> int:
+        values: dict[str, Any] = {
+            "stage_hash": b"\1" * 32,
+            "session": b"\2" * 16,
+            "peer": CHEAT,
+            "operator": OPERATORS[CHEAT],
+            "model_id": "ab" * 32,
+            "layer_start": 3,
+            "layer_stop": 7,
+            "tokens": 99,
+            "generated": 9,
+            "auditor": "own",
+            "finding": "pass",
+            "at": NOW - timedelta(minutes=minutes),
+            **changes,
+        }
+        return ledger.trust.save_audit(AuditRecord(**values))
+
+    first = audit(9, exact=True, median_error=0.0, max_error=0.0, agreement=1.0)
+    second = audit(
+        5,
+        finding="fail",
+        auditor=HONEST,
+        median_error=0.125,
+        max_error=0.5,
+        agreement=0.25,
+        cost=UINT96_MAX,
+        fingerprint=b"\xfe\xed",
+        note="[bold]of another model",
+        case_id=2**60,
+    )
+    third = audit(1, finding="error", note="no auditor came")
+    rows = told("audits")
+    assert [row["audit"] for row in rows] == [third, second, first]
+    assert [row["finding"] for row in rows] == ["error", "fail", "pass"]
+    failed = rows[1]
+    assert (failed["peer"], failed["auditor"], failed["layers"]) == (CHEAT, HONEST, [3, 7])
+    assert (failed["median_error"], failed["max_error"], failed["agreement"]) == (0.125, 0.5, 0.25)
+    assert (failed["cost_wei"], failed["case"], failed["fingerprint"]) == (UINT96_MAX, 2**60, "feed")
+    assert (failed["stage"], failed["session"]) == ("01" * 32, "02" * 16)
+    assert rows[0]["median_error"] is None
+    assert [row["audit"] for row in told("audits", "--limit", 1)] == [third]
+    text = call("audits")
+    assert "[bold]of another model" in text
+    assert str(2**60) in text
+    assert "1.2e-01, most 5.0e-01, agree 25%" in text

@@ -1,0 +1,531 @@
+"""Audits over real connections: paid, signed, and safe from whoever speaks the protocol badly."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+
+from hypercluster.market.chain import Chain
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.ledger import Ledger
+from hypercluster.market.money.signing import address_bytes
+from hypercluster.market.money.units import HCT
+from hypercluster.market.trust.audit import Bounds, Difference
+from hypercluster.market.trust.fingerprint import fingerprint, seed_of
+from hypercluster.market.trust.receipt import Finding
+from hypercluster.node.client.auditing import auditors
+from hypercluster.node.client.auditing.inspection import Policy, Report
+from hypercluster.node.client.auditing.recall import NotShown, recall
+from hypercluster.node.client.client import Client, Completion, Limits
+from hypercluster.node.client.joining import Auditing, joined
+from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.evidence.transcript import Transcript, TranscriptStore
+from hypercluster.node.home.settings import Settings
+from hypercluster.node.network.connection import Connection
+from hypercluster.node.provider import process as provider
+from hypercluster.node.provider.prices import PriceRule
+from hypercluster.node.replay.calibration import calibrate
+from hypercluster.node.replay.replayer import Judgement, Replayer, claimed_numbers
+from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.testnet.cheats import Tampering
+from hypercluster.node.verifier import audits as audit_session
+from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditEnd, AuditOpen, AuditStep, AuditVerdict, Recall
+from hypercluster.node.wire.messages import Close, Error, WireDtype
+from tests.node.helpers.providers import Served, Wallet, new_wallet, opening, running_provider
+from tests.node.helpers.stages import served
+from tests.node.helpers.verifiers import AUDIT_PRICE, Judging, running_verifier
+
+PROMPT = [72, 101, 108, 108]
+TOKENS = 12
+CHEAP, DEAR = 100, 5_000
+
+
+@pytest.fixture(scope="module")
+def bounds(stored_tiny: StoredModel) -> Bounds:
+    return calibrate(stored_tiny, texts=1, tokens=40)
+
+
+@dataclass(eq=False)
+class World:
+    """Two honest providers of the first half, one of the second, one verifier; the cheap first half can be told to
+    cheat.
+    """
+
+    chain: Chain
+    stored: StoredModel
+    bounds: Bounds
+    head: Served
+    rival: Served
+    tail: Served
+    verifier: Judging
+    cheat: list[Tampering]
+    folder: Path
+
+    @asynccontextmanager
+    async def client(
+        self, wallet: Wallet, home: Path, auditor: str = "verifier", **policy: Any
+    ) -> AsyncIterator[Client]:
+        self.bounds.save(self.stored.bounds_file)
+        settings = Settings(home=home, bootstrap=(self.head.address,))
+        auditing = Auditing(policy=Policy(**({"rate": 1.0} | policy)), auditor=auditor)  # type: ignore[arg-type]
+        market = MarketParameters(alpha=1.0)
+        async with joined(
+            settings, self.chain, self.stored, wallet.purse, market=market, auditing=auditing
+        ) as client:
+            with trio.fail_after(60):
+                while len(client.adverts()) < 3 or not client.verifiers():
+                    await trio.sleep(0.05)
+                while any(a.free < 4 for a in [*client.adverts(), *client.verifiers()]):
+                    await trio.sleep(0.05)
+            yield client
+
+
+@pytest.fixture(scope="module")
+def world(
+    chain: Chain, stored_tiny: StoredModel, bounds: Bounds, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("audits")
+    cheat: list[Tampering] = []
+
+    class Doubtful(Engine):
+        def submit(self, slot: int, position: int, payload: Any, done: Any, *rest: Any) -> None:  # type: ignore[override]
+            def changed(answer: Any) -> None:
+                done(cheat[0](slot, answer) if cheat and not isinstance(answer, Exception) else answer)
+
+            super().submit(slot, position, payload, changed, *rest)
+
+    class Tempted(provider.Provider):
+        def _engine_class(self) -> type[Engine]:
+            return Doubtful
+
+    def terms(price: int) -> dict[str, Any]:
+        rule = PriceRule(start_wei=price, start_prompt_wei=price // 4, adapt=False)
+        return {
+            "sessions": 4,
+            "session_tokens": 100,
+            "refresh_seconds": 2.0,
+            "price": rule,
+        }
+
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(provider, "Provider", Tempted)
+            head = stack.enter_context(
+                running_provider(chain, stored_tiny, folder / "head", (0, 2), **terms(CHEAP))
+            )
+        through = {"bootstrap": (head.address,)}
+        rival = stack.enter_context(
+            running_provider(chain, stored_tiny, folder / "rival", (0, 2), **terms(DEAR), **through)
+        )
+        tail = stack.enter_context(
+            running_provider(chain, stored_tiny, folder / "tail", (2, 4), **terms(CHEAP), **through)
+        )
+        verifier = stack.enter_context(
+            running_verifier(chain, stored_tiny, bounds, folder / "verifier", **through)
+        )
+        yield World(chain, stored_tiny, bounds, head, rival, tail, verifier, cheat, folder)
+
+
+@pytest.fixture(autouse=True)
+def honest(world: World) -> Iterator[None]:
+    world.cheat.clear()
+    yield
+    world.cheat.clear()
+
+
+async def complete(client: Client, tokens: int = TOKENS) -> Completion:
+    with Sampler(client.tokenizer.n_vocab) as greedy, trio.fail_after(90):
+        return await client.generate(PROMPT, sampler=greedy, limits=Limits(tokens=tokens))
+
+
+def stake(world: World, operator: str) -> int:
+    return world.chain.staking.stake_of(operator).active
+
+
+async def test_honest_stages_pass_and_the_audit_is_paid_to_the_wei(world: World, tmp_path: Path) -> None:
+    wallet = new_wallet(world.chain)
+    async with world.client(wallet, tmp_path) as client:
+        done = await complete(client)
+        assert [report.finding for report in done.reports] == ["pass", "pass"]
+        assert not done.doubtful
+        rows = len(PROMPT) + TOKENS - 1
+        assert {report.tokens for report in done.reports} == {rows}
+        assert done.audit_wei == 2 * rows * AUDIT_PRICE
+    paid = [row for row in world.verifier.ledger.payee.channels() if row.payer == wallet.sender.address]
+    assert [row.billed for row in paid] == [2 * rows * AUDIT_PRICE]
+    assert [row.best for row in paid] == [2 * rows * AUDIT_PRICE]
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        audits = ledger.trust.audits()
+        assert {audit.peer for audit in audits} == {world.head.advert.peer, world.tail.advert.peer}
+        assert all(
+            len(audit.fingerprint) == 8 + 8 * audit.tokens for audit in audits if audit.layer_start == 0
+        )
+        kinds = {event.kind for event in ledger.trust.events(world.head.advert.peer)}
+        assert kinds == {"served", "audit_passed"}
+
+
+@pytest.mark.parametrize("auditor", ["own", "verifier", "provider"])
+@pytest.mark.parametrize("cheat", ["noise", "stale", "truncate"])
+async def test_a_cheat_is_found_and_avoided(world: World, tmp_path: Path, cheat: Any, auditor: str) -> None:
+    world.cheat.append(Tampering(cheat))
+    async with world.client(new_wallet(world.chain), tmp_path, auditor) as client:
+        assert (await client.route()).ids[0] == world.head.advert.peer
+        done = await complete(client)
+        first = next(report for report in done.reports if report.layer_start == 0)
+        assert (first.finding, first.fault) == ("fail", world.head.advert.peer), first
+        # Another provider's word is not enough: a verifier was asked as well.
+        assert first.auditor == ("own" if auditor == "own" else world.verifier.advert.peer)
+        assert done.doubtful
+        assert (await client.route()).ids == [world.rival.advert.peer, world.tail.advert.peer]
+    assert stake(world, world.head.operator) == world.chain.staking.minimum  # no dispute was asked for
+
+
+async def test_another_provider_that_agrees_is_enough(world: World, tmp_path: Path) -> None:
+    async with world.client(new_wallet(world.chain), tmp_path, "provider") as client:
+        done = await complete(client)
+        by_range = {report.layer_start: report for report in done.reports}
+        assert (by_range[0].finding, by_range[0].auditor) == ("pass", world.rival.advert.peer)
+        assert by_range[0].cost_wei > 0
+        assert by_range[2].finding == "error"
+        assert "No other provider" in by_range[2].note
+
+
+async def test_nobody_is_audited_at_rate_zero_and_half_at_half(world: World, tmp_path: Path) -> None:
+    async with world.client(new_wallet(world.chain), tmp_path, "own", rate=0.0) as client:
+        assert (await complete(client)).reports == []
+    reports: list[Report] = []
+    async with world.client(new_wallet(world.chain), tmp_path, "own", rate=0.5) as client:
+        for _ in range(12):
+            reports += (await complete(client, 2)).reports
+    assert 3 <= len(reports) <= 21  # of 24; beyond that one run in ten thousand
+
+
+# --- traps ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_verifier_that_looks_falls_into_no_trap(world: World, tmp_path: Path) -> None:
+    async with world.client(new_wallet(world.chain), tmp_path, traps=1.0) as client:
+        done = await complete(client)
+    assert sorted(report.finding for report in done.reports) == ["pass"] * 4
+    assert sum("planted" in report.note for report in done.reports) == 2
+
+
+def lazy(world: World) -> Callable[[Transcript], Judgement]:
+    def judge(transcript: Transcript) -> Judgement:
+        is_tail = transcript.record.layer_stop == 4
+        rows = claimed_numbers(transcript, world.stored.manifest.n_embd, is_tail)
+        return Judgement(Finding.PASS, Difference(0, 0, 1, True, len(rows)), "prefill", rows, 0, 0)
+
+    return judge
+
+
+async def test_a_lazy_verifier_is_caught_and_loses_stake(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.verifier.verifier._replayer, "judge", lazy(world))
+    with running_verifier(
+        world.chain,
+        world.stored,
+        world.bounds,
+        tmp_path / "lazy",
+        judge=lazy(world),
+        bootstrap=(world.head.address,),
+        price_wei=1,
+    ) as idler:
+        async with world.client(
+            new_wallet(world.chain), tmp_path / "client", traps=1.0, disputes=True
+        ) as client:
+            with trio.fail_after(30):
+                while len(client.verifiers()) < 2:
+                    await trio.sleep(0.05)
+            done = await complete(client)
+            caught = [report for report in done.reports if report.fault == idler.advert.peer]
+            assert caught
+            rulings = [report.ruling for report in caught if report.ruling]
+            assert [ruling.outcome for ruling in rulings] == ["contradiction"]
+            assert rulings[0].slashed_wei == 100 * HCT
+            later = await complete(client)
+            assert idler.advert.peer not in {report.auditor for report in later.reports}
+        assert stake(world, idler.operator.address) == world.chain.staking.minimum - 100 * HCT
+    assert stake(world, world.verifier.operator.address) == world.chain.staking.minimum
+
+
+# --- recalls -------------------------------------------------------------------------------------------------
+
+
+async def test_a_provider_shows_what_it_signed_to_its_client_alone(world: World, tmp_path: Path) -> None:
+    wallet = new_wallet(world.chain)
+    domain = world.chain.disputes.domain
+    async with world.client(wallet, tmp_path, "own", rate=0.0) as client:
+        done = await complete(client)
+        assert done.tokens
+        host = client._host
+        store = TranscriptStore(tmp_path / "transcripts" / "client", keep_seconds=100, max_bytes=10**9)
+        kept = [store.load(bytes.fromhex(path.stem)) for path in store.folder.iterdir()]
+        head = next(t for t in kept if t.record.peer == world.head.advert.peer)
+        for seq in (0, 5, len(head.steps) - 1):
+            assert await recall(host, world.head.advert.addrs, head, seq, domain) is None
+        stream = await host.open_stream(
+            head.record.peer, "/hypercluster/recall/1.0.0", world.head.advert.addrs
+        )
+        connection = Connection(stream)
+        await connection.send(Recall(head.record.stage.struct_hash(), 999))
+        answer = await connection.receive(10)
+        assert isinstance(answer, Error)
+        assert answer.code is ErrorCode.UNKNOWN_SESSION
+    async with world.client(new_wallet(world.chain), tmp_path / "stranger", rate=0.0) as stranger:
+        with pytest.raises(NotShown, match="no such step of yours"):
+            await recall(stranger._host, world.head.advert.addrs, head, 0, domain)
+
+
+# --- whoever speaks to a verifier badly -------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def speaking(world: World, client: Client) -> AsyncIterator[Connection]:
+    advert = world.verifier.advert
+    connection = Connection(await client._host.open_stream(advert.peer, AUDIT_PROTOCOL, advert.addrs))
+    connection.raise_bound(1 << 26)
+    try:
+        yield connection
+    finally:
+        with trio.CancelScope(shield=True):
+            await connection.close()
+
+
+BAD_OPENINGS: dict[str, tuple[dict[str, Any], ErrorCode]] = {
+    "another model": ({"model_id": "00" * 32}, ErrorCode.WRONG_MODEL),
+    "layers beyond the model": ({"layer_start": 2, "layer_stop": 9}, ErrorCode.WRONG_RANGE),
+    "more tokens than the context": ({"capacity": 100_000}, ErrorCode.TOO_LONG),
+    "a price too low": ({"max_price_wei": AUDIT_PRICE - 1}, ErrorCode.PRICE_TOO_LOW),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPENINGS)
+async def test_a_bad_opening_is_refused(world: World, tmp_path: Path, case: str) -> None:
+    changes, code = BAD_OPENINGS[case]
+    wallet = new_wallet(world.chain)
+    account = wallet.channel(world.verifier.operator.address)
+    async with world.client(wallet, tmp_path) as client, speaking(world, client) as c:
+        good = opening(world.head.advert, account, max_price_wei=AUDIT_PRICE)
+        await c.send(AuditOpen(replace(good, **changes), bytes(32), "profile"))
+        answer = await c.receive(10)
+        assert isinstance(answer, Error)
+        assert answer.code is code
+
+
+async def test_money_of_others_is_refused(world: World, tmp_path: Path) -> None:
+    wallet, other = new_wallet(world.chain), new_wallet(world.chain)
+    stolen = other.channel(world.verifier.operator.address)
+    unopened = wallet.account(stolen.descriptor)
+    async with world.client(wallet, tmp_path) as client:
+        for account in (stolen, unopened):
+            async with speaking(world, client) as c:
+                await c.send(
+                    AuditOpen(
+                        opening(world.head.advert, account, max_price_wei=AUDIT_PRICE), bytes(32), "profile"
+                    )
+                )
+                answer = await c.receive(10)
+                assert isinstance(answer, Error)
+                assert answer.code is ErrorCode.FOREIGN_CHANNEL
+
+
+def step(world: World, seq: int = 0, rows: int = 2, **changes: Any) -> AuditStep:
+    width = 4 * world.stored.manifest.n_embd
+    values = np.ones((rows, world.stored.manifest.n_embd), "<f4").tobytes()
+    good = AuditStep(seq, seq * rows, rows, rows, bytes([1, 0, 0, 0]) * rows, values)
+    assert len(values) == rows * width
+    return replace(good, **changes)
+
+
+BAD_STEPS: dict[str, tuple[Callable[[World], Any], ErrorCode]] = {
+    "out of order": (lambda w: step(w, seq=1), ErrorCode.OUT_OF_ORDER),
+    "too many rows": (lambda w: step(w, rows=64), ErrorCode.TOO_LONG),
+    "something else": (lambda w: Close(), ErrorCode.BAD_REQUEST),
+    "nothing at all": (lambda w: AuditEnd(), ErrorCode.BAD_REQUEST),
+    "unpaid": (step, ErrorCode.BAD_SIGNATURE),
+    "paid too little": (step, ErrorCode.VOUCHER_TOO_LOW),
+    "forged": (
+        lambda w: replace(step(w), cumulative_wei=200, voucher=secrets.token_bytes(64)),
+        ErrorCode.BAD_SIGNATURE,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_STEPS)
+async def test_a_bad_step_is_refused_and_costs_nothing(world: World, tmp_path: Path, case: str) -> None:
+    make, code = BAD_STEPS[case]
+    pays = {"unpaid": None, "forged": None, "paid too little": lambda message: 1}
+    await _refused(world, tmp_path, [make(world)], {code}, pays.get(case, _price))
+
+
+BAD_DATA: dict[str, dict[str, Any]] = {
+    "nan": {"output": np.full(128, np.nan, "<f4").tobytes()},
+    "infinity": {"output": np.full(128, np.inf, "<f4").tobytes()},
+    "a length that does not fit": {"output": b"123"},
+    "a token that does not exist": {"input": b"\xff\xff\0\0" * 2},
+    "a negative token": {"input": b"\xff\xff\xff\xff" * 2},
+    "fewer outputs": {"outputs": 1},
+    "a wrong position": {"position": 7},
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+async def test_data_built_to_crash_are_refused_and_cost_nothing(
+    world: World, tmp_path: Path, case: str
+) -> None:
+    bad = step(world, **BAD_DATA[case])
+    codes = {ErrorCode.BAD_SHAPE, ErrorCode.NOT_FINITE, ErrorCode.BAD_REQUEST}
+    await _refused(world, tmp_path, [bad, AuditEnd()], codes)
+
+
+def _price(message: AuditStep) -> int:
+    return message.rows * AUDIT_PRICE
+
+
+async def _refused(
+    world: World,
+    home: Path,
+    messages: list[Any],
+    codes: set[ErrorCode],
+    pay: Callable[[AuditStep], int] | None = _price,
+) -> None:
+    """The verifier refuses, bills nothing, and does the next audit."""
+    wallet = new_wallet(world.chain)
+    async with world.client(wallet, home, "verifier") as client:
+        account = next(iter((await client._payer.fund({_payee(world): HCT // 100})).values()))
+        async with speaking(world, client) as c:
+            await c.send(
+                AuditOpen(
+                    opening(world.head.advert, account, max_price_wei=AUDIT_PRICE, capacity=40),
+                    bytes(32),
+                    "profile",
+                )
+            )
+            await c.receive(10)
+            for message in messages:
+                if isinstance(message, AuditStep) and pay is not None:
+                    cumulative, signature = account.authorise(pay(message))
+                    message = replace(message, cumulative_wei=cumulative, voucher=signature)
+                await c.send(message)
+            answer = await c.receive(30)
+            assert isinstance(answer, Error)
+            assert answer.code in codes
+            assert answer.billed_wei == 0
+        done = await complete(client, 3)
+        assert {report.finding for report in done.reports} == {"pass"}
+
+
+def _payee(world: World) -> Any:
+    from hypercluster.node.client.payer import Payee
+    from hypercluster.node.identity import address_of_peer
+
+    return Payee(world.verifier.operator.address, address_of_peer(world.verifier.advert.peer))
+
+
+async def test_garbage_and_giants_end_the_connection_alone(world: World, tmp_path: Path) -> None:
+    async with world.client(new_wallet(world.chain), tmp_path) as client:
+        for junk in (b"\x05junk!", b"\xff\xff\xff\xff\x0f", b"\x80\x80\x80\x80\x80\x80"):
+            async with speaking(world, client) as c:
+                await c._stream.write(junk)
+                # It says why, or just hangs up.
+                with contextlib.suppress(NodeError):
+                    assert isinstance(await c.receive(10), Error)
+        assert {report.finding for report in (await complete(client)).reports} == {"pass"}
+
+
+# --- verifiers that lie -----------------------------------------------------------------------------------------
+
+
+def _copied(answer: AuditVerdict, world: World, transcript: Transcript) -> AuditVerdict:
+    """The fingerprint of another verifier: right numbers under a seed that is not this one's."""
+    rows = claimed_numbers(transcript, world.stored.manifest.n_embd, transcript.record.layer_stop == 4)
+    copied = fingerprint(rows, seed_of(address_bytes("0x" + "77" * 20), bytes(32)))
+    return replace(answer, fingerprint=copied)
+
+
+LIES: dict[str, Callable[[AuditVerdict], AuditVerdict | Error]] = {
+    "signs nothing": lambda a: replace(a, signature=bytes(64)),
+    "signs as somebody else": lambda a: replace(a, signature=secrets.token_bytes(64)),
+    "says something else than it signs": lambda a: replace(a, finding=Finding.FAIL),
+    "dates it back": lambda a: replace(a, issued=5),
+    "has no fingerprint": lambda a: replace(a, fingerprint=b""),
+    "has a broken fingerprint": lambda a: replace(a, fingerprint=b"HCF1" + bytes(12)),
+    "bills more": lambda a: replace(a, billed_wei=HCT),
+    "has no time": lambda a: Error(ErrorCode.FULL, "No."),
+}
+
+
+@pytest.mark.parametrize("case", LIES)
+async def test_a_verifier_that_lies_accuses_nobody(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    send = Connection.send
+
+    async def lying(self: Connection, message: Any, timeout: float | None = None) -> None:
+        await send(self, LIES[case](message) if isinstance(message, AuditVerdict) else message, timeout)
+
+    monkeypatch.setattr(Connection, "send", lying)
+    async with world.client(new_wallet(world.chain), tmp_path, disputes=True) as client:
+        done = await complete(client)
+    assert {report.finding for report in done.reports} == {"error"}
+    assert {report.fault for report in done.reports} == {world.verifier.advert.peer}
+    assert not done.doubtful
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        assert {event.kind for event in ledger.trust.events(world.head.advert.peer)} == {"served"}
+        assert {event.kind for event in ledger.trust.events(world.verifier.advert.peer)} == {"session_failed"}
+    assert stake(world, world.head.operator) == world.chain.staking.minimum
+
+
+async def test_a_verifier_that_copies_is_not_believed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It signs a pass, properly, over the fingerprint that it got from somebody else."""
+    original = audit_session.fingerprint
+    monkeypatch.setattr(
+        audit_session, "fingerprint", lambda rows, seed: original(rows, seed_of(b"of somebody else"))
+    )
+    async with world.client(new_wallet(world.chain), tmp_path) as client:
+        done = await complete(client)
+    assert {report.finding for report in done.reports} == {"error"}
+    assert all("fingerprinted itself" in report.note for report in done.reports)
+
+
+async def test_a_silent_verifier_is_left(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Connection.send
+
+    async def silent(self: Connection, message: Any, timeout: float | None = None) -> None:
+        if not isinstance(message, AuditVerdict):
+            await send(self, message, timeout)
+
+    monkeypatch.setattr(Connection, "send", silent)
+    monkeypatch.setattr(auditors, "VERDICT_SECONDS", 1.0)
+    async with world.client(new_wallet(world.chain), tmp_path) as client:
+        started = time.monotonic()
+        done = await complete(client)
+        assert time.monotonic() > started
+    assert {report.finding for report in done.reports} == {"error"}
+
+
+async def test_an_uncalibrated_client_is_careful(world: World, tmp_path: Path) -> None:
+    wide = Bounds.conservative(world.stored.manifest.model_id)
+    replayer = Replayer(world.stored, wide, threads=1)
+    honest = replayer.judge(served(world.stored, 0, 2, list(range(20)), dtype=WireDtype.F16))
+    coarse = replayer.judge(served(world.stored, 0, 2, list(range(20)), tamper=Tampering("truncate")))
+    replayer.close()
+    assert (honest.finding, coarse.finding) == (Finding.PASS, Finding.FAIL)

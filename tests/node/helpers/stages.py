@@ -1,0 +1,117 @@
+"""Stages served in this process: a transcript as a provider and a client would hold it, without a network."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import coincurve
+import numpy as np
+
+from hypercluster.market.trust.receipt import DisputeDomain
+from hypercluster.node.engine.engine import Engine, StepOutput
+from hypercluster.node.engine.profile import Backend, profile
+from hypercluster.node.evidence.receipts import ReceiptChain
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.identity import peer_of_key
+from hypercluster.node.rows import pack_tokens, pack_topk
+from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.wire.audit import AuditStep, StageRecord
+from hypercluster.node.wire.messages import WireDtype, pack_activations
+
+DOMAIN = DisputeDomain("0x" + "11" * 20, 31337)
+KEY = bytes(31) + b"\x05"
+
+Tamper = Callable[[int, StepOutput], StepOutput]
+
+
+def stage_record(
+    stored: StoredModel, start: int, stop: int, *, key: bytes = KEY, **changes: object
+) -> StageRecord:
+    fields: dict[str, object] = {
+        "session": secrets.token_bytes(16),
+        "nonce": secrets.token_bytes(16),
+        "channel_id": secrets.token_bytes(32),
+        "model_id": stored.manifest.model_id,
+        "layer_start": start,
+        "layer_stop": stop,
+        "wire_dtype": WireDtype.F32,
+        "profile": profile(Backend(), threads=1, chunk=64),
+        "peer": peer_of_key(key),
+        "client": peer_of_key(bytes(31) + b"\x06"),
+        "top_k": 16 if stop == stored.manifest.layers else 0,
+    }
+    return StageRecord(**(fields | changes))  # type: ignore[arg-type]
+
+
+def served(
+    stored: StoredModel,
+    start: int,
+    stop: int,
+    tokens: Sequence[int],
+    *,
+    prompt: int = 8,
+    shard: Path | None = None,
+    tamper: Tamper = lambda slot, output: output,
+    backend: Backend | None = None,
+    dtype: WireDtype = WireDtype.F32,
+    key: bytes = KEY,
+    domain: DisputeDomain = DOMAIN,
+) -> Transcript:
+    """Serve tokens as one prompt and then one by one; layers behind the first get random activations."""
+    backend = backend or Backend()
+    layers = stored.manifest.layers
+    record = stage_record(
+        stored,
+        start,
+        stop,
+        key=key,
+        wire_dtype=dtype,
+        profile=profile(backend, threads=1, chunk=64),
+    )
+    draw = np.random.default_rng(0)
+    residual = draw.standard_normal((len(tokens), stored.manifest.n_embd)).astype(np.float32)
+    steps, position = [], 0
+    with Engine(
+        shard or stored.shard(start, stop),
+        first=start == 0,
+        last=stop == layers,
+        n_ctx_total=len(tokens),
+        max_sessions=1,
+        threads=1,
+        flash_attention=backend.flash_attention,
+        kv_type=backend.kv_type,
+    ) as engine:
+        slot = engine.open(len(tokens))
+        for end in range(prompt, len(tokens) + 1):
+            rows = end - position
+            if start == 0:
+                payload = np.array(tokens[position:end], np.int32)
+                packed = pack_tokens(payload)
+            else:
+                packed = pack_activations(residual[position:end], dtype)
+                payload = np.frombuffer(packed, dtype.numpy).astype(np.float32).reshape(rows, -1)  # type: ignore[assignment]
+            output = tamper(slot, engine.run(slot, position, payload, "last", max(1, record.top_k)))
+            if output.topk is not None:
+                data, outputs = pack_topk(output.topk), len(output.topk.ids)
+            else:
+                assert output.activations is not None
+                data, outputs = pack_activations(output.activations, dtype), rows
+            steps.append(
+                AuditStep(len(steps), position, rows, outputs, packed, data, issued=int(time.time()))
+            )
+            position = end
+    return signed(Transcript(record, tuple(steps)), key, domain)
+
+
+def signed(transcript: Transcript, key: bytes = KEY, domain: DisputeDomain = DOMAIN) -> Transcript:
+    """The same with receipts by `key`."""
+    chain = ReceiptChain(transcript.record.stage, domain)
+    steps = []
+    for step in transcript.steps:
+        signature = chain.sign(chain.next(step), coincurve.PrivateKey(key))
+        steps.append(replace(step, receipt=signature))
+    return Transcript(transcript.record, tuple(steps))

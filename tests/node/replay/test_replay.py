@@ -1,0 +1,242 @@
+"""Audits of real stages: honest ones pass whatever they ran on, every cheat is found, and nothing crashes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hypercluster.market.trust.audit import Bounds
+from hypercluster.market.trust.receipt import Finding
+from hypercluster.node.client.auditing.inspection import plant
+from hypercluster.node.engine.profile import Backend, BadBackend
+from hypercluster.node.errors import NodeError
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.replay.calibration import BadRecording, calibrate, record
+from hypercluster.node.replay.replayer import BadEvidence, Replayer, claimed_numbers
+from hypercluster.node.rows import pack_tokens
+from hypercluster.node.shards.store import StoredModel, demo_model, open_model
+from hypercluster.node.testnet.cheats import (
+    CHEATS,
+    IN_OUTPUTS,
+    IN_WEIGHTS,
+    Cheat,
+    Tampering,
+    UnknownCheat,
+    doctored,
+)
+from hypercluster.node.wire.audit import AuditStep
+from hypercluster.node.wire.messages import WireDtype
+from tests.node.helpers.stages import served, stage_record
+
+TEXT = [int(token) for token in np.random.default_rng(3).integers(0, 256, 40)]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
+    return open_model(demo_model(), tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def bounds(demo: StoredModel) -> Bounds:
+    return calibrate(demo, texts=2, tokens=48)
+
+
+@pytest.fixture(scope="module")
+def replayer(demo: StoredModel, bounds: Bounds) -> Iterator[Replayer]:
+    replayer = Replayer(demo, bounds, threads=1)
+    yield replayer
+    replayer.close()
+
+
+RANGES = [(0, 4), (4, 8), (2, 6), (0, 8)]
+
+
+@pytest.mark.parametrize(("start", "stop"), RANGES)
+@pytest.mark.parametrize("dtype", WireDtype)
+def test_an_honest_stage_passes(
+    demo: StoredModel, replayer: Replayer, start: int, stop: int, dtype: WireDtype
+) -> None:
+    found = replayer.judge(served(demo, start, stop, TEXT, dtype=dtype))
+    assert found.finding is Finding.PASS
+    assert len(found.rows) == found.difference.rows
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [Backend(flash_attention=True), Backend(kv_type="f32"), Backend(flash_attention=True, kv_type="q8_0")],
+    ids=lambda backend: f"{backend.kv_type}-{backend.flash_attention}",
+)
+@pytest.mark.parametrize(("start", "stop"), RANGES)
+def test_an_honest_stage_with_another_profile_is_never_accused(
+    demo: StoredModel, replayer: Replayer, start: int, stop: int, backend: Backend
+) -> None:
+    found = replayer.judge(served(demo, start, stop, TEXT, backend=backend))
+    assert found.tier == "foreign"
+    assert found.finding is not Finding.FAIL
+
+
+@pytest.mark.parametrize("cheat", [cheat for cheat in CHEATS if cheat in IN_WEIGHTS + IN_OUTPUTS])
+@pytest.mark.parametrize(("start", "stop"), [(0, 4), (4, 8)])
+def test_every_cheat_in_numbers_is_found(
+    demo: StoredModel, replayer: Replayer, cheat: Cheat, start: int, stop: int, tmp_path: Path
+) -> None:
+    shard = demo.shard(start, stop)
+    if cheat in IN_WEIGHTS:
+        copy = tmp_path / "shard.gguf"
+        copy.write_bytes(shard.read_bytes())
+        transcript = served(demo, start, stop, TEXT, shard=doctored(copy, cheat))
+    else:
+        transcript = served(demo, start, stop, TEXT, tamper=Tampering(cheat))
+    found = replayer.judge(transcript)
+    assert found.finding is Finding.FAIL, found.difference
+    assert found.tier == "replay"
+
+
+def test_coarse_cheats_are_found_behind_a_false_profile(demo: StoredModel, replayer: Replayer) -> None:
+    transcript = served(demo, 0, 4, TEXT, tamper=Tampering("truncate"))
+    claimed = Transcript(replace(transcript.record, profile="some accelerator"), transcript.steps)
+    found = replayer.judge(claimed)
+    assert (found.tier, found.finding) == ("foreign", Finding.FAIL)
+
+
+def test_a_doubt_about_the_prefill_is_settled_by_the_same_steps(demo: StoredModel, bounds: Bounds) -> None:
+    """With bounds that no prefill keeps the steps are run one by one, and are exact."""
+    tight = replace(bounds.of("body", "prefill"), accept_median=1e-12, accept_maximum=1e-12)
+    strict = Bounds(bounds.model_id, {**bounds.limits, "body": {**bounds.limits["body"], "prefill": tight}})
+    replayer = Replayer(demo, strict, threads=1)
+    transcript = served(demo, 0, 4, [5, 900, 17, 3] * 12)
+    found = replayer.judge(transcript)
+    replayer.close()
+    assert found.finding is Finding.PASS
+    assert found.difference.exact
+
+
+@pytest.mark.parametrize("tail", [False, True])
+def test_a_planted_fault_is_found(demo: StoredModel, replayer: Replayer, tail: bool) -> None:
+    transcript = served(demo, 4, 8, TEXT) if tail else served(demo, 0, 4, TEXT)
+    for _ in range(5):
+        planted, row = plant(transcript, is_tail=tail)
+        assert 0 <= row < planted.outputs
+        assert planted.output != transcript.output
+        assert replayer.judge(planted).finding is Finding.FAIL
+
+
+def changed(transcript: Transcript, index: int, **changes: object) -> Transcript:
+    steps = list(transcript.steps)
+    steps[index] = replace(steps[index], **changes)  # type: ignore[arg-type]
+    return Transcript(transcript.record, tuple(steps))
+
+
+def test_evidence_built_to_crash_is_refused_and_the_next_audit_works(
+    demo: StoredModel, replayer: Replayer
+) -> None:
+    good = served(demo, 0, 4, TEXT)
+    width = 4 * demo.manifest.n_embd
+    nan = np.full(demo.manifest.n_embd, np.nan, "<f4").tobytes()
+    record = good.record
+    huge = tuple(
+        AuditStep(seq, seq * 4096, 4096, 4096, bytes(4 * 4096), bytes(4096 * width)) for seq in range(2)
+    )
+    bad = [
+        Transcript(record, ()),
+        Transcript(record, huge),
+        changed(good, 3, output=nan),
+        changed(good, 3, output=b"x" * 3),
+        changed(good, 3, output=bytes(8 * width)),
+        changed(good, 3, input=b"\xff" * 4),
+        changed(good, 3, input=pack_tokens(np.array([demo.manifest.n_vocab], np.int32))),
+        changed(good, 3, input=b"\0"),
+        changed(good, 3, position=0),
+        Transcript(replace(record, layer_start=7, layer_stop=9), good.steps),
+    ]
+    for transcript in bad:
+        with pytest.raises(NodeError):
+            replayer.judge(transcript)
+    assert replayer.judge(good).finding is Finding.PASS
+
+
+def test_tails_with_impossible_rows_are_refused(demo: StoredModel, replayer: Replayer) -> None:
+    good = served(demo, 4, 8, TEXT)
+    for output in (b"\0" * 8, b"\0" * 17, good.steps[3].output * 2):
+        with pytest.raises(NodeError):
+            replayer.judge(changed(good, 3, output=output))
+    with pytest.raises(BadEvidence, match="different numbers"):
+        replayer.judge(changed(good, 3, output=good.steps[3].output[:72]))
+
+
+def test_claims_are_numbers_to_fingerprint(demo: StoredModel) -> None:
+    body, tail = served(demo, 0, 4, TEXT), served(demo, 4, 8, TEXT)
+    assert claimed_numbers(body, demo.manifest.n_embd, False).shape == (40, demo.manifest.n_embd)
+    assert claimed_numbers(tail, demo.manifest.n_embd, True).shape == (33, 16)
+
+
+def test_calibration_finds_the_same_steps_exact_here(bounds: Bounds) -> None:
+    alone = [row for row in bounds.measured if row["variation"] == "alone" and row["comparison"] == "replay"]
+    assert len(alone) == 2
+    assert all(row["exact"] for row in alone)
+    names = {row["variation"] for row in bounds.measured}
+    assert {"in company", "f16 on the wire", "flash attention", "cache f32", "prefill by 16"} <= names
+
+
+def test_answers_of_another_machine_widen_the_bounds(
+    demo: StoredModel, bounds: Bounds, tmp_path: Path
+) -> None:
+    path = tmp_path / "there.npz"
+    record(demo, path, texts=1, tokens=32)
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["body"] = arrays["body"] * 1.05
+    np.savez(path, **arrays)
+    wider = calibrate(demo, texts=2, tokens=48, recordings=[path])
+    assert wider.of("body", "foreign").accept_median > 0.05
+    assert wider.of("body", "prefill") == bounds.of("body", "prefill")
+
+
+@pytest.mark.parametrize("spoil", ["model_id", "texts", "body", "nan"])
+def test_bad_recordings_are_refused(demo: StoredModel, tmp_path: Path, spoil: str) -> None:
+    path = tmp_path / "there.npz"
+    record(demo, path, texts=1, tokens=24)
+    with np.load(path) as file:
+        arrays = dict(file)
+    if spoil == "model_id":
+        arrays["model_id"] = np.array("00" * 32)
+    elif spoil == "nan":
+        arrays["body"] = arrays["body"] * np.nan
+    else:
+        del arrays[spoil]
+    np.savez(path, **arrays)
+    with pytest.raises(BadRecording):
+        calibrate(demo, texts=1, tokens=24, recordings=[path])
+
+
+def test_a_profile_names_what_matters(demo: StoredModel) -> None:
+    from hypercluster.node.engine.profile import profile
+
+    plain = profile(Backend(), threads=1, chunk=64)
+    assert plain == profile(Backend(), threads=8, chunk=64)
+    others = [
+        profile(Backend(), threads=1, chunk=32),
+        profile(Backend(kv_type="f32"), threads=1, chunk=64),
+        profile(Backend(flash_attention=True), threads=1, chunk=64),
+        profile(Backend(flash_attention=True), threads=2, chunk=64),
+    ]
+    assert len({plain, *others}) == 5
+    assert (
+        stage_record(demo, 0, 4, profile=plain).stage.profile
+        != stage_record(demo, 0, 4, profile=others[0]).stage.profile
+    )
+
+
+def test_bad_backends_and_cheats_are_named(demo: StoredModel) -> None:
+    with pytest.raises(BadBackend, match="q9"):
+        Backend(kv_type="q9")  # type: ignore[arg-type]
+    with pytest.raises(BadBackend, match="flash attention"):
+        Backend(kv_type="q8_0")
+    with pytest.raises(UnknownCheat):
+        doctored(demo.shard(0, 4), "noise")
+    with pytest.raises(UnknownCheat):
+        Tampering("quantised")

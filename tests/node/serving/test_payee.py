@@ -1,0 +1,240 @@
+"""The provider's money on a real chain: what is admitted, kept, watched and claimed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from eth_account import Account as Accounts
+
+from hypercluster.market.chain import Chain, Sender
+from hypercluster.market.errors import NodeUnreachable, Refusal, VoucherRefused
+from hypercluster.market.ledger import Ledger
+from hypercluster.market.money.units import HCT
+from hypercluster.market.money.voucher import channel_salt
+from hypercluster.node.client.payer import Account as Paying
+from hypercluster.node.serving.payee import CLAIM_BATCH, Payee
+from hypercluster.node.testnet.faucet import give
+from tests.node.helpers.providers import Wallet, new_wallet
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        yield ledger
+
+
+@pytest.fixture(scope="module")
+def wallet(chain: Chain) -> Wallet:
+    return new_wallet(chain)
+
+
+@pytest.fixture
+def operator() -> str:
+    return str(Accounts.create().address)
+
+
+@pytest.fixture
+def payee(chain: Chain, ledger: Ledger, operator: str) -> Payee:
+    return payee_of(chain, ledger, operator)
+
+
+def payee_of(chain: Chain, ledger: Ledger, operator: str, multiple: int = 0) -> Payee:
+    node = Accounts.create()
+    give(chain, node.address, 0)
+    return Payee(
+        operator=operator,
+        node=operator,
+        chain=chain,
+        sender=Sender(chain, node),
+        ledger=ledger,
+        hct_per_native=1000,
+        multiple=multiple,
+    )
+
+
+async def pay(payee: Payee, paying: Paying, amount: int) -> None:
+    """What a session does for one step."""
+    account = await payee.admit_channel(paying.descriptor)
+    account.channel.admit(amount, *paying.authorise(amount))
+    await payee.store(account)
+    paying.acknowledge(amount, account.channel.billed)
+
+
+@asynccontextmanager
+async def chain_lost(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """For as long as the block lasts the chain does not say what a channel is."""
+
+    def lost(channel_id: bytes) -> None:
+        raise NodeUnreachable("The node at http://127.0.0.1:9 does not answer.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chain.channels, "state", lost)
+        yield
+
+
+async def test_vouchers_become_money_on_chain(
+    payee: Payee, wallet: Wallet, chain: Chain, operator: str
+) -> None:
+    paying = wallet.channel(operator)
+    await pay(payee, paying, 700)
+    await pay(payee, paying, 300)
+    assert await payee.claim() == 1000
+    assert chain.token.balance(operator) == 1000
+    assert await payee.claim() == 0
+    await pay(payee, paying, 5)
+    assert await payee.claim() == 5
+    assert chain.token.balance(operator) == 1005
+
+
+async def test_more_channels_than_a_batch_are_all_claimed(
+    payee: Payee, wallet: Wallet, chain: Chain, operator: str
+) -> None:
+    channels = [wallet.channel(operator, 1000) for _ in range(CLAIM_BATCH + 3)]
+    for number, paying in enumerate(channels):
+        await pay(payee, paying, number + 1)
+    total = sum(range(1, len(channels) + 1))
+    assert await payee.claim() == total
+    assert chain.token.balance(operator) == total
+
+
+async def test_small_change_waits_until_it_is_worth_its_gas(
+    chain: Chain, ledger: Ledger, wallet: Wallet, operator: str
+) -> None:
+    patient = payee_of(chain, ledger, operator, multiple=10)
+    paying = wallet.channel(operator, 100 * HCT)
+    await pay(patient, paying, 1)
+    assert await patient.claim() == 0
+    assert await patient.claim(last=True) == 0
+    gas = chain.channels.settle_cost_wei(1) * 1000
+    await pay(patient, paying, 2 * gas)
+    assert await patient.claim() == 0
+    assert await patient.claim(last=True) == 2 * gas + 1
+
+
+async def test_whoever_asks_to_close_is_claimed_from_and_refused(
+    chain: Chain, ledger: Ledger, wallet: Wallet, operator: str
+) -> None:
+    patient = payee_of(chain, ledger, operator, multiple=10**9)
+    paying = wallet.channel(operator)
+    await patient.watch()
+    await pay(patient, paying, 400)
+    await patient.watch()
+    assert chain.token.balance(operator) == 0
+    account = await patient.admit_channel(paying.descriptor)
+    chain.channels.request_close(wallet.sender, paying.descriptor)
+    await patient.watch()
+    assert chain.token.balance(operator) == 400
+    with pytest.raises(VoucherRefused) as refused:
+        account.channel.admit(1, *paying.authorise(1))
+    assert refused.value.reason is Refusal.CLOSING
+    with pytest.raises(VoucherRefused) as refused:
+        await patient.admit_channel(paying.descriptor)
+    assert refused.value.reason is Refusal.CLOSING
+    # A top-up calls it off, for the session that is open as well.
+    chain.channels.top_up(wallet.sender, paying.descriptor, HCT)
+    await patient.watch()
+    assert (account.channel.close_at, account.channel.deposit) == (0, 2 * HCT)
+
+
+async def test_a_request_to_close_is_not_missed_when_the_chain_is_lost_in_between(
+    chain: Chain, ledger: Ledger, wallet: Wallet, operator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = payee_of(chain, ledger, operator, multiple=10**9)
+    paying = wallet.channel(operator)
+    await patient.watch()
+    await pay(patient, paying, 400)
+    chain.channels.request_close(wallet.sender, paying.descriptor)
+    async with chain_lost(chain, monkeypatch):
+        with pytest.raises(NodeUnreachable):
+            await patient.watch()  # has read the event, and cannot read the channel
+    await patient.watch()
+    assert chain.token.balance(operator) == 400
+
+
+async def test_what_an_earlier_run_was_paid_is_claimed_by_the_next(
+    chain: Chain, ledger: Ledger, wallet: Wallet, operator: str
+) -> None:
+    paying = wallet.channel(operator)
+    await pay(payee_of(chain, ledger, operator), paying, 900)
+    chain.channels.request_close(wallet.sender, paying.descriptor)  # while nobody watches
+    again = payee_of(chain, ledger, operator, multiple=10**9)
+    await again.load()
+    await again.watch()
+    assert chain.token.balance(operator) == 900
+
+
+async def test_an_ended_channel_is_forgotten_and_its_sessions_refused(
+    chain: Chain, ledger: Ledger, wallet: Wallet
+) -> None:
+    owner = Accounts.create()
+    give(chain, owner.address, 0)
+    payee = payee_of(chain, ledger, owner.address)
+    paying = wallet.channel(owner.address)
+    await payee.watch()
+    await pay(payee, paying, 10)
+    account = await payee.admit_channel(paying.descriptor)
+    best = account.channel.best, account.channel.signature
+    chain.channels.close(Sender(chain, owner), paying.descriptor, *best)
+    await payee.watch()
+    with pytest.raises(VoucherRefused):
+        account.channel.admit(1, *paying.authorise(1))
+    assert await payee.claim() == 0
+    row = ledger.payee.channel(paying.channel_id)
+    assert row is not None
+    assert (row.ended, row.settled) == (True, 10)
+
+
+async def test_channels_that_are_not_ours_or_nobodys_are_refused(
+    payee: Payee, wallet: Wallet, operator: str
+) -> None:
+    foreign = wallet.channel(Accounts.create().address)
+    for descriptor, reason in (
+        (foreign.descriptor, Refusal.FOREIGN_CHANNEL),
+        (replace(foreign.descriptor, payee=operator), Refusal.FOREIGN_CHANNEL),
+        (
+            replace(foreign.descriptor, payee=operator, salt=channel_salt(operator, 1)),
+            Refusal.UNKNOWN_CHANNEL,
+        ),
+    ):
+        with pytest.raises(VoucherRefused) as refused:
+            await payee.admit_channel(descriptor)
+        assert refused.value.reason is reason
+
+
+async def test_two_sessions_that_open_at_once_share_the_account(
+    payee: Payee, wallet: Wallet, operator: str
+) -> None:
+    paying = wallet.channel(operator)
+    found = []
+
+    async def open_() -> None:
+        found.append(await payee.admit_channel(paying.descriptor))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(open_)
+    assert len(found) == 5
+    assert len(set(map(id, found))) == 1
+
+
+async def test_vouchers_stored_at_once_never_lower_what_is_kept(
+    payee: Payee, wallet: Wallet, operator: str, ledger: Ledger
+) -> None:
+    paying = wallet.channel(operator)
+    await pay(payee, paying, 1)
+
+    async def one() -> None:
+        await pay(payee, paying, 10)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(one)
+    row = ledger.payee.channel(paying.channel_id)
+    assert row is not None
+    assert row.best == row.billed == 201
+    assert payee.domain.recover(row.channel_id, row.best, row.signature) == paying.descriptor.signer

@@ -1,0 +1,422 @@
+"""Disputes from end to end: real verifiers draw, judge, commit, reveal and resolve on a chain of their own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+from eth_account.signers.local import LocalAccount
+
+from hypercluster.market.chain import Chain, DisputeTerms, Sender, deploy
+from hypercluster.market.chain.dispute_events import Revealed, Vote
+from hypercluster.market.errors import ChainError, Reverted
+from hypercluster.market.money.units import HCT
+from hypercluster.market.trust.audit import Bounds
+from hypercluster.market.trust.receipt import Finding
+from hypercluster.node.client.auditing.accuser import Accuser, Ruling
+from hypercluster.node.client.auditing.inspection import Policy
+from hypercluster.node.client.client import Client, Limits
+from hypercluster.node.client.joining import Auditing, joined
+from hypercluster.node.engine.engine import StepOutput
+from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.home.settings import Settings
+from hypercluster.node.provider import process as provider
+from hypercluster.node.replay.calibration import calibrate
+from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.testnet import cheating
+from hypercluster.node.testnet.anvil import running_anvil
+from hypercluster.node.testnet.cheats import Tampering
+from tests.node.helpers.providers import Wallet, new_wallet, running_provider
+from tests.node.helpers.stages import served, signed
+from tests.node.helpers.verifiers import Judging, running_verifier, staked
+
+pytestmark = pytest.mark.slow
+
+TERMS = DisputeTerms(
+    seats=3, skew=60, evidence_window=900, draw_window=12, commit_window=15, reveal_window=15, serve_window=8
+)
+FAULT, SILENCE, BOND = 100 * HCT, 5 * HCT, 20 * HCT
+TEXT = [int(token) for token in np.random.default_rng(5).integers(0, 256, 24)]
+
+
+@dataclass(eq=False)
+class Court:
+    """A chain, the verifiers on it by name, and what they are started with again."""
+
+    chain: Chain
+    stored: StoredModel
+    bounds: Bounds
+    folder: Path
+    keys: dict[str, tuple[LocalAccount, LocalAccount]] = field(default_factory=dict)
+    verifiers: dict[str, Judging] = field(default_factory=dict)
+    running: dict[str, Any] = field(default_factory=dict)
+
+    def start(self, name: str, *, chain: Chain | None = None, judge: Any = None) -> Judging:
+        self.keys.setdefault(name, staked(self.chain))
+        others = [each.address for each in self.verifiers.values() if each.thread.is_alive()]
+        run = running_verifier(
+            chain or self.chain,
+            self.stored,
+            self.bounds,
+            self.folder / name,
+            keys=self.keys[name],
+            committees=True,
+            judge=judge,
+            bootstrap=tuple(others[:1]),
+        )
+        self.running[name] = run
+        self.verifiers[name] = run.__enter__()
+        return self.verifiers[name]
+
+    def stop(self, name: str) -> None:
+        self.running.pop(name).__exit__(None, None, None)
+
+    def stake(self, account: str) -> int:
+        held = self.chain.staking.stake_of(account)
+        return held.active + held.thawing
+
+    @property
+    def judges(self) -> list[str]:
+        return [operator.address for _, operator in self.keys.values()]
+
+    def served(self, node: LocalAccount, **how: Any) -> Transcript:
+        """What a provider with this node key answered."""
+        return served(self.stored, 0, 2, TEXT, key=bytes(node.key), domain=self.chain.disputes.domain, **how)
+
+    @asynccontextmanager
+    async def client(self, wallet: Wallet, home: Path) -> AsyncIterator[Client]:
+        alive = [each.address for each in self.verifiers.values() if each.thread.is_alive()]
+        settings = Settings(home=home, bootstrap=tuple(alive[:1]))
+        auditing = Auditing(policy=Policy(rate=1.0, disputes=True), auditor="own")
+        self.bounds.save(self.stored.bounds_file)
+        async with joined(settings, self.chain, self.stored, wallet.purse, auditing=auditing) as client:
+            with trio.fail_after(60):
+                wanted = {each.advert.peer for each in self.verifiers.values() if each.thread.is_alive()}
+                while wanted - {advert.peer for advert in client.verifiers()}:
+                    await trio.sleep(0.05)
+            yield client
+
+    async def accuse(
+        self,
+        wallet: Wallet,
+        home: Path,
+        transcript: Transcript,
+        hook: Callable[[Accuser], None] = lambda a: None,
+    ) -> Ruling:
+        async with self.client(wallet, home) as client:
+            accuser = client._inspector._accuser  # type: ignore[union-attr]
+            assert accuser is not None
+            hook(accuser)
+            with trio.fail_after(120):
+                return await accuser.accuse(transcript)
+
+    def votes(self, case_id: int) -> dict[str, Vote]:
+        events, _ = self.chain.disputes.events_from(0)
+        return {e.member: e.vote for e in events if isinstance(e, Revealed) and e.case_id == case_id}
+
+
+@pytest.fixture(scope="module")
+def court(stored_tiny: StoredModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Court]:
+    from eth_account import Account
+
+    from hypercluster.node.testnet.anvil import DEPLOYER_KEY
+
+    folder = tmp_path_factory.mktemp("court")
+    with running_anvil() as url, ExitStack() as stack:
+        account = Account.from_key(DEPLOYER_KEY)
+        chain = Chain(url, deploy(url, account, grace_seconds=60, unbonding_seconds=1200, terms=TERMS))
+        court = Court(chain, stored_tiny, calibrate(stored_tiny, texts=1, tokens=40), folder)
+        stack.callback(lambda: [court.stop(name) for name in list(court.running)])
+        for name in ("one", "two", "three"):
+            court.start(name)
+        yield court
+
+
+@pytest.fixture
+def wallet(court: Court) -> Wallet:
+    return new_wallet(court.chain, 100 * HCT)
+
+
+@pytest.fixture
+def accused(court: Court) -> tuple[LocalAccount, LocalAccount]:
+    """Node key and operator of a staked provider."""
+    return staked(court.chain)
+
+
+@contextmanager
+def nobody_else_loses(court: Court) -> Iterator[None]:
+    """No verifier loses stake meanwhile."""
+    before = {operator: court.stake(operator) for operator in court.judges}
+    yield
+    assert {operator: court.stake(operator) for operator in court.judges} == before
+
+
+async def test_a_cheat_is_convicted_once(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+) -> None:
+    node, operator = accused
+    transcript = court.served(node, tamper=Tampering("noise"))
+    with nobody_else_loses(court):
+        ruling = await court.accuse(wallet, tmp_path, transcript)
+    assert (ruling.outcome, ruling.slashed_wei) == ("guilty", FAULT)
+    assert court.stake(operator.address) == court.chain.staking.minimum - FAULT
+    assert set(court.votes(ruling.case_id or 0).values()) == {Vote.GUILTY}
+    assert court.chain.token.balance(wallet.sender.address) == 100 * HCT  # the bond is back
+    assert court.chain.staking.reward_of(wallet.sender.address).amount == FAULT // 10
+    with pytest.raises(Reverted, match=r"AlreadyConvicted|CaseExists|NothingAtStake"):
+        await court.accuse(wallet, tmp_path, transcript)
+
+
+async def test_an_honest_provider_is_acquitted_and_the_bond_is_lost(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+) -> None:
+    node, operator = accused
+    with nobody_else_loses(court):
+        ruling = await court.accuse(wallet, tmp_path, court.served(node))
+    assert (ruling.outcome, ruling.slashed_wei) == ("innocent", 0)
+    assert court.stake(operator.address) == court.chain.staking.minimum
+    assert court.chain.token.balance(wallet.sender.address) == 100 * HCT - BOND
+    credits = [court.chain.disputes.credit_of(judge).amount for judge in court.judges]
+    assert all(credits)
+    assert sum(credits) <= BOND // 2 * len({c.case_id for c in _opened(court)})
+
+
+def _opened(court: Court) -> list[Any]:
+    from hypercluster.market.chain.dispute_events import CaseOpened
+
+    return [e for e in court.chain.disputes.events_from(0)[0] if isinstance(e, CaseOpened)]
+
+
+async def test_a_doubt_punishes_nobody(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+) -> None:
+    node, operator = accused
+    limits = court.bounds.of("body", "foreign")
+    share = (limits.accept_median + limits.reject_median) / 2
+
+    def slightly(slot: int, output: StepOutput) -> StepOutput:
+        assert output.activations is not None
+        draw = np.random.default_rng(0).standard_normal(output.activations.shape)
+        draw /= np.linalg.norm(draw, axis=1, keepdims=True)
+        size = np.linalg.norm(output.activations, axis=1, keepdims=True)
+        return replace(output, activations=(output.activations + share * size * draw).astype(np.float32))
+
+    plain = court.served(node, tamper=slightly)
+    record = replace(plain.record, profile="some accelerator")
+    transcript = signed(Transcript(record, plain.steps), bytes(node.key), court.chain.disputes.domain)
+    replayer = Replayer(court.stored, court.bounds, threads=1)
+    assert replayer.judge(transcript).finding is Finding.GREY
+    replayer.close()
+    with nobody_else_loses(court):
+        ruling = await court.accuse(wallet, tmp_path, transcript)
+    assert (ruling.outcome, ruling.slashed_wei) == ("inconclusive", 0)
+    assert set(court.votes(ruling.case_id or 0).values()) == {Vote.GREY}
+    assert court.stake(operator.address) == court.chain.staking.minimum
+    assert court.chain.token.balance(wallet.sender.address) == 100 * HCT
+
+
+async def test_who_accuses_and_brings_no_evidence_pays(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+) -> None:
+    node, operator = accused
+
+    async def nothing(*_: Any) -> None:
+        return None
+
+    def mute(accuser: Accuser) -> None:
+        accuser._serve = nothing  # type: ignore[method-assign]
+
+    with nobody_else_loses(court):
+        ruling = await court.accuse(wallet, tmp_path, court.served(node), mute)
+    assert (ruling.outcome, ruling.slashed_wei) == ("unserved", 0)
+    assert set(court.votes(ruling.case_id or 0).values()) == {Vote.UNSERVED}
+    assert court.stake(operator.address) == court.chain.staking.minimum
+    assert court.chain.token.balance(wallet.sender.address) == 100 * HCT - BOND
+
+
+async def test_stake_that_thaws_is_cut_and_nobody_is_accused_without_stake(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+) -> None:
+    node, operator = accused
+    court.chain.staking.unstake(Sender(court.chain, operator), court.chain.staking.minimum)
+    transcript = court.served(node, tamper=Tampering("truncate"))
+    ruling = await court.accuse(wallet, tmp_path, transcript)
+    assert (ruling.outcome, ruling.slashed_wei) == ("guilty", FAULT)
+    assert court.stake(operator.address) == 0
+    for stranger, error in ((operator, "UnknownNode"), (node, "NothingAtStake")):
+        with pytest.raises(Reverted, match=error):
+            await court.accuse(wallet, tmp_path, court.served(stranger))
+    assert court.chain.token.balance(wallet.sender.address) == 100 * HCT
+
+
+async def test_evidence_of_something_else_is_refused_by_every_member(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+) -> None:
+    """The accuser hands over a changed transcript: nobody takes it, so it is as if there were none."""
+    node, operator = accused
+    honest = court.served(node)
+    steps = list(honest.steps)
+    steps[3] = replace(steps[3], output=bytes(len(steps[3].output)))
+
+    def swap(accuser: Accuser) -> None:
+        hand_over = accuser._hand_over
+
+        async def changed(case_id: int, member: Any, transcript: Transcript) -> None:
+            await hand_over(case_id, member, Transcript(transcript.record, tuple(steps)))
+
+        accuser._hand_over = changed  # type: ignore[method-assign]
+
+    ruling = await court.accuse(wallet, tmp_path, honest, swap)
+    assert (ruling.outcome, ruling.slashed_wei) == ("unserved", 0)
+    assert court.stake(operator.address) == court.chain.staking.minimum
+
+
+class Down(Chain):
+    """A chain whose node takes no reveals for a while."""
+
+    def lock(self) -> threading.Event:
+        opened = threading.Event()
+        reveal = self.disputes.reveal
+
+        def held(*arguments: Any) -> Any:
+            if not opened.is_set():
+                raise ChainError("The node is down.")
+            return reveal(*arguments)
+
+        self.disputes.reveal = held  # type: ignore[method-assign]
+        return opened
+
+
+async def test_a_vote_survives_a_restart(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+) -> None:
+    """A verifier that dies between commitment and reveal goes on with the salt in its ledger."""
+    node, _ = accused
+    court.stop("one")
+    down = Down(court.chain.url, court.chain.deployment)
+    down.lock()
+    court.start("one", chain=down)
+    contract, chain_id = court.chain.disputes.address, court.chain.chain_id
+
+    def restart() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            duties = court.verifiers["one"].ledger.trust.duties(contract, chain_id)
+            if any(duty.phase == "committed" for duty in duties):
+                break
+            time.sleep(0.05)
+        court.stop("one")
+        court.start("one")
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    with nobody_else_loses(court):
+        ruling = await court.accuse(wallet, tmp_path, court.served(node, tamper=Tampering("noise")))
+    await trio.to_thread.run_sync(thread.join)
+    assert ruling.outcome == "guilty"
+    assert len(court.votes(ruling.case_id or 0)) == 3
+
+
+async def test_a_lying_member_is_outvoted_and_a_silent_one_is_slashed(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+) -> None:
+    node, operator = accused
+    court.stop("two")
+    silent = court.keys["three"]
+    replayer = Replayer(court.stored, court.bounds, threads=1)
+    court.start("two", judge=lambda transcript: cheating.lazy(replayer, transcript))
+    try:
+        ruling = await court.accuse(wallet, tmp_path, court.served(node, tamper=Tampering("noise")))
+        assert ruling.outcome == "guilty"
+        votes = court.votes(ruling.case_id or 0)
+        assert votes[court.keys["two"][0].address] is Vote.INNOCENT
+        assert sorted(votes.values()) == [Vote.INNOCENT, Vote.GUILTY, Vote.GUILTY]
+    finally:
+        court.stop("two")
+        court.start("two")
+        replayer.close()
+    # Now one is away when it is drawn: two of three still decide, and the one that is away pays.
+    court.stop("three")
+    before = court.stake(silent[1].address)
+    other_node, other_operator = staked(court.chain)
+    ruling = await court.accuse(wallet, tmp_path, court.served(other_node, tamper=Tampering("noise")))
+    assert (ruling.outcome, court.stake(other_operator.address)) == ("guilty", 0)
+    assert court.stake(silent[1].address) == before - SILENCE
+    assert court.stake(operator.address) == 0
+
+
+# --- with a real provider ----------------------------------------------------------------------------------------
+
+
+async def complete(client: Client) -> Any:
+    with Sampler(client.tokenizer.n_vocab) as greedy, trio.fail_after(120):
+        return await client.generate([72, 101, 108], sampler=greedy, limits=Limits(tokens=5))
+
+
+async def test_a_provider_shows_rows_on_chain_or_loses_stake(
+    court: Court, wallet: Wallet, tmp_path: Path
+) -> None:
+    through = (court.verifiers["one"].address,)
+    terms = {
+        "sessions": 2,
+        "session_tokens": 60,
+        "refresh_seconds": 2.0,
+        "watch_seconds": 0.3,
+        "bootstrap": through,
+    }
+    with running_provider(court.chain, court.stored, tmp_path / "provider", (0, 4), **terms) as whole:
+        async with court.client(wallet, tmp_path / "client") as client:
+            with trio.fail_after(30):
+                while not client.adverts():
+                    await trio.sleep(0.05)
+            assert [report.finding for report in (await complete(client)).reports] == ["pass"]
+            inspector = client._inspector
+            assert inspector is not None
+            accuser = inspector._accuser
+            assert accuser is not None
+            store = inspector._transcripts
+            (path,) = store.folder.iterdir()
+            transcript = store.load(bytes.fromhex(path.stem))
+            for output in (True, False):
+                ruling = await accuser.demand(transcript, output=output, row=0)
+                assert (ruling.outcome, ruling.slashed_wei) == ("served", 0)
+            assert court.stake(whole.operator) == court.chain.staking.minimum
+            await complete(client)
+            for kept in whole.provider._transcripts.folder.iterdir():
+                kept.unlink()
+            newest = max(store.folder.iterdir(), key=lambda each: each.stat().st_mtime)
+            ruling = await accuser.demand(store.load(bytes.fromhex(newest.stem)), output=True, row=0)
+            assert (ruling.outcome, ruling.slashed_wei) == ("withheld", FAULT)
+            assert court.stake(whole.operator) == court.chain.staking.minimum - FAULT
+
+
+async def test_an_equivocator_is_slashed_in_one_transaction(
+    court: Court, wallet: Wallet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Equivocator(cheating.CheatingProvider):
+        def __init__(self, **named: Any) -> None:
+            super().__init__("equivocate", **named)
+
+    monkeypatch.setattr(provider, "Provider", Equivocator)
+    through = (court.verifiers["one"].address,)
+    terms = {"sessions": 2, "session_tokens": 60, "refresh_seconds": 2.0, "bootstrap": through}
+    with running_provider(court.chain, court.stored, tmp_path / "provider", (0, 4), **terms) as whole:
+        async with court.client(wallet, tmp_path / "client") as client:
+            with trio.fail_after(30):
+                while not client.adverts():
+                    await trio.sleep(0.05)
+            (report,) = (await complete(client)).reports
+            assert (report.finding, report.fault) == ("fail", whole.advert.peer)
+            assert report.ruling is not None
+            assert (report.ruling.outcome, report.ruling.slashed_wei) == ("equivocation", FAULT)
+        assert court.stake(whole.operator) == court.chain.staking.minimum - FAULT
