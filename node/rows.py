@@ -6,12 +6,108 @@ candidates is k ids (uint32), k logits (float32) and their logsumexp (float64), 
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from hypercluster.market.trust.merkle import root, split_rows
-from hypercluster.node.engine.ranking import TopK
-from hypercluster.node.errors import ErrorCode, WireError
+from hypercluster.node.errors import ErrorCode, NodeError, WireError
+
+
+class WireDtype(enum.IntEnum):
+    """How activations travel."""
+
+    F32 = 1
+    F16 = 2
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The little-endian numpy dtype of one value."""
+        return np.dtype("<f4") if self is WireDtype.F32 else np.dtype("<f2")
+
+    @classmethod
+    def named(cls, name: str) -> WireDtype:
+        """The dtype called "f32" or "f16"; WireError for any other name."""
+        try:
+            return cls[name.upper()]
+        except KeyError:
+            raise WireError("wire_dtype", f'is "{name}", not f32 or f16') from None
+
+
+class BadCandidates(NodeError):
+    """Candidates that no honest tail can have returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """For each of n rows the k best tokens, best first, equal logits by ascending id.
+
+    ids int32 [n, k]; logits float32 [n, k]; logsumexp float64 [n] over the whole vocabulary, so that
+    exp(logit - logsumexp) is the true probability of a candidate at temperature 1.
+    """
+
+    ids: npt.NDArray[np.int32]
+    logits: npt.NDArray[np.float32]
+    logsumexp: npt.NDArray[np.float64]
+
+
+def join(parts: Sequence[TopK]) -> TopK:
+    """Put the rows of several answers with the same k one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return TopK(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.logsumexp for part in parts]),
+    )
+
+
+def check(best: TopK, n_vocab: int) -> None:
+    """Refuse candidates from elsewhere that are not k >= 1 different tokens per row, best first, with finite
+    logits whose mass stays within logsumexp. Raises BadCandidates.
+    """
+    n, k = best.ids.shape if best.ids.ndim == 2 else (0, 0)
+    if n < 1 or k < 1 or best.logits.shape != (n, k) or best.logsumexp.shape != (n,):
+        raise BadCandidates("The candidates' ids, logits and logsumexp do not fit together.")
+    ordered = np.sort(best.ids, axis=1)
+    if ordered[:, 0].min() < 0 or ordered[:, -1].max() >= n_vocab or not np.diff(ordered).all():
+        raise BadCandidates(f"The candidates are not different tokens of the vocabulary of {n_vocab}.")
+    with np.errstate(all="ignore"):
+        mass = np.exp(best.logits.astype(np.float64) - best.logsumexp[:, None]).sum(axis=1)
+        falling = (np.diff(best.logits) <= 0).all()
+    if not (np.isfinite(best.logits).all() and falling and (mass <= 1.001).all()):
+        raise BadCandidates("The candidates' logits are not finite, not in order, or more than all there is.")
+
+
+def pack_activations(rows: npt.NDArray[np.float32], dtype: WireDtype) -> bytes:
+    """Bytes of `rows` (float [n, n_embd]) in the wire dtype, row-major and little-endian.
+
+    Raises WireError(NOT_FINITE) if a value is NaN or infinite, or too large for f16.
+    """
+    if dtype is WireDtype.F16:
+        with np.errstate(over="ignore"):
+            rows = rows.astype(dtype.numpy)
+    if not np.isfinite(rows).all():
+        raise WireError("activations", "holds a value that is not finite", ErrorCode.NOT_FINITE)
+    return np.ascontiguousarray(rows, dtype=dtype.numpy).tobytes()
+
+
+def unpack_activations(data: bytes, rows: int, n_embd: int, dtype: WireDtype) -> npt.NDArray[np.float32]:
+    """The float32 [rows, n_embd] array in `data`: a read-only view for f32, a copy for f16.
+
+    Raises WireError(BAD_SHAPE) for a wrong length and WireError(NOT_FINITE) for NaN or infinity.
+    """
+    if len(data) != rows * n_embd * dtype.numpy.itemsize:
+        wanted = f"{rows} rows of {n_embd} {dtype.name.lower()} values"
+        raise WireError("activations", f"has {len(data)} bytes, which are not {wanted}", ErrorCode.BAD_SHAPE)
+    array = np.frombuffer(data, dtype=dtype.numpy).reshape(rows, n_embd)
+    if not np.isfinite(array).all():
+        raise WireError("activations", "holds NaN or infinity", ErrorCode.NOT_FINITE)
+    return array.astype(np.float32, copy=False)
 
 
 def pack_tokens(tokens: npt.NDArray[np.int32]) -> bytes:

@@ -47,10 +47,10 @@ from hypercluster.node.client.client import Client
 from hypercluster.node.client.joining import joined, purse_of
 from hypercluster.node.engine import reference
 from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards import partition
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
-from hypercluster.node.wire.messages import WireDtype
 
 FIND_SECONDS = 60.0
 SHAPES = {

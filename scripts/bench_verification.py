@@ -3,8 +3,8 @@
     python scripts/bench_verification.py receipts|detection|honest|cost|evidence [--json]
 
 Everything runs in this process: no network, no chain. Providers are engines that serve step by step; those that cheat
-do it as `hypercluster.node.testnet.cheating` does. Transcripts of what they served are judged as any auditor judges them, with bounds from
-`hypercluster.node.replay.calibration`, which sees other texts. Models other than the demo model have random weights and go to a temporary
+do it as `cheating` does. Transcripts of what they served are judged as any auditor judges them, with bounds from
+`calibration`, which sees other texts. Models other than the demo model have random weights and go to a temporary
 folder, or to --home.
 """
 

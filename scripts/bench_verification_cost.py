@@ -20,8 +20,8 @@ from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.steps import Payload
 from hypercluster.node.replay.calibration import Variation
 from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel, open_model
-from hypercluster.node.wire.messages import WireDtype
 
 TOKENS = (64, 256, 512)
 MODELS = ("demo", "1b")

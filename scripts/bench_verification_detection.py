@@ -18,9 +18,9 @@ from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend
 from hypercluster.node.replay.calibration import Variation, calibrate, steps
 from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.cheats import IN_OUTPUTS, IN_WEIGHTS, TamperedEngine, Tampering, doctored
-from hypercluster.node.wire.messages import WireDtype
 
 HONEST = "honest"
 CHEATS = (*IN_WEIGHTS, *IN_OUTPUTS)

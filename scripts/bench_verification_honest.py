@@ -21,8 +21,8 @@ from hypercluster.node.engine.llama import LlamaError
 from hypercluster.node.replay.calibration import Variation, calibrate, variations
 from hypercluster.node.replay.calibration import steps as calibration_steps
 from hypercluster.node.replay.replayer import Judgement, Replayer
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.wire.messages import WireDtype
 
 LENGTHS = (128, 32, 8)
 """tokens served behind the prompt, by turns"""

@@ -21,11 +21,9 @@ from rich.table import Table
 from hypercluster.market.money.signing import SIGNATURE_BYTES, address_of, sign_compact
 from hypercluster.market.trust.fingerprint import fingerprint
 from hypercluster.market.trust.receipt import DisputeDomain, Stage
-from hypercluster.node.engine.ranking import TopK
 from hypercluster.node.evidence.receipts import ReceiptChain
-from hypercluster.node.rows import pack_topk, rows_root
+from hypercluster.node.rows import TopK, WireDtype, pack_activations, pack_topk, rows_root
 from hypercluster.node.wire.audit import AuditStep, encode
-from hypercluster.node.wire.messages import WireDtype, pack_activations
 
 WIDTHS = (192, 2048, 4096, 8192)
 PER_FINGERPRINT = 32

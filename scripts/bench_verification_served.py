@@ -18,10 +18,9 @@ from hypercluster.node.engine.profile import profile
 from hypercluster.node.engine.steps import EngineError, Outputs, Payload, StepOutput
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.calibration import COMPANY, PROMPT, Variation
-from hypercluster.node.rows import pack_tokens, pack_topk
+from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens, pack_topk, unpack_activations
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.wire.audit import AuditStep, StageRecord
-from hypercluster.node.wire.messages import WireDtype, pack_activations, unpack_activations
 
 # The writer of random models belongs to the tests.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -127,7 +127,7 @@ class Staking(Contract):
         return self._send(sender, "to revoke a node key", "revoke", checksum(node))
 
     def set_slasher(self, sender: Sender, slasher: str) -> Receipt:
-        """Name the contract that may slash; the deployer can do it once, and `hypercluster.market.chain.deploy` does."""
+        """Name the contract that may slash; the deployer can do it once, and `deploy` does."""
         return self._send(sender, "to set the slasher", "setSlasher", checksum(slasher))
 
     def slash(self, sender: Sender, operator: str, requested: int, reporter: str, reward: int) -> Receipt:

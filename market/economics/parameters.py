@@ -30,7 +30,7 @@ class MarketParameters:
             equal nodes on a range draw twice the demand of one; at 0 a range draws the same however many
             nodes share it, so that cutting a model into many small ranges does not pay by itself.
         prompt_ratio: prompt tokens per generated token of the client's work; 0 ignores prompt prices.
-        risk_weight: weight of minus the log of a node's reliability (`hypercluster.market.trust.reputation`); at 1 a path that is
+        risk_weight: weight of minus the log of a node's reliability (`trust.reputation`); at 1 a path that is
             e times less likely to be honest from end to end counts as one ``p_ref / alpha`` dearer; 0 trusts all.
     """
 

@@ -73,7 +73,7 @@ def best_path(
         nodes: adverts, with the latencies that this client measured.
         layers: m, the number of layers of the model.
         market: alpha and references.
-        latency: one-way ms between nodes, float64 [n, n] (`hypercluster.market.economics.graph.link_matrix`), for stages that pass
+        latency: one-way ms between nodes, float64 [n, n] (`graph.link_matrix`), for stages that pass
             activations on directly; by default the client relays every hop.
         exclude: ids to leave out, for example nodes that refused or failed a moment ago.
 

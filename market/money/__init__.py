@@ -1,1 +1,1 @@
-"""TODO."""
+"""Exact amounts, keys, signatures, vouchers, and both ends of a payment channel as state machines without I/O."""

@@ -7,6 +7,7 @@ Both live in the domain of one DisputeManager on one chain.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -27,6 +28,8 @@ DOMAIN_NAME = "HyperCluster DisputeManager"
 DOMAIN_VERSION = "1"
 NO_RECEIPT = bytes(32)
 """``previous`` of the first receipt of a stage"""
+MAX_PROFILE = 1024
+"""characters of a backend profile"""
 
 _STAGE_FIELDS = (
     b"Stage(bytes16 session,bytes16 nonce,bytes32 channelId,bytes32 modelId,uint32 layerStart,uint32 layerStop,"
@@ -229,3 +232,8 @@ class DisputeDomain:
             InvalidSignature: malformed, malleable, or nobody's.
         """
         return recover_compact(self.digest(struct_hash), signature)
+
+
+def profile_hash(text: str) -> bytes:
+    """SHA-256 of a profile, 32 bytes, as receipts hold it."""
+    return hashlib.sha256(text.encode()).digest()

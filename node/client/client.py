@@ -26,7 +26,7 @@ from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.connection import dial_steps
-from hypercluster.node.wire.messages import WireDtype
+from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
     from hypercluster.market.ledger.trust import Standing, Trust

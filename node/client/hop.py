@@ -11,23 +11,20 @@ import numpy as np
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import InvalidSignature, Overbilled
 from hypercluster.market.money.voucher import charge
-from hypercluster.node.engine.ranking import BadCandidates, TopK, check
 from hypercluster.node.errors import ConnectionLost, ErrorCode, NodeError, PeerRefused
 from hypercluster.node.evidence.receipts import CLOCK_SKEW, ReceiptChain
 from hypercluster.node.identity import address_of_peer, peer_of_public_key
-from hypercluster.node.rows import pack_tokens, pack_topk
-from hypercluster.node.wire.audit import AnyMessage, AuditStep, StageRecord
-from hypercluster.node.wire.messages import (
-    Accept,
-    Close,
-    Error,
-    Open,
-    Step,
-    StepResult,
+from hypercluster.node.rows import (
+    BadCandidates,
+    TopK,
     WireDtype,
-    frame_bound,
+    check,
+    pack_tokens,
+    pack_topk,
     unpack_activations,
 )
+from hypercluster.node.wire.audit import AnyMessage, AuditStep, StageRecord
+from hypercluster.node.wire.messages import Accept, Close, Error, Open, Step, StepResult, frame_bound
 
 if TYPE_CHECKING:
     from hypercluster.market.trust.receipt import DisputeDomain

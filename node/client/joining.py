@@ -36,8 +36,8 @@ from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.latency import Latencies
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.wire.messages import WireDtype
 
 NOBODY = "0x" + "00" * 20
 

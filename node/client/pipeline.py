@@ -7,8 +7,8 @@ import trio
 
 from hypercluster.market.errors import MarketError
 from hypercluster.node.client.hop import Hop
-from hypercluster.node.engine.ranking import TopK
 from hypercluster.node.errors import NodeError
+from hypercluster.node.rows import TopK
 
 
 class Pipeline:

@@ -21,7 +21,7 @@ import numpy as np
 
 from hypercluster.node.engine import ranking as topk
 from hypercluster.node.engine.llama import Batch, Context, Floats, LlamaError, Model, tap
-from hypercluster.node.engine.ranking import NoCandidates, TopK
+from hypercluster.node.engine.ranking import NoCandidates
 from hypercluster.node.engine.steps import (
     BadShape,
     Done,
@@ -41,6 +41,7 @@ from hypercluster.node.engine.steps import (
     TooLong,
     UnknownSlot,
 )
+from hypercluster.node.rows import TopK
 
 __all__ = [
     "BadShape",

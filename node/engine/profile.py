@@ -17,14 +17,13 @@ from typing import Literal, get_args
 
 import llama_cpp as native
 
+from hypercluster.market.trust.receipt import MAX_PROFILE
 from hypercluster.node.engine.llama import start
 from hypercluster.node.errors import NodeError
 
 KvType = Literal["f16", "f32", "bf16", "q8_0"]
 """Types of the cache that count as honest: a q4_0 cache changes results more than a coarser quantisation of weights."""
 KV_TYPES: tuple[KvType, ...] = get_args(KvType)
-MAX_PROFILE = 1024
-"""characters"""
 
 
 class BadBackend(NodeError):
@@ -60,11 +59,6 @@ def profile(backend: Backend, *, threads: int, chunk: int) -> str:
         **({"threads": threads} if backend.flash_attention else {}),
     }
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))[:MAX_PROFILE]
-
-
-def profile_hash(text: str) -> bytes:
-    """SHA-256 of a profile, 32 bytes, as receipts hold it."""
-    return hashlib.sha256(text.encode()).digest()
 
 
 @functools.cache

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hypercluster.node.errors import NodeError
+from hypercluster.node.rows import TopK
 
 
 class NoCandidates(NodeError):
     """The logits hold a value that is not a number, so nothing can be ranked."""
-
-
-class BadCandidates(NodeError):
-    """Candidates that no honest tail can have returned."""
-
-
-@dataclass(frozen=True, slots=True)
-class TopK:
-    """For each of n rows the k best tokens, best first, equal logits by ascending id.
-
-    ids int32 [n, k]; logits float32 [n, k]; logsumexp float64 [n] over the whole vocabulary, so that
-    exp(logit - logsumexp) is the true probability of a candidate at temperature 1.
-    """
-
-    ids: npt.NDArray[np.int32]
-    logits: npt.NDArray[np.float32]
-    logsumexp: npt.NDArray[np.float64]
 
 
 def best(logits: Sequence[npt.NDArray[np.float32]], k: int) -> TopK:
@@ -60,31 +43,3 @@ def _bound(row: npt.NDArray[np.float32], k: int) -> np.float32:
         row = row[: 64 * width].reshape(64, width).max(axis=0)
     place = len(row) - k
     return np.float32(np.partition(row, place)[place])
-
-
-def join(parts: Sequence[TopK]) -> TopK:
-    """Put the rows of several answers with the same k one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return TopK(
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([part.logits for part in parts]),
-        np.concatenate([part.logsumexp for part in parts]),
-    )
-
-
-def check(best: TopK, n_vocab: int) -> None:
-    """Refuse candidates from elsewhere that are not k >= 1 different tokens per row, best first, with finite
-    logits whose mass stays within logsumexp. Raises BadCandidates.
-    """
-    n, k = best.ids.shape if best.ids.ndim == 2 else (0, 0)
-    if n < 1 or k < 1 or best.logits.shape != (n, k) or best.logsumexp.shape != (n,):
-        raise BadCandidates("The candidates' ids, logits and logsumexp do not fit together.")
-    ordered = np.sort(best.ids, axis=1)
-    if ordered[:, 0].min() < 0 or ordered[:, -1].max() >= n_vocab or not np.diff(ordered).all():
-        raise BadCandidates(f"The candidates are not different tokens of the vocabulary of {n_vocab}.")
-    with np.errstate(all="ignore"):
-        mass = np.exp(best.logits.astype(np.float64) - best.logsumexp[:, None]).sum(axis=1)
-        falling = (np.diff(best.logits) <= 0).all()
-    if not (np.isfinite(best.logits).all() and falling and (mass <= 1.001).all()):
-        raise BadCandidates("The candidates' logits are not finite, not in order, or more than all there is.")

@@ -12,8 +12,8 @@ import llama_cpp as native
 import numpy as np
 
 from hypercluster.node.engine.llama import start
-from hypercluster.node.engine.ranking import TopK, check
 from hypercluster.node.errors import NodeError
+from hypercluster.node.rows import TopK, check
 
 _ENTRY = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 

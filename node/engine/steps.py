@@ -10,10 +10,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hypercluster.node.engine import ranking as topk
 from hypercluster.node.engine.llama import Floats
-from hypercluster.node.engine.ranking import TopK
 from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.rows import TopK, join
 
 Outputs = Literal["last", "all"]
 
@@ -129,7 +128,7 @@ class Step:
         waited = 1e3 * (self.started - self.queued)
         best = [part for part in self.parts if isinstance(part, TopK)]
         if best:
-            return StepOutput(None, topk.join(best), self.compute_ms, waited)
+            return StepOutput(None, join(best), self.compute_ms, waited)
         rows = [part for part in self.parts if isinstance(part, np.ndarray)]
         return StepOutput(rows[0] if len(rows) == 1 else np.concatenate(rows), None, self.compute_ms, waited)
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""A provider: serves layers [start, stop) of a model to whoever pays, and answers for what it signed."""

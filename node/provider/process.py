@@ -21,7 +21,6 @@ from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.placement import Machine, ModelSize, advise, placements
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.signing import address_of
-from hypercluster.node.client.auditing.recall import serve_recall
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend, profile
 from hypercluster.node.evidence.transcript import TranscriptStore
@@ -34,12 +33,13 @@ from hypercluster.node.network.host import Stream, running_host
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.provider.demands import Demands
 from hypercluster.node.provider.prices import Asking, PriceRule, price_row
+from hypercluster.node.provider.recall import serve_recall
 from hypercluster.node.provider.sessions import Service, serve_session
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.serving.jobs import Jobs, running_jobs
 from hypercluster.node.serving.payee import Payee
 from hypercluster.node.shards import Manifest
 from hypercluster.node.wire.audit import RECALL_PROTOCOL
-from hypercluster.node.wire.messages import WireDtype
 
 log = logging.getLogger(__name__)
 

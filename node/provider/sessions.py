@@ -18,7 +18,7 @@ from hypercluster.market.ledger import Role, SessionRecord
 from hypercluster.market.money.voucher import VoucherDomain, charge
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
-from hypercluster.node.rows import pack_tokens, pack_topk
+from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens, pack_topk, unpack_activations
 from hypercluster.node.serving.refusals import (
     OPEN_SECONDS,
     QUOTE_SECONDS,
@@ -28,17 +28,7 @@ from hypercluster.node.serving.refusals import (
     refuse,
 )
 from hypercluster.node.wire.audit import AuditStep, StageRecord
-from hypercluster.node.wire.messages import (
-    Accept,
-    Close,
-    Open,
-    Step,
-    StepResult,
-    WireDtype,
-    frame_bound,
-    pack_activations,
-    unpack_activations,
-)
+from hypercluster.node.wire.messages import Accept, Close, Open, Step, StepResult, frame_bound
 
 if TYPE_CHECKING:
     import coincurve

@@ -29,10 +29,10 @@ from hypercluster.market.trust.audit import (
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import Floats, LlamaError
 from hypercluster.node.engine.profile import Backend, profile
-from hypercluster.node.engine.ranking import TopK, join
 from hypercluster.node.engine.steps import Outputs, StepOutput
 from hypercluster.node.errors import NodeError
 from hypercluster.node.replay.replayer import WIDER
+from hypercluster.node.rows import TopK, join
 from hypercluster.node.shards.store import StoredModel
 
 TOP_K = 64

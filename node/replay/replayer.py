@@ -24,14 +24,20 @@ from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import Floats, LlamaError
 from hypercluster.node.engine.profile import Backend, profile
-from hypercluster.node.engine.ranking import TopK, join
 from hypercluster.node.engine.steps import Outputs, Payload
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
 from hypercluster.node.evidence.transcript import Transcript
-from hypercluster.node.rows import unpack_tokens, unpack_topk
+from hypercluster.node.rows import (
+    TopK,
+    WireDtype,
+    join,
+    pack_activations,
+    unpack_activations,
+    unpack_tokens,
+    unpack_topk,
+)
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.audit import AuditStep
-from hypercluster.node.wire.messages import WireDtype, pack_activations, unpack_activations
 
 log = logging.getLogger(__name__)
 

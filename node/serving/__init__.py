@@ -1,1 +1,1 @@
-"""TODO."""
+"""What provider and verifier share: being paid, refusing, periodic jobs."""

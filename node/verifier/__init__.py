@@ -1,1 +1,1 @@
-"""TODO."""
+"""A verifier: runs stages again for pay, and judges cases on committees."""

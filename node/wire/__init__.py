@@ -1,1 +1,4 @@
-"""TODO."""
+"""The protocol: messages as frozen objects that cannot hold a value out of bounds, and their encoding.
+
+Importing it loads neither llama.cpp nor libp2p nor web3, so that anybody may speak the protocol cheaply.
+"""

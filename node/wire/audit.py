@@ -1,4 +1,4 @@
-"""The messages of recalls and audits, under the same rules as those of node.wire; encoding as in node/wire/wire.proto."""
+"""The messages of recalls and audits, under the same rules as those of messages.py."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
-from hypercluster.market.trust.receipt import Finding, Stage
-from hypercluster.node.engine.profile import profile_hash
+from hypercluster.market.trust.receipt import Finding, Stage, profile_hash
 from hypercluster.node.errors import ErrorCode, WireError
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.wire import wire_pb2 as pb
 from hypercluster.node.wire.messages import (
     MAX_ROWS,
     Message,
     Open,
-    WireDtype,
     check,
     check_range,
     enum_of,

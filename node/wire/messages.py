@@ -19,8 +19,9 @@ from google.protobuf.message import DecodeError
 from hypercluster.market.advert import Advert, Role
 from hypercluster.market.money.signing import address_bytes, checksum
 from hypercluster.market.money.voucher import ChannelDescriptor, Quote
-from hypercluster.node.engine.ranking import TopK
+from hypercluster.market.trust.receipt import MAX_PROFILE
 from hypercluster.node.errors import ErrorCode, WireError
+from hypercluster.node.rows import TopK, WireDtype
 from hypercluster.node.wire import wire_pb2 as pb
 
 INFER_PROTOCOL = "/hypercluster/infer/2.0.0"
@@ -41,7 +42,6 @@ MAX_TOP_K = 4096
 MAX_MESSAGE = 300
 MAX_ADDRS = 8
 MAX_ADDR = 256
-MAX_PROFILE = 1024
 
 _ROLES: dict[Role, int] = {"provider": 1, "verifier": 2}
 
@@ -120,26 +120,6 @@ def check(message: Any) -> None:
         if not low <= length <= high:
             wanted = f"{low}" if low == high else f"{low} to {high}"
             raise WireError(name, f"has length {length}, not {wanted}")
-
-
-class WireDtype(enum.IntEnum):
-    """How activations travel."""
-
-    F32 = 1
-    F16 = 2
-
-    @property
-    def numpy(self) -> np.dtype[Any]:
-        """The little-endian numpy dtype of one value."""
-        return np.dtype("<f4") if self is WireDtype.F32 else np.dtype("<f2")
-
-    @classmethod
-    def named(cls, name: str) -> WireDtype:
-        """The dtype called "f32" or "f16"; WireError for any other name."""
-        try:
-            return cls[name.upper()]
-        except KeyError:
-            raise WireError("wire_dtype", f'is "{name}", not f32 or f16') from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,33 +293,6 @@ Message: TypeAlias = Open | Step | Close | Accept | StepResult | Error | SignedA
 def frame_bound(max_step_tokens: int, n_embd: int, top_k: int = 0) -> int:
     """Bytes a frame of an accepted session may have: rows of f32 activations, or of top-k logits."""
     return max_step_tokens * max(4 * n_embd, 8 * top_k + 8 if top_k else 0) + FRAME_MARGIN
-
-
-def pack_activations(rows: npt.NDArray[np.float32], dtype: WireDtype) -> bytes:
-    """Bytes of `rows` (float [n, n_embd]) in the wire dtype, row-major and little-endian.
-
-    Raises WireError(NOT_FINITE) if a value is NaN or infinite, or too large for f16.
-    """
-    if dtype is WireDtype.F16:
-        with np.errstate(over="ignore"):
-            rows = rows.astype(dtype.numpy)
-    if not np.isfinite(rows).all():
-        raise WireError("activations", "holds a value that is not finite", ErrorCode.NOT_FINITE)
-    return np.ascontiguousarray(rows, dtype=dtype.numpy).tobytes()
-
-
-def unpack_activations(data: bytes, rows: int, n_embd: int, dtype: WireDtype) -> npt.NDArray[np.float32]:
-    """The float32 [rows, n_embd] array in `data`: a read-only view for f32, a copy for f16.
-
-    Raises WireError(BAD_SHAPE) for a wrong length and WireError(NOT_FINITE) for NaN or infinity.
-    """
-    if len(data) != rows * n_embd * dtype.numpy.itemsize:
-        wanted = f"{rows} rows of {n_embd} {dtype.name.lower()} values"
-        raise WireError("activations", f"has {len(data)} bytes, which are not {wanted}", ErrorCode.BAD_SHAPE)
-    array = np.frombuffer(data, dtype=dtype.numpy).reshape(rows, n_embd)
-    if not np.isfinite(array).all():
-        raise WireError("activations", "holds NaN or infinity", ErrorCode.NOT_FINITE)
-    return array.astype(np.float32, copy=False)
 
 
 def encode(message: Message) -> bytes:

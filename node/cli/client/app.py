@@ -447,8 +447,8 @@ def _with_client(
     import trio
 
     from hypercluster.node.client.joining import empty_purse, joined, purse_of
+    from hypercluster.node.rows import WireDtype
     from hypercluster.node.shards.store import demo_model, open_model, source_bytes
-    from hypercluster.node.wire.messages import WireDtype
 
     settings = Settings()
     if bootstrap:

@@ -23,14 +23,13 @@ from hypercluster.market.trust.receipt import DisputeDomain, Finding, Verdict
 from hypercluster.node.client.hop import Hop, HopFailed, check_quote, exchange
 from hypercluster.node.client.payer import Payee
 from hypercluster.node.client.pipeline import Pipeline
-from hypercluster.node.engine.ranking import TopK
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import verdict_on
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.connection import Connection, dial_steps
 from hypercluster.node.replay.replayer import WIDER, Judgement, Replayer, claimed_numbers, judge_against
-from hypercluster.node.rows import unpack_tokens
+from hypercluster.node.rows import TopK, unpack_tokens
 from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditEnd, AuditOpen, AuditVerdict
 from hypercluster.node.wire.messages import Accept, Open, frame_bound
 

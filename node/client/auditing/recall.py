@@ -1,4 +1,4 @@
-"""Asking a provider to show a step again that it signed for, and answering such a question.
+"""Asking a provider to show a step again that it signed for.
 
 A provider keeps what its receipts commit to for as long as the chain may ask for it. A client asks before an audit:
 one that shows something else than it signed before has signed twice, which is proof enough by itself.
@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.receipt import DisputeDomain, Receipt
-from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.receipts import ReceiptChain
-from hypercluster.node.evidence.transcript import Transcript, TranscriptStore
+from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.connection import Connection
-from hypercluster.node.serving.refusals import OPEN_SECONDS, SEND_SECONDS, Refused, refuse
+from hypercluster.node.serving.refusals import SEND_SECONDS
 from hypercluster.node.wire.audit import RECALL_PROTOCOL, Recall, Recalled
 from hypercluster.node.wire.messages import MAX_FRAME
 
@@ -42,27 +41,6 @@ class Equivocation:
     first_signature: bytes
     second: Receipt
     second_signature: bytes
-
-
-async def serve_recall(connection: Connection, transcripts: TranscriptStore, domain: DisputeDomain) -> None:
-    """Answer one question. Never raises for anything that a peer does."""
-    try:
-        asked = await connection.receive(OPEN_SECONDS)
-        if not isinstance(asked, Recall):
-            raise Refused(ErrorCode.BAD_REQUEST, "Only Recall is answered here.")
-        load = partial(transcripts.load, asked.stage_hash, asked.seq)
-        transcript = await trio.to_thread.run_sync(load)
-        if transcript.record.client != connection.peer or len(transcript.steps) <= asked.seq:
-            # The same answer for both: a stranger learns nothing.
-            raise Refused(ErrorCode.UNKNOWN_SESSION, "There is no such step of yours.")
-        receipts = await trio.to_thread.run_sync(partial(transcript.receipts, domain, own=True))
-        connection.raise_bound(MAX_FRAME)
-        shown = Recalled(transcript.steps[-1], receipts[-1][0].previous)
-        await connection.send(shown, SEND_SECONDS)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on
-        await refuse(connection, error)
-    finally:
-        await connection.close()
 
 
 async def recall(

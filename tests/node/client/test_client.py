@@ -24,7 +24,6 @@ from hypercluster.node.client.client import Client, Completion, Limits, TooExpen
 from hypercluster.node.client.hop import HopFailed
 from hypercluster.node.client.joining import joined
 from hypercluster.node.engine import reference
-from hypercluster.node.engine.ranking import TopK
 from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.home.settings import Settings
@@ -32,6 +31,7 @@ from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider import process as provider
 from hypercluster.node.provider.prices import PriceRule
 from hypercluster.node.provider.sessions import Prices, Service, serve_session
+from hypercluster.node.rows import TopK
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.messages import Accept, Close, Error, Message, Step, StepResult
 from tests.node.helpers.providers import Served, Wallet, new_wallet, running_provider

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypercluster.node.engine import ranking as topk
-from hypercluster.node.engine.ranking import BadCandidates, NoCandidates, TopK
+from hypercluster.node.engine.ranking import NoCandidates
 from hypercluster.node.engine.sampler import BadSampling, Sampler
+from hypercluster.node.rows import BadCandidates, TopK, check
 
 V = 2000
 
@@ -136,7 +137,7 @@ def test_best_agrees_with_sorting_everything(size: int, k: int, levels: int, see
 
 def test_candidates_nobody_can_have_computed_are_refused() -> None:
     good = topk.best([logits(0)], 5)
-    topk.check(good, V)
+    check(good, V)
 
     def ids(*values: int) -> np.ndarray:
         return np.array([values], np.int32)

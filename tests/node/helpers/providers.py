@@ -23,8 +23,9 @@ from hypercluster.market.money.voucher import ChannelDescriptor, channel_salt
 from hypercluster.node.client.joining import Purse
 from hypercluster.node.client.payer import Account
 from hypercluster.node.identity import address_of_peer
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.testnet.faucet import give
-from hypercluster.node.wire.messages import Open, WireDtype
+from hypercluster.node.wire.messages import Open
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert

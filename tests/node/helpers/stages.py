@@ -17,10 +17,9 @@ from hypercluster.node.engine.profile import Backend, profile
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import peer_of_key
-from hypercluster.node.rows import pack_tokens, pack_topk
+from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens, pack_topk
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.audit import AuditStep, StageRecord
-from hypercluster.node.wire.messages import WireDtype, pack_activations
 
 DOMAIN = DisputeDomain("0x" + "11" * 20, 31337)
 KEY = bytes(31) + b"\x05"

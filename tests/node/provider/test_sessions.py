@@ -20,12 +20,12 @@ from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain, 
 from hypercluster.node.client.hop import Hop, HopFailed
 from hypercluster.node.client.payer import Account
 from hypercluster.node.engine import reference
-from hypercluster.node.engine.ranking import TopK
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.connection import Connection, dial_steps
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.provider import sessions as session
+from hypercluster.node.rows import TopK, WireDtype
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.faucet import give
 from hypercluster.node.wire import wire_pb2
@@ -38,7 +38,6 @@ from hypercluster.node.wire.messages import (
     Open,
     Step,
     StepResult,
-    WireDtype,
     decode,
     encode,
     frame_bound,

@@ -17,7 +17,7 @@ from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.calibration import BadRecording, calibrate, record
 from hypercluster.node.replay.replayer import BadEvidence, Replayer, claimed_numbers
-from hypercluster.node.rows import pack_tokens
+from hypercluster.node.rows import WireDtype, pack_tokens
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.testnet.cheats import (
     CHEATS,
@@ -29,7 +29,6 @@ from hypercluster.node.testnet.cheats import (
     doctored,
 )
 from hypercluster.node.wire.audit import AuditStep
-from hypercluster.node.wire.messages import WireDtype
 from tests.node.helpers.stages import served, stage_record
 
 TEXT = [int(token) for token in np.random.default_rng(3).integers(0, 256, 40)]

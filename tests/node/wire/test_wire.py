@@ -14,20 +14,11 @@ from hypothesis import strategies as st
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.money.voucher import ChannelDescriptor
-from hypercluster.node.engine.ranking import TopK
 from hypercluster.node.errors import ErrorCode, WireError
+from hypercluster.node.rows import TopK, WireDtype
 from hypercluster.node.wire import messages as wire
 from hypercluster.node.wire import wire_pb2 as pb
-from hypercluster.node.wire.messages import (
-    Accept,
-    Close,
-    Error,
-    Open,
-    SignedAdvert,
-    Step,
-    StepResult,
-    WireDtype,
-)
+from hypercluster.node.wire.messages import Accept, Close, Error, Open, SignedAdvert, Step, StepResult
 
 ROOT = Path(__file__).resolve().parents[3]
 

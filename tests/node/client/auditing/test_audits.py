@@ -38,11 +38,12 @@ from hypercluster.node.provider import process as provider
 from hypercluster.node.provider.prices import PriceRule
 from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.replayer import Judgement, Replayer, claimed_numbers
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.cheats import Tampering
 from hypercluster.node.verifier import audits as audit_session
 from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditEnd, AuditOpen, AuditStep, AuditVerdict, Recall
-from hypercluster.node.wire.messages import Close, Error, WireDtype
+from hypercluster.node.wire.messages import Close, Error
 from tests.node.helpers.providers import Served, Wallet, new_wallet, opening, running_provider
 from tests.node.helpers.stages import served
 from tests.node.helpers.verifiers import AUDIT_PRICE, Judging, running_verifier
