@@ -1,8 +1,10 @@
-# Two commands: `make demo` and `make test`. Each does all of its own set-up.
+# Two commands: `make demo` and `make test`. Each does all of its own set-up. `make help` lists the others.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast lint setup lock clean
+.DEFAULT_GOAL := help
+
+.PHONY: demo test test-fast lint docs setup lock clean help
 
 demo:            ## a paid, routed completion on a local network
 	@$(PYTHON) scripts/setup.py
@@ -20,6 +22,10 @@ lint:            ## formatting, lint and types alone
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python scripts/check.py --lint
 
+docs:            ## the documentation as pages, in .build/site
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/mkdocs build --strict
+
 setup:           ## what the commands above do first
 	@$(PYTHON) scripts/setup.py --dev
 
@@ -33,3 +39,6 @@ lock:            ## resolve pyproject.toml again and write both lock files
 
 clean:           ## remove everything that set-up made
 	rm -rf .venv contracts/node_modules contracts/.solc .ruff_cache .mypy_cache .pytest_cache .hypothesis
+
+help:            ## this list
+	@awk -F ': *## ' '/^[a-z-]+: *## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

@@ -1,13 +1,16 @@
 """Generate node/wire/wire_pb2.py and node/wire/wire_pb2.pyi from node/wire/wire.proto.
 
-    python scripts/generate_wire.py
+    python scripts/generate_wire.py            # write them
+    python scripts/generate_wire.py --check    # exit 1 when they are not what wire.proto gives
 
 Run it after a change to the .proto file and commit what it writes; a test compares.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+import tempfile
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,6 +40,31 @@ def generate(destination: Path) -> list[Path]:
     return [destination / name for name in OUTPUTS]
 
 
-if __name__ == "__main__":
-    for path in generate(ROOT if len(sys.argv) < 2 else Path(sys.argv[1])):
+def stale() -> list[str]:
+    """The generated modules that are missing or differ from what wire.proto gives."""
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder))
+        return [
+            name
+            for name in OUTPUTS
+            if not (ROOT / name).is_file() or (ROOT / name).read_bytes() != (Path(folder) / name).read_bytes()
+        ]
+
+
+def main() -> int:
+    """Write or check the modules."""
+    parser = argparse.ArgumentParser(description="Generate the wire modules from wire.proto.")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the committed files, write nothing"
+    )
+    if parser.parse_args().check:
+        for name in (old := stale()):
+            print(f"{name} is not what wire.proto gives: run scripts/generate_wire.py.", file=sys.stderr)
+        return 1 if old else 0
+    for path in generate(ROOT):
         print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
