@@ -25,7 +25,7 @@ from hypercluster.node.client.payer import Payee
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.identity import address_of_peer
-from hypercluster.node.network.connection import dial_steps
+from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:

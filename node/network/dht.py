@@ -16,7 +16,8 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.tools.anyio_service import background_trio_service
 
-from hypercluster.node.network.host import LOST, Host
+from hypercluster.node.network.host import Host
+from hypercluster.node.network.stream import LOST
 
 log = logging.getLogger(__name__)
 

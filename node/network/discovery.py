@@ -18,9 +18,10 @@ from hypercluster.node.errors import AdvertError, HostError, NodeError
 from hypercluster.node.network.addresses import split_peer
 from hypercluster.node.network.dht import Dht
 from hypercluster.node.network.gossip import Gossip
-from hypercluster.node.network.host import Host, Stream
+from hypercluster.node.network.host import Host
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.network.rate import Rate
+from hypercluster.node.network.stream import Stream
 from hypercluster.node.wire.framing import Frames
 from hypercluster.node.wire.messages import ADVERT_PROTOCOL, SignedAdvert, decode, decode_advert, encode
 

@@ -26,11 +26,13 @@ from hypercluster.node.engine.profile import Backend, profile
 from hypercluster.node.evidence.transcript import TranscriptStore
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.adverts import sign_advert
-from hypercluster.node.network.connection import Connection, serve_steps
+from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.eligibility import Eligibility
-from hypercluster.node.network.host import Stream, running_host
+from hypercluster.node.network.host import running_host
 from hypercluster.node.network.orderbook import OrderBook
+from hypercluster.node.network.steps import serve_steps
+from hypercluster.node.network.stream import Stream
 from hypercluster.node.provider.demands import Demands
 from hypercluster.node.provider.prices import Asking, PriceRule, price_row
 from hypercluster.node.provider.recall import serve_recall

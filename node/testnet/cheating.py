@@ -18,7 +18,7 @@ from hypercluster.node.engine.engine import Engine
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript, TranscriptStore
 from hypercluster.node.network.connection import Connection
-from hypercluster.node.network.host import Stream
+from hypercluster.node.network.stream import Stream
 from hypercluster.node.provider import process as provider
 from hypercluster.node.provider.recall import serve_recall
 from hypercluster.node.replay.replayer import Judgement, Replayer, claimed_numbers

@@ -23,8 +23,9 @@ from hypercluster.node.network.adverts import sign_advert
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.eligibility import Eligibility
-from hypercluster.node.network.host import Stream, running_host
+from hypercluster.node.network.host import running_host
 from hypercluster.node.network.orderbook import OrderBook
+from hypercluster.node.network.stream import Stream
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.serving.jobs import Jobs, running_jobs
 from hypercluster.node.serving.payee import Payee

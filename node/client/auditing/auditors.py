@@ -27,7 +27,8 @@ from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import verdict_on
 from hypercluster.node.identity import address_of_peer
-from hypercluster.node.network.connection import Connection, dial_steps
+from hypercluster.node.network.connection import Connection
+from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.replay.replayer import WIDER, Judgement, Replayer, claimed_numbers, judge_against
 from hypercluster.node.rows import TopK, unpack_tokens
 from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditEnd, AuditOpen, AuditVerdict

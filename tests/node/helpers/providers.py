@@ -183,7 +183,7 @@ def opening(advert: Advert, account: Account, **changes: Any) -> Open:
 
 async def raw_stream(host: Host, advert: Advert, direct: bool) -> Any:
     """A byte stream to a provider's inference protocol, of either kind."""
-    from hypercluster.node.network.connection import dial_direct
+    from hypercluster.node.network.direct import dial_direct
     from hypercluster.node.wire.messages import INFER_PROTOCOL
 
     if direct:

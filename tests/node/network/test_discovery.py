@@ -19,9 +19,10 @@ from hypercluster.node.errors import AdvertError, ConnectionLost, HostError, Nod
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network import gossip
 from hypercluster.node.network.discovery import TOPIC, Discovery, Pace
-from hypercluster.node.network.host import LOST, Host, running_host
+from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.latency import UNREACHABLE_MS, Latencies, ping
 from hypercluster.node.network.orderbook import Eligible, OrderBook, anyone
+from hypercluster.node.network.stream import LOST
 from hypercluster.node.wire.framing import Frames, encode_length
 from hypercluster.node.wire.messages import ADVERT_PROTOCOL, SignedAdvert, decode, encode
 from tests.node.helpers.offers import MODEL, advert_of, new_key, offer_of

@@ -22,8 +22,9 @@ from hypercluster.node.client.payer import Account
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.identity import address_of_peer
-from hypercluster.node.network.connection import Connection, dial_steps
+from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.host import Host, running_host
+from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.provider import sessions as session
 from hypercluster.node.rows import TopK, WireDtype
 from hypercluster.node.shards.store import StoredModel

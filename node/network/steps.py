@@ -1,0 +1,76 @@
+"""How steps travel: over a direct connection where the provider offers one and answers there, else a stream."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from hypercluster.market.advert import Advert
+from hypercluster.node.errors import HostError, PeerUnreachable
+from hypercluster.node.network.addresses import expand, join_tcp, split_tcp
+from hypercluster.node.network.connection import Connection, Handler
+from hypercluster.node.network.direct import DirectServer, SecureStream, dial_direct
+from hypercluster.node.network.host import Host
+from hypercluster.node.network.stream import Stream
+from hypercluster.node.wire.messages import INFER_PROTOCOL
+
+log = logging.getLogger(__name__)
+
+DIRECT_SECONDS = 3.0
+"""how long a client tries the direct address before it falls back"""
+
+
+async def serve_steps(
+    host: Host,
+    handler: Handler,
+    *,
+    direct_listen: str = "",
+    direct_announce: str = "",
+    frame_seconds: float = 30.0,
+) -> str:
+    """Run `handler` for each client of the inference protocol, over libp2p streams and direct connections.
+
+    `direct_listen` is a TCP multiaddr (port 0 picks one), empty for streams only. Returns the address to put
+    into the advert, `direct_announce` if given. What the handler raises is logged and ends that connection.
+    Raises HostError if the address is malformed or taken.
+    """
+
+    async def on_stream(stream: Stream) -> None:
+        await handler(Connection(stream, frame_seconds=frame_seconds))
+
+    host.serve(INFER_PROTOCOL, on_stream)
+    if not direct_listen:
+        return ""
+    name, port = split_tcp(direct_listen)
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=name)
+    except OSError as error:
+        raise HostError(f"Cannot listen on {direct_listen}: {error.strerror or error}.") from None
+
+    async def on_direct(stream: SecureStream) -> None:
+        await handler(Connection(stream, direct=True, frame_seconds=frame_seconds))
+
+    server = DirectServer(host, on_direct)
+    host.nursery.start_soon(trio.serve_listeners, server.serve, listeners)
+    bound = join_tcp(name, int(listeners[0].socket.getsockname()[1]))
+    return direct_announce or expand(bound)[0]
+
+
+async def dial_steps(
+    host: Host, advert: Advert, timeout: float = 10.0, *, direct: bool = True, frame_seconds: float = 30.0
+) -> Connection:
+    """A connection for steps to the provider of `advert`, direct if it offers that and answers there.
+
+    `timeout` (s) covers both attempts. Raises PeerUnreachable.
+    """
+    deadline = trio.current_time() + timeout
+    if direct and advert.direct:
+        try:
+            secure = await dial_direct(host, advert.peer, advert.direct, min(DIRECT_SECONDS, timeout))
+            return Connection(secure, direct=True, frame_seconds=frame_seconds)
+        except PeerUnreachable as error:
+            log.info("%s Trying a libp2p stream.", error)
+    remaining = max(0.1, deadline - trio.current_time())
+    fallback = await host.open_stream(advert.peer, INFER_PROTOCOL, advert.addrs, remaining)
+    return Connection(fallback, frame_seconds=frame_seconds)

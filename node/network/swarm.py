@@ -1,0 +1,132 @@
+"""py-libp2p's swarm as we need it: TCP, Noise, yamux, bounded, and without what it leaks.
+
+py-libp2p 0.8.1 spends an inbound slot for ever on every connection that was once accepted, and refuses a peer
+for a minute after one failed dial.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+from dataclasses import dataclass
+
+import trio
+from libp2p.abc import INetConn
+from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.host.basic_host import BasicHost
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.transport.tcp.tcp import TCP
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr  # type: ignore[import-untyped]
+
+from hypercluster.node.errors import HostError
+from hypercluster.node.identity import keypair
+from hypercluster.node.network.stream import LOST
+
+log = logging.getLogger(__name__)
+
+_HANG_UP_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What strangers may take of this process."""
+
+    connections: int = 256
+    streams: int = 1024
+    """inbound and open at once"""
+    streams_per_peer: int = 64
+    handshake_seconds: float = 10.0
+    dial_seconds: float = 5.0
+
+
+class _Swarm(Swarm):
+    """py-libp2p's swarm, without the inbound slot and the task that it keeps for each dead connection."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        # Established connections are bounded by max_connections, handshakes by their deadline.
+        self._inbound_limiter = trio.CapacityLimiter(math.inf)
+        self._negative_peer_cache._ttl = 0.0
+
+    async def _do_handle_inbound_connection(
+        self, read_write_closer: ReadWriteCloser, maddr: Multiaddr, failure_event: object
+    ) -> None:
+        connection = RawConnection(read_write_closer, False)
+        try:
+            muxed = await self.upgrade_inbound_raw_conn(connection, maddr)
+            assert isinstance(muxed, Yamux)
+            await muxed.event_closed.wait()
+        except Exception as error:  # noqa: BLE001 - a stranger's handshake may fail in any way
+            log.debug("an inbound connection failed: %r", error)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await connection.close()
+
+
+def new_swarm(key: bytes, limits: Allowance) -> Swarm:
+    """A swarm with the identity of the 32-byte `key` and a connection per peer."""
+    keys = keypair(key)
+    peer_id = ID.from_pubkey(keys.public_key)
+    store = PeerStore()
+    store.add_key_pair(peer_id, keys)
+    noise = NoiseTransport(keys, create_x25519_key_pair().private_key)
+    upgrader = TransportUpgrader({NOISE_PROTOCOL: noise}, {TProtocol(YAMUX_PROTOCOL): Yamux})
+    config = ConnectionConfig(
+        max_connections=limits.connections,
+        high_watermark=limits.connections,
+        low_watermark=0,
+        min_connections=0,
+        # With more, a dial waits 250 ms after its success for a second one.
+        max_connections_per_peer=1,
+        dial_timeout=limits.dial_seconds,
+        inbound_upgrade_timeout=limits.handshake_seconds,
+        outbound_upgrade_timeout=limits.dial_seconds,
+    )
+    retry = RetryConfig(max_retries=0)
+    return _Swarm(peer_id, store, upgrader, [TCP()], retry_config=retry, connection_config=config)
+
+
+async def hang_up(basic: BasicHost) -> None:
+    """Close all connections: the swarm would be cancelled in the middle of it and leave sockets open."""
+    network = basic.get_network()
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + _HANG_UP_SECONDS):
+        for listener in list(network.listeners.values()):
+            await listener.close()
+        async with trio.open_nursery() as nursery:
+            for connection in network.get_connections():
+                nursery.start_soon(close_connection, connection)
+
+
+def check_free(address: Multiaddr) -> None:
+    """Raise HostError if a TCP port is taken: py-libp2p would share it and get every other connection."""
+    host, port = (
+        address.value_for_protocol("ip6" if "/ip6/" in str(address) else "ip4"),
+        address.value_for_protocol("tcp"),
+    )
+    family = socket.AF_INET6 if ":" in str(host) else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((str(host), int(port or 0)))
+        except OSError as error:
+            raise HostError(f"Cannot listen on {address}: {error.strerror}.") from None
+
+
+async def close_connection(connection: INetConn) -> None:
+    """Close a connection; never raises for a lost peer."""
+    try:
+        await connection.close()
+    except LOST as error:
+        log.debug("closing a connection: %s", error)
