@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,7 @@ from hypercluster.market.money.units import format_hct, parse_hct
 from hypercluster.node.cli.console import fail, out, password, print_json
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
+from hypercluster.node.home.lock import Hold, held, key_held
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
 
@@ -64,6 +67,14 @@ def stake_and_authorise(stake: str | None) -> tuple[Chain, dict[str, str | int]]
         operator.transact("to send the node key coin for gas", node.address, "0x", GAS_MONEY_WEI)
     active = chain.staking.stake_of(operator.address).active
     return chain, {"operator": operator.address, "node": node.address, "active_wei": active}
+
+
+@contextmanager
+def node_held(home: Path, program: str) -> Iterator[None]:
+    """Nothing else runs with the node key of `home` until the end of the block. Raises HomeInUse, KeystoreError."""
+    address = keys.address(home, Key.NODE)
+    with held(home, Hold.NODE, program), key_held(address, home, program):
+        yield
 
 
 def default_threads() -> int:

@@ -12,7 +12,13 @@ from rich.table import Table
 from hypercluster.market.money.units import format_hct, format_price, parse_price
 from hypercluster.node.cli.console import Bootstrap, Json, application, err, out, password, print_json, run
 from hypercluster.node.cli.progress import bar
-from hypercluster.node.cli.staking import StakeOption, default_threads, make_keys, stake_and_authorise
+from hypercluster.node.cli.staking import (
+    StakeOption,
+    default_threads,
+    make_keys,
+    node_held,
+    stake_and_authorise,
+)
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.resources import open_chain, open_ledger
@@ -181,54 +187,57 @@ def run_(
     from hypercluster.node.verifier.process import Verifier, VerifierTerms
 
     settings = Settings()
-    chain = open_chain(settings)
-    node = keys.unlock(settings.home, Key.NODE, password(settings))
-    stored = _open(model, settings)
-    count = threads or default_threads()
-    terms = VerifierTerms(
-        price_wei=parse_price(price),
-        listen=tuple(listen or ["/ip4/0.0.0.0/tcp/0"]),
-        announce=tuple(announce or ()),
-        bootstrap=tuple(bootstrap or settings.bootstrap),
-        mdns=settings.mdns,
-        jobs=jobs,
-        refresh_seconds=refresh,
-        claim_seconds=claim_every,
-        claim_multiple=claim_multiple,
-        hct_per_native=hct_per_coin,
-        watch_seconds=watch,
-        committees=committees,
-    )
-    marker = settings.home / RUNNING
-
-    def ready(advert: "Advert") -> None:
-        addresses = [f"{address}/p2p/{advert.peer}" for address in advert.addrs]
-        state = {"pid": os.getpid(), "peer": advert.peer, "addresses": addresses, "role": "verifier"}
-        partial = marker.with_suffix(".part")
-        partial.write_text(json.dumps({**state, "since": datetime.now(UTC).isoformat(timespec="seconds")}))
-        partial.replace(marker)
-        out.print(f"Auditing model {stored.manifest.model_id[:16]}\npeer {advert.peer}")
-        out.print(f"price {format_price(advert.price_wei)} HCT per million tokens; others join through")
-        for address in addresses:
-            out.print(f"  {address}", soft_wrap=True)
-
-    with open_ledger(settings) as ledger:
-        verifier = Verifier(
-            terms=terms,
-            replayer=Replayer(stored, _bounds(stored, bounds, count), threads=count),
-            node_key=bytes(node.key),
-            operator=keys.address(settings.home, Key.OPERATOR),
-            sender=Sender(chain, node),
-            chain=chain,
-            ledger=ledger,
-            evidence=TranscriptStore(
-                settings.home / EVIDENCE, keep_seconds=chain.disputes.keep_seconds, max_bytes=16 * 2**30
-            ),
+    with node_held(settings.home, "hc-verifier run"):
+        chain = open_chain(settings)
+        node = keys.unlock(settings.home, Key.NODE, password(settings))
+        stored = _open(model, settings)
+        count = threads or default_threads()
+        terms = VerifierTerms(
+            price_wei=parse_price(price),
+            listen=tuple(listen or ["/ip4/0.0.0.0/tcp/0"]),
+            announce=tuple(announce or ()),
+            bootstrap=tuple(bootstrap or settings.bootstrap),
+            mdns=settings.mdns,
+            jobs=jobs,
+            refresh_seconds=refresh,
+            claim_seconds=claim_every,
+            claim_multiple=claim_multiple,
+            hct_per_native=hct_per_coin,
+            watch_seconds=watch,
+            committees=committees,
         )
-        try:
-            trio.run(verifier.run, ready)
-        finally:
-            marker.unlink(missing_ok=True)
+        marker = settings.home / RUNNING
+
+        def ready(advert: "Advert") -> None:
+            addresses = [f"{address}/p2p/{advert.peer}" for address in advert.addrs]
+            state = {"pid": os.getpid(), "peer": advert.peer, "addresses": addresses, "role": "verifier"}
+            partial = marker.with_suffix(".part")
+            partial.write_text(
+                json.dumps({**state, "since": datetime.now(UTC).isoformat(timespec="seconds")})
+            )
+            partial.replace(marker)
+            out.print(f"Auditing model {stored.manifest.model_id[:16]}\npeer {advert.peer}")
+            out.print(f"price {format_price(advert.price_wei)} HCT per million tokens; others join through")
+            for address in addresses:
+                out.print(f"  {address}", soft_wrap=True)
+
+        with open_ledger(settings) as ledger:
+            verifier = Verifier(
+                terms=terms,
+                replayer=Replayer(stored, _bounds(stored, bounds, count), threads=count),
+                node_key=bytes(node.key),
+                operator=keys.address(settings.home, Key.OPERATOR),
+                sender=Sender(chain, node),
+                chain=chain,
+                ledger=ledger,
+                evidence=TranscriptStore(
+                    settings.home / EVIDENCE, keep_seconds=chain.disputes.keep_seconds, max_bytes=16 * 2**30
+                ),
+            )
+            try:
+                trio.run(verifier.run, ready)
+            finally:
+                marker.unlink(missing_ok=True)
 
 
 @app.command()

@@ -23,9 +23,16 @@ from hypercluster.node.cli.console import (
     run,
 )
 from hypercluster.node.cli.progress import bar
-from hypercluster.node.cli.staking import StakeOption, default_threads, make_keys, stake_and_authorise
+from hypercluster.node.cli.staking import (
+    StakeOption,
+    default_threads,
+    make_keys,
+    node_held,
+    stake_and_authorise,
+)
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
+from hypercluster.node.home.lock import Hold, holder
 from hypercluster.node.home.resources import open_chain, open_ledger
 from hypercluster.node.home.settings import RUNNING, TRANSCRIPTS, Settings
 
@@ -166,94 +173,97 @@ def run_(
     from hypercluster.node.shards.store import demo_model, open_model, source_bytes
 
     settings = Settings()
-    chain = open_chain(settings)
-    node = keys.unlock(settings.home, Key.NODE, password(settings))
-    operator = keys.address(settings.home, Key.OPERATOR)
-    if price_rule not in ("fixed", "gradient"):
-        fail(f"--price-rule is {price_rule!r}; it is fixed or gradient.")
-    model = model or demo_model()
-    with bar("Hashing the model", source_bytes(model)) as progress:
-        stored = open_model(model, settings.home, progress)
-    threads = threads or default_threads()
-    through = tuple(bootstrap or settings.bootstrap)
-    settings = settings.model_copy(update={"bootstrap": through})
-    move = None
-    if layers == "auto":
-        machine, size, ranked = _prospects(settings, chain, stored, threads, memory, wait=5.0)
-        start, stop = ranked[0].start, ranked[0].stop
-        move = Moving(machine=machine, model=size)
-    else:
-        start, stop = parse_range(layers, stored.manifest.layers)
-    asked = parse_price(price)
-    addresses = tuple(listen or ["/ip4/0.0.0.0/tcp/0"])
-    terms = Terms(
-        start=start,
-        stop=stop,
-        price=PriceRule(
-            start_wei=asked,
-            start_prompt_wei=parse_price(prompt_price) if prompt_price else asked // 4,
-            adapt=price_rule == "gradient",
-            floor_wei=parse_price(floor),
-        ),
-        listen=addresses,
-        direct="" if direct == "off" else direct or addresses[0].rpartition("/")[0] + "/0",
-        announce=tuple(announce or ()),
-        direct_announce=announce_direct,
-        bootstrap=through,
-        sessions=sessions,
-        session_tokens=session_tokens,
-        threads=threads,
-        refresh_seconds=refresh,
-        claim_seconds=claim_every,
-        claim_multiple=claim_multiple,
-        hct_per_native=hct_per_coin,
-        price_seconds=price_every,
-        throttle_ms=throttle,
-        backend=Backend(flash_attention, cast(KvType, kv_type)),
-        move=move,
-        mdns=settings.mdns,
-    )
-    marker = settings.home / RUNNING
+    with node_held(settings.home, "hc-provider run"):
+        chain = open_chain(settings)
+        node = keys.unlock(settings.home, Key.NODE, password(settings))
+        operator = keys.address(settings.home, Key.OPERATOR)
+        if price_rule not in ("fixed", "gradient"):
+            fail(f"--price-rule is {price_rule!r}; it is fixed or gradient.")
+        model = model or demo_model()
+        with bar("Hashing the model", source_bytes(model)) as progress:
+            stored = open_model(model, settings.home, progress)
+        threads = threads or default_threads()
+        through = tuple(bootstrap or settings.bootstrap)
+        settings = settings.model_copy(update={"bootstrap": through})
+        move = None
+        if layers == "auto":
+            machine, size, ranked = _prospects(settings, chain, stored, threads, memory, wait=5.0)
+            start, stop = ranked[0].start, ranked[0].stop
+            move = Moving(machine=machine, model=size)
+        else:
+            start, stop = parse_range(layers, stored.manifest.layers)
+        asked = parse_price(price)
+        addresses = tuple(listen or ["/ip4/0.0.0.0/tcp/0"])
+        terms = Terms(
+            start=start,
+            stop=stop,
+            price=PriceRule(
+                start_wei=asked,
+                start_prompt_wei=parse_price(prompt_price) if prompt_price else asked // 4,
+                adapt=price_rule == "gradient",
+                floor_wei=parse_price(floor),
+            ),
+            listen=addresses,
+            direct="" if direct == "off" else direct or addresses[0].rpartition("/")[0] + "/0",
+            announce=tuple(announce or ()),
+            direct_announce=announce_direct,
+            bootstrap=through,
+            sessions=sessions,
+            session_tokens=session_tokens,
+            threads=threads,
+            refresh_seconds=refresh,
+            claim_seconds=claim_every,
+            claim_multiple=claim_multiple,
+            hct_per_native=hct_per_coin,
+            price_seconds=price_every,
+            throttle_ms=throttle,
+            backend=Backend(flash_attention, cast(KvType, kv_type)),
+            move=move,
+            mdns=settings.mdns,
+        )
+        marker = settings.home / RUNNING
 
-    def ready(advert: "Advert") -> None:
-        addresses = [f"{address}/p2p/{advert.peer}" for address in advert.addrs]
-        served = [advert.layer_start, advert.layer_stop]
-        state = {"pid": os.getpid(), "peer": advert.peer, "addresses": addresses, "layers": served}
-        partial = marker.with_suffix(".part")
-        partial.write_text(json.dumps({**state, "since": datetime.now(UTC).isoformat(timespec="seconds")}))
-        partial.replace(marker)
-        out.print(f"Serving layers {served[0]}:{served[1]} of model {stored.manifest.model_id[:16]}")
-        out.print(f"peer {advert.peer}")
-        price_text = f"{format_price(advert.price_wei)} HCT per million tokens"
-        out.print(f"price {price_text}, {advert.cost_ms:.2f} ms a token; others join through")
-        for address in addresses:
-            out.print(f"  {address}", soft_wrap=True)
-
-    wallets = Wallets(node_key=bytes(node.key), operator=operator, sender=Sender(chain, node))
-    transcripts = TranscriptStore(
-        settings.home / TRANSCRIPTS / "provider",
-        keep_seconds=chain.disputes.keep_seconds,
-        max_bytes=int((4 if keep_transcripts is None else keep_transcripts) * 2**30),
-    )
-    with open_ledger(settings) as ledger:
-        better: tuple[int, int] | None = (start, stop)
-        while better:
-            terms = replace(terms, start=better[0], stop=better[1])
-            with bar("Preparing the shard") as progress:
-                shard = stored.shard(terms.start, terms.stop, progress)
-            provider = Provider(
-                terms=terms,
-                manifest=stored.manifest,
-                shard=shard,
-                wallets=wallets,
-                chain=chain,
-                ledger=ledger,
-                transcripts=transcripts,
+        def ready(advert: "Advert") -> None:
+            addresses = [f"{address}/p2p/{advert.peer}" for address in advert.addrs]
+            served = [advert.layer_start, advert.layer_stop]
+            state = {"pid": os.getpid(), "peer": advert.peer, "addresses": addresses, "layers": served}
+            partial = marker.with_suffix(".part")
+            partial.write_text(
+                json.dumps({**state, "since": datetime.now(UTC).isoformat(timespec="seconds")})
             )
-            try:
-                better = trio.run(provider.run, ready)
-            finally:
-                marker.unlink(missing_ok=True)
+            partial.replace(marker)
+            out.print(f"Serving layers {served[0]}:{served[1]} of model {stored.manifest.model_id[:16]}")
+            out.print(f"peer {advert.peer}")
+            price_text = f"{format_price(advert.price_wei)} HCT per million tokens"
+            out.print(f"price {price_text}, {advert.cost_ms:.2f} ms a token; others join through")
+            for address in addresses:
+                out.print(f"  {address}", soft_wrap=True)
+
+        wallets = Wallets(node_key=bytes(node.key), operator=operator, sender=Sender(chain, node))
+        transcripts = TranscriptStore(
+            settings.home / TRANSCRIPTS / "provider",
+            keep_seconds=chain.disputes.keep_seconds,
+            max_bytes=int((4 if keep_transcripts is None else keep_transcripts) * 2**30),
+        )
+        with open_ledger(settings) as ledger:
+            better: tuple[int, int] | None = (start, stop)
+            while better:
+                terms = replace(terms, start=better[0], stop=better[1])
+                with bar("Preparing the shard") as progress:
+                    shard = stored.shard(terms.start, terms.stop, progress)
+                provider = Provider(
+                    terms=terms,
+                    manifest=stored.manifest,
+                    shard=shard,
+                    wallets=wallets,
+                    chain=chain,
+                    ledger=ledger,
+                    transcripts=transcripts,
+                )
+                try:
+                    better = trio.run(provider.run, ready)
+                finally:
+                    marker.unlink(missing_ok=True)
 
 
 @app.command()
@@ -525,10 +535,10 @@ def _running(home: Path) -> dict[str, Any] | None:
     """What a running node of this home wrote, or None; a file that a killed process left behind is ignored."""
     try:
         state: dict[str, Any] = json.loads((home / RUNNING).read_text())
-        os.kill(state["pid"], 0)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return None
-    return state
+    now = holder(home, Hold.NODE)
+    return state if now and now.pid == state.get("pid") else None
 
 
 def main() -> None:
