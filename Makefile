@@ -24,7 +24,7 @@ lint:            ## formatting, lint and types alone
 
 docs:            ## the documentation as pages, in .build/site
 	@$(PYTHON) scripts/setup.py --dev
-	@$(BIN)/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 setup:           ## what the commands above do first
 	@$(PYTHON) scripts/setup.py --dev
