@@ -13,8 +13,8 @@ class Advert:
     """One provider's offer to run layers [layer_start, layer_stop) of one model.
 
     This is the node N(l, l_ij, c, p) of the paper: its range, its compute cost and its price; link latency is
-    measured by whoever reads the advert. Prices are wei per token, `cost_ms` is compute per generated token,
-    `issued` and `expires` are unix seconds (UTC). `sequence` rises with every advert of the same peer.
+    measured by whoever reads the advert. Prices are wei per token, `issued` and `expires` are unix seconds (UTC).
+    `sequence` rises with every advert of the same peer.
     """
 
     peer: str
@@ -28,12 +28,19 @@ class Advert:
     prompt_price_wei: int
     """per prompt token"""
     cost_ms: float
+    """compute per generated token, ms"""
+    prompt_ms: float
+    """compute per prompt token, ms, where they come in steps of many"""
     operator: str
     """account that stakes and is paid, EIP-55"""
     capacity: int
     """sessions it holds at most"""
     free: int
     """sessions it would take now"""
+    session_tokens: int
+    """tokens that a session may hold at most, prompt and answer together"""
+    max_top_k: int
+    """candidates per row that a session may ask for at most; 0 where the range does not end in any"""
     sequence: int
     issued: int
     expires: int
@@ -44,5 +51,7 @@ class Advert:
     """multiaddr of the dedicated TCP listener for steps, empty if there is none"""
     wire_dtypes: tuple[str, ...] = ("f32",)
     """names of node.wire.WireDtype the provider accepts, in its order of preference"""
+    features: tuple[str, ...] = ()
+    """names of what it can do besides; readers ignore those that they do not know"""
     role: Role = "provider"
     """a verifier audits any range within its layers, at its price per audited token"""

@@ -42,6 +42,9 @@ class _Advert(BaseModel):
     free: Annotated[int, Field(ge=0)] | None = None
     wait_ms: _Ms = 0.0
     risk: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    prompt_ms: _Ms = 0.0
+    session_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_top_k: Annotated[int, Field(ge=0)] | None = None
 
 
 class _Link(BaseModel):

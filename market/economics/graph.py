@@ -59,11 +59,13 @@ class Node:
         id: unique name, the peer id in a running network.
         start, stop: half-open range of layers, ``0 <= start < stop``.
         price_wei: price of one generated token; above `MAX_PRICE_WEI` the node is on no path.
-        cost_ms: compute time of one generated token.
+        cost_ms, prompt_ms: compute time of one generated token, and of one prompt token among many.
         latency_ms: one way from the client to the node.
         prompt_price_wei: price of one prompt token.
         capacity: sessions the node holds at most; 0 where unknown.
         free: sessions it could still take.
+        session_tokens: tokens that a session may hold at most; None where unknown.
+        max_top_k: candidates per row that a session may ask for at most; None where unknown.
         wait_ms: further delay per token that the client has seen (slow answers), beyond ``cost_ms``.
         risk: minus the log of the probability that it serves honestly, as this client believes; 0 is trusted
             blindly.
@@ -80,6 +82,9 @@ class Node:
     free: int = 0
     wait_ms: float = 0.0
     risk: float = 0.0
+    prompt_ms: float = 0.0
+    session_tokens: int | None = None
+    max_top_k: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop:
@@ -90,6 +95,7 @@ class Node:
             ("cost_ms", self.cost_ms),
             ("latency_ms", self.latency_ms),
             ("wait_ms", self.wait_ms),
+            ("prompt_ms", self.prompt_ms),
         ):
             if not 0 <= ms < math.inf:
                 raise BadNode(f"Node {self.id} has {name} {ms}, not a finite number of ms from 0.")
@@ -97,6 +103,10 @@ class Node:
             raise BadNode(f"Node {self.id} has risk {self.risk}, not a finite number from 0.")
         if not 0 <= self.free <= max(self.capacity, 0):
             raise BadNode(f"Node {self.id} has {self.free} free sessions of {self.capacity}.")
+        if self.session_tokens is not None and self.session_tokens < 1:
+            raise BadNode(f"Node {self.id} has sessions of {self.session_tokens} tokens, which hold nothing.")
+        if self.max_top_k is not None and self.max_top_k < 0:
+            raise BadNode(f"Node {self.id} has max_top_k {self.max_top_k}, below zero.")
 
     @property
     def service_ms(self) -> float:
@@ -125,6 +135,9 @@ def node_of(advert: Advert, latency_ms: float = 0.0, wait_ms: float = 0.0, risk:
         free=min(advert.free, advert.capacity),
         wait_ms=wait_ms,
         risk=risk,
+        prompt_ms=advert.prompt_ms,
+        session_tokens=advert.session_tokens,
+        max_top_k=advert.max_top_k,
     )
 
 

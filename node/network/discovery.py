@@ -27,7 +27,7 @@ from hypercluster.node.wire.messages import ADVERT_PROTOCOL, SignedAdvert, decod
 
 log = logging.getLogger(__name__)
 
-TOPIC = "/hypercluster/adverts/2/{model_id}"
+TOPIC = "/hypercluster/adverts/3/{model_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ from hypercluster.node.wire.audit import RECALL_PROTOCOL
 log = logging.getLogger(__name__)
 
 KEEP_DAYS = 30
+MAX_TOP_K = 1024
+"""candidates per row that a tail returns at most"""
 CAPACITY_SECONDS = 2.0
 
 
@@ -130,7 +132,7 @@ class Provider:
         self._transcripts = transcripts
         self._asking = Asking(terms.price, terms.market, manifest.layers)
         self._sequence = time.time_ns() // 1_000_000
-        self._cost_ms = 0.0
+        self._cost_ms = self._prompt_ms = 0.0
         self._since = time.monotonic()
         self._told_full = False
         self._move_to: tuple[int, int] | None = None
@@ -149,8 +151,7 @@ class Provider:
         with ExitStack() as stack:
             self._engine = await trio.to_thread.run_sync(self._load)
             stack.callback(self._engine.stop)
-            measured = await trio.to_thread.run_sync(self._engine.measure)
-            self._cost_ms = terms.throttle_ms + measured.decode_ms
+            await self._measure()
             self._payee = Payee(
                 operator=self._wallets.operator,
                 node=address_of(coincurve.PrivateKey(self._wallets.node_key)),
@@ -215,7 +216,7 @@ class Provider:
             layer_stop=terms.stop,
             layers=self.manifest.layers,
             n_embd=self.manifest.n_embd,
-            max_top_k=min(self.manifest.n_vocab, 1024),
+            max_top_k=self._max_top_k,
             max_step_tokens=terms.step_tokens,
             wire_dtypes=terms.wire_dtypes,
             accepting=lambda: not self._moving.is_set(),
@@ -231,6 +232,10 @@ class Provider:
             profile=profile(terms.backend, threads=terms.threads, chunk=terms.step_tokens),
             transcripts=self._transcripts,
         )
+
+    @property
+    def _max_top_k(self) -> int:
+        return min(self.manifest.n_vocab, MAX_TOP_K) if self.terms.stop == self.manifest.layers else 0
 
     def _schedule(self, jobs: Jobs) -> None:
         terms = self.terms
@@ -263,9 +268,12 @@ class Provider:
             price_wei=self._asking.prices.price_wei,
             prompt_price_wei=self._asking.prices.prompt_price_wei,
             cost_ms=self._cost_ms,
+            prompt_ms=self._prompt_ms,
             operator=self._wallets.operator,
             capacity=terms.sessions,
             free=self._free(),
+            session_tokens=self._engine.max_capacity,
+            max_top_k=self._max_top_k,
             sequence=self._sequence,
             issued=now,
             expires=now + max(3, int(3 * terms.refresh_seconds)),
@@ -301,7 +309,9 @@ class Provider:
             # While it serves, what its steps take is the measurement.
             decode_ms = stats.ms_per_decode
         else:
-            decode_ms = (await trio.to_thread.run_sync(self._engine.measure)).decode_ms
+            measured = await trio.to_thread.run_sync(self._engine.measure)
+            decode_ms = measured.decode_ms
+            self._prompt_ms = self.terms.throttle_ms / self.terms.step_tokens + measured.prefill_ms
         if decode_ms:
             self._cost_ms = self.terms.throttle_ms + decode_ms
 

@@ -28,8 +28,8 @@ from hypercluster.node.wire.messages import (
 from hypercluster.node.wire.messages import decode as decode_message
 from hypercluster.node.wire.messages import encode as encode_message
 
-RECALL_PROTOCOL = "/hypercluster/recall/1.0.0"
-AUDIT_PROTOCOL = "/hypercluster/audit/1.0.0"
+RECALL_PROTOCOL = "/hypercluster/recall/2.0.0"
+AUDIT_PROTOCOL = "/hypercluster/audit/2.0.0"
 
 MAX_FINGERPRINT = 16 + 8 * MAX_ROWS
 

@@ -24,8 +24,8 @@ from hypercluster.node.errors import ErrorCode, WireError
 from hypercluster.node.rows import TopK, WireDtype
 from hypercluster.node.wire import wire_pb2 as pb
 
-INFER_PROTOCOL = "/hypercluster/infer/2.0.0"
-ADVERT_PROTOCOL = "/hypercluster/advert/2.0.0"
+INFER_PROTOCOL = "/hypercluster/infer/3.0.0"
+ADVERT_PROTOCOL = "/hypercluster/advert/3.0.0"
 
 MAX_OPENING_FRAME = 64 * 1024
 """bytes a frame may have before a session is accepted"""
@@ -42,6 +42,8 @@ MAX_TOP_K = 4096
 MAX_MESSAGE = 300
 MAX_ADDRS = 8
 MAX_ADDR = 256
+MAX_FEATURES = 16
+MAX_FEATURE = 32
 
 _ROLES: dict[Role, int] = {"provider": 1, "verifier": 2}
 
@@ -57,6 +59,8 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "layer_stop": (1, MAX_LAYERS),
     "capacity": (1, MAX_TOKENS),
     "free": (0, MAX_TOKENS),
+    "session_tokens": (1, MAX_TOKENS),
+    "max_top_k": (0, MAX_TOP_K),
     "top_k": (0, MAX_TOP_K),
     "position": (0, MAX_TOKENS),
     "rows": (1, MAX_ROWS),
@@ -88,6 +92,7 @@ _SIZES: dict[str, tuple[int, int]] = {
     "addrs": (0, MAX_ADDRS),
     "direct": (0, MAX_ADDR),
     "wire_dtypes": (1, 4),
+    "features": (0, MAX_FEATURES),
     "nonce": (16, 16),
     "profile": (1, MAX_PROFILE),
     "receipt": (64, 64),
@@ -386,6 +391,10 @@ def encode_advert(advert: Advert) -> bytes:
         direct=advert.direct,
         wire_dtypes=[WireDtype.named(name).value for name in advert.wire_dtypes],  # type: ignore[misc]
         role=_ROLES[advert.role],  # type: ignore[arg-type]
+        session_tokens=advert.session_tokens,
+        max_top_k=advert.max_top_k,
+        prompt_ms=advert.prompt_ms,
+        features=advert.features,
     ).SerializeToString()
 
 
@@ -416,6 +425,10 @@ def decode_advert(body: bytes) -> Advert:
             enum_of(WireDtype, "wire_dtypes", value).name.lower() for value in message.wire_dtypes[:8]
         ),
         role=_role(message.role),
+        session_tokens=message.session_tokens,
+        max_top_k=message.max_top_k,
+        prompt_ms=message.prompt_ms,
+        features=tuple(message.features[: MAX_FEATURES + 1]),
     )
     check_advert(advert)
     return advert
@@ -426,12 +439,15 @@ def check_advert(advert: Advert) -> None:
     check(advert)
     check_range(advert.layer_start, advert.layer_stop)
     _check_milliseconds("cost_ms", advert.cost_ms)
+    _check_milliseconds("prompt_ms", advert.prompt_ms)
     if advert.free > advert.capacity:
         raise WireError("free", f"is {advert.free}, above the capacity {advert.capacity}")
     if advert.expires <= advert.issued:
         raise WireError("expires", "is not after issued")
     if any(len(addr) > MAX_ADDR for addr in advert.addrs):
         raise WireError("addrs", f"holds an address of more than {MAX_ADDR} characters")
+    if not all(1 <= len(name) <= MAX_FEATURE for name in advert.features):
+        raise WireError("features", f"holds a name that has not 1 to {MAX_FEATURE} characters")
 
 
 def check_range(start: int, stop: int) -> None:

@@ -191,7 +191,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., billed: _Optional[bytes] = ...) -> None: ...
 
 class Advert(_message.Message):
-    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price", "prompt_price", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "n_embd", "addrs", "direct", "wire_dtypes", "role")
+    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price", "prompt_price", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "n_embd", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features")
     PEER_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
@@ -210,6 +210,10 @@ class Advert(_message.Message):
     DIRECT_FIELD_NUMBER: _ClassVar[int]
     WIRE_DTYPES_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOP_K_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_MS_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
     peer: str
     model_id: bytes
     layer_start: int
@@ -228,7 +232,11 @@ class Advert(_message.Message):
     direct: str
     wire_dtypes: _containers.RepeatedScalarFieldContainer[WireDtype]
     role: Role
-    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price: _Optional[bytes] = ..., prompt_price: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., n_embd: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ...) -> None: ...
+    session_tokens: int
+    max_top_k: int
+    prompt_ms: float
+    features: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price: _Optional[bytes] = ..., prompt_price: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., n_embd: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SignedAdvert(_message.Message):
     __slots__ = ("body", "signature")

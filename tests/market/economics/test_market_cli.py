@@ -84,7 +84,7 @@ def test_pictures(adverts, tmp_path, what, suffix):
 
 
 def test_a_file_survives_saving_and_loading(tmp_path):
-    nodes = (Node("a", 0, 2, 7, 1.5, 2.0, 3, 8, 5, 0.5, 0.25), Node("b", 2, 4, 9, 2.5))
+    nodes = (Node("a", 0, 2, 7, 1.5, 2.0, 3, 8, 5, 0.5, 0.25, 0.125, 512, 64), Node("b", 2, 4, 9, 2.5))
     market = MarketParameters(outside_weight=float("inf"), risk_weight=0.5)
     file = AdvertFile(4, nodes, {("a", "b"): 3.5}, market)
     save_adverts(tmp_path / "f.json", file)
@@ -102,6 +102,7 @@ def test_a_file_survives_saving_and_loading(tmp_path):
         ('"price_wei": 2000000000000', '"price_wei": 0.5', 6, "adverts.1.price_wei"),
         ('"latency_ms"', '"latency"', 7, "adverts.2.latency"),
         ('"latency_ms": 1.5', '"risk": -1.5', 7, "adverts.2.risk"),
+        ('"latency_ms": 1.5', '"session_tokens": 0', 7, "adverts.2.session_tokens"),
         ('"alpha": 0.5', '"risk_weight": -0.5', 3, "market.risk_weight"),
         ('"alpha": 0.5', '"alpha": 1.5', 3, "market.alpha"),
         ('"layers": 6', '"layers": 0', 2, "layers"),

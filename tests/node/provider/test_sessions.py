@@ -133,6 +133,16 @@ def unharmed(world: World) -> Iterator[None]:
     trio.run(emptied)
 
 
+def test_o8_an_advert_says_what_a_session_may_hold(world: World) -> None:
+    """O8: the one effective limit is advertised, the largest top_k too, and both speeds."""
+    for served, top_k in ((world.head, 1024), (world.middle, 0)):
+        advert = served.advert
+        assert advert.session_tokens == SESSION_TOKENS
+        assert advert.max_top_k == min(top_k, served.provider.manifest.n_vocab)
+        assert 0 < advert.prompt_ms < 1e4
+        assert 0 < advert.cost_ms < 1e4
+
+
 @asynccontextmanager
 async def client(wallet: Wallet) -> AsyncIterator[Host]:
     async with running_host(wallet.session_key) as host:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypercluster.market.advert import Advert
 from hypercluster.market.money.voucher import ChannelDescriptor
 from hypercluster.node.errors import ErrorCode, WireError
-from hypercluster.node.rows import TopK, WireDtype
+from hypercluster.node.rows import TopK, WireDtype, pack_activations, unpack_activations
 from hypercluster.node.wire import messages as wire
 from hypercluster.node.wire import wire_pb2 as pb
 from hypercluster.node.wire.messages import Accept, Close, Error, Open, SignedAdvert, Step, StepResult
@@ -59,9 +59,12 @@ ADVERT = Advert(
     price_wei=123456789012345678,
     prompt_price_wei=0,
     cost_ms=1.25,
+    prompt_ms=0.25,
     operator="0x" + "44" * 20,
     capacity=4,
     free=3,
+    session_tokens=4096,
+    max_top_k=1024,
     sequence=9,
     issued=1_700_000_000,
     expires=1_700_000_090,
@@ -69,6 +72,7 @@ ADVERT = Advert(
     addrs=("/ip4/127.0.0.1/tcp/4001",),
     direct="/ip4/127.0.0.1/tcp/4002",
     wire_dtypes=("f32", "f16"),
+    features=("rewind", "something-of-tomorrow"),
 )
 
 
@@ -110,10 +114,10 @@ def result(seq: int, rows: int, billed: int, compute_ms: float, topk: TopK) -> S
 @pytest.mark.parametrize("dtype", list(WireDtype))
 def test_activations_round_trip(dtype: WireDtype) -> None:
     rows = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
-    sent = Step(1, 0, 3, 5, b"v" * 64, activations=wire.pack_activations(rows, dtype))
+    sent = Step(1, 0, 3, 5, b"v" * 64, activations=pack_activations(rows, dtype))
     got = wire.decode(wire.encode(sent))
     assert isinstance(got, Step)
-    array = wire.unpack_activations(got.activations, got.rows, 64, dtype)
+    array = unpack_activations(got.activations, got.rows, 64, dtype)
     assert array.dtype == np.float32
     if dtype is WireDtype.F32:
         assert np.array_equal(array, rows)
@@ -122,8 +126,8 @@ def test_activations_round_trip(dtype: WireDtype) -> None:
 
 
 def test_f32_is_not_copied() -> None:
-    data = wire.pack_activations(np.ones((2, 8), np.float32), WireDtype.F32)
-    assert wire.unpack_activations(data, 2, 8, WireDtype.F32).base is not None
+    data = pack_activations(np.ones((2, 8), np.float32), WireDtype.F32)
+    assert unpack_activations(data, 2, 8, WireDtype.F32).base is not None
 
 
 def test_topk_round_trip() -> None:
@@ -240,22 +244,22 @@ def test_garbage_is_a_wire_error_or_a_message(data: bytes) -> None:
 def test_not_finite_is_refused_both_ways(bad: float) -> None:
     rows = np.array([[1.0, bad]], np.float32)
     with pytest.raises(WireError) as caught:
-        wire.pack_activations(rows, WireDtype.F32)
+        pack_activations(rows, WireDtype.F32)
     assert caught.value.code is ErrorCode.NOT_FINITE
     with pytest.raises(WireError) as caught:
-        wire.unpack_activations(rows.tobytes(), 1, 2, WireDtype.F32)
+        unpack_activations(rows.tobytes(), 1, 2, WireDtype.F32)
     assert caught.value.code is ErrorCode.NOT_FINITE
 
 
 def test_too_large_for_f16_is_refused() -> None:
     with pytest.raises(WireError) as caught:
-        wire.pack_activations(np.array([[70000.0]], np.float32), WireDtype.F16)
+        pack_activations(np.array([[70000.0]], np.float32), WireDtype.F16)
     assert caught.value.code is ErrorCode.NOT_FINITE
 
 
 def test_wrong_shape_is_coded() -> None:
     with pytest.raises(WireError) as caught:
-        wire.unpack_activations(b"x" * 12, 1, 4, WireDtype.F32)
+        unpack_activations(b"x" * 12, 1, 4, WireDtype.F32)
     assert caught.value.code is ErrorCode.BAD_SHAPE
 
 
@@ -280,6 +284,12 @@ def test_advert_round_trip() -> None:
         ("direct", "a" * 257),
         ("wire_dtypes", ()),
         ("wire_dtypes", ("q8",)),
+        ("session_tokens", 0),
+        ("max_top_k", 4097),
+        ("prompt_ms", float("nan")),
+        ("features", ("a",) * 17),
+        ("features", ("",)),
+        ("features", ("a" * 33,)),
     ],
 )
 def test_advert_out_of_bounds(field: str, value: Any) -> None:
@@ -294,4 +304,4 @@ def test_generated_code_is_current(tmp_path: Path) -> None:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     for path in script.generate(tmp_path):
-        assert path.read_text() == (ROOT / "node" / path.name).read_text()
+        assert path.read_text() == (ROOT / path.relative_to(tmp_path)).read_text()

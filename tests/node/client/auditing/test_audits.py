@@ -279,7 +279,7 @@ async def test_a_provider_shows_what_it_signed_to_its_client_alone(world: World,
         for seq in (0, 5, len(head.steps) - 1):
             assert await recall(host, world.head.advert.addrs, head, seq, domain) is None
         stream = await host.open_stream(
-            head.record.peer, "/hypercluster/recall/1.0.0", world.head.advert.addrs
+            head.record.peer, "/hypercluster/recall/2.0.0", world.head.advert.addrs
         )
         connection = Connection(stream)
         await connection.send(Recall(head.record.stage.struct_hash(), 999))
