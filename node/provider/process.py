@@ -38,8 +38,8 @@ from hypercluster.node.provider.prices import Asking, PriceRule, price_row
 from hypercluster.node.provider.recall import serve_recall
 from hypercluster.node.provider.sessions import Service, serve_session
 from hypercluster.node.rows import WireDtype
+from hypercluster.node.serving.collector import Collector
 from hypercluster.node.serving.jobs import Jobs, running_jobs
-from hypercluster.node.serving.payee import Payee
 from hypercluster.node.shards import Manifest
 from hypercluster.node.wire.audit import RECALL_PROTOCOL
 
@@ -152,7 +152,7 @@ class Provider:
             self._engine = await trio.to_thread.run_sync(self._load)
             stack.callback(self._engine.stop)
             await self._measure()
-            self._payee = Payee(
+            self._collector = Collector(
                 operator=self._wallets.operator,
                 node=address_of(coincurve.PrivateKey(self._wallets.node_key)),
                 chain=self._chain,
@@ -167,8 +167,8 @@ class Provider:
                 node=self._wallets.sender.address,
                 transcripts=self._transcripts,
             )
-            await self._payee.load()
-            await self._payee.watch()
+            await self._collector.load()
+            await self._collector.watch()
             book = OrderBook(self.manifest.model_id, Eligibility(self._chain))
             async with running_host(self._wallets.node_key, terms.listen, announce=terms.announce) as host:
                 self._host = host
@@ -188,7 +188,7 @@ class Provider:
                     on_ready(advert)
                     await self._until_told()
                     log.info("stopping")
-            await self._payee.claim_at_the_end()
+            await self._collector.claim_at_the_end()
         return self._move_to
 
     def _load(self) -> Engine:
@@ -223,9 +223,9 @@ class Provider:
             idle_seconds=terms.idle_seconds,
             throttle_seconds=terms.throttle_ms / 1000,
             engine=self._engine,
-            payee=self._payee,
+            collector=self._collector,
             prices=lambda: self._asking.prices,
-            domain=self._payee.domain,
+            domain=self._collector.domain,
             disputes=self._chain.disputes.domain,
             node_key=coincurve.PrivateKey(self._wallets.node_key),
             peer=peer_of_key(self._wallets.node_key),
@@ -241,7 +241,7 @@ class Provider:
         terms = self.terms
         jobs.every(terms.refresh_seconds, "advert refresh", self._refresh)
         jobs.every(CAPACITY_SECONDS, "telling when it is full", self._tell_when_full)
-        jobs.every(terms.watch_seconds, "watching the channels", self._payee.watch)
+        jobs.every(terms.watch_seconds, "watching the channels", self._collector.watch)
         jobs.every(terms.watch_seconds, "serving demands", self._demands.work)
         jobs.every(terms.claim_seconds, "claiming", self._claim)
         jobs.every(10 * terms.refresh_seconds, "cost measurement", self._measure)
@@ -301,7 +301,7 @@ class Provider:
             await self._publish()
 
     async def _claim(self) -> None:
-        await self._payee.claim()
+        await self._collector.claim()
 
     async def _measure(self) -> None:
         stats = self._engine.stats()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from hypercluster.node.engine.engine import Engine, EngineError, Outputs, StepOutput
     from hypercluster.node.evidence.transcript import TranscriptStore
     from hypercluster.node.network.connection import Connection
-    from hypercluster.node.serving.payee import Account, Payee
+    from hypercluster.node.serving.collector import Collector, IncomingAccount
 
     Payload = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 
@@ -72,7 +72,7 @@ class Service:
     idle_seconds: float
     throttle_seconds: float
     engine: "Engine"
-    payee: "Payee"
+    collector: "Collector"
     prices: Callable[[], Prices]
     domain: VoucherDomain
     disputes: "DisputeDomain"
@@ -100,14 +100,14 @@ async def serve_session(connection: "Connection", service: Service) -> None:
 
     Never raises for anything that a peer does: it is answered with a coded Error and the connection ends.
     """
-    account: Account | None = None
+    account: IncomingAccount | None = None
     try:
         opening = await connection.receive(OPEN_SECONDS)
         if not isinstance(opening, Open):
             raise Refused(ErrorCode.UNKNOWN_SESSION, "The first message of a session is Open.")
         check_payer(connection.peer, opening.channel)
         prices = _check_opening(opening, service)
-        account = await service.payee.admit_channel(opening.channel)
+        account = await service.collector.admit_channel(opening.channel)
         session = Session(connection, service, opening, prices, account)
         await session.run()
     except ConnectionLost:
@@ -146,7 +146,12 @@ class Session:
     """One accepted session: a slot of the engine, frozen prices, and the account that pays."""
 
     def __init__(
-        self, connection: "Connection", service: Service, opening: Open, prices: Prices, account: "Account"
+        self,
+        connection: "Connection",
+        service: Service,
+        opening: Open,
+        prices: Prices,
+        account: "IncomingAccount",
     ) -> None:
         self._connection = connection
         self._service = service
@@ -184,7 +189,7 @@ class Session:
             self._record.ended = datetime.now(UTC)
             if self._record.billed:
                 with trio.CancelScope(shield=True):
-                    await self._service.payee.record(self._record)
+                    await self._service.collector.record(self._record)
 
     def _stage_record(self, nonce: bytes) -> StageRecord:
         opening = self._opening
@@ -259,7 +264,7 @@ class Session:
                 self._service.engine, self._slot, step.position, payload, outputs, opening.top_k or 1
             )
             # Stored while the layers are computed, and before the answer leaves.
-            await self._service.payee.store(account)
+            await self._service.collector.store(account)
             output = await pending.result()
             result = self._result(step, output, arrived)
         except BaseException:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import coincurve
 
     from hypercluster.node.network.connection import Connection
-    from hypercluster.node.serving.payee import Account, Payee
+    from hypercluster.node.serving.collector import Collector, IncomingAccount
 
 NO_SESSION = bytes(16)
 MAX_STEP_TOKENS = 256
@@ -58,7 +58,7 @@ class AuditService:
 
     replayer: Replayer
     judge: Judge
-    payee: Payee
+    collector: Collector
     price_wei: int
     vouchers: VoucherDomain
     disputes: DisputeDomain
@@ -74,7 +74,7 @@ class AuditService:
 
 async def serve_audit(connection: Connection, service: AuditService) -> None:
     """Serve one audit. Never raises for anything that a peer does: it is answered with a coded Error."""
-    account: Account | None = None
+    account: IncomingAccount | None = None
     try:
         opened = await connection.receive(OPEN_SECONDS)
         if not isinstance(opened, AuditOpen):
@@ -88,7 +88,7 @@ async def serve_audit(connection: Connection, service: AuditService) -> None:
                 await _evidence(connection, service, opened)
             else:
                 check_payer(connection.peer, opened.opening.channel)
-                account = await service.payee.admit_channel(opened.opening.channel)
+                account = await service.collector.admit_channel(opened.opening.channel)
                 await _audit(connection, service, opened, account)
     except ConnectionLost:
         pass
@@ -120,7 +120,7 @@ def _check(opened: AuditOpen, service: AuditService) -> None:
 
 
 async def _accept(
-    connection: Connection, service: AuditService, opening: Open, account: Account | None
+    connection: Connection, service: AuditService, opening: Open, account: IncomingAccount | None
 ) -> None:
     manifest = service.replayer.stored.manifest
     expires = int(time.time()) + QUOTE_SECONDS
@@ -183,7 +183,9 @@ async def _steps(
         steps.append(message)
 
 
-async def _audit(connection: Connection, service: AuditService, opened: AuditOpen, account: Account) -> None:
+async def _audit(
+    connection: Connection, service: AuditService, opened: AuditOpen, account: IncomingAccount
+) -> None:
     opening = opened.opening
     await _accept(connection, service, opening, account)
     charged = 0
@@ -196,7 +198,7 @@ async def _audit(connection: Connection, service: AuditService, opened: AuditOpe
 
     try:
         steps = await _steps(connection, service, opening, pay)
-        await service.payee.store(account)
+        await service.collector.store(account)
         transcript = Transcript(_anonymous(opened), steps)
         judgement = await trio.to_thread.run_sync(service.judge, transcript, limiter=service.threads)
     except BaseException:

@@ -27,8 +27,8 @@ from hypercluster.node.network.host import running_host
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.network.stream import Stream
 from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.serving.collector import Collector
 from hypercluster.node.serving.jobs import Jobs, running_jobs
-from hypercluster.node.serving.payee import Payee
 from hypercluster.node.verifier.audits import AuditService, Judge, serve_audit
 from hypercluster.node.verifier.committee import Committee
 from hypercluster.node.wire.audit import AUDIT_PROTOCOL
@@ -97,7 +97,7 @@ class Verifier:
         """
         terms = self.terms
         model_id = self._replayer.stored.manifest.model_id
-        self._payee = Payee(
+        self._collector = Collector(
             operator=self._operator,
             node=address_of(coincurve.PrivateKey(self._node_key)),
             chain=self._chain,
@@ -106,8 +106,8 @@ class Verifier:
             hct_per_native=terms.hct_per_native,
             multiple=terms.claim_multiple,
         )
-        await self._payee.load()
-        await self._payee.watch()
+        await self._collector.load()
+        await self._collector.watch()
         threads = trio.CapacityLimiter(1)
         self._committee = Committee(
             chain=self._chain,
@@ -128,9 +128,9 @@ class Verifier:
                 service = AuditService(
                     replayer=self._replayer,
                     judge=self._judge,
-                    payee=self._payee,
+                    collector=self._collector,
                     price_wei=terms.price_wei,
-                    vouchers=self._payee.domain,
+                    vouchers=self._collector.domain,
                     disputes=self._chain.disputes.domain,
                     node_key=coincurve.PrivateKey(self._node_key),
                     expect_evidence=self._committee.expect,
@@ -151,7 +151,7 @@ class Verifier:
                     on_ready(advert)
                     await until_signal()
                     log.info("stopping")
-            await self._payee.claim_at_the_end()
+            await self._collector.claim_at_the_end()
         finally:
             self._replayer.close()
 
@@ -163,7 +163,7 @@ class Verifier:
     def _schedule(self, jobs: Jobs) -> None:
         terms = self.terms
         jobs.every(terms.refresh_seconds, "advert refresh", self._refresh)
-        jobs.every(terms.watch_seconds, "watching the channels", self._payee.watch)
+        jobs.every(terms.watch_seconds, "watching the channels", self._collector.watch)
         jobs.every(terms.claim_seconds, "claiming", self._claim)
         jobs.every(terms.watch_seconds, "committees", self._committee.work, first_after=0.1)
         jobs.every(24 * 3600, "pruning", self._prune, first_after=60)
@@ -204,7 +204,7 @@ class Verifier:
         await self._publish()
 
     async def _claim(self) -> None:
-        await self._payee.claim()
+        await self._collector.claim()
 
     async def _prune(self) -> None:
         before = datetime.now(UTC) - timedelta(days=KEEP_DAYS)

@@ -17,7 +17,7 @@ from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import channel_salt
 from hypercluster.node.client.payer import Account as Paying
-from hypercluster.node.serving.payee import CLAIM_BATCH, Payee
+from hypercluster.node.serving.collector import CLAIM_BATCH, Collector
 from hypercluster.node.testnet.faucet import give
 from tests.node.helpers.providers import Wallet, new_wallet
 
@@ -39,14 +39,14 @@ def operator() -> str:
 
 
 @pytest.fixture
-def payee(chain: Chain, ledger: Ledger, operator: str) -> Payee:
-    return payee_of(chain, ledger, operator)
+def collector(chain: Chain, ledger: Ledger, operator: str) -> Collector:
+    return collector_of(chain, ledger, operator)
 
 
-def payee_of(chain: Chain, ledger: Ledger, operator: str, multiple: int = 0) -> Payee:
+def collector_of(chain: Chain, ledger: Ledger, operator: str, multiple: int = 0) -> Collector:
     node = Accounts.create()
     give(chain, node.address, 0)
-    return Payee(
+    return Collector(
         operator=operator,
         node=operator,
         chain=chain,
@@ -57,11 +57,11 @@ def payee_of(chain: Chain, ledger: Ledger, operator: str, multiple: int = 0) -> 
     )
 
 
-async def pay(payee: Payee, paying: Paying, amount: int) -> None:
+async def pay(collector: Collector, paying: Paying, amount: int) -> None:
     """What a session does for one step."""
-    account = await payee.admit_channel(paying.descriptor)
+    account = await collector.admit_channel(paying.descriptor)
     account.channel.admit(amount, *paying.authorise(amount))
-    await payee.store(account)
+    await collector.store(account)
     paying.acknowledge(amount, account.channel.billed)
 
 
@@ -78,34 +78,34 @@ async def chain_lost(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 
 async def test_vouchers_become_money_on_chain(
-    payee: Payee, wallet: Wallet, chain: Chain, operator: str
+    collector: Collector, wallet: Wallet, chain: Chain, operator: str
 ) -> None:
     paying = wallet.channel(operator)
-    await pay(payee, paying, 700)
-    await pay(payee, paying, 300)
-    assert await payee.claim() == 1000
+    await pay(collector, paying, 700)
+    await pay(collector, paying, 300)
+    assert await collector.claim() == 1000
     assert chain.token.balance(operator) == 1000
-    assert await payee.claim() == 0
-    await pay(payee, paying, 5)
-    assert await payee.claim() == 5
+    assert await collector.claim() == 0
+    await pay(collector, paying, 5)
+    assert await collector.claim() == 5
     assert chain.token.balance(operator) == 1005
 
 
 async def test_more_channels_than_a_batch_are_all_claimed(
-    payee: Payee, wallet: Wallet, chain: Chain, operator: str
+    collector: Collector, wallet: Wallet, chain: Chain, operator: str
 ) -> None:
     channels = [wallet.channel(operator, 1000) for _ in range(CLAIM_BATCH + 3)]
     for number, paying in enumerate(channels):
-        await pay(payee, paying, number + 1)
+        await pay(collector, paying, number + 1)
     total = sum(range(1, len(channels) + 1))
-    assert await payee.claim() == total
+    assert await collector.claim() == total
     assert chain.token.balance(operator) == total
 
 
 async def test_small_change_waits_until_it_is_worth_its_gas(
     chain: Chain, ledger: Ledger, wallet: Wallet, operator: str
 ) -> None:
-    patient = payee_of(chain, ledger, operator, multiple=10)
+    patient = collector_of(chain, ledger, operator, multiple=10)
     paying = wallet.channel(operator, 100 * HCT)
     await pay(patient, paying, 1)
     assert await patient.claim() == 0
@@ -119,7 +119,7 @@ async def test_small_change_waits_until_it_is_worth_its_gas(
 async def test_whoever_asks_to_close_is_claimed_from_and_refused(
     chain: Chain, ledger: Ledger, wallet: Wallet, operator: str
 ) -> None:
-    patient = payee_of(chain, ledger, operator, multiple=10**9)
+    patient = collector_of(chain, ledger, operator, multiple=10**9)
     paying = wallet.channel(operator)
     await patient.watch()
     await pay(patient, paying, 400)
@@ -144,7 +144,7 @@ async def test_whoever_asks_to_close_is_claimed_from_and_refused(
 async def test_a_request_to_close_is_not_missed_when_the_chain_is_lost_in_between(
     chain: Chain, ledger: Ledger, wallet: Wallet, operator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = payee_of(chain, ledger, operator, multiple=10**9)
+    patient = collector_of(chain, ledger, operator, multiple=10**9)
     paying = wallet.channel(operator)
     await patient.watch()
     await pay(patient, paying, 400)
@@ -160,9 +160,9 @@ async def test_what_an_earlier_run_was_paid_is_claimed_by_the_next(
     chain: Chain, ledger: Ledger, wallet: Wallet, operator: str
 ) -> None:
     paying = wallet.channel(operator)
-    await pay(payee_of(chain, ledger, operator), paying, 900)
+    await pay(collector_of(chain, ledger, operator), paying, 900)
     chain.channels.request_close(wallet.sender, paying.descriptor)  # while nobody watches
-    again = payee_of(chain, ledger, operator, multiple=10**9)
+    again = collector_of(chain, ledger, operator, multiple=10**9)
     await again.load()
     await again.watch()
     assert chain.token.balance(operator) == 900
@@ -173,24 +173,24 @@ async def test_an_ended_channel_is_forgotten_and_its_sessions_refused(
 ) -> None:
     owner = Accounts.create()
     give(chain, owner.address, 0)
-    payee = payee_of(chain, ledger, owner.address)
+    collector = collector_of(chain, ledger, owner.address)
     paying = wallet.channel(owner.address)
-    await payee.watch()
-    await pay(payee, paying, 10)
-    account = await payee.admit_channel(paying.descriptor)
+    await collector.watch()
+    await pay(collector, paying, 10)
+    account = await collector.admit_channel(paying.descriptor)
     best = account.channel.best, account.channel.signature
     chain.channels.close(Sender(chain, owner), paying.descriptor, *best)
-    await payee.watch()
+    await collector.watch()
     with pytest.raises(VoucherRefused):
         account.channel.admit(1, *paying.authorise(1))
-    assert await payee.claim() == 0
+    assert await collector.claim() == 0
     row = ledger.payee.channel(paying.channel_id)
     assert row is not None
     assert (row.ended, row.settled) == (True, 10)
 
 
 async def test_channels_that_are_not_ours_or_nobodys_are_refused(
-    payee: Payee, wallet: Wallet, operator: str
+    collector: Collector, wallet: Wallet, operator: str
 ) -> None:
     foreign = wallet.channel(Accounts.create().address)
     for descriptor, reason in (
@@ -202,18 +202,18 @@ async def test_channels_that_are_not_ours_or_nobodys_are_refused(
         ),
     ):
         with pytest.raises(VoucherRefused) as refused:
-            await payee.admit_channel(descriptor)
+            await collector.admit_channel(descriptor)
         assert refused.value.reason is reason
 
 
 async def test_two_sessions_that_open_at_once_share_the_account(
-    payee: Payee, wallet: Wallet, operator: str
+    collector: Collector, wallet: Wallet, operator: str
 ) -> None:
     paying = wallet.channel(operator)
     found = []
 
     async def open_() -> None:
-        found.append(await payee.admit_channel(paying.descriptor))
+        found.append(await collector.admit_channel(paying.descriptor))
 
     async with trio.open_nursery() as nursery:
         for _ in range(5):
@@ -223,13 +223,13 @@ async def test_two_sessions_that_open_at_once_share_the_account(
 
 
 async def test_vouchers_stored_at_once_never_lower_what_is_kept(
-    payee: Payee, wallet: Wallet, operator: str, ledger: Ledger
+    collector: Collector, wallet: Wallet, operator: str, ledger: Ledger
 ) -> None:
     paying = wallet.channel(operator)
-    await pay(payee, paying, 1)
+    await pay(collector, paying, 1)
 
     async def one() -> None:
-        await pay(payee, paying, 10)
+        await pay(collector, paying, 10)
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):
@@ -237,4 +237,4 @@ async def test_vouchers_stored_at_once_never_lower_what_is_kept(
     row = ledger.payee.channel(paying.channel_id)
     assert row is not None
     assert row.best == row.billed == 201
-    assert payee.domain.recover(row.channel_id, row.best, row.signature) == paying.descriptor.signer
+    assert collector.domain.recover(row.channel_id, row.best, row.signature) == paying.descriptor.signer

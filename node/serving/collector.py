@@ -1,4 +1,4 @@
-"""The provider's money: channels that pay it, vouchers stored before the answer, claims sent in time."""
+"""A node's money: channels that pay it, vouchers stored before the answer, claims sent in time."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ CLAIM_BATCH = 50
 
 
 @dataclass(eq=False, slots=True)
-class Account:
+class IncomingAccount:
     """One channel that pays us, shared by all sessions on it."""
 
     channel: PayeeChannel
@@ -43,7 +43,7 @@ class Account:
         return max(0, self.channel.best - self.settled) if self.channel.signature else 0
 
 
-class Payee:
+class Collector:
     """Admits channels, keeps their vouchers, watches them on chain and claims.
 
     Args:
@@ -73,10 +73,10 @@ class Payee:
         self._ledger = ledger
         self._hct_per_native = hct_per_native
         self._multiple = multiple
-        self._accounts: dict[bytes, Account] = {}
+        self._accounts: dict[bytes, IncomingAccount] = {}
         self._next_block: int | None = None
         self._claiming = trio.Lock()
-        self._unwritten: set[Account] = set()
+        self._unwritten: set[IncomingAccount] = set()
         self._writing = trio.Lock()
         # What the chain says of a channel is taken over in the order in which it was read.
         self._reading = trio.Lock()
@@ -89,9 +89,9 @@ class Payee:
         rows = await self._in_ledger(self._ledger.payee.channels, self.domain)
         for row in rows:
             if not row.ended:
-                self._accounts[row.channel_id] = Account(row.machine(), row.settled, row.best)
+                self._accounts[row.channel_id] = IncomingAccount(row.machine(), row.settled, row.best)
 
-    async def admit_channel(self, descriptor: ChannelDescriptor) -> Account:
+    async def admit_channel(self, descriptor: ChannelDescriptor) -> IncomingAccount:
         """The account of the channel that a client wants to pay from, looked up on chain when it is new.
 
         Raises:
@@ -127,12 +127,14 @@ class Payee:
                     settled=state.settled,
                 )
                 # Two sessions of one client may open at the same time.
-                account = self._accounts.setdefault(channel_id, Account(row.machine(), row.settled, row.best))
+                account = self._accounts.setdefault(
+                    channel_id, IncomingAccount(row.machine(), row.settled, row.best)
+                )
             account.channel.deposit = state.deposit
             account.channel.close_at = 0
             return account
 
-    async def store(self, account: Account) -> None:
+    async def store(self, account: IncomingAccount) -> None:
         """Write the channel's best voucher down unless it is; when this returns it survives any crash.
 
         Vouchers that arrive while one is being written share the next commit: the disk's sync is what costs.
@@ -176,11 +178,11 @@ class Payee:
             async with self._claiming:
                 await self._settle(closing)
 
-    async def _refresh(self, account: Account) -> None:
+    async def _refresh(self, account: IncomingAccount) -> None:
         async with self._reading:
             await self._take_over(account)
 
-    async def _take_over(self, account: Account) -> None:
+    async def _take_over(self, account: IncomingAccount) -> None:
         state = await self._on_chain(self._chain.channels.state, account.channel_id)
         account.settled = state.settled
         if state.closed:
@@ -218,7 +220,7 @@ class Payee:
             except MarketError as error:
                 log.warning("what is owed could not be claimed, it stays in the ledger: %s", error)
 
-    async def _settle(self, due: list[Account]) -> int:
+    async def _settle(self, due: list[IncomingAccount]) -> int:
         received = 0
         for start in range(0, len(due), CLAIM_BATCH):
             batch = due[start : start + CLAIM_BATCH]
@@ -232,7 +234,7 @@ class Payee:
             log.info("claimed %d wei from %d channels", received, len(due))
         return received
 
-    async def _due(self, last: bool) -> list[Account]:
+    async def _due(self, last: bool) -> list[IncomingAccount]:
         owed = [account for account in self._accounts.values() if account.unclaimed]
         if not owed or not self._multiple:
             return owed
