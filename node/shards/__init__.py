@@ -11,7 +11,7 @@ from hypercluster.node.shards.errors import (
     WriteFailed,
 )
 from hypercluster.node.shards.manifest import Manifest, build_manifest, manifest_of
-from hypercluster.node.shards.model import Model, check_source
+from hypercluster.node.shards.model import ModelFile, check_source
 from hypercluster.node.shards.ranges import parse_path, parse_range, partition
 from hypercluster.node.shards.slicing import shard_bytes, split
 from hypercluster.node.shards.validate import check_shard, check_vocabulary
@@ -24,7 +24,7 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "ManifestMismatch",
-    "Model",
+    "ModelFile",
     "ShardError",
     "UnsupportedModel",
     "WriteFailed",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from hypercluster.node.shards.architectures import (
 )
 from hypercluster.node.shards.container import Container, Tensor
 from hypercluster.node.shards.errors import ManifestError, ManifestMismatch
-from hypercluster.node.shards.model import Model, Tensors, check_source
+from hypercluster.node.shards.model import ModelFile, Tensors, check_source
 from hypercluster.node.shards.vocabulary import tokenizer_digest
 from hypercluster.node.shards.writing import Progress, replacing
 
@@ -161,7 +161,7 @@ def build_manifest(source: Path, progress: Progress | None = None) -> Manifest:
     return manifest_of(check_source(source), progress)
 
 
-def manifest_of(model: Model, progress: Progress | None = None) -> Manifest:
+def manifest_of(model: ModelFile, progress: Progress | None = None) -> Manifest:
     """The manifest of a checked whole model; see build_manifest."""
     hasher = Hasher(model.file, progress)
     template = model.file.scalar("tokenizer.chat_template")
@@ -183,36 +183,41 @@ def manifest_of(model: Model, progress: Progress | None = None) -> Manifest:
     )
 
 
-def verify_header(model: Model, manifest: Manifest) -> None:
+def verify_header(model: ModelFile, manifest: Manifest) -> None:
     """Compare everything but the weights: cheap. Raises ManifestMismatch."""
     here = (model.rules.name, model.h.n_embd, model.h.context, hyperparameter_digest(model))
     if here != (manifest.architecture, manifest.n_embd, manifest.context, manifest.hyperparameters):
         raise ManifestMismatch(f"{model.file.path} has other hyper-parameters than the manifest says.")
 
 
-def verify_weights(model: Model, manifest: Manifest, start: int, progress: Progress | None = None) -> None:
+def verify_weights(
+    model: ModelFile, manifest: Manifest, start: int, progress: Progress | None = None
+) -> None:
     """Hash every part that the file holds and compare. Raises ManifestMismatch naming the first that differs.
 
     `start` is the number in the model of the file's first layer.
     """
-    hasher = Hasher(model.file, progress)
-    if hasher.part(model.shared) != manifest.shared:
-        raise ManifestMismatch(
-            f"{model.file.path}: the tensors shared by all layers differ from the manifest."
-        )
-    if model.embedding and hasher.part(model.embedding) != manifest.embedding:
-        raise ManifestMismatch(f"{model.file.path}: the embedding differs from the manifest.")
-    for index in range(model.h.layers):
-        if hasher.layer(model, index) != manifest.blocks[start + index]:
-            raise ManifestMismatch(f"{model.file.path}: layer {start + index} differs from the manifest.")
-    if model.head and hasher.part(model.head) != manifest.head:
-        raise ManifestMismatch(f"{model.file.path}: the head differs from the manifest.")
+    verify_parts(Hasher(model.file, progress), model, manifest, start)
     for tensor in model.placeholders.values():
         if any(chunk.count(0) != len(chunk) for chunk in model.file.chunks(tensor)):
             raise ManifestMismatch(f"{model.file.path}: the placeholder {tensor.name} is not all zeros.")
 
 
-def hyperparameter_digest(model: Model) -> str:
+def verify_parts(hasher: Hasher, model: ModelFile, manifest: Manifest, start: int) -> None:
+    """Compare the parts that `model` holds, whose layers are those from `start` on. Raises ManifestMismatch."""
+    path = model.file.path
+    if hasher.part(model.shared) != manifest.shared:
+        raise ManifestMismatch(f"{path}: the tensors shared by all layers differ from the manifest.")
+    if model.embedding and hasher.part(model.embedding) != manifest.embedding:
+        raise ManifestMismatch(f"{path}: the embedding differs from the manifest.")
+    for index in range(model.h.layers):
+        if hasher.layer(model, index) != manifest.blocks[start + index]:
+            raise ManifestMismatch(f"{path}: layer {start + index} differs from the manifest.")
+    if model.head and hasher.part(model.head) != manifest.head:
+        raise ManifestMismatch(f"{path}: the head differs from the manifest.")
+
+
+def hyperparameter_digest(model: ModelFile) -> str:
     """Digest of the numbers that hold for all layers and steer the computation."""
     digest = hashlib.sha256()
     for key in sorted(SCALAR_KEYS):
@@ -239,7 +244,7 @@ class Hasher:
             digest.update(f"{name} {tensor.type.name} {shape} {self.tensor(tensor)}\n".encode())
         return digest.hexdigest()
 
-    def layer(self, model: Model, index: int) -> str:
+    def layer(self, model: ModelFile, index: int) -> str:
         """Digest of a layer: its heads, key-value heads and feed-forward width, then its tensors."""
         numbers = (model.h.heads[index], model.h.kv_heads[index], model.h.feed_forward[index])
         lines = (f"{key} {number}\n" for key, number in zip(LAYER_KEYS, numbers, strict=True))
@@ -248,16 +253,21 @@ class Hasher:
     def tensor(self, tensor: Tensor) -> str:
         """SHA-256 of a tensor's bytes."""
         if tensor.offset not in self.known:
-            digest = hashlib.sha256()
-            for chunk in self.file.chunks(tensor):
-                digest.update(chunk)
+            for chunk in self.chunks(tensor):
                 if self.progress is not None:
                     self.progress(len(chunk))
-            self.known[tensor.offset] = digest.hexdigest()
         return self.known[tensor.offset]
 
+    def chunks(self, tensor: Tensor) -> Iterator[bytes]:
+        """The tensor's bytes; whoever reads to the end has them hashed on the way."""
+        digest = hashlib.sha256()
+        for chunk in self.file.chunks(tensor):
+            digest.update(chunk)
+            yield chunk
+        self.known[tensor.offset] = digest.hexdigest()
 
-def _quantisation(model: Model) -> str:
+
+def _quantisation(model: ModelFile) -> str:
     sizes: dict[str, int] = {}
     for layer in model.layers:
         for name, spec in model.rules.layer(model.h, 0, frozenset(layer)).items():

@@ -29,7 +29,7 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelFile:
     """The checked parts of a model file ([0, m)) or of a shard ([start, stop)).
 
     Tensor names inside a layer leave out `blk.N.`. `embedding` is empty where start > 0 and `head` is empty
@@ -54,7 +54,7 @@ class Model:
         return sum(tensor.size for tensor in self.file.tensors.values())
 
 
-def check_source(path: Path) -> Model:
+def check_source(path: Path) -> ModelFile:
     """Read and check a whole model file.
 
     Raises MalformedFile, UnsupportedModel or InvalidTensor, each with one sentence; never more than the
@@ -74,7 +74,9 @@ def check_source(path: Path) -> Model:
     return take_apart(file, rules, hyperparameters(file, rules, table.shape[1]), first=True, last=True)
 
 
-def take_apart(file: Container, rules: Architecture, h: Hyperparameters, *, first: bool, last: bool) -> Model:
+def take_apart(
+    file: Container, rules: Architecture, h: Hyperparameters, *, first: bool, last: bool
+) -> ModelFile:
     """Check every tensor against the architecture and sort them into parts.
 
     `h` describes the file as it lies there (its own number of layers and tokens). Raises InvalidTensor.
@@ -107,7 +109,7 @@ def take_apart(file: Container, rules: Architecture, h: Hyperparameters, *, firs
     if last and tied:
         head["output.weight"] = others["token_embd.weight"]
     used = shared.keys() | embedding.keys() | head.keys() | ({"token_embd.weight"} if last else set())
-    return Model(
+    return ModelFile(
         file=file,
         rules=rules,
         h=h,

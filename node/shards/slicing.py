@@ -9,6 +9,7 @@ have no vocabulary; clients get that in a file of its own.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +19,22 @@ from gguf.constants import GGUFValueType
 from hypercluster.node.shards.architectures import LAYER_KEYS, SCALAR_KEYS
 from hypercluster.node.shards.container import Tensor
 from hypercluster.node.shards.errors import ManifestMismatch
-from hypercluster.node.shards.manifest import Manifest, manifest_of, verify_header
-from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, Model, check_source
+from hypercluster.node.shards.manifest import Hasher, Manifest, manifest_of, verify_header, verify_parts
+from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, ModelFile, check_source
 from hypercluster.node.shards.ranges import check_range
+from hypercluster.node.shards.validate import LAYER_START, LAYER_STOP, check_shard
 from hypercluster.node.shards.vocabulary import MODEL_ID
-from hypercluster.node.shards.writing import Part, Progress, Value, text, uint32, uint32s, write_gguf, zeros
-
-LAYER_START = "hypercluster.layer_start"
-LAYER_STOP = "hypercluster.layer_stop"
+from hypercluster.node.shards.writing import (
+    Part,
+    Progress,
+    Value,
+    replacing,
+    text,
+    uint32,
+    uint32s,
+    write_parts,
+    zeros,
+)
 
 
 def split(
@@ -40,7 +49,9 @@ def split(
     """Write layers [start, stop) of the model file `source` to `dest` and return it.
 
     Streams: memory stays at a few MiB whatever the size of the model. Without `manifest` the whole source is
-    hashed first. `progress` is called with the number of bytes just written, `shard_bytes` in total.
+    hashed first. The file appears under its name only when what was read and what was written both are what
+    the manifest says. `progress` is called with the number of bytes just written, then with those just
+    checked: twice `shard_bytes` in total.
     Raises InvalidRange, ManifestMismatch, MalformedFile, UnsupportedModel, InvalidTensor,
     WriteFailed.
     """
@@ -48,21 +59,51 @@ def split(
     check_range(model.h.layers, start, stop)
     if manifest is None:
         manifest = manifest_of(model)
-    verify_header(model, manifest)
-    if manifest.layers != model.h.layers:
-        raise ManifestMismatch(f"{source} has {model.h.layers} layers, the manifest {manifest.layers}.")
-    return write_gguf(
-        dest, _metadata(model, start, stop, manifest.model_id), _parts(model, start, stop), progress
+    hasher = Hasher(model.file)
+    with replacing(dest) as file:
+        try:
+            if manifest.layers != model.h.layers:
+                raise ManifestMismatch(
+                    f"{source} has {model.h.layers} layers, the manifest {manifest.layers}."
+                )
+            verify_header(model, manifest)
+            metadata = _metadata(model, start, stop, manifest.model_id)
+            write_parts(file, metadata, _parts(model, start, stop, hasher), progress)
+            verify_parts(hasher, _range_of(model, start, stop), manifest, start)
+        except ManifestMismatch as error:
+            raise ManifestMismatch(
+                f"{error} It is not, or no longer, the model {manifest.model_id}: fetch it again. "
+                "If it was changed on purpose, give it another name or date, and it is hashed anew."
+            ) from error
+        file.flush()
+        check_shard(Path(file.name), manifest, start, stop, progress=progress)
+    return dest
+
+
+def _range_of(model: ModelFile, start: int, stop: int) -> ModelFile:
+    """The parts of a whole model that go into the shard of layers [start, stop)."""
+    return replace(
+        model,
+        h=replace(
+            model.h,
+            layers=stop - start,
+            heads=model.h.heads[start:stop],
+            kv_heads=model.h.kv_heads[start:stop],
+            feed_forward=model.h.feed_forward[start:stop],
+        ),
+        embedding=model.embedding if start == 0 else {},
+        layers=model.layers[start:stop],
+        head=model.head if stop == model.h.layers else {},
     )
 
 
-def shard_bytes(model: Model, start: int, stop: int) -> int:
+def shard_bytes(model: ModelFile, start: int, stop: int) -> int:
     """Bytes of tensor data in the shard of layers [start, stop)."""
     check_range(model.h.layers, start, stop)
-    return sum(part.size for part in _parts(model, start, stop))
+    return sum(part.size for part in _parts(model, start, stop, Hasher(model.file)))
 
 
-def _metadata(model: Model, start: int, stop: int, model_id: str) -> dict[str, Value]:
+def _metadata(model: ModelFile, start: int, stop: int, model_id: str) -> dict[str, Value]:
     file, name = model.file, model.rules.name
     ends = start == 0 or stop == model.h.layers
     metadata = {"general.architecture": text(name)}
@@ -89,41 +130,42 @@ def _metadata(model: Model, start: int, stop: int, model_id: str) -> dict[str, V
     }
 
 
-def _parts(model: Model, start: int, stop: int) -> list[Part]:
+def _parts(model: ModelFile, start: int, stop: int, hasher: Hasher) -> list[Part]:
+    """What to write; whoever reads a part through it has it hashed on the way."""
     first, last = start == 0, stop == model.h.layers
-    parts = [_copy(model, name, tensor) for name, tensor in model.shared.items()]
+    parts = [_copy(hasher, name, tensor) for name, tensor in model.shared.items()]
     if first:
-        parts += [_copy(model, name, tensor) for name, tensor in model.embedding.items()]
+        parts += [_copy(hasher, name, tensor) for name, tensor in model.embedding.items()]
     else:
         if last:
-            parts.append(_copy(model, "token_embd.weight", model.head["output.weight"]))
+            parts.append(_copy(hasher, "token_embd.weight", model.head["output.weight"]))
         else:
             parts.append(_zeros("token_embd.weight", Type.F16, (model.h.n_embd, PLACEHOLDER_VOCABULARY)))
         if model.rules.learned_positions:
             parts.append(_zero_positions(model))
     for index in range(start, stop):
         for name, tensor in model.layers[index].items():
-            parts.append(_copy(model, f"blk.{index - start}.{name}", tensor))
+            parts.append(_copy(hasher, f"blk.{index - start}.{name}", tensor))
     for name, tensor in model.head.items():
         if name != "output.weight":
             if last:
-                parts.append(_copy(model, name, tensor))
+                parts.append(_copy(hasher, name, tensor))
             elif name != "output.bias":
                 parts.append(_zeros(name, tensor.type, tensor.shape))
         elif first and last and not model.tied:
-            parts.append(_copy(model, name, tensor))
+            parts.append(_copy(hasher, name, tensor))
     return parts
 
 
-def _copy(model: Model, name: str, tensor: Tensor) -> Part:
-    return Part(name, tensor.type, tensor.shape, partial(model.file.chunks, tensor))
+def _copy(hasher: Hasher, name: str, tensor: Tensor) -> Part:
+    return Part(name, tensor.type, tensor.shape, partial(hasher.chunks, tensor))
 
 
 def _zeros(name: str, type_: Type, shape: tuple[int, ...]) -> Part:
     return Part(name, type_, shape, zeros(Part(name, type_, shape, tuple).size))
 
 
-def _zero_positions(model: Model) -> Part:
+def _zero_positions(model: ModelFile) -> Part:
     """Zeros for all positions, in a small type: a block of scale 0 reads as 0."""
     shape = (model.h.n_embd, model.h.context)
     return _zeros("position_embd.weight", Type.F16 if shape[0] % 32 else Type.Q4_0, shape)

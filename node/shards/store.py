@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from hypercluster.node.errors import NodeError
 from hypercluster.node.shards import (
     Manifest,
+    ManifestMismatch,
     ShardError,
     build_manifest,
     check_shard,
@@ -18,6 +20,8 @@ from hypercluster.node.shards import (
     write_vocabulary,
 )
 from hypercluster.node.shards.writing import Progress
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 VOCABULARY = "vocab.gguf"
@@ -56,7 +60,9 @@ class StoredModel:
         return self.folder / shard_name(start, stop)
 
     def shard(self, start: int, stop: int, progress: Progress | None = None) -> Path:
-        """The file of layers [start, stop), cut now if need be; its weights are checked against the manifest.
+        """The file of layers [start, stop), cut now if need be; its weights are hashed at every call.
+
+        `progress` is told of the bytes written and of those checked.
 
         Raises:
             ModelMissing: it is not in the folder and there is no whole model to cut it from.
@@ -67,32 +73,53 @@ class StoredModel:
             try:
                 check_shard(path, self.manifest, start, stop, progress=progress)
                 return path
-            except ShardError:
-                if self.source is None:
-                    raise
+            except ShardError as error:
+                self._again(error, f"`hc-model split MODEL.gguf --layers {start}:{stop} -o {self.folder}`")
         if self.source is None:
             raise ModelMissing(
                 f"{self.folder} holds no shard of layers {start}:{stop}; "
                 f"make it with `hc-model split MODEL.gguf --layers {start}:{stop} -o {self.folder}`."
             )
-        split(self.source, start, stop, path, manifest=self.manifest, progress=progress)
-        check_shard(path, self.manifest, start, stop, verify=False)
-        return path
+        return split(self.source, start, stop, path, manifest=self.manifest, progress=progress)
 
     def vocabulary(self) -> Path:
-        """The vocabulary-only file that a client tokenizes with. Raises ModelMissing, ShardError."""
+        """The vocabulary-only file that a client tokenizes with, written now if need be, always checked.
+
+        Raises ModelMissing, ShardError.
+        """
         path = self.folder / VOCABULARY
-        if not path.exists():
-            if self.source is None:
-                raise ModelMissing(
-                    f"{self.folder} holds no {VOCABULARY}; copy it from where the shards were made."
-                )
-            write_vocabulary(self.source, path)
+        if path.exists():
+            try:
+                self._check_vocabulary(path)
+                return path
+            except ShardError as error:
+                self._again(error, "`hc-model split`, or copy it from where the shards were made")
+        if self.source is None:
+            raise ModelMissing(
+                f"{self.folder} holds no {VOCABULARY}; copy it from where the shards were made."
+            )
+        write_vocabulary(self.source, path)
+        try:
+            self._check_vocabulary(path)
+        except ManifestMismatch as error:
+            path.unlink(missing_ok=True)
+            raise ManifestMismatch(
+                f"{self.source} has another vocabulary than the model {self.manifest.model_id} that it was "
+                "when it was hashed: fetch it again."
+            ) from error
+        return path
+
+    def _check_vocabulary(self, path: Path) -> None:
         manifest = self.manifest
         check_vocabulary(
             path, architecture=manifest.architecture, n_vocab=manifest.n_vocab, digest=manifest.tokenizer
         )
-        return path
+
+    def _again(self, error: ShardError, remedy: str) -> None:
+        """What is rotten is made again where the whole model is at hand, and refused with `remedy` elsewhere."""
+        if self.source is None:
+            raise type(error)(f"{error} Delete it and make it again with {remedy}.") from error
+        log.warning("%s It is made again from %s.", error, self.source)
 
 
 def open_model(model: Path, home: Path, progress: Progress | None = None) -> StoredModel:

@@ -11,11 +11,13 @@ from hypercluster.node.shards.architectures import LAYER_KEYS, SCALAR_KEYS, arch
 from hypercluster.node.shards.container import Container, read_container
 from hypercluster.node.shards.errors import ManifestMismatch
 from hypercluster.node.shards.manifest import Manifest, verify_header, verify_weights
-from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, Model, take_apart
+from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, ModelFile, take_apart
 from hypercluster.node.shards.ranges import check_range
-from hypercluster.node.shards.slicing import LAYER_START, LAYER_STOP
 from hypercluster.node.shards.vocabulary import MODEL_ID, check_tokenizer, tokenizer_digest
 from hypercluster.node.shards.writing import Progress
+
+LAYER_START = "hypercluster.layer_start"
+LAYER_STOP = "hypercluster.layer_stop"
 
 
 def check_shard(
@@ -26,7 +28,7 @@ def check_shard(
     *,
     verify: bool = True,
     progress: Progress | None = None,
-) -> Model:
+) -> ModelFile:
     """Check that `path` is the shard of layers [start, stop) of the manifest's model, fit for llama.cpp.
 
     Always checks container, metadata, types and shapes; with `verify` also hashes all weights (`progress`

@@ -118,18 +118,25 @@ def write_gguf(
     `progress` is called with the number of tensor bytes just written. Raises WriteFailed.
     """
     with replacing(dest) as file:
-        header = _header(metadata, parts)
-        file.write(header.ljust(padded(len(header)) if parts else len(header), b"\0"))
-        for part in parts:
-            written = 0
-            for chunk in part.chunks():
-                written += file.write(chunk)
-                if progress is not None:
-                    progress(len(chunk))
-            if written != part.size:
-                raise ValueError(f"tensor {part.name} brought {written} bytes instead of {part.size}")
-            file.write(bytes(padded(written) - written))
+        write_parts(file, metadata, parts, progress)
     return dest
+
+
+def write_parts(
+    file: BinaryIO, metadata: dict[str, Value], parts: Sequence[Part], progress: Progress | None = None
+) -> None:
+    """The same into an open file."""
+    header = _header(metadata, parts)
+    file.write(header.ljust(padded(len(header)) if parts else len(header), b"\0"))
+    for part in parts:
+        written = 0
+        for chunk in part.chunks():
+            written += file.write(chunk)
+            if progress is not None:
+                progress(len(chunk))
+        if written != part.size:
+            raise ValueError(f"tensor {part.name} brought {written} bytes instead of {part.size}")
+        file.write(bytes(padded(written) - written))
 
 
 def _header(metadata: dict[str, Value], parts: Sequence[Part]) -> bytes:

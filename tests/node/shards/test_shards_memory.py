@@ -51,5 +51,5 @@ def test_hashing_splitting_and_checking_300_mb_takes_little_memory(tmp_path: Pat
     grown, told, largest = map(int, done.stdout.split())
     assert grown < 64 * MIB
     assert largest <= 4 * MIB
-    # hashed once, written once and checked once, in all
-    assert 2.9 * size < told < 3.1 * size
+    # hashed, written, read back and checked once more, in all
+    assert 3.9 * size < told < 4.1 * size
