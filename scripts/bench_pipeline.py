@@ -44,7 +44,8 @@ from rich.table import Table
 from hypercluster.market.economics.routing import Path as Route
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client.client import Client
-from hypercluster.node.client.joining import joined, purse_of
+from hypercluster.node.client.joining import joined
+from hypercluster.node.client.purse import purse_of
 from hypercluster.node.engine import reference
 from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.rows import WireDtype

@@ -21,7 +21,7 @@ from hypercluster.market.money.voucher import charge
 from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.market.trust.reputation import Evidence, Reputation
 from hypercluster.node.client.hop import Hop, HopFailed, Timing
-from hypercluster.node.client.payer import Payee
+from hypercluster.node.client.payer import Recipient
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.identity import address_of_peer
@@ -31,7 +31,7 @@ from hypercluster.node.rows import WireDtype
 if TYPE_CHECKING:
     from hypercluster.market.ledger.trust import Standing, Trust
     from hypercluster.node.client.auditing.inspection import Inspector, Report
-    from hypercluster.node.client.payer import Account, Payer
+    from hypercluster.node.client.payer import OutgoingAccount, Payer
     from hypercluster.node.engine.sampler import Sampler
     from hypercluster.node.engine.tokenizer import TextStream, Tokenizer
     from hypercluster.node.evidence.transcript import TranscriptStore
@@ -250,7 +250,7 @@ class Client:
         if len(adverts) < len(path.nodes):
             gone = next(node.id for node in path.nodes if not self._discovery.book.get(node.id))
             raise HopFailed(gone, "its advert has expired.")
-        needs: dict[Payee, int] = {}
+        needs: dict[Recipient, int] = {}
         for advert in adverts:
             need = charge(advert.price_wei, advert.prompt_price_wei, prompt) + tokens * advert.price_wei
             needs[_payee(advert)] = need
@@ -278,7 +278,7 @@ class Client:
             raise
         return Pipeline([hops[advert.peer] for advert in adverts])
 
-    async def _open_hop(self, advert: Advert, account: "Account", capacity: int) -> Hop:
+    async def _open_hop(self, advert: Advert, account: "OutgoingAccount", capacity: int) -> Hop:
         try:
             connection = await dial_steps(self._host, advert)
         except NodeError as error:
@@ -455,8 +455,8 @@ class Client:
             await self._note(peer, operator, Evidence.SERVED)
 
 
-def _payee(advert: Advert) -> Payee:
-    return Payee(advert.operator, address_of_peer(advert.peer))
+def _payee(advert: Advert) -> Recipient:
+    return Recipient(advert.operator, address_of_peer(advert.peer))
 
 
 def _bill(hop: Hop) -> Bill:

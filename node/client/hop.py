@@ -28,7 +28,7 @@ from hypercluster.node.wire.messages import Accept, Close, Error, Open, Step, St
 
 if TYPE_CHECKING:
     from hypercluster.market.trust.receipt import DisputeDomain
-    from hypercluster.node.client.payer import Account
+    from hypercluster.node.client.payer import OutgoingAccount
     from hypercluster.node.evidence.transcript import TranscriptStore, TranscriptWriter
     from hypercluster.node.network.connection import Connection
 
@@ -69,7 +69,7 @@ class Hop:
         self,
         connection: "Connection",
         advert: Advert,
-        account: "Account",
+        account: "OutgoingAccount",
         accepted: Accept,
         opening: Open,
         is_last: bool,
@@ -118,7 +118,7 @@ class Hop:
         cls,
         connection: "Connection",
         advert: Advert,
-        account: "Account",
+        account: "OutgoingAccount",
         *,
         wire_dtype: WireDtype,
         capacity: int,
@@ -294,7 +294,7 @@ async def exchange(connection: "Connection", peer: str, message: AnyMessage, sec
     return answer
 
 
-def check_quote(accepted: Accept, opening: Open, advert: Advert, account: "Account") -> None:
+def check_quote(accepted: Accept, opening: Open, advert: Advert, account: "OutgoingAccount") -> None:
     """Raise HopFailed unless the terms are those asked for or better, and signed by the node key."""
     if accepted.price_wei > opening.max_price_wei or accepted.prompt_price_wei > opening.max_prompt_price_wei:
         raise HopFailed(advert.peer, "it quotes more than it advertised.")

@@ -24,7 +24,7 @@ from hypercluster.market.money.voucher import (
 
 
 @dataclass(frozen=True, slots=True)
-class Payee:
+class Recipient:
     """Who is paid over one channel: the operator gets the money, its node does the work and keeps the books."""
 
     operator: str
@@ -32,7 +32,7 @@ class Payee:
 
 
 @dataclass(eq=False, slots=True)
-class Account:
+class OutgoingAccount:
     """One channel that we pay from, shared by all our sessions with one node."""
 
     descriptor: ChannelDescriptor
@@ -105,12 +105,14 @@ class Payer:
         self._wallet = wallet
         self._session_key = session_key
         self._ledger = ledger
-        self._accounts: dict[tuple[str, bytes], Account] = {}
+        self._accounts: dict[tuple[str, bytes], OutgoingAccount] = {}
         """by operator and the tag of the node"""
         self._lock = trio.Lock()
         self._threads = trio.CapacityLimiter(4)
 
-    async def fund(self, needs: Mapping[Payee, int], deposit: int = 0) -> dict[Payee, Account]:
+    async def fund(
+        self, needs: Mapping[Recipient, int], deposit: int = 0
+    ) -> dict[Recipient, OutgoingAccount]:
         """Channels to the nodes named, each good for at least what `needs` says.
 
         Missing ones are opened in one transaction; ones with too little left are topped up.
@@ -171,11 +173,11 @@ class Payer:
             machine = row.machine()
             machine.topped_up(state.deposit)
             machine.resume(max(machine.spent, state.settled), max(machine.signed, state.settled))
-            self._accounts[key] = Account(
+            self._accounts[key] = OutgoingAccount(
                 row.descriptor, row.channel_id, machine, self.domain, self._session_key
             )
 
-    def _open(self, deposits: Mapping[Payee, int]) -> None:
+    def _open(self, deposits: Mapping[Recipient, int]) -> None:
         signer = address_of(self._session_key)
         opened = []
         now_ms = time.time_ns() // 1_000_000
@@ -188,16 +190,16 @@ class Payer:
         self._chain.channels.open_many(self._wallet(), opened)
         for payee, (descriptor, amount) in zip(deposits, opened, strict=True):
             channel_id = self.domain.channel_id(descriptor)
-            self._accounts[_key(payee)] = Account(
+            self._accounts[_key(payee)] = OutgoingAccount(
                 descriptor, channel_id, PayerChannel(amount), self.domain, self._session_key
             )
 
-    def _top_up(self, account: Account, amount: int) -> None:
+    def _top_up(self, account: OutgoingAccount, amount: int) -> None:
         self._chain.channels.top_up(self._wallet(), account.descriptor, amount)
         total = account.channel.deposit + amount
         account.channel.topped_up(total)
         self._ledger.payer.note(account.channel_id, deposit=total)
 
 
-def _key(payee: Payee) -> tuple[str, bytes]:
+def _key(payee: Recipient) -> tuple[str, bytes]:
     return payee.operator, node_tag(payee.node)

@@ -17,9 +17,11 @@ from rich.text import Text
 from hypercluster.market.economics.graph import NoPath
 from hypercluster.market.errors import MarketError
 from hypercluster.market.money.units import HCT, format_hct
+from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.inspection import Policy, Report
 from hypercluster.node.client.client import Client, Limits
-from hypercluster.node.client.joining import Auditing, joined, purse_of
+from hypercluster.node.client.joining import joined
+from hypercluster.node.client.purse import purse_of
 from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.identity import short_peer

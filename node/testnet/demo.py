@@ -18,9 +18,11 @@ from hypercluster.market.economics.routing import Path as Route
 from hypercluster.market.economics.routing import Rival, rivals
 from hypercluster.market.money.units import HCT, format_hct, format_price
 from hypercluster.market.trust.audit import BadBounds, Bounds
+from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.inspection import Policy
 from hypercluster.node.client.client import Bill, Client, Completion, Limits
-from hypercluster.node.client.joining import Auditing, joined, purse_of
+from hypercluster.node.client.joining import joined
+from hypercluster.node.client.purse import purse_of
 from hypercluster.node.engine import ranking as topk
 from hypercluster.node.engine import reference
 from hypercluster.node.engine.sampler import Sampler

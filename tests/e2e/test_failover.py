@@ -15,7 +15,8 @@ from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client.client import Completion, Limits
-from hypercluster.node.client.joining import joined, purse_of
+from hypercluster.node.client.joining import joined
+from hypercluster.node.client.purse import purse_of
 from hypercluster.node.engine import reference
 from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.home import keys

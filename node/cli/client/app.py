@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from hypercluster.market.economics.graph import Node
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.market.economics.routing import Path as Route
+    from hypercluster.node.client.auditing.assembly import Auditing
     from hypercluster.node.client.auditing.inspection import Report
     from hypercluster.node.client.client import Client, Completion
-    from hypercluster.node.client.joining import Auditing
 
 T = TypeVar("T")
 
@@ -223,9 +223,9 @@ def generate(
 
     Example: [bold]hc-client generate "ROMEO:" -n 64 --max-cost 0.001[/]
     """
+    from hypercluster.node.client.auditing.assembly import AUDITORS, Auditing
     from hypercluster.node.client.auditing.inspection import Policy
     from hypercluster.node.client.client import Limits
-    from hypercluster.node.client.joining import AUDITORS, Auditing
     from hypercluster.node.engine.sampler import Sampler
     from hypercluster.node.engine.tokenizer import Message
 
@@ -446,7 +446,8 @@ def _with_client(
     """Run `work` with a client that has joined the network; only one that pays needs keys."""
     import trio
 
-    from hypercluster.node.client.joining import empty_purse, joined, purse_of
+    from hypercluster.node.client.joining import joined
+    from hypercluster.node.client.purse import empty_purse, purse_of
     from hypercluster.node.rows import WireDtype
     from hypercluster.node.shards.store import demo_model, open_model, source_bytes
 

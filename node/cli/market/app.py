@@ -56,7 +56,8 @@ def _live(model: FilePath | None) -> AdvertFile:
     import trio
 
     from hypercluster.market.economics.parameters import MarketParameters
-    from hypercluster.node.client.joining import empty_purse, joined
+    from hypercluster.node.client.joining import joined
+    from hypercluster.node.client.purse import empty_purse
     from hypercluster.node.home.resources import open_chain
     from hypercluster.node.home.settings import Settings
     from hypercluster.node.shards.store import demo_model, open_model

@@ -25,17 +25,16 @@ from hypercluster.market.chain.dispute_events import (
 from hypercluster.market.chain.disputes import DemandStatus, Disputes, Phase
 from hypercluster.market.errors import Reverted
 from hypercluster.market.money.voucher import ChannelDescriptor
+from hypercluster.node.client.auditing.delivery import delivering, opening_for
 from hypercluster.node.client.hop import HopFailed, exchange
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
-from hypercluster.node.network.connection import Connection
-from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditEnd, AuditOpen
-from hypercluster.node.wire.messages import Accept, Open, frame_bound
+from hypercluster.node.wire.audit import AuditEnd, AuditOpen
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
-    from hypercluster.node.client.auditing.auditors import SignedVerdict
+    from hypercluster.node.client.auditing.opinion import SignedVerdict
     from hypercluster.node.client.auditing.recall import Equivocation
     from hypercluster.node.network.discovery import Discovery
     from hypercluster.node.network.host import Host
@@ -198,34 +197,16 @@ class Accuser(Reporter):
                 log.warning("the evidence of case %d did not reach %s: %s", watch.case_id, advert.peer, error)
 
     async def _hand_over(self, case_id: int, member: Advert, transcript: Transcript) -> None:
-        record = transcript.record
-        opening = Open(
-            session=secrets.token_bytes(16),
-            model_id=record.model_id,
-            layer_start=record.layer_start,
-            layer_stop=record.layer_stop,
-            channel=NOBODY,
-            wire_dtype=record.wire_dtype,
-            capacity=transcript.tokens,
-            max_price_wei=0,
-            max_prompt_price_wei=0,
-            top_k=record.top_k,
+        opening = opening_for(transcript, secrets.token_bytes(16), NOBODY)
+        opened = AuditOpen(
+            opening, secrets.token_bytes(32), transcript.record.profile, case_id, transcript.record
         )
-        opened = AuditOpen(opening, secrets.token_bytes(32), record.profile, case_id, record)
-        stream = await self._host.open_stream(member.peer, AUDIT_PROTOCOL, member.addrs)
-        connection = Connection(stream)
-        try:
-            accepted = await exchange(connection, member.peer, opened, SEND_SECONDS)
-            if not isinstance(accepted, Accept):
-                raise HopFailed(member.peer, f"it answered with {type(accepted).__name__}.")
-            connection.raise_bound(2 * frame_bound(accepted.max_step_tokens, member.n_embd, record.top_k))
+        async with delivering(self._host, member, opened, SEND_SECONDS) as (connection, _):
             for step in transcript.steps:
                 await connection.send(step, SEND_SECONDS)
             answer = await exchange(connection, member.peer, AuditEnd(), SEND_SECONDS)
             if not isinstance(answer, AuditEnd):
                 raise HopFailed(member.peer, f"it answered with {type(answer).__name__}.")
-        finally:
-            await connection.close()
 
 
 class _Watch:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import trio
 
 from hypercluster.market.errors import MarketError
@@ -20,14 +19,10 @@ from hypercluster.market.trust.audit import Difference, is_sampled
 from hypercluster.market.trust.fingerprint import fingerprint
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
 from hypercluster.market.trust.reputation import Evidence
-from hypercluster.node.client.auditing.auditors import (
-    AuditFailed,
-    Auditor,
-    NoAuditor,
-    Opinion,
-    VerifierAuditor,
-)
+from hypercluster.node.client.auditing.opinion import AuditFailed, Auditor, NoAuditor, Opinion
 from hypercluster.node.client.auditing.recall import Equivocation, NotShown, recall
+from hypercluster.node.client.auditing.traps import plant
+from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import NoTranscript, Transcript, TranscriptStore
 from hypercluster.node.replay.replayer import claimed_numbers
@@ -267,12 +262,12 @@ class Inspector:
 
     # --- what follows -----------------------------------------------------------------------------------------
 
-    async def _dispute(self, act: Callable[[Accuser], object]) -> Ruling | None:
+    async def _dispute(self, act: Callable[[Accuser], Awaitable[Ruling]]) -> Ruling | None:
         """Take it to the chain, if that is wanted and possible."""
         if self._accuser is None or not self.policy.disputes:
             return None
         try:
-            ruling: Ruling = await act(self._accuser)  # type: ignore[misc]
+            ruling = await act(self._accuser)
         except (NodeError, MarketError) as error:
             log.warning("the fault could not be taken to the chain: %s", error)
             return None
@@ -349,28 +344,3 @@ class Inspector:
 
 async def _equivocation(proof: Equivocation, accuser: Accuser) -> Ruling:
     return await accuser.prove_equivocation(proof)
-
-
-def plant(transcript: Transcript, *, is_tail: bool) -> tuple[Transcript, int]:
-    """The same transcript with a fault in one row of output, and that row: its values are put in another order, so
-    that nothing but running the stage again shows it.
-    """
-    at = secrets.randbelow(len(transcript.steps))
-    step = transcript.steps[at]
-    row = secrets.randbelow(step.outputs)
-    rows = merkle.split_rows(step.output, step.outputs)
-    draw = np.random.default_rng(secrets.randbits(64))
-    if is_tail:
-        # Other tokens with the same logits.
-        k = (len(rows[row]) - 8) // 8
-        ids = np.frombuffer(rows[row][: 4 * k], "<u4")
-        changed = np.roll(ids, 1 + int(draw.integers(max(1, k - 1)))).tobytes() + rows[row][4 * k :]
-    else:
-        size = 4 if transcript.record.wire_dtype == 1 else 2
-        values = np.frombuffer(rows[row], f"V{size}")
-        changed = draw.permutation(values).tobytes()
-    rows[row] = changed
-    steps = list(transcript.steps)
-    steps[at] = replace(step, output=b"".join(rows), receipt=b"")
-    before = sum(each.outputs for each in transcript.steps[:at])
-    return Transcript(transcript.record, tuple(steps)), before + row

@@ -13,7 +13,7 @@ from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.errors import InsufficientFunds, Overbilled, OverDeposit
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
-from hypercluster.node.client.payer import Payee, Payer
+from hypercluster.node.client.payer import Payer, Recipient
 from tests.node.helpers.providers import Wallet, new_wallet
 
 
@@ -29,9 +29,9 @@ def wallet(chain: Chain) -> Wallet:
 
 
 @pytest.fixture
-def operators() -> list[Payee]:
+def operators() -> list[Recipient]:
     """Two nodes of two operators."""
-    return [Payee(Accounts.create().address, Accounts.create().address) for _ in range(2)]
+    return [Recipient(Accounts.create().address, Accounts.create().address) for _ in range(2)]
 
 
 def payer_of(wallet: Wallet, ledger: Ledger) -> Payer:
@@ -45,7 +45,7 @@ def payer_of(wallet: Wallet, ledger: Ledger) -> Payer:
 
 
 async def test_channels_are_opened_once_with_what_is_needed(
-    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Payee]
+    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient]
 ) -> None:
     payer = payer_of(wallet, ledger)
     first, second = operators
@@ -61,9 +61,9 @@ async def test_channels_are_opened_once_with_what_is_needed(
 
 
 async def test_two_nodes_of_one_operator_are_paid_over_channels_of_their_own(
-    wallet: Wallet, ledger: Ledger, operators: list[Payee]
+    wallet: Wallet, ledger: Ledger, operators: list[Recipient]
 ) -> None:
-    first, second = (Payee(operators[0].operator, each.node) for each in operators)
+    first, second = (Recipient(operators[0].operator, each.node) for each in operators)
     accounts = await payer_of(wallet, ledger).fund({first: 100, second: 200})
     assert accounts[first].channel_id != accounts[second].channel_id
     again = await payer_of(wallet, ledger).fund({second: 200, first: 100})
@@ -73,7 +73,7 @@ async def test_two_nodes_of_one_operator_are_paid_over_channels_of_their_own(
 
 
 async def test_what_is_short_is_topped_up(
-    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Payee]
+    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient]
 ) -> None:
     payer = payer_of(wallet, ledger)
     account = (await payer.fund({operators[0]: 1000}))[operators[0]]
@@ -86,7 +86,9 @@ async def test_what_is_short_is_topped_up(
     assert account.authorise(1000)[0] == 1800
 
 
-async def test_two_at_once_open_one_channel(wallet: Wallet, ledger: Ledger, operators: list[Payee]) -> None:
+async def test_two_at_once_open_one_channel(
+    wallet: Wallet, ledger: Ledger, operators: list[Recipient]
+) -> None:
     payer = payer_of(wallet, ledger)
     async with trio.open_nursery() as nursery:
         for _ in range(3):
@@ -95,7 +97,7 @@ async def test_two_at_once_open_one_channel(wallet: Wallet, ledger: Ledger, oper
 
 
 async def test_the_next_run_takes_the_channels_up(
-    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Payee]
+    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient]
 ) -> None:
     payer = payer_of(wallet, ledger)
     account = (await payer.fund({operators[0]: 1000}))[operators[0]]
@@ -111,7 +113,7 @@ async def test_the_next_run_takes_the_channels_up(
 
 @pytest.mark.parametrize("asked", ["another session key", "another wallet", "closing"])
 async def test_channels_that_cannot_be_used_are_left_alone(
-    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Payee], asked: str
+    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient], asked: str
 ) -> None:
     account = (await payer_of(wallet, ledger).fund({operators[0]: 1000}))[operators[0]]
     if asked == "closing":
@@ -126,7 +128,7 @@ async def test_channels_that_cannot_be_used_are_left_alone(
 
 
 async def test_an_empty_wallet_can_be_filled_and_tried_again(
-    chain: Chain, ledger: Ledger, operators: list[Payee]
+    chain: Chain, ledger: Ledger, operators: list[Recipient]
 ) -> None:
     wallet = new_wallet(chain, 10)
     payer = payer_of(wallet, ledger)
@@ -139,7 +141,7 @@ async def test_an_empty_wallet_can_be_filled_and_tried_again(
 
 
 async def test_the_wallet_stays_locked_while_no_money_moves(
-    wallet: Wallet, ledger: Ledger, operators: list[Payee]
+    wallet: Wallet, ledger: Ledger, operators: list[Recipient]
 ) -> None:
     unlocked = 0
 
@@ -164,7 +166,7 @@ async def test_the_wallet_stays_locked_while_no_money_moves(
 
 
 async def test_a_provider_is_believed_what_we_signed_and_no_more(
-    wallet: Wallet, ledger: Ledger, operators: list[Payee]
+    wallet: Wallet, ledger: Ledger, operators: list[Recipient]
 ) -> None:
     account = (await payer_of(wallet, ledger).fund({operators[0]: 1000}))[operators[0]]
     # Signed in another life, of which the ledger knows nothing.

@@ -20,8 +20,8 @@ from hypercluster.market.money.channel import PayerChannel
 from hypercluster.market.money.signing import address_of
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import ChannelDescriptor, channel_salt
-from hypercluster.node.client.joining import Purse
-from hypercluster.node.client.payer import Account
+from hypercluster.node.client.payer import OutgoingAccount
+from hypercluster.node.client.purse import Purse
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.testnet.faucet import give
@@ -58,7 +58,7 @@ class Served:
         """To join the network through."""
         return f"{self.advert.addrs[0]}/p2p/{self.advert.peer}"
 
-    def row(self, account: Account) -> IncomingChannel:
+    def row(self, account: OutgoingAccount) -> IncomingChannel:
         row = self.ledger.payee.channel(account.channel_id)
         assert row is not None
         return row
@@ -143,7 +143,7 @@ class Wallet:
     def signer(self) -> coincurve.PrivateKey:
         return coincurve.PrivateKey(self.session_key)
 
-    def channel(self, payee: Served | str, deposit: int = HCT, signer: str = "") -> Account:
+    def channel(self, payee: Served | str, deposit: int = HCT, signer: str = "") -> OutgoingAccount:
         """Open a channel on chain to a provider, or to an operator whose key is its node key as well."""
         operator = payee if isinstance(payee, str) else payee.operator
         node = payee if isinstance(payee, str) else address_of_peer(payee.advert.peer)
@@ -152,10 +152,12 @@ class Wallet:
         self.chain.channels.open(self.sender, descriptor, deposit)
         return self.account(descriptor, deposit)
 
-    def account(self, descriptor: ChannelDescriptor, deposit: int = HCT) -> Account:
+    def account(self, descriptor: ChannelDescriptor, deposit: int = HCT) -> OutgoingAccount:
         """Our end of a channel, whether or not it is on chain."""
         domain = self.chain.channels.domain
-        return Account(descriptor, domain.channel_id(descriptor), PayerChannel(deposit), domain, self.signer)
+        return OutgoingAccount(
+            descriptor, domain.channel_id(descriptor), PayerChannel(deposit), domain, self.signer
+        )
 
 
 def new_wallet(chain: Chain, hct: int = 1000 * HCT) -> Wallet:
@@ -164,7 +166,7 @@ def new_wallet(chain: Chain, hct: int = 1000 * HCT) -> Wallet:
     return Wallet(chain, Sender(chain, wallet), secrets.token_bytes(32))
 
 
-def opening(advert: Advert, account: Account, **changes: Any) -> Open:
+def opening(advert: Advert, account: OutgoingAccount, **changes: Any) -> Open:
     """A good Open, but for the changes."""
     fields: dict[str, Any] = {
         "session": secrets.token_bytes(16),

@@ -18,7 +18,7 @@ from hypercluster.market.chain import LOCAL_TERMS, Chain, Sender, deploy
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain, channel_salt, charge
 from hypercluster.node.client.hop import Hop, HopFailed
-from hypercluster.node.client.payer import Account
+from hypercluster.node.client.payer import OutgoingAccount
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.identity import address_of_peer
@@ -180,7 +180,7 @@ async def bystander(world: World) -> AsyncIterator[None]:
     assert world.head.row(account).billed == PAID + PRICE * (len(taken) - 1)
 
 
-async def open_hop(host: Host, served: Served, account: Account, *, direct: bool) -> Hop:
+async def open_hop(host: Host, served: Served, account: OutgoingAccount, *, direct: bool) -> Hop:
     connection = await dial_steps(host, served.advert, direct=direct)
     assert connection.direct == direct
     return await Hop.open(
@@ -231,7 +231,9 @@ async def accepted(connection: Connection, message: Open) -> Accept:
     return answer
 
 
-async def good_step(world: World, served: Served, account: Account, at: int = 0, rows: int = 4) -> Step:
+async def good_step(
+    world: World, served: Served, account: OutgoingAccount, at: int = 0, rows: int = 4
+) -> Step:
     """The next good step at position `at`, paid for."""
     cumulative, signature = account.authorise(charge(PRICE, PROMPT_PRICE, rows))
     return Step(
@@ -243,7 +245,9 @@ async def good_step(world: World, served: Served, account: Account, at: int = 0,
     )
 
 
-def signed(account: Account, cumulative: int, key: bytes = b"", channel_id: bytes = b"") -> dict[str, Any]:
+def signed(
+    account: OutgoingAccount, cumulative: int, key: bytes = b"", channel_id: bytes = b""
+) -> dict[str, Any]:
     """The fields of a Step that hold a voucher."""
     signer = coincurve.PrivateKey(key) if key else account.session_key
     signature = account.domain.sign(signer, channel_id or account.channel_id, cumulative)
@@ -262,16 +266,16 @@ def edited(step: Step, **fields: Any) -> bytes:
     return frame.SerializeToString()
 
 
-def foreign_domain(account: Account) -> VoucherDomain:
+def foreign_domain(account: OutgoingAccount) -> VoucherDomain:
     return VoucherDomain("0x" + "12" * 20, account.domain.chain_id)
 
 
-def other_chain(account: Account) -> VoucherDomain:
+def other_chain(account: OutgoingAccount) -> VoucherDomain:
     return VoucherDomain(account.domain.contract, 1)
 
 
 # Each makes a bad second step out of a good one of one row.
-BAD_STEPS: dict[str, tuple[str, ErrorCode, Callable[[Step, Account, World], bytes]]] = {
+BAD_STEPS: dict[str, tuple[str, ErrorCode, Callable[[Step, OutgoingAccount, World], bytes]]] = {
     "wrong signature": (
         "head",
         ErrorCode.BAD_SIGNATURE,

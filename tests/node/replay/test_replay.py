@@ -11,7 +11,7 @@ import pytest
 
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import Finding
-from hypercluster.node.client.auditing.inspection import plant
+from hypercluster.node.client.auditing.traps import plant
 from hypercluster.node.engine.profile import Backend, BadBackend
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript

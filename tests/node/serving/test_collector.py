@@ -16,7 +16,7 @@ from hypercluster.market.errors import NodeUnreachable, Refusal, VoucherRefused
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import channel_salt
-from hypercluster.node.client.payer import Account as Paying
+from hypercluster.node.client.payer import OutgoingAccount
 from hypercluster.node.serving.collector import CLAIM_BATCH, Collector
 from hypercluster.node.testnet.faucet import give
 from tests.node.helpers.providers import Wallet, new_wallet
@@ -57,7 +57,7 @@ def collector_of(chain: Chain, ledger: Ledger, operator: str, multiple: int = 0)
     )
 
 
-async def pay(collector: Collector, paying: Paying, amount: int) -> None:
+async def pay(collector: Collector, paying: OutgoingAccount, amount: int) -> None:
     """What a session does for one step."""
     account = await collector.admit_channel(paying.descriptor)
     account.channel.admit(amount, *paying.authorise(amount))

@@ -22,9 +22,10 @@ from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.client.auditing.accuser import Accuser, Ruling
+from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.inspection import Policy
 from hypercluster.node.client.client import Client, Limits
-from hypercluster.node.client.joining import Auditing, joined
+from hypercluster.node.client.joining import joined
 from hypercluster.node.engine.engine import StepOutput
 from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.evidence.transcript import Transcript

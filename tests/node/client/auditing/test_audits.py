@@ -23,11 +23,12 @@ from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds, Difference
 from hypercluster.market.trust.fingerprint import fingerprint, seed_of
 from hypercluster.market.trust.receipt import Finding
-from hypercluster.node.client.auditing import auditors
+from hypercluster.node.client.auditing import verifier as verifier_auditor
+from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.inspection import Policy, Report
 from hypercluster.node.client.auditing.recall import NotShown, recall
 from hypercluster.node.client.client import Client, Completion, Limits
-from hypercluster.node.client.joining import Auditing, joined
+from hypercluster.node.client.joining import joined
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.errors import ErrorCode, NodeError
@@ -431,10 +432,10 @@ async def _refused(
 
 
 def _payee(world: World) -> Any:
-    from hypercluster.node.client.payer import Payee
+    from hypercluster.node.client.payer import Recipient
     from hypercluster.node.identity import address_of_peer
 
-    return Payee(world.verifier.operator.address, address_of_peer(world.verifier.advert.peer))
+    return Recipient(world.verifier.operator.address, address_of_peer(world.verifier.advert.peer))
 
 
 async def test_garbage_and_giants_end_the_connection_alone(world: World, tmp_path: Path) -> None:
@@ -515,7 +516,7 @@ async def test_a_silent_verifier_is_left(
             await send(self, message, timeout)
 
     monkeypatch.setattr(Connection, "send", silent)
-    monkeypatch.setattr(auditors, "VERDICT_SECONDS", 1.0)
+    monkeypatch.setattr(verifier_auditor, "VERDICT_SECONDS", 1.0)
     async with world.client(new_wallet(world.chain), tmp_path) as client:
         started = time.monotonic()
         done = await complete(client)

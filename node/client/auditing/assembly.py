@@ -1,0 +1,115 @@
+"""A client's auditing, put together from what it has."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, get_args
+
+from hypercluster.market.trust.audit import BadBounds, Bounds
+from hypercluster.node.client.auditing.accuser import Accuser
+from hypercluster.node.client.auditing.inspection import Inspector, Policy
+from hypercluster.node.client.auditing.opinion import Auditor
+from hypercluster.node.client.auditing.own import OwnAuditor
+from hypercluster.node.client.auditing.provider import ProviderAuditor
+from hypercluster.node.client.auditing.verifier import VerifierAuditor
+from hypercluster.node.evidence.transcript import TranscriptStore
+from hypercluster.node.home.settings import TRANSCRIPTS, Settings
+from hypercluster.node.replay.replayer import Replayer
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
+    from hypercluster.market.ledger import Ledger
+    from hypercluster.node.client.payer import Payer
+    from hypercluster.node.client.purse import Purse
+    from hypercluster.node.network.discovery import Discovery
+    from hypercluster.node.network.host import Host
+    from hypercluster.node.shards.store import StoredModel
+
+AuditorKind = Literal["auto", "verifier", "provider", "own"]
+AUDITORS: tuple[AuditorKind, ...] = get_args(AuditorKind)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auditing:
+    """How a client has its completions looked over: by whom, how often, and what it keeps for that (bytes)."""
+
+    policy: Policy
+    auditor: AuditorKind = "auto"
+    threads: int = 1
+    max_bytes: int = 2 * 2**30
+
+
+def client_transcripts(settings: Settings, chain: Chain, max_bytes: int = 0) -> TranscriptStore:
+    """What this client keeps of its sessions, as long as the chain may ask for it, and up to so many bytes."""
+    return TranscriptStore(
+        settings.home / TRANSCRIPTS / "client",
+        keep_seconds=chain.disputes.keep_seconds,
+        max_bytes=max_bytes,
+        drop_oldest=True,
+    )
+
+
+def inspector(
+    auditing: Auditing,
+    host: Host,
+    discovery: Discovery,
+    payer: Payer,
+    chain: Chain,
+    stored: StoredModel,
+    n_vocab: int,
+    transcripts: TranscriptStore,
+    ledger: Ledger,
+    purse: Purse,
+) -> Inspector:
+    """The inspector that `auditing` asks for."""
+    manifest, domain = stored.manifest, chain.disputes.domain
+
+    def bounds() -> Bounds:
+        try:
+            return Bounds.load(stored.bounds_file, manifest.model_id)
+        except BadBounds as error:
+            log.info("%s Auditing within wide bounds.", error)
+            return Bounds.conservative(manifest.model_id)
+
+    def distrusted() -> set[str]:
+        standings = ledger.trust.reputations(datetime.now(UTC))
+        return {peer for peer, standing in standings.items() if standing.reputation.distrusted}
+
+    verifiers = VerifierAuditor(
+        host,
+        discovery,
+        payer,
+        domain,
+        layers=manifest.layers,
+        n_embd=manifest.n_embd,
+        distrusted=distrusted,
+    )
+    provider = ProviderAuditor(
+        host, discovery, payer, domain, bounds, layers=manifest.layers, n_vocab=n_vocab
+    )
+    auditors: dict[AuditorKind, Callable[[], Auditor]] = {
+        "auto": lambda: verifiers,
+        "verifier": lambda: verifiers,
+        "provider": lambda: provider,
+        "own": lambda: OwnAuditor(Replayer(stored, bounds(), threads=auditing.threads)),
+    }
+    return Inspector(
+        policy=auditing.policy,
+        secret=secrets.token_bytes(32),
+        auditor=auditors[auditing.auditor](),
+        verifiers=verifiers,
+        accuser=Accuser(chain=chain, sender=purse.unlock, host=host, discovery=discovery),
+        transcripts=transcripts,
+        ledger=ledger,
+        host=host,
+        discovery=discovery,
+        domain=domain,
+        layers=manifest.layers,
+        n_embd=manifest.n_embd,
+    )

@@ -1,0 +1,63 @@
+"""What somebody says who looked over a transcript, and how one asks for it.
+
+All auditors run the stage's inputs again and say how far the outputs are from what was claimed. They differ in what
+they cost and in whose word it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from hypercluster.market.trust.audit import Difference
+from hypercluster.market.trust.receipt import Finding, Verdict
+from hypercluster.node.errors import NodeError
+from hypercluster.node.evidence.transcript import Transcript
+
+
+class NoAuditor(NodeError):
+    """Nobody is there who could audit this stage."""
+
+
+class AuditFailed(NodeError):
+    """An auditor did not do its work; this says nothing about the provider."""
+
+    def __init__(self, auditor: str, reason: str) -> None:
+        super().__init__(f"Auditor {auditor} failed: {reason}")
+        self.auditor = auditor
+
+
+@dataclass(frozen=True, slots=True)
+class SignedVerdict:
+    """A verifier's verdict, its signature, and the fingerprint that its hash stands for."""
+
+    verdict: Verdict
+    signature: bytes
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What an auditor found. `auditor` is its peer id, or "own"; `cost_wei` is what it was paid.
+
+    `certain` is false for another provider's word: of two who differ, either may be wrong.
+    """
+
+    finding: Finding
+    difference: Difference
+    auditor: str
+    cost_wei: int = 0
+    certain: bool = True
+    signed: SignedVerdict | None = None
+
+
+class Auditor(Protocol):
+    """Looks over transcripts."""
+
+    async def audit(self, transcript: Transcript, avoid: Collection[str] = ()) -> Opinion:
+        """Look over a transcript; `avoid` names peers and operators that must not do it.
+
+        Raises:
+            NoAuditor: nobody can; AuditFailed: who should did not.
+        """

@@ -1,0 +1,157 @@
+"""An audit by a staked verifier."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hypercluster.market.advert import Advert
+from hypercluster.market.errors import InvalidSignature, MarketError
+from hypercluster.market.money.signing import address_bytes
+from hypercluster.market.trust.audit import Difference
+from hypercluster.market.trust.fingerprint import BadFingerprint, digest, distance, seed_of
+from hypercluster.market.trust.receipt import DisputeDomain, Finding
+from hypercluster.node.client.auditing.delivery import delivering, opening_for
+from hypercluster.node.client.auditing.opinion import AuditFailed, NoAuditor, Opinion, SignedVerdict
+from hypercluster.node.client.hop import HopFailed, check_quote, exchange
+from hypercluster.node.client.payer import Recipient
+from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.verdicts import verdict_on
+from hypercluster.node.identity import address_of_peer
+from hypercluster.node.network.connection import Connection
+from hypercluster.node.replay.replayer import claimed_numbers
+from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.payer import OutgoingAccount, Payer
+    from hypercluster.node.network.discovery import Discovery
+    from hypercluster.node.network.host import Host
+
+VERDICT_SECONDS = 600.0
+CONTRADICTION = 0.25
+"""distance between claimed outputs and a passing verifier's own fingerprint that no honest pass explains"""
+
+
+class VerifierAuditor:
+    """A staked verifier, paid per token over a channel; its verdict is signed."""
+
+    def __init__(
+        self,
+        host: Host,
+        discovery: Discovery,
+        payer: Payer,
+        domain: DisputeDomain,
+        *,
+        layers: int,
+        n_embd: int,
+        distrusted: Callable[[], Collection[str]],
+    ) -> None:
+        self._distrusted = distrusted
+        self._host, self._discovery, self._payer, self._domain = host, discovery, payer, domain
+        self._layers, self._n_embd = layers, n_embd
+
+    def verifiers(self, avoid: Collection[str] = ()) -> list[Advert]:
+        """Those that are free, the cheapest first, without the peers and operators in `avoid`."""
+        found = [
+            advert
+            for advert in self._discovery.book.snapshot("verifier")
+            if advert.free > 0 and not {advert.peer, advert.operator} & set(avoid)
+        ]
+        return sorted(found, key=lambda advert: (advert.price_wei, advert.peer))
+
+    def pick(self, avoid: Collection[str] = ()) -> Advert | None:
+        """One drawn among the cheapest, without the peers and operators in `avoid`, nor whom we distrust."""
+        found = self.verifiers({*avoid, *self._distrusted()})
+        return secrets.choice([a for a in found if a.price_wei == found[0].price_wei]) if found else None
+
+    async def audit(self, transcript: Transcript, avoid: Collection[str] = ()) -> Opinion:
+        """Have it run by a verifier drawn among the cheapest. Raises NoAuditor, AuditFailed."""
+        verifier = self.pick({*avoid, transcript.record.peer})
+        if verifier is None:
+            raise NoAuditor("No verifier offers to audit this model.")
+        return await self.ask(verifier, transcript)
+
+    async def ask(self, verifier: Advert, transcript: Transcript) -> Opinion:
+        """Have it run by this verifier. Raises AuditFailed."""
+        try:
+            return await self._ask(verifier, transcript)
+        except (NodeError, MarketError) as error:
+            raise AuditFailed(verifier.peer, str(error)) from error
+
+    async def _ask(self, verifier: Advert, transcript: Transcript) -> Opinion:
+        record = transcript.record
+        payee = Recipient(verifier.operator, address_of_peer(verifier.peer))
+        cost = transcript.tokens * verifier.price_wei
+        account = (await self._payer.fund({payee: cost}))[payee]
+        job = secrets.token_bytes(32)
+        opening = opening_for(transcript, job[:16], account.descriptor, verifier.price_wei)
+        opened = AuditOpen(opening, job, record.profile)
+        async with delivering(self._host, verifier, opened) as (connection, accepted):
+            check_quote(accepted, opening, verifier, account)
+            account.resume(accepted.billed_wei, accepted.paid_wei, accepted.paid_signature)
+            answer = await self._send(connection, verifier, account, transcript)
+        return self._opinion(verifier, transcript, job, answer, cost)
+
+    async def _send(
+        self, connection: Connection, verifier: Advert, account: OutgoingAccount, transcript: Transcript
+    ) -> AuditVerdict:
+        """Send everything with its vouchers, and return the verdict."""
+        sent = 0
+        try:
+            for step in transcript.steps:
+                cumulative, signature = account.authorise(step.rows * verifier.price_wei)
+                sent += step.rows * verifier.price_wei
+                paid = replace(step, issued=0, receipt=b"", cumulative_wei=cumulative, voucher=signature)
+                await connection.send(paid, VERDICT_SECONDS)
+            answer = await exchange(connection, verifier.peer, AuditEnd(), VERDICT_SECONDS)
+            if not isinstance(answer, AuditVerdict):
+                raise HopFailed(verifier.peer, f"it answered with {type(answer).__name__}.")
+        except BaseException:
+            account.release(sent)
+            raise
+        account.acknowledge(sent, answer.billed_wei)
+        return answer
+
+    def _opinion(
+        self, verifier: Advert, transcript: Transcript, job: bytes, answer: AuditVerdict, cost: int
+    ) -> Opinion:
+        """Check that the verdict is signed over what was sent, and does not contradict its own fingerprint."""
+        node = address_of_peer(verifier.peer)
+        verdict = verdict_on(
+            transcript,
+            finding=answer.finding,
+            fingerprint_digest=digest(answer.fingerprint),
+            job=job,
+            issued=answer.issued,
+            layers=self._layers,
+        )
+        try:
+            signer = self._domain.recover(verdict.struct_hash(), answer.signature)
+        except InvalidSignature:
+            signer = ""
+        if signer != node or abs(answer.issued - time.time()) > VERDICT_SECONDS:
+            raise HopFailed(
+                verifier.peer,
+                "its verdict is not signed by its node key over this audit.",
+                ErrorCode.BAD_SIGNATURE,
+            )
+        claimed = claimed_numbers(transcript, self._n_embd, transcript.record.layer_stop == self._layers)
+        try:
+            apart = distance(answer.fingerprint, claimed, seed_of(address_bytes(node), job))
+        except BadFingerprint as error:
+            raise HopFailed(verifier.peer, f"{error}") from None
+        if answer.finding is Finding.PASS and apart > CONTRADICTION:
+            raise HopFailed(
+                verifier.peer,
+                f"it passes outputs that are {apart:.0%} off those that it fingerprinted itself.",
+                ErrorCode.BAD_SHAPE,
+            )
+        difference = Difference(
+            answer.median_error, answer.max_error, answer.agreement, answer.exact, transcript.outputs
+        )
+        signed = SignedVerdict(verdict, answer.signature, answer.fingerprint)
+        return Opinion(answer.finding, difference, verifier.peer, cost, signed=signed)
