@@ -1,102 +1,122 @@
-"""What the command lines share: errors in a sentence, JSON for programs, passwords without argv."""
+"""What every command prints with: results as text or JSON, texts as they are, errors as one sentence.
+
+Results go to standard output and everything else to standard error. A pipe or file gets lines of any length, a
+terminal lines that fit it; neither gets control characters of others.
+"""
 
 import getpass
 import json
-import logging
-import os
-import signal
+import math
+import re
 import sys
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleDimensions, ConsoleRenderable
+from rich.text import Text
 
-from hypercluster.market.errors import MarketError
-from hypercluster.node.errors import NodeError
 from hypercluster.node.home.settings import Settings
 
+D = TypeVar("D")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Bootstrap = Annotated[
-    list[str] | None, typer.Option(help="Multiaddr with /p2p/ of a node to join through (HC_BOOTSTRAP).")
-]
+Shown = str | ConsoleRenderable
+"""A sentence, taken literally, or a table"""
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-
-def application(help_text: str) -> typer.Typer:
-    """A Typer app with the conventions of all our commands."""
-    return typer.Typer(
-        help=help_text,
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode="rich",
-        pretty_exceptions_enable=False,
-    )
+WIDE = 100_000
+NARROWEST = 20
+_HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
-def run(app: typer.Typer, name: str) -> NoReturn:
-    """Run a command line; an error that we know ends in one sentence and exit code 1, Ctrl-C in 130."""
-    try:
-        logging.basicConfig(
-            level=Settings().log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-            stream=sys.stderr,
-        )
-    except ValueError as error:
-        wrong = " ".join(str(error).split())
-        fail(f"a setting in the environment or in the file .env is wrong: {wrong}.")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
-            signal.signal(number, _interrupt)
-    try:
-        app(prog_name=name)
-    except (MarketError, NodeError) as error:
-        fail(str(error))
-    except BaseExceptionGroup as group:
-        # trio wraps what happens in a nursery.
-        known = group.subgroup((MarketError, NodeError, KeyboardInterrupt))
-        if known is None:
-            raise
-        first = _leaf(known)
-        if isinstance(first, KeyboardInterrupt):
-            raise SystemExit(130) from None
-        fail(str(first))
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
-    raise SystemExit(0)
+class Failed(Exception):
+    """A command cannot do what was asked; the message is the sentence for its user.
 
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM and a closed terminal end a command as Ctrl-C does, so that it takes along what it started.
-
-    Also in the background, where shells have Ctrl-C ignored.
+    With `document`, `--json` prints that, "error" added, instead of an object of the error alone.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.raise_signal(signal.SIGINT)
+
+    def __init__(self, sentence: str, document: dict[str, Any] | None = None) -> None:
+        super().__init__(sentence)
+        self.document = document
 
 
-def _leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+class Output(Console):
+    """A console without a limit of width where nobody looks on, and without markup by accident."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, emoji=False)
+
+    @property
+    def to_terminal(self) -> bool:
+        """Whether this goes to a terminal."""
+        return self.file.isatty()
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """What fits on a line: on a terminal at least NARROWEST characters, elsewhere anything."""
+        width, height = super().size
+        return ConsoleDimensions(max(width, NARROWEST) if self.to_terminal else WIDE, height or 25)
+
+    @size.setter
+    def size(self, new: tuple[int, int]) -> None:
+        """Needed by its parent."""
+        self._width, self._height = new
 
 
-def fail(sentence: str) -> NoReturn:
-    """Print one sentence on standard error and end with exit code 1."""
-    err.print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True)
-    raise SystemExit(1)
+out = Output()
+err = Output(stderr=True)
+
+
+def show(document: D, view: Callable[[D], Shown | Iterable[Shown]], json_: bool) -> None:
+    """Print what a command found: the document itself as JSON, or what `view` makes of it for people.
+
+    Args:
+        document: plain data, amounts as integers in wei.
+        view: gives a sentence or a table, or several; mostly a generator function.
+        json_: which of the two.
+    """
+    if json_:
+        print_json(document)
+        return
+    shown = view(document)
+    for each in [shown] if isinstance(shown, str | ConsoleRenderable) else shown:
+        say(each)
+
+
+def say(shown: Shown, console: Output = out) -> None:
+    """Print a sentence, taken literally, or a table."""
+    console.print(Text(visible(shown)) if isinstance(shown, str) else shown, soft_wrap=isinstance(shown, str))
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on standard output, nothing else."""
-    typer.echo(json.dumps(data, indent=2))
+    """One JSON document on standard output, nothing else; a number that JSON lacks becomes null."""
+    sys.stdout.write(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    return [_finite(each) for each in data] if isinstance(data, list | tuple) else data
+
+
+def write_text(stream: TextIO, text: str) -> None:
+    """Write what a model said, at once: to a pipe or file as it is, to a terminal with `visible`.
+
+    Characters that the stream's encoding lacks are written as \\u escapes.
+    """
+    stream.write(visible(text) if stream.isatty() else text)
+    stream.flush()
+
+
+def visible(text: str) -> str:
+    """The text with what could mislead or drive a terminal written as escapes: all controls but tab and newline."""
+    return _HARMFUL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def fail(sentence: str, document: dict[str, Any] | None = None) -> NoReturn:
+    """End the command with a sentence and exit code 1. Raises Failed."""
+    raise Failed(sentence, document)
 
 
 def password(settings: Settings, *, new: bool = False) -> str:
@@ -106,9 +126,12 @@ def password(settings: Settings, *, new: bool = False) -> str:
     """
     if settings.password_file:
         try:
-            return settings.password_file.read_text().splitlines()[0]
-        except (OSError, IndexError):
-            fail(f"the password file {settings.password_file} cannot be read or is empty.")
+            first = settings.password_file.read_text().split("\n")[0].removesuffix("\r")
+        except (OSError, UnicodeDecodeError):
+            fail(f"the password file {settings.password_file} cannot be read.")
+        if not first:
+            fail(f"the first line of the password file {settings.password_file} is empty.")
+        return first
     if not sys.stdin.isatty():
         fail("no terminal to ask for the password on; set HC_PASSWORD_FILE to a file that holds it.")
     first = getpass.getpass("Password for the keys: ")

@@ -16,7 +16,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from hypercluster.node.cli.console import Json, application, err, fail, out, print_json, run
+from hypercluster.node.cli.console import Json, err, fail, out, print_json
+from hypercluster.node.cli.program import application, run
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.shards import (
     Manifest,

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from hypercluster.market.money.units import format_hct, parse_hct
-from hypercluster.node.cli.console import Json, application, err, out, print_json, run
+from hypercluster.node.cli.console import Json, err, out, print_json
+from hypercluster.node.cli.program import application, run
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import TESTNET_HOME, Settings
 

@@ -10,7 +10,9 @@ import typer
 from rich.table import Table
 
 from hypercluster.market.money.units import format_hct, format_price, parse_price
-from hypercluster.node.cli.console import Bootstrap, Json, application, err, out, password, print_json, run
+from hypercluster.node.cli.console import Json, err, out, password, print_json
+from hypercluster.node.cli.options import Bootstrap
+from hypercluster.node.cli.program import application, run
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.staking import (
     StakeOption,

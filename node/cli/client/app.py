@@ -11,16 +11,15 @@ from rich.table import Table
 from hypercluster.market.money.units import HCT, format_hct, format_price, parse_hct
 from hypercluster.node.cli.client import trust as client_trust
 from hypercluster.node.cli.console import (
-    Bootstrap,
     Json,
-    application,
     err,
     fail,
     out,
     password,
     print_json,
-    run,
 )
+from hypercluster.node.cli.options import Bootstrap
+from hypercluster.node.cli.program import application, run
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key

@@ -15,9 +15,10 @@ from rich.table import Table
 
 from hypercluster.market.economics.advert_file import AdvertFile, load_adverts
 from hypercluster.market.money.units import format_price
-from hypercluster.node.cli.console import Json, application, err, fail, out, print_json, run
+from hypercluster.node.cli.console import Json, err, fail, out, print_json
 from hypercluster.node.cli.market.deterrence import deterrence
 from hypercluster.node.cli.market.simulation import simulate
+from hypercluster.node.cli.program import application, run
 
 if TYPE_CHECKING:
     from hypercluster.market.economics.routing import Path, Rival

@@ -12,16 +12,15 @@ from rich.table import Table
 
 from hypercluster.market.money.units import format_hct, format_price, parse_hct, parse_price
 from hypercluster.node.cli.console import (
-    Bootstrap,
     Json,
-    application,
     err,
     fail,
     out,
     password,
     print_json,
-    run,
 )
+from hypercluster.node.cli.options import Bootstrap
+from hypercluster.node.cli.program import application, run
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.staking import (
     StakeOption,

@@ -1,0 +1,231 @@
+"""Kinds of values that options and arguments take: each is read, bounded and refused by name at parse time.
+
+Every kind is a function of the help text and, where they differ from the parameter's name, the option's names; what it
+returns belongs into `Annotated`, and a positional argument says so::
+
+    max_cost: Annotated[int | None, hct("HCT to spend at most.")] = None
+    amount: Annotated[int, hct("HCT to send.", argument=True)]
+
+Numbers always have both bounds. Words from a list are a Literal or StrEnum, which typer reads itself. What is empty
+is refused for every option before any of these sees it (program.py).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from hypercluster.market.errors import InvalidAmount
+from hypercluster.market.money.units import format_hct, format_price, parse_hct, parse_price
+from hypercluster.node.errors import NodeError
+
+DAY = 86_400.0
+MOST = 10**9
+"""bound of whole numbers that have no smaller one"""
+_WHOLE = re.compile(r"[+-]?\d{1,40}(_\d+)*", re.ASCII)
+_REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
+_RANGE = re.compile(r"\d{1,4}:\d{1,4}", re.ASCII)
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the text of an option; a default is passed on as it is."""
+
+    read: Callable[[str], Any]
+
+    def __call__(self, value: Any) -> Any:
+        """The value meant. Raises typer.BadParameter, to which typer adds the option's name."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.read(value)
+        except (ValueError, InvalidAmount, NodeError) as error:
+            raise typer.BadParameter(str(error)) from None
+
+
+def option(
+    read: Callable[[str], Any],
+    metavar: str,
+    help_: str,
+    names: tuple[str, ...],
+    *,
+    argument: bool = False,
+    default: str | None = None,
+) -> Any:
+    """An option or argument whose text `read` turns into its value.
+
+    Args:
+        read: raises ValueError with a sentence for what it refuses.
+        metavar: names the kind of value in the help.
+        help_: a sentence.
+        names: such as "--tokens", "-n"; none for the parameter's own name.
+        argument: it is positional.
+        default: how the help writes the default; None for `str` of it.
+    """
+    if argument:
+        return typer.Argument(parser=Reader(read), metavar=metavar, help=help_, show_default=default or True)
+    return typer.Option(
+        *names, parser=Reader(read), metavar=metavar, help=help_, show_default=default or True
+    )
+
+
+def hct(
+    help_: str,
+    *names: str,
+    least: int = 0,
+    default: str | None = None,
+    word: str | None = None,
+    argument: bool = False,
+) -> Any:
+    """An amount of HCT, in wei; at least `least` wei. Instead of one, `word` may stand, and comes as itself."""
+
+    def read(text: str) -> int | str:
+        if word is not None and text == word:
+            return text
+        wei = parse_hct(text)
+        if wei < least:
+            raise ValueError(f"{text!r} is too little: it is at least {format_hct(least)} HCT.")
+        return wei
+
+    return option(read, f"HCT|{word}" if word else "HCT", help_, names, argument=argument, default=default)
+
+
+def price(help_: str, *names: str, least: int = 0, default: str | None = None) -> Any:
+    """A price in HCT per million tokens, as wei per token; at least `least` wei."""
+
+    def read(text: str) -> int:
+        wei = parse_price(text)
+        if wei < least:
+            raise ValueError(f"{text!r} is too little: it is at least {format_price(least)}.")
+        return wei
+
+    return option(read, "HCT", help_, names, default=default)
+
+
+def whole(help_: str, *names: str, least: int = 0, most: int = MOST, argument: bool = False) -> Any:
+    """A whole number, least <= it <= most."""
+
+    def read(text: str) -> int:
+        plain = text.strip()
+        if not _WHOLE.fullmatch(plain) or not least <= int(plain) <= most:
+            raise ValueError(f"{_short(text)} is no whole number from {least} to {most}.")
+        return int(plain)
+
+    return option(read, "N", help_, names, argument=argument)
+
+
+def real(
+    help_: str,
+    *names: str,
+    least: float,
+    most: float,
+    metavar: str = "NUMBER",
+    default: str | None = None,
+) -> Any:
+    """A number, least <= it <= most; never nan."""
+
+    def read(text: str) -> float:
+        plain = text.strip()
+        value = float(plain) if _REAL.fullmatch(plain) else math.nan
+        if not least <= value <= most:
+            raise ValueError(f"{_short(text)} is no number from {least:g} to {most:g}.")
+        return value
+
+    return option(read, metavar, help_, names, default=default)
+
+
+def share(help_: str, *names: str) -> Any:
+    """A number from 0 to 1."""
+    return real(help_, *names, least=0, most=1, metavar="0..1")
+
+
+def seconds(help_: str, *names: str, least: float = 0.0, most: float = DAY) -> Any:
+    """A time in seconds."""
+    return real(help_, *names, least=least, most=most, metavar="SECONDS")
+
+
+def gib(help_: str, *names: str) -> Any:
+    """An amount of memory or disk in GiB, above 0 and at most 2**20."""
+    return real(help_, *names, least=1e-6, most=2**20, metavar="GIB")
+
+
+def port(help_: str, *names: str) -> Any:
+    """A TCP port, 1 to 65535."""
+    return whole(help_, *names, least=1, most=65_535)
+
+
+def multiaddr(help_: str, *names: str, peer: bool = False, word: str | None = None) -> Any:
+    """A multiaddr of a TCP address; `peer`: it names the peer with /p2p/. `word` may stand instead of one."""
+
+    def read(text: str) -> str:
+        if text != word:
+            check_multiaddr(text, peer=peer)
+        return text
+
+    return option(read, f"MULTIADDR|{word}" if word else "MULTIADDR", help_, names)
+
+
+def check_multiaddr(text: str, *, peer: bool) -> None:
+    """Raise ValueError with a sentence unless `text` is a multiaddr over TCP, with /p2p/ if `peer`."""
+    from multiaddr import Multiaddr  # type: ignore[import-untyped]
+
+    example = "/ip4/192.0.2.1/tcp/4001" + ("/p2p/16Uiu2..." if peer else "")
+    try:
+        protocols = [protocol.name for protocol in Multiaddr(text).protocols()]
+    except Exception:  # noqa: BLE001 - the library raises whatever it stumbles over
+        protocols = []
+    if "tcp" not in protocols or (peer and protocols[-1] != "p2p"):
+        raise ValueError(f"{_short(text)} is no address to reach a node at: write it like {example}.")
+
+
+def layer_range(help_: str, *names: str, word: str | None = None, several: bool = False) -> Any:
+    """Layers as start:stop, half-open, or `several` such ranges with commas between; comes as text.
+
+    Whether a model has them is seen when it is known. `word` may stand instead.
+    """
+
+    def read(text: str) -> str:
+        pieces = text.replace(" ", "").split(",") if several else [text.strip()]
+        good = all(
+            _RANGE.fullmatch(piece) and int(piece.split(":")[0]) < int(piece.split(":")[1])
+            for piece in pieces
+        )
+        if text != word and not good:
+            like = "0:3,3:6,6:8" if several else "0:3"
+            raise ValueError(f"{_short(text)} names no layers: write them half-open, as in {like}.")
+        return text
+
+    kind = "START:STOP,..." if several else "START:STOP"
+    return option(read, f"{kind}|{word}" if word else kind, help_, names)
+
+
+def account(help_: str, *names: str, argument: bool = False) -> Any:
+    """An account of the chain: 0x and 40 hexadecimal digits."""
+
+    def read(text: str) -> str:
+        if not _ADDRESS.fullmatch(text):
+            raise ValueError(f"{_short(text)} is no account: it is 0x and 40 hexadecimal digits.")
+        return text
+
+    return option(read, "0x...", help_, names, argument=argument)
+
+
+def prose(help_: str, *names: str, argument: bool = False) -> Any:
+    """Any text of at least one character that is not a space."""
+    return option(str, "TEXT", help_, names, argument=argument)
+
+
+def _short(given: str) -> str:
+    return repr(given if len(given) <= 60 else given[:57] + "...")
+
+
+Bootstrap = Annotated[
+    list[str] | None,
+    multiaddr("Node to join through; may be given several times (HC_BOOTSTRAP).", peer=True),
+]

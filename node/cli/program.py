@@ -1,0 +1,133 @@
+"""A program of ours: commands that refuse what is empty, --version, and how each of them ends (docs/commands.md)."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand
+
+from hypercluster.node.cli.console import Failed
+from hypercluster.node.cli.ending import OK, USAGE, ending_of, tell
+from hypercluster.node.home.settings import Settings
+
+
+class Command(TyperCommand):
+    """A command in which an empty value is refused wherever it stands."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Read the command line. Raises UsageError."""
+        if not ctx.resilient_parsing:
+            given, *_ = self.make_parser(ctx).parse_args(args=list(args))
+            for parameter in self.params:
+                for value in _values(given.get(parameter.name)):
+                    _check(value, ctx, " / ".join(parameter.opts))
+        return super().parse_args(ctx, args)
+
+
+def _values(raw: Any) -> Iterator[str]:
+    yield from (each for each in (raw if isinstance(raw, list | tuple) else [raw]) if isinstance(each, str))
+
+
+def _check(value: str, context: typer.Context, name: str) -> None:
+    if not value.strip():
+        raise typer.BadParameter(f"{name} is empty: give it a value or leave it out", context)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(f"{name} is not UTF-8 text", context) from None
+
+
+class Application(typer.Typer):
+    """A program whose commands follow our conventions."""
+
+    def command(self, *args: Any, **settings: Any) -> Callable[..., Any]:
+        """As typer's, with our kind of command."""
+        return super().command(*args, cls=Command, **settings)
+
+
+def application(help_text: str) -> Application:
+    """A program of several commands, with --version and completion for shells."""
+    app = Application(rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+    @app.callback(help=help_text, invoke_without_command=True)
+    def program(
+        context: typer.Context,
+        version: Annotated[
+            bool,
+            typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit."),
+        ] = False,
+    ) -> None:
+        if context.invoked_subcommand is None:
+            context.get_help()
+            raise typer.Exit(USAGE)
+
+    return app
+
+
+def _version(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(context.find_root().info_name, version("hypercluster"))  # noqa: T201
+        raise typer.Exit
+
+
+def run(app: typer.Typer, name: str) -> NoReturn:
+    """Run a program and end the process with one of the exit codes of ending.py."""
+    arguments = sys.argv[1:]
+    code = OK
+    try:
+        _run(app, name, arguments)
+        sys.stdout.flush()
+    except BaseException as error:  # noqa: BLE001 - whatever it was, it ends in a sentence
+        ending = ending_of(error, name)
+        code = ending.code
+        tell(ending, json_=_wants_json(arguments))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(code))  # nothing is left to be lost
+    raise SystemExit(code)
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether --json was given, also on a command line that is wrong elsewhere."""
+    return "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+
+
+def _run(app: typer.Typer, name: str, arguments: Sequence[str]) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    command = typer.main.get_command(app)
+    if f"_{name}_complete".replace("-", "_").upper() in os.environ:
+        command.main(prog_name=name)  # a shell asks what could follow; ends the process
+    start_logging()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, _interrupt)
+    with command.make_context(name, list(arguments)) as context:
+        command.invoke(context)
+
+
+def start_logging() -> None:
+    """Write the log to standard error, as much of it as HC_LOG_LEVEL says. Raises Failed."""
+    try:
+        level = Settings().log_level.upper()
+        logging.basicConfig(
+            level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        )
+    except ValueError as error:
+        wrong = " ".join(str(error).split())
+        raise Failed(f"a setting in the environment or in the file .env is wrong: {wrong}.") from None
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM and a closed terminal end a command as Ctrl-C does, so that it takes along what it started.
+
+    Also in the background, where shells have Ctrl-C ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
