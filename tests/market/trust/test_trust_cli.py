@@ -123,7 +123,7 @@ def test_more_evidence_than_a_page_is_exported_whole(ledger: Ledger, tmp_path: P
 def test_who_is_unknown_is_said_so(seen: Ledger) -> None:
     result = CliRunner().invoke(app, ["reputation", "nobody"])
     assert result.exit_code == 1
-    assert "no evidence on a peer like nobody" in result.stderr
+    assert "no evidence on a peer like nobody" in str(result.exception)
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(seen: Ledger, tmp_path: Path) -> None:
