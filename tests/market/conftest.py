@@ -31,20 +31,31 @@ def postgres() -> Iterator[str]:
     if programs is None:
         pytest.skip("no PostgreSQL server is installed")
     with tempfile.TemporaryDirectory(prefix="hc-pg-") as folder:
-        data, user = Path(folder) / "data", {}
+        data = Path(folder) / "data"
+        user = group = None  # as we are
         if os.getuid() == 0:  # the server refuses to run as root
             account = pwd.getpwnam("postgres" if _exists("postgres") else "nobody")
             os.chown(folder, account.pw_uid, account.pw_gid)
-            user = {"user": account.pw_uid, "group": account.pw_gid}
-        quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder, **user}
-        subprocess.run([programs / "initdb", "-D", data, "-U", "hc", "-A", "trust", "--no-sync"], **quiet)
+            user, group = account.pw_uid, account.pw_gid
+
+        def call(program: str, *arguments: str | Path) -> None:
+            subprocess.run(
+                [programs / program, *arguments],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                cwd=folder,
+                user=user,
+                group=group,
+            )
+
+        call("initdb", "-D", data, "-U", "hc", "-A", "trust", "--no-sync")
         options = f"-c listen_addresses='' -c unix_socket_directories='{folder}'"
         log = Path(folder) / "log"
-        subprocess.run([programs / "pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start"], **quiet)
+        call("pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
         try:
             yield f"postgresql+psycopg://hc@/postgres?host={folder}"
         finally:
-            subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **quiet)
+            call("pg_ctl", "-D", data, "-m", "immediate", "stop")
 
 
 def _exists(account: str) -> bool:

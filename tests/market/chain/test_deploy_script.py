@@ -26,9 +26,9 @@ def test_it_deploys_from_a_key_file(tmp_path: Path, anvil: str, accounts: list[L
     key, password, output = tmp_path / "key.json", tmp_path / "password", tmp_path / "deployment.json"
     create_key(key, "sesame", secret=bytes(accounts[8].key))
     password.write_text("sesame\nand a second line\n")
-    arguments = "--rpc-url", anvil, "--key-file", key, "--output", output, "--min-stake", "7.5", "--grace", 60
-    arguments += "--seats", 7, "--fault", "40", "--bond", "1.5", "--evidence-window", 5000
-    done = run(*arguments, HC_PASSWORD_FILE=str(password))
+    basics = "--rpc-url", anvil, "--key-file", key, "--output", output, "--min-stake", "7.5", "--grace", 60
+    disputes = "--seats", 7, "--fault", "40", "--bond", "1.5", "--evidence-window", 5000
+    done = run(*basics, *disputes, HC_PASSWORD_FILE=str(password))
     assert done.returncode == 0, done.stderr
     chain = Chain(anvil, Deployment.load(output))
     assert chain.staking.minimum == 15 * HCT // 2
@@ -38,11 +38,11 @@ def test_it_deploys_from_a_key_file(tmp_path: Path, anvil: str, accounts: list[L
     assert chain.disputes.terms == DisputeTerms(
         seats=7, fault=40 * HCT, bond=3 * HCT // 2, evidence_window=5000
     )
-    short = run(*arguments, "--unbonding", 60, HC_PASSWORD_FILE=str(password))
+    short = run(*basics, *disputes, "--unbonding", 60, HC_PASSWORD_FILE=str(password))
     assert (short.returncode, short.stderr.count("\n")) == (1, 1)
     assert short.stderr.startswith("error: Stake that thaws in 60 s")
     password.write_text("wrong")
-    refused = run(*arguments, HC_PASSWORD_FILE=str(password))
+    refused = run(*basics, *disputes, HC_PASSWORD_FILE=str(password))
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: The password for the key file")
 

@@ -146,8 +146,8 @@ def test_our_hashes_are_the_contracts(chain: Chain) -> None:
     assert disputes._read("DOMAIN_SEPARATOR") == disputes.domain.separator
     assert disputes._read("stageHashOf", row) == stage.struct_hash()
     figures = said.seq, said.position, said.tokens, said.outputs
-    row = *figures, said.in_root, said.out_root, said.previous, said.issued
-    digest = disputes._read("receiptDigest", stage.struct_hash(), row)
+    fields = *figures, said.in_root, said.out_root, said.previous, said.issued
+    digest = disputes._read("receiptDigest", stage.struct_hash(), fields)
     assert digest == disputes.domain.digest(said.struct_hash())
     verdict = Verdict(
         b"m" * 32, 4, 8, 2, True, b"i" * 32, b"o" * 32, 5, 6, Finding.GREY, PRINT, b"j" * 32, said.issued

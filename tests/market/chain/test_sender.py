@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from eth_account.signers.local import LocalAccount
@@ -31,7 +32,7 @@ def by_hand(chain: Chain) -> Iterator[None]:
 
 
 def transfer(chain: Chain, to: str, amount: int) -> str:
-    return chain.token._contract.encode_abi("transfer", args=[to, amount])
+    return str(chain.token._contract.encode_abi("transfer", args=[to, amount]))
 
 
 def test_eight_threads_send_from_one_account(chain: Chain, accounts: list[LocalAccount]) -> None:
@@ -121,7 +122,7 @@ def test_a_forgotten_transaction_is_sent_again(chain: Chain, accounts: list[Loca
 def test_a_replaced_transaction_is_noticed(chain: Chain, accounts: list[LocalAccount]) -> None:
     sender, to = Sender(chain, accounts[0]), accounts[6].address
     pending = sender.submit("to transfer HCT", chain.token.address, transfer(chain, to, 1))
-    rival = {
+    rival: dict[str, Any] = {
         "nonce": pending.nonce,
         "to": to,
         "value": 1,

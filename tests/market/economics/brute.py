@@ -81,13 +81,13 @@ def weight(
 
 
 def gibbs(
-    nodes: list[Node], paths: list[list[int]], market: MarketParameters, **kw: object
+    nodes: list[Node], paths: list[list[int]], market: MarketParameters, links: np.ndarray | None = None
 ) -> tuple[np.ndarray, float]:
     """Probability of each path, and of the outside option."""
     crowd = Counter((node.start, node.stop) for node in nodes)
     terms = np.array(
         [
-            math.exp(-weight(nodes, path, market, **kw) / market.temperature)
+            math.exp(-weight(nodes, path, market, links) / market.temperature)
             / math.prod(crowd[nodes[i].start, nodes[i].stop] for i in path) ** (1 - market.variety)
             for path in paths
         ]

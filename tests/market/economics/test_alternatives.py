@@ -18,7 +18,7 @@ def spread(nodes: list[Node]) -> list[Node]:
 
 
 @given(networks(most=10), st.integers(1, 6))
-def test_the_k_best_are_the_first_of_all_paths(nodes, k):
+def test_the_k_best_are_the_first_of_all_paths(nodes: list[Node], k: int) -> None:
     nodes = spread(nodes)
     every = sorted(weight(nodes, path, UNIT) for path in all_paths(nodes))
     found = k_best(nodes, layers=4, k=k, market=UNIT)
@@ -27,7 +27,7 @@ def test_the_k_best_are_the_first_of_all_paths(nodes, k):
 
 
 @given(networks(most=10), st.integers(1, 4), st.integers(0, 3))
-def test_paths_share_no_more_nodes_than_asked(nodes, k, share):
+def test_paths_share_no_more_nodes_than_asked(nodes: list[Node], k: int, share: int) -> None:
     nodes = spread(nodes)
     left = sorted(all_paths(nodes), key=lambda path: weight(nodes, path, UNIT))
     wanted: list[list[int]] = []
@@ -38,7 +38,7 @@ def test_paths_share_no_more_nodes_than_asked(nodes, k, share):
     assert [path.ids for path in found] == [[nodes[i].id for i in path] for path in wanted]
 
 
-def test_no_path_at_all_is_an_error():
+def test_no_path_at_all_is_an_error() -> None:
     for share in (None, 0):
         with pytest.raises(NoPath, match="layer 1"):
             k_best([Node("a", 0, 1, 0, 1.0)], layers=2, k=3, share=share, market=UNIT)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,8 +73,8 @@ def played(
     st.sampled_from([0.3, 1.0]),
 )
 def test_at_the_required_stake_cheating_neither_gains_nor_loses(
-    seed, rate, detection, reward, in_flight, often
-):
+    seed: int, rate: float, detection: float, reward: float, in_flight: int, often: float
+) -> None:
     stake = required_stake(HCT, rate, detection, reward, in_flight) / HCT
     profit = played(
         np.random.default_rng(seed),
@@ -91,7 +92,7 @@ def test_at_the_required_stake_cheating_neither_gains_nor_loses(
     assert 6 * error < 0.2 * stake
 
 
-def test_folding_the_reward_into_the_rate_alone_falls_short_of_what_is_in_flight():
+def test_folding_the_reward_into_the_rate_alone_falls_short_of_what_is_in_flight() -> None:
     rate, reward, in_flight = 0.2, 0.5, 30
     folded = rate * (1 - reward)
     short = (1 - folded) / folded + in_flight
@@ -112,13 +113,17 @@ def test_folding_the_reward_into_the_rate_alone_falls_short_of_what_is_in_flight
 
 
 @given(gains, rates, rates, shares)
-def test_caught_on_the_spot_it_is_the_gain_over_the_rate_of_loss(gain, rate, detection, reward):
+def test_caught_on_the_spot_it_is_the_gain_over_the_rate_of_loss(
+    gain: int, rate: Fraction, detection: Fraction, reward: Fraction
+) -> None:
     lost = rate * detection * (1 - reward)
     assert required_stake(gain, rate, detection, reward) == math.ceil(gain * ((1 - lost) / lost + 1))
 
 
 @given(gains, rates, rates, shares, flights, st.integers(0, 10**24))
-def test_it_is_the_least_whole_stake_without_profit(gain, rate, detection, reward, in_flight, standing):
+def test_it_is_the_least_whole_stake_without_profit(
+    gain: int, rate: Fraction, detection: Fraction, reward: Fraction, in_flight: int, standing: int
+) -> None:
     terms = (gain, rate, detection, reward, in_flight, standing)
     stake = required_stake(*terms)
     assert cheating_profit(stake, *terms) <= 0
@@ -127,8 +132,8 @@ def test_it_is_the_least_whole_stake_without_profit(gain, rate, detection, rewar
 
 @given(gains, rates, rates, shares, flights, st.data())
 def test_it_falls_with_every_chance_to_be_caught_and_rises_with_every_gain(
-    gain, rate, detection, reward, in_flight, data
-):
+    gain: int, rate: Fraction, detection: Fraction, reward: Fraction, in_flight: int, data: st.DataObject
+) -> None:
     stake = required_stake(gain, rate, detection, reward, in_flight)
     higher = data.draw(st.fractions(rate, 1, max_denominator=1000))
     assert required_stake(gain, higher, detection, reward, in_flight) <= stake
@@ -139,7 +144,7 @@ def test_it_falls_with_every_chance_to_be_caught_and_rises_with_every_gain(
     assert required_stake(gain, rate, detection, reward, in_flight, standing=gain) <= stake
 
 
-def test_rates_mean_what_they_are_written_as():
+def test_rates_mean_what_they_are_written_as() -> None:
     assert required_stake(7, 0.05) == 140
     assert required_stake(1, 0.3, 0.1) == 34
     assert required_stake(10**30 + 1, 0.1, 1.0, 0.2, 1) == (10**30 + 1) * 100 // 8 + 1
@@ -164,19 +169,19 @@ def test_rates_mean_what_they_are_written_as():
     ],
     ids=str,
 )
-def test_senseless_terms_are_refused(arguments):
+def test_senseless_terms_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(BadDeterrence):
         required_stake(**{"gain": 1, "audit_rate": 0.1, **arguments})
 
 
-def test_what_each_cheat_gains():
+def test_what_each_cheat_gains() -> None:
     gains = {cheat.name: cheat.gain_wei(1001, 10) for cheat in cheats(8)}
     assert gains == {"skip a layer": 1252, "quantised": 5005, "other model": 9009, "lazy": 10010, "noise": 0}
     with pytest.raises(BadDeterrence, match="at least one layer"):
         cheats(0)
 
 
-def test_the_table_holds_the_closed_form():
+def test_the_table_holds_the_closed_form() -> None:
     table = stake_table(
         cheats(4), [0.01, 0.1], price_wei=10**12, tokens=500, detection=0.9, reward_share=0.2, in_flight=10
     )
@@ -187,7 +192,7 @@ def test_the_table_holds_the_closed_form():
     assert table[-1].stakes_wei == (0, 0)
 
 
-def test_the_command_prints_the_stakes():
+def test_the_command_prints_the_stakes() -> None:
     args = [
         "deterrence",
         "--price",
@@ -217,12 +222,12 @@ def test_the_command_prints_the_stakes():
     assert "50 %" in text
 
 
-def test_the_command_refuses_rates_that_catch_nothing():
+def test_the_command_refuses_rates_that_catch_nothing() -> None:
     with pytest.raises(BadDeterrence, match="no stake deters"):
         CliRunner().invoke(app, ["deterrence", "--rate", "0"], catch_exceptions=False)
 
 
-def test_cheaters_learn_to_stop_above_the_required_stake_and_not_below():
+def test_cheaters_learn_to_stop_above_the_required_stake_and_not_below() -> None:
     terms = [Terms(0.1, 0.9, 0.2, 20, stake) for stake in (0.4, 2.5)]
     shares = learn(terms, sessions=4000, copies=60, seed=1).cheating
     assert shares.shape == (4000, 2)
@@ -232,7 +237,7 @@ def test_cheaters_learn_to_stop_above_the_required_stake_and_not_below():
     assert above < 0.15
 
 
-def test_what_cheaters_earn_is_what_the_closed_form_says():
+def test_what_cheaters_earn_is_what_the_closed_form_says() -> None:
     """Cheaters that only explore have a known mix of choices."""
     terms = [Terms(0.2, 0.5, 0.25, 5, stake) for stake in (0.5, 1.0, 3.0)]
     learned = learn(terms, sessions=3000, copies=200, seed=3, levels=(1.0,))
@@ -242,7 +247,7 @@ def test_what_cheaters_earn_is_what_the_closed_form_says():
         assert learned.profit[:, column].mean() == pytest.approx(gain * (1 - stake), abs=0.15)
 
 
-def test_learning_repeats_with_its_seed():
+def test_learning_repeats_with_its_seed() -> None:
     terms = [Terms(0.1, 1.0, 0.0, 1, 1.0)]
     first, again, other = (learn(terms, sessions=200, copies=5, seed=seed).cheating for seed in (4, 4, 5))
     assert np.array_equal(first, again)

@@ -34,7 +34,7 @@ def undominated(every: set[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 @given(networks(most=12))
-def test_the_frontier_is_every_undominated_path(nodes):
+def test_the_frontier_is_every_undominated_path(nodes: list[Node]) -> None:
     found = frontier(nodes, layers=4, market=UNIT)
     assert [(path.price_wei, path.ms) for path in found] == undominated(points(nodes))
     for path in found:
@@ -42,14 +42,14 @@ def test_the_frontier_is_every_undominated_path(nodes):
 
 
 @given(networks(most=10), st.integers(0, 2**32 - 1))
-def test_the_frontier_with_links_between_nodes(nodes, seed):
+def test_the_frontier_with_links_between_nodes(nodes: list[Node], seed: int) -> None:
     links = np.random.default_rng(seed).integers(0, 30, (len(nodes), len(nodes))).astype(float)
     found = frontier(nodes, layers=4, market=UNIT, latency=links)
     assert [(path.price_wei, path.ms) for path in found] == undominated(points(nodes, links))
 
 
 @given(networks(most=12), st.sampled_from([0.01, 0.2, 1.0]))
-def test_epsilon_keeps_its_bound(nodes, epsilon):
+def test_epsilon_keeps_its_bound(nodes: list[Node], epsilon: float) -> None:
     exact = frontier(nodes, layers=4, market=UNIT)
     rough = frontier(nodes, layers=4, market=UNIT, epsilon=epsilon)
     assert len(rough) <= len(exact)
@@ -59,7 +59,7 @@ def test_epsilon_keeps_its_bound(nodes, epsilon):
         )
 
 
-def test_points_off_the_convex_hull_are_found():
+def test_points_off_the_convex_hull_are_found() -> None:
     nodes = [
         Node(name, 0, 1, price * P_REF, ms)
         for name, price, ms in [("a", 0, 10.0), ("b", 6, 6.0), ("c", 10, 0.0)]
@@ -70,14 +70,14 @@ def test_points_off_the_convex_hull_are_found():
 
 
 @given(networks(most=12), markets)
-def test_without_limits_alpha_picks_as_in_the_paper(nodes, market):
+def test_without_limits_alpha_picks_as_in_the_paper(nodes: list[Node], market: MarketParameters) -> None:
     plain = TRUSTING.with_alpha(market.alpha)
     found = pick(frontier(nodes, layers=4, market=plain))
     assert found.weight == pytest.approx(best_path(nodes, layers=4, market=plain).weight, abs=1e-12)
 
 
 @given(networks(most=12), st.integers(0, 12), st.integers(0, 60))
-def test_limits_pick_the_best_path_within_them(nodes, price, ms):
+def test_limits_pick_the_best_path_within_them(nodes: list[Node], price: int, ms: float) -> None:
     within = [p for p in points(nodes) if p[0] <= price * P_REF and p[1] <= ms]
     paths = frontier(nodes, layers=4, market=TRUSTING)
     if not within:
@@ -88,14 +88,14 @@ def test_limits_pick_the_best_path_within_them(nodes, price, ms):
     assert pick(paths, price * P_REF, ms).weight == pytest.approx(lightest, abs=1e-12)
 
 
-def test_risk_is_no_axis_of_the_frontier_but_part_of_its_weights():
+def test_risk_is_no_axis_of_the_frontier_but_part_of_its_weights() -> None:
     nodes = [Node("sure", 0, 1, 2 * P_REF, 10.0), Node("risky", 0, 1, P_REF, 10.0, risk=4.0)]
     (path,) = frontier(nodes, layers=1, market=UNIT)
     assert path.ids == ["risky"]
     assert path.weight == pytest.approx(0.5 + 0.5 + 4.0)
 
 
-def test_no_path_is_an_error():
+def test_no_path_is_an_error() -> None:
     with pytest.raises(NoPath, match="layer 1"):
         frontier([Node("a", 0, 1, 0, 1.0)], layers=2, market=UNIT)
     with pytest.raises(NoPath, match="layer 1"):

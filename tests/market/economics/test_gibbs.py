@@ -15,7 +15,7 @@ from tests.market.economics.brute import P_REF, all_paths, gibbs, markets, netwo
 
 
 @given(networks(), markets)
-def test_marginals_match_the_sum_over_all_paths(nodes, market):
+def test_marginals_match_the_sum_over_all_paths(nodes: list[Node], market: MarketParameters) -> None:
     paths = all_paths(nodes)
     chance, outside = gibbs(nodes, paths, market)
     wanted = [chance[[i in path for path in paths]].sum() for i in range(len(nodes))]
@@ -25,7 +25,9 @@ def test_marginals_match_the_sum_over_all_paths(nodes, market):
 
 
 @given(networks(), markets, st.integers(0, 2**32 - 1))
-def test_linked_marginals_match_the_sum_over_all_paths(nodes, market, seed):
+def test_linked_marginals_match_the_sum_over_all_paths(
+    nodes: list[Node], market: MarketParameters, seed: int
+) -> None:
     links = np.random.default_rng(seed).integers(0, 30, (len(nodes), len(nodes))).astype(float)
     paths = all_paths(nodes)
     chance, outside = gibbs(nodes, paths, market, links=links)
@@ -36,14 +38,16 @@ def test_linked_marginals_match_the_sum_over_all_paths(nodes, market, seed):
 
 
 @given(networks(), markets)
-def test_the_marginals_of_each_layer_sum_to_one_less_the_outside_option(nodes, market):
+def test_the_marginals_of_each_layer_sum_to_one_less_the_outside_option(
+    nodes: list[Node], market: MarketParameters
+) -> None:
     found = marginals(AdvertTable.of(nodes, 4), market)
     for layer in range(4):
         covering = [node.start <= layer < node.stop for node in nodes]
         assert found.probability[covering].sum() == pytest.approx(1 - found.outside, abs=1e-12)
 
 
-def test_path_probabilities_survive_extreme_weights():
+def test_path_probabilities_survive_extreme_weights() -> None:
     nodes = [Node("a", 0, 1, 4000 * P_REF, 1.0), Node("b", 0, 1, 4001 * P_REF, 1.0)]
     market = MarketParameters(p_ref=P_REF, outside_weight=math.inf)
     found = marginals(AdvertTable.of(nodes, 1), market).probability
@@ -51,7 +55,7 @@ def test_path_probabilities_survive_extreme_weights():
 
 
 @pytest.mark.parametrize("outside", [2.5, math.inf])
-def test_sampling_frequencies_match_the_path_probabilities(outside):
+def test_sampling_frequencies_match_the_path_probabilities(outside: float) -> None:
     ranges = [(0, 2), (0, 2), (2, 4), (2, 3), (3, 4), (0, 4), (1, 4), (0, 1)]
     rng = np.random.default_rng(5)
     nodes = [Node(f"n{i}", a, b, int(rng.integers(0, 2 * P_REF)), 5.0) for i, (a, b) in enumerate(ranges)]
@@ -67,7 +71,7 @@ def test_sampling_frequencies_match_the_path_probabilities(outside):
 
 
 @given(networks(), markets, st.integers(0, 2**32 - 1))
-def test_every_sample_is_a_path(nodes, market, seed):
+def test_every_sample_is_a_path(nodes: list[Node], market: MarketParameters, seed: int) -> None:
     paths = {tuple(path) for path in all_paths(nodes)}
     drawn = sample_paths(AdvertTable.of(nodes, 4), market, 20, np.random.default_rng(seed))
     for row in drawn.tolist():
@@ -76,7 +80,7 @@ def test_every_sample_is_a_path(nodes, market, seed):
         assert row[len(path) :] == [-1] * (len(row) - len(path))
 
 
-def test_without_path_or_outside_option_there_is_no_choice():
+def test_without_path_or_outside_option_there_is_no_choice() -> None:
     table = AdvertTable.of([Node("a", 0, 1, 0, 1.0)], 2)
     with pytest.raises(NoPath, match="layer 1"):
         marginals(table, MarketParameters(outside_weight=math.inf))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -32,13 +33,13 @@ def adverts(tmp_path: Path) -> Path:
     return file
 
 
-def call(*args: object) -> object:
+def call(*args: object) -> Any:
     result = CliRunner().invoke(app, [str(arg) for arg in args], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
-def test_path(adverts):
+def test_path(adverts: Path) -> None:
     found = call("path", "--adverts", adverts, "--alpha", 0.9, "--json")
     assert found["nodes"] == ["head-cheap", "tail"]
     assert found["price_wei"] == 1_400_000_000_000
@@ -47,7 +48,7 @@ def test_path(adverts):
     assert call("path", "--adverts", adverts, "--alpha", 0.1, "--json")["nodes"] == ["whole"]
 
 
-def test_several_paths_and_limits(adverts):
+def test_several_paths_and_limits(adverts: Path) -> None:
     several = call("path", "--adverts", adverts, "--k", 3, "--json")
     assert [set(path) for path in several] == [{"weight", "price_wei", "ms", "nodes"}] * 3
     disjoint = call("path", "--adverts", adverts, "--k", 3, "--share", 0, "--json")
@@ -56,7 +57,7 @@ def test_several_paths_and_limits(adverts):
     assert limited["nodes"] == ["head-fast", "tail"]
 
 
-def test_frontier_marginals_and_price(adverts):
+def test_frontier_marginals_and_price(adverts: Path) -> None:
     frontier = call("frontier", "--adverts", adverts, "--json")
     assert [set(point) for point in frontier] == [{"price_wei", "ms", "nodes"}] * 3
     chances = call("marginals", "--adverts", adverts, "--json")
@@ -68,7 +69,7 @@ def test_frontier_marginals_and_price(adverts):
 
 
 @pytest.mark.parametrize("command", [["path"], ["frontier"], ["marginals"], ["price", "--peer", "tail"]])
-def test_people_get_a_table(adverts, command):
+def test_people_get_a_table(adverts: Path, command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--adverts", str(adverts)], catch_exceptions=False)
     assert result.exit_code == 0
     assert "tail" in result.stdout
@@ -76,14 +77,14 @@ def test_people_get_a_table(adverts, command):
 
 @pytest.mark.parametrize("what", ["dag", "frontier", "revenue"])
 @pytest.mark.parametrize("suffix", ["svg", "png"])
-def test_pictures(adverts, tmp_path, what, suffix):
+def test_pictures(adverts: Path, tmp_path: Path, what: str, suffix: str) -> None:
     to = tmp_path / f"picture.{suffix}"
     args = ["plot", what, "--adverts", str(adverts), "--to", str(to), "--peer", "tail"]
     assert CliRunner().invoke(app, args, catch_exceptions=False).exit_code == 0
     assert to.stat().st_size > 2000
 
 
-def test_a_file_survives_saving_and_loading(tmp_path):
+def test_a_file_survives_saving_and_loading(tmp_path: Path) -> None:
     nodes = (Node("a", 0, 2, 7, 1.5, 2.0, 3, 8, 5, 0.5, 0.25, 0.125, 512, 64), Node("b", 2, 4, 9, 2.5))
     market = MarketParameters(outside_weight=float("inf"), risk_weight=0.5)
     file = AdvertFile(4, nodes, {("a", "b"): 3.5}, market)
@@ -110,7 +111,9 @@ def test_a_file_survives_saving_and_loading(tmp_path):
         ('"cost_ms": 9.0}', '"cost_ms": NaN}', 8, "adverts.3.cost_ms"),
     ],
 )
-def test_bad_files_are_refused_with_line_and_field(tmp_path, old, new, line, field):
+def test_bad_files_are_refused_with_line_and_field(
+    tmp_path: Path, old: str, new: str, line: int, field: str
+) -> None:
     assert TEXT.count(old) == 1 or old.startswith('"head')
     file = tmp_path / "bad.json"
     file.write_text(TEXT.replace(old, new, 1))
@@ -121,19 +124,19 @@ def test_bad_files_are_refused_with_line_and_field(tmp_path, old, new, line, fie
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"3", b"\xff\xfe", b'{"layers": 1}', b"[" * 5000], ids=len)
-def test_nonsense_is_refused(tmp_path, content):
+def test_nonsense_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "bad.json"
     file.write_bytes(content)
     with pytest.raises(BadAdvertFile, match=r"bad\.json"):
         load_adverts(file)
 
 
-def test_a_missing_file_is_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadAdvertFile, match="cannot be read"):
         load_adverts(tmp_path / "none.json")
 
 
-def test_a_simulation_writes_its_run_and_repeats(tmp_path):
+def test_a_simulation_writes_its_run_and_repeats(tmp_path: Path) -> None:
     args = ["simulate", "--providers", 50, "--layers", 8, "--ticks", 10, "--sessions", 5, "--json"]
     first = call(*args, "--out", tmp_path / "run.csv", "--plot", tmp_path / "run.svg")
     assert (tmp_path / "run.csv").read_text().count("\n") == 11
@@ -145,12 +148,12 @@ def test_a_simulation_writes_its_run_and_repeats(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "equilibrium", "earnings", "shocks", "alternatives", "deterrence"])
-def test_experiments_run_small(tmp_path, name):
+def test_experiments_run_small(tmp_path: Path, name: str) -> None:
     found = call("simulate", "--experiment", name, "--effort", 0.02, "--out", tmp_path, "--json")
     assert all(rows for rows in found.values())
     assert list(tmp_path.glob("*.svg"))
 
 
-def test_an_unknown_experiment_is_refused(tmp_path):
+def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoExperiment, match="paper, equilibrium"):
         call("simulate", "--experiment", "none", "--out", tmp_path)

@@ -23,7 +23,7 @@ UNIT = MarketParameters(p_ref=P_REF)
 SMALL = ModelSize([100] * 4, shared_bytes=10, first_bytes=50, last_bytes=60)
 
 
-def test_ranges_must_fit_the_memory():
+def test_ranges_must_fit_the_memory() -> None:
     fits = SMALL.fitting(210)
     assert [(a, b) for a in range(5) for b in range(5) if fits[a, b]] == [
         (0, 1), (1, 2), (1, 3), (2, 3), (3, 4),
@@ -33,7 +33,7 @@ def test_ranges_must_fit_the_memory():
 
 
 @given(networks(), st.sampled_from([1.0, 0.5, 0.0]))
-def test_each_range_earns_what_pricing_says_it_would(nodes, variety):
+def test_each_range_earns_what_pricing_says_it_would(nodes: list[Node], variety: float) -> None:
     market = replace(UNIT, variety=variety)
     ranked = placements(Machine(1000, 2.0, overhead_ms=1.0), SMALL, nodes, market=market, ceiling_wei=10**15)
     assert len(ranked) == 10
@@ -46,13 +46,13 @@ def test_each_range_earns_what_pricing_says_it_would(nodes, variety):
         assert step.marginal == pytest.approx(place.marginal, rel=1e-6, abs=1e-12)
 
 
-def test_the_scarce_range_is_chosen():
+def test_the_scarce_range_is_chosen() -> None:
     crowd = [Node(f"c{i}", 0, 2, P_REF, 4.0) for i in range(8)] + [Node("lone", 2, 4, P_REF, 4.0)]
     best = placements(Machine(400, 2.0), SMALL, crowd, market=UNIT)[0]
     assert (best.start, best.stop) == (2, 4)
 
 
-def test_an_empty_network_is_started_where_nobody_serves():
+def test_an_empty_network_is_started_where_nobody_serves() -> None:
     first = placements(Machine(280, 2.0), SMALL, [], market=UNIT)[0]
     assert (first.start, first.stop, first.revenue_wei, first.unserved) == (0, 2, 0.0, 2)
     other = Node("first", first.start, first.stop, P_REF, 4.0)
@@ -61,7 +61,7 @@ def test_an_empty_network_is_started_where_nobody_serves():
     assert second.revenue_wei > 0
 
 
-def test_the_own_advert_does_not_compete_with_itself():
+def test_the_own_advert_does_not_compete_with_itself() -> None:
     own = Node("own", 0, 4, P_REF, 4.0)
     alone = placements(Machine(1000, 1.0), SMALL, [], market=UNIT)
     assert placements(Machine(1000, 1.0), SMALL, [own], market=UNIT, own_id="own") == alone
@@ -70,7 +70,7 @@ def test_the_own_advert_does_not_compete_with_itself():
 good, better = (Placement(a, a + 1, 1.0, 1, 0.1, r, 0) for a, r in ((0, 100.0), (1, 120.0)))
 
 
-def test_hysteresis_keeps_a_range_that_earns_nearly_as_much():
+def test_hysteresis_keeps_a_range_that_earns_nearly_as_much() -> None:
     assert not advise([better, good], (0, 1)).move
     assert advise([better, good], (0, 1), margin=0.1).move
     assert advise([better, good], None).move
@@ -81,7 +81,7 @@ def test_hysteresis_keeps_a_range_that_earns_nearly_as_much():
 
 
 @given(st.floats(0.1, 1e6), st.floats(0.1, 1e6))
-def test_advice_never_moves_back_and_forth(here, there):
+def test_advice_never_moves_back_and_forth(here: float, there: float) -> None:
     a, b = replace(good, revenue_wei=here), replace(better, revenue_wei=there)
     ranked = sorted([a, b], key=lambda p: -p.revenue_wei)
     moved = [advise(ranked, (p.start, p.stop)).move for p in (a, b)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hypercluster.market.economics.demand import Segment, mixed_demand, uniform_demand
 from hypercluster.market.economics.gibbs import marginals
-from hypercluster.market.economics.graph import MAX_PRICE_WEI, AdvertTable, Node
+from hypercluster.market.economics.graph import MAX_PRICE_WEI, AdvertTable, Floats, Node
 from hypercluster.market.economics.parameters import BadParameters, MarketParameters
 from hypercluster.market.economics.pricing import RevenueCurve, ascend, best_response, log_odds, price_step
 from tests.market.economics.brute import P_REF, markets, networks
@@ -30,7 +30,9 @@ def probability(nodes: list[Node], i: int, price_wei: int, market: MarketParamet
 
 
 @given(networks(), markets, st.data())
-def test_one_number_holds_all_that_the_network_does_to_a_price(nodes, market, data):
+def test_one_number_holds_all_that_the_network_does_to_a_price(
+    nodes: list[Node], market: MarketParameters, data: st.DataObject
+) -> None:
     i = data.draw(st.integers(0, len(nodes) - 1))
     table = AdvertTable.of(nodes, 4)
     curve = RevenueCurve.of(
@@ -43,7 +45,9 @@ def test_one_number_holds_all_that_the_network_does_to_a_price(nodes, market, da
 
 
 @given(networks(), markets.filter(lambda market: market.prompt_ratio == 0), st.data())
-def test_the_gradient_matches_central_differences_on_any_dag(nodes, market, data):
+def test_the_gradient_matches_central_differences_on_any_dag(
+    nodes: list[Node], market: MarketParameters, data: st.DataObject
+) -> None:
     i = data.draw(st.integers(0, len(nodes) - 1))
     price, h = nodes[i].price_wei + P_REF, P_REF // 10**5
     revenue = [(price + d) / P_REF * probability(nodes, i, price + d, market) for d in (-h, h)]
@@ -55,7 +59,7 @@ def test_the_gradient_matches_central_differences_on_any_dag(nodes, market, data
     assert found == pytest.approx((revenue[1] - revenue[0]) / (2 * h / P_REF), abs=1e-7)
 
 
-def test_the_gradient_is_the_papers_for_equal_ranges():
+def test_the_gradient_is_the_papers_for_equal_ranges() -> None:
     market = MarketParameters(alpha=0.5, p_ref=P_REF, c_ref=1.0, temperature=1.0, outside_weight=math.inf)
     nodes = [Node(f"n{i}", 0, 1, p * P_REF, c) for i, (p, c) in enumerate([(1, 2.0), (2, 1.0), (3, 0.5)])]
     weights = [0.5 * n.price_wei / P_REF + 0.5 * n.cost_ms for n in nodes]
@@ -67,7 +71,9 @@ def test_the_gradient_is_the_papers_for_equal_ranges():
 
 
 @given(odds, alphas, st.floats(0.2, 3.0))
-def test_the_closed_form_is_where_the_gradient_vanishes(log_odd, alpha, temperature):
+def test_the_closed_form_is_where_the_gradient_vanishes(
+    log_odd: float, alpha: float, temperature: float
+) -> None:
     curve = curve_of(log_odd, alpha, temperature)
     best = float(best_response(curve))
     x = best * alpha / temperature
@@ -79,7 +85,9 @@ def test_the_closed_form_is_where_the_gradient_vanishes(log_odd, alpha, temperat
 
 
 @given(odds, alphas, st.floats(1e-6, 1e3))
-def test_the_ascent_ends_at_the_closed_form_from_either_side_without_oscillating(log_odd, alpha, start):
+def test_the_ascent_ends_at_the_closed_form_from_either_side_without_oscillating(
+    log_odd: float, alpha: float, start: float
+) -> None:
     curve = curve_of(log_odd, alpha)
     best, price = float(best_response(curve)), start
     for _ in range(400):
@@ -91,10 +99,14 @@ def test_the_ascent_ends_at_the_closed_form_from_either_side_without_oscillating
 
 
 @given(st.lists(odds, min_size=1, max_size=20), alphas, st.data())
-def test_many_nodes_at_once_move_as_each_would_alone(log_odd, alpha, data):
+def test_many_nodes_at_once_move_as_each_would_alone(
+    log_odd: list[float], alpha: float, data: st.DataObject
+) -> None:
     market = MarketParameters(alpha=alpha)
     together = RevenueCurve.of(np.array(log_odd)[:, None], uniform_demand(market), market)
-    prices = np.array(data.draw(st.lists(st.floats(0.01, 50), min_size=len(log_odd), max_size=len(log_odd))))
+    prices: Floats = np.array(
+        data.draw(st.lists(st.floats(0.01, 50), min_size=len(log_odd), max_size=len(log_odd)))
+    )
     alone = [
         float(ascend(curve_of(value, alpha), price)) for value, price in zip(log_odd, prices, strict=True)
     ]
@@ -106,7 +118,7 @@ def test_many_nodes_at_once_move_as_each_would_alone(log_odd, alpha, data):
 
 @settings(max_examples=50)
 @given(st.lists(st.floats(-10, 15), min_size=3, max_size=3))
-def test_over_mixed_alphas_no_price_earns_more_than_the_best_response(log_odd):
+def test_over_mixed_alphas_no_price_earns_more_than_the_best_response(log_odd: float) -> None:
     market = MarketParameters()
     demand = mixed_demand(0.4, 4.0, points=3)
     curve = RevenueCurve.of(np.array(log_odd), demand, market)
@@ -117,7 +129,9 @@ def test_over_mixed_alphas_no_price_earns_more_than_the_best_response(log_odd):
 
 
 @given(networks(), markets, st.integers(2, 9))
-def test_scaling_prices_and_reference_scales_the_step(nodes, market, factor):
+def test_scaling_prices_and_reference_scales_the_step(
+    nodes: list[Node], market: MarketParameters, factor: int
+) -> None:
     def times(node: Node) -> Node:
         return replace(
             node, price_wei=node.price_wei * factor, prompt_price_wei=node.prompt_price_wei * factor
@@ -136,7 +150,7 @@ def test_scaling_prices_and_reference_scales_the_step(nodes, market, factor):
     assert after.next_price_wei == pytest.approx(before.next_price_wei * factor, rel=1e-9, abs=factor)
 
 
-def test_a_monopolist_is_held_by_the_outside_option_or_else_by_the_ceiling():
+def test_a_monopolist_is_held_by_the_outside_option_or_else_by_the_ceiling() -> None:
     own = Node("own", 0, 2, P_REF, 10.0)
     lone = MarketParameters(p_ref=P_REF, outside_weight=math.inf)
     step = price_step(own, [], layers=2, market=lone, ceiling_wei=50 * P_REF)
@@ -153,7 +167,7 @@ def test_a_monopolist_is_held_by_the_outside_option_or_else_by_the_ceiling():
     assert held.next_price_wei < own.price_wei
 
 
-def test_floor_and_ceiling_hold_and_are_named():
+def test_floor_and_ceiling_hold_and_are_named() -> None:
     own = Node("own", 0, 1, 5 * P_REF, 10.0)
     rivals = [Node(f"r{i}", 0, 1, P_REF // 10, 1.0) for i in range(5)]
     market = MarketParameters(p_ref=P_REF)
@@ -163,13 +177,13 @@ def test_floor_and_ceiling_hold_and_are_named():
     assert (high.next_price_wei, high.bound) == (2 * 10**6, "ceiling")
 
 
-def test_a_node_on_no_path_keeps_its_price():
+def test_a_node_on_no_path_keeps_its_price() -> None:
     own = Node("own", 0, 1, P_REF, 10.0)
     step = price_step(own, [own], layers=2, market=MarketParameters(p_ref=P_REF))
     assert (step.marginal, step.gradient, step.next_price_wei) == (0.0, 0.0, P_REF)
 
 
-def test_the_own_advert_in_the_book_is_replaced_not_counted_as_a_rival():
+def test_the_own_advert_in_the_book_is_replaced_not_counted_as_a_rival() -> None:
     own = Node("own", 0, 1, 2 * P_REF, 10.0)
     rival = Node("rival", 0, 1, P_REF, 10.0)
     market = MarketParameters(p_ref=P_REF)
@@ -180,7 +194,7 @@ def test_the_own_advert_in_the_book_is_replaced_not_counted_as_a_rival():
     assert price_step(own, [stale, rival], layers=1, market=market).rivals == 1
 
 
-def test_prompt_and_generated_tokens_find_their_own_prices():
+def test_prompt_and_generated_tokens_find_their_own_prices() -> None:
     market = MarketParameters(p_ref=P_REF)
     demand = (Segment(0.5, 0.5, 0.2), Segment(0.5, 0.5, 4.0))
     own = Node("own", 0, 1, P_REF, 10.0, prompt_price_wei=P_REF)
@@ -199,7 +213,7 @@ def test_prompt_and_generated_tokens_find_their_own_prices():
         assert float(curve.revenue(at[0] * price, at[1] * prompt)) < top
 
 
-def test_the_second_derivative_matches_differences():
+def test_the_second_derivative_matches_differences() -> None:
     demand = (Segment(0.3, 0.3, 0.5), Segment(0.7, 0.8, 2.0))
     curve = RevenueCurve.of(np.array([2.0, 1.0]), demand, MarketParameters())
     for side in ("generated", "prompt"):
@@ -213,12 +227,12 @@ def test_the_second_derivative_matches_differences():
 @pytest.mark.parametrize(
     "demand", [(), (Segment(0.5, 0.5),), (Segment(1.0, 1.5),), (Segment(1.5, 0.5), Segment(-0.5, 0.5))]
 )
-def test_demand_must_be_a_distribution(demand):
+def test_demand_must_be_a_distribution(demand: tuple[Segment, ...]) -> None:
     with pytest.raises(BadParameters):
         price_step(Node("a", 0, 1, 1, 1.0), [], layers=1, market=MarketParameters(), demand=demand)
 
 
-def test_mixed_demand_has_the_mean_asked_for():
+def test_mixed_demand_has_the_mean_asked_for() -> None:
     demand = mixed_demand(0.3, 6.0, points=50)
     assert sum(segment.share for segment in demand) == pytest.approx(1)
     assert sum(segment.share * segment.alpha for segment in demand) == pytest.approx(0.3, abs=0.005)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -20,7 +21,7 @@ UNIT = MarketParameters(p_ref=P_REF)
 
 
 @given(networks(), markets)
-def test_best_path_is_the_lightest_of_all_paths(nodes, market):
+def test_best_path_is_the_lightest_of_all_paths(nodes: list[Node], market: MarketParameters) -> None:
     lightest = min(weight(nodes, path, market) for path in all_paths(nodes))
     found = best_path(nodes, layers=4, market=market)
     assert found.weight == pytest.approx(lightest, abs=1e-12)
@@ -33,7 +34,7 @@ def test_best_path_is_the_lightest_of_all_paths(nodes, market):
 
 
 @given(networks(), markets, st.integers(0, 2**32 - 1))
-def test_links_between_nodes_count(nodes, market, seed):
+def test_links_between_nodes_count(nodes: list[Node], market: MarketParameters, seed: int) -> None:
     links = np.random.default_rng(seed).integers(0, 30, (len(nodes), len(nodes))).astype(float)
     lightest = min(weight(nodes, path, market, links) for path in all_paths(nodes))
     assert best_path(nodes, layers=4, market=market, latency=links).weight == pytest.approx(
@@ -42,13 +43,13 @@ def test_links_between_nodes_count(nodes, market, seed):
 
 
 @given(networks(), markets)
-def test_unknown_links_are_relayed_by_the_client(nodes, market):
+def test_unknown_links_are_relayed_by_the_client(nodes: list[Node], market: MarketParameters) -> None:
     relayed = best_path(nodes, layers=4, market=market)
     linked = best_path(nodes, layers=4, market=market, latency=link_matrix(nodes, {}))
     assert linked.weight == pytest.approx(relayed.weight, abs=1e-12)
 
 
-def test_a_direct_link_wins_over_a_cheaper_node():
+def test_a_direct_link_wins_over_a_cheaper_node() -> None:
     nodes = [
         Node("a", 0, 1, P_REF, 5, 20),
         Node("near", 1, 2, 2 * P_REF, 5, 20),
@@ -60,7 +61,7 @@ def test_a_direct_link_wins_over_a_cheaper_node():
 
 
 @given(networks(), markets)
-def test_topological_order_puts_every_edge_forward(nodes, market):
+def test_topological_order_puts_every_edge_forward(nodes: list[Node], market: MarketParameters) -> None:
     table = AdvertTable.of(nodes, 4)
     place = {row: i for i, row in enumerate(topological_order(table).tolist())}
     edges = [(i, j) for i, a in enumerate(nodes) for j, b in enumerate(nodes) if a.stop == b.start]
@@ -69,7 +70,7 @@ def test_topological_order_puts_every_edge_forward(nodes, market):
 
 
 @given(networks(connected=False), markets)
-def test_no_path_names_the_first_layer_nobody_serves(nodes, market):
+def test_no_path_names_the_first_layer_nobody_serves(nodes: list[Node], market: MarketParameters) -> None:
     if all_paths(nodes):
         assert best_path(nodes, layers=4, market=market)
         return
@@ -82,7 +83,7 @@ def test_no_path_names_the_first_layer_nobody_serves(nodes, market):
         assert "chains end" in str(caught.value)
 
 
-def test_no_path_sentences():
+def test_no_path_sentences() -> None:
     with pytest.raises(NoPath, match="nobody serves layer 2"):
         best_path([Node("a", 0, 2, 0, 1.0), Node("b", 3, 4, 0, 1.0)], layers=4, market=UNIT)
     with pytest.raises(NoPath, match="chains end at layer 2 and no node starts there"):
@@ -92,7 +93,9 @@ def test_no_path_sentences():
 
 
 @given(networks(), markets, st.integers(2, 7))
-def test_scaling_prices_and_their_reference_changes_nothing(nodes, market, factor):
+def test_scaling_prices_and_their_reference_changes_nothing(
+    nodes: list[Node], market: MarketParameters, factor: int
+) -> None:
     scaled = [
         replace(n, price_wei=n.price_wei * factor, prompt_price_wei=n.prompt_price_wei * factor)
         for n in nodes
@@ -103,7 +106,9 @@ def test_scaling_prices_and_their_reference_changes_nothing(nodes, market, facto
 
 
 @given(networks(), markets, st.data())
-def test_a_dominated_node_never_lowers_the_weight(nodes, market, data):
+def test_a_dominated_node_never_lowers_the_weight(
+    nodes: list[Node], market: MarketParameters, data: st.DataObject
+) -> None:
     model = data.draw(st.sampled_from(nodes))
     worse = replace(model, id="worse", price_wei=model.price_wei + 1, cost_ms=model.cost_ms + 1)
     before = best_path(nodes, layers=4, market=market).weight
@@ -111,7 +116,9 @@ def test_a_dominated_node_never_lowers_the_weight(nodes, market, data):
 
 
 @given(networks(), markets)
-def test_rivals_are_weighed_by_the_best_path_through_them(nodes, market):
+def test_rivals_are_weighed_by_the_best_path_through_them(
+    nodes: list[Node], market: MarketParameters
+) -> None:
     chosen = set(best_path(nodes, layers=4, market=market).ids)
     paths = all_paths(nodes)
     through = {
@@ -125,12 +132,12 @@ def test_rivals_are_weighed_by_the_best_path_through_them(nodes, market):
         assert rival.excess >= 0
 
 
-def test_excluded_nodes_are_left_out():
+def test_excluded_nodes_are_left_out() -> None:
     nodes = [Node("a", 0, 2, 0, 1.0), Node("b", 0, 2, P_REF, 1.0)]
     assert best_path(nodes, layers=2, market=UNIT, exclude={"a"}).ids == ["b"]
 
 
-def test_silly_adverts_do_not_stop_the_others():
+def test_silly_adverts_do_not_stop_the_others() -> None:
     sane = Node("sane", 0, 2, P_REF, 1.0)
     silly = [
         Node("dear", 0, 2, 2**96 - 1, 1.0),
@@ -142,7 +149,7 @@ def test_silly_adverts_do_not_stop_the_others():
     assert rivals([*silly, sane], layers=2, market=UNIT) == []
 
 
-def test_a_crowded_node_is_weighed_down_before_it_is_full():
+def test_a_crowded_node_is_weighed_down_before_it_is_full() -> None:
     queue = crowding([8, 8, 8, 8, 0], [8, 4, 1, 0, 0])
     assert queue[0] == 0
     assert queue[4] == 0
@@ -156,7 +163,7 @@ def test_a_crowded_node_is_weighed_down_before_it_is_full():
 
 
 @given(networks(), markets)
-def test_without_risk_nothing_depends_on_its_weight(nodes, market):
+def test_without_risk_nothing_depends_on_its_weight(nodes: list[Node], market: MarketParameters) -> None:
     """Bit for bit, against the formulas from before there was a risk."""
     sure = [replace(node, risk=0.0) for node in nodes]
     table = AdvertTable.of(sure, 4)
@@ -173,7 +180,9 @@ def test_without_risk_nothing_depends_on_its_weight(nodes, market):
 
 
 @given(networks(), markets, st.data())
-def test_a_riskier_node_makes_its_paths_heavier_by_just_that(nodes, market, data):
+def test_a_riskier_node_makes_its_paths_heavier_by_just_that(
+    nodes: list[Node], market: MarketParameters, data: st.DataObject
+) -> None:
     row = data.draw(st.integers(0, len(nodes) - 1))
     riskier = [replace(node, risk=node.risk + 1.5 * (i == row)) for i, node in enumerate(nodes)]
     for path in all_paths(nodes):
@@ -186,14 +195,14 @@ def test_a_riskier_node_makes_its_paths_heavier_by_just_that(nodes, market, data
 
 
 @given(networks())
-def test_with_nothing_else_at_stake_the_path_is_the_one_most_likely_to_be_honest(nodes):
+def test_with_nothing_else_at_stake_the_path_is_the_one_most_likely_to_be_honest(nodes: list[Node]) -> None:
     alike = [replace(node, price_wei=0, prompt_price_wei=0, cost_ms=0.0, latency_ms=0.0) for node in nodes]
     found = best_path(alike, layers=4, market=UNIT)
     honest = max(math.prod(math.exp(-nodes[i].risk) for i in path) for path in all_paths(nodes))
     assert math.exp(-found.risk) == pytest.approx(honest)
 
 
-def test_what_a_distrusted_provider_saves_has_to_be_worth_its_risk():
+def test_what_a_distrusted_provider_saves_has_to_be_worth_its_risk() -> None:
     honest, caught = Reputation(good=10.0), Reputation().noted(Evidence.AUDIT_FAILED, datetime.now(UTC))
     sure = Node("sure", 0, 1, 3 * P_REF, 1.0, risk=honest.risk)
     cheat = Node("cheat", 0, 1, 0, 1.0, risk=caught.risk)
@@ -205,7 +214,9 @@ def test_what_a_distrusted_provider_saves_has_to_be_worth_its_risk():
 
 
 @given(networks(), networks(), st.data())
-def test_tables_keep_each_risk_with_its_row(nodes, others, data):
+def test_tables_keep_each_risk_with_its_row(
+    nodes: list[Node], others: list[Node], data: st.DataObject
+) -> None:
     both = AdvertTable.of(nodes, 4).joined(AdvertTable.of(others, 4))
     assert both.risk.tolist() == [node.risk for node in (*nodes, *others)]
     kept = data.draw(st.lists(st.booleans(), min_size=len(both), max_size=len(both)))
@@ -229,7 +240,7 @@ def test_tables_keep_each_risk_with_its_row(nodes, others, data):
         {"risk": float("nan")},
     ],
 )
-def test_nodes_with_nonsense_are_refused(fields):
+def test_nodes_with_nonsense_are_refused(fields: dict[str, Any]) -> None:
     good = {"id": "a", "start": 0, "stop": 1, "price_wei": 1, "cost_ms": 1.0}
     with pytest.raises(BadNode, match="Node a"):
         Node(**{**good, **fields})
@@ -248,6 +259,6 @@ def test_nodes_with_nonsense_are_refused(fields):
         {"risk_weight": float("nan")},
     ],
 )
-def test_parameters_outside_their_domain_are_refused(fields):
+def test_parameters_outside_their_domain_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(BadParameters, match=next(iter(fields))):
         MarketParameters(**fields)

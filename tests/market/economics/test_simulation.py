@@ -19,7 +19,7 @@ from hypercluster.market.economics.simulation.equilibrium import (
     welfare,
 )
 from hypercluster.market.economics.simulation.run import NoOutput, simulate, write_rows
-from hypercluster.market.economics.simulation.scenario import Scenario
+from hypercluster.market.economics.simulation.scenario import Placing, Pricing, Routing, Scenario
 from hypercluster.market.economics.simulation.world import World
 from tests.market.economics.brute import all_paths, gibbs
 
@@ -40,7 +40,7 @@ def market() -> Market:
     return random_market(np.random.default_rng(3), providers=60)
 
 
-def test_ascent_from_random_starts_ends_at_the_best_response_fixed_point(market):
+def test_ascent_from_random_starts_ends_at_the_best_response_fixed_point(market: Market) -> None:
     target = market.equilibrium()
     assert np.abs(market.respond(target) - target).max() < 1e-9
     for seed in range(5):
@@ -50,7 +50,7 @@ def test_ascent_from_random_starts_ends_at_the_best_response_fixed_point(market)
         assert market.regret(end).max() < 1e-4
 
 
-def test_pairs_on_one_path_match_the_sum_over_all_paths():
+def test_pairs_on_one_path_match_the_sum_over_all_paths() -> None:
     ranges = [(0, 2), (0, 1), (1, 4), (2, 3), (3, 4), (2, 4), (0, 4)]
     nodes = [Node(f"n{i}", a, b, i * 10**11, 1.0 + i) for i, (a, b) in enumerate(ranges)]
     market = MarketParameters(outside_weight=3.0)
@@ -63,7 +63,7 @@ def test_pairs_on_one_path_match_the_sum_over_all_paths():
             assert joint[i, j] == pytest.approx(wanted, abs=1e-12)
 
 
-def test_the_modulus_bounds_how_fast_best_responses_draw_together(market):
+def test_the_modulus_bounds_how_fast_best_responses_draw_together(market: Market) -> None:
     target = market.equilibrium()
     modulus = contraction(market, target)
     assert modulus < 1
@@ -72,13 +72,13 @@ def test_the_modulus_bounds_how_fast_best_responses_draw_together(market):
     assert moved <= 1.05 * modulus * np.abs(start - target).max()
 
 
-def test_monopolists_in_series_charge_more_than_one_would():
+def test_monopolists_in_series_charge_more_than_one_would() -> None:
     apart, one = chain(4, 10.0), chain(1, 10.0)
     total = apart.equilibrium().sum()
     assert total > 1.1 * one.equilibrium().sum()
 
 
-def test_welfare_is_highest_where_price_is_cost(market):
+def test_welfare_is_highest_where_price_is_cost(market: Market) -> None:
     cost = np.full(60, 0.3)
     best = sum(welfare(market, cost, cost))
     rng = np.random.default_rng(1)
@@ -87,7 +87,7 @@ def test_welfare_is_highest_where_price_is_cost(market):
     assert sum(welfare(market, market.equilibrium(), cost)) < best
 
 
-def test_a_run_is_reproducible_and_another_seed_is_another_run():
+def test_a_run_is_reproducible_and_another_seed_is_another_run() -> None:
     first, again = simulate(SMALL), simulate(SMALL)
     assert repr(first.ticks) == repr(again.ticks)
     assert first.providers == again.providers
@@ -97,7 +97,7 @@ def test_a_run_is_reproducible_and_another_seed_is_another_run():
 @pytest.mark.parametrize("pricing", ["ascent", "best-response", "uniform", "cost-plus"])
 @pytest.mark.parametrize("routing", ["gibbs", "cheapest", "fastest"])
 @pytest.mark.parametrize("placing", ["revenue", "share", "weakest", "random"])
-def test_nothing_is_lost_under_any_rule(pricing, routing, placing):
+def test_nothing_is_lost_under_any_rule(pricing: Pricing, routing: Routing, placing: Placing) -> None:
     world = World(
         replace(SMALL, ticks=8, pricing=pricing, routing=routing, placing=placing, stale=2, noise=0.05)
     )
@@ -116,7 +116,7 @@ def test_nothing_is_lost_under_any_rule(pricing, routing, placing):
             assert (world.stop[path[:-1]] == world.start[path[1:]]).all()
 
 
-def test_what_clients_pay_is_what_providers_earn():
+def test_what_clients_pay_is_what_providers_earn() -> None:
     world = World(replace(SMALL, churn=0.0, placing="random"))
     paid = 0.0
     for _ in range(10):
@@ -126,7 +126,7 @@ def test_what_clients_pay_is_what_providers_earn():
     assert world.earned.sum() == pytest.approx(paid)
 
 
-def test_a_shock_reaches_the_world():
+def test_a_shock_reaches_the_world() -> None:
     def half_leave(world: World, tick: int) -> None:
         if tick == 10:
             world.leave(np.flatnonzero(world.alive)[::2])
@@ -136,7 +136,7 @@ def test_a_shock_reaches_the_world():
     assert result.ticks[10]["providers"] == 30
 
 
-def test_results_are_written_as_csv_and_parquet(tmp_path: Path):
+def test_results_are_written_as_csv_and_parquet(tmp_path: Path) -> None:
     polars = pytest.importorskip("polars")
     rows = simulate(replace(SMALL, ticks=3)).ticks
     write_rows(tmp_path / "run.csv", rows)
@@ -150,7 +150,7 @@ def test_results_are_written_as_csv_and_parquet(tmp_path: Path):
         write_rows(tmp_path / "run.txt", rows)
 
 
-def test_senseless_scenarios_are_refused():
+def test_senseless_scenarios_are_refused() -> None:
     with pytest.raises(BadParameters, match="at least one provider"):
         Scenario(providers=0)
     with pytest.raises(BadParameters, match="memory"):

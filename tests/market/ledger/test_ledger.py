@@ -332,7 +332,7 @@ def test_whatever_was_acknowledged_survives_kill_9(database: str) -> None:
         assert child.returncode == -signal.SIGKILL
         with Ledger(database) as ledger:
             rows = ledger.payee.channels()
-        for number, stored in enumerate(rows):
-            assert stored.best >= acknowledged.get(number, 0)
+        for salt, stored in enumerate(rows):
+            assert stored.best >= acknowledged.get(salt, 0)
             assert stored.best == stored.billed == int.from_bytes(stored.signature, "big")
     assert total

@@ -24,8 +24,8 @@ DESCRIPTOR = ChannelDescriptor("0x" + "11" * 20, "0x" + "22" * 20, address_of(KE
 CHANNEL_ID = DOMAIN.channel_id(DESCRIPTOR)
 
 
-def payee(deposit: int = 100, **state: int) -> PayeeChannel:
-    return PayeeChannel(DOMAIN, DESCRIPTOR, deposit, **state)
+def payee(deposit: int = 100, *, best: int = 0, billed: int = 0, close_at: int = 0) -> PayeeChannel:
+    return PayeeChannel(DOMAIN, DESCRIPTOR, deposit, best=best, billed=billed, close_at=close_at)
 
 
 def admit(channel: PayeeChannel, charge: int, cumulative: int) -> bool:

@@ -150,8 +150,9 @@ def test_channel_id_is_the_contracts(
 
 def test_addresses_are_kept_in_one_form() -> None:
     lower = CONTRACT.lower()
-    assert ChannelDescriptor(lower, lower, lower, b"\0" * 32) == ChannelDescriptor(
-        *[CONTRACT] * 3, b"\0" * 32
+    salt = b"\0" * 32
+    assert ChannelDescriptor(lower, lower, lower, salt) == ChannelDescriptor(
+        CONTRACT, CONTRACT, CONTRACT, salt
     )
     assert VoucherDomain(lower, 1) == VoucherDomain(CONTRACT, 1)
     for bad in ("", "0x12", CONTRACT[2:], CONTRACT.replace("b", "B"), "0x" + "zz" * 20, "x" * 10_000):

@@ -174,8 +174,10 @@ def test_bounds_that_do_not_rise_are_refused() -> None:
 
 
 def bounds() -> Bounds:
-    tiers = {"prefill": LIMITS, "replay": LIMITS, "foreign": LIMITS}
-    return Bounds("ab" * 32, {"body": tiers, "tail": tiers}, ({"variation": "alone"},))
+    def tiers() -> dict[Tier, Limits]:
+        return {"prefill": LIMITS, "replay": LIMITS, "foreign": LIMITS}
+
+    return Bounds("ab" * 32, {"body": tiers(), "tail": tiers()}, ({"variation": "alone"},))
 
 
 def test_bounds_survive_a_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -37,7 +38,9 @@ def after(*evidence: Evidence, at: datetime = START) -> Reputation:
 
 
 @given(reputations, moments, moments)
-def test_evidence_only_fades_and_all_of_it_alike(reputation, first, second):
+def test_evidence_only_fades_and_all_of_it_alike(
+    reputation: Reputation, first: datetime, second: datetime
+) -> None:
     earlier, later = sorted((first, second))
     sooner, afterwards = reputation.decayed(earlier), reputation.decayed(later)
     assert afterwards.good <= sooner.good <= reputation.good
@@ -50,7 +53,7 @@ def test_evidence_only_fades_and_all_of_it_alike(reputation, first, second):
 
 
 @given(reputations, moments, moments)
-def test_two_steps_of_decay_are_one(reputation, first, second):
+def test_two_steps_of_decay_are_one(reputation: Reputation, first: datetime, second: datetime) -> None:
     earlier, later = sorted((first, second))
     once, twice = reputation.decayed(later), reputation.decayed(earlier).decayed(later)
     assert twice.good == pytest.approx(once.good)
@@ -58,14 +61,16 @@ def test_two_steps_of_decay_are_one(reputation, first, second):
     assert twice.updated == once.updated
 
 
-def test_evidence_halves_in_a_half_life():
+def test_evidence_halves_in_a_half_life() -> None:
     reputation = Reputation(8.0, 4.0, START).decayed(START + HALF_LIFE)
     assert (reputation.good, reputation.bad) == (4.0, 2.0)
     assert Reputation(8.0, 4.0, START).decayed(START - HALF_LIFE) == Reputation(8.0, 4.0, START)
 
 
 @given(reputations, st.lists(kinds, max_size=12).flatmap(lambda k: st.tuples(st.just(k), st.permutations(k))))
-def test_the_order_of_evidence_within_a_moment_does_not_matter(reputation, orders):
+def test_the_order_of_evidence_within_a_moment_does_not_matter(
+    reputation: Reputation, orders: tuple[list[Evidence], list[Evidence]]
+) -> None:
     ends = []
     for order in orders:
         found = reputation
@@ -76,22 +81,26 @@ def test_the_order_of_evidence_within_a_moment_does_not_matter(reputation, order
 
 
 @given(st.lists(st.tuples(kinds, moments), max_size=8))
-def test_evidence_that_comes_late_counts_as_if_it_had_come_in_time(evidence):
+def test_evidence_that_comes_late_counts_as_if_it_had_come_in_time(
+    evidence: list[tuple[Evidence, datetime]],
+) -> None:
     end = START + timedelta(seconds=10**7)
 
-    def total(order):
+    def total(order: list[tuple[Evidence, datetime]]) -> Reputation:
         found = Reputation(updated=START)
         for kind, at in order:
             found = found.noted(kind, at)
         return found.decayed(end)
 
-    in_time, backwards = (total(sorted(evidence, key=lambda pair: pair[1], reverse=turn)) for turn in (0, 1))
+    in_time, backwards = (
+        total(sorted(evidence, key=lambda pair: pair[1], reverse=turn)) for turn in (False, True)
+    )
     assert backwards.good == pytest.approx(in_time.good)
     assert backwards.bad == pytest.approx(in_time.bad)
 
 
 @given(reputations, kinds, moments)
-def test_everything_stays_within_bounds(reputation, kind, at):
+def test_everything_stays_within_bounds(reputation: Reputation, kind: Evidence, at: datetime) -> None:
     noted = reputation.noted(kind, at)
     assert 0 <= noted.good <= MOST_GOOD
     assert 0 <= noted.bad < math.inf
@@ -102,7 +111,7 @@ def test_everything_stays_within_bounds(reputation, kind, at):
 
 
 @given(reputations)
-def test_good_evidence_raises_reliability_and_bad_evidence_lowers_it(reputation):
+def test_good_evidence_raises_reliability_and_bad_evidence_lowers_it(reputation: Reputation) -> None:
     for kind in Evidence:
         good, bad = kind.weight
         noted = reputation.noted(kind, reputation.updated).reliability
@@ -115,7 +124,7 @@ def test_good_evidence_raises_reliability_and_bad_evidence_lowers_it(reputation)
 
 
 @given(st.integers(0, 2000), st.floats(0, FAULT_HALF_LIVES - 0.001))
-def test_one_proven_fault_outweighs_any_record_for_three_half_lives(passed, half_lives):
+def test_one_proven_fault_outweighs_any_record_for_three_half_lives(passed: int, half_lives: float) -> None:
     good = after(*[Evidence.AUDIT_PASSED] * min(passed, 60), *[Evidence.SERVED] * (passed % 7))
     assert not good.distrusted
     caught = good.noted(Evidence.AUDIT_FAILED, START)
@@ -127,13 +136,13 @@ def test_one_proven_fault_outweighs_any_record_for_three_half_lives(passed, half
     assert praised.distrusted
 
 
-def test_a_fault_is_forgiven_in_the_end():
+def test_a_fault_is_forgiven_in_the_end() -> None:
     caught = after(Evidence.AUDIT_FAILED)
     assert caught.decayed(START + 5.5 * HALF_LIFE).distrusted
     assert not caught.decayed(START + 5.6 * HALF_LIFE).distrusted
 
 
-def test_what_each_kind_is_worth():
+def test_what_each_kind_is_worth() -> None:
     assert after().reliability == 0.9
     assert after(*[Evidence.SERVED] * 10).good == pytest.approx(after(Evidence.AUDIT_PASSED).good)
     assert after(Evidence.AUDIT_GREY) == after()
@@ -144,7 +153,7 @@ def test_what_each_kind_is_worth():
 
 
 @given(reputations, st.floats(0.01, 0.999))
-def test_the_credible_interval_is_that_of_the_beta_distribution(reputation, level):
+def test_the_credible_interval_is_that_of_the_beta_distribution(reputation: Reputation, level: float) -> None:
     low, high = reputation.credible_interval(level)
     beta = stats.beta(PRIOR_GOOD + reputation.good, PRIOR_BAD + reputation.bad)
     assert (low, high) == pytest.approx(beta.interval(level), rel=1e-6, abs=1e-12)
@@ -152,14 +161,14 @@ def test_the_credible_interval_is_that_of_the_beta_distribution(reputation, leve
     assert beta.mean() == pytest.approx(reputation.reliability)
 
 
-def test_more_evidence_narrows_the_interval():
+def test_more_evidence_narrows_the_interval() -> None:
     low, high = after().credible_interval()
     closer = after(*[Evidence.AUDIT_PASSED] * 30).credible_interval()
     assert closer[1] - closer[0] < high - low
 
 
 @given(st.lists(reputations, min_size=1, max_size=6))
-def test_risks_of_hops_add_up_to_the_risk_of_the_path(hops):
+def test_risks_of_hops_add_up_to_the_risk_of_the_path(hops: list[Reputation]) -> None:
     honest = math.prod(hop.reliability for hop in hops)
     assert math.exp(-sum(hop.risk for hop in hops)) == pytest.approx(honest)
 
@@ -167,18 +176,18 @@ def test_risks_of_hops_add_up_to_the_risk_of_the_path(hops):
 @pytest.mark.parametrize(
     "values", [(-1.0, 0.0), (0.0, math.nan), (math.inf, 0.0), (0.0, 0.0, datetime(2026, 1, 1))]
 )
-def test_senseless_evidence_is_refused(values):
+def test_senseless_evidence_is_refused(values: tuple[Any, ...]) -> None:
     with pytest.raises(BadEvidence):
         Reputation(*values)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.1, math.nan])
-def test_senseless_levels_are_refused(level):
+def test_senseless_levels_are_refused(level: float) -> None:
     with pytest.raises(BadEvidence, match="between 0 and 1"):
         Reputation().credible_interval(level)
 
 
-def test_time_zones_are_only_names_of_moments():
+def test_time_zones_are_only_names_of_moments() -> None:
     elsewhere = timezone(timedelta(hours=9))
     moved = Reputation(1.0, 1.0, START.astimezone(elsewhere))
     assert moved.decayed(START + HALF_LIFE).good == 0.5
