@@ -179,7 +179,7 @@ def test_l1_the_vocabulary_is_checked_and_made_again(model: Path, home: Path, tm
         lone.vocabulary()
 
     path.unlink()
-    overwrite(model, model.read_bytes().index(b"[100]"), b"[x00]")
+    overwrite(model, model.read_bytes().index(b"<|end|>"), b"<|eND|>")
     with pytest.raises(ManifestMismatch, match="another vocabulary"):
         stored.vocabulary()
     assert not path.exists()
