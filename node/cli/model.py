@@ -32,14 +32,18 @@ from hypercluster.node.shards import (
     shard_bytes,
 )
 from hypercluster.node.shards import split as write_shard
-from hypercluster.node.shards.container import Container, Scalar, read_container
+from hypercluster.node.shards.container import Container, Scalar
+from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.store import MANIFEST, VOCABULARY, shard_name
 from hypercluster.node.shards.vocabulary import NO_VOCABULARY, write_vocabulary
 
 app = application("Look into GGUF models, cut them into shards, and check that the shards compute the same.")
 
 File = Annotated[
-    Path, typer.Argument(help="A whole model as one GGUF file.", metavar="FILE", show_default=False)
+    Path,
+    typer.Argument(
+        help="A whole model as a GGUF file, or any piece of a split one.", metavar="FILE", show_default=False
+    ),
 ]
 
 
@@ -171,7 +175,7 @@ def check(
             stages.append(Stage(path, start == 0, stop == model.h.layers))
         ids = _prompt_ids(model, prompt)
         with bar("Comparing", tokens, unit="tokens") as told:
-            result = compare(file, stages, ids, tokens, threads=threads, progress=told)
+            result = compare(model.file.path, stages, ids, tokens, threads=threads, progress=told)
     if json_:
         print_json(
             {"model_id": document.model_id, "ranges": wanted, "identical": result.identical, **asdict(result)}
@@ -244,7 +248,7 @@ def _description(file: Container, model: ModelFile | None, reason: str | None) -
         row["bytes"] += tensor.size
     description: dict[str, Any] = {
         "path": str(file.path),
-        "bytes": file.path.stat().st_size,
+        "bytes": file.size,
         "architecture": file.scalar("general.architecture"),
         "supported": model is not None,
         "reason": reason,

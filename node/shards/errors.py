@@ -6,7 +6,13 @@ from hypercluster.node.errors import NodeError
 
 
 class ShardError(NodeError):
-    """Root of everything that can be wrong with a model file, a shard or a manifest."""
+    """Root of everything that can be wrong with a model file, a shard or a manifest.
+
+    Names in such files come from strangers: what could steer a terminal is shown escaped.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence))
 
 
 class MalformedFile(ShardError):

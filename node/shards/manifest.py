@@ -234,7 +234,7 @@ class Hasher:
     def __init__(self, file: Container, progress: Progress | None = None) -> None:
         self.file = file
         self.progress = progress
-        self.known: dict[int, str] = {}
+        self.known: dict[tuple[Path, int], str] = {}
 
     def part(self, tensors: Tensors, preamble: str = "") -> str:
         """Digest of a part: a line per tensor, by name."""
@@ -252,11 +252,12 @@ class Hasher:
 
     def tensor(self, tensor: Tensor) -> str:
         """SHA-256 of a tensor's bytes."""
-        if tensor.offset not in self.known:
+        place = tensor.path, tensor.offset
+        if place not in self.known:
             for chunk in self.chunks(tensor):
                 if self.progress is not None:
                     self.progress(len(chunk))
-        return self.known[tensor.offset]
+        return self.known[place]
 
     def chunks(self, tensor: Tensor) -> Iterator[bytes]:
         """The tensor's bytes; whoever reads to the end has them hashed on the way."""
@@ -264,7 +265,7 @@ class Hasher:
         for chunk in self.file.chunks(tensor):
             digest.update(chunk)
             yield chunk
-        self.known[tensor.offset] = digest.hexdigest()
+        self.known[tensor.path, tensor.offset] = digest.hexdigest()
 
 
 def _quantisation(model: ModelFile) -> str:

@@ -18,8 +18,9 @@ from hypercluster.node.shards.architectures import (
     architecture_of,
     hyperparameters,
 )
-from hypercluster.node.shards.container import Container, Tensor, read_container
-from hypercluster.node.shards.errors import InvalidTensor, UnsupportedModel
+from hypercluster.node.shards.container import Container, Tensor
+from hypercluster.node.shards.errors import InvalidTensor
+from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.vocabulary import check_tokenizer
 
 PLACEHOLDER_VOCABULARY = 32  # rows of the embedding that a middle shard needs to load but never uses
@@ -55,18 +56,13 @@ class ModelFile:
 
 
 def check_source(path: Path) -> ModelFile:
-    """Read and check a whole model file.
+    """Read and check a whole model: a file, or any piece of one that was split into several.
 
     Raises MalformedFile, UnsupportedModel or InvalidTensor, each with one sentence; never more than the
     file's header is read.
     """
     file = read_container(path)
     rules = architecture_of(file)
-    pieces = file.scalar("split.count")
-    if isinstance(pieces, int) and pieces > 1:
-        raise UnsupportedModel(
-            f"{path} is one of {pieces} files; join them first with `llama-gguf-split --merge`."
-        )
     table = file.tensors.get("token_embd.weight")
     if table is None or len(table.shape) != 2:
         raise InvalidTensor(f"{path} has no token embedding (token_embd.weight), so it is no whole model.")

@@ -19,6 +19,7 @@ from hypercluster.node.shards import (
     split,
     write_vocabulary,
 )
+from hypercluster.node.shards.pieces import pieces_of
 from hypercluster.node.shards.writing import Progress
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class StoredModel:
 
 
 def open_model(model: Path, home: Path, progress: Progress | None = None) -> StoredModel:
-    """Open a GGUF file, or a folder that `hc-model split` wrote.
+    """Open a GGUF file, any piece of a split one, or a folder that `hc-model split` wrote.
 
     What is cut from a GGUF file goes to `home`/models/<model id>; hashing a big file takes a while, so its
     manifest is kept there for as long as the file does not change.
@@ -137,10 +138,8 @@ def open_model(model: Path, home: Path, progress: Progress | None = None) -> Sto
         return StoredModel(Manifest.load(model / MANIFEST), model, None)
     if not model.exists():
         raise ModelMissing(f"There is no model file or folder {model}.")
-    model = model.resolve()
-    status = model.stat()
-    key = hashlib.sha256(json.dumps([str(model), status.st_size, status.st_mtime_ns]).encode()).hexdigest()
-    known = home / "models" / "known" / f"{key}.json"
+    model = model.absolute()  # and not resolved: pieces find each other by name, links and all
+    known = home / "models" / "known" / f"{_fingerprint(model)}.json"
     try:
         manifest = Manifest.load(known)
     except ShardError:
@@ -150,6 +149,16 @@ def open_model(model: Path, home: Path, progress: Progress | None = None) -> Sto
     if not (folder / MANIFEST).exists():
         manifest.save(folder / MANIFEST)
     return StoredModel(manifest, folder, model)
+
+
+def _fingerprint(model: Path) -> str:
+    """Changes with the place, length or date of any piece of the model."""
+    told = []
+    for piece in pieces_of(model):
+        if piece.exists():
+            status = piece.stat()
+            told.append([str(piece.resolve()), status.st_size, status.st_mtime_ns])
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def source_bytes(model: Path) -> int:

@@ -8,10 +8,11 @@ from pathlib import Path
 from gguf.constants import GGUFValueType
 
 from hypercluster.node.shards.architectures import LAYER_KEYS, SCALAR_KEYS, architecture_of, hyperparameters
-from hypercluster.node.shards.container import Container, read_container
+from hypercluster.node.shards.container import Container
 from hypercluster.node.shards.errors import ManifestMismatch
 from hypercluster.node.shards.manifest import Manifest, verify_header, verify_weights
 from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, ModelFile, take_apart
+from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.ranges import check_range
 from hypercluster.node.shards.vocabulary import MODEL_ID, check_tokenizer, tokenizer_digest
 from hypercluster.node.shards.writing import Progress

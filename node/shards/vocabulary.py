@@ -7,8 +7,9 @@ from pathlib import Path
 
 from gguf.constants import GGUFValueType
 
-from hypercluster.node.shards.container import Container, read_container
+from hypercluster.node.shards.container import Container
 from hypercluster.node.shards.errors import UnsupportedModel
+from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.writing import Value, text, write_gguf
 
 MODEL_ID = "hypercluster.model_id"

@@ -18,7 +18,7 @@ from gguf.constants import GGMLQuantizationType as Type
 from hypercluster.node.engine.engine import Done, Engine, Outputs, Payload, StepOutput, TopK
 from hypercluster.node.engine.steps import EngineError
 from hypercluster.node.errors import NodeError
-from hypercluster.node.shards.container import read_container
+from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.writing import Part, Value, write_gguf
 
 Cheat = Literal[

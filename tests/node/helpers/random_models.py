@@ -10,7 +10,8 @@ import numpy as np
 from gguf import quants
 from gguf.constants import GGMLQuantizationType as Type
 
-from hypercluster.node.shards.container import CHUNK, read_container
+from hypercluster.node.shards.container import CHUNK
+from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.writing import Part, Value, float32, int32s, text, texts, uint32, write_gguf
 
 # Byte-level BPE: GPT-2's printable stand-ins for the 256 bytes.

@@ -27,7 +27,7 @@ from hypercluster.node.shards import (
     shard_bytes,
     split,
 )
-from hypercluster.node.shards.container import read_container
+from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.writing import float32, text, uint32
 from tests.node.helpers.random_models import Shape, rewritten, write_random_model
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hypercluster.node.shards import ManifestError, ManifestMismatch, ShardError, build_manifest, split
-from hypercluster.node.shards.container import Container, Tensor, read_container
+from hypercluster.node.shards.container import Container, Tensor
+from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.store import ModelMissing, StoredModel, open_model
 from hypercluster.node.shards.writing import Value, float32, text
 from tests.node.helpers.random_models import Shape, rewritten, write_random_model
