@@ -83,8 +83,27 @@ class HostError(NodeError):
     """The libp2p host could not start or listen."""
 
 
+class UnknownHost(HostError):
+    """A name in an address that nobody knows."""
+
+
+class Trouble(enum.StrEnum):
+    """Why an address did not answer; the value goes on after "it"."""
+
+    REFUSED = "refused the connection: nothing listens there"
+    TIMEOUT = "did not answer in time"
+    UNKNOWN_HOST = "has a name that cannot be looked up"
+    WRONG_PEER = "answered as another node than its /p2p/ says"
+    NO_ROUTE = "cannot be reached from this network"
+    NO_NODE = "answered, but not as a node of this network"
+
+
 class PeerUnreachable(NodeError):
-    """No address of the peer could be dialled, or it does not speak the protocol."""
+    """No address of the peer could be dialled, or it does not speak the protocol; `trouble` says which."""
+
+    def __init__(self, message: str, trouble: Trouble = Trouble.NO_NODE) -> None:
+        super().__init__(message)
+        self.trouble = trouble
 
 
 class AdvertError(NodeError):

@@ -185,10 +185,18 @@ def run_(
 
     from hypercluster.market.chain import Sender
     from hypercluster.node.evidence.transcript import TranscriptStore
+    from hypercluster.node.network.reach import reach_of
     from hypercluster.node.replay.replayer import Replayer
     from hypercluster.node.verifier.process import Verifier, VerifierTerms
 
     settings = Settings()
+    reach = reach_of(
+        node=keys.address(settings.home, Key.NODE),
+        listen=listen,
+        announce=announce,
+        bootstrap=bootstrap,
+        setting=settings.bootstrap,
+    )
     with node_held(settings.home, "hc-verifier run"):
         chain = open_chain(settings)
         node = keys.unlock(settings.home, Key.NODE, password(settings))
@@ -196,9 +204,9 @@ def run_(
         count = threads or default_threads()
         terms = VerifierTerms(
             price_wei=parse_price(price),
-            listen=tuple(listen or ["/ip4/0.0.0.0/tcp/0"]),
-            announce=tuple(announce or ()),
-            bootstrap=tuple(bootstrap or settings.bootstrap),
+            listen=reach.listen,
+            announce=reach.announce,
+            bootstrap=reach.bootstrap,
             mdns=settings.mdns,
             jobs=jobs,
             refresh_seconds=refresh,

@@ -42,7 +42,8 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(part for part in value.replace(",", " ").split() if part)
+            # Empty is not the same as not set: what it would mean is refused where a network is joined.
+            return tuple(value.replace(",", " ").split()) or ("",)
         return value
 
     @field_validator("home", "deployment", "password_file", mode="after")

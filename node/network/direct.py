@@ -23,6 +23,7 @@ from hypercluster.node.identity import keypair
 from hypercluster.node.network.addresses import split_tcp
 from hypercluster.node.network.host import Host
 from hypercluster.node.network.stream import LINGER_SECONDS, LOST, Slots
+from hypercluster.node.network.trouble import trouble_of
 from hypercluster.node.wire.messages import INFER_PROTOCOL
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ async def dial_direct(host: Host, peer: str, address: str, timeout: float) -> Se
         if not isinstance(error, Exception):
             raise
         reason = f"no answer in {timeout:g} s" if isinstance(error, trio.TooSlowError) else error
-        raise PeerUnreachable(f"Peer {peer} is not at {address} ({reason}).") from None
+        raise PeerUnreachable(f"Peer {peer} is not at {address} ({reason}).", trouble_of(error)) from None
 
 
 class DirectServer:

@@ -19,12 +19,13 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 from multiaddr.exceptions import Error as MultiaddrError  # type: ignore[import-untyped]
 
-from hypercluster.node.errors import HostError, NodeError, PeerUnreachable
+from hypercluster.node.errors import HostError, NodeError, PeerUnreachable, Trouble
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.addresses import expand, split_peer
 from hypercluster.node.network.rate import Rate
 from hypercluster.node.network.stream import LOST, Slots, Stream
 from hypercluster.node.network.swarm import Allowance, check_free, close_connection, hang_up, new_swarm
+from hypercluster.node.network.trouble import reason_of, trouble_of
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ class Host:
         if any(not connection.is_closed for connection in network.get_connections(peer_id)):
             return
         store = self.basic.get_peerstore()
-        reasons = []
+        reasons: list[str] = []
+        troubles: list[Trouble] = []
         with trio.move_on_after(timeout) as scope:
             for addr in addrs:
                 try:
@@ -101,13 +103,16 @@ class Host:
                         await network.dial_peer(peer_id)
                     return
                 except (*LOST, MultiaddrError, ValueError, trio.TooSlowError) as error:
-                    reasons.append(f"{addr}: {_reason(error)}")
+                    reasons.append(f"{addr}: {reason_of(error)}")
+                    troubles.append(trouble_of(error))
         why = (
             f"no answer in {timeout:g} s"
             if scope.cancelled_caught
             else "; ".join(reasons) or "no address known"
         )
-        raise PeerUnreachable(f"Peer {peer} cannot be reached ({why}).")
+        # The first address is the one that its owner put first.
+        trouble = Trouble.TIMEOUT if scope.cancelled_caught or not troubles else troubles[0]
+        raise PeerUnreachable(f"Peer {peer} cannot be reached ({why}).", trouble)
 
     async def open_stream(
         self, peer: str, protocol: str, addrs: Sequence[str] = (), timeout: float = 10.0
@@ -124,9 +129,9 @@ class Host:
         except trio.TooSlowError:
             # It may have vanished without a word: the next attempt dials afresh.
             await self.disconnect(peer)
-            raise PeerUnreachable(f"Peer {peer} did not answer in {timeout:g} s.") from None
+            raise PeerUnreachable(f"Peer {peer} did not answer in {timeout:g} s.", Trouble.TIMEOUT) from None
         except (*LOST, ValueError) as error:
-            raise PeerUnreachable(f"Peer {peer} does not take {protocol}: {_reason(error)}.") from None
+            raise PeerUnreachable(f"Peer {peer} does not take {protocol}: {reason_of(error)}.") from None
 
     async def disconnect(self, peer: str) -> None:
         """Drop every connection to `peer`."""
@@ -203,9 +208,3 @@ def _peer_id(peer: str) -> ID:
         return ID.from_string(peer)
     except ValueError as error:
         raise PeerUnreachable(f"{peer[:64]!r} is no peer id: {error}.") from None
-
-
-def _reason(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) or type(error).__name__

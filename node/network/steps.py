@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 import trio
 
 from hypercluster.market.advert import Advert
 from hypercluster.node.errors import HostError, PeerUnreachable
-from hypercluster.node.network.addresses import expand, join_tcp, split_tcp
+from hypercluster.node.network.addresses import expand, join_tcp, parse, split_tcp
 from hypercluster.node.network.connection import Connection, Handler
 from hypercluster.node.network.direct import DirectServer, SecureStream, dial_direct
 from hypercluster.node.network.host import Host
@@ -27,12 +29,14 @@ async def serve_steps(
     *,
     direct_listen: str = "",
     direct_announce: str = "",
+    announce: Sequence[str] = (),
     frame_seconds: float = 30.0,
 ) -> str:
     """Run `handler` for each client of the inference protocol, over libp2p streams and direct connections.
 
     `direct_listen` is a TCP multiaddr (port 0 picks one), empty for streams only. Returns the address to put
-    into the advert, `direct_announce` if given. What the handler raises is logged and ends that connection.
+    into the advert: `direct_announce` if given, else the port it got at the first host of `announce`, the addresses
+    told others. What the handler raises is logged and ends that connection.
     Raises HostError if the address is malformed or taken.
     """
 
@@ -54,6 +58,8 @@ async def serve_steps(
     server = DirectServer(host, on_direct)
     host.nursery.start_soon(trio.serve_listeners, server.serve, listeners)
     bound = join_tcp(name, int(listeners[0].socket.getsockname()[1]))
+    if announce and not direct_announce:
+        return str(replace(parse(announce[0]), port=parse(bound).port))
     return direct_announce or expand(bound)[0]
 
 

@@ -28,6 +28,15 @@ class Stream:
         self._inner = inner
         self._closed = False
 
+    @property
+    def ip(self) -> str:
+        """The IP address that the peer comes from, empty if the connection is gone."""
+        try:
+            remote = self._inner.get_remote_address()
+        except LOST:
+            return ""
+        return remote[0].partition("%")[0] if remote else ""
+
     async def read(self) -> bytes:
         """Return at least one byte, or none at the end. Raises ConnectionLost."""
         try:

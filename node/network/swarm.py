@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 
 import trio
-from libp2p.abc import INetConn
+from libp2p.abc import INetConn, IRawConnection
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
@@ -26,12 +26,15 @@ from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
 from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
 from hypercluster.node.errors import HostError
 from hypercluster.node.identity import keypair
+from hypercluster.node.network.addresses import parse
+from hypercluster.node.network.names import resolve
 from hypercluster.node.network.stream import LOST
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,22 @@ class Allowance:
     streams_per_peer: int = 64
     handshake_seconds: float = 10.0
     dial_seconds: float = 5.0
+
+
+class _NamedTcp(TCP):
+    """TCP to names as well: py-libp2p asks DNS servers only, which know nothing of /etc/hosts."""
+
+    async def dial(self, maddr: Multiaddr) -> IRawConnection:
+        failure: Exception | None = None
+        try:
+            for address in await resolve(parse(str(maddr))):
+                try:
+                    return await self._dial_resolved(Multiaddr(str(address)))
+                except OpenConnectionError as error:
+                    failure = failure or error
+        except HostError as error:
+            failure = error
+        raise OpenConnectionError(f"Cannot connect to {maddr}") from failure
 
 
 class _Swarm(Swarm):
@@ -95,7 +114,7 @@ def new_swarm(key: bytes, limits: Allowance) -> Swarm:
         outbound_upgrade_timeout=limits.dial_seconds,
     )
     retry = RetryConfig(max_retries=0)
-    return _Swarm(peer_id, store, upgrader, [TCP()], retry_config=retry, connection_config=config)
+    return _Swarm(peer_id, store, upgrader, [_NamedTcp()], retry_config=retry, connection_config=config)
 
 
 async def hang_up(basic: BasicHost) -> None:

@@ -179,6 +179,7 @@ class Provider:
                     handler,
                     direct_listen=terms.direct,
                     direct_announce=terms.direct_announce,
+                    announce=terms.announce,
                     frame_seconds=terms.frame_seconds,
                 )
                 self._discovery = Discovery(host, book, bootstrap=terms.bootstrap, mdns=terms.mdns)

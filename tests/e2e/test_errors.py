@@ -106,7 +106,7 @@ def test_a_bootstrap_address_that_is_none(terminal: Terminal) -> None:
 
 def test_nobody_to_be_found(terminal: Terminal) -> None:
     # The address is one where nobody listens.
-    peer = "16Uiu2HAmBqDWvJyvKYxJKJqC1nWnPjLv1kQMrmTGpQXXGHnuLgbV"
+    peer = "16Uiu2HAm5hPxT7s3TA2f4b4YjAPzS7yLRSgdj87ysDZ6NAXMiRuY"
     address = f"/ip4/127.0.0.1/tcp/9/p2p/{peer}"
     told = sentence(terminal.run("hc-client", "path", "--bootstrap", address, "--wait", "1"))
     assert "layer" in told

@@ -447,12 +447,12 @@ def _with_client(
 
     from hypercluster.node.client.joining import joined
     from hypercluster.node.client.purse import empty_purse, purse_of
+    from hypercluster.node.network.addresses import through
     from hypercluster.node.rows import WireDtype
     from hypercluster.node.shards.store import demo_model, open_model, source_bytes
 
     settings = Settings()
-    if bootstrap:
-        settings = settings.model_copy(update={"bootstrap": tuple(bootstrap)})
+    settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
     chain = open_chain(settings)
     model = model or demo_model()
     with bar("Hashing the model", source_bytes(model)) as progress:

@@ -114,8 +114,8 @@ def run_(
     ] = None,
     announce: Annotated[list[str] | None, typer.Option(help="Multiaddr to tell others instead.")] = None,
     announce_direct: Annotated[
-        str, typer.Option(help="Multiaddr of the fast listener to tell others instead.")
-    ] = "",
+        str | None, typer.Option(help="Multiaddr of the fast listener to tell others instead.")
+    ] = None,
     bootstrap: Bootstrap = None,
     sessions: Annotated[int, typer.Option(min=1, max=256, help="Sessions served at once.")] = 4,
     session_tokens: Annotated[int, typer.Option(min=16, help="Longest session in tokens.")] = 2048,
@@ -166,12 +166,23 @@ def run_(
     from hypercluster.market.chain import Sender
     from hypercluster.node.engine.profile import Backend, KvType
     from hypercluster.node.evidence.transcript import TranscriptStore
+    from hypercluster.node.network.reach import reach_of
     from hypercluster.node.provider.prices import PriceRule
     from hypercluster.node.provider.process import Moving, Provider, Terms, Wallets
     from hypercluster.node.shards import parse_range
     from hypercluster.node.shards.store import demo_model, open_model, source_bytes
 
     settings = Settings()
+    reach = reach_of(
+        node=keys.address(settings.home, Key.NODE),
+        listen=listen,
+        direct=direct,
+        announce=announce,
+        direct_announce=announce_direct,
+        bootstrap=bootstrap,
+        setting=settings.bootstrap,
+    )
+    settings = settings.model_copy(update={"bootstrap": reach.bootstrap})
     with node_held(settings.home, "hc-provider run"):
         chain = open_chain(settings)
         node = keys.unlock(settings.home, Key.NODE, password(settings))
@@ -182,8 +193,6 @@ def run_(
         with bar("Hashing the model", source_bytes(model)) as progress:
             stored = open_model(model, settings.home, progress)
         threads = threads or default_threads()
-        through = tuple(bootstrap or settings.bootstrap)
-        settings = settings.model_copy(update={"bootstrap": through})
         move = None
         if layers == "auto":
             machine, size, ranked = _prospects(settings, chain, stored, threads, memory, wait=5.0)
@@ -192,7 +201,6 @@ def run_(
         else:
             start, stop = parse_range(layers, stored.manifest.layers)
         asked = parse_price(price)
-        addresses = tuple(listen or ["/ip4/0.0.0.0/tcp/0"])
         terms = Terms(
             start=start,
             stop=stop,
@@ -202,11 +210,11 @@ def run_(
                 adapt=price_rule == "gradient",
                 floor_wei=parse_price(floor),
             ),
-            listen=addresses,
-            direct="" if direct == "off" else direct or addresses[0].rpartition("/")[0] + "/0",
-            announce=tuple(announce or ()),
-            direct_announce=announce_direct,
-            bootstrap=through,
+            listen=reach.listen,
+            direct=reach.direct,
+            announce=reach.announce,
+            direct_announce=reach.direct_announce,
+            bootstrap=reach.bootstrap,
             sessions=sessions,
             session_tokens=session_tokens,
             threads=threads,
@@ -284,11 +292,11 @@ def advise(
     Times a layer on this machine, looks at what others offer, and takes for each range the price that earns most
     there. While no path through the model exists, ranges that nobody serves come first.
     """
+    from hypercluster.node.network.addresses import through
     from hypercluster.node.shards.store import demo_model, open_model, source_bytes
 
     settings = Settings()
-    if bootstrap:
-        settings = settings.model_copy(update={"bootstrap": tuple(bootstrap)})
+    settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
     chain = open_chain(settings)
     model = model or demo_model()
     with bar("Hashing the model", source_bytes(model)) as progress:

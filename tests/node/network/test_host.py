@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from hypercluster.node.errors import ConnectionLost, HostError, PeerUnreachable
+from hypercluster.node.errors import ConnectionLost, HostError, PeerUnreachable, Trouble
+from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.stream import Stream
 from hypercluster.node.network.swarm import Allowance
@@ -203,3 +204,42 @@ async def test_garbage_before_any_handshake(garbage: bytes) -> None:
                 except trio.BrokenResourceError:
                     pass
         assert await ask(client, server) == b"hello"
+
+
+@pytest.mark.parametrize("listen", ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"])
+async def test_i1_a_node_is_dialled_by_name(listen: str) -> None:
+    """I1: localhost stands in /etc/hosts only; IPv6 alone is enough."""
+    async with running_host(secrets.token_bytes(32), [listen]) as server:
+        port = server.addrs[0].rpartition("/")[2]
+        names = [f"/dns4/localhost/tcp/{port}", f"/dns/localhost/tcp/{port}"] if "ip4" in listen else []
+        for address in [*names, server.addrs[0]]:
+            async with running_host(secrets.token_bytes(32)) as client:
+                await client.connect(server.peer, [address])
+                assert client.peers == [server.peer]
+
+
+async def test_a1_why_a_dial_failed() -> None:
+    """A1: refused, another peer, an unknown host and somebody else's port are told apart."""
+    async with (
+        running_host(secrets.token_bytes(32), LOCAL) as server,
+        running_host(secrets.token_bytes(32)) as client,
+    ):
+        other = peer_of_key(secrets.token_bytes(32))
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+        async def hang_up(stream: trio.SocketStream) -> None:
+            await stream.send_all(b"220 mail.example.org ESMTP\r\n")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, hang_up, listeners)
+            stranger = listeners[0].socket.getsockname()[1]
+            for address, trouble in (
+                ("/ip4/127.0.0.1/tcp/9", Trouble.REFUSED),
+                (server.addrs[0], Trouble.WRONG_PEER),
+                ("/dns4/no-such-host.invalid/tcp/4001", Trouble.UNKNOWN_HOST),
+                (f"/ip4/127.0.0.1/tcp/{stranger}", Trouble.NO_NODE),
+            ):
+                with pytest.raises(PeerUnreachable) as failed:
+                    await client.connect(other, [address])
+                assert failed.value.trouble is trouble, failed.value
+            nursery.cancel_scope.cancel()

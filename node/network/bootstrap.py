@@ -1,0 +1,137 @@
+"""Joining through known addresses, for as long as the node runs, and what is known of each of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import trio
+
+from hypercluster.node.errors import NodeError, PeerUnreachable, Trouble, UnknownHost
+from hypercluster.node.network.addresses import Address, joined_through
+from hypercluster.node.network.host import Host
+from hypercluster.node.network.names import resolve
+
+log = logging.getLogger(__name__)
+
+ENOUGH_TRIES = 2
+"""after so many failures in a row an address counts as dead; it is tried on all the same"""
+
+Join = Callable[[str, Sequence[str]], Awaitable[None]]
+"""Takes a connected peer and the addresses it was dialled at into the network"""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What is known of one address to join through; `at` is when it was last tried (unix seconds)."""
+
+    address: str
+    state: Literal["trying", "joined", "failed", "self"] = "trying"
+    trouble: Trouble | None = None
+    detail: str = ""
+    """what the system said"""
+    failures: int = 0
+    """in a row"""
+    at: float = 0.0
+
+    @property
+    def dead(self) -> bool:
+        """Whether it did not answer, more than once."""
+        return self.state == "failed" and self.failures >= ENOUGH_TRIES
+
+    @property
+    def sentence(self) -> str:
+        """What to say of it, with a full stop."""
+        if self.state == "failed" and self.trouble is not None:
+            return f"{self.address} {self.trouble.value}."
+        return (
+            f"{self.address} "
+            + {
+                "trying": "has not answered yet.",
+                "joined": "answers.",
+                "self": "is this node itself.",
+                "failed": "does not answer.",
+            }[self.state]
+        )
+
+
+class Bootstrap:
+    """Keeps a host joined through `addresses`, each of them tried for ever with a growing pause.
+
+    Args:
+        join: called with each peer that is connected.
+        first, steady: the shortest and the longest pause, in seconds.
+        dial: how long one attempt may take, in seconds.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        addresses: Sequence[str],
+        join: Join,
+        *,
+        first: float,
+        steady: float,
+        dial: float,
+    ) -> None:
+        self._host = host
+        self._join = join
+        self._first, self._steady, self._dial = first, steady, dial
+        self._contacts = {text: Contact(text) for text in addresses}
+        self._addresses = {text: joined_through(text) for text in addresses}
+
+    @property
+    def contacts(self) -> tuple[Contact, ...]:
+        """The state of each address now, in the order given."""
+        return tuple(self._contacts.values())
+
+    async def keep_joined(self) -> None:
+        """Join through every address at once, and again when a connection is lost; never returns."""
+        async with trio.open_nursery() as nursery:
+            for text, address in self._addresses.items():
+                nursery.start_soon(self._keep, text, address)
+
+    async def _keep(self, text: str, address: Address) -> None:
+        delay = self._first
+        while True:
+            before = self._contacts[text]
+            try:
+                state: Literal["joined", "self"] = "joined" if await self._reach(address) else "self"
+                self._contacts[text] = Contact(text, state, at=time.time())
+                if before.state == "failed":
+                    log.info("joined through %s", text)
+                delay = self._steady
+            except NodeError as error:
+                trouble = error.trouble if isinstance(error, PeerUnreachable) else Trouble.NO_NODE
+                if isinstance(error, UnknownHost):
+                    trouble = Trouble.UNKNOWN_HOST
+                log.info("cannot join through %s: %s", text, error)
+                self._contacts[text] = replace(
+                    before,
+                    state="failed",
+                    trouble=trouble,
+                    detail=str(error),
+                    failures=before.failures + 1,
+                    at=time.time(),
+                )
+                delay = min(2 * delay, self._steady) if before.state == "failed" else self._first
+            await trio.sleep(delay)
+
+    async def _reach(self, address: Address) -> bool:
+        """Be connected to a peer at `address`; False if that is this host. Raises NodeError."""
+        targets = [address] if address.kind != "dnsaddr" else await resolve(address)
+        failure: NodeError | None = None
+        for target in targets:
+            if target.peer == self._host.peer:
+                return False
+            try:
+                await self._host.connect(target.peer, [str(target)], self._dial)
+                await self._join(target.peer, [str(target)])
+                return True
+            except NodeError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
