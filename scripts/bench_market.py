@@ -21,7 +21,7 @@ from collections.abc import Callable
 import networkx as nx
 import numpy as np
 import rustworkx as rx
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from hypercluster.market.economics.demand import uniform_demand
@@ -76,13 +76,14 @@ def ours(table: AdvertTable) -> list[str]:
 
 
 def by_networkx(table: AdvertTable) -> list[str]:
-    graph = nx.MultiDiGraph()
+    graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
     weights = plain_weights(table).tolist()
     columns = zip(table.start.tolist(), table.stop.tolist(), range(len(table)), weights, strict=True)
-    graph.add_edges_from((a, b, i, {"weight": w}) for a, b, i, w in columns)
+    for a, b, row, weight in columns:
+        graph.add_edge(a, b, row=row, weight=weight)
     path = nx.dijkstra_path(graph, 0, LAYERS)
     return [
-        table.ids[min(graph[a][b], key=lambda i: graph[a][b][i]["weight"])]
+        table.ids[min(graph[a][b].values(), key=lambda edge: edge["weight"])["row"]]
         for a, b in itertools.pairwise(path)
     ]
 
@@ -106,12 +107,12 @@ def by_scipy(table: AdvertTable) -> list[str]:
     order = np.lexsort((weights, key))
     kept = order[np.unique(key[order], return_index=True)[1]]
     size = LAYERS + 1
-    graph = csr_matrix((weights[kept], (table.start[kept], table.stop[kept])), shape=(size, size))
-    _, before = dijkstra(graph, indices=0, return_predecessors=True)
+    graph = csr_array((weights[kept], (table.start[kept], table.stop[kept])), shape=(size, size))
+    _, before = dijkstra(graph, indices=[0], return_predecessors=True)
     row_of = dict(zip(key[kept].tolist(), kept.tolist(), strict=True))
     path, at = [], LAYERS
     while at:
-        previous = int(before[at])
+        previous = int(before[0, at])
         path.append(table.ids[row_of[previous * size + at]])
         at = previous
     return path[::-1]

@@ -59,7 +59,7 @@ def main() -> None:
         task = progress.add_task("Starting", total=module.work(options))
 
         def advance(what: str, done: int) -> None:
-            progress.update(task, advance=done, **({"description": what} if what else {}))
+            progress.update(task, advance=done, description=what or None)
 
         result = module.run(options, options.home or Path(folder), advance)
     if options.json:

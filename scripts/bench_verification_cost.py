@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_verification_served import PROMPT, Stage, opened, started
+from bench_verification_served import Stage, opened, started
 from random_model import LlamaShape, write_random_llama
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +18,7 @@ from rich.table import Table
 from hypercluster.market.trust.audit import Bounds, Limits
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.steps import Payload
-from hypercluster.node.replay.calibration import Variation
+from hypercluster.node.replay.calibration import PROMPT, Variation
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel, open_model
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def work(options: argparse.Namespace) -> int:
     """How often `run` reports progress."""
-    return len(options.model or MODELS) * len(options.tokens or TOKENS) * (1 + options.rounds)
+    return int(len(options.model or MODELS) * len(options.tokens or TOKENS) * (1 + options.rounds))
 
 
 def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, Any]:

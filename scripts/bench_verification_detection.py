@@ -7,20 +7,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from bench_verification_served import MODELS, PROMPT, Stage, described, opened, shortened, started, texts
+from bench_verification_served import MODELS, Stage, described, opened, shortened, started, texts
 from rich.console import Console
 from rich.table import Table
 
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend
-from hypercluster.node.replay.calibration import Variation, calibrate, steps
+from hypercluster.node.replay.calibration import PROMPT, Variation, calibrate, steps
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.testnet.cheats import IN_OUTPUTS, IN_WEIGHTS, TamperedEngine, Tampering, doctored
+from hypercluster.node.testnet.cheats import (
+    IN_OUTPUTS,
+    IN_WEIGHTS,
+    Cheat,
+    TamperedEngine,
+    Tampering,
+    doctored,
+)
 
 HONEST = "honest"
 CHEATS = (*IN_WEIGHTS, *IN_OUTPUTS)
@@ -58,7 +65,7 @@ def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, 
     for name in names:
         stored = opened(name, home / name)
         advance(f"Calibrating {name}", 0)
-        size = {"texts": 2, "tokens": 40} if options.quick else {}
+        size: dict[str, Any] = {"texts": 2, "tokens": 40} if options.quick else {}
         bounds = calibrate(stored, seed=CALIBRATION_SEED, progress=lambda done: advance("", done), **size)
         written = texts(stored, options.trials, max(lengths), TEXT_SEEDS * options.seed)
         layers = stored.manifest.layers
@@ -125,9 +132,9 @@ def serving(stage: Stage, cheat: str, provider: Variation) -> Iterator[Engine]:
     shard = stage.stored.shard(stage.start, stage.stop)
     kind: type[Engine] = Engine
     if cheat in IN_WEIGHTS:
-        shard = doctored(shard, cheat)
+        shard = doctored(shard, cast("Cheat", cheat))
     elif cheat in IN_OUTPUTS:
-        kind = type("Tampered", (TamperedEngine,), {"tampering": Tampering(cheat)})
+        kind = type("Tampered", (TamperedEngine,), {"tampering": Tampering(cast("Cheat", cheat))})
     tokens = len(stage.inputs[0])
     with started(stage.stored, stage.start, stage.stop, tokens, provider, shard=shard, kind=kind) as engine:
         yield engine

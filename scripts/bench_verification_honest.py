@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench_verification_served import GROUP, MODELS, PROMPT, Stage, described, opened, started, texts
+from bench_verification_served import GROUP, MODELS, Stage, described, opened, started, texts
 from rich.console import Console
 from rich.table import Table
 from scipy.special import betaincinv
@@ -18,7 +18,7 @@ from scipy.special import betaincinv
 from hypercluster.market.trust.audit import Bounds, Kind, Limits
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.llama import LlamaError
-from hypercluster.node.replay.calibration import Variation, calibrate, variations
+from hypercluster.node.replay.calibration import PROMPT, Variation, calibrate, variations
 from hypercluster.node.replay.calibration import steps as calibration_steps
 from hypercluster.node.replay.replayer import Judgement, Replayer
 from hypercluster.node.rows import WireDtype

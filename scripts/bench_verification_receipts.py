@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from hypercluster.market.money.signing import SIGNATURE_BYTES, address_of, sign_compact
 from hypercluster.market.trust.fingerprint import fingerprint
-from hypercluster.market.trust.receipt import DisputeDomain, Stage
+from hypercluster.market.trust.receipt import DisputeDomain, Receipt, Stage
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.rows import TopK, WireDtype, pack_activations, pack_topk, rows_root
 from hypercluster.node.wire.audit import AuditStep, encode
@@ -79,6 +80,17 @@ def measured(width: int, wire: WireDtype, rounds: int) -> dict[str, float]:
         times[part].append(1e6 * (time.perf_counter() - start))
         return result
 
+    def hash_rows(step: AuditStep) -> None:
+        rows_root(step.input, 1)
+        rows_root(step.output, 1)
+
+    def hash_flat(step: AuditStep) -> None:
+        hashlib.sha256(step.input)
+        hashlib.sha256(step.output)
+
+    def hash_structs(receipt: Receipt) -> None:
+        domain.digest(receipt.struct_hash())
+
     for seq in range(rounds):
         given, output = (
             pack_activations(draw.standard_normal((1, width), dtype=np.float32), wire) for _ in range(2)
@@ -95,14 +107,14 @@ def measured(width: int, wire: WireDtype, rounds: int) -> dict[str, float]:
             client.accept(client.next(step), step.receipt, node)
 
         step = timed("provider", sign)
-        timed("client", lambda step=step: check(step))
-        timed("hashing", lambda step=step: (rows_root(step.input, 1), rows_root(step.output, 1)))
+        timed("client", partial(check, step))
+        timed("hashing", partial(hash_rows, step))
         receipt = provider.last
         assert receipt is not None
-        timed("structs", lambda receipt=receipt: domain.digest(receipt.struct_hash()))
-        timed("sha256", lambda step=step: (hashlib.sha256(step.input), hashlib.sha256(step.output)))
+        timed("structs", partial(hash_structs, receipt))
+        timed("sha256", partial(hash_flat, step))
         digest = secrets.token_bytes(32)
-        timed("signature", lambda digest=digest: sign_compact(key, digest))
+        timed("signature", partial(sign_compact, key, digest))
     return {part: statistics.median(values) for part, values in times.items()}
 
 

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gguf.constants import GGMLQuantizationType as Type
 
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Floats
+from hypercluster.node.engine.llama import Floats, Tokens
 from hypercluster.node.engine.profile import profile
 from hypercluster.node.engine.steps import EngineError, Outputs, Payload, StepOutput
 from hypercluster.node.evidence.transcript import Transcript
@@ -240,8 +240,8 @@ class Stage:
     def _travelled(self, payload: Payload, wire: WireDtype) -> tuple[Payload, bytes]:
         """An input as the provider reads it, and its bytes."""
         if not self.start:
-            return payload, pack_tokens(payload)
-        packed = pack_activations(payload, wire)
+            return payload, pack_tokens(cast("Tokens", payload))
+        packed = pack_activations(cast("Floats", payload), wire)
         return unpack_activations(packed, len(payload), payload.shape[1], wire), packed
 
 

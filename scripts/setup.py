@@ -167,7 +167,8 @@ def run(
     title: str, command: list[str], *, progress: Progress, environment: dict[str, str] | None = None
 ) -> None:
     """Run one step with a progress line; on failure show the end of its output."""
-    start, tail, last = time.monotonic(), [], 0.0
+    start, last = time.monotonic(), 0.0
+    tail: list[str] = []
     live = sys.stdout.isatty()
     print(f"{title} ..." if not live else f"{title}", end="\n" if not live else "", flush=True)
     with subprocess.Popen(

@@ -33,6 +33,7 @@ from hypercluster.node.provider.prices import PriceRule
 from hypercluster.node.provider.sessions import Prices, Service, serve_session
 from hypercluster.node.rows import TopK
 from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.wire.audit import AnyMessage
 from hypercluster.node.wire.messages import Accept, Close, Error, Message, Step, StepResult
 from tests.node.helpers.providers import Served, Wallet, new_wallet, running_provider
 
@@ -60,9 +61,9 @@ class Lying:
         self.peer, self.direct = inner.peer, inner.direct
         self.raise_bound, self.close = inner.raise_bound, inner.close
         self._inner, self._lies = inner, lies
-        self._early: list[Message] = []
+        self._early: list[AnyMessage] = []
 
-    async def receive(self, timeout: float | None = None) -> Message:
+    async def receive(self, timeout: float | None = None) -> AnyMessage:
         if self._early:
             return self._early.pop()
         message = await self._inner.receive(timeout)

@@ -164,6 +164,7 @@ def test_a_result_that_is_not_finite_fails_one_session_only(tmp_path: Path, last
     shard = split(model, 0, 3 if last else 2, tmp_path / "shard.gguf")
     embedding = next(t for t in GGUFReader(shard, "r+").tensors if t.name == "token_embd.weight")
     embedding.data[7] = np.nan
+    assert isinstance(embedding.data, np.memmap)
     embedding.data.flush()
 
     with Engine(shard, True, last, n_ctx_total=512, max_sessions=2, threads=1) as engine:

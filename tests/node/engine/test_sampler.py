@@ -38,14 +38,16 @@ def llama_cpp_draws(
         ]
     for stage in stages:
         native.llama_sampler_chain_add(chain, stage)
-    drawn = []
+    drawn: list[int] = []
     for row in rows:
-        data = (native.llama_token_data * len(row))(*[(i, float(x), 0.0) for i, x in enumerate(row)])
+        data = (native.llama_token_data * len(row))(
+            *[native.llama_token_data(i, float(x), 0.0) for i, x in enumerate(row)]
+        )
         array = native.llama_token_data_array(
             data=ctypes.cast(data, native.llama_token_data_p), size=len(row), selected=-1, sorted=False
         )
         native.llama_sampler_apply(chain, array)
-        drawn.append(array.data[array.selected].id)
+        drawn.append(int(array.data[array.selected].id))
     native.llama_sampler_free(chain)
     return drawn
 
@@ -82,7 +84,7 @@ def test_candidates_that_cover_top_k_are_enough(options: dict[str, Any], at: int
 
 def test_top_p_counts_the_mass_of_the_tokens_not_sent() -> None:
     rows = [logits(i, 3.0) for i in range(200)]
-    options = {"seed": 7, "temperature": 1.0, "top_k": 0, "top_p": 0.6, "min_p": 0.0}
+    options: dict[str, Any] = {"seed": 7, "temperature": 1.0, "top_k": 0, "top_p": 0.6, "min_p": 0.0}
     exact = llama_cpp_draws(rows, **options)
     with Sampler(V, **options) as sampler:
         for row, expected in zip(rows, exact, strict=True):

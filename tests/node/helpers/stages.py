@@ -73,7 +73,8 @@ def served(
     )
     draw = np.random.default_rng(0)
     residual = draw.standard_normal((len(tokens), stored.manifest.n_embd)).astype(np.float32)
-    steps, position = [], 0
+    steps: list[AuditStep] = []
+    position = 0
     with Engine(
         shard or stored.shard(start, stop),
         first=start == 0,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 from libp2p.peer.id import ID
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb.rpc_pb2 import RPC, Message
 
 from hypercluster.node.errors import AdvertError, ConnectionLost, HostError, NodeError
@@ -143,7 +144,7 @@ async def test_passing_off_the_advert_of_another() -> None:
         async def lie(stream: object) -> None:
             await Frames(stream).send(encode(offer_of(new_key())))  # type: ignore[arg-type]
 
-        liar.serve(ADVERT_PROTOCOL, lie)  # type: ignore[arg-type]
+        liar.serve(ADVERT_PROTOCOL, lie)
         with pytest.raises(AdvertError, match="something else"):
             await client.ask(liar.peer, liar.addrs)
 
@@ -173,7 +174,7 @@ def rpc(*bodies: bytes) -> bytes:
 async def flooder(target: Host) -> AsyncIterator[Callable[[bytes], object]]:
     """A peer that speaks GossipSub by hand and sends what it likes."""
     async with running_host(new_key()) as host:
-        stream = await host.open_stream(target.peer, gossip.PROTOCOL_ID_V11, target.addrs)
+        stream = await host.open_stream(target.peer, PROTOCOL_ID_V11, target.addrs)
         yield stream.write
 
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import trio
+import trio.testing
 
 from hypercluster.node.errors import AdvertError
 from hypercluster.node.identity import address_of_peer, peer_of_key

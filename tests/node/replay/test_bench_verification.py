@@ -22,7 +22,8 @@ def bench(*arguments: str) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def test_receipts_are_timed_for_every_width_and_type() -> None:

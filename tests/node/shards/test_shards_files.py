@@ -236,13 +236,16 @@ def test_the_vocabulary_file_holds_the_tokenizer_and_nothing_else(source: Path, 
 def test_a_foreign_vocabulary_is_refused(source: Path, tmp_path: Path) -> None:
     manifest = build_manifest(source)
     right = write_vocabulary(source, tmp_path / "right.gguf")
-    named = {"architecture": "llama", "n_vocab": manifest.n_vocab, "digest": manifest.tokenizer}
-    check_vocabulary(right, **named)
+
+    def check(path: Path) -> None:
+        check_vocabulary(path, architecture="llama", n_vocab=manifest.n_vocab, digest=manifest.tokenizer)
+
+    check(right)
     other = write_random_model(tmp_path / "other.gguf", dataclasses.replace(SMALL, n_vocab=265))
     changed = rewritten(right, tmp_path / "eos.gguf", metadata={"tokenizer.ggml.eos_token_id": uint32(7)})
     for path in (source, write_vocabulary(other, tmp_path / "wrong.gguf"), changed):
         with pytest.raises((ManifestMismatch, UnsupportedModel)):
-            check_vocabulary(path, **named)
+            check(path)
 
 
 def test_a_model_without_vocabulary_splits_but_has_none_to_write(tmp_path: Path) -> None:

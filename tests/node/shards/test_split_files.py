@@ -93,7 +93,8 @@ def test_a3_shards_are_cut_from_pieces_and_compute_the_same(pieces: list[Path], 
 def test_a3_pieces_found_through_links(pieces: list[Path], tmp_path: Path) -> None:
     """A3: download caches keep files under other names and link to them."""
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
-    blobs.mkdir(), snapshot.mkdir()
+    blobs.mkdir()
+    snapshot.mkdir()
     for number, piece in enumerate(pieces):
         piece.rename(blobs / str(number))
         (snapshot / piece.name).symlink_to(blobs / str(number))
@@ -107,7 +108,8 @@ def test_a3_pieces_found_through_links(pieces: list[Path], tmp_path: Path) -> No
 
 def test_a3_missing_pieces_are_named(pieces: list[Path]) -> None:
     """A3: all that are missing, whichever was named."""
-    pieces[0].unlink(), pieces[2].unlink()
+    pieces[0].unlink()
+    pieces[2].unlink()
     with pytest.raises(MalformedFile, match=r"2 are missing in .*: big model-00001-of.*, big model-00003-of"):
         check_source(pieces[1])
     refused = hc_model("split", pieces[1], "--parts", 1, "-o", pieces[1].parent, code=1)

@@ -82,6 +82,10 @@ class Court:
     def stop(self, name: str) -> None:
         self.running.pop(name).__exit__(None, None, None)
 
+    def stop_all(self) -> None:
+        for name in list(self.running):
+            self.stop(name)
+
     def stake(self, account: str) -> int:
         held = self.chain.staking.stake_of(account)
         return held.active + held.thawing
@@ -137,7 +141,7 @@ def court(stored_tiny: StoredModel, tmp_path_factory: pytest.TempPathFactory) ->
         account = Account.from_key(DEPLOYER_KEY)
         chain = Chain(url, deploy(url, account, grace_seconds=60, unbonding_seconds=1200, terms=TERMS))
         court = Court(chain, stored_tiny, calibrate(stored_tiny, texts=1, tokens=40), folder)
-        stack.callback(lambda: [court.stop(name) for name in list(court.running)])
+        stack.callback(court.stop_all)
         for name in ("one", "two", "three"):
             court.start(name)
         yield court
@@ -227,7 +231,11 @@ async def test_a_doubt_punishes_nobody(
 
 
 async def test_who_accuses_and_brings_no_evidence_pays(
-    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+    court: Court,
+    wallet: Wallet,
+    accused: tuple[LocalAccount, LocalAccount],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node, operator = accused
 
@@ -235,7 +243,7 @@ async def test_who_accuses_and_brings_no_evidence_pays(
         return None
 
     def mute(accuser: Accuser) -> None:
-        accuser._serve = nothing  # type: ignore[method-assign]
+        monkeypatch.setattr(accuser, "_serve", nothing)
 
     with nobody_else_loses(court):
         ruling = await court.accuse(wallet, tmp_path, court.served(node), mute)
@@ -294,7 +302,7 @@ class Down(Chain):
                 raise ChainError("The node is down.")
             return reveal(*arguments)
 
-        self.disputes.reveal = held  # type: ignore[method-assign]
+        vars(self.disputes)["reveal"] = held
         return opened
 
 

@@ -15,7 +15,7 @@ from hypercluster.node.wire.framing import Frames, decode_length, encode_length
 class Bytes:
     """A trio stream under the names the frames expect."""
 
-    def __init__(self, stream: trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]) -> None:
+    def __init__(self, stream: trio.StapledStream) -> None:
         self.stream = stream
         self.writes: list[int] = []
 

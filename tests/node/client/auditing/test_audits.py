@@ -102,7 +102,7 @@ def world(
     cheat: list[Tampering] = []
 
     class Doubtful(Engine):
-        def submit(self, slot: int, position: int, payload: Any, done: Any, *rest: Any) -> None:  # type: ignore[override]
+        def submit(self, slot: int, position: int, payload: Any, done: Any, *rest: Any) -> None:
             def changed(answer: Any) -> None:
                 done(cheat[0](slot, answer) if cheat and not isinstance(answer, Exception) else answer)
 
@@ -127,7 +127,7 @@ def world(
             head = stack.enter_context(
                 running_provider(chain, stored_tiny, folder / "head", (0, 2), **terms(CHEAP))
             )
-        through = {"bootstrap": (head.address,)}
+        through: dict[str, Any] = {"bootstrap": (head.address,)}
         rival = stack.enter_context(
             running_provider(chain, stored_tiny, folder / "rival", (0, 2), **terms(DEAR), **through)
         )
@@ -496,9 +496,8 @@ async def test_a_verifier_that_copies_is_not_believed(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It signs a pass, properly, over the fingerprint that it got from somebody else."""
-    original = audit_session.fingerprint
     monkeypatch.setattr(
-        audit_session, "fingerprint", lambda rows, seed: original(rows, seed_of(b"of somebody else"))
+        audit_session, "fingerprint", lambda rows, seed: fingerprint(rows, seed_of(b"of somebody else"))
     )
     async with world.client(new_wallet(world.chain), tmp_path) as client:
         done = await complete(client)
