@@ -15,6 +15,7 @@ MILLION = 10**6
 UINT96_MAX: int = 2**96 - 1
 
 _AMOUNT = re.compile(r"(\d+)(?:\.(\d+))?|\.(\d+)", re.ASCII)
+_DIGITS = 6
 _LONGEST = 60  # characters; far above any uint96 with 18 decimals, and cheap to parse
 
 
@@ -45,6 +46,16 @@ def format_hct(wei: int) -> str:
     return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}"
 
 
+def round_hct(wei: int) -> str:
+    """Write ``wei`` in HCT for people to read: six digits that mean something, and never fewer than 4 decimals of them.
+
+    What is not zero is never written as zero.
+    """
+    places = max(DECIMALS - max(len(str(abs(wei))) - _DIGITS, 0), 4)
+    unit = 10 ** (DECIMALS - places)
+    return format_hct((abs(wei) + unit // 2) // unit * unit * (-1 if wei < 0 else 1))
+
+
 def parse_price(text: str) -> int:
     """Read a price in HCT per million tokens and return it in wei per token.
 
@@ -72,5 +83,7 @@ def check_wei(wei: int) -> int:
         InvalidAmount: below zero or above 2**96 - 1.
     """
     if not 0 <= wei <= UINT96_MAX:
-        raise InvalidAmount(f"{wei} wei is outside what a channel can hold (0 to {UINT96_MAX}).")
+        raise InvalidAmount(
+            f"{format_hct(wei)} HCT is outside what a channel can hold (0 to {UINT96_MAX // HCT})."
+        )
     return wei

@@ -61,6 +61,10 @@ class Output(Console):
         """Needed by its parent."""
         self._width, self._height = new
 
+    def print(self, *objects: Any, **how: Any) -> None:
+        """As its parent's, but lines that are too long for a terminal are not cut."""
+        super().print(*objects, **{"crop": False, **how})
+
 
 out = Output()
 err = Output(stderr=True)
@@ -105,7 +109,9 @@ def write_text(stream: TextIO, text: str) -> None:
 
     Characters that the stream's encoding lacks are written as \\u escapes.
     """
-    stream.write(visible(text) if stream.isatty() else text)
+    written = visible(text) if stream.isatty() else text
+    encoding = stream.encoding or "utf-8"
+    stream.write(written.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
 
 

@@ -109,7 +109,8 @@ def _quiet(error: BaseException) -> Ending:
 def _usage(error: BaseException) -> str:
     """What is wrong with the command line, and where to read on."""
     told = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
-    told = _PREFIX.sub(lambda match: (match[1] or "").replace("'", ""), told).rstrip(".")
+    told = _PREFIX.sub(lambda match: (match[1] or "").replace("'", ""), told)
+    told = told.replace("Value error, ", "", 1).rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{told}; see {context.command_path} --help." if context else f"{told}."
 

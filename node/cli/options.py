@@ -175,7 +175,7 @@ def check_multiaddr(text: str, *, peer: bool) -> None:
     """Raise ValueError with a sentence unless `text` is a multiaddr over TCP, with /p2p/ if `peer`."""
     from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
-    example = "/ip4/192.0.2.1/tcp/4001" + ("/p2p/16Uiu2..." if peer else "")
+    example = "/ip4/192.0.2.1/tcp/4001" + ("/p2p/PEER" if peer else "")
     try:
         protocols = [protocol.name for protocol in Multiaddr(text).protocols()]
     except Exception:  # noqa: BLE001 - the library raises whatever it stumbles over

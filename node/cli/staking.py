@@ -1,31 +1,24 @@
-"""What `hc-provider` and `hc-verifier` share: making keys, staking, authorising the node key, and defaults."""
+"""What `hc-provider` and `hc-verifier` share: making keys, registering, and defaults."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
-
-from hypercluster.market.money.units import format_hct, parse_hct
-from hypercluster.node.cli.console import fail, out, password, print_json
+from hypercluster.market.money.units import format_hct
+from hypercluster.node.cli.console import password, show
+from hypercluster.node.cli.options import hct
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.lock import Hold, held, key_held
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
 
-if TYPE_CHECKING:
-    from hypercluster.market.chain import Chain
-
-GAS_MONEY_WEI = 5 * 10**16
-
-StakeOption = Annotated[
-    str | None, typer.Option(help="HCT to stake; by default as much as the registry asks for.")
-]
+StakeOption = Annotated[int | None, hct("HCT to stake. Default: as much as the registry asks for.")]
 
 
 def make_keys(wanted: Sequence[Key], program: str, json_: bool) -> None:
@@ -33,40 +26,28 @@ def make_keys(wanted: Sequence[Key], program: str, json_: bool) -> None:
     settings = Settings()
     secret = password(settings, new=True)
     node, operator = keys.create_missing(settings.home, wanted, secret)
-    if json_:
-        print_json({"home": str(settings.home), "node": node, "operator": operator})
-        return
-    out.print(f"Keys are in {settings.home / 'keys'}.\nnode      {node}\noperator  {operator}")
-    out.print("\nNext: send HCT to stake and some coin for gas to the operator")
-    out.print(f"(on a local testnet: hc-testnet fund {operator}), then {program} register.")
+
+    def view(_: object) -> Iterator[str]:
+        yield f"Keys are in {settings.home / 'keys'}.\nnode      {node}\noperator  {operator}"
+        yield "\nNext: send HCT to stake and some coin for gas to the operator"
+        yield f"(on a local testnet: hc-testnet fund {operator}), then {program} register."
+
+    show({"home": str(settings.home), "node": node, "operator": operator}, view, json_)
 
 
-def stake_and_authorise(stake: str | None) -> tuple[Chain, dict[str, str | int]]:
-    """Stake, authorise the node key and send it coin for gas; returns the chain and what to print."""
-    import coincurve
-
+def register_node(stake: int | None, next_step: str, json_: bool) -> None:
+    """Stake, authorise the node key and send it coin for gas, and say what comes next."""
     from hypercluster.market.chain import Sender
+    from hypercluster.node.serving.registration import register
 
     settings = Settings()
     chain = open_chain(settings)
-    amount = parse_hct(stake) if stake else chain.staking.minimum
     secret = password(settings)
     node = keys.unlock(settings.home, Key.NODE, secret)
     operator = Sender(chain, keys.unlock(settings.home, Key.OPERATOR, secret))
-    held = chain.token.balance(operator.address)
-    if held < amount:
-        fail(
-            f"the operator {operator.address} holds {format_hct(held)} HCT and {format_hct(amount)} are to be staked; "
-            "send it HCT (on a local testnet: hc-testnet fund)."
-        )
-    if amount:
-        chain.staking.stake(operator, amount)
-    if chain.staking.operator_of(node.address) != operator.address:
-        chain.staking.authorize(operator, coincurve.PrivateKey(bytes(node.key)))
-    if chain.balance(node.address) < GAS_MONEY_WEI // 2:
-        operator.transact("to send the node key coin for gas", node.address, "0x", GAS_MONEY_WEI)
-    active = chain.staking.stake_of(operator.address).active
-    return chain, {"operator": operator.address, "node": node.address, "active_wei": active}
+    done = register(chain, operator, node, stake)
+    told = f"{format_hct(done.active_wei)} HCT at stake; node {done.node} {next_step}"
+    show(asdict(done), lambda _: told, json_)
 
 
 @contextmanager

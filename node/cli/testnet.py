@@ -1,15 +1,20 @@
 """`hc-testnet`: a chain of one's own with the contracts on it, and the whole market in one command."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from hypercluster.market.money.units import format_hct, parse_hct
-from hypercluster.node.cli.console import Json, err, out, print_json
+from hypercluster.market.money.units import HCT, round_hct
+from hypercluster.node.cli.console import Json, err, out, print_json, say, show
+from hypercluster.node.cli.options import account, hct, prose, real, share, whole
+from hypercluster.node.cli.options import port as port_option
 from hypercluster.node.cli.program import application, run
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import TESTNET_HOME, Settings
+
+YEAR = 366 * 86_400
 
 app = application(
     "A local chain with the contracts on it, for trying everything out with play money.\n\n"
@@ -18,15 +23,28 @@ app = application(
 )
 
 
+Cheat = Literal[
+    "none",
+    "quantised",
+    "skip-layer",
+    "noise",
+    "stale",
+    "other-model",
+    "truncate",
+    "equivocate",
+    "lazy-verifier",
+]
+
+
 @app.command()
 def up(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port of the chain's RPC.")] = 8545,
-    block_time: Annotated[int, typer.Option(min=0, help="Seconds between blocks; 0 mines at once.")] = 0,
+    port: Annotated[int, port_option("TCP port of the chain's RPC.")] = 8545,
+    block_time: Annotated[int, whole("Seconds between blocks; 0 mines at once.", most=3600)] = 0,
     grace: Annotated[
-        int, typer.Option(min=1, help="Seconds a client waits to get the rest of a channel back.")
+        int, whole("Seconds a client waits to get the rest of a channel back.", least=1, most=YEAR)
     ] = 60,
-    unbonding: Annotated[int, typer.Option(min=1, help="Seconds that stake thaws.")] = 120,
-    stake: Annotated[str, typer.Option(help="HCT that a provider has to stake.")] = "100",
+    unbonding: Annotated[int, whole("Seconds that stake thaws.", least=1, most=YEAR)] = 120,
+    stake: Annotated[int, hct("HCT that a provider has to stake.", default="100")] = 100 * HCT,
 ) -> None:
     """Run Anvil with the contracts deployed until Ctrl-C, and print what to set in other terminals.
 
@@ -49,30 +67,30 @@ def up(
         deployment = deploy(
             url,
             Account.from_key(DEPLOYER_KEY),
-            min_stake=parse_hct(stake),
+            min_stake=stake,
             unbonding_seconds=unbonding,
             grace_seconds=grace,
             terms=LOCAL_TERMS,
         )
         path = home / "deployment.json"
         deployment.save(path)
-        out.print(f"Chain {deployment.chain_id} runs at {url}; its contracts:")
+        say(f"Chain {deployment.chain_id} runs at {url}; its contracts:")
         for name in ("token", "registry", "channels", "disputes"):
-            out.print(f"  {name:9} {getattr(deployment, name)}")
-        out.print("\nIn the other terminals:")
-        out.print(f"  export HC_RPC_URL={url} HC_DEPLOYMENT={path.absolute()}", soft_wrap=True)
-        out.print("\nMoney to play with: hc-testnet fund ADDRESS. Ctrl-C ends the chain.")
+            say(f"  {name:9} {getattr(deployment, name)}")
+        say("\nIn the other terminals:")
+        say(f"  export HC_RPC_URL={url} HC_DEPLOYMENT={shlex.quote(str(path.absolute()))}")
+        say("\nMoney to play with: hc-testnet fund ADDRESS. Ctrl-C ends the chain.")
         try:
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
-            out.print("The chain has ended.")
+            say("The chain has ended.")
 
 
 @app.command()
 def fund(
-    address: Annotated[str, typer.Argument(help="Account to send to.")],
-    hct: Annotated[str, typer.Option(help="HCT to send.")] = "1000",
+    address: Annotated[str, account("Account to send to.", argument=True)],
+    hct: Annotated[int, hct("HCT to send.", least=1, default="1000")] = 1000 * HCT,
     json_: Json = False,
 ) -> None:
     """Send test HCT and coin for gas to an account.
@@ -82,32 +100,28 @@ def fund(
     from hypercluster.node.testnet.faucet import give
 
     chain = open_chain(Settings())
-    give(chain, address, parse_hct(hct))
+    give(chain, address, hct)
     held = chain.token.balance(address)
-    if json_:
-        print_json({"address": address, "hct_wei": held})
-    else:
-        out.print(f"{address} holds {format_hct(held)} HCT")
+    show({"address": address, "hct_wei": held}, lambda _: f"{address} holds {round_hct(held)} HCT", json_)
 
 
 @app.command()
 def demo(
-    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "ROMEO:",
-    tokens: Annotated[int, typer.Option("--tokens", "-n", min=1, max=200, help="Tokens to generate.")] = 64,
-    alpha: Annotated[float, typer.Option(min=0, max=1, help="Weight of price against time.")] = 0.5,
+    prompt: Annotated[str, prose("Text to continue.")] = "ROMEO:",
+    tokens: Annotated[int, whole("Tokens to generate.", "--tokens", "-n", least=1, most=200)] = 64,
+    alpha: Annotated[float, share("Weight of price against time.")] = 0.5,
     temperature: Annotated[
-        float, typer.Option(min=0, help="0 is greedy; 0.8 makes the small demo model read like verse.")
+        float, real("0 is greedy; 0.8 makes the small demo model read like verse.", least=0, most=100)
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes the draws.")] = 2,
+    seed: Annotated[int, whole("Fixes the draws.", most=2**32 - 1)] = 2,
     model: Annotated[Path | None, typer.Option(help="GGUF file. Default: the demo model.")] = None,
     cheat: Annotated[
-        str | None,
+        Cheat | None,
         typer.Option(
-            help="Let one node cheat and watch it being found, judged and slashed: quantised, skip-layer, noise, "
-            "stale, other-model, truncate, equivocate, lazy-verifier; or none, to see that nobody is accused."
+            help="Let one node cheat and watch it being found, judged and slashed; none shows that nobody is accused."
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="With --cheat none: steps to audit.")] = 10_000,
+    steps: Annotated[int, whole("With --cheat none: steps to audit.", least=1, most=10**7)] = 10_000,
     json_: Json = False,
 ) -> None:
     """Run a whole market on this machine: a chain, five providers, a verifier, one paid completion, and the books.

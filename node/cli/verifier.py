@@ -19,7 +19,7 @@ from hypercluster.node.cli.staking import (
     default_threads,
     make_keys,
     node_held,
-    stake_and_authorise,
+    register_node,
 )
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
@@ -69,12 +69,7 @@ def register(stake: StakeOption = None, json_: Json = False) -> None:
     The third sends the node key coin for gas: it pays for its own votes. Stake is lost to verifiers that do not
     reveal their votes, or that pass what they never ran.
     """
-    _, done = stake_and_authorise(stake)
-    if json_:
-        print_json(done)
-    else:
-        active = format_hct(int(done["active_wei"]))
-        out.print(f"{active} HCT at stake; node {done['node']} may judge. Next: hc-verifier calibrate.")
+    register_node(stake, "may judge. Next: hc-verifier calibrate.", json_)
 
 
 @app.command()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-from rich.table import Table
+from hypercluster.market.money.units import HCT, MILLION
+from hypercluster.node.cli.console import Json, show
+from hypercluster.node.cli.options import price as price_option
+from hypercluster.node.cli.options import real, share, whole
+from hypercluster.node.cli.tables import Table
 
-from hypercluster.market.money.units import HCT, parse_price
-from hypercluster.node.cli.console import Json, out, print_json
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hypercluster.market.economics.deterrence import StakeRow
 
 RATES = [0.005, 0.01, 0.02, 0.05, 0.1]
 
@@ -16,25 +21,20 @@ RATES = [0.005, 0.01, 0.02, 0.05, 0.1]
 def deterrence(
     rate: Annotated[
         list[float] | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Share of the stages that is audited; repeat for several. [default: 0.5 to 10 %]",
-            show_default=False,
-        ),
+        share("Share of the stages that is audited; repeat for several. Default: 0.005 to 0.1."),
     ] = None,
-    price: Annotated[str, typer.Option(help="Price of a stage, HCT per million tokens.")] = "1",
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens of a session.")] = 500,
-    layers: Annotated[int, typer.Option(min=1, help="Layers of the stage, for skipping one of them.")] = 8,
-    detection: Annotated[
-        float, typer.Option(min=0, max=1, help="Probability that an audit of a cheated stage convicts.")
-    ] = 0.9,
+    price: Annotated[int, price_option("Price of a stage, HCT per million tokens.", default="1")] = HCT
+    // MILLION,
+    tokens: Annotated[int, whole("Tokens of a session.", least=1)] = 500,
+    layers: Annotated[int, whole("Layers of the stage, for skipping one of them.", least=1, most=1024)] = 8,
+    detection: Annotated[float, share("Probability that an audit of a cheated stage convicts.")] = 0.9,
     reward: Annotated[
         float,
-        typer.Option(min=0, max=0.99, help="Share of the slashed stake that may come back to the cheater."),
+        real("Share of the slashed stake that may come back to the cheater.", least=0, most=0.99),
     ] = 0.2,
     in_flight: Annotated[
-        float, typer.Option(min=0, help="Sessions that are paid from the caught one until the verdict lands.")
+        float,
+        real("Sessions that are paid from the caught one until the verdict lands.", least=0, most=10**9),
     ] = 100.0,
     json_: Json = False,
 ) -> None:
@@ -48,45 +48,45 @@ def deterrence(
     from hypercluster.market.economics.deterrence import cheats, stake_table
 
     rates = rate or RATES
-    price_wei = parse_price(price)
     rows = stake_table(
         cheats(layers),
         rates,
-        price_wei=price_wei,
+        price_wei=price,
         tokens=tokens,
         detection=detection,
         reward_share=reward,
         in_flight=in_flight,
     )
-    if json_:
-        print_json(
+    document = {
+        "price_wei": price,
+        "tokens": tokens,
+        "layers": layers,
+        "detection": detection,
+        "reward_share": reward,
+        "in_flight": in_flight,
+        "cheats": [
             {
-                "price_wei": price_wei,
-                "tokens": tokens,
-                "layers": layers,
-                "detection": detection,
-                "reward_share": reward,
-                "in_flight": in_flight,
-                "cheats": [
-                    {
-                        "cheat": row.cheat.name,
-                        "how": row.cheat.how,
-                        "saved": float(row.cheat.saved),
-                        "gain_wei": row.gain_wei,
-                        "stakes": [
-                            {"audit_rate": each, "stake_wei": stake}
-                            for each, stake in zip(rates, row.stakes_wei, strict=True)
-                        ],
-                    }
-                    for row in rows
+                "cheat": row.cheat.name,
+                "how": row.cheat.how,
+                "saved": float(row.cheat.saved),
+                "gain_wei": row.gain_wei,
+                "stakes": [
+                    {"audit_rate": each, "stake_wei": stake}
+                    for each, stake in zip(rates, row.stakes_wei, strict=True)
                 ],
             }
-        )
-        return
-    table = Table(title="HCT at stake that take the profit out, by share of stages audited")
-    for name in ("cheat", "saves", "HCT a session", *(f"{100 * each:g} %" for each in rates)):
-        table.add_column(name, justify="left" if name == "cheat" else "right", overflow="fold")
+            for row in rows
+        ],
+    }
+    show(document, lambda _: _table(rates, rows), json_)
+
+
+def _table(rates: Sequence[float], rows: Sequence[StakeRow]) -> Table:
+    table = Table(
+        "cheat", "saves", "HCT a session", *(f"{100 * each:g} %" for each in rates),
+        title="HCT at stake that take the profit out, by share of stages audited",
+    )  # fmt: skip
     for row in rows:
         stakes = (f"{stake / HCT:.3g}" for stake in row.stakes_wei)
-        table.add_row(row.cheat.name, f"{float(row.cheat.saved):.1%}", f"{row.gain_wei / HCT:.3g}", *stakes)
-    out.print(table)
+        table.row(row.cheat.name, f"{float(row.cheat.saved):.1%}", f"{row.gain_wei / HCT:.3g}", *stakes)
+    return table

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
-from hypercluster.node.cli.console import Json, err, out, print_json
+from hypercluster.node.cli.console import Json, Shown, err, show
+from hypercluster.node.cli.market.views import rows_table
+from hypercluster.node.cli.options import real, share, whole
+from hypercluster.node.cli.progress import bar
+
+TITLE = "means over the second half"
 
 
 class Pricing(StrEnum):
@@ -40,11 +45,8 @@ class Placing(StrEnum):
 
 def simulate(
     experiment: Annotated[
-        str | None,
-        typer.Option(
-            help="paper, equilibrium, earnings, shocks, alternatives, deterrence or all: those of "
-            "docs/economics.md and docs/verification.md."
-        ),
+        Literal["paper", "equilibrium", "earnings", "shocks", "alternatives", "deterrence", "all"] | None,
+        typer.Option(help="One of those of docs/economics.md and docs/verification.md."),
     ] = None,
     out_: Annotated[
         Path | None,
@@ -53,26 +55,18 @@ def simulate(
         ),
     ] = None,
     plot_to: Annotated[Path | None, typer.Option("--plot", help="Draw the run as .png or .svg.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    seed: Annotated[int, whole("Seed of every random draw.", most=2**32 - 1)] = 0,
     effort: Annotated[
-        float,
-        typer.Option(
-            min=0.01, max=1, help="Shrink an experiment for a quick look; 1 is the documented size."
-        ),
+        float, real("Shrink an experiment for a quick look; 1 is the documented size.", least=0.01, most=1)
     ] = 1.0,
-    providers: Annotated[int, typer.Option(min=1, help="Providers at the start.")] = 1000,
-    layers: Annotated[int, typer.Option(min=1, max=1024, help="Layers of the model.")] = 24,
-    ticks: Annotated[int, typer.Option(min=1, help="Steps of 5 seconds.")] = 300,
-    sessions: Annotated[float, typer.Option(min=0, help="New client sessions per tick.")] = 60.0,
-    temperature: Annotated[float, typer.Option(min=0.001, help="Of the clients' choice.")] = 1.0,
-    variety: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="1: every node of a range adds demand (the paper); 0: none does."),
-    ] = 1.0,
-    outside: Annotated[float, typer.Option(help="Weight of the clients' outside option.")] = 14.0,
-    churn: Annotated[
-        float, typer.Option(min=0, max=1, help="Chance per tick that a provider leaves.")
-    ] = 0.002,
+    providers: Annotated[int, whole("Providers at the start.", least=1, most=10**6)] = 1000,
+    layers: Annotated[int, whole("Layers of the model.", least=1, most=1024)] = 24,
+    ticks: Annotated[int, whole("Steps of 5 seconds.", least=1, most=10**7)] = 300,
+    sessions: Annotated[float, real("New client sessions per tick.", least=0, most=10**6)] = 60.0,
+    temperature: Annotated[float, real("Of the clients' choice.", least=0.001, most=1000)] = 1.0,
+    variety: Annotated[float, share("1: every node of a range adds demand (the paper); 0: none does.")] = 1.0,
+    outside: Annotated[float, real("Weight of the clients' outside option.", least=-1000, most=1000)] = 14.0,
+    churn: Annotated[float, share("Chance per tick that a provider leaves.")] = 0.002,
     pricing: Pricing = Pricing.ascent,
     routing: Routing = Routing.gibbs,
     placing: Placing = Placing.revenue,
@@ -87,8 +81,10 @@ def simulate(
     if experiment is not None:
         _experiment(experiment, out_ or Path("figures"), seed, effort, json_)
         return
-    from rich.progress import Progress
-
+    if out_ is not None and out_.suffix not in (".csv", ".parquet"):
+        raise typer.BadParameter(f"--out: {out_} ends in neither .csv nor .parquet")
+    if plot_to is not None and plot_to.suffix not in (".png", ".svg"):
+        raise typer.BadParameter(f"--plot: {plot_to} ends in neither .png nor .svg")
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.market.economics.simulation.run import simulate as simulate_
     from hypercluster.market.economics.simulation.run import write_rows
@@ -107,9 +103,8 @@ def simulate(
         memory=(min(2, layers), min(12, layers)),
         seed=seed,
     )
-    with Progress(console=err, transient=True) as bar:
-        task = bar.add_task("simulating", total=ticks)
-        result = simulate_(scenario, progress=lambda done: bar.update(task, completed=done))
+    with bar("simulating", ticks, unit="ticks") as told:
+        result = simulate_(scenario, progress=lambda _: told(1))
     if out_:
         write_rows(out_, result.ticks)
         write_rows(out_.with_stem(out_.stem + "-providers"), result.providers)
@@ -117,14 +112,11 @@ def simulate(
         from hypercluster.market.economics.plots import draw_run
 
         draw_run(plot_to, result.ticks)
-    summary: dict[str, object] = {name: result.mean(name) for name in result.ticks[0] if name != "tick"}
-    if json_:
-        print_json(summary)
-    else:
-        out.print(_rows_table("means over the second half", [{"": k, "mean": v} for k, v in summary.items()]))
+    summary: dict[str, float] = {name: result.mean(name) for name in result.ticks[0] if name != "tick"}
+    show(summary, lambda means: rows_table(TITLE, [{"": k, "mean": v} for k, v in means.items()]), json_)
 
 
-def _experiment(name: str, folder: Path, seed: int, effort: float, as_json: bool) -> None:
+def _experiment(name: str, folder: Path, seed: int, effort: float, json_: bool) -> None:
     from hypercluster.market.economics.simulation.experiments import Setup, experiments, run_experiment
 
     names = list(experiments()) if name == "all" else [name]
@@ -133,19 +125,11 @@ def _experiment(name: str, folder: Path, seed: int, effort: float, as_json: bool
         with err.status(f"{each} ...") as status:
             setup = Setup(folder, seed, effort, lambda what, each=each: status.update(f"{each}: {what} ..."))  # type: ignore[misc]
             found[each] = run_experiment(each, setup)
-    if as_json:
-        print_json(found if name == "all" else found[name])
-        return
-    for each, tables in found.items():
-        for title, rows in tables.items():
-            out.print(_rows_table(f"{each}: {title}", rows))
-    out.print(f"figures in {folder}")
 
+    def view(_: object) -> Iterator[Shown]:
+        for each, tables in found.items():
+            for title, rows in tables.items():
+                yield rows_table(f"{each}: {title}", rows)
+        yield f"figures in {folder}"
 
-def _rows_table(title: str, rows: list[dict[str, object]]) -> Table:
-    table = Table(title=title)
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    return table
+    show(found if name == "all" else found[name], view, json_)

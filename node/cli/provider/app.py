@@ -27,7 +27,7 @@ from hypercluster.node.cli.staking import (
     default_threads,
     make_keys,
     node_held,
-    stake_and_authorise,
+    register_node,
 )
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
@@ -73,12 +73,7 @@ def register(stake: StakeOption = None, json_: Json = False) -> None:
 
     The third sends the node key a little coin, with which it pays the gas of its claims.
     """
-    _, done = stake_and_authorise(stake)
-    if json_:
-        print_json(done)
-    else:
-        active = format_hct(int(done["active_wei"]))
-        out.print(f"{active} HCT at stake; node {done['node']} may serve. Next: hc-provider run.")
+    register_node(stake, "may serve. Next: hc-provider run.", json_)
 
 
 @app.command("run")

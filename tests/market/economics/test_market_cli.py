@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from hypercluster.market.economics.advert_file import AdvertFile, BadAdvertFile, load_adverts, save_adverts
 from hypercluster.market.economics.graph import Node
 from hypercluster.market.economics.parameters import MarketParameters
-from hypercluster.market.economics.simulation.experiments import NoExperiment
+from hypercluster.market.economics.simulation.experiments import NoExperiment, Setup, run_experiment
 from hypercluster.node.cli.market.app import app
 
 TEXT = """{
@@ -156,4 +156,7 @@ def test_experiments_run_small(tmp_path: Path, name: str) -> None:
 
 def test_an_unknown_experiment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoExperiment, match="paper, equilibrium"):
-        call("simulate", "--experiment", "none", "--out", tmp_path)
+        run_experiment("none", Setup(tmp_path))
+    result = CliRunner().invoke(app, ["simulate", "--experiment", "none", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "shocks" in result.output

@@ -13,6 +13,7 @@ from hypercluster.market.money.units import (
     format_price,
     parse_hct,
     parse_price,
+    round_hct,
 )
 
 wei = st.integers(0, UINT96_MAX)
@@ -64,3 +65,28 @@ def test_amounts_end_at_uint96() -> None:
         with pytest.raises(InvalidAmount):
             check_wei(outside)
     assert format_hct(-HCT // 2) == "-0.5"
+
+
+@pytest.mark.parametrize(
+    ("wei", "written"),
+    [
+        (0, "0"),
+        (1, "0.000000000000000001"),
+        (123_456_789, "0.000000000123457"),
+        (30_000_000_000_000_123, "0.03"),
+        (HCT - 1, "1"),
+        (1_234_567_890_123_456_789_012, "1234.5679"),
+        (-HCT // 2 - 1, "-0.5"),
+        (10**4 * HCT + 1, "10000"),
+    ],
+)
+def test_x6_amounts_for_people_keep_the_digits_that_mean_something(wei: int, written: str) -> None:
+    """X6: six digits, four decimals at least, never zero for what is not."""
+    assert round_hct(wei) == written
+
+
+def test_x6_what_does_not_fit_is_said_in_hct() -> None:
+    """X6: one unit everywhere; no message counts wei."""
+    with pytest.raises(InvalidAmount, match="-1 HCT") as caught:
+        check_wei(-HCT)
+    assert "wei" not in str(caught.value)

@@ -1,0 +1,60 @@
+"""Which adverts `hc-market` looks at: those of a file, or those that the network shows now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hypercluster.node.cli.console import err, fail
+from hypercluster.node.cli.options import share
+
+if TYPE_CHECKING:
+    from hypercluster.market.economics.advert_file import AdvertFile
+
+Adverts = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON file of adverts; docs/economics.md describes it. Default: the live network (HC_BOOTSTRAP)."
+    ),
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="Live network: GGUF file or folder of the model. Default: the demo model."),
+]
+Alpha = Annotated[float | None, share("Weight of price against time. Default: the file's.")]
+LOOK_SECONDS = 5.0
+
+
+def load(adverts: Path | None, model: Path | None, alpha: float | None) -> AdvertFile:
+    """The adverts to look at, with `alpha` for clients where it is given. Raises BadAdvertFile, NodeError."""
+    from hypercluster.market.economics.advert_file import load_adverts
+
+    file = live(model) if adverts is None else load_adverts(adverts)
+    return file if alpha is None else replace(file, market=file.market.with_alpha(alpha))
+
+
+def live(model: Path | None) -> AdvertFile:
+    """Join the network for a few seconds and return the adverts seen, with latencies measured from here."""
+    from hypercluster.node.home.settings import Settings
+
+    settings = Settings()
+    if not settings.bootstrap and not settings.mdns:
+        fail(
+            "there is no market to look at: give --adverts a file, or set HC_BOOTSTRAP to the address of a node "
+            "of the network."
+        )
+    import trio
+
+    from hypercluster.market.economics.advert_file import AdvertFile
+    from hypercluster.market.economics.parameters import MarketParameters
+    from hypercluster.node.client.joining import look
+    from hypercluster.node.home.resources import open_chain
+    from hypercluster.node.shards.store import demo_model, open_model
+
+    chain, stored = open_chain(settings), open_model(model or demo_model(), settings.home)
+    with err.status("looking for providers ..."):
+        nodes = trio.run(look, settings, chain, stored, LOOK_SECONDS)
+    return AdvertFile(stored.manifest.layers, tuple(nodes), {}, MarketParameters())
