@@ -19,11 +19,11 @@ from rich.table import Table
 from hypercluster.node.cli.console import Json, err, fail, out, print_json
 from hypercluster.node.cli.program import application, run
 from hypercluster.node.cli.progress import bar
+from hypercluster.node.errors import NodeError
 from hypercluster.node.shards import (
     Manifest,
     ManifestMismatch,
     ModelFile,
-    ShardError,
     check_source,
     manifest_of,
     parse_path,
@@ -35,7 +35,7 @@ from hypercluster.node.shards import split as write_shard
 from hypercluster.node.shards.container import Container, Scalar
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.store import MANIFEST, VOCABULARY, shard_name
-from hypercluster.node.shards.vocabulary import NO_VOCABULARY, write_vocabulary
+from hypercluster.node.shards.vocabulary import has_vocabulary, write_vocabulary
 
 app = application("Look into GGUF models, cut them into shards, and check that the shards compute the same.")
 
@@ -53,12 +53,12 @@ def inspect(file: File, json_: Json = False) -> None:
 
     Example: [bold]hc-model inspect llama.gguf[/]
 
-    Reads only the header, so it is quick on files of any size.
+    Reads only the header and the vocabulary, so it is quick on files of any size.
     """
     container = read_container(file)
     try:
-        model, reason = check_source(file), None
-    except ShardError as error:
+        model, reason = _checked(file), None
+    except NodeError as error:
         model, reason = None, str(error)
     if json_:
         print_json(_description(container, model, reason))
@@ -82,7 +82,7 @@ def manifest(
 
     Whoever has the same model gets the same id: that is how providers and clients mean the same one.
     """
-    document = _hash(check_source(file))
+    document = _hash(_checked(file))
     if output is None:
         print_json(document.document())
     else:
@@ -114,7 +114,7 @@ def split(
     Give one of --layers, --split and --parts. Ranges are half-open: 0:3 is layers 0, 1 and 2. The folder also
     gets manifest.json, which names the model for everyone, and vocab.gguf, which clients tokenize with.
     """
-    model = check_source(file)
+    model = _checked(file)
     if sum(choice is not None for choice in (layers, ranges, parts)) != 1:
         fail("say what to cut with exactly one of --layers, --split and --parts.")
     if layers is not None:
@@ -131,7 +131,7 @@ def split(
         for start, stop, path in cut(model, document, wanted, folder)
     ]
     vocabulary = None
-    if _has_vocabulary(model):
+    if has_vocabulary(model.file):
         vocabulary = str(write_vocabulary(file, folder / VOCABULARY, model_id=document.model_id))
     if json_:
         print_json({"model_id": document.model_id, "shards": written, "vocabulary": vocabulary})
@@ -165,7 +165,7 @@ def check(
     """
     from hypercluster.node.engine.equality import Stage, compare
 
-    model = check_source(file)
+    model = _checked(file)
     wanted = parse_path(ranges, model.h.layers)
     _check_space(Path(tempfile.gettempdir()), sum(shard_bytes(model, start, stop) for start, stop in wanted))
     document = _hash(model)
@@ -194,7 +194,7 @@ def _prompt_ids(model: ModelFile, prompt: str) -> list[int]:
     """The prompt's ids; its bytes stand in for them where the model has no vocabulary."""
     from hypercluster.node.engine.tokenizer import Tokenizer  # brings llama.cpp, which --help can do without
 
-    if _has_vocabulary(model):
+    if has_vocabulary(model.file):
         with Tokenizer(model.file.path) as tokenizer:
             ids = tokenizer.encode(prompt)
     else:
@@ -218,13 +218,19 @@ def cut(
         yield start, stop, path
 
 
+def _checked(file: Path) -> ModelFile:
+    """The parts of a model that can be split, served and talked to; every command judges by this."""
+    from hypercluster.node.engine.preflight import check_vocabulary_loads
+
+    model = check_source(file)
+    if has_vocabulary(model.file):
+        check_vocabulary_loads(model.file.path)
+    return model
+
+
 def _hash(model: ModelFile) -> Manifest:
     with bar("Hashing", model.data_bytes) as told:
         return manifest_of(model, told)
-
-
-def _has_vocabulary(model: ModelFile) -> bool:
-    return model.file.scalar("tokenizer.ggml.model") not in NO_VOCABULARY
 
 
 def _save_manifest(document: Manifest, path: Path) -> None:
@@ -249,7 +255,7 @@ def _description(file: Container, model: ModelFile | None, reason: str | None) -
     description: dict[str, Any] = {
         "path": str(file.path),
         "bytes": file.size,
-        "architecture": file.scalar("general.architecture"),
+        "architecture": _scalars(file).get("general.architecture"),
         "supported": model is not None,
         "reason": reason,
         "types": types,

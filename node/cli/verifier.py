@@ -11,6 +11,7 @@ from rich.table import Table
 
 from hypercluster.market.money.units import format_hct, format_price, parse_price
 from hypercluster.node.cli.console import Json, err, out, password, print_json
+from hypercluster.node.cli.opening import opened
 from hypercluster.node.cli.options import Bootstrap
 from hypercluster.node.cli.program import application, run
 from hypercluster.node.cli.progress import bar
@@ -99,7 +100,7 @@ def calibrate(
     from hypercluster.node.replay import calibration
 
     settings = Settings()
-    stored = _open(model, settings)
+    stored = opened(model, settings.home)
     count = threads or default_threads()
     if record is not None:
         with err.status("Recording answers"):
@@ -195,7 +196,7 @@ def run_(
     with node_held(settings.home, "hc-verifier run"):
         chain = open_chain(settings)
         node = keys.unlock(settings.home, Key.NODE, password(settings))
-        stored = _open(model, settings)
+        stored = opened(model, settings.home)
         count = threads or default_threads()
         terms = VerifierTerms(
             price_wei=parse_price(price),
@@ -338,14 +339,6 @@ def delist(json_: Json = False) -> None:
         out.print(
             f"{node.address} is drawn no more. To get the stake back: hc-provider unstake in this home."
         )
-
-
-def _open(model: Path | None, settings: Settings) -> "StoredModel":
-    from hypercluster.node.shards.store import demo_model, open_model, source_bytes
-
-    path = model or demo_model()
-    with bar("Hashing the model", source_bytes(path)) as progress:
-        return open_model(path, settings.home, progress)
 
 
 def _calibrated(

@@ -98,8 +98,6 @@ class Container:
             return None
         if field.type is GGUFValueType.ARRAY:
             raise MalformedFile(f"{self.path}: metadata {key} is a list where one value is expected.")
-        if field.size > MAX_TEXT:
-            raise MalformedFile(f"{self.path}: metadata {key} is {field.size} bytes long, which is absurd.")
         raw = self.raw(key)
         if field.type is GGUFValueType.STRING:
             return decode(raw[8:], self.path, f"metadata {key}")

@@ -17,6 +17,7 @@ from hypercluster.node.shards.container import (
     DEFAULT_ALIGNMENT,
     FORMATS,
     MAGIC,
+    MAX_TEXT,
     Container,
     Field,
     Tensor,
@@ -95,6 +96,9 @@ class _Header:
     def field(self, key: str) -> Field:
         type_ = self.value_type(key)
         start = self.at
+        if type_ is GGUFValueType.STRING:  # read here, so that no command takes what another refuses
+            self.text(MAX_TEXT, f"metadata {key}")
+            return Field(type_, start, self.at - start)
         if type_ is not GGUFValueType.ARRAY:
             self.skip(type_, 1, key)
             return Field(type_, start, self.at - start)
@@ -191,7 +195,9 @@ class _Header:
 
     def text(self, limit: int, what: str) -> str:
         length = self.number("<Q")
-        if length > limit or self.at + length > self.end:
+        if self.at + length > self.end:
+            raise MalformedFile(f"{self.path} ends inside {what}: the file is truncated or damaged.")
+        if length > limit:
             raise MalformedFile(f"{self.path}: {what} is {length} bytes long; at most {limit} are allowed.")
         raw = self.view[self.at : self.at + length]
         self.at += length

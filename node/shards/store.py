@@ -10,16 +10,17 @@ from pathlib import Path
 from hypercluster.node.errors import NodeError
 from hypercluster.node.shards import (
     Manifest,
+    ManifestError,
     ManifestMismatch,
     ShardError,
     build_manifest,
     check_shard,
-    check_source,
     check_vocabulary,
     split,
     write_vocabulary,
 )
-from hypercluster.node.shards.pieces import pieces_of
+from hypercluster.node.shards.pieces import pieces_of, read_container
+from hypercluster.node.shards.vocabulary import has_vocabulary
 from hypercluster.node.shards.writing import Progress
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,8 @@ class StoredModel:
             raise ModelMissing(
                 f"{self.folder} holds no {VOCABULARY}; copy it from where the shards were made."
             )
+        if not has_vocabulary(read_container(self.source)):
+            raise ModelMissing(f"{self.source} has no vocabulary; clients must send it token ids.")
         write_vocabulary(self.source, path)
         try:
             self._check_vocabulary(path)
@@ -132,6 +135,22 @@ def open_model(model: Path, home: Path, progress: Progress | None = None) -> Sto
     Raises:
         ModelMissing, ShardError: see StoredModel.
     """
+    stored = known_model(model, home)
+    if stored is None:
+        model = model.absolute()
+        build_manifest(model, progress).save(_known(model, home))
+        stored = known_model(model, home)
+    if stored is None:
+        raise ManifestMismatch(f"{model} changed while it was hashed; try again when it is complete.")
+    return stored
+
+
+def known_model(model: Path, home: Path) -> StoredModel | None:
+    """What `open_model` returns where it need not hash: a folder of shards, or a file hashed before; else None.
+
+    Raises:
+        ModelMissing, ShardError: see StoredModel.
+    """
     if model.is_dir():
         if not (model / MANIFEST).exists():
             raise ModelMissing(f"{model} holds no {MANIFEST}; `hc-model split` writes such a folder.")
@@ -139,28 +158,26 @@ def open_model(model: Path, home: Path, progress: Progress | None = None) -> Sto
     if not model.exists():
         raise ModelMissing(f"There is no model file or folder {model}.")
     model = model.absolute()  # and not resolved: pieces find each other by name, links and all
-    known = home / "models" / "known" / f"{_fingerprint(model)}.json"
     try:
-        manifest = Manifest.load(known)
-    except ShardError:
-        manifest = build_manifest(model, progress)
-        manifest.save(known)
+        manifest = Manifest.load(_known(model, home))
+    except ManifestError:
+        return None
     folder = home / "models" / manifest.model_id
     if not (folder / MANIFEST).exists():
         manifest.save(folder / MANIFEST)
     return StoredModel(manifest, folder, model)
 
 
+def _known(model: Path, home: Path) -> Path:
+    """Where the manifest of a file hashed before is kept: another place once any piece of it has changed."""
+    return home / "models" / "known" / f"{_fingerprint(model)}.json"
+
+
 def _fingerprint(model: Path) -> str:
-    """Changes with the place, length or date of any piece of the model."""
+    """Of the place, length and date of every piece of a model."""
     told = []
     for piece in pieces_of(model):
         if piece.exists():
             status = piece.stat()
             told.append([str(piece.resolve()), status.st_size, status.st_mtime_ns])
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
-def source_bytes(model: Path) -> int:
-    """Bytes that `open_model` hashes at most, for a progress bar; 0 for a folder."""
-    return check_source(model).data_bytes if model.is_file() else 0

@@ -22,6 +22,11 @@ _LISTS = {
 }
 
 
+def has_vocabulary(file: Container) -> bool:
+    """Whether the file brings a tokenizer, or only token ids go in and out."""
+    return file.scalar("tokenizer.ggml.model") not in (None, *NO_VOCABULARY)
+
+
 def check_tokenizer(file: Container, architecture: str, n_vocab: int) -> None:
     """Check that the tokenizer's lists fit a vocabulary of `n_vocab`; llama.cpp reads them unchecked.
 
@@ -85,7 +90,7 @@ def write_vocabulary(source: Path, dest: Path, *, model_id: str | None = None) -
     """
     file = read_container(source)
     architecture = file.scalar("general.architecture")
-    if file.scalar("tokenizer.ggml.model") in (None, *NO_VOCABULARY):
+    if not has_vocabulary(file):
         raise UnsupportedModel(f"{source} has no vocabulary to write.")
     metadata = {"general.architecture": text(str(architecture))}
     if model_id is not None:

@@ -18,9 +18,9 @@ from hypercluster.node.cli.console import (
     password,
     print_json,
 )
+from hypercluster.node.cli.opening import opened
 from hypercluster.node.cli.options import Bootstrap
 from hypercluster.node.cli.program import application, run
-from hypercluster.node.cli.progress import bar
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.resources import open_chain, open_ledger
@@ -449,14 +449,11 @@ def _with_client(
     from hypercluster.node.client.purse import empty_purse, purse_of
     from hypercluster.node.network.addresses import through
     from hypercluster.node.rows import WireDtype
-    from hypercluster.node.shards.store import demo_model, open_model, source_bytes
 
     settings = Settings()
     settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
     chain = open_chain(settings)
-    model = model or demo_model()
-    with bar("Hashing the model", source_bytes(model)) as progress:
-        stored = open_model(model, settings.home, progress)
+    stored = opened(model, settings.home)
     purse = empty_purse()
     if paying:
         purse = purse_of(settings.home, chain, password(settings))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hypercluster.node.cli.console import err, fail
+from hypercluster.node.cli.opening import opened
 from hypercluster.node.cli.options import share
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ def live(model: Path | None) -> AdvertFile:
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.node.client.joining import look
     from hypercluster.node.home.resources import open_chain
-    from hypercluster.node.shards.store import demo_model, open_model
 
-    chain, stored = open_chain(settings), open_model(model or demo_model(), settings.home)
+    chain, stored = open_chain(settings), opened(model, settings.home)
     with err.status("looking for providers ..."):
         nodes = trio.run(look, settings, chain, stored, LOOK_SECONDS)
     return AdvertFile(stored.manifest.layers, tuple(nodes), {}, MarketParameters())

@@ -19,6 +19,7 @@ from hypercluster.node.cli.console import (
     password,
     print_json,
 )
+from hypercluster.node.cli.opening import opened
 from hypercluster.node.cli.options import Bootstrap
 from hypercluster.node.cli.program import application, run
 from hypercluster.node.cli.progress import bar
@@ -165,7 +166,6 @@ def run_(
     from hypercluster.node.provider.prices import PriceRule
     from hypercluster.node.provider.process import Moving, Provider, Terms, Wallets
     from hypercluster.node.shards import parse_range
-    from hypercluster.node.shards.store import demo_model, open_model, source_bytes
 
     settings = Settings()
     reach = reach_of(
@@ -184,9 +184,7 @@ def run_(
         operator = keys.address(settings.home, Key.OPERATOR)
         if price_rule not in ("fixed", "gradient"):
             fail(f"--price-rule is {price_rule!r}; it is fixed or gradient.")
-        model = model or demo_model()
-        with bar("Hashing the model", source_bytes(model)) as progress:
-            stored = open_model(model, settings.home, progress)
+        stored = opened(model, settings.home)
         threads = threads or default_threads()
         move = None
         if layers == "auto":
@@ -288,14 +286,11 @@ def advise(
     there. While no path through the model exists, ranges that nobody serves come first.
     """
     from hypercluster.node.network.addresses import through
-    from hypercluster.node.shards.store import demo_model, open_model, source_bytes
 
     settings = Settings()
     settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
     chain = open_chain(settings)
-    model = model or demo_model()
-    with bar("Hashing the model", source_bytes(model)) as progress:
-        stored = open_model(model, settings.home, progress)
+    stored = opened(model, settings.home)
     machine, _, ranked = _prospects(settings, chain, stored, threads or default_threads(), memory, wait=wait)
     if json_:
         print_json({"machine": asdict(machine), "ranges": [asdict(place) for place in ranked[:top]]})

@@ -145,7 +145,6 @@ def test_other_architectures_are_refused_by_name(source: Path, tmp_path: Path, a
         ("llama.rope.scaling.type", text("longrope"), "rope scaling"),
         ("llama.rope.dimension_count", uint32(4), "rotates"),
         ("llama.attention.value_length", uint32(8), "different length"),
-        ("split.count", uint32(3), "piece None of 3"),
         ("tokenizer.ggml.model", text("bert"), "tokenizer 'bert'"),
         ("tokenizer.ggml.tokens", texts(["a", "b"]), "should list 264 values"),
         ("tokenizer.ggml.tokens", texts(["a", "a", *map(str, range(262))]), "come twice"),
