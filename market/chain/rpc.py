@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from json import JSONDecodeError
 from typing import Any, NoReturn
 
-from web3 import HTTPProvider, Web3
+from web3 import Web3
 from web3.exceptions import (
     BadFunctionCallOutput,
     BadResponseFormat,
@@ -17,15 +17,14 @@ from web3.exceptions import (
     Web3RPCError,
 )
 from web3.middleware import ExtraDataToPOAMiddleware
-from web3.providers.rpc.utils import ExceptionRetryConfiguration
 from web3.types import TxReceipt
 
+from hypercluster.market.chain.patience import PatientProvider
 from hypercluster.market.chain.reverts import reverted
 from hypercluster.market.errors import ChainError, InsufficientFunds, NodeUnreachable
 from hypercluster.market.money.signing import checksum
 from hypercluster.market.money.units import format_hct
-
-TIMEOUT_SECONDS = 15.0
+from hypercluster.market.redaction import redact
 
 
 class Rpc:
@@ -36,22 +35,21 @@ class Rpc:
         chain_id: the chain it must speak for; any if None.
 
     Raises:
-        NodeUnreachable: no answer, or the answer of another chain.
+        NodeUnreachable: no answer, or the answer of another chain; RateLimited: too many requests.
     """
 
     def __init__(self, url: str, chain_id: int | None = None) -> None:
         self.url = url
-        retries = ExceptionRetryConfiguration(errors=[ConnectionError, OSError], retries=3)
-        provider = HTTPProvider(
-            url, request_kwargs={"timeout": TIMEOUT_SECONDS}, exception_retry_configuration=retries
-        )
+        provider = PatientProvider(url)
+        self.place = provider.place
+        """the URL as it may be shown"""
         self.web3 = Web3(provider)
         self.web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)  # harmless on other chains
         with self.clear_errors("to name its chain"):
             self.chain_id = self.web3.eth.chain_id
         if chain_id not in (None, self.chain_id):
             raise NodeUnreachable(
-                f"The node at {url} speaks for chain {self.chain_id} and chain {chain_id} is needed: "
+                f"The node at {self.place} speaks for chain {self.chain_id} and chain {chain_id} is needed: "
                 "give the URL of a node of that chain."
             )
 
@@ -76,11 +74,11 @@ class Rpc:
             ) from error
         except (OSError, BadResponseFormat, JSONDecodeError) as error:  # requests' errors are OSErrors
             raise NodeUnreachable(
-                f"The node at {self.url} does not answer ({type(error).__name__}): "
-                "start it, or correct its URL."
-            ) from error
+                f"{self.place} answers, but not as an Ethereum node ({type(error).__name__}): correct HC_RPC_URL."
+            ) from None
         except Web3Exception as error:
-            raise ChainError(f"The node at {self.url} gave no usable answer {action}: {error}.") from error
+            said = redact(str(error)).rstrip(".")
+            raise ChainError(f"The node at {self.place} gave no usable answer {action}: {said}.") from None
 
     def _refused(self, action: str, payer: str | None, error: Web3RPCError) -> NoReturn:
         response: dict[str, Any] = dict(error.rpc_response or {})

@@ -11,6 +11,7 @@ from typing import Any, cast
 from eth_account.signers.local import LocalAccount
 from web3.types import LogReceipt, Nonce, TxParams, TxReceipt, Wei
 
+from hypercluster.market.chain.patience import RateLimited
 from hypercluster.market.chain.reverts import reverted
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.errors import (
@@ -153,8 +154,7 @@ class Sender:
             signed = self.account.sign_transaction(cast("dict[str, Any]", call))
             pending = Pending(bytes(signed.hash), bytes(signed.raw_transaction), nonce, action, call)
             try:
-                with self.rpc.clear_errors(action, self.address):
-                    self.rpc.web3.eth.send_raw_transaction(pending.raw)
+                self._hand_over(pending)
             except NodeUnreachable:
                 self._next = 0  # nobody knows whether it arrived
                 raise
@@ -171,6 +171,26 @@ class Sender:
             f"The node refused {ATTEMPTS} nonces of {self.address} {action}: "
             "see whether another program sends from that account."
         )
+
+    def _hand_over(self, pending: Pending) -> None:
+        """Give the node a signed transaction, the very same once more if the answer got lost on the way."""
+        try:
+            with self.rpc.clear_errors(pending.action, self.address):
+                self.rpc.web3.eth.send_raw_transaction(pending.raw)
+        except RateLimited:
+            raise
+        except NodeUnreachable:
+            # The same bytes cannot count twice; a fresh nonce could. So ask for it before anything else.
+            if self.rpc.knows(pending.transaction):
+                return
+            try:
+                with self.rpc.clear_errors(pending.action, self.address):
+                    self.rpc.web3.eth.send_raw_transaction(pending.raw)
+            except NodeUnreachable:
+                raise
+            except ChainError:
+                if not self.rpc.knows(pending.transaction):
+                    raise
 
     def _count(self, block: str) -> int:
         with self.rpc.clear_errors("to count transactions"):

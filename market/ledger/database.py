@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, even
 from sqlalchemy.exc import SQLAlchemyError
 
 from hypercluster.market.errors import LedgerError
+from hypercluster.market.redaction import hide, redact
 
 BUSY_MS = 10_000
 _MIGRATION_LOCK = 0x48436C6564676572  # any constant; PostgreSQL's advisory locks are numbers
@@ -29,6 +30,7 @@ def open_engine(url: str) -> Engine:
     Raises:
         LedgerError: no such database, no permission, or tables written by a newer version.
     """
+    hide(url)
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
@@ -53,7 +55,7 @@ def _say_why(context: ExceptionContext) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return redact((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

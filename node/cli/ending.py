@@ -16,6 +16,7 @@ import typer
 from rich.text import Text
 
 from hypercluster.market.errors import MarketError
+from hypercluster.market.redaction import redact
 from hypercluster.node.cli.console import Failed, err, print_json, visible
 from hypercluster.node.errors import NodeError
 
@@ -75,13 +76,14 @@ def ending_of(error: BaseException, program: str) -> Ending:
 
 def tell(ending: Ending, *, json_: bool) -> None:
     """Print why a command failed: a sentence on standard error and with `json_` a document on standard output."""
-    if ending.sentence and ending.code != INTERRUPTED:
+    sentence = redact(ending.sentence)
+    if sentence and ending.code != INTERRUPTED:
         with suppress(OSError):  # nobody reads standard error
-            err.print("[bold red]error:[/]", Text(visible(ending.sentence)), soft_wrap=True)
+            err.print("[bold red]error:[/]", Text(visible(sentence)), soft_wrap=True)
             sys.stderr.flush()
     try:
-        if json_ and ending.sentence:
-            print_json((ending.document or {}) | {"error": ending.sentence})
+        if json_ and sentence:
+            print_json((ending.document or {}) | {"error": sentence})
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what cannot be written is not tried again at the end

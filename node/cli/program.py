@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from hypercluster.market.redaction import RedactingFormatter
 from hypercluster.node.cli.console import Failed
 from hypercluster.node.cli.ending import OK, USAGE, ending_of, tell
 from hypercluster.node.home.settings import Settings
@@ -115,9 +116,9 @@ def start_logging() -> None:
     """Write the log to standard error, as much of it as HC_LOG_LEVEL says. Raises Failed."""
     try:
         level = Settings().log_level.upper()
-        logging.basicConfig(
-            level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-        )
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.basicConfig(level=level, handlers=[handler])
     except ValueError as error:
         wrong = " ".join(str(error).split())
         raise Failed(f"a setting in the environment or in the file .env is wrong: {wrong}.") from None

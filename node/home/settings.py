@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from hypercluster.market.redaction import hide
 
 TESTNET_HOME = "testnet"
 RUNNING = "running.json"
@@ -50,6 +52,12 @@ class Settings(BaseSettings):
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else value
+
+    @model_validator(mode="after")
+    def _hide(self) -> "Settings":
+        hide(self.rpc_url)
+        hide(self.ledger_url)
+        return self
 
     @property
     def deployment_file(self) -> Path:

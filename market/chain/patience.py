@@ -1,0 +1,201 @@
+"""The HTTP side of an RPC node: what may pass is tried again with a growing pause, what does not is named."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import requests
+from tenacity import RetryCallState, Retrying, retry_if_exception
+from web3 import HTTPProvider
+from web3.types import RPCEndpoint, RPCResponse
+
+from hypercluster.market.errors import ChainError, NodeUnreachable
+from hypercluster.market.redaction import hide, place
+
+TIMEOUT_SECONDS = 10.0
+"""for one answer"""
+PATIENCE_SECONDS = 12.0
+"""for all attempts at one request, beyond the last one's own time"""
+REFUSED_SECONDS = 1.0
+"""the same where nothing listens: it seldom starts in the meantime"""
+_LONGEST_PAUSE = 4.0
+_LIMIT_CODES = (-32005, -32029, -32097, 429)
+_LIMIT_WORDS = (
+    "rate limit",
+    "ratelimit",
+    "too many requests",
+    "request limit",
+    "exceeded the limit",
+    "quota",
+)
+_SENDING = ("eth_sendRawTransaction", "eth_sendTransaction")
+
+T = TypeVar("T")
+
+
+class RateLimited(NodeUnreachable):
+    """The RPC endpoint answers fewer requests than were made, and went on doing so."""
+
+
+class _Failed(Exception):
+    """One attempt that failed: `again` says whether another is safe, `error` is what to say in the end."""
+
+    def __init__(self, error: ChainError, *, again: bool, patience: float, after: float = 0.0) -> None:
+        super().__init__(str(error))
+        self.error, self.again, self.patience, self.after = error, again, patience, after
+
+
+class PatientProvider(HTTPProvider):
+    """web3's provider for one URL, which is never shown whole.
+
+    Reads are tried again after refusals for their number, server errors, timeouts and broken connections.
+    A transaction is sent again only where it certainly was not taken: a node that limits requests has not
+    looked at it, and one that nobody could connect to has not seen it.
+    """
+
+    def __init__(self, url: str) -> None:
+        hide(url)
+        self.place = place(url)
+        if not self.place.startswith(("http://", "https://")):
+            raise NodeUnreachable(
+                "The RPC URL is no http:// or https:// URL: set HC_RPC_URL to one such as http://127.0.0.1:8545."
+            )
+        super().__init__(url, request_kwargs={"timeout": TIMEOUT_SECONDS}, exception_retry_configuration=None)
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        """Make one request. Raises RateLimited, NodeUnreachable, ChainError."""
+
+        def once() -> RPCResponse:
+            response = super(PatientProvider, self).make_request(method, params)
+            self._check_limit(response)
+            return response
+
+        return self._patiently(once, sending=method in _SENDING)
+
+    def make_batch_request(
+        self, batch_requests: list[tuple[RPCEndpoint, Any]]
+    ) -> list[RPCResponse] | RPCResponse:
+        """Make several reads at once; errors as for one."""
+
+        def once() -> list[RPCResponse] | RPCResponse:
+            responses = super(PatientProvider, self).make_batch_request(batch_requests)
+            for response in responses if isinstance(responses, list) else [responses]:
+                self._check_limit(response)
+            return responses
+
+        return self._patiently(once, sending=False)
+
+    def _patiently(self, once: Callable[[], T], *, sending: bool) -> T:
+        def attempt() -> T:
+            try:
+                return once()
+            except requests.RequestException as error:
+                raise self._failed(error, sending=sending) from None
+            except json.JSONDecodeError:
+                raise self._no_node("what it sends is no JSON") from None
+
+        try:
+            return Retrying(
+                retry=retry_if_exception(lambda error: isinstance(error, _Failed) and error.again),
+                stop=_stop,
+                wait=_pause,
+                sleep=time.sleep,
+                reraise=True,
+            )(attempt)
+        except _Failed as failed:
+            raise failed.error from None
+
+    def _check_limit(self, response: Any) -> None:
+        if not isinstance(response, dict):
+            raise self._no_node("what it sends is no JSON-RPC")
+        error = response.get("error")
+        if not isinstance(error, dict):
+            return
+        message = str(error.get("message", ""))
+        # The code also stands for queries that find too much, which no waiting helps.
+        if (error.get("code") in _LIMIT_CODES and "returned more than" not in message) or _limits(message):
+            raise self._limited(f"JSON-RPC error {error.get('code')}")
+
+    def _failed(self, error: requests.RequestException, *, sending: bool) -> _Failed:
+        response = error.response
+        if response is not None:
+            return self._bad_status(response, sending=sending)
+        if isinstance(error, requests.ConnectTimeout) or "NewConnectionError" in repr(error):
+            refused = "refused" in repr(error).lower()
+            why = "nothing listens there" if refused else "no connection"
+            return self._unreachable(
+                why, again=True, patience=REFUSED_SECONDS if refused else PATIENCE_SECONDS
+            )
+        if isinstance(error, requests.Timeout):
+            return self._unreachable(f"nothing came in {TIMEOUT_SECONDS:g} s", again=not sending)
+        if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+            return self._no_node("the URL is malformed")
+        if isinstance(error, (requests.exceptions.JSONDecodeError, requests.exceptions.ContentDecodingError)):
+            return self._no_node("what it sends is no JSON")
+        return self._unreachable(f"the connection broke: {type(error).__name__}", again=not sending)
+
+    def _bad_status(self, response: requests.Response, *, sending: bool) -> _Failed:
+        status = response.status_code
+        if status == 429 or (status in (402, 403, 503) and _limits(response.text[:1000])):
+            return self._limited(f"HTTP {status}", _seconds(response.headers.get("Retry-After", "")))
+        if status in (401, 403, 407):
+            return _Failed(
+                NodeUnreachable(
+                    f"The node at {self.place} refuses the credentials in its URL (HTTP {status}): "
+                    "correct the user and password, or the key, in HC_RPC_URL."
+                ),
+                again=False,
+                patience=0,
+            )
+        if status >= 500 or status == 408:
+            return _Failed(
+                NodeUnreachable(
+                    f"The node at {self.place} has trouble of its own (HTTP {status}) and went on having it: "
+                    "try later, or set HC_RPC_URL to another node."
+                ),
+                again=not sending,
+                patience=PATIENCE_SECONDS,
+            )
+        return self._no_node(f"HTTP {status}")
+
+    def _limited(self, what: str, after: float = 0.0) -> _Failed:
+        error = RateLimited(
+            f"The RPC at {self.place} limits requests ({what}) and still did after {PATIENCE_SECONDS:g} s: "
+            "wait, or set HC_RPC_URL to a node that allows more."
+        )
+        return _Failed(error, again=True, patience=PATIENCE_SECONDS, after=after)
+
+    def _unreachable(self, why: str, *, again: bool, patience: float | None = None) -> _Failed:
+        error = NodeUnreachable(
+            f"The node at {self.place} does not answer ({why}): start it, or correct its URL in HC_RPC_URL."
+        )
+        return _Failed(error, again=again, patience=PATIENCE_SECONDS if patience is None else patience)
+
+    def _no_node(self, why: str) -> _Failed:
+        error = NodeUnreachable(
+            f"{self.place} answers, but not as an Ethereum node ({why}): correct HC_RPC_URL."
+        )
+        return _Failed(error, again=False, patience=0)
+
+
+def _stop(state: RetryCallState) -> bool:
+    failed = state.outcome.exception() if state.outcome else None
+    elapsed = state.seconds_since_start or 0.0
+    return not isinstance(failed, _Failed) or elapsed + _pause(state) > failed.patience
+
+
+def _pause(state: RetryCallState) -> float:
+    failed = state.outcome.exception() if state.outcome else None
+    after = failed.after if isinstance(failed, _Failed) else 0.0
+    return max(after, min(_LONGEST_PAUSE, 0.1 * 2.0**state.attempt_number))
+
+
+def _limits(text: str) -> bool:
+    return any(words in text.lower() for words in _LIMIT_WORDS)
+
+
+def _seconds(text: str) -> float:
+    return min(float(text), PATIENCE_SECONDS) if text.isascii() and text.isdigit() else 0.0

@@ -1,0 +1,245 @@
+"""An RPC node that limits requests, fails or lies, played by a real HTTP proxy before a real chain."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from eth_account.signers.local import LocalAccount
+
+from hypercluster.market.chain import Chain, Rpc, Sender, patience
+from hypercluster.market.chain.patience import RateLimited
+from hypercluster.market.errors import ChainError, LedgerError, NodeUnreachable
+from hypercluster.market.ledger import Ledger
+from hypercluster.market.redaction import RedactingFormatter, hide, place, redact
+
+Answer = tuple[int, bytes] | None
+Behave = Callable[[str, Callable[[], bytes]], Answer]
+"""(method asked for, ask the chain) -> status and body, or None to break the connection"""
+
+
+@contextmanager
+def proxy(chain: str, behave: Behave) -> Iterator[str]:
+    """An HTTP server before the chain at URL `chain`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked = json.loads(body)
+            method = "batch" if isinstance(asked, list) else asked["method"]
+
+            def ask() -> bytes:
+                request = urllib.request.Request(chain, body, {"Content-Type": "application/json"})
+                with urllib.request.urlopen(request) as response:
+                    return bytes(response.read())
+
+            answer = behave(method, ask)
+            if answer is None:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            self.send_response(answer[0])
+            self.send_header("Content-Length", str(len(answer[1])))
+            self.end_headers()
+            self.wfile.write(answer[1])
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def limit(number: int = 1) -> bytes:
+    error = {"code": -32005, "message": "daily request count exceeded, request rate limited"}
+    return json.dumps({"jsonrpc": "2.0", "id": number, "error": error}).encode()
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less patience, so that what never passes is said soon."""
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "TIMEOUT_SECONDS", 1.0)
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize("answer", [(429, b"slow down"), (200, limit()), (403, b"quota used up")])
+def test_a2_an_rpc_that_always_limits_requests(anvil: str, answer: Answer) -> None:
+    """A2: said as what it is, not as "start it"."""
+    asked: list[str] = []
+
+    def behave(method: str, _ask: Callable[[], bytes]) -> Answer:
+        asked.append(method)
+        return answer
+
+    with proxy(anvil, behave) as url:
+        with pytest.raises(RateLimited, match="limits requests") as told:
+            Rpc(url)
+        assert url in str(told.value)
+        assert "start it" not in str(told.value)
+    assert len(asked) > 1
+
+
+def test_a2_limits_now_and_then_are_waited_out(
+    chain: Chain, anvil: str, accounts: list[LocalAccount]
+) -> None:
+    """A2: -32005 every third time is not noticed, by reads and by sends."""
+    lock, count = threading.Lock(), [0]
+
+    def behave(_method: str, ask: Callable[[], bytes]) -> Answer:
+        with lock:
+            count[0] += 1
+            limited = count[0] % 3 == 0
+        return (200, limit()) if limited else (200, ask())
+
+    with proxy(anvil, behave) as url:
+        slow = Chain(url, chain.deployment)
+        before = chain.balance(accounts[6].address)
+        sender = Sender(slow, accounts[5])
+        for _ in range(5):
+            sender.transact("to send coin", accounts[6].address, "0x", 3)
+        assert slow.balance(accounts[6].address) == before + 15
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a2_a_lost_answer_sends_nothing_twice(
+    chain: Chain, anvil: str, accounts: list[LocalAccount], when: str
+) -> None:
+    """A2: the connection breaks before or after the chain took a transaction; it counts once."""
+    broken: list[str] = []
+
+    def behave(method: str, ask: Callable[[], bytes]) -> Answer:
+        if method == "eth_sendRawTransaction" and not broken:
+            broken.append(method)
+            if when == "after":
+                ask()
+            return None
+        return 200, ask()
+
+    with proxy(anvil, behave) as url:
+        before = chain.balance(accounts[6].address)
+        nonce = chain.web3.eth.get_transaction_count(accounts[4].address)
+        Sender(Chain(url, chain.deployment), accounts[4]).transact(
+            "to send coin", accounts[6].address, "0x", 7
+        )
+    assert broken
+    assert chain.balance(accounts[6].address) == before + 7
+    assert chain.web3.eth.get_transaction_count(accounts[4].address) == nonce + 1
+
+
+def test_a2_reads_survive_broken_connections_and_server_errors(chain: Chain, anvil: str) -> None:
+    """A2: resets, 502 and 503 are tried again."""
+    troubles: list[Answer] = [None, (502, b"<html>bad gateway</html>"), (503, b""), None]
+
+    def behave(_method: str, ask: Callable[[], bytes]) -> Answer:
+        return troubles.pop() if troubles else (200, ask())
+
+    with proxy(anvil, behave) as url:
+        assert Rpc(url).chain_id == chain.chain_id
+    assert not troubles
+
+
+def test_many_threads_with_a_limited_rpc(anvil: str) -> None:
+    lock, count = threading.Lock(), [0]
+
+    def behave(_method: str, ask: Callable[[], bytes]) -> Answer:
+        with lock:
+            count[0] += 1
+            return (200, ask()) if count[0] % 2 else (429, b"")
+
+    with proxy(anvil, behave) as url, ThreadPoolExecutor(4) as pool:
+        rpc = Rpc(url)
+        assert len({rpc.chain_id, *pool.map(lambda _: int(rpc.web3.eth.chain_id), range(8))}) == 1
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((401, b""), "credentials"),
+        ((403, b"forbidden"), "credentials"),
+        ((404, b"not here"), "not as an Ethereum node"),
+        ((200, b"<html>welcome</html>"), "not as an Ethereum node"),
+        ((200, b"[]"), "not as an Ethereum node"),
+        ((200, b'"text"'), "not as an Ethereum node"),
+        ((200, b"{}"), "no usable answer|not as an Ethereum node"),
+        ((500, b""), "trouble of its own"),
+        (None, "connection broke"),
+    ],
+)
+def test_what_is_no_node_is_named(anvil: str, answer: Answer, words: str) -> None:
+    with proxy(anvil, lambda _method, _ask: answer) as url, pytest.raises(ChainError, match=words):
+        Rpc(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8545", "ws://127.0.0.1:8545", "http://", "nonsense", "http://[::1"]
+)
+def test_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(NodeUnreachable, match="HC_RPC_URL"):
+        Rpc(url)
+
+
+SECRETS = ["alice", "hunter2hunter2", "k3y-in-the-path", "t0ken-in-query"]
+SECRET_URL = "http://alice:hunter2hunter2@127.0.0.1:{port}/v3/k3y-in-the-path?token=t0ken-in-query"
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize(
+    "answer", [(429, b""), (401, b""), (200, b"<html>"), (500, b""), None, "refused", "other chain"]
+)
+def test_m1_secrets_of_a_url_are_never_printed(
+    anvil: str, answer: Answer | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """M1: neither in messages nor in the log, its debugging lines and tracebacks included."""
+    formatter = RedactingFormatter()
+    with (
+        caplog.at_level(logging.DEBUG),
+        proxy(anvil, lambda _method, ask: answer if not isinstance(answer, str) else (200, ask())) as real,
+    ):
+        port = "9" if answer == "refused" else real.rpartition(":")[2]
+        url = SECRET_URL.format(port=port)
+        with pytest.raises(ChainError) as told:
+            Rpc(url, chain_id=1)
+        logging.getLogger("test").error("at %s", url, exc_info=told.value)
+    said = str(told.value) + "".join(formatter.format(record) for record in caplog.records)
+    assert f"http://127.0.0.1:{port}" in str(told.value)
+    assert "at http" in said
+    assert not [secret for secret in SECRETS if secret in said]
+
+
+def test_m1_the_ledgers_password_is_never_printed() -> None:
+    """M1: the same for HC_LEDGER_URL."""
+    for url in (
+        "postgresql+psycopg://bob:swordfish99@127.0.0.1:9/x",
+        "nonsense://bob:swordfish99@h/x",
+        "bob:swordfish99@h",
+    ):
+        with pytest.raises(LedgerError) as told:
+            Ledger(url)
+        assert "swordfish99" not in str(told.value)
+
+
+def test_what_may_be_shown_of_a_url() -> None:
+    assert place("https://u:p@rpc.example.org/v3/key?x=1") == "https://rpc.example.org/…"
+    assert place("http://127.0.0.1:8545") == place("http://127.0.0.1:8545/") == "http://127.0.0.1:8545"
+    hide("https://me:pw@rpc.example.org/abc")
+    assert (
+        redact("https://me:pw@rpc.example.org/abc and abc, me, pw")
+        == "https://…@rpc.example.org/abc and abc, me, pw"
+    )
