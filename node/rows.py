@@ -125,6 +125,16 @@ def unpack_tokens(data: bytes, rows: int) -> npt.NDArray[np.int32]:
     return tokens.astype(np.int32, copy=False)
 
 
+def unpack_input(
+    data: bytes, rows: int, *, tokens: bool, n_embd: int, dtype: WireDtype
+) -> npt.NDArray[np.int32] | npt.NDArray[np.float32]:
+    """A step's input: token ids int32 [rows] at the first stage, float32 [rows, n_embd] at any other.
+
+    Raises WireError: BAD_SHAPE for a wrong length, NOT_FINITE, or an id of 2^31 or more.
+    """
+    return unpack_tokens(data, rows) if tokens else unpack_activations(data, rows, n_embd, dtype)
+
+
 def pack_topk(topk: TopK) -> bytes:
     """Bytes of candidates, row after row: 8 k + 8 each."""
     rows, k = topk.ids.shape

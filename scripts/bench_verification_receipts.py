@@ -24,7 +24,8 @@ from hypercluster.market.trust.fingerprint import fingerprint
 from hypercluster.market.trust.receipt import DisputeDomain, Receipt, Stage
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.rows import TopK, WireDtype, pack_activations, pack_topk, rows_root
-from hypercluster.node.wire.audit import AuditStep, encode
+from hypercluster.node.wire.codec import encode
+from hypercluster.node.wire.records import AuditStep
 
 WIDTHS = (192, 2048, 4096, 8192)
 PER_FINGERPRINT = 32

@@ -18,9 +18,9 @@ from hypercluster.node.engine.profile import profile
 from hypercluster.node.engine.steps import EngineError, Outputs, Payload, StepOutput
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.calibration import COMPANY, PROMPT, Variation
-from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens, pack_topk, unpack_activations
+from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens, unpack_activations
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
-from hypercluster.node.wire.audit import AuditStep, StageRecord
+from hypercluster.node.wire.records import AuditStep, StageRecord
 
 # The writer of random models belongs to the tests.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -248,11 +248,7 @@ class Stage:
 def _as_step(
     seq: int, position: int, stop: int, given: bytes, answer: StepOutput, wire: WireDtype
 ) -> AuditStep:
-    if answer.topk is not None:
-        outputs, packed = len(answer.topk.ids), pack_topk(answer.topk)
-    else:
-        assert answer.activations is not None
-        outputs, packed = len(answer.activations), pack_activations(answer.activations, wire)
+    packed, outputs = answer.packed(wire)
     return AuditStep(seq, position, stop - position, outputs, given, packed)
 
 

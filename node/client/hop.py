@@ -20,11 +20,13 @@ from hypercluster.node.rows import (
     WireDtype,
     check,
     pack_tokens,
-    pack_topk,
     unpack_activations,
+    unpack_topk,
 )
-from hypercluster.node.wire.audit import AnyMessage, AuditStep, StageRecord
-from hypercluster.node.wire.messages import Accept, Close, Error, Open, Step, StepResult, frame_bound
+from hypercluster.node.wire.bounds import frame_bound
+from hypercluster.node.wire.codec import Message
+from hypercluster.node.wire.messages import Accept, Close, Error, Open, Step, StepResult
+from hypercluster.node.wire.records import StageRecord, served
 
 if TYPE_CHECKING:
     from hypercluster.market.trust.receipt import DisputeDomain
@@ -189,8 +191,7 @@ class Hop:
             rows=rows,
             cumulative_wei=cumulative,
             signature=signature,
-            tokens=None if isinstance(payload, bytes) else np.asarray(payload, dtype=np.int32),
-            activations=payload if isinstance(payload, bytes) else b"",
+            input=payload if isinstance(payload, bytes) else pack_tokens(np.asarray(payload, dtype=np.int32)),
             all_outputs=all_outputs,
         )
         try:
@@ -228,7 +229,7 @@ class Hop:
                 self._transcript.close()
             await self._connection.close()
 
-    def _check_receipt(self, step: Step, result: AnyMessage) -> None:
+    def _check_receipt(self, step: Step, result: Message) -> None:
         """Both roots are taken of what went over the wire, and what the stage before answered is what was sent here:
         so the receipts of a path are one chain from the tokens to the logits.
         """
@@ -236,51 +237,40 @@ class Hop:
         peer = self.advert.peer
         if abs(result.issued - time.time()) > CLOCK_SKEW:
             raise HopFailed(peer, "its receipt is dated wrongly; is a clock wrong?", ErrorCode.BAD_SIGNATURE)
-        served = AuditStep(
-            seq=step.seq,
-            position=step.position,
-            rows=step.rows,
-            outputs=result.rows,
-            input=step.activations if step.tokens is None else pack_tokens(step.tokens),
-            output=result.activations if result.topk is None else pack_topk(result.topk),
-            issued=result.issued,
-            receipt=result.receipt,
+        record = served(
+            step, output=result.output, outputs=result.rows, issued=result.issued, receipt=result.receipt
         )
         try:
-            self.receipts.accept(self.receipts.next(served), result.receipt, address_of_peer(peer))
+            self.receipts.accept(self.receipts.next(record), result.receipt, address_of_peer(peer))
         except NodeError as error:
             raise HopFailed(peer, str(error), error.code) from None
         if self._transcript:
-            self._transcript.append(served)
+            self._transcript.append(record)
 
-    def _check(self, result: AnyMessage, rows: int, all_outputs: bool) -> bytes | TopK:
+    def _check(self, result: Message, rows: int, all_outputs: bool) -> bytes | TopK:
         peer = self.advert.peer
         if not isinstance(result, StepResult) or result.seq != self._seq:
             raise HopFailed(peer, "it answered something else than this step.")
-        if self.is_last:
-            wanted = rows if all_outputs else 1
-            if result.topk is None or len(result.topk.ids) != wanted:
-                raise HopFailed(
-                    peer, f"it did not answer with the logits of {wanted} rows.", ErrorCode.BAD_SHAPE
-                )
-            try:
-                check(result.topk, self._n_vocab)
-            except BadCandidates as error:
-                raise HopFailed(peer, str(error), ErrorCode.BAD_SHAPE) from None
-            if result.topk.ids.shape[1] != min(self._top_k, self._n_vocab):
-                raise HopFailed(
-                    peer, f"it did not answer with {self._top_k} candidates.", ErrorCode.BAD_SHAPE
-                )
-            return result.topk
+        wanted = rows if all_outputs or not self.is_last else 1
+        if result.rows != wanted:
+            raise HopFailed(peer, f"it answered with {result.rows} rows, not {wanted}.", ErrorCode.BAD_SHAPE)
         try:
             # Checked here, so that the next provider is not blamed for what this one sent.
-            unpack_activations(result.activations, rows, self._n_embd, self.wire_dtype)
+            if not self.is_last:
+                unpack_activations(result.output, rows, self._n_embd, self.wire_dtype)
+                return result.output
+            best = unpack_topk(result.output, wanted)
+            check(best, self._n_vocab)
+        except BadCandidates as error:
+            raise HopFailed(peer, str(error), ErrorCode.BAD_SHAPE) from None
         except NodeError as error:
             raise HopFailed(peer, str(error), error.code) from None
-        return result.activations
+        if best.ids.shape[1] != min(self._top_k, self._n_vocab):
+            raise HopFailed(peer, f"it did not answer with {self._top_k} candidates.", ErrorCode.BAD_SHAPE)
+        return best
 
 
-async def exchange(connection: "Connection", peer: str, message: AnyMessage, seconds: float) -> AnyMessage:
+async def exchange(connection: "Connection", peer: str, message: Message, seconds: float) -> Message:
     """Send a message and return the answer. Raises HopFailed: no answer, or an Error."""
     try:
         await connection.send(message, seconds)

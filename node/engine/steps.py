@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hypercluster.node.engine.llama import Floats
 from hypercluster.node.errors import ErrorCode, NodeError
-from hypercluster.node.rows import TopK, join
+from hypercluster.node.rows import TopK, WireDtype, join, pack_activations, pack_topk
 
 Outputs = Literal["last", "all"]
 
@@ -77,6 +77,13 @@ class StepOutput:
     topk: TopK | None
     compute_ms: float
     waited_ms: float
+
+    def packed(self, dtype: WireDtype) -> tuple[bytes, int]:
+        """The rows as they travel, and how many there are. Raises WireError(NOT_FINITE), see pack_activations."""
+        if self.topk is not None:
+            return pack_topk(self.topk), len(self.topk.ids)
+        assert self.activations is not None
+        return pack_activations(self.activations, dtype), len(self.activations)
 
 
 @dataclass(frozen=True, slots=True)

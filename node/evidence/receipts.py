@@ -8,7 +8,7 @@ from hypercluster.market.errors import InvalidSignature
 from hypercluster.market.trust.receipt import NO_RECEIPT, DisputeDomain, Receipt, Stage
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.rows import rows_root
-from hypercluster.node.wire.audit import AuditStep
+from hypercluster.node.wire.records import AuditStep
 
 CLOCK_SKEW = 60
 """seconds by which the moment in a receipt may differ from the client's clock"""

@@ -19,8 +19,9 @@ from hypercluster.market.trust.receipt import DisputeDomain, Receipt
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.identity import address_of_peer
-from hypercluster.node.wire.audit import AuditStep, StageRecord, decode, encode
+from hypercluster.node.wire.codec import decode, encode
 from hypercluster.node.wire.framing import decode_length, encode_length
+from hypercluster.node.wire.records import AuditStep, StageRecord
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from hypercluster.market.errors import MarketError
 from hypercluster.market.money.signing import keccak, recover_compact, sign_compact
 from hypercluster.node.errors import AdvertError, ForgedAdvert, IdentityError
 from hypercluster.node.identity import address_of_peer
-from hypercluster.node.wire.messages import SignedAdvert, decode_advert, encode_advert
+from hypercluster.node.wire.adverts import decode_advert, encode_advert
+from hypercluster.node.wire.messages import SignedAdvert
 
 DOMAIN = b"hypercluster-advert-v1:"
 

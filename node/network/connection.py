@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from hypercluster.node.wire.audit import AnyMessage, decode, encode
+from hypercluster.node.wire.codec import Message, decode, encode
 from hypercluster.node.wire.framing import ByteStream, Frames
 
 
@@ -34,11 +34,11 @@ class Connection:
         """Allow frames of `max_frame` bytes, see node.wire.frame_bound; never lowers the bound."""
         self._frames.max_frame = max(self._frames.max_frame, max_frame)
 
-    async def send(self, message: AnyMessage, timeout: float | None = None) -> None:
+    async def send(self, message: Message, timeout: float | None = None) -> None:
         """Send one message within `timeout` seconds. Raises FrameTooLong, FrameTimeout, ConnectionLost."""
         await self._frames.send(encode(message), timeout)
 
-    async def receive(self, timeout: float | None = None) -> AnyMessage:
+    async def receive(self, timeout: float | None = None) -> Message:
         """The next message, which must begin within `timeout` seconds.
 
         Raises WireError, FrameTooLong, FrameTimeout, FrameError, ConnectionLost. Close it after any of them.

@@ -22,8 +22,10 @@ from hypercluster.node.network.host import Host
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.network.rate import Rate
 from hypercluster.node.network.stream import Stream
+from hypercluster.node.wire.adverts import decode_advert
+from hypercluster.node.wire.codec import decode, encode
 from hypercluster.node.wire.framing import Frames
-from hypercluster.node.wire.messages import ADVERT_PROTOCOL, SignedAdvert, decode, decode_advert, encode
+from hypercluster.node.wire.messages import ADVERT_PROTOCOL, SignedAdvert
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from hypercluster.node.evidence.transcript import TranscriptStore
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.serving.refusals import OPEN_SECONDS, SEND_SECONDS, Refused, refuse
 from hypercluster.node.wire.audit import Recall, Recalled
-from hypercluster.node.wire.messages import MAX_FRAME
+from hypercluster.node.wire.bounds import MAX_FRAME
 
 
 async def serve_recall(connection: Connection, transcripts: TranscriptStore, domain: DisputeDomain) -> None:

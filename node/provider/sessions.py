@@ -18,7 +18,7 @@ from hypercluster.market.ledger import Role, SessionRecord
 from hypercluster.market.money.voucher import VoucherDomain, charge
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
-from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens, pack_topk, unpack_activations
+from hypercluster.node.rows import WireDtype, unpack_input
 from hypercluster.node.serving.refusals import (
     OPEN_SECONDS,
     QUOTE_SECONDS,
@@ -27,8 +27,9 @@ from hypercluster.node.serving.refusals import (
     check_payer,
     refuse,
 )
-from hypercluster.node.wire.audit import AuditStep, StageRecord
-from hypercluster.node.wire.messages import Accept, Close, Open, Step, StepResult, frame_bound
+from hypercluster.node.wire.bounds import frame_bound
+from hypercluster.node.wire.messages import Accept, Close, Open, Step, StepResult
+from hypercluster.node.wire.records import StageRecord, served
 
 if TYPE_CHECKING:
     import coincurve
@@ -279,32 +280,18 @@ class Session:
 
     def _result(self, step: Step, output: "StepOutput", arrived: float) -> StepResult:
         """The answer, with a receipt that is signed before anybody can know whether this step will be audited."""
-        if output.activations is not None:
-            packed = answer = pack_activations(output.activations, self._opening.wire_dtype)
-        else:
-            assert output.topk is not None
-            packed, answer = pack_topk(output.topk), b""
-        served = AuditStep(
-            seq=step.seq,
-            position=step.position,
-            rows=step.rows,
-            outputs=step.rows if output.topk is None else len(output.topk.ids),
-            input=step.activations if step.tokens is None else pack_tokens(step.tokens),
-            output=packed,
-            issued=int(time.time()),
-        )
-        receipt = self._receipts.next(served)
-        signature = self._receipts.sign(receipt, self._service.node_key)
-        self._transcript.append(replace(served, receipt=signature))
+        packed, rows = output.packed(self._opening.wire_dtype)
+        record = served(step, output=packed, outputs=rows, issued=int(time.time()))
+        signature = self._receipts.sign(self._receipts.next(record), self._service.node_key)
+        self._transcript.append(replace(record, receipt=signature))
         return StepResult(
             seq=step.seq,
-            rows=served.outputs,
+            rows=rows,
             billed_wei=self._account.channel.billed,
             compute_ms=output.compute_ms,
-            activations=answer,
-            topk=output.topk,
+            output=packed,
             waited_ms=max(0.0, 1000 * (time.perf_counter() - arrived) - output.compute_ms),
-            issued=served.issued,
+            issued=record.issued,
             receipt=signature,
         )
 
@@ -314,15 +301,13 @@ class Session:
             raise Refused(
                 ErrorCode.TOO_LONG, f"A step has at most {service.max_step_tokens} tokens, not {step.rows}."
             )
-        if service.is_first:
-            if step.tokens is None:
-                raise Refused(ErrorCode.BAD_SHAPE, "The first stage takes token ids.")
-            return step.tokens
-        if step.tokens is not None:
-            raise Refused(
-                ErrorCode.BAD_SHAPE, "Only the first stage takes token ids; this one takes activations."
-            )
-        return unpack_activations(step.activations, step.rows, service.n_embd, self._opening.wire_dtype)
+        return unpack_input(
+            step.input,
+            step.rows,
+            tokens=service.is_first,
+            n_embd=service.n_embd,
+            dtype=self._opening.wire_dtype,
+        )
 
 
 class Pending:

@@ -33,11 +33,11 @@ from hypercluster.node.rows import (
     join,
     pack_activations,
     unpack_activations,
-    unpack_tokens,
+    unpack_input,
     unpack_topk,
 )
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.wire.audit import AuditStep
+from hypercluster.node.wire.records import AuditStep
 
 log = logging.getLogger(__name__)
 
@@ -278,12 +278,9 @@ def _inputs(transcript: Transcript, engine: Engine) -> list[Payload]:
     for step in transcript.steps:
         if step.position != position:
             raise BadEvidence(f"Step {step.seq} starts at {step.position}, the stage stands at {position}.")
-        payload: Payload
-        if engine.first:
-            payload = unpack_tokens(step.input, step.rows)
-        else:
-            payload = unpack_activations(step.input, step.rows, engine.n_embd, dtype)
-        inputs.append(payload)
+        inputs.append(
+            unpack_input(step.input, step.rows, tokens=engine.first, n_embd=engine.n_embd, dtype=dtype)
+        )
         position += step.rows
     if not inputs:
         raise BadEvidence("There is no step to run again.")

@@ -30,8 +30,11 @@ from hypercluster.node.serving.refusals import (
     check_payer,
     refuse,
 )
-from hypercluster.node.wire.audit import AnyMessage, AuditEnd, AuditOpen, AuditStep, AuditVerdict, StageRecord
-from hypercluster.node.wire.messages import Accept, Open, frame_bound
+from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict
+from hypercluster.node.wire.bounds import frame_bound
+from hypercluster.node.wire.codec import Message
+from hypercluster.node.wire.messages import Accept, Open
+from hypercluster.node.wire.records import AuditStep, StageRecord
 
 if TYPE_CHECKING:
     import coincurve
@@ -166,7 +169,7 @@ async def _steps(
     steps: list[AuditStep] = []
     tokens = size = 0
     while True:
-        message: AnyMessage = await connection.receive(service.idle_seconds)
+        message: Message = await connection.receive(service.idle_seconds)
         if isinstance(message, AuditEnd):
             if not steps:
                 raise Refused(ErrorCode.BAD_REQUEST, "There was no step to audit.")

@@ -12,7 +12,7 @@ from typing import Protocol
 import trio
 
 from hypercluster.node.errors import ConnectionLost, FrameError, FrameTimeout, FrameTooLong
-from hypercluster.node.wire.messages import MAX_OPENING_FRAME
+from hypercluster.node.wire.bounds import MAX_OPENING_FRAME
 
 _MAX_VARINT = 5
 

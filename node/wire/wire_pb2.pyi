@@ -71,7 +71,7 @@ class Channel(_message.Message):
     def __init__(self, payer: _Optional[bytes] = ..., payee: _Optional[bytes] = ..., signer: _Optional[bytes] = ..., salt: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("session", "model_id", "layer_start", "layer_stop", "channel", "wire_dtype", "capacity", "max_price", "max_prompt_price", "top_k")
+    __slots__ = ("session", "model_id", "layer_start", "layer_stop", "channel", "wire_dtype", "capacity", "max_price_wei", "max_prompt_price_wei", "top_k")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
@@ -79,8 +79,8 @@ class Open(_message.Message):
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     WIRE_DTYPE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
-    MAX_PRICE_FIELD_NUMBER: _ClassVar[int]
-    MAX_PROMPT_PRICE_FIELD_NUMBER: _ClassVar[int]
+    MAX_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
+    MAX_PROMPT_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     model_id: bytes
@@ -89,115 +89,99 @@ class Open(_message.Message):
     channel: Channel
     wire_dtype: WireDtype
     capacity: int
-    max_price: bytes
-    max_prompt_price: bytes
+    max_price_wei: bytes
+    max_prompt_price_wei: bytes
     top_k: int
-    def __init__(self, session: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., channel: _Optional[_Union[Channel, _Mapping]] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., capacity: _Optional[int] = ..., max_price: _Optional[bytes] = ..., max_prompt_price: _Optional[bytes] = ..., top_k: _Optional[int] = ...) -> None: ...
+    def __init__(self, session: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., channel: _Optional[_Union[Channel, _Mapping]] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., capacity: _Optional[int] = ..., max_price_wei: _Optional[bytes] = ..., max_prompt_price_wei: _Optional[bytes] = ..., top_k: _Optional[int] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("seq", "position", "tokens", "activations", "rows", "cumulative", "signature", "all_outputs")
+    __slots__ = ("seq", "position", "rows", "cumulative_wei", "signature", "all_outputs", "input")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
-    TOKENS_FIELD_NUMBER: _ClassVar[int]
-    ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
-    CUMULATIVE_FIELD_NUMBER: _ClassVar[int]
+    CUMULATIVE_WEI_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     ALL_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
     seq: int
     position: int
-    tokens: _containers.RepeatedScalarFieldContainer[int]
-    activations: bytes
     rows: int
-    cumulative: bytes
+    cumulative_wei: bytes
     signature: bytes
     all_outputs: bool
-    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., activations: _Optional[bytes] = ..., rows: _Optional[int] = ..., cumulative: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., all_outputs: _Optional[bool] = ...) -> None: ...
+    input: bytes
+    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., cumulative_wei: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., all_outputs: _Optional[bool] = ..., input: _Optional[bytes] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Accept(_message.Message):
-    __slots__ = ("price", "prompt_price", "capacity", "expires", "quote_signature", "paid", "paid_signature", "billed", "max_step_tokens", "n_embd", "nonce", "profile")
-    PRICE_FIELD_NUMBER: _ClassVar[int]
-    PROMPT_PRICE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("price_wei", "prompt_price_wei", "capacity", "expires", "quote_signature", "paid_wei", "paid_signature", "billed_wei", "max_step_tokens", "n_embd", "nonce", "profile")
+    PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_FIELD_NUMBER: _ClassVar[int]
     QUOTE_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
-    PAID_FIELD_NUMBER: _ClassVar[int]
+    PAID_WEI_FIELD_NUMBER: _ClassVar[int]
     PAID_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
-    BILLED_FIELD_NUMBER: _ClassVar[int]
+    BILLED_WEI_FIELD_NUMBER: _ClassVar[int]
     MAX_STEP_TOKENS_FIELD_NUMBER: _ClassVar[int]
     N_EMBD_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
-    price: bytes
-    prompt_price: bytes
+    price_wei: bytes
+    prompt_price_wei: bytes
     capacity: int
     expires: int
     quote_signature: bytes
-    paid: bytes
+    paid_wei: bytes
     paid_signature: bytes
-    billed: bytes
+    billed_wei: bytes
     max_step_tokens: int
     n_embd: int
     nonce: bytes
     profile: str
-    def __init__(self, price: _Optional[bytes] = ..., prompt_price: _Optional[bytes] = ..., capacity: _Optional[int] = ..., expires: _Optional[int] = ..., quote_signature: _Optional[bytes] = ..., paid: _Optional[bytes] = ..., paid_signature: _Optional[bytes] = ..., billed: _Optional[bytes] = ..., max_step_tokens: _Optional[int] = ..., n_embd: _Optional[int] = ..., nonce: _Optional[bytes] = ..., profile: _Optional[str] = ...) -> None: ...
-
-class TopK(_message.Message):
-    __slots__ = ("k", "ids", "logits", "logsumexp")
-    K_FIELD_NUMBER: _ClassVar[int]
-    IDS_FIELD_NUMBER: _ClassVar[int]
-    LOGITS_FIELD_NUMBER: _ClassVar[int]
-    LOGSUMEXP_FIELD_NUMBER: _ClassVar[int]
-    k: int
-    ids: bytes
-    logits: bytes
-    logsumexp: bytes
-    def __init__(self, k: _Optional[int] = ..., ids: _Optional[bytes] = ..., logits: _Optional[bytes] = ..., logsumexp: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., capacity: _Optional[int] = ..., expires: _Optional[int] = ..., quote_signature: _Optional[bytes] = ..., paid_wei: _Optional[bytes] = ..., paid_signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ..., max_step_tokens: _Optional[int] = ..., n_embd: _Optional[int] = ..., nonce: _Optional[bytes] = ..., profile: _Optional[str] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("seq", "rows", "activations", "topk", "billed", "compute_ms", "waited_ms", "issued", "receipt")
+    __slots__ = ("seq", "rows", "billed_wei", "compute_ms", "waited_ms", "issued", "receipt", "output")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
-    ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
-    TOPK_FIELD_NUMBER: _ClassVar[int]
-    BILLED_FIELD_NUMBER: _ClassVar[int]
+    BILLED_WEI_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_MS_FIELD_NUMBER: _ClassVar[int]
     WAITED_MS_FIELD_NUMBER: _ClassVar[int]
     ISSUED_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     seq: int
     rows: int
-    activations: bytes
-    topk: TopK
-    billed: bytes
+    billed_wei: bytes
     compute_ms: float
     waited_ms: float
     issued: int
     receipt: bytes
-    def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., activations: _Optional[bytes] = ..., topk: _Optional[_Union[TopK, _Mapping]] = ..., billed: _Optional[bytes] = ..., compute_ms: _Optional[float] = ..., waited_ms: _Optional[float] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ...) -> None: ...
+    output: bytes
+    def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., billed_wei: _Optional[bytes] = ..., compute_ms: _Optional[float] = ..., waited_ms: _Optional[float] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ..., output: _Optional[bytes] = ...) -> None: ...
 
 class Error(_message.Message):
-    __slots__ = ("code", "message", "billed")
+    __slots__ = ("code", "message", "billed_wei")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
-    BILLED_FIELD_NUMBER: _ClassVar[int]
+    BILLED_WEI_FIELD_NUMBER: _ClassVar[int]
     code: int
     message: str
-    billed: bytes
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., billed: _Optional[bytes] = ...) -> None: ...
+    billed_wei: bytes
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., billed_wei: _Optional[bytes] = ...) -> None: ...
 
 class Advert(_message.Message):
-    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price", "prompt_price", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "n_embd", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features")
+    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price_wei", "prompt_price_wei", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "n_embd", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features")
     PEER_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
     LAYER_STOP_FIELD_NUMBER: _ClassVar[int]
-    PRICE_FIELD_NUMBER: _ClassVar[int]
-    PROMPT_PRICE_FIELD_NUMBER: _ClassVar[int]
+    PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     COST_MS_FIELD_NUMBER: _ClassVar[int]
     OPERATOR_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -218,8 +202,8 @@ class Advert(_message.Message):
     model_id: bytes
     layer_start: int
     layer_stop: int
-    price: bytes
-    prompt_price: bytes
+    price_wei: bytes
+    prompt_price_wei: bytes
     cost_ms: float
     operator: bytes
     capacity: int
@@ -236,7 +220,7 @@ class Advert(_message.Message):
     max_top_k: int
     prompt_ms: float
     features: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price: _Optional[bytes] = ..., prompt_price: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., n_embd: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., n_embd: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SignedAdvert(_message.Message):
     __slots__ = ("body", "signature")
@@ -273,12 +257,12 @@ class StageRecord(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., channel_id: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., profile: _Optional[str] = ..., peer: _Optional[str] = ..., top_k: _Optional[int] = ..., client: _Optional[str] = ...) -> None: ...
 
 class Recall(_message.Message):
-    __slots__ = ("stage", "seq")
-    STAGE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("stage_hash", "seq")
+    STAGE_HASH_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
-    stage: bytes
+    stage_hash: bytes
     seq: int
-    def __init__(self, stage: _Optional[bytes] = ..., seq: _Optional[int] = ...) -> None: ...
+    def __init__(self, stage_hash: _Optional[bytes] = ..., seq: _Optional[int] = ...) -> None: ...
 
 class Recalled(_message.Message):
     __slots__ = ("step", "previous")
@@ -289,21 +273,21 @@ class Recalled(_message.Message):
     def __init__(self, step: _Optional[_Union[AuditStep, _Mapping]] = ..., previous: _Optional[bytes] = ...) -> None: ...
 
 class AuditOpen(_message.Message):
-    __slots__ = ("open", "job", "profile", "case_id", "stage")
-    OPEN_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("opening", "job", "profile", "case_id", "stage")
+    OPENING_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
-    open: Open
+    opening: Open
     job: bytes
     profile: str
     case_id: int
     stage: StageRecord
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., job: _Optional[bytes] = ..., profile: _Optional[str] = ..., case_id: _Optional[int] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ...) -> None: ...
+    def __init__(self, opening: _Optional[_Union[Open, _Mapping]] = ..., job: _Optional[bytes] = ..., profile: _Optional[str] = ..., case_id: _Optional[int] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ...) -> None: ...
 
 class AuditStep(_message.Message):
-    __slots__ = ("seq", "position", "rows", "outputs", "input", "output", "issued", "receipt", "cumulative", "signature")
+    __slots__ = ("seq", "position", "rows", "outputs", "input", "output", "issued", "receipt", "cumulative_wei", "voucher")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -312,8 +296,8 @@ class AuditStep(_message.Message):
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     ISSUED_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
-    CUMULATIVE_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    CUMULATIVE_WEI_FIELD_NUMBER: _ClassVar[int]
+    VOUCHER_FIELD_NUMBER: _ClassVar[int]
     seq: int
     position: int
     rows: int
@@ -322,16 +306,16 @@ class AuditStep(_message.Message):
     output: bytes
     issued: int
     receipt: bytes
-    cumulative: bytes
-    signature: bytes
-    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., outputs: _Optional[int] = ..., input: _Optional[bytes] = ..., output: _Optional[bytes] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ..., cumulative: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    cumulative_wei: bytes
+    voucher: bytes
+    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., outputs: _Optional[int] = ..., input: _Optional[bytes] = ..., output: _Optional[bytes] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ..., cumulative_wei: _Optional[bytes] = ..., voucher: _Optional[bytes] = ...) -> None: ...
 
 class AuditEnd(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class AuditVerdict(_message.Message):
-    __slots__ = ("finding", "median_error", "max_error", "agreement", "exact", "fingerprint", "issued", "signature", "billed")
+    __slots__ = ("finding", "median_error", "max_error", "agreement", "exact", "fingerprint", "issued", "signature", "billed_wei")
     FINDING_FIELD_NUMBER: _ClassVar[int]
     MEDIAN_ERROR_FIELD_NUMBER: _ClassVar[int]
     MAX_ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -340,7 +324,7 @@ class AuditVerdict(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     ISSUED_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
-    BILLED_FIELD_NUMBER: _ClassVar[int]
+    BILLED_WEI_FIELD_NUMBER: _ClassVar[int]
     finding: int
     median_error: float
     max_error: float
@@ -349,5 +333,5 @@ class AuditVerdict(_message.Message):
     fingerprint: bytes
     issued: int
     signature: bytes
-    billed: bytes
-    def __init__(self, finding: _Optional[int] = ..., median_error: _Optional[float] = ..., max_error: _Optional[float] = ..., agreement: _Optional[float] = ..., exact: _Optional[bool] = ..., fingerprint: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ..., billed: _Optional[bytes] = ...) -> None: ...
+    billed_wei: bytes
+    def __init__(self, finding: _Optional[int] = ..., median_error: _Optional[float] = ..., max_error: _Optional[float] = ..., agreement: _Optional[float] = ..., exact: _Optional[bool] = ..., fingerprint: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ...) -> None: ...

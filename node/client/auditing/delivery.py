@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from hypercluster.node.client.hop import HopFailed, exchange
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditOpen
-from hypercluster.node.wire.messages import Accept, Open, frame_bound
+from hypercluster.node.wire.bounds import frame_bound
+from hypercluster.node.wire.messages import Accept, Open
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert

@@ -21,7 +21,7 @@ from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.serving.refusals import SEND_SECONDS
 from hypercluster.node.wire.audit import RECALL_PROTOCOL, Recall, Recalled
-from hypercluster.node.wire.messages import MAX_FRAME
+from hypercluster.node.wire.bounds import MAX_FRAME
 
 if TYPE_CHECKING:
     from hypercluster.node.network.host import Host

@@ -31,10 +31,10 @@ from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider import process as provider
 from hypercluster.node.provider.prices import PriceRule
 from hypercluster.node.provider.sessions import Prices, Service, serve_session
-from hypercluster.node.rows import TopK
+from hypercluster.node.rows import TopK, pack_topk, unpack_topk
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.wire.audit import AnyMessage
-from hypercluster.node.wire.messages import Accept, Close, Error, Message, Step, StepResult
+from hypercluster.node.wire.codec import Message
+from hypercluster.node.wire.messages import Accept, Close, Error, Step, StepResult
 from tests.node.helpers.providers import Served, Wallet, new_wallet, running_provider
 
 PROMPT = [72, 101, 108, 108]
@@ -61,9 +61,9 @@ class Lying:
         self.peer, self.direct = inner.peer, inner.direct
         self.raise_bound, self.close = inner.raise_bound, inner.close
         self._inner, self._lies = inner, lies
-        self._early: list[AnyMessage] = []
+        self._early: list[Message] = []
 
-    async def receive(self, timeout: float | None = None) -> AnyMessage:
+    async def receive(self, timeout: float | None = None) -> Message:
         if self._early:
             return self._early.pop()
         message = await self._inner.receive(timeout)
@@ -214,10 +214,9 @@ def hang_up(message: Message, count: int) -> Message | None:
     return message
 
 
-def topk(change: Callable[[TopK], TopK]) -> Callable[[StepResult], TopK]:
-    def changed(message: StepResult) -> TopK:
-        assert message.topk is not None
-        return change(message.topk)
+def topk(change: Callable[[TopK], TopK]) -> Callable[[StepResult], bytes]:
+    def changed(message: StepResult) -> bytes:
+        return pack_topk(change(unpack_topk(message.output, message.rows)))
 
     return changed
 
@@ -243,7 +242,7 @@ def one_only(best: TopK) -> TopK:
 
 
 def nan_rows(result: StepResult) -> bytes:
-    return np.full(len(result.activations) // 4, np.nan, "<f4").tobytes()
+    return np.full(len(result.output) // 4, np.nan, "<f4").tobytes()
 
 
 def signed_before() -> Lie:
@@ -260,7 +259,7 @@ def signed_before() -> Lie:
 
 
 def changed_after_signing(result: StepResult) -> bytes:
-    values = np.frombuffer(result.activations, "<f4").copy()
+    values = np.frombuffer(result.output, "<f4").copy()
     values[0] += 1
     return values.tobytes()
 
@@ -268,7 +267,7 @@ def changed_after_signing(result: StepResult) -> bytes:
 LIES: dict[str, tuple[str, Lie]] = {
     "does not sign": ("head", on_result(2, receipt=bytes(64))),
     "signs as somebody else": ("tail", on_result(2, receipt=secrets.token_bytes(64))),
-    "signs something else than it sends": ("head", on_result(2, activations=changed_after_signing)),
+    "signs something else than it sends": ("head", on_result(2, output=changed_after_signing)),
     "sends an old receipt again": ("head", signed_before()),
     "dates its receipt back": ("tail", on_result(2, issued=lambda m: m.issued - 3600)),
     "dates its receipt otherwise than it signed": ("tail", on_result(2, issued=lambda m: m.issued + 1)),
@@ -291,22 +290,21 @@ LIES: dict[str, tuple[str, Lie]] = {
     "has less room than asked for": ("tail", on_accept(capacity=lambda m: m.capacity - 1)),
     "has another width than advertised": ("tail", on_accept(n_embd=65)),
     "answers another step": ("head", on_result(1, seq=7)),
-    "sends NaN": ("head", on_result(2, activations=nan_rows)),
-    "sends too little": ("head", on_result(2, activations=lambda m: m.activations[:-4])),
-    "sends activations for logits": ("tail", on_result(2, activations=b"1234", topk=None)),
+    "sends NaN": ("head", on_result(2, output=nan_rows)),
+    "sends too little": ("head", on_result(2, output=lambda m: m.output[:-4])),
+    "sends activations for logits": ("tail", on_result(2, output=b"1234")),
     "sends logits for activations": (
         "head",
         on_result(
             2,
-            activations=b"",
-            topk=TopK(np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32), np.zeros(1)),
+            output=pack_topk(TopK(np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32), np.zeros(1))),
         ),
     ),
-    "sends unsorted logits": ("tail", on_result(2, topk=topk(unsorted))),
-    "sends one token many times": ("tail", on_result(2, topk=topk(twice))),
-    "sends tokens that do not exist": ("tail", on_result(2, topk=topk(unknown))),
-    "sends more mass than there is": ("tail", on_result(2, topk=topk(inflated))),
-    "leaves the client no choice": ("tail", on_result(2, topk=topk(one_only))),
+    "sends unsorted logits": ("tail", on_result(2, output=topk(unsorted))),
+    "sends one token many times": ("tail", on_result(2, output=topk(twice))),
+    "sends tokens that do not exist": ("tail", on_result(2, output=topk(unknown))),
+    "sends more mass than there is": ("tail", on_result(2, output=topk(inflated))),
+    "leaves the client no choice": ("tail", on_result(2, output=topk(one_only))),
     "answers Open with Close": ("head", instead(Accept, Close())),
     "answers a step with Accept's error": (
         "tail",

@@ -17,7 +17,7 @@ from hypercluster.node.errors import NodeError, WireError
 from hypercluster.node.evidence.receipts import BadReceipt
 from hypercluster.node.evidence.transcript import NoTranscript, StoreFull, Transcript, TranscriptStore
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.wire.audit import AuditStep
+from hypercluster.node.wire.records import AuditStep
 from tests.node.helpers.stages import DOMAIN, KEY, signed, stage_record
 
 OTHER_KEY = bytes(31) + b"\x09"

@@ -17,9 +17,9 @@ from hypercluster.node.engine.profile import Backend, profile
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import peer_of_key
-from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens, pack_topk
+from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.wire.audit import AuditStep, StageRecord
+from hypercluster.node.wire.records import AuditStep, StageRecord
 
 DOMAIN = DisputeDomain("0x" + "11" * 20, 31337)
 KEY = bytes(31) + b"\x05"
@@ -95,11 +95,7 @@ def served(
                 packed = pack_activations(residual[position:end], dtype)
                 payload = np.frombuffer(packed, dtype.numpy).astype(np.float32).reshape(rows, -1)  # type: ignore[assignment]
             output = tamper(slot, engine.run(slot, position, payload, "last", max(1, record.top_k)))
-            if output.topk is not None:
-                data, outputs = pack_topk(output.topk), len(output.topk.ids)
-            else:
-                assert output.activations is not None
-                data, outputs = pack_activations(output.activations, dtype), rows
+            data, outputs = output.packed(dtype)
             steps.append(
                 AuditStep(len(steps), position, rows, outputs, packed, data, issued=int(time.time()))
             )

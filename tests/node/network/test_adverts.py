@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypercluster.market.money.signing import keccak, sign_compact
 from hypercluster.node.errors import AdvertError, ForgedAdvert, WireError
 from hypercluster.node.network.adverts import CLOCK_SKEW, DOMAIN, MAX_LIFETIME, sign_advert, verify_advert
-from hypercluster.node.wire.messages import SignedAdvert, encode_advert
+from hypercluster.node.wire.adverts import encode_advert
+from hypercluster.node.wire.messages import SignedAdvert
 from tests.node.helpers.offers import advert_of, new_key, offer_of
 
 KEY = b"k" * 32

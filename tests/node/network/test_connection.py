@@ -27,8 +27,9 @@ from hypercluster.node.network.direct import dial_direct
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.steps import dial_steps, serve_steps
 from hypercluster.node.network.swarm import Allowance
+from hypercluster.node.wire.bounds import frame_bound
 from hypercluster.node.wire.framing import encode_length
-from hypercluster.node.wire.messages import INFER_PROTOCOL, Close, Error, Step, StepResult, frame_bound
+from hypercluster.node.wire.messages import INFER_PROTOCOL, Close, Error, Step, StepResult
 
 LOCAL = ["/ip4/127.0.0.1/tcp/0"]
 N_EMBD = 2048
@@ -37,11 +38,11 @@ KINDS = pytest.mark.parametrize("direct", [True, False], ids=["direct", "stream"
 
 def step(seq: int, rows: int = 1) -> Step:
     activations = np.full((rows, N_EMBD), seq, np.float32).tobytes()
-    return Step(seq, seq, rows, 10 * seq, b"v" * 64, activations=activations)
+    return Step(seq, seq, rows, 10 * seq, b"v" * 64, activations)
 
 
 async def echo(connection: Connection) -> None:
-    """Answers each step with its activations, until Close."""
+    """Answers each step with its input, until Close."""
     connection.raise_bound(frame_bound(512, N_EMBD))
     try:
         while isinstance(message := await connection.receive(10), Step):
@@ -50,7 +51,7 @@ async def echo(connection: Connection) -> None:
                 rows=message.rows,
                 billed_wei=0,
                 compute_ms=0.5,
-                activations=message.activations,
+                output=message.input,
                 issued=1,
                 receipt=bytes(64),
             )
@@ -105,7 +106,7 @@ async def exchange(client: Host, advert: Advert, direct: bool, steps: int = 3, r
         result = await connection.receive(10)
         assert isinstance(result, StepResult)
         assert result.seq == seq
-        assert result.activations == sent.activations
+        assert result.output == sent.input
     await connection.send(Close())
     await connection.close()
 

@@ -24,8 +24,9 @@ from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.latency import UNREACHABLE_MS, Latencies, ping
 from hypercluster.node.network.orderbook import Eligible, OrderBook, anyone
 from hypercluster.node.network.stream import LOST
+from hypercluster.node.wire.codec import decode, encode
 from hypercluster.node.wire.framing import Frames, encode_length
-from hypercluster.node.wire.messages import ADVERT_PROTOCOL, SignedAdvert, decode, encode
+from hypercluster.node.wire.messages import ADVERT_PROTOCOL, SignedAdvert
 from tests.node.helpers.offers import MODEL, advert_of, new_key, offer_of
 
 LOCAL = ["/ip4/127.0.0.1/tcp/0"]

@@ -26,23 +26,14 @@ from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.provider import sessions as session
-from hypercluster.node.rows import TopK, WireDtype
+from hypercluster.node.rows import TopK, WireDtype, pack_tokens
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.faucet import give
 from hypercluster.node.wire import wire_pb2
+from hypercluster.node.wire.bounds import frame_bound
+from hypercluster.node.wire.codec import Message, decode, encode
 from hypercluster.node.wire.framing import Frames, encode_length
-from hypercluster.node.wire.messages import (
-    Accept,
-    Close,
-    Error,
-    Message,
-    Open,
-    Step,
-    StepResult,
-    decode,
-    encode,
-    frame_bound,
-)
+from hypercluster.node.wire.messages import Accept, Close, Error, Open, Step, StepResult
 from tests.node.helpers.providers import (
     PRICE,
     PROMPT_PRICE,
@@ -80,8 +71,8 @@ class World:
         """The fields of a Step that carry `rows` good rows from position `at` on."""
         if served is self.head:
             tokens = [*PROMPT, *self.greedy][at : at + rows]
-            return {"rows": rows, "tokens": np.array(tokens, np.int32), "activations": b""}
-        return {"rows": rows, "tokens": None, "activations": self.rows[at : at + rows].tobytes()}
+            return {"rows": rows, "input": pack_tokens(np.array(tokens, np.int32))}
+        return {"rows": rows, "input": self.rows[at : at + rows].tobytes()}
 
 
 @pytest.fixture(scope="module")
@@ -258,11 +249,7 @@ def edited(step: Step, **fields: Any) -> bytes:
     """The step as bytes, with protobuf fields that Step would refuse."""
     frame = wire_pb2.Frame.FromString(encode(step))
     for name, value in fields.items():
-        if name == "tokens":
-            del frame.step.tokens[:]
-            frame.step.tokens.extend(value)
-        else:
-            setattr(frame.step, name, value)
+        setattr(frame.step, name, value)
     return frame.SerializeToString()
 
 
@@ -320,13 +307,17 @@ BAD_STEPS: dict[str, tuple[str, ErrorCode, Callable[[Step, OutgoingAccount, Worl
         ErrorCode.VOUCHER_TOO_LOW,
         lambda s, a, w: encode(replace(s, **signed(a, PAID))),
     ),
-    "no voucher": ("head", ErrorCode.BAD_REQUEST, lambda s, a, w: edited(s, signature=b"", cumulative=b"")),
+    "no voucher": (
+        "head",
+        ErrorCode.BAD_REQUEST,
+        lambda s, a, w: edited(s, signature=b"", cumulative_wei=b""),
+    ),
     "above the deposit": (
         "head",
         ErrorCode.OVER_DEPOSIT,
         lambda s, a, w: encode(replace(s, **signed(a, HCT + 1))),
     ),
-    "above a uint96": ("head", ErrorCode.BAD_REQUEST, lambda s, a, w: edited(s, cumulative=b"\xff" * 13)),
+    "above a uint96": ("head", ErrorCode.BAD_REQUEST, lambda s, a, w: edited(s, cumulative_wei=b"\xff" * 13)),
     "position ahead": (
         "head",
         ErrorCode.OUT_OF_ORDER,
@@ -345,12 +336,12 @@ BAD_STEPS: dict[str, tuple[str, ErrorCode, Callable[[Step, OutgoingAccount, Worl
     "token outside of the vocabulary": (
         "head",
         ErrorCode.BAD_SHAPE,
-        lambda s, a, w: encode(replace(s, tokens=np.array([320], np.int32))),
+        lambda s, a, w: encode(replace(s, input=pack_tokens(np.array([320], np.int32)))),
     ),
-    "token beyond int32": ("head", ErrorCode.BAD_REQUEST, lambda s, a, w: edited(s, tokens=[2**32 - 1])),
+    "token beyond int32": ("head", ErrorCode.BAD_REQUEST, lambda s, a, w: edited(s, input=b"\xff" * 4)),
     "fewer tokens than rows": ("head", ErrorCode.BAD_SHAPE, lambda s, a, w: edited(s, rows=2)),
-    "neither tokens nor activations": ("head", ErrorCode.BAD_REQUEST, lambda s, a, w: edited(s, tokens=[])),
-    "no rows": ("head", ErrorCode.BAD_REQUEST, lambda s, a, w: edited(s, rows=0, tokens=[])),
+    "no input": ("head", ErrorCode.BAD_REQUEST, lambda s, a, w: edited(s, input=b"")),
+    "no rows": ("head", ErrorCode.BAD_REQUEST, lambda s, a, w: edited(s, rows=0)),
     "activations for the first stage": (
         "head",
         ErrorCode.BAD_SHAPE,
@@ -364,32 +355,32 @@ BAD_STEPS: dict[str, tuple[str, ErrorCode, Callable[[Step, OutgoingAccount, Worl
     "NaN": (
         "middle",
         ErrorCode.NOT_FINITE,
-        lambda s, a, w: encode(replace(s, activations=np.full(64, np.nan, "<f4").tobytes())),
+        lambda s, a, w: encode(replace(s, input=np.full(64, np.nan, "<f4").tobytes())),
     ),
     "infinity": (
         "middle",
         ErrorCode.NOT_FINITE,
-        lambda s, a, w: encode(replace(s, activations=np.full(64, -np.inf, "<f4").tobytes())),
+        lambda s, a, w: encode(replace(s, input=np.full(64, -np.inf, "<f4").tobytes())),
     ),
     "absurdly large": (
         "middle",
         ErrorCode.NOT_FINITE,
-        lambda s, a, w: encode(replace(s, activations=np.full(64, 1e30, "<f4").tobytes())),
+        lambda s, a, w: encode(replace(s, input=np.full(64, 1e30, "<f4").tobytes())),
     ),
     "too narrow": (
         "middle",
         ErrorCode.BAD_SHAPE,
-        lambda s, a, w: encode(replace(s, activations=s.activations[:-4])),
+        lambda s, a, w: encode(replace(s, input=s.input[:-4])),
     ),
     "too wide": (
         "middle",
         ErrorCode.BAD_SHAPE,
-        lambda s, a, w: encode(replace(s, activations=s.activations + bytes(4))),
+        lambda s, a, w: encode(replace(s, input=s.input + bytes(4))),
     ),
     "the other dtype": (
         "middle",
         ErrorCode.BAD_SHAPE,
-        lambda s, a, w: encode(replace(s, activations=w.rows[4:5].astype("<f2").tobytes())),
+        lambda s, a, w: encode(replace(s, input=w.rows[4:5].astype("<f2").tobytes())),
     ),
     "Open again": ("head", ErrorCode.BAD_REQUEST, lambda s, a, w: encode(opening(w.head.advert, a))),
     "a provider's message": (
@@ -426,9 +417,7 @@ async def test_a_bad_step_is_refused_and_not_billed(world: World, case: str, dir
         # With the credit of the refused step the work goes on in a new session.
         hop = await open_hop(host, served, account, direct=direct)
         assert account.channel.spent == PAID
-        outputs = await hop.step(
-            PROMPT if served is world.head else world.payload(served, 4)["activations"], 4
-        )
+        outputs = await hop.step(PROMPT if served is world.head else world.payload(served, 4)["input"], 4)
         if isinstance(outputs, TopK):
             assert outputs.ids[0, 0] == world.greedy[0]
         await hop.close()

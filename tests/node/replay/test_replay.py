@@ -28,7 +28,7 @@ from hypercluster.node.testnet.cheats import (
     UnknownCheat,
     doctored,
 )
-from hypercluster.node.wire.audit import AuditStep
+from hypercluster.node.wire.records import AuditStep
 from tests.node.helpers.stages import served, stage_record
 
 TEXT = [int(token) for token in np.random.default_rng(3).integers(0, 256, 40)]

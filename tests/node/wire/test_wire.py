@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from dataclasses import replace
+import pkgutil
+import subprocess
+import sys
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.money.voucher import ChannelDescriptor
+from hypercluster.node import wire
 from hypercluster.node.errors import ErrorCode, WireError
-from hypercluster.node.rows import TopK, WireDtype, pack_activations, unpack_activations
-from hypercluster.node.wire import messages as wire
+from hypercluster.node.rows import (
+    TopK,
+    WireDtype,
+    pack_activations,
+    pack_topk,
+    unpack_activations,
+    unpack_input,
+    unpack_topk,
+)
 from hypercluster.node.wire import wire_pb2 as pb
-from hypercluster.node.wire.messages import Accept, Close, Error, Open, SignedAdvert, Step, StepResult
+from hypercluster.node.wire.adverts import RULES as ADVERT_RULES
+from hypercluster.node.wire.adverts import decode_advert, encode_advert
+from hypercluster.node.wire.bounds import RULES, Length, Range, message
+from hypercluster.node.wire.codec import Message, decode, encode, plan_of
+from hypercluster.node.wire.messages import Accept, Error, Open, Step, StepResult
+from hypercluster.node.wire.records import served
+from tests.node.helpers.messages import KINDS, beyond, messages
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -37,6 +55,7 @@ OPEN = Open(
     max_prompt_price_wei=10**14,
     top_k=40,
 )
+STEP = Step(seq=1, position=17, rows=3, cumulative_wei=5, signature=b"v" * 64, input=b"x" * 12)
 ACCEPT = Accept(
     price_wei=5,
     prompt_price_wei=2,
@@ -50,6 +69,9 @@ ACCEPT = Accept(
     n_embd=2048,
     nonce=b"n" * 16,
     profile='{"kv":"f16"}',
+)
+RESULT = StepResult(
+    seq=1, rows=1, billed_wei=3, compute_ms=0.5, issued=1_700_000_000, receipt=b"r" * 64, output=b"x" * 16
 )
 ADVERT = Advert(
     peer="16Uiu2HAm7Y9qM7zXPuhdPfMHFGVEB1DcaVQSqZVqHuBCBJx8VkNW",
@@ -75,92 +97,111 @@ ADVERT = Advert(
     features=("rewind", "something-of-tomorrow"),
 )
 
-
-@pytest.mark.parametrize(
-    "message",
-    [OPEN, ACCEPT, replace(ACCEPT, paid_wei=0, paid_signature=b""), Close(), SignedAdvert(b"body", b"s" * 64)]
-    + [Error(code, "No.", 12) for code in ErrorCode],
-)
-def test_round_trip(message: wire.Message) -> None:
-    assert wire.decode(wire.encode(message)) == message
+EACH = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 
-@given(
-    st.integers(0, 2**64 - 1),
-    st.integers(0, 2**96 - 1),
-    st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=50),
-)
-def test_token_step_round_trip(seq: int, cumulative: int, tokens: list[int]) -> None:
-    sent = Step(seq, 17, len(tokens), cumulative, b"v" * 64, np.array(tokens, np.int32), all_outputs=True)
-    got = wire.decode(wire.encode(sent))
-    assert isinstance(got, Step)
-    assert (got.seq, got.position, got.cumulative_wei, got.all_outputs) == (seq, 17, cumulative, True)
-    assert got.tokens is not None
-    assert got.tokens.tolist() == tokens
+@EACH
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_every_message_comes_back_as_it_went(kind: type, data: st.DataObject) -> None:
+    sent: Message = data.draw(messages(kind))
+    assert decode(encode(sent)) == sent
 
 
-def result(seq: int, rows: int, billed: int, compute_ms: float, topk: TopK) -> StepResult:
-    return StepResult(
-        seq=seq,
-        rows=rows,
-        billed_wei=billed,
-        compute_ms=compute_ms,
-        topk=topk,
-        issued=1_700_000_000,
-        receipt=b"r" * 64,
-    )
+@given(messages(Advert))
+@settings(max_examples=50, deadline=None)
+def test_every_advert_comes_back_as_it_went(advert: Advert) -> None:
+    assert decode_advert(encode_advert(advert)) == advert
 
 
-@pytest.mark.parametrize("dtype", list(WireDtype))
-def test_activations_round_trip(dtype: WireDtype) -> None:
-    rows = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
-    sent = Step(1, 0, 3, 5, b"v" * 64, activations=pack_activations(rows, dtype))
-    got = wire.decode(wire.encode(sent))
-    assert isinstance(got, Step)
-    array = unpack_activations(got.activations, got.rows, 64, dtype)
-    assert array.dtype == np.float32
-    if dtype is WireDtype.F32:
-        assert np.array_equal(array, rows)
-    else:
-        assert np.array_equal(array, rows.astype(np.float16).astype(np.float32))
+@EACH
+@given(data=st.data())
+@settings(max_examples=1, deadline=None)
+def test_whatever_is_just_out_of_bounds_is_refused_by_name(kind: type, data: st.DataObject) -> None:
+    good = data.draw(messages(kind))
+    for field, hint in RULES[kind].hints.items():
+        for value in beyond(hint):
+            with pytest.raises(WireError) as caught:
+                replace(good, **{field: value})
+            assert caught.value.field == field
+            assert field in str(caught.value)
 
 
-def test_f32_is_not_copied() -> None:
-    data = pack_activations(np.ones((2, 8), np.float32), WireDtype.F32)
-    assert unpack_activations(data, 2, 8, WireDtype.F32).base is not None
-
-
-def test_topk_round_trip() -> None:
-    topk = TopK(
-        np.array([[5, 1], [2, 3]], np.int32), np.array([[1.5, -2], [3, 1]], np.float32), np.array([2.0, 4.0])
-    )
-    got = wire.decode(wire.encode(result(8, 2, 99, 1.5, topk)))
-    assert isinstance(got, StepResult)
-    assert got.topk is not None
-    assert np.array_equal(got.topk.ids, topk.ids)
-    assert np.array_equal(got.topk.logits, topk.logits)
-    assert np.array_equal(got.topk.logsumexp, topk.logsumexp)
-    assert (got.seq, got.billed_wei, got.compute_ms) == (8, 99, 1.5)
-    assert (got.issued, got.receipt) == (1_700_000_000, b"r" * 64)
+@pytest.mark.parametrize("field", ADVERT_RULES.hints)
+def test_an_advert_out_of_bounds_is_neither_signed_nor_read(field: str) -> None:
+    assert beyond(ADVERT_RULES.hints[field])
+    for value in beyond(ADVERT_RULES.hints[field]):
+        with pytest.raises(WireError) as caught:
+            encode_advert(replace(ADVERT, **{field: value}))
+        assert caught.value.field in (field, "wire_dtype")
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("session", b"short"),
-        ("layer_stop", 3),
-        ("layer_stop", wire.MAX_LAYERS + 1),
-        ("capacity", 0),
-        ("max_price_wei", 2**96),
-        ("max_price_wei", -1),
-        ("top_k", wire.MAX_TOP_K + 1),
-    ],
+    ("field", "value"), [("free", 5), ("expires", ADVERT.issued), ("layer_stop", 0), ("layer_start", 4)]
 )
-def test_open_out_of_bounds(field: str, value: Any) -> None:
-    with pytest.raises(WireError) as caught:
-        replace(OPEN, **{field: value})
-    assert caught.value.field == field
-    assert field in str(caught.value)
+def test_fields_of_an_advert_that_contradict_each_other(field: str, value: Any) -> None:
+    with pytest.raises(WireError):
+        encode_advert(replace(ADVERT, **{field: value}))
+
+
+@EACH
+def test_no_field_is_without_a_bound(kind: type) -> None:
+    assert {field.name for field in fields(kind)} == RULES[kind].hints.keys()
+
+
+@pytest.mark.parametrize(
+    "hint", [int, float, str, bytes, tuple[str, ...], list[int], int | None, Annotated[int, "?"]]
+)
+def test_a_field_without_a_bound_cannot_be_defined(hint: Any) -> None:
+    with pytest.raises(TypeError, match=r"Loose\.size has no bound"):
+        message(type("Loose", (), {"__annotations__": {"size": hint}, "__module__": __name__}))
+
+
+def test_a_field_that_the_protobuf_does_not_have_cannot_be_defined() -> None:
+    @message
+    class Recall:
+        stage_hash: Annotated[bytes, Length(32)]
+        number: Annotated[int, Range(0, 1)]
+
+    with pytest.raises(TypeError, match=r"number, seq"):
+        plan_of(Recall, pb.Recall.DESCRIPTOR)
+
+
+def test_no_model_id_is_no_open() -> None:
+    with pytest.raises(WireError, match=r"model_id is 'zz', not 64 hex digits"):
+        replace(OPEN, model_id="zz")
+
+
+def test_an_error_message_is_cut_to_what_fits() -> None:
+    assert len(Error.of(ErrorCode.INTERNAL, "x" * 1000).message) == 300
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None)
+def test_garbage_is_a_wire_error_or_a_message(data: bytes) -> None:
+    try:
+        found = decode(data)
+    except WireError:
+        return
+    assert decode(encode(found)) == found
+
+
+@EACH
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_a_damaged_message_is_a_wire_error_or_a_message(kind: type, data: st.DataObject) -> None:
+    body = bytearray(encode(data.draw(messages(kind))))
+    for _ in range(data.draw(st.integers(1, 4)) if body else 0):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(WireError):
+        decode(bytes(body[: data.draw(st.integers(0, len(body)))]))
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None)
+def test_garbage_is_no_advert(data: bytes) -> None:
+    with pytest.raises(WireError):
+        decode_advert(data)
 
 
 @pytest.mark.parametrize(
@@ -170,74 +211,117 @@ def test_open_out_of_bounds(field: str, value: Any) -> None:
         ("model_id", lambda f: setattr(f.open, "model_id", b"x" * 31)),
         ("payer", lambda f: setattr(f.open.channel, "payer", b"")),
         ("salt", lambda f: setattr(f.open.channel, "salt", b"x" * 33)),
-        ("max_price_wei", lambda f: setattr(f.open, "max_price", b"\1" * 13)),
+        ("channel", lambda f: f.open.ClearField("channel")),
+        ("max_price_wei", lambda f: setattr(f.open, "max_price_wei", b"\1" * 13)),
         ("wire_dtype", lambda f: setattr(f.open, "wire_dtype", 0)),
         ("wire_dtype", lambda f: setattr(f.open, "wire_dtype", 77)),
         ("capacity", lambda f: setattr(f.open, "capacity", 2**32 - 1)),
         ("layer_start", lambda f: setattr(f.open, "layer_start", 2**32 - 1)),
+        ("layer_stop", lambda f: setattr(f.open, "layer_stop", 3)),
     ],
 )
 def test_bytes_from_a_hostile_client(field: str, change: Any) -> None:
-    frame = pb.Frame.FromString(wire.encode(OPEN))
+    frame = pb.Frame.FromString(encode(OPEN))
     change(frame)
     with pytest.raises(WireError) as caught:
-        wire.decode(frame.SerializeToString())
+        decode(frame.SerializeToString())
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        ("tokens", lambda s: setattr(s, "rows", 0)),
-        ("tokens", lambda s: setattr(s, "rows", 2)),
-        ("tokens", lambda s: s.tokens.__setitem__(0, 2**31)),
-        ("activations", lambda s: s.ClearField("tokens")),
-        ("activations", lambda s: setattr(s, "activations", b"x")),
+        ("rows", lambda s: setattr(s, "rows", 0)),
+        ("rows", lambda s: setattr(s, "rows", 2**31)),
+        ("input", lambda s: s.ClearField("input")),
         ("signature", lambda s: setattr(s, "signature", b"x" * 65)),
-        ("cumulative_wei", lambda s: setattr(s, "cumulative", b"x" * 13)),
+        ("cumulative_wei", lambda s: setattr(s, "cumulative_wei", b"x" * 13)),
         ("position", lambda s: setattr(s, "position", 2**32 - 1)),
     ],
 )
 def test_hostile_step(field: str, change: Any) -> None:
-    frame = pb.Frame.FromString(wire.encode(Step(1, 0, 3, 5, b"v" * 64, np.array([1, 2, 3], np.int32))))
+    frame = pb.Frame.FromString(encode(STEP))
     change(frame.step)
     with pytest.raises(WireError) as caught:
-        wire.decode(frame.SerializeToString())
+        decode(frame.SerializeToString())
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        ("ids", lambda r: setattr(r.topk, "k", 2**31)),
-        ("logsumexp", lambda r: setattr(r.topk, "logsumexp", b"")),
-        ("topk", lambda r: setattr(r.topk, "ids", b"\xff" * 4)),
-        ("topk", lambda r: setattr(r.topk, "logits", np.array([np.nan], "<f4").tobytes())),
         ("compute_ms", lambda r: setattr(r, "compute_ms", float("nan"))),
-        ("activations", lambda r: r.ClearField("topk")),
+        ("waited_ms", lambda r: setattr(r, "waited_ms", -1.0)),
+        ("output", lambda r: r.ClearField("output")),
+        ("receipt", lambda r: setattr(r, "receipt", b"")),
     ],
 )
 def test_hostile_result(field: str, change: Any) -> None:
-    topk = TopK(np.array([[5]], np.int32), np.array([[1.5]], np.float32), np.array([2.0]))
-    frame = pb.Frame.FromString(wire.encode(result(1, 1, 3, 0.5, topk)))
+    frame = pb.Frame.FromString(encode(RESULT))
     change(frame.result)
     with pytest.raises(WireError) as caught:
-        wire.decode(frame.SerializeToString())
+        decode(frame.SerializeToString())
     assert caught.value.field == field
 
 
-def test_a_provider_cannot_ask_for_huge_frames() -> None:
-    with pytest.raises(WireError, match="64 MiB"):
-        replace(ACCEPT, max_step_tokens=1 << 16, n_embd=1 << 16)
+def test_fields_of_version_two_are_ignored() -> None:
+    # number 3 of a step was its tokens, number 4 its activations
+    old = encode(STEP)
+    extended = pb.Frame.FromString(old)
+    extended.step.MergeFromString(b"\x1a\x02\x05\x06\x22\x04abcd")
+    assert decode(extended.SerializeToString()) == STEP
 
 
-@given(st.binary(max_size=200))
-def test_garbage_is_a_wire_error_or_a_message(data: bytes) -> None:
-    try:
-        message = wire.decode(data)
-    except WireError:
-        return
-    assert wire.decode(wire.encode(message)) is not None
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"paid_wei": 0}, "paid_signature"),
+        ({"paid_signature": b""}, "paid_signature"),
+        ({"max_step_tokens": 1 << 16, "n_embd": 1 << 16}, "max_step_tokens"),
+    ],
+)
+def test_an_accept_that_contradicts_itself(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(WireError) as caught:
+        replace(ACCEPT, **changes)
+    assert caught.value.field == field
+
+
+@given(messages(Step), messages(StepResult))
+@settings(max_examples=25, deadline=None)
+def test_both_ends_have_the_same_record_of_a_step(step: Step, result: StepResult) -> None:
+    step, result = replace(step, seq=step.seq % 2**32), replace(result, rows=min(step.rows, result.rows))
+    here = served(step, output=result.output, outputs=result.rows, issued=result.issued)
+    sent, answered = decode(encode(step)), decode(encode(result))
+    assert isinstance(sent, Step)
+    assert isinstance(answered, StepResult)
+    assert here == served(sent, output=answered.output, outputs=answered.rows, issued=answered.issued)
+
+
+@pytest.mark.parametrize("dtype", list(WireDtype))
+def test_activations_round_trip(dtype: WireDtype) -> None:
+    rows = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
+    got = decode(encode(replace(STEP, input=pack_activations(rows, dtype))))
+    assert isinstance(got, Step)
+    array = unpack_input(got.input, got.rows, tokens=False, n_embd=64, dtype=dtype)
+    assert array.dtype == np.float32
+    assert np.array_equal(array, rows if dtype is WireDtype.F32 else rows.astype(np.float16))
+
+
+def test_f32_is_not_copied() -> None:
+    data = pack_activations(np.ones((2, 8), np.float32), WireDtype.F32)
+    assert unpack_activations(data, 2, 8, WireDtype.F32).base is not None
+
+
+def test_candidates_round_trip() -> None:
+    topk = TopK(
+        np.array([[5, 1], [2, 3]], np.int32), np.array([[1.5, -2], [3, 1]], np.float32), np.array([2.0, 4.0])
+    )
+    got = decode(encode(replace(RESULT, rows=2, output=pack_topk(topk))))
+    assert isinstance(got, StepResult)
+    best = unpack_topk(got.output, got.rows)
+    assert np.array_equal(best.ids, topk.ids)
+    assert np.array_equal(best.logits, topk.logits)
+    assert np.array_equal(best.logsumexp, topk.logsumexp)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -257,44 +341,19 @@ def test_too_large_for_f16_is_refused() -> None:
     assert caught.value.code is ErrorCode.NOT_FINITE
 
 
-def test_wrong_shape_is_coded() -> None:
+@pytest.mark.parametrize("tokens", [True, False])
+def test_wrong_shape_is_coded(tokens: bool) -> None:
     with pytest.raises(WireError) as caught:
-        unpack_activations(b"x" * 12, 1, 4, WireDtype.F32)
+        unpack_input(b"x" * 12, 2, tokens=tokens, n_embd=4, dtype=WireDtype.F32)
     assert caught.value.code is ErrorCode.BAD_SHAPE
 
 
-def test_advert_round_trip() -> None:
-    advert = wire.decode_advert(wire.encode_advert(ADVERT))
-    assert replace(advert, operator=advert.operator.lower()) == ADVERT
-
-
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("peer", ""),
-        ("layer_stop", 0),
-        ("price_wei", 2**96),
-        ("cost_ms", float("nan")),
-        ("cost_ms", -1.0),
-        ("free", 5),
-        ("capacity", 0),
-        ("expires", ADVERT.issued),
-        ("addrs", ("a",) * 9),
-        ("addrs", ("a" * 257,)),
-        ("direct", "a" * 257),
-        ("wire_dtypes", ()),
-        ("wire_dtypes", ("q8",)),
-        ("session_tokens", 0),
-        ("max_top_k", 4097),
-        ("prompt_ms", float("nan")),
-        ("features", ("a",) * 17),
-        ("features", ("",)),
-        ("features", ("a" * 33,)),
-    ],
+    "module", [name for _, name, _ in pkgutil.iter_modules(wire.__path__, "hypercluster.node.wire.")]
 )
-def test_advert_out_of_bounds(field: str, value: Any) -> None:
-    with pytest.raises(WireError):
-        wire.encode_advert(replace(ADVERT, **{field: value}))
+def test_whoever_speaks_the_protocol_loads_no_llama_no_libp2p_no_web3(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(bool({{'llama_cpp', 'libp2p', 'web3'}} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_generated_code_is_current(tmp_path: Path) -> None:

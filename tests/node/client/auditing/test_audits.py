@@ -43,8 +43,9 @@ from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.cheats import Tampering
 from hypercluster.node.verifier import audits as audit_session
-from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditEnd, AuditOpen, AuditStep, AuditVerdict, Recall
+from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditEnd, AuditOpen, AuditVerdict, Recall
 from hypercluster.node.wire.messages import Close, Error
+from hypercluster.node.wire.records import AuditStep
 from tests.node.helpers.providers import Served, Wallet, new_wallet, opening, running_provider
 from tests.node.helpers.stages import served
 from tests.node.helpers.verifiers import AUDIT_PRICE, Judging, running_verifier
