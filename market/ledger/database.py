@@ -6,10 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from hypercluster.market.errors import LedgerError
@@ -41,9 +38,8 @@ def open_engine(url: str) -> Engine:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_for_writing)
         with engine.begin() as connection:
-            _migrate(connection)
-    except CommandError as error:
-        raise LedgerError(f"The ledger was written by a newer version of this program: {error}.") from error
+            if version_of(connection) != newest_version():
+                _migrate(connection)
     except (SQLAlchemyError, OSError, ImportError) as error:
         raise LedgerError(f"The ledger cannot be opened: {_first_line(error)}.") from error
     return engine
@@ -70,10 +66,32 @@ def _begin_for_writing(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def version_of(connection: Connection) -> str | None:
+    """The version of the tables in a database; None where there are none, or of several."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+    return str(found[0]) if len(found) == 1 else None
+
+
+def newest_version() -> str:
+    """The version that the migrations lead to; their files begin with the four digits of theirs."""
+    versions = files("hypercluster.migrations").joinpath("versions")
+    return max(each.name[:4] for each in versions.iterdir() if each.name[:4].isdigit())
+
+
 def _migrate(connection: Connection) -> None:
+    # Most commands find the tables up to date and can do without a tenth of a second for Alembic.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
     if connection.dialect.name == "postgresql":  # two processes may start at once
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
     config = Config()
     config.set_main_option("script_location", str(files("hypercluster.migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise LedgerError(f"The ledger was written by a newer version of this program: {error}.") from error

@@ -7,12 +7,13 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
+from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import InvalidAddress, KeystoreError
 from hypercluster.market.money.signing import checksum
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 LARGEST_FILE = 64 * 1024
 SCRYPT_WORK = 2**18
@@ -37,6 +38,8 @@ def create_key(
     Raises:
         KeystoreError: the file exists, cannot be written, the password is empty or the secret is no key.
     """
+    from eth_account import Account  # a tenth of a second, which reading an address can do without
+
     if not password:
         raise KeystoreError(f"The key file {path} needs a password that is not empty.")
     try:
@@ -71,6 +74,8 @@ def load_key(path: Path, password: str) -> LocalAccount:
     Raises:
         KeystoreError: no such file, not a key file, readable by others, or the password is wrong.
     """
+    from eth_account import Account
+
     content = _read(path)
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise KeystoreError(f"Others can read the key file {path}: run `chmod 600 {path}` first.")

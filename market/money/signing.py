@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import coincurve
 from eth_hash.backends.pysha3 import keccak256 as keccak
-from eth_utils.address import to_checksum_address
 
 from hypercluster.market.errors import InvalidAddress, InvalidAmount, InvalidSignature
 
@@ -55,10 +54,18 @@ def checksum(address: str | bytes) -> str:
     text = "0x" + address.hex() if isinstance(address, bytes) else address
     if not _ADDRESS.fullmatch(text):
         raise InvalidAddress(f"{text[:80]!r} is not an Ethereum address: give 0x and 40 hex digits.")
-    canonical = str(to_checksum_address(text))
+    canonical = _with_checksum(text[2:].lower())
     if text not in (canonical, text.lower(), "0x" + text[2:].upper()):
         raise InvalidAddress(f"{text} does not match its checksum: look for a mistyped digit.")
     return canonical
+
+
+def _with_checksum(digits: str) -> str:
+    """EIP-55: a letter is upper case where the digit of the hash at its place is 8 or more."""
+    marks = keccak(digits.encode()).hex()
+    return "0x" + "".join(
+        digit.upper() if mark >= "8" else digit for digit, mark in zip(digits, marks, strict=False)
+    )
 
 
 def address_bytes(address: str) -> bytes:

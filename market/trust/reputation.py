@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from scipy.special import betaincinv
-
 from hypercluster.market.errors import MarketError
 
 PRIOR_GOOD = 9.0
@@ -143,6 +141,10 @@ class Reputation:
         """
         if not 0 < level < 1:
             raise BadEvidence(f"An interval holds a share between 0 and 1, not {level}.")
+        from scipy.special import (
+            betaincinv,  # a quarter of a second with numpy; most commands ask for no interval
+        )
+
         a, b = PRIOR_GOOD + self.good, PRIOR_BAD + self.bad
         tail = (1.0 - level) / 2.0
         return float(betaincinv(a, b, tail)), float(betaincinv(a, b, 1.0 - tail))

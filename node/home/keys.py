@@ -1,13 +1,17 @@
 """The keys of a home folder: a hot one that runs or signs vouchers, and one apart that holds the money."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-
-from eth_account.signers.local import LocalAccount
+from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import KeystoreError
 from hypercluster.market.money.keystore import SCRYPT_WORK, address_in, create_key, load_key
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 
 class Key(StrEnum):

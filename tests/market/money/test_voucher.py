@@ -5,6 +5,7 @@ import pytest
 from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.messages import encode_typed_data
+from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
@@ -179,3 +180,8 @@ def test_charge() -> None:
     assert charge(7, 2, 5) == 10
     with pytest.raises(InvalidAmount):
         charge(7, 2, 0)
+
+
+@given(addresses)
+def test_checksums_are_those_of_eip_55(address: bytes) -> None:
+    assert checksum(address) == to_checksum_address(address)
