@@ -1,11 +1,11 @@
-"""Text to tokens and back on a vocabulary-only GGUF, with llama.cpp's own tokenizers and chat templates."""
+"""Text to tokens and back on a vocabulary-only GGUF, with llama.cpp's own tokenizers; chats, whose words stay words."""
 
 from __future__ import annotations
 
 import codecs
 import ctypes
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -13,26 +13,22 @@ from typing import Self
 
 import llama_cpp as native
 
+from hypercluster.node.engine.chat import Controls, Message, Rendered, render
 from hypercluster.node.engine.llama import Model
 from hypercluster.node.errors import NodeError
 
 _NO_TOKEN = -1
+_CONTROL = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN
+# Files made before converters knew better hold tokens of turns as ordinary ones, which llama.cpp always reads.
+_TURN = re.compile(r"<\|.*\|>|<｜.*｜>|<(start|end)_of_turn>", re.DOTALL)
 
 
 class TokenizerError(NodeError):
     """A text, token or chat cannot be turned into the other form."""
 
 
-class NoChatTemplate(TokenizerError):
-    """The model brings no chat template, or one that llama.cpp does not know."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a chat: role "system", "user" or "assistant", and what was said."""
-
-    role: str
-    content: str
+def _steers(text: str, attributes: int) -> bool:
+    return bool(attributes & _CONTROL or _TURN.fullmatch(text))
 
 
 class Tokenizer:
@@ -55,12 +51,46 @@ class Tokenizer:
         vocab = self._model.vocab
         return frozenset(i for i in range(self.n_vocab) if native.llama_vocab_is_eog(vocab, i))
 
+    @cached_property
+    def control_ids(self) -> dict[str, int]:
+        """The tokens that steer the model, by the text that spells them in a chat template."""
+        return {text: i for i, (text, attributes) in self._special.items() if _steers(text, attributes)}
+
+    @cached_property
+    def _special(self) -> dict[int, tuple[str, int]]:
+        """Text and attributes of every token that llama.cpp does not take for a part of ordinary text."""
+        vocab, wanted = self._model.vocab, _CONTROL | native.LLAMA_TOKEN_ATTR_USER_DEFINED
+        found = {}
+        for i in range(self.n_vocab):
+            attributes = native.llama_vocab_get_attr(vocab, i)
+            if attributes & wanted:
+                found[i] = native.llama_vocab_get_text(vocab, i).decode("utf-8", "replace"), attributes
+        return found
+
+    @cached_property
+    def _controls(self) -> Controls:
+        return Controls(self.control_ids)
+
+    @cached_property
+    def _always_read(self) -> Controls:
+        """Those of the controls that llama.cpp reads in any text."""
+        return Controls(text for text, i in self.control_ids.items() if not self._special[i][1] & _CONTROL)
+
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Return the token ids of `text`.
 
         `add_special` puts the tokens in front (and behind) that the model asks for; `parse_special` reads
         control tokens spelled out in the text, which a text from strangers should not be able to do.
         """
+        pieces = [text] if parse_special else self._always_read.pieces(text)
+        if len(pieces) < 2:
+            return self._encode(text, add_special, parse_special)
+        ends = self._encode("", add_special, parse_special)
+        front = ends[: native.llama_vocab_get_add_bos(self._model.vocab)]
+        ids = [i for piece in pieces for i in self._encode(piece, add_special=False, parse_special=False)]
+        return front + ids + ends[len(front) :]
+
+    def _encode(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         raw = text.encode("utf-8", "replace")
         size = len(raw) + 8
         while True:
@@ -94,33 +124,56 @@ class Tokenizer:
         """Return a decoder that takes one token after the other."""
         return TextStream(self, special)
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Return the ids of a chat that is to be continued by the assistant. Raises NoChatTemplate."""
-        return self.encode(self.render_chat(messages), parse_special=True)
+    def encode_chat(self, messages: Sequence[Message], *, add_assistant: bool = True) -> list[int]:
+        """Return the ids of a chat, by default one that is to be continued by the assistant.
+
+        The control tokens among them are those that the model's template writes, and the one in front that the
+        model wants; what the messages spell out stays text. Raises NoChatTemplate, ChatRefused.
+        """
+        rendered = self._rendered(messages, add_assistant)
+        ids: list[int] = []
+        at, strip = 0, False
+        for found in self._controls.within(rendered.guarded):
+            token = self.control_ids[found[0]]
+            attributes = self._special[token][1]
+            words = rendered.guarded[at : found.start()]
+            words = words.lstrip() if strip else words
+            words = words.rstrip() if attributes & native.LLAMA_TOKEN_ATTR_LSTRIP else words
+            ids += [*self._words(words, rendered.guard), token]
+            at, strip = found.end(), bool(attributes & native.LLAMA_TOKEN_ATTR_RSTRIP)
+        words = rendered.guarded[at:]
+        ids += self._words(words.lstrip() if strip else words, rendered.guard)
+        if (
+            self.bos is not None
+            and native.llama_vocab_get_add_bos(self._model.vocab)
+            and ids[:1] != [self.bos]
+        ):
+            ids.insert(0, self.bos)
+        return ids
+
+    def _words(self, guarded: str, guard: str) -> list[int]:
+        text = guarded.replace(guard, "")
+        return self.encode(text, add_special=False) if text else []
 
     def render_chat(self, messages: Sequence[Message], *, add_assistant: bool = True) -> str:
-        """Return the chat as the model's template writes it, by default up to where the assistant begins.
+        """Return the chat as the model's template writes it. Raises NoChatTemplate, ChatRefused."""
+        return self._rendered(messages, add_assistant).text
 
-        llama.cpp recognises the usual templates by their text and does not run Jinja. Raises NoChatTemplate.
-        """
-        if self.chat_template is None:
-            raise NoChatTemplate("The model has no chat template; use a plain prompt instead.")
-        chat = (native.llama_chat_message * len(messages))()
-        for slot, message in zip(chat, messages, strict=True):
-            if "\0" in message.role + message.content:
-                raise TokenizerError("A chat message cannot contain a null character.")
-            slot.role = message.role.encode("utf-8", "replace")
-            slot.content = message.content.encode("utf-8", "replace")
-        template = self.chat_template.encode()
-        size = 1024
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            n = native.llama_chat_apply_template(template, chat, len(messages), add_assistant, buffer, size)
-            if n < 0:
-                raise NoChatTemplate("llama.cpp does not know the model's chat template; use a plain prompt.")
-            if n <= size:
-                return buffer.raw[:n].decode("utf-8", "replace")
-            size = n
+    def _rendered(self, messages: Sequence[Message], add_assistant: bool) -> Rendered:
+        return render(
+            self.chat_template,
+            messages,
+            self._controls,
+            bos=self._text(self.bos),
+            eos=self._text(self.eos),
+            add_assistant=add_assistant,
+        )
+
+    def _text(self, token: int | None) -> str:
+        if token is None:
+            return ""
+        text: bytes = native.llama_vocab_get_text(self._model.vocab, token)
+        return text.decode("utf-8", "replace")
 
     def close(self) -> None:
         """Free the vocabulary; calling it again does nothing."""

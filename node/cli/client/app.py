@@ -225,8 +225,8 @@ def generate(
     from hypercluster.node.client.auditing.assembly import AUDITORS, Auditing
     from hypercluster.node.client.auditing.inspection import Policy
     from hypercluster.node.client.client import Limits
+    from hypercluster.node.engine.chat import Message
     from hypercluster.node.engine.sampler import Sampler
-    from hypercluster.node.engine.tokenizer import Message
 
     if auditor not in AUDITORS:
         fail(f"--auditor is {auditor!r}; it is one of {', '.join(AUDITORS)}.")

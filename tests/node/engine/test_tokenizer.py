@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hypercluster.node.engine.chat import Message, NoChatTemplate
 from hypercluster.node.engine.llama import LlamaError, LoadFailed
-from hypercluster.node.engine.tokenizer import Message, NoChatTemplate, Tokenizer, TokenizerError
+from hypercluster.node.engine.tokenizer import Tokenizer, TokenizerError
 from hypercluster.node.shards import write_vocabulary
 from hypercluster.node.shards.writing import text, write_gguf
 from tests.node.helpers.random_models import Shape, vocabulary, write_random_model
@@ -83,10 +84,12 @@ def test_a_chat_is_written_by_the_model_s_template(tmp_path: Path) -> None:
     with with_template(tmp_path / "v.gguf", CHATML) as tokenizer:
         chat = [Message("system", "Be brief."), Message("user", "Hé" * 2000)]
         rendered = tokenizer.render_chat(chat)
-        assert rendered.endswith("Hé<|im_end|>\n<|im_start|>assistant\n")
-        assert tokenizer.decode(tokenizer.encode_chat(chat)).endswith(rendered[-200:])
-        with pytest.raises(TokenizerError, match="null"):
-            tokenizer.render_chat([Message("user", "a\0b")])
+        assert rendered.endswith("Hé<|im_end|>")
+        assert tokenizer.decode(tokenizer.encode_chat(chat)) == rendered
+        assert (
+            tokenizer.decode(tokenizer.encode_chat([Message("user", "a\0b")]))
+            == "<|im_start|>user\na\0b<|im_end|>"
+        )
 
 
 def test_without_a_usable_template_the_error_says_so(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -94,7 +97,7 @@ def test_without_a_usable_template_the_error_says_so(tokenizer: Tokenizer, tmp_p
         tokenizer.encode_chat([Message("user", "Hello")])
     with (
         with_template(tmp_path / "v.gguf", "{{ strange }}") as strange,
-        pytest.raises(NoChatTemplate, match="know"),
+        pytest.raises(NoChatTemplate, match="what is said"),
     ):
         strange.render_chat([Message("user", "Hello")])
 
