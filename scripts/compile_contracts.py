@@ -20,12 +20,15 @@ SOURCES = CONTRACTS / "src"
 ARTIFACTS = CONTRACTS / "artifacts"
 COMPILERS = CONTRACTS / ".solc"
 VERSION = "0.8.37"
-# Every call matters more than the one deployment. The large contract is kept below the 24,576 bytes of EIP-170.
+# Every call matters more than the one deployment. The largest contract is kept below 18 KB, of the 24 that EIP-170
+# allows, so that there is room to mend it.
 RUNS = {
     "HyperToken": 1_000_000,
     "PaymentChannels": 1_000_000,
     "StakingRegistry": 1_000_000,
-    "DisputeManager": 700,
+    "DisputeCases": 700,
+    "DisputeProofs": 1_000_000,
+    "DisputeDemands": 1_000_000,
 }
 OUTPUTS = ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]
 

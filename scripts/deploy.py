@@ -1,4 +1,4 @@
-"""Deploy HyperToken, StakingRegistry, PaymentChannels and DisputeManager, and write the deployment file.
+"""Deploy HyperToken, StakingRegistry, PaymentChannels and the three contracts of disputes; write the deployment file.
 
     HC_PASSWORD_FILE=pass.txt python scripts/deploy.py --rpc-url https://... --key-file keys/deployer.json \
         --output deployment.json
@@ -22,6 +22,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from hypercluster.market.chain import DisputeTerms, deploy
+from hypercluster.market.chain.deployment import CONTRACTS
 from hypercluster.market.errors import ChainError, MarketError
 from hypercluster.market.money.keystore import load_key
 from hypercluster.market.money.units import format_hct, parse_hct
@@ -93,7 +94,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"chain     {deployment.chain_id}, block {deployment.block}")
-    for name in ("token", "registry", "channels", "disputes"):
+    for name in CONTRACTS:
         print(f"{name:<9} {getattr(deployment, name)}")
     print(f"{account.address} holds {format_hct(parse_hct(options.supply))} HCT; written to {options.output}")
     return 0

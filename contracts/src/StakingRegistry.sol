@@ -48,7 +48,7 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     uint96 public immutable minStake;
 
     /// @inheritdoc IStakingRegistry
-    address public slasher;
+    mapping(address account => bool) public isSlasher;
 
     /// @inheritdoc IStakingRegistry
     mapping(address operator => Stake) public stakes;
@@ -57,19 +57,18 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     mapping(address reporter => Reward) public rewards;
 
     mapping(address nodeKey => NodeKey) private _nodeKeys;
+    address[] private _slashers;
 
     /// @param token_ HyperToken.
-    /// @param slasher_ The contract that may slash; zero leaves it to `setSlasher`.
     /// @param unbonding_ Seconds that stake thaws; it must outlast every window in which a fault can be reported.
     /// @param minStake_ Active stake in wei that makes an operator's nodes eligible.
-    constructor(address token_, address slasher_, uint40 unbonding_, uint96 minStake_)
+    constructor(address token_, uint40 unbonding_, uint96 minStake_)
         EIP712("HyperCluster StakingRegistry", "1")
     {
         require(token_ != address(0), ZeroAddress());
         token = HyperToken(token_);
         unbonding = unbonding_;
         minStake = minStake_;
-        if (slasher_ != address(0)) _setSlasher(slasher_);
     }
 
     // ------------------------------------------------------------------ stake
@@ -164,7 +163,7 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
         external
         returns (uint96 taken)
     {
-        require(msg.sender == slasher, NotSlasher());
+        require(isSlasher[msg.sender], NotSlasher());
         Stake memory own = stakes[operator];
         uint96 fromActive = uint96(Math.min(requested, own.active));
         uint96 fromThawing = uint96(Math.min(requested - fromActive, own.thawing));
@@ -199,14 +198,26 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     }
 
     /// @inheritdoc IStakingRegistry
-    function setSlasher(address slasher_) external {
+    function setSlashers(address[] calldata contracts) external {
         require(msg.sender == deployer, NotDeployer());
-        require(slasher == address(0), SlasherAlreadySet());
-        require(slasher_ != address(0), ZeroAddress());
-        _setSlasher(slasher_);
+        require(_slashers.length == 0, SlashersAlreadySet());
+        require(contracts.length != 0, NoSlashers());
+
+        _slashers = contracts;
+        for (uint256 i; i < contracts.length; ++i) {
+            require(contracts[i] != address(0), ZeroAddress());
+            isSlasher[contracts[i]] = true;
+        }
+
+        emit SlashersSet(contracts);
     }
 
     // ------------------------------------------------------------------ views
+
+    /// @inheritdoc IStakingRegistry
+    function slashers() external view returns (address[] memory) {
+        return _slashers;
+    }
 
     /// @inheritdoc IStakingRegistry
     function operatorOf(address nodeKey) public view returns (address) {
@@ -233,10 +244,5 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     /// @inheritdoc IStakingRegistry
     function DOMAIN_SEPARATOR() external view returns (bytes32) {
         return _domainSeparatorV4();
-    }
-
-    function _setSlasher(address slasher_) private {
-        slasher = slasher_;
-        emit SlasherSet(slasher_);
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IDisputeManager} from "./interfaces/IDisputeManager.sol";
-import {IStakingRegistry} from "./interfaces/IStakingRegistry.sol";
+import {Disputes} from "./Disputes.sol";
+import {IVerifierList} from "./interfaces/IVerifierList.sol";
 
-/// @title The list of verifiers, and draws from it; see {IDisputeManager}
+/// @title The list of verifiers, and draws from it; see {IVerifierList}
 /// @dev A verifier keeps its place: others who leave do not move it. Places and who was there when a case was opened are
 /// then settled before the randomness of its draw is known, and nobody can arrange the list to suit it.
-abstract contract VerifierList is IDisputeManager {
+abstract contract VerifierList is Disputes, IVerifierList {
     /// @dev One storage slot. `place` counts from 1.
     struct Entry {
         address operator;
@@ -17,21 +17,14 @@ abstract contract VerifierList is IDisputeManager {
 
     uint256 private constant PLACES = 4096;
 
-    /// @notice Where stake is held.
-    IStakingRegistry public immutable registry;
-
     address[] private _places;
     uint16[] private _vacant;
     mapping(address verifier => Entry) private _entries;
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IVerifierList
     mapping(address operator => address verifier) public verifierOf;
 
-    constructor(address registry_) {
-        registry = IStakingRegistry(registry_);
-    }
-
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IVerifierList
     function enlist() external {
         require(registry.isEligible(msg.sender), NotEligible());
         address operator = registry.operatorOf(msg.sender);
@@ -53,7 +46,7 @@ abstract contract VerifierList is IDisputeManager {
         emit Enlisted(msg.sender, operator);
     }
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IVerifierList
     function delist(address verifier) external {
         Entry memory entry = _entries[verifier];
         require(entry.place != 0, NotEnlisted());
@@ -69,17 +62,17 @@ abstract contract VerifierList is IDisputeManager {
         emit Delisted(verifier, entry.operator);
     }
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IVerifierList
     function verifierCount() public view returns (uint256) {
         return _places.length;
     }
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IVerifierList
     function verifierAt(uint256 place) external view returns (address) {
         return _places[place];
     }
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IVerifierList
     function isEnlisted(address verifier) external view returns (bool) {
         return _entries[verifier].place != 0;
     }

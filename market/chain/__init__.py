@@ -8,7 +8,7 @@ from hypercluster.market.chain.deployment import Deployment
 from hypercluster.market.chain.disputes import LOCAL_TERMS, Disputes, DisputeTerms
 from hypercluster.market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
 from hypercluster.market.chain.rpc import Rpc
-from hypercluster.market.chain.sender import Pending, Receipt, Sender
+from hypercluster.market.chain.sender import Mined, Sender, Sent
 from hypercluster.market.chain.staking import Reward, Stake, Staking
 from hypercluster.market.chain.token import Permit, Token
 
@@ -24,13 +24,13 @@ __all__ = [
     "Deployment",
     "DisputeTerms",
     "Disputes",
+    "Mined",
     "Opened",
-    "Pending",
     "Permit",
-    "Receipt",
     "Reward",
     "Rpc",
     "Sender",
+    "Sent",
     "Settled",
     "Stake",
     "Staking",
@@ -57,4 +57,4 @@ class Chain(Rpc):
         self.token = Token(self, deployment.token)
         self.staking = Staking(self, deployment.registry, self.token)
         self.channels = Channels(self, deployment.channels, self.token)
-        self.disputes = Disputes(self, deployment.disputes, self.token)
+        self.disputes = Disputes(self, deployment.cases, deployment.proofs, deployment.demands, self.token)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 
-from eth_utils.abi import event_abi_to_log_topic
 from web3.types import FilterParams, LogReceipt
 
 from hypercluster.market.chain.contract import Contract
 from hypercluster.market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
 from hypercluster.market.chain.rpc import Rpc
-from hypercluster.market.chain.sender import Receipt, Sender
+from hypercluster.market.chain.sender import Mined, Sender
 from hypercluster.market.chain.token import Token
 from hypercluster.market.errors import InvalidAmount
 from hypercluster.market.money.signing import SIGNATURE_BYTES, address_bytes, checksum
@@ -76,7 +75,7 @@ class Channels(Contract):
         """Return the chain's view of a channel."""
         return ChannelState(*self._read("channels", channel_id))
 
-    def open(self, sender: Sender, descriptor: ChannelDescriptor, deposit: int) -> Receipt:
+    def open(self, sender: Sender, descriptor: ChannelDescriptor, deposit: int) -> Mined:
         """Open a channel from the sender, with a permit over the deposit in the same transaction."""
         self._must_pay(sender, [descriptor])
         with sender.permits:
@@ -84,7 +83,7 @@ class Channels(Contract):
             opening = descriptor.payee, descriptor.signer, descriptor.salt, deposit
             return self._send(sender, "to open a channel", "openWithPermit", *opening, *permit)
 
-    def open_many(self, sender: Sender, openings: Sequence[tuple[ChannelDescriptor, int]]) -> Receipt:
+    def open_many(self, sender: Sender, openings: Sequence[tuple[ChannelDescriptor, int]]) -> Mined:
         """Open several channels with their deposits in one transaction: all or none."""
         self._must_pay(sender, [descriptor for descriptor, _ in openings])
         rows = [(each.payee, each.signer, each.salt, check_wei(deposit)) for each, deposit in openings]
@@ -92,7 +91,7 @@ class Channels(Contract):
             permit = self.token.permit(sender, self.address, sum(deposit for _, deposit in openings))
             return self._send(sender, f"to open {len(rows)} channels", "openManyWithPermit", rows, *permit)
 
-    def top_up(self, sender: Sender, descriptor: ChannelDescriptor, amount: int) -> Receipt:
+    def top_up(self, sender: Sender, descriptor: ChannelDescriptor, amount: int) -> Mined:
         """Add to a channel's deposit; a requested close is called off."""
         with sender.permits:
             permit = self.token.permit(sender, self.address, check_wei(amount))
@@ -101,13 +100,13 @@ class Channels(Contract):
 
     def settle(
         self, sender: Sender, descriptor: ChannelDescriptor, cumulative: int, signature: bytes
-    ) -> Receipt:
+    ) -> Mined:
         """Turn a voucher into HCT for the payee."""
         return self._send(
             sender, "to settle a channel", "settle", _row(descriptor), check_wei(cumulative), signature
         )
 
-    def settle_batch(self, sender: Sender, payee: str, claims: Iterable[Claim]) -> Receipt:
+    def settle_batch(self, sender: Sender, payee: str, claims: Iterable[Claim]) -> Mined:
         """Settle vouchers of several channels of one payee; rows that bring nothing are passed over."""
         rows = []
         for descriptor, cumulative, signature in claims:
@@ -119,16 +118,16 @@ class Channels(Contract):
 
     def close(
         self, sender: Sender, descriptor: ChannelDescriptor, cumulative: int = 0, signature: bytes = b""
-    ) -> Receipt:
+    ) -> Mined:
         """End a channel as its payee: settle the voucher, if any, and refund the payer at once."""
         arguments = _row(descriptor), check_wei(cumulative), signature
         return self._send(sender, "to close a channel", "close", *arguments)
 
-    def request_close(self, sender: Sender, descriptor: ChannelDescriptor) -> Receipt:
+    def request_close(self, sender: Sender, descriptor: ChannelDescriptor) -> Mined:
         """Ask for the rest back as the payer; the payee has the grace period to settle."""
         return self._send(sender, "to ask for a close", "requestClose", _row(descriptor))
 
-    def withdraw(self, sender: Sender, descriptor: ChannelDescriptor) -> Receipt:
+    def withdraw(self, sender: Sender, descriptor: ChannelDescriptor) -> Mined:
         """Take the rest back as the payer, after the grace period; the channel ends."""
         return self._send(sender, "to withdraw from a channel", "withdraw", _row(descriptor))
 
@@ -136,7 +135,7 @@ class Channels(Contract):
         """Return about what settling so many channels in one batch costs now, in wei of the chain's coin."""
         return (SETTLE_GAS + SETTLE_ROW_GAS * channels) * self.rpc.gas_price()
 
-    def events_in(self, receipt: Receipt) -> list[ChannelEvent]:
+    def events_in(self, receipt: Mined) -> list[ChannelEvent]:
         """Return the channel events of a transaction."""
         return [self._parse(log) for log in receipt.logs if log["address"] == self.address]
 
@@ -155,8 +154,8 @@ class Channels(Contract):
         """
         next_block = self.rpc.block_number() + 1
         whom = "0x" + address_bytes(checksum(payee)).hex().rjust(64, "0")
-        wanted: list[list[str | list[str] | None]] = [[self._topics["Opened"], None, None, whom]]
-        changes = [self._topics[name] for name in ("ToppedUp", "Settled", "CloseRequested", "Closed")]
+        wanted: list[list[str | list[str] | None]] = [[self._topic("Opened"), None, None, whom]]
+        changes = [self._topic(name) for name in ("ToppedUp", "Settled", "CloseRequested", "Closed")]
         if channel_ids is None:
             wanted.append([changes])
         elif channel_ids:
@@ -177,14 +176,8 @@ class Channels(Contract):
         events = sorted(map(self._parse, logs), key=lambda event: (event.block, event.index))
         return events, max(next_block, from_block)
 
-    @cached_property
-    def _topics(self) -> dict[str, str]:
-        abis = {entry["name"]: entry for entry in self._contract.abi if entry["type"] == "event"}
-        return {name: "0x" + event_abi_to_log_topic(abi).hex() for name, abi in abis.items()}
-
     def _parse(self, log: LogReceipt) -> ChannelEvent:
-        name = next(n for n, topic in self._topics.items() if topic == "0x" + bytes(log["topics"][0]).hex())
-        values = self._contract.events[name]().process_log(log)["args"]
+        name, values = self.decoded(log)
         where = bytes(values["channelId"]), int(log["blockNumber"]), int(log["logIndex"])
         match name:
             case "Opened":

@@ -1,15 +1,18 @@
-"""What the bindings of all contracts share: reading a view, sending a call."""
+"""What the bindings of all contracts share: reading a view, sending a call, decoding a log."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
+from eth_utils.abi import event_abi_to_log_topic
 from web3.contract import Contract as Web3Contract
+from web3.types import LogReceipt
 
 from hypercluster.contracts import artifact
 from hypercluster.market.chain.rpc import Rpc
-from hypercluster.market.chain.sender import Receipt, Sender
-from hypercluster.market.money.signing import checksum
+from hypercluster.market.chain.sender import Mined, Sender
+from hypercluster.market.money.signing import NOBODY, checksum
 
 
 class Contract:
@@ -25,9 +28,28 @@ class Contract:
             address=rpc.web3.to_checksum_address(self.address), abi=self.abi
         )
 
+    def decoded(self, log: LogReceipt) -> tuple[str, dict[str, Any]]:
+        """Return the name and the fields of an event that this contract logged."""
+        name = self._events[bytes(log["topics"][0])]
+        return name, dict(self._contract.events[name]().process_log(log)["args"])
+
+    def _topic(self, event: str) -> str:
+        return "0x" + next(topic for topic, name in self._events.items() if name == event).hex()
+
     def _read(self, function: str, *arguments: object) -> Any:
         with self.rpc.clear_errors(f"to read {function} of {self.artifact_name}"):
             return self._contract.functions[function](*arguments).call()
 
-    def _send(self, sender: Sender, action: str, function: str, *arguments: object) -> Receipt:
+    def _send(self, sender: Sender, action: str, function: str, *arguments: object) -> Mined:
         return sender.transact(action, self.address, self._contract.encode_abi(function, args=arguments))
+
+    @cached_property
+    def _events(self) -> dict[bytes, str]:
+        """Names of the events by their topics."""
+        abis = [entry for entry in self._contract.abi if entry["type"] == "event"]
+        return {bytes(event_abi_to_log_topic(abi)): str(abi["name"]) for abi in abis}
+
+
+def somebody(address: str) -> str | None:
+    """Return an address from the chain in EIP-55, None for the zero address."""
+    return None if address == NOBODY else checksum(address)

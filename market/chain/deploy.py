@@ -1,4 +1,4 @@
-"""Deploying the four contracts."""
+"""Deploying the contracts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from eth_account.signers.local import LocalAccount
 
 from hypercluster.contracts import artifact
 from hypercluster.market.chain.deployment import Deployment
-from hypercluster.market.chain.dispute_terms import DisputeTerms
+from hypercluster.market.chain.disputes.terms import DisputeTerms
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Sender
 from hypercluster.market.chain.staking import Staking
@@ -18,7 +18,6 @@ from hypercluster.market.money.units import HCT
 
 SUPPLY = 10**9 * HCT
 DAY = 86_400
-_NOBODY = "0x" + "00" * 20
 
 
 def deploy(
@@ -31,9 +30,9 @@ def deploy(
     grace_seconds: int = DAY,
     terms: DisputeTerms | None = None,
 ) -> Deployment:
-    """Deploy token, registry, channels and disputes from one account, which then holds the whole supply.
+    """Deploy token, registry, channels and the contracts of disputes from one account, which holds the whole supply.
 
-    The registry's slasher is then the disputes contract, for good.
+    The three contracts of disputes are then the registry's slashers, for good.
 
     Args:
         rpc_url: the node.
@@ -52,11 +51,14 @@ def deploy(
     terms.check(unbonding_seconds)
     sender = Sender(Rpc(rpc_url), account)
     token, block = _create(sender, "HyperToken", account.address, supply)
-    registry, _ = _create(sender, "StakingRegistry", token, _NOBODY, unbonding_seconds, min_stake)
+    registry, _ = _create(sender, "StakingRegistry", token, unbonding_seconds, min_stake)
     channels, _ = _create(sender, "PaymentChannels", token, grace_seconds)
-    disputes, _ = _create(sender, "DisputeManager", token, registry, astuple(terms))
-    Staking(sender.rpc, registry, Token(sender.rpc, token)).set_slasher(sender, disputes)
-    return Deployment(sender.rpc.chain_id, token, registry, channels, disputes, block)
+    cases, _ = _create(sender, "DisputeCases", token, registry, astuple(terms))
+    proofs, _ = _create(sender, "DisputeProofs", cases)
+    demands, _ = _create(sender, "DisputeDemands", cases)
+    staking = Staking(sender.rpc, registry, Token(sender.rpc, token))
+    staking.set_slashers(sender, [cases, proofs, demands])
+    return Deployment(sender.rpc.chain_id, token, registry, channels, cases, proofs, demands, block)
 
 
 def _create(sender: Sender, name: str, *arguments: object) -> tuple[str, int]:

@@ -10,6 +10,9 @@ from pathlib import Path
 from hypercluster.market.errors import ChainError, InvalidAddress
 from hypercluster.market.money.signing import checksum
 
+CONTRACTS = ("token", "registry", "channels", "cases", "proofs", "demands")
+"""fields of a deployment that are addresses"""
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -19,11 +22,13 @@ class Deployment:
     token: str
     registry: str
     channels: str
-    disputes: str
+    cases: str
+    proofs: str
+    demands: str
     block: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("token", "registry", "channels", "disputes"):
+        for field in CONTRACTS:
             object.__setattr__(self, field, checksum(getattr(self, field)))
 
     def save(self, path: Path) -> None:

@@ -25,7 +25,7 @@ def dues_of(chain: Chain, account: str) -> list[Due]:
     """Rewards and credits of an account. Raises ChainError."""
     # An idle chain's latest block is old; the next one will have the time of the clock.
     now = max(chain.timestamp(), int(time.time()))
-    reward, credit = chain.staking.reward_of(account), chain.disputes.credit_of(account)
+    reward, credit = chain.staking.reward_of(account), chain.disputes.cases.credit_of(account)
 
     def due(name: Literal["rewards", "credits"], amount: int, at: int) -> Due:
         return Due(name, amount, at if amount else None, bool(amount) and at <= now)
@@ -42,4 +42,4 @@ def claim(chain: Chain, sender: Sender, dues: Iterable[Due]) -> None:
         if due.ripe and due.name == "rewards":
             chain.staking.claim_rewards(sender)
         elif due.ripe:
-            chain.disputes.claim_credits(sender)
+            chain.disputes.cases.claim_credits(sender)

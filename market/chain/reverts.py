@@ -14,7 +14,14 @@ from hypercluster.market.errors import ChainError, InsufficientFunds, Reverted
 from hypercluster.market.money.signing import checksum, keccak
 from hypercluster.market.money.units import format_hct
 
-CONTRACTS = ("HyperToken", "StakingRegistry", "PaymentChannels", "DisputeManager")
+CONTRACTS = (
+    "HyperToken",
+    "StakingRegistry",
+    "PaymentChannels",
+    "DisputeCases",
+    "DisputeProofs",
+    "DisputeDemands",
+)
 _BUILT_IN = {
     "Error(string)": ("Error", ["string"], ["reason"]),
     "Panic(uint256)": ("Panic", ["uint256"], ["code"]),

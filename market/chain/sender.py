@@ -31,7 +31,7 @@ _NONCE_TAKEN = ("nonce too low", "underpriced", "nonce too high", "invalid nonce
 
 
 @dataclass(frozen=True)
-class Receipt:
+class Mined:
     """A mined transaction: gas in units, ``cost_wei`` in the chain's coin, ``contract`` if it created one."""
 
     transaction: str
@@ -43,7 +43,7 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class Pending:
+class Sent:
     """A transaction that was sent and is not known to be mined; ``raw`` is what was signed."""
 
     transaction: bytes
@@ -76,7 +76,7 @@ class Sender:
         self._lock = Lock()
         self._next = 0
 
-    def transact(self, action: str, to: str | None, data: str, value: int = 0) -> Receipt:
+    def transact(self, action: str, to: str | None, data: str, value: int = 0) -> Mined:
         """Send a call and wait until it is mined.
 
         Args:
@@ -92,7 +92,7 @@ class Sender:
         """
         return self.wait(self.submit(action, to, data, value))
 
-    def submit(self, action: str, to: str | None, data: str, value: int = 0) -> Pending:
+    def submit(self, action: str, to: str | None, data: str, value: int = 0) -> Sent:
         """Sign and send a call without waiting for it; arguments and errors as for :meth:`transact`."""
         call: TxParams = {
             "from": self.account.address,
@@ -110,7 +110,7 @@ class Sender:
         with self._lock:
             return self._send(action, call)
 
-    def wait(self, pending: Pending, patience: float | None = None) -> Receipt:
+    def wait(self, sent: Sent, patience: float | None = None) -> Mined:
         """Wait until a transaction is mined.
 
         Raises:
@@ -122,24 +122,24 @@ class Sender:
         patience = self.patience if patience is None else patience
         started = time.monotonic()
         pause, check = 0.01, started + CHECK_SECONDS
-        while (mined := self.rpc.receipt(pending.transaction)) is None:
+        while (mined := self.rpc.receipt(sent.transaction)) is None:
             now = time.monotonic()
             if now > started + patience:
                 with self._lock:
                     self._next = 0  # trust the node's count again
                 raise TransactionTimeout(
-                    f"The transaction {_hex(pending.transaction)} {pending.action} was not mined within "
+                    f"The transaction {_hex(sent.transaction)} {sent.action} was not mined within "
                     f"{patience:.0f} s; look it up before you send another."
                 )
             if now > check:
-                self._look_after(pending)
+                self._look_after(sent)
                 check = now + CHECK_SECONDS
             time.sleep(pause)
             pause = min(1.0, pause * 1.5)
         if not mined["status"]:
-            raise self._why(pending, mined)
-        return Receipt(
-            _hex(pending.transaction),
+            raise self._why(sent, mined)
+        return Mined(
+            _hex(sent.transaction),
             mined["blockNumber"],
             mined["gasUsed"],
             mined["gasUsed"] * mined["effectiveGasPrice"],
@@ -147,14 +147,14 @@ class Sender:
             mined["contractAddress"],
         )
 
-    def _send(self, action: str, call: TxParams) -> Pending:
+    def _send(self, action: str, call: TxParams) -> Sent:
         for attempt in range(ATTEMPTS):
             nonce = max(self._next, self._count("pending"))
             call["nonce"] = Nonce(nonce)
             signed = self.account.sign_transaction(cast("dict[str, Any]", call))
-            pending = Pending(bytes(signed.hash), bytes(signed.raw_transaction), nonce, action, call)
+            sent = Sent(bytes(signed.hash), bytes(signed.raw_transaction), nonce, action, call)
             try:
-                self._hand_over(pending)
+                self._hand_over(sent)
             except NodeUnreachable:
                 self._next = 0  # nobody knows whether it arrived
                 raise
@@ -166,65 +166,63 @@ class Sender:
                 time.sleep(0.05 * attempt)
                 continue
             self._next = nonce + 1
-            return pending
+            return sent
         raise ChainError(
             f"The node refused {ATTEMPTS} nonces of {self.address} {action}: "
             "see whether another program sends from that account."
         )
 
-    def _hand_over(self, pending: Pending) -> None:
+    def _hand_over(self, sent: Sent) -> None:
         """Give the node a signed transaction, the very same once more if the answer got lost on the way."""
         try:
-            with self.rpc.clear_errors(pending.action, self.address):
-                self.rpc.web3.eth.send_raw_transaction(pending.raw)
+            with self.rpc.clear_errors(sent.action, self.address):
+                self.rpc.web3.eth.send_raw_transaction(sent.raw)
         except RateLimited:
             raise
         except NodeUnreachable:
             # The same bytes cannot count twice; a fresh nonce could. So ask for it before anything else.
-            if self.rpc.knows(pending.transaction):
+            if self.rpc.knows(sent.transaction):
                 return
             try:
-                with self.rpc.clear_errors(pending.action, self.address):
-                    self.rpc.web3.eth.send_raw_transaction(pending.raw)
+                with self.rpc.clear_errors(sent.action, self.address):
+                    self.rpc.web3.eth.send_raw_transaction(sent.raw)
             except NodeUnreachable:
                 raise
             except ChainError:
-                if not self.rpc.knows(pending.transaction):
+                if not self.rpc.knows(sent.transaction):
                     raise
 
     def _count(self, block: str) -> int:
         with self.rpc.clear_errors("to count transactions"):
             return self.rpc.web3.eth.get_transaction_count(self.account.address, block)  # type: ignore[arg-type]
 
-    def _look_after(self, pending: Pending) -> None:
+    def _look_after(self, sent: Sent) -> None:
         """Send a transaction again that the node forgot; complain if its nonce went to another one."""
-        if self._count("latest") > pending.nonce:
-            if not self.rpc.knows(pending.transaction):
+        if self._count("latest") > sent.nonce:
+            if not self.rpc.knows(sent.transaction):
                 raise TransactionReplaced(
-                    f"Another transaction of {self.address} took the place of {_hex(pending.transaction)} "
-                    f"{pending.action}: try again."
+                    f"Another transaction of {self.address} took the place of {_hex(sent.transaction)} "
+                    f"{sent.action}: try again."
                 )
-        elif not self.rpc.knows(pending.transaction):
-            log.info("the node forgot transaction %s; sending it again", _hex(pending.transaction))
+        elif not self.rpc.knows(sent.transaction):
+            log.info("the node forgot transaction %s; sending it again", _hex(sent.transaction))
             try:
-                with self.rpc.clear_errors(pending.action):
-                    self.rpc.web3.eth.send_raw_transaction(pending.raw)
+                with self.rpc.clear_errors(sent.action):
+                    self.rpc.web3.eth.send_raw_transaction(sent.raw)
             except (
                 ChainError
             ) as error:  # it came back meanwhile, or its nonce is being used; the next look tells
                 log.debug("it was not taken: %s", error)
 
-    def _why(self, pending: Pending, mined: TxReceipt) -> ChainError:
+    def _why(self, sent: Sent, mined: TxReceipt) -> ChainError:
         """Run a failed transaction again on the state before its block to learn its error."""
         try:
-            with self.rpc.clear_errors(pending.action):
-                call = {
-                    key: pending.call[key] for key in ("from", "to", "data", "value") if key in pending.call
-                }
+            with self.rpc.clear_errors(sent.action):
+                call = {key: sent.call[key] for key in ("from", "to", "data", "value") if key in sent.call}
                 self.rpc.web3.eth.call(cast(TxParams, call), mined["blockNumber"])
         except ChainError as error:
             return error
-        return reverted(pending.action, None, "it worked when tried again, so something changed in between")
+        return reverted(sent.action, None, "it worked when tried again, so something changed in between")
 
 
 def _hex(transaction: bytes) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import coincurve
 
-from hypercluster.market.chain.contract import Contract
+from hypercluster.market.chain.contract import Contract, somebody
 from hypercluster.market.chain.rpc import Rpc
-from hypercluster.market.chain.sender import Receipt, Sender
+from hypercluster.market.chain.sender import Mined, Sender
 from hypercluster.market.chain.token import Token
 from hypercluster.market.money.signing import (
     address_bytes,
@@ -24,7 +25,6 @@ from hypercluster.market.money.units import check_wei
 
 CONSENT_SECONDS = 3600
 _AUTHORIZE_TYPE = keccak(b"Authorize(address operator,address nodeKey,uint256 deadline)")
-_NOBODY = "0x" + "00" * 20
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Staking(Contract):
         """How long stake thaws."""
         return int(self._read("unbonding"))
 
-    def slasher(self) -> str | None:
-        """Return the contract that may slash, None before it is set."""
-        return _somebody(self._read("slasher"))
+    def slashers(self) -> list[str]:
+        """Return all contracts that may slash; none before they are set."""
+        return [checksum(contract) for contract in self._read("slashers")]
 
     def stake_of(self, operator: str) -> Stake:
         """Return an operator's stake."""
@@ -77,31 +77,31 @@ class Staking(Contract):
 
     def operator_of(self, node: str) -> str | None:
         """Return the operator that answers for a node key's address, or None."""
-        return _somebody(self._read("operatorOf", checksum(node)))
+        return somebody(self._read("operatorOf", checksum(node)))
 
     def answers_for(self, node: str) -> str | None:
         """Return the operator that answers for what a node key signs or signed, after a revocation too; or None."""
-        return _somebody(self._read("answersFor", checksum(node)))
+        return somebody(self._read("answersFor", checksum(node)))
 
     def is_eligible(self, node: str) -> bool:
         """Say whether a node key has an operator with enough active stake."""
         return bool(self._read("isEligible", checksum(node)))
 
-    def stake(self, sender: Sender, amount: int) -> Receipt:
+    def stake(self, sender: Sender, amount: int) -> Mined:
         """Stake HCT, with a permit in the same transaction."""
         with sender.permits:
             permit = self.token.permit(sender, self.address, check_wei(amount))
             return self._send(sender, "to stake", "stakeWithPermit", amount, *permit)
 
-    def unstake(self, sender: Sender, amount: int) -> Receipt:
+    def unstake(self, sender: Sender, amount: int) -> Mined:
         """Let active stake thaw; what thaws already starts over."""
         return self._send(sender, "to unstake", "unstake", check_wei(amount))
 
-    def cancel_unstake(self, sender: Sender) -> Receipt:
+    def cancel_unstake(self, sender: Sender) -> Mined:
         """Turn thawing stake into active stake again."""
         return self._send(sender, "to cancel unstaking", "cancelUnstake")
 
-    def withdraw(self, sender: Sender) -> Receipt:
+    def withdraw(self, sender: Sender) -> Mined:
         """Take thawed stake back."""
         return self._send(sender, "to withdraw stake", "withdraw")
 
@@ -112,33 +112,31 @@ class Staking(Contract):
         struct = keccak(_AUTHORIZE_TYPE + b"".join(accounts) + word(deadline))
         return sign_compact(node_key, keccak(b"\x19\x01" + separator + struct))
 
-    def authorize(self, sender: Sender, node_key: coincurve.PrivateKey) -> Receipt:
+    def authorize(self, sender: Sender, node_key: coincurve.PrivateKey) -> Mined:
         """Make the sender answer for a node key that is at hand."""
         deadline = self.rpc.timestamp() + CONSENT_SECONDS
         signature = self.consent(node_key, sender.address, deadline)
         return self.authorize_consented(sender, address_of(node_key), deadline, signature)
 
-    def authorize_consented(self, sender: Sender, node: str, deadline: int, signature: bytes) -> Receipt:
+    def authorize_consented(self, sender: Sender, node: str, deadline: int, signature: bytes) -> Mined:
         """Make the sender answer for a node key that consented elsewhere, see :meth:`consent`."""
         return self._send(sender, "to authorise a node key", "authorize", checksum(node), deadline, signature)
 
-    def revoke(self, sender: Sender, node: str) -> Receipt:
+    def revoke(self, sender: Sender, node: str) -> Mined:
         """End the work of a node key; what it signed stays the operator's."""
         return self._send(sender, "to revoke a node key", "revoke", checksum(node))
 
-    def set_slasher(self, sender: Sender, slasher: str) -> Receipt:
-        """Name the contract that may slash; the deployer can do it once, and `deploy` does."""
-        return self._send(sender, "to set the slasher", "setSlasher", checksum(slasher))
+    def set_slashers(self, sender: Sender, contracts: Sequence[str]) -> Mined:
+        """Name all contracts that may slash; the deployer can do it once, and `deploy` does."""
+        return self._send(
+            sender, "to set the slashers", "setSlashers", [checksum(each) for each in contracts]
+        )
 
-    def slash(self, sender: Sender, operator: str, requested: int, reporter: str, reward: int) -> Receipt:
-        """Take stake from an operator (slasher only); part of it becomes the reporter's reward."""
+    def slash(self, sender: Sender, operator: str, requested: int, reporter: str, reward: int) -> Mined:
+        """Take stake from an operator (slashers only); part of it becomes the reporter's reward."""
         arguments = checksum(operator), check_wei(requested), checksum(reporter), check_wei(reward)
         return self._send(sender, "to slash", "slash", *arguments)
 
-    def claim_rewards(self, sender: Sender) -> Receipt:
+    def claim_rewards(self, sender: Sender) -> Mined:
         """Take the rewards of one's reports."""
         return self._send(sender, "to claim rewards", "claimRewards")
-
-
-def _somebody(address: str) -> str | None:
-    return None if address == _NOBODY else checksum(address)

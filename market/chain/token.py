@@ -8,7 +8,7 @@ from typing import NamedTuple
 from eth_typing import Hash32
 
 from hypercluster.market.chain.contract import Contract
-from hypercluster.market.chain.sender import Receipt, Sender
+from hypercluster.market.chain.sender import Mined, Sender
 from hypercluster.market.money.signing import address_bytes, checksum, keccak, word
 from hypercluster.market.money.units import check_wei
 
@@ -46,15 +46,15 @@ class Token(Contract):
         """Return what ``spender`` may take from ``owner``."""
         return int(self._read("allowance", checksum(owner), checksum(spender)))
 
-    def transfer(self, sender: Sender, to: str, amount: int) -> Receipt:
+    def transfer(self, sender: Sender, to: str, amount: int) -> Mined:
         """Send HCT."""
         return self._send(sender, "to transfer HCT", "transfer", checksum(to), check_wei(amount))
 
-    def approve(self, sender: Sender, spender: str, amount: int) -> Receipt:
+    def approve(self, sender: Sender, spender: str, amount: int) -> Mined:
         """Let ``spender`` take up to ``amount``."""
         return self._send(sender, "to approve a spender", "approve", checksum(spender), amount)
 
-    def burn(self, sender: Sender, amount: int) -> Receipt:
+    def burn(self, sender: Sender, amount: int) -> Mined:
         """Destroy HCT of one's own."""
         return self._send(sender, "to burn HCT", "burn", check_wei(amount))
 

@@ -11,12 +11,15 @@ from eth_hash.backends.pysha3 import keccak256 as keccak
 from hypercluster.market.errors import InvalidAddress, InvalidAmount, InvalidSignature
 
 SIGNATURE_BYTES = 64
+NOBODY = "0x" + "00" * 20
+"""the zero address, which has no owner"""
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _HALF_ORDER = _ORDER // 2
 _PARITY = 1 << 255
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 __all__ = [
+    "NOBODY",
     "SIGNATURE_BYTES",
     "address_bytes",
     "address_of",

@@ -2,7 +2,7 @@
 
 A receipt says "for this step of this stage I got these inputs and gave these outputs". Each holds the hash of
 the one before, so the last one stands for all. A verdict says "I ran these inputs and found those outputs so".
-Both live in the domain of one DisputeManager on one chain.
+Both live in the domain of one set of dispute contracts on one chain, named by its contract of cases.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hypercluster.market.money.signing import (
     uint,
 )
 
-DOMAIN_NAME = "HyperCluster DisputeManager"
+DOMAIN_NAME = "HyperCluster Disputes"
 DOMAIN_VERSION = "1"
 NO_RECEIPT = bytes(32)
 """``previous`` of the first receipt of a stage"""
@@ -200,7 +200,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class DisputeDomain:
-    """The EIP-712 domain of one DisputeManager contract; signs and recovers receipts and verdicts."""
+    """The EIP-712 domain of one contract of cases, and of proofs and demands beside it; signs and recovers receipts and
+    verdicts.
+    """
 
     contract: str
     chain_id: int
@@ -210,7 +212,7 @@ class DisputeDomain:
 
     @cached_property
     def separator(self) -> bytes:
-        """The 32-byte domain separator, equal to the contract's DOMAIN_SEPARATOR()."""
+        """The 32-byte domain separator, equal to DOMAIN_SEPARATOR() of the three contracts."""
         return domain_separator(DOMAIN_NAME, DOMAIN_VERSION, self.chain_id, self.contract)
 
     @cached_property

@@ -57,6 +57,7 @@ def up(
     from eth_account import Account
 
     from hypercluster.market.chain import LOCAL_TERMS, deploy
+    from hypercluster.market.chain.deployment import CONTRACTS
     from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 
     LOCAL_TERMS.check(unbonding)
@@ -75,7 +76,7 @@ def up(
         path = home / "deployment.json"
         deployment.save(path)
         say(f"Chain {deployment.chain_id} runs at {url}; its contracts:")
-        for name in ("token", "registry", "channels", "disputes"):
+        for name in CONTRACTS:
             say(f"  {name:9} {getattr(deployment, name)}")
         say("\nIn the other terminals:")
         say(f"  export HC_RPC_URL={url} HC_DEPLOYMENT={shlex.quote(str(path.absolute()))}")

@@ -262,8 +262,8 @@ def status(json_: Json = False) -> None:
         "operator": operator,
         "active_wei": stake.active,
         "thawing_wei": stake.thawing,
-        "enlisted": chain.disputes.is_enlisted(node),
-        "credits_wei": chain.disputes.credit_of(operator).amount,
+        "enlisted": chain.disputes.cases.is_enlisted(node),
+        "credits_wei": chain.disputes.cases.credit_of(operator).amount,
         "unclaimed_wei": unclaimed,
         "balance_wei": chain.token.balance(operator),
         "running": running,
@@ -287,12 +287,12 @@ def cases(json_: Json = False) -> None:
     settings = Settings()
     chain = open_chain(settings)
     with open_ledger(settings) as ledger:
-        duties = ledger.trust.duties(chain.disputes.address, chain.chain_id, open_only=False)
-    from hypercluster.market.chain.dispute_events import Vote
+        duties = ledger.trust.duties(chain.disputes.cases.address, chain.chain_id, open_only=False)
+    from hypercluster.market.chain.disputes import Vote
 
     data = []
     for duty in duties:
-        case = chain.disputes.case(duty.case_id)
+        case = chain.disputes.cases.state(duty.case_id)
         vote = Vote(duty.vote).name.lower() if duty.vote is not None else None
         outcome = case.outcome.name.lower() if case.outcome else None
         data.append(
@@ -332,7 +332,7 @@ def delist(json_: Json = False) -> None:
     settings = Settings()
     chain = open_chain(settings)
     node = keys.unlock(settings.home, Key.NODE, password(settings))
-    chain.disputes.delist(Sender(chain, node), node.address)
+    chain.disputes.cases.delist(Sender(chain, node), node.address)
     if json_:
         print_json({"node": node.address, "enlisted": False})
     else:

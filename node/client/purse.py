@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hypercluster.market.money.signing import NOBODY
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain, Sender
-
-NOBODY = "0x" + "00" * 20
 
 
 class NoWallet(NodeError):

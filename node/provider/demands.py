@@ -8,8 +8,7 @@ from functools import partial
 import trio
 
 from hypercluster.market.chain import Chain, Sender
-from hypercluster.market.chain.dispute_events import Demanded
-from hypercluster.market.chain.disputes import DemandStatus
+from hypercluster.market.chain.disputes import Demanded, DemandStatus
 from hypercluster.market.errors import Reverted
 from hypercluster.market.trust import merkle
 from hypercluster.node.evidence.transcript import NoTranscript, TranscriptStore
@@ -42,7 +41,7 @@ class Demands:
         self._next_block = next_block
 
     def _serve(self, demanded: Demanded) -> None:
-        state = self._chain.disputes.demand_state(demanded.demand_id)
+        state = self._chain.disputes.demands.state(demanded.demand_id)
         if state.status is not DemandStatus.OPEN:
             return
         try:
@@ -59,7 +58,7 @@ class Demands:
         data, count = (step.output, step.outputs) if demanded.output else (step.input, step.rows)
         rows = merkle.split_rows(data, count)
         try:
-            self._chain.disputes.serve(
+            self._chain.disputes.demands.serve(
                 self._sender, demanded.demand_id, rows[demanded.row], merkle.proof(rows, demanded.row)
             )
             log.warning("served demand %d", demanded.demand_id)

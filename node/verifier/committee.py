@@ -17,8 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import trio
 
 from hypercluster.market.chain import Chain, Sender
-from hypercluster.market.chain.dispute_events import CaseOpened, CommitteeDrawn, Vote
-from hypercluster.market.chain.disputes import Phase, commitment_of
+from hypercluster.market.chain.disputes import CaseOpened, CommitteeDrawn, Phase, Vote, commitment_of
 from hypercluster.market.errors import MarketError, Reverted
 from hypercluster.market.ledger import Duty, Ledger
 from hypercluster.market.money.signing import address_bytes
@@ -116,7 +115,9 @@ class Committee:
         raise Refused(ErrorCode.UNKNOWN_SESSION, f"This verifier awaits no such evidence in case {case_id}.")
 
     async def _duties(self) -> list[Duty]:
-        return await self._in_thread(self._ledger.trust.duties, self._disputes.address, self._chain.chain_id)
+        return await self._in_thread(
+            self._ledger.trust.duties, self._disputes.cases.address, self._chain.chain_id
+        )
 
     async def _watch(self) -> None:
         """Take note of new cases and of committees that we are on."""
@@ -147,17 +148,20 @@ class Committee:
             d.case_id == drawn.case_id
             for d in await self._in_thread(
                 partial(
-                    self._ledger.trust.duties, self._disputes.address, self._chain.chain_id, open_only=False
+                    self._ledger.trust.duties,
+                    self._disputes.cases.address,
+                    self._chain.chain_id,
+                    open_only=False,
                 )
             )
         ):
             return
-        case = await self._on_chain(self._disputes.case, drawn.case_id)
+        case = await self._on_chain(self._disputes.cases.state, drawn.case_id)
         log.warning("drawn into the committee of case %d", drawn.case_id)
         await self._in_thread(
             self._ledger.trust.save_duty,
             Duty(
-                contract=self._disputes.address,
+                contract=self._disputes.cases.address,
                 chain_id=self._chain.chain_id,
                 case_id=drawn.case_id,
                 seat=drawn.members.index(self.node),
@@ -176,21 +180,21 @@ class Committee:
 
     async def _draw(self) -> None:
         for case_id in list(self._undrawn):
-            case = await self._on_chain(self._disputes.case, case_id)
+            case = await self._on_chain(self._disputes.cases.state, case_id)
             if case.phase is not Phase.DRAWING:
                 del self._undrawn[case_id]
                 continue
             try:
                 if case.deadline < time.time():
-                    await self._send(self._disputes.resolve, case_id, [])
+                    await self._send(self._disputes.cases.resolve, case_id, [])
                 else:
-                    await self._send(self._disputes.draw, case_id)
+                    await self._send(self._disputes.cases.draw, case_id)
                 del self._undrawn[case_id]
             except Reverted as error:
                 log.info("case %d is not drawn yet: %s", case_id, error)
 
     async def _serve(self, duty: Duty) -> None:
-        case = await self._on_chain(self._disputes.case, duty.case_id)
+        case = await self._on_chain(self._disputes.cases.state, duty.case_id)
         if case.phase is Phase.CLOSED:
             await self._save(_changed(duty, phase="resolved"))
             return
@@ -206,12 +210,12 @@ class Committee:
         elif duty.phase == "committed" and case.may_reveal(now):
             assert duty.vote is not None
             await self._send(
-                self._disputes.reveal, duty.case_id, duty.seat, duty.vote, duty.fingerprint, duty.salt
+                self._disputes.cases.reveal, duty.case_id, duty.seat, duty.vote, duty.fingerprint, duty.salt
             )
             log.warning("revealed in case %d", duty.case_id)
             await self._save(_changed(duty, phase="revealed"))
         elif case.may_resolve(now):
-            await self._send(self._disputes.resolve, duty.case_id, duty.members)
+            await self._send(self._disputes.cases.resolve, duty.case_id, duty.members)
 
     async def _vote(self, duty: Duty, deadline: int, seconds: int, now: float) -> Duty | None:
         """The duty with our vote; None while we still wait for the evidence."""
@@ -250,7 +254,7 @@ class Committee:
     async def _commit(self, duty: Duty) -> None:
         assert duty.vote is not None
         commitment = commitment_of(duty.case_id, self.node, duty.vote, duty.fingerprint, duty.salt)
-        await self._send(self._disputes.commit, duty.case_id, duty.seat, commitment)
+        await self._send(self._disputes.cases.commit, duty.case_id, duty.seat, commitment)
         await self._save(_changed(duty, phase="committed"))
 
     async def _save(self, duty: Duty) -> None:

@@ -157,8 +157,8 @@ class Verifier:
 
     def _enlist(self) -> None:
         disputes = self._chain.disputes
-        if not disputes.is_enlisted(self._sender.address):
-            disputes.enlist(self._sender)
+        if not disputes.cases.is_enlisted(self._sender.address):
+            disputes.cases.enlist(self._sender)
 
     def _schedule(self, jobs: Jobs) -> None:
         terms = self.terms

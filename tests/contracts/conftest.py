@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 HCT = 10**18
 DAY = 86_400
 UNLIMITED = 2**256 - 1
-NOBODY = "0x" + "00" * 20
 
 # The platform's own binary: npm's launcher script leaves its child behind when it is killed.
 ANVIL = ROOT / "contracts" / "node_modules" / "@foundry-rs"
@@ -94,7 +93,7 @@ def node_key(accounts):
 
 @pytest.fixture(scope="session")
 def slasher(accounts):
-    """Stands where the dispute contract will: the registry only looks at the address."""
+    """Stands where the contracts of disputes will: the registry only looks at the address."""
     return accounts[7]
 
 
@@ -114,8 +113,9 @@ def channels(deploy, payer, token):
 
 
 @pytest.fixture(scope="session")
-def registry(deploy, token, operator, slasher):
-    registry = deploy("StakingRegistry", token, slasher, 7 * DAY, 100 * HCT)
+def registry(deploy, deployer, token, operator, slasher):
+    registry = deploy("StakingRegistry", token, 7 * DAY, 100 * HCT)
+    registry.setSlashers([slasher], sender=deployer)
     token.approve(registry, UNLIMITED, sender=operator)
     return registry
 

@@ -1,4 +1,4 @@
-"""A market under dispute: a registry that the disputes contract may slash, one accused node, and verifiers.
+"""A market under dispute: a registry that the contracts of disputes may slash, one accused node, and verifiers.
 
 Also the Merkle tree of RFC 9162, section 2.1, written down as the RFC defines it: by recursion.
 """
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from ape.exceptions import CustomError
-from conftest import DAY, HCT, NOBODY, UNLIMITED
+from conftest import DAY, HCT, UNLIMITED
 from eth_abi import encode
 from eth_utils import keccak
 from signing import compact, sign_consent, sign_receipt, sign_verdict, words
@@ -83,15 +83,21 @@ class Court:
     def __init__(self, deploy, accounts, deployer, token, terms=TERMS, unbonding=7 * DAY):
         self.deploy, self.accounts, self.deployer, self.token = deploy, accounts, deployer, token
         self.terms = SimpleNamespace(**terms)
-        self.registry = deploy("StakingRegistry", token, NOBODY, unbonding, 100 * HCT)
-        self.contract = deploy("DisputeManager", token, self.registry, tuple(terms.values()))
-        self.registry.setSlasher(self.contract, sender=deployer)
+        self.registry = deploy("StakingRegistry", token, unbonding, 100 * HCT)
+        self.cases, self.proofs, self.demands = self.three(terms)
+        self.registry.setSlashers([self.cases, self.proofs, self.demands], sender=deployer)
         self.boss = {}
         self.node, self.operator = self.join()
         self.accuser = self.account(1000 * HCT)
-        token.approve(self.contract, UNLIMITED, sender=self.accuser)
+        for contract in (self.cases, self.demands):
+            token.approve(contract, UNLIMITED, sender=self.accuser)
         self.bench = [self.verifier() for _ in range(VERIFIERS)]
         self.sessions = count()
+
+    def three(self, terms=TERMS):
+        """Contracts of cases, proofs and demands, which belong together."""
+        cases = self.deploy("DisputeCases", self.token, self.registry, tuple(terms.values()))
+        return cases, self.deploy("DisputeProofs", cases), self.deploy("DisputeDemands", cases)
 
     def account(self, tokens=0):
         """A new account with coin, and tokens."""
@@ -119,7 +125,7 @@ class Court:
     def verifier(self, stake=STAKE):
         """A new node key on the list of verifiers."""
         node, _ = self.join(stake)
-        self.contract.enlist(sender=node)
+        self.cases.enlist(sender=node)
         return node
 
     # What is signed, as the contract's structs and as EIP-712 messages alike: dictionaries in the order of the fields.
@@ -174,36 +180,36 @@ class Court:
     def sign(self, stage, receipt, by=None, contract=None, **other):
         """(r, vs) of a receipt: by the accused node unless told otherwise."""
         key = (by or self.node).private_key
-        return words(sign_receipt(key, (contract or self.contract).address, stage, receipt, **other))
+        return words(sign_receipt(key, (contract or self.cases).address, stage, receipt, **other))
 
     def sign_verdict(self, verdict, by=None, **other):
         """(r, vs) of a verdict."""
-        return words(sign_verdict((by or self.node).private_key, self.contract.address, verdict, **other))
+        return words(sign_verdict((by or self.node).private_key, self.cases.address, verdict, **other))
 
     def stage_hash(self, stage):
-        return self.contract.stageHashOf(tuple(stage.values()))
+        return self.proofs.stageHashOf(tuple(stage.values()))
 
     def signed(self, stage=None, by=None, **changes):
         """Stage, receipt and signature as calls take them."""
         stage, receipt = stage or self.stage(), self.receipt(**changes)
-        return tuple(stage.values()), tuple(receipt.values()), *self.sign(stage, receipt, by)
+        return tuple(stage.values()), tuple(receipt.values()), self.sign(stage, receipt, by)
 
     # A case, step by step.
 
     def open(self, *arguments, sender=None):
         """Open a case; returns its number."""
         arguments = arguments or self.signed()
-        return self.contract.openCase(*arguments, sender=sender or self.accuser).return_value
+        return self.cases.openCase(*arguments, sender=sender or self.accuser).return_value
 
     def draw(self, case):
         """Draw; returns the members in the order of their seats."""
-        members = self.contract.draw(case, sender=self.deployer).return_value
+        members = self.cases.draw(case, sender=self.deployer).return_value
         return [next(key for key in self.bench if key.address == member) for member in members]
 
     def commit(self, case, members, *votes, **other):
         """Commit the first members to votes; None leaves one out."""
         return [
-            self.contract.commit(
+            self.cases.commit(
                 case, seat, commitment(case, members[seat], vote, **other), sender=members[seat]
             )
             for seat, vote in enumerate(votes)
@@ -213,13 +219,13 @@ class Court:
     def reveal(self, case, members, *votes, fingerprint=bytes(32), salt=b"s" * 32):
         """Reveal what they committed to."""
         return [
-            self.contract.reveal(case, seat, vote, fingerprint, salt, sender=members[seat])
+            self.cases.reveal(case, seat, vote, fingerprint, salt, sender=members[seat])
             for seat, vote in enumerate(votes)
             if vote is not None
         ]
 
     def resolve(self, case, members=()):
-        return self.contract.resolve(case, [member.address for member in members], sender=self.deployer)
+        return self.cases.resolve(case, [member.address for member in members], sender=self.deployer)
 
     def judge(self, case, *votes):
         """From the draw to the end. Returns the members and the receipt of the last transaction."""
@@ -232,7 +238,7 @@ class Court:
 
     def case(self, case):
         """A case as the contract shows it."""
-        return self.contract.cases(case)
+        return self.cases.cases(case)
 
     # Time and money.
 
@@ -251,4 +257,6 @@ class Court:
         return sum(tuple(self.registry.stakes(account))[:2])
 
     def held(self):
-        return self.token.balanceOf(self.contract)
+        """Bonds and credits; a contract of proofs holds nothing."""
+        assert self.token.balanceOf(self.proofs) == 0
+        return self.token.balanceOf(self.cases) + self.token.balanceOf(self.demands)

@@ -29,7 +29,14 @@ stray = st.sampled_from([False] * 6 + [True])
 
 ERRORS = {
     keccak(text=f"{entry['name']}({','.join(field['type'] for field in entry['inputs'])})")[:4]: entry["name"]
-    for name in ("HyperToken", "StakingRegistry", "PaymentChannels", "DisputeManager")
+    for name in (
+        "HyperToken",
+        "StakingRegistry",
+        "PaymentChannels",
+        "DisputeCases",
+        "DisputeProofs",
+        "DisputeDemands",
+    )
     for entry in artifact(name).abi
     if entry["type"] == "error"
 } | {keccak(text="Panic(uint256)")[:4]: "Panic"}

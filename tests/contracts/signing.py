@@ -108,12 +108,12 @@ def sign_receipt(
 ) -> tuple[int, int, int]:
     """Sign a receipt for one step of a stage."""
     message = {"stage": stage, **receipt}
-    return sign(key, "HyperCluster DisputeManager", disputes, RECEIPT, message, **other)
+    return sign(key, "HyperCluster Disputes", disputes, RECEIPT, message, **other)
 
 
 def sign_verdict(key: str, disputes: str, verdict: dict[str, Any], **other: Any) -> tuple[int, int, int]:
     """Sign a verifier's verdict."""
-    return sign(key, "HyperCluster DisputeManager", disputes, VERDICT, verdict, **other)
+    return sign(key, "HyperCluster Disputes", disputes, VERDICT, verdict, **other)
 
 
 def words(signature: tuple[int, int, int]) -> tuple[bytes, bytes]:

@@ -7,6 +7,7 @@ from conftest import ROOT
 from hypercluster.contracts import artifact
 
 SCRIPT = ROOT / "scripts" / "compile_contracts.py"
+CONTRACTS = [path.stem for path in sorted((ROOT / "contracts" / "artifacts").glob("*.json"))]
 
 
 def test_the_committed_artifacts_are_what_the_sources_give():
@@ -14,13 +15,18 @@ def test_the_committed_artifacts_are_what_the_sources_give():
     assert (run.returncode, run.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["HyperToken", "PaymentChannels", "StakingRegistry", "DisputeManager"])
+@pytest.mark.parametrize("name", CONTRACTS)
 def test_an_artifact_can_be_deployed(name):
     compiled = artifact(name)
     assert compiled.name == name
     assert {entry["type"] for entry in compiled.abi} >= {"constructor", "function", "event", "error"}
-    assert len(bytes.fromhex(compiled.deployed_bytecode[2:])) <= 24_576  # EIP-170
     assert len(compiled.bytecode) > len(compiled.deployed_bytecode)
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_a_contract_has_room_to_grow(name):
+    """18 KB of the 24 that EIP-170 allows: the next feature fits without another split."""
+    assert len(bytes.fromhex(artifact(name).deployed_bytecode[2:])) < 18 * 1024
 
 
 def test_an_unknown_name_is_named():

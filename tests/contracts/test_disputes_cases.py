@@ -36,8 +36,8 @@ def outcome(court, case):
 def test_a_case_is_opened(court):
     stage, receipt = court.stage(), court.receipt()
     held = court.token.balanceOf(court.accuser)
-    opened = court.contract.openCase(
-        tuple(stage.values()), tuple(receipt.values()), *court.sign(stage, receipt), sender=court.accuser
+    opened = court.cases.openCase(
+        tuple(stage.values()), tuple(receipt.values()), court.sign(stage, receipt), sender=court.accuser
     )
     case, stage_hash = opened.return_value, court.stage_hash(stage)
     shown = court.case(case)
@@ -56,8 +56,8 @@ def test_a_case_is_opened(court):
         "layerStop": 8,
         "drawDeadline": opened.timestamp + TERMS["drawWindow"],
     }
-    digest = keccak(b"\x19\x01" + court.contract.DOMAIN_SEPARATOR() + shown.receiptHash)
-    assert digest == court.contract.receiptDigest(stage_hash, tuple(receipt.values()))
+    digest = keccak(b"\x19\x01" + court.cases.DOMAIN_SEPARATOR() + shown.receiptHash)
+    assert digest == court.proofs.receiptDigest(stage_hash, tuple(receipt.values()))
     assert (shown.phase, shown.outcome, shown.deadline) == (DRAWING, 0, said["drawDeadline"])
     assert (shown.accuser, shown.node, shown.bond) == (court.accuser, court.node, BOND)
     assert (shown.openedBlock, shown.seq, shown.stageHash) == (opened.block_number, 3, stage_hash)
@@ -74,49 +74,50 @@ def test_cases_are_numbered_from_one(court):
 
 def test_a_permit_stands_in_for_an_allowance(court):
     token, accuser = court.token, court.accuser
-    token.approve(court.contract, 0, sender=accuser)
+    token.approve(court.cases, 0, sender=accuser)
     v, r, s = sign_permit(
-        accuser.private_key, token.address, accuser.address, court.contract.address, BOND, 0, 2**40
+        accuser.private_key, token.address, accuser.address, court.cases.address, BOND, 0, 2**40
     )
     permit = (2**40, v, r.to_bytes(32), s.to_bytes(32))
-    token.permit(accuser, court.contract, BOND, *permit, sender=court.deployer)  # somebody was faster
-    assert court.contract.openCaseWithPermit(*court.signed(), *permit, sender=accuser).return_value == 1
+    token.permit(accuser, court.cases, BOND, *permit, sender=court.deployer)  # somebody was faster
+    assert court.cases.openCaseWithPermit(*court.signed(), *permit, sender=accuser).return_value == 1
     with ape.reverts(token.ERC20InsufficientAllowance):
-        court.contract.openCaseWithPermit(*court.signed(), *permit, sender=accuser)
+        court.cases.openCaseWithPermit(*court.signed(), *permit, sender=accuser)
 
 
 def test_only_a_node_with_something_at_stake_is_accused(court, sleep, stranger):
     for by in (stranger, court.operator, court.accuser):
-        with ape.reverts(court.contract.UnknownNode, error_inputs={"signer": by.address}):
+        with ape.reverts(court.cases.UnknownNode, error_inputs={"signer": by.address}):
             court.open(*court.signed(by=by))
     poor, operator = court.join(stake=0)
-    with ape.reverts(court.contract.NothingAtStake, error_inputs={"operator": operator.address}):
+    with ape.reverts(court.cases.NothingAtStake, error_inputs={"operator": operator.address}):
         court.open(*court.signed(by=poor))
     court.registry.unstake(STAKE, sender=court.operator)
     court.registry.revoke(court.node, sender=court.operator)
     assert court.open() == 1  # it is leaving, and can be caught
     sleep(8 * DAY)
     court.registry.withdraw(sender=court.operator)
-    with ape.reverts(court.contract.NothingAtStake):
+    with ape.reverts(court.cases.NothingAtStake):
         court.open()
 
 
 def test_a_receipt_that_was_changed_is_nobodys(court):
-    stage, receipt, r, vs = court.signed()
+    stage, receipt, signature = court.signed()
+    r, vs = signature
     for field, value in ((0, 9), (2, 9), (4, b"x" * 32), (7, receipt[7] - 1)):
         changed = (*receipt[:field], value, *receipt[field + 1 :])
-        with ape.reverts(court.contract.UnknownNode):
-            court.open(stage, changed, r, vs)
+        with ape.reverts(court.cases.UnknownNode):
+            court.open(stage, changed, signature)
     for field, value in ((1, b"z" * 16), (3, b"x" * 32), (6, 2)):
         changed = (*stage[:field], value, *stage[field + 1 :])
-        with ape.reverts(court.contract.UnknownNode):
-            court.open(changed, receipt, r, vs)
+        with ape.reverts(court.cases.UnknownNode):
+            court.open(changed, receipt, signature)
     for bad in ((bytes(32), bytes(32)), (vs, r), (r, bytes([vs[0] ^ 128]) + vs[1:])):
-        with ape.reverts(court.contract.UnknownNode):
-            court.open(stage, receipt, *bad)
+        with ape.reverts(court.cases.UnknownNode):
+            court.open(stage, receipt, bad)
     foreign = court.sign(court.stage(), court.receipt(), chain_id=1)
-    with ape.reverts(court.contract.UnknownNode):
-        court.open(stage, receipt, *foreign)
+    with ape.reverts(court.cases.UnknownNode):
+        court.open(stage, receipt, foreign)
 
 
 def test_a_receipt_is_evidence_for_its_time(court):
@@ -125,7 +126,7 @@ def test_a_receipt_is_evidence_for_its_time(court):
     for early in (issued - TERMS["skew"] - 1, issued + TERMS["evidenceWindow"] + 1):
         snapshot = court.token.provider.web3.provider.make_request("evm_snapshot", [])["result"]
         court.at(early)
-        with ape.reverts(court.contract.StaleReceipt, error_inputs={"issued": issued}):
+        with ape.reverts(court.cases.StaleReceipt, error_inputs={"issued": issued}):
             court.open(*arguments)
         court.token.provider.web3.provider.make_request("evm_revert", [snapshot])
     court.at(issued - TERMS["skew"])
@@ -137,23 +138,23 @@ def test_a_receipt_is_evidence_for_its_time(court):
 
 @pytest.mark.parametrize("issued", [0, 2**40 - 1])
 def test_a_receipt_without_a_time_is_stale(court, issued):
-    with ape.reverts(court.contract.StaleReceipt):
+    with ape.reverts(court.cases.StaleReceipt):
         court.open(*court.signed(issued=issued))
 
 
 def test_no_bond_no_case(court, stranger):
-    court.token.approve(court.contract, BOND - 1, sender=court.accuser)
+    court.token.approve(court.cases, BOND - 1, sender=court.accuser)
     with ape.reverts(court.token.ERC20InsufficientAllowance):
         court.open()
-    court.token.approve(court.contract, UNLIMITED, sender=stranger)
+    court.token.approve(court.cases, UNLIMITED, sender=stranger)
     with ape.reverts(court.token.ERC20InsufficientBalance):
         court.open(*court.signed(), sender=stranger)
 
 
-def test_without_power_to_slash_there_is_no_case(court, deploy):
-    other = deploy("DisputeManager", court.token, court.registry, tuple(TERMS.values()))
+def test_without_power_to_slash_there_is_no_case(court):
+    other, _, _ = court.three()
     stage, receipt = court.stage(), court.receipt()
-    arguments = tuple(stage.values()), tuple(receipt.values()), *court.sign(stage, receipt, contract=other)
+    arguments = tuple(stage.values()), tuple(receipt.values()), court.sign(stage, receipt, contract=other)
     with ape.reverts(other.NotSlasher):
         other.openCase(*arguments, sender=court.accuser)
 
@@ -161,7 +162,7 @@ def test_without_power_to_slash_there_is_no_case(court, deploy):
 def test_a_receipt_has_one_case_at_a_time(court, stranger):
     arguments = court.signed()
     case = court.open(*arguments)
-    with ape.reverts(court.contract.CaseExists, error_inputs={"caseId": case}):
+    with ape.reverts(court.cases.CaseExists, error_inputs={"caseId": case}):
         court.open(*arguments)
     court.wait_for(case)
     court.resolve(case)
@@ -171,7 +172,7 @@ def test_a_receipt_has_one_case_at_a_time(court, stranger):
     third = court.open(*arguments)  # in the second nobody saw the evidence
     assert outcome(court, second) == "Unserved"
     court.judge(third, INNOCENT, UNSERVED, GREY)
-    with ape.reverts(court.contract.CaseExists, error_inputs={"caseId": third}):
+    with ape.reverts(court.cases.CaseExists, error_inputs={"caseId": third}):
         court.open(*arguments)
 
 
@@ -180,7 +181,7 @@ def test_what_was_judged_is_not_judged_again(court, votes):
     arguments = court.signed()
     case = court.open(*arguments)
     court.judge(case, *votes)
-    with ape.reverts(court.contract.CaseExists, error_inputs={"caseId": case}):
+    with ape.reverts(court.cases.CaseExists, error_inputs={"caseId": case}):
         court.open(*arguments)
 
 
@@ -188,8 +189,8 @@ def test_a_stage_is_convicted_once(court):
     stage = court.stage()
     first, second = court.open(*court.signed(stage, seq=1)), court.open(*court.signed(stage, seq=2))
     court.judge(first, GUILTY, GUILTY, GUILTY)
-    assert court.contract.isConvicted(court.node, court.stage_hash(stage))
-    with ape.reverts(court.contract.AlreadyConvicted):
+    assert court.cases.isConvicted(court.node, court.stage_hash(stage))
+    with ape.reverts(court.cases.AlreadyConvicted):
         court.open(*court.signed(stage, seq=3))
     held = court.token.balanceOf(court.accuser)
     _, resolved = court.judge(second, GUILTY, GUILTY, GUILTY)  # opened before the conviction
@@ -205,7 +206,7 @@ def test_a_stage_is_convicted_once(court):
 
 def test_a_committee_is_drawn(court, stranger):
     case = court.open()
-    drawn = court.contract.draw(case, sender=stranger)
+    drawn = court.cases.draw(case, sender=stranger)
     members = drawn.return_value
     deadline = drawn.timestamp + TERMS["commitWindow"]
     assert events(drawn) == [
@@ -213,18 +214,18 @@ def test_a_committee_is_drawn(court, stranger):
     ]
     assert len({*members} & {key.address for key in court.bench}) == 3
     assert (court.case(case).phase, court.case(case).deadline) == (COMMITTING, deadline)
-    with ape.reverts(court.contract.WrongPhase):
-        court.contract.draw(case, sender=stranger)
-    with ape.reverts(court.contract.WrongPhase):
-        court.contract.draw(case + 1, sender=stranger)
+    with ape.reverts(court.cases.WrongPhase):
+        court.cases.draw(case, sender=stranger)
+    with ape.reverts(court.cases.WrongPhase):
+        court.cases.draw(case + 1, sender=stranger)
 
 
 def ask_draw(court, case, block="latest", randomness=0):
     """What a draw would give in a block, with other randomness."""
     call = {
         "from": court.deployer.address,
-        "to": court.contract.address,
-        "data": "0x" + bytes(court.contract.draw.encode_input(case)).hex(),
+        "to": court.cases.address,
+        "data": "0x" + bytes(court.cases.draw.encode_input(case)).hex(),
     }
     ask = court.token.provider.web3.provider.make_request
     answer = ask("eth_call", [call, block, {}, {"random": "0x" + randomness.to_bytes(32, "big").hex()}])
@@ -257,13 +258,13 @@ def test_the_list_cannot_be_arranged_after_the_opening(court, chain):
     chain.mine()
     for leaver in (court.bench[0], court.bench[3]):
         before = [ask_draw(court, case, randomness=randomness) for randomness in range(30)]
-        court.contract.delist(leaver, sender=leaver)
+        court.cases.delist(leaver, sender=leaver)
         for randomness in range(30):
             # The next number of the same sequence fills the seat; it may come from anywhere behind.
             after = ask_draw(court, case, randomness=randomness)
             stayed = [member for member in before[randomness] if member != leaver.address.lower()]
             assert list(after[: len(stayed)]) == stayed
-        court.contract.enlist(sender=leaver)
+        court.cases.enlist(sender=leaver)
         new = court.verifier()
         drawn = {m for randomness in range(30) for m in ask_draw(court, case, randomness=randomness)}
         assert not drawn & {leaver.address.lower(), new.address.lower()}
@@ -273,12 +274,12 @@ def test_parties_are_never_drawn(court, chain):
     """The accused operator's other key, the accuser's key, and keys of an operator who accuses."""
     own, friend = court.account(), court.bench[0]
     court.authorize(own, court.operator)
-    court.contract.enlist(sender=own)
+    court.cases.enlist(sender=own)
     boss = court.boss[friend.address]
     court.token.transfer(friend, BOND, sender=court.deployer)
     court.token.transfer(boss, BOND, sender=court.deployer)
     for accuser in (friend, boss, court.accuser):
-        court.token.approve(court.contract, UNLIMITED, sender=accuser)
+        court.token.approve(court.cases, UNLIMITED, sender=accuser)
         case = court.open(*court.signed(), sender=accuser)
         chain.mine()
         drawn = {m for randomness in range(60) for m in ask_draw(court, case, randomness=randomness)}
@@ -291,7 +292,7 @@ def test_a_second_key_of_the_accuser_is_not_drawn(court, chain):
     accuser, judge = court.account(BOND), court.bench[1]
     court.authorize(accuser, court.boss[judge.address])
     court.registry.revoke(accuser, sender=accuser)  # which hides nothing
-    court.token.approve(court.contract, UNLIMITED, sender=accuser)
+    court.token.approve(court.cases, UNLIMITED, sender=accuser)
     case = court.open(*court.signed(), sender=accuser)
     chain.mine()
     drawn = {m for randomness in range(60) for m in ask_draw(court, case, randomness=randomness)}
@@ -306,8 +307,8 @@ def test_only_the_eligible_are_drawn_and_all_of_them_are_found(court, chain):
     for randomness in range(20):
         drawn = ask_draw(court, case, randomness=randomness)
         assert {*drawn} == {key.address.lower() for key in court.bench[3:]}
-    court.contract.delist(court.bench[3], sender=court.bench[3])
-    with ape.reverts(court.contract.NotEnoughVerifiers, error_inputs={"found": 2}):
+    court.cases.delist(court.bench[3], sender=court.bench[3])
+    with ape.reverts(court.cases.NotEnoughVerifiers, error_inputs={"found": 2}):
         court.draw(case)
     court.registry.cancelUnstake(sender=court.boss[court.bench[0].address])
     assert {*court.draw(case)} == {court.bench[0], *court.bench[4:]}
@@ -318,7 +319,7 @@ def test_a_draw_has_its_time(court):
     court.at(court.case(case).deadline)
     court.draw(case)
     court.wait_for(late)
-    with ape.reverts(court.contract.WrongPhase, error_inputs={"phase": DRAWING}):
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": DRAWING}):
         court.draw(late)
 
 
@@ -357,22 +358,22 @@ def test_seats_are_those_of_their_members(court, drawn, stranger):
         (stranger, 0), (outsider, 0), (members[0], 1), (members[0], 3), (members[0], 15), (members[0], 255),
         (court.boss[members[0].address], 0),
     ):  # fmt: skip
-        with ape.reverts(court.contract.NotMember):
-            court.contract.commit(case, seat, vote, sender=sender)
-    court.contract.commit(case, 0, vote, sender=members[0])
-    with ape.reverts(court.contract.NotMember):  # a vote cannot be changed
-        court.contract.commit(case, 0, commitment(case, members[0], INNOCENT), sender=members[0])
-    with ape.reverts(court.contract.WrongPhase):
-        court.contract.commit(case + 1, 0, vote, sender=members[0])
+        with ape.reverts(court.cases.NotMember):
+            court.cases.commit(case, seat, vote, sender=sender)
+    court.cases.commit(case, 0, vote, sender=members[0])
+    with ape.reverts(court.cases.NotMember):  # a vote cannot be changed
+        court.cases.commit(case, 0, commitment(case, members[0], INNOCENT), sender=members[0])
+    with ape.reverts(court.cases.WrongPhase):
+        court.cases.commit(case + 1, 0, vote, sender=members[0])
 
 
 def test_a_seat_cannot_be_passed_on(court, drawn, stranger):
     """A commitment that looks like an address does not make that address a member."""
     case, members = drawn
     address = int(stranger.address, 16).to_bytes(32)
-    court.contract.commit(case, 0, address, sender=members[0])
-    with ape.reverts(court.contract.NotMember):
-        court.contract.commit(case, 0, commitment(case, stranger, GUILTY), sender=stranger)
+    court.cases.commit(case, 0, address, sender=members[0])
+    with ape.reverts(court.cases.NotMember):
+        court.cases.commit(case, 0, commitment(case, stranger, GUILTY), sender=stranger)
 
 
 def test_a_commitment_is_bound_to_everything_in_it(court, drawn):
@@ -382,33 +383,33 @@ def test_a_commitment_is_bound_to_everything_in_it(court, drawn):
     for change in (
         {"seat": 1}, {"seat": 3}, {"seat": 255}, {"vote": INNOCENT}, {"fingerprint": b"f" * 32}, {"salt": bytes(32)},
     ):  # fmt: skip
-        with ape.reverts(court.contract.BadReveal):
-            court.contract.reveal(*(good | change).values(), sender=members[0])
+        with ape.reverts(court.cases.BadReveal):
+            court.cases.reveal(*(good | change).values(), sender=members[0])
             pytest.fail(str(change))
-    with ape.reverts(court.contract.BadReveal):
-        court.contract.reveal(*good.values(), sender=members[1])
-    court.contract.reveal(*good.values(), sender=members[0])
-    with ape.reverts(court.contract.BadReveal):  # once
-        court.contract.reveal(*good.values(), sender=members[0])
+    with ape.reverts(court.cases.BadReveal):
+        court.cases.reveal(*good.values(), sender=members[1])
+    court.cases.reveal(*good.values(), sender=members[0])
+    with ape.reverts(court.cases.BadReveal):  # once
+        court.cases.reveal(*good.values(), sender=members[0])
 
 
 def test_a_copied_commitment_cannot_be_revealed(court, drawn):
     case, members = drawn
     copied = commitment(case, members[0], GUILTY)
     for seat, member in enumerate(members):
-        court.contract.commit(case, seat, copied, sender=member)
+        court.cases.commit(case, seat, copied, sender=member)
     court.reveal(case, members, GUILTY)
     for seat in (1, 2):
-        with ape.reverts(court.contract.BadReveal):
-            court.contract.reveal(case, seat, GUILTY, bytes(32), b"s" * 32, sender=members[seat])
+        with ape.reverts(court.cases.BadReveal):
+            court.cases.reveal(case, seat, GUILTY, bytes(32), b"s" * 32, sender=members[seat])
 
 
 def test_a_commitment_of_another_case_cannot_be_revealed(court, drawn):
     case, members = drawn
-    court.contract.commit(case, 0, commitment(case + 1, members[0], GUILTY), sender=members[0])
+    court.cases.commit(case, 0, commitment(case + 1, members[0], GUILTY), sender=members[0])
     court.wait_for(case)
-    with ape.reverts(court.contract.BadReveal):
-        court.contract.reveal(case, 0, GUILTY, bytes(32), b"s" * 32, sender=members[0])
+    with ape.reverts(court.cases.BadReveal):
+        court.cases.reveal(case, 0, GUILTY, bytes(32), b"s" * 32, sender=members[0])
 
 
 @pytest.mark.parametrize("vote", [0, 5, 255])
@@ -416,7 +417,7 @@ def test_there_are_four_votes(court, drawn, vote):
     case, members = drawn
     court.commit(case, members, vote)
     court.wait_for(case)
-    with ape.reverts(court.contract.BadVote, error_inputs={"vote": vote}):
+    with ape.reverts(court.cases.BadVote, error_inputs={"vote": vote}):
         court.reveal(case, members, vote)
 
 
@@ -426,29 +427,29 @@ def test_committing_ends(court, drawn):
     court.at(deadline)
     court.commit(case, members, GUILTY)
     court.at(deadline + 1)
-    with ape.reverts(court.contract.WrongPhase, error_inputs={"phase": COMMITTING, "deadline": deadline}):
-        court.contract.commit(case, 1, commitment(case, members[1], GUILTY), sender=members[1])
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": COMMITTING, "deadline": deadline}):
+        court.cases.commit(case, 1, commitment(case, members[1], GUILTY), sender=members[1])
 
 
 def test_nothing_is_revealed_while_others_may_commit(court, drawn):
     case, members = drawn
     court.commit(case, members, GUILTY, GUILTY)
     court.at(court.case(case).deadline)
-    with ape.reverts(court.contract.WrongPhase, error_inputs={"phase": COMMITTING}):
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": COMMITTING}):
         court.reveal(case, members, GUILTY)
 
 
 def test_revealing_ends_after_all_committed(court, drawn):
     case, members = drawn
     court.commit(case, members, GUILTY, GUILTY, GUILTY)
-    with ape.reverts(court.contract.WrongPhase):
+    with ape.reverts(court.cases.WrongPhase):
         court.commit(case, members, GUILTY)
     deadline = court.case(case).deadline
     court.at(deadline)
     court.reveal(case, members, GUILTY)
     court.at(deadline + 1)
-    with ape.reverts(court.contract.WrongPhase, error_inputs={"phase": REVEALING, "deadline": deadline}):
-        court.contract.reveal(case, 1, GUILTY, bytes(32), b"s" * 32, sender=members[1])
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": REVEALING, "deadline": deadline}):
+        court.cases.reveal(case, 1, GUILTY, bytes(32), b"s" * 32, sender=members[1])
 
 
 def test_revealing_ends_after_the_deadline_to_commit(court, drawn):
@@ -459,8 +460,8 @@ def test_revealing_ends_after_the_deadline_to_commit(court, drawn):
     court.reveal(case, members, GUILTY)
     assert (court.case(case).phase, court.case(case).deadline) == (REVEALING, last)
     court.at(last + 1)
-    with ape.reverts(court.contract.WrongPhase, error_inputs={"deadline": last}):
-        court.contract.reveal(case, 1, GUILTY, bytes(32), b"s" * 32, sender=members[1])
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"deadline": last}):
+        court.cases.reveal(case, 1, GUILTY, bytes(32), b"s" * 32, sender=members[1])
 
 
 # ------------------------------------------------------------------- closing
@@ -484,7 +485,7 @@ def test_guilty(court):
     assert rewards == [(FEE, claimable), (0, 0), (FEE, claimable)]
     assert court.token.totalSupply() == supply - FAULT + REWARD + 2 * FEE
     assert [court.stake_of(court.boss[member.address]) for member in members] == [STAKE] * 3
-    assert court.contract.isConvicted(court.node, court.stage_hash(stage))
+    assert court.cases.isConvicted(court.node, court.stage_hash(stage))
 
 
 @pytest.mark.parametrize(
@@ -506,7 +507,7 @@ def test_innocent(court, votes, ending, paid, stranger):
     share, claimable = BOND // 2 // paid, resolved.timestamp + 7 * DAY
     for member, vote in zip(members, votes, strict=True):
         credit = (share, claimable) if vote in (INNOCENT, UNSERVED) else (0, 0)
-        assert tuple(court.contract.credits(court.boss[member.address])) == credit
+        assert tuple(court.cases.credits(court.boss[member.address])) == credit
     assert court.held() == share * paid
     assert court.token.totalSupply() == supply - BOND + share * paid
     assert court.stake_of(court.operator) == STAKE
@@ -528,16 +529,16 @@ def test_a_case_that_nobody_draws_is_void(court, stranger):
     held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
     case = court.open()
     court.at(court.case(case).deadline)
-    with ape.reverts(court.contract.WrongPhase, error_inputs={"phase": DRAWING}):
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": DRAWING}):
         court.resolve(case)
     court.wait_for(case)
-    resolved = court.contract.resolve(case, [], sender=stranger)
+    resolved = court.cases.resolve(case, [], sender=stranger)
     closing = {"caseId": case, "outcome": OUTCOMES.index("Void"), "taken": 0, "forfeited": 0}
     assert events(resolved)[0] == ("CaseResolved", closing)
     assert (court.token.balanceOf(court.accuser), court.token.totalSupply()) == (held, supply)
     assert court.stake_of(court.operator) == STAKE
     for again in (lambda: court.resolve(case), lambda: court.draw(case)):
-        with ape.reverts(court.contract.WrongPhase, error_inputs={"phase": CLOSED}):
+        with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": CLOSED}):
             again()
 
 
@@ -551,7 +552,7 @@ def test_void_cases_punish_no_members(court):
 def test_a_committee_that_does_nothing(court, drawn):
     case, members = drawn
     court.at(court.case(case).deadline)
-    with ape.reverts(court.contract.WrongPhase, error_inputs={"phase": COMMITTING}):
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": COMMITTING}):
         court.resolve(case, members)
     supply = court.token.totalSupply()
     court.wait_for(case)  # nobody committed, so nobody is waited for
@@ -568,7 +569,7 @@ def test_members_who_stay_silent_pay(court, drawn):
     court.commit(case, members, GUILTY, GUILTY)
     court.wait_for(case)
     court.reveal(case, members, GUILTY)
-    with ape.reverts(court.contract.WrongPhase):
+    with ape.reverts(court.cases.WrongPhase):
         court.resolve(case, members)
     court.wait_for(case)
     court.resolve(case, members)
@@ -584,18 +585,18 @@ def test_two_thirds_decide_without_the_third(court, votes):
     assert outcome(court, case) == {GUILTY: "Guilty", INNOCENT: "Innocent"}[votes[0]]
     silent = court.boss[members[votes.index(None)].address]
     assert court.stake_of(silent) == STAKE - SILENCE
-    assert court.contract.credits(silent)[0] == court.registry.rewards(silent)[0] == 0
+    assert court.cases.credits(silent)[0] == court.registry.rewards(silent)[0] == 0
 
 
 def test_all_votes_close_a_case_at_once(court, drawn):
     case, members = drawn
     court.commit(case, members, GREY, GREY, GREY)
     court.reveal(case, members, GREY, GREY)
-    with ape.reverts(court.contract.WrongPhase, error_inputs={"phase": REVEALING}):
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": REVEALING}):
         court.resolve(case, members)
-    court.contract.reveal(case, 2, GREY, bytes(32), b"s" * 32, sender=members[2])
+    court.cases.reveal(case, 2, GREY, bytes(32), b"s" * 32, sender=members[2])
     court.resolve(case, members)
-    with ape.reverts(court.contract.WrongPhase, error_inputs={"phase": CLOSED}):
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": CLOSED}):
         court.resolve(case, members)
 
 
@@ -605,7 +606,7 @@ def test_the_members_are_those_that_were_drawn(court, drawn):
     court.reveal(case, members, GUILTY, GUILTY, GUILTY)
     outsider = next(key for key in court.bench if key not in members)
     for wrong in ([], members[:2], [*members, outsider], members[::-1], [outsider, *members[1:]]):
-        with ape.reverts(court.contract.WrongMembers):
+        with ape.reverts(court.cases.WrongMembers):
             court.resolve(case, wrong)
     court.resolve(case, members)
 
@@ -667,19 +668,19 @@ def test_credits_wait_and_are_paid(court, chain):
     boss, share = court.boss[members[0].address], BOND // 2 // 3
     court.at(court.now() + DAY)
     chain.mine()
-    while share != court.contract.credits(boss)[0] - BOND // 2 // 3:  # until it is drawn again
+    while share != court.cases.credits(boss)[0] - BOND // 2 // 3:  # until it is drawn again
         case = court.open()
         court.judge(case, INNOCENT, INNOCENT, INNOCENT)
-    amount, claimable = court.contract.credits(boss)
+    amount, claimable = court.cases.credits(boss)
     assert (amount, claimable) == (2 * share, court.now() + 7 * DAY)
     court.at(claimable - 1)
-    with ape.reverts(court.contract.CreditsLocked, error_inputs={"claimableAt": claimable}):
-        court.contract.claimCredits(sender=boss)
+    with ape.reverts(court.cases.CreditsLocked, error_inputs={"claimableAt": claimable}):
+        court.cases.claimCredits(sender=boss)
     court.at(claimable)
     held, locked = court.token.balanceOf(boss), court.held()
-    claimed = court.contract.claimCredits(sender=boss)
+    claimed = court.cases.claimCredits(sender=boss)
     assert events(claimed)[0] == ("CreditsClaimed", {"operator": boss.address, "amount": amount})
     assert (court.token.balanceOf(boss), court.held()) == (held + amount, locked - amount)
     for sender in (boss, members[0]):
-        with ape.reverts(court.contract.NothingToClaim):
-            court.contract.claimCredits(sender=sender)
+        with ape.reverts(court.cases.NothingToClaim):
+            court.cases.claimCredits(sender=sender)

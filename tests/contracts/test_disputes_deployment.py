@@ -12,15 +12,38 @@ NEEDED = 60 + 3600 + 600 + 700 + 800
 
 
 def deployed(court, unbonding=7 * DAY, **changes):
-    registry = court.deploy("StakingRegistry", court.token, NOBODY, unbonding, 1)
-    return court.deploy("DisputeManager", court.token, registry, tuple((TERMS | changes).values()))
+    registry = court.deploy("StakingRegistry", court.token, unbonding, 1)
+    return court.deploy("DisputeCases", court.token, registry, tuple((TERMS | changes).values()))
 
 
-def test_what_it_was_deployed_with(court):
-    assert dict(zip(TERMS, court.contract.parameters(), strict=True)) == TERMS
-    assert court.contract.token() == court.token
-    assert court.contract.registry() == court.registry
-    assert court.registry.slasher() == court.contract
+def test_what_they_were_deployed_with(court):
+    assert dict(zip(TERMS, court.cases.parameters(), strict=True)) == TERMS
+    three = court.cases, court.proofs, court.demands
+    for contract in three:
+        assert contract.token() == court.token
+        assert contract.registry() == court.registry
+    assert court.registry.slashers() == [contract.address for contract in three]
+
+
+def test_all_statements_are_signed_in_one_domain(court):
+    """Named for the contract of cases, and of this chain: as EIP-5267 shows it."""
+    types = ["bytes32", "bytes32", "bytes32", "uint256", "address"]
+    name = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+    words = [keccak(text=name), keccak(text="HyperCluster Disputes"), keccak(text="1"), 31337]
+    separator = keccak(encode(types, [*words, court.cases.address]))
+    for contract in (court.cases, court.proofs, court.demands):
+        assert contract.DOMAIN_SEPARATOR() == separator
+        shown = contract.eip712Domain()
+        assert tuple(shown)[:5] == (b"\x0f", "HyperCluster Disputes", "1", 31337, court.cases.address)
+    other, proofs, _ = court.three()
+    assert other.DOMAIN_SEPARATOR() == proofs.DOMAIN_SEPARATOR() != separator
+
+
+def test_proofs_and_demands_belong_to_a_contract_of_cases(court):
+    for name in ("DisputeProofs", "DisputeDemands"):
+        for nothing in (NOBODY, court.token):
+            with pytest.raises(ape.exceptions.VirtualMachineError):
+                court.deploy(name, nothing)
 
 
 def refused(court, *arguments):
@@ -28,14 +51,14 @@ def refused(court, *arguments):
     fields = ["uint96"] * 4 + ["uint16"] * 2 + ["uint8"] + ["uint40"] * 6
     addresses = [getattr(each, "address", each) for each in arguments[:2]]
     encoded = encode(["address", "address", f"({','.join(fields)})"], [*addresses, arguments[2]])
-    creation = {"from": court.deployer.address, "data": artifact("DisputeManager").bytecode + encoded.hex()}
+    creation = {"from": court.deployer.address, "data": artifact("DisputeCases").bytecode + encoded.hex()}
     with pytest.raises(ContractCustomError) as refusal:
         court.token.provider.web3.eth.estimate_gas(creation)
     return refusal.value.data
 
 
 def refused_terms(court, unbonding=7 * DAY, **changes):
-    registry = court.deploy("StakingRegistry", court.token, NOBODY, unbonding, 1)
+    registry = court.deploy("StakingRegistry", court.token, unbonding, 1)
     return refused(court, court.token, registry, tuple((TERMS | changes).values()))
 
 
@@ -49,7 +72,7 @@ def test_addresses_are_not_zero(court):
     terms = tuple(TERMS.values())
     assert refused(court, NOBODY, court.registry, terms) == error("ZeroAddress()")
     with pytest.raises(ape.exceptions.VirtualMachineError):
-        court.deploy("DisputeManager", court.token, NOBODY, terms)
+        court.deploy("DisputeCases", court.token, NOBODY, terms)
 
 
 @pytest.mark.parametrize("seats", [1, 15])

@@ -135,19 +135,19 @@ def measured(token, channels, registry, court, deployer, payer, payee, signer, a
 
 
 def dispute(court, note):
-    """The scenarios of the disputes contract: committees of three, hashes and signatures without zeros."""
-    contract, accuser = court.contract, court.accuser
+    """The scenarios of disputes: committees of three, hashes and signatures without zeros."""
+    contract, accuser = court.cases, court.accuser
     for name, scenario in (
         ("proveEquivocation, the reporter's first reward", "the reporter never had a reward"),
         ("proveEquivocation", "the reporter has a reward already"),
     ):
         stage, first = court.stage(), court.receipt()
         receipts = [first, first | {"outRoot": b"x" * 32}]
-        signed = [(tuple(each.values()), *court.sign(stage, each)) for each in receipts]
+        signed = [(tuple(each.values()), court.sign(stage, each)) for each in receipts]
         proof = court.stage_hash(stage), *signed[0], *signed[1]
-        note(name, contract.proveEquivocation(*proof, sender=accuser), scenario)
+        note(name, court.proofs.proveEquivocation(*proof, sender=accuser), scenario)
     stage, receipt = court.stage(), court.receipt()
-    arguments = tuple(stage.values()), tuple(receipt.values()), *court.sign(stage, receipt)
+    arguments = tuple(stage.values()), tuple(receipt.values()), court.sign(stage, receipt)
     opened = contract.openCase(*arguments, sender=accuser)
     note("openCase, the first of all", opened, "the contract held no tokens; unlimited allowance")
     opened = contract.openCase(*court.signed(), sender=accuser)
@@ -167,9 +167,11 @@ def dispute(court, note):
     note("resolve, innocent", resolved, "three members voted so, each for the first time")
     rows = [b"r" * 4096, b"s" * 4096]
     signed = court.signed(outputs=2, outRoot=tree_root(rows))
-    demanded = contract.demand(*signed, True, 1, sender=accuser)
+    demanded = court.demands.demand(*signed, True, 0, sender=accuser)
+    note("demand, the first of all", demanded, "the contract held no tokens; unlimited allowance")
+    demanded = court.demands.demand(*signed, True, 1, sender=accuser)
     note("demand", demanded, "the contract holds tokens; unlimited allowance")
-    served = contract.serve(demanded.return_value, rows[1], tree_path(rows, 1), sender=court.node)
+    served = court.demands.serve(demanded.return_value, rows[1], tree_path(rows, 1), sender=court.node)
     note("serve", served, "4096 bytes without zeros, one of two rows; the operator held no tokens")
     key, _ = court.join()
     note("enlist", contract.enlist(sender=key), "a new place of the list")

@@ -34,7 +34,7 @@ def test_the_digest_is_that_of_the_documented_type(registry, operator, node_key,
 
 
 def test_the_node_key_must_consent(registry, deploy, token, slasher, operator, node_key, stranger, consent):
-    elsewhere = deploy("StakingRegistry", token, slasher, 1, 1)
+    elsewhere = deploy("StakingRegistry", token, 1, 1)
     bad = {
         "by the operator": compact(consent(by=operator)),
         "to another operator": compact(consent(operator=stranger)),
@@ -131,5 +131,5 @@ def test_a_node_is_eligible_on_enough_active_stake(registry, operator, node_key,
 
 
 def test_without_an_operator_a_node_is_never_eligible(deploy, token, slasher, node_key):
-    generous = deploy("StakingRegistry", token, slasher, 1, 0)
+    generous = deploy("StakingRegistry", token, 1, 0)
     assert not generous.isEligible(node_key)

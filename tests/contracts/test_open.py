@@ -90,7 +90,7 @@ def test_open_needs_allowance_and_balance(channels, token, payee, signer, strang
 
 
 def test_constructors_refuse_no_token(deploy):
-    for name, arguments in (("PaymentChannels", (3600,)), ("StakingRegistry", (NOBODY, 1, 1))):
+    for name, arguments in (("PaymentChannels", (3600,)), ("StakingRegistry", (1, 1))):
         with pytest.raises(ape.exceptions.ContractLogicError):
             deploy(name, NOBODY, *arguments)
 

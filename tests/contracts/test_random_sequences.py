@@ -173,7 +173,7 @@ class StakingSequence(Sequence):
         super().__init__(chain, token, people)
         self.registry, self.slasher, self.supply = registry, slasher, token.totalSupply()
         self.model = reference.StakingRegistry(
-            registry.address, self.books, slasher.address, UNBONDING, MIN_STAKE
+            registry.address, self.books, {slasher.address}, UNBONDING, MIN_STAKE
         )
 
     def account(self, index, stray, likely):
@@ -313,8 +313,9 @@ def test_channels_do_as_the_reference(chain, deploy, money, people, accounts):
 
 
 @pytest.mark.slow
-def test_staking_does_as_the_reference(chain, deploy, money, people, slasher):
-    registry = deploy("StakingRegistry", money, slasher, UNBONDING, MIN_STAKE)
+def test_staking_does_as_the_reference(chain, deploy, deployer, money, people, slasher):
+    registry = deploy("StakingRegistry", money, UNBONDING, MIN_STAKE)
+    registry.setSlashers([slasher], sender=deployer)
     allow(money, registry, people)
     run_state_machine_as_test(
         lambda: StakingSequence(chain, money, registry, people, slasher), settings=BUDGET

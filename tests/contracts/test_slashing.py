@@ -97,30 +97,31 @@ def test_rewards_wait_for_an_unbonding_delay(registry, token, chain, operator, s
             registry.claimRewards(sender=sender)
 
 
-def test_nobody_but_the_slasher_slashes(registry, deployer, operator, reporter):
+def test_nobody_but_the_slashers_slashes(registry, deployer, operator, reporter):
     registry.stake(10, sender=operator)
     for sender in (deployer, operator, reporter):
         with ape.reverts(registry.NotSlasher):
             registry.slash(operator, 1, reporter, 1, sender=sender)
 
 
-def test_the_slasher_is_appointed_once(deploy, token, deployer, operator, slasher):
-    registry = deploy("StakingRegistry", token, NOBODY, 1, 1)
-    assert registry.slasher() == NOBODY
+def test_the_slashers_are_appointed_once_and_together(deploy, token, deployer, operator, slasher, reporter):
+    registry = deploy("StakingRegistry", token, 1, 1)
+    assert registry.slashers() == []
     with ape.reverts(registry.NotSlasher):
         registry.slash(operator, 1, NOBODY, 0, sender=slasher)
     with ape.reverts(registry.NotDeployer):
-        registry.setSlasher(slasher, sender=slasher)
+        registry.setSlashers([slasher], sender=slasher)
     with ape.reverts(registry.ZeroAddress):
-        registry.setSlasher(NOBODY, sender=deployer)
-    receipt = registry.setSlasher(slasher, sender=deployer)
-    assert events(receipt) == [("SlasherSet", {"slasher": slasher.address})]
-    assert registry.slasher() == slasher
-    with ape.reverts(registry.SlasherAlreadySet):
-        registry.setSlasher(operator, sender=deployer)
-
-
-def test_a_slasher_named_at_deployment_is_final(registry, deployer, slasher):
-    assert registry.slasher() == slasher
-    with ape.reverts(registry.SlasherAlreadySet):
-        registry.setSlasher(deployer, sender=deployer)
+        registry.setSlashers([slasher, NOBODY], sender=deployer)
+    with ape.reverts(registry.NoSlashers):
+        registry.setSlashers([], sender=deployer)
+    both = [slasher.address, reporter.address]
+    receipt = registry.setSlashers(both, sender=deployer)
+    assert events(receipt) == [("SlashersSet", {"slashers": both})]
+    assert registry.slashers() == both
+    assert [registry.isSlasher(who) for who in (slasher, reporter, operator)] == [True, True, False]
+    for sender in (slasher, reporter):
+        registry.slash(operator, 1, NOBODY, 0, sender=sender)
+    for more in ([operator], both, []):
+        with ape.reverts(registry.SlashersAlreadySet):
+            registry.setSlashers(more, sender=deployer)

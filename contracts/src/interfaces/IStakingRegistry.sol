@@ -34,8 +34,8 @@ interface IStakingRegistry {
     /// @notice The reporter took its rewards.
     event RewardsClaimed(address indexed reporter, uint96 amount);
 
-    /// @notice The one contract that may slash.
-    event SlasherSet(address indexed slasher);
+    /// @notice The contracts that may slash, for good.
+    event SlashersSet(address[] slashers);
 
     /// @notice An address must not be zero.
     error ZeroAddress();
@@ -55,12 +55,14 @@ interface IStakingRegistry {
     error BadConsent(address nodeKey);
     /// @notice Only the node key's operator, or the node key itself, may do this.
     error NotOperator();
-    /// @notice Only the slasher may do this.
+    /// @notice Only a slasher may do this.
     error NotSlasher();
     /// @notice Only the deployer may do this.
     error NotDeployer();
-    /// @notice The slasher is set for good.
-    error SlasherAlreadySet();
+    /// @notice The slashers are set for good.
+    error SlashersAlreadySet();
+    /// @notice There must be a slasher, or faults cost nothing.
+    error NoSlashers();
     /// @notice No reward waits for the caller.
     error NothingToClaim();
     /// @notice The rewards can be claimed from `claimableAt`.
@@ -110,9 +112,12 @@ interface IStakingRegistry {
     /// @notice Pays the caller's rewards, one unbonding delay after the latest of them.
     function claimRewards() external;
 
-    /// @notice Appoints the slasher: by the deployer, once, unless the constructor did.
-    /// @custom:warning Stake cannot be slashed before. Clients should not trust stake in a registry without a slasher.
-    function setSlasher(address slasher) external;
+    /// @notice Appoints all contracts that may slash: by the deployer, once.
+    /// @dev They are a set, so that what slashes can be several contracts of which none has to trust or call another. It
+    /// is closed at once: nobody who stakes later can meet a slasher that it could not see before.
+    /// @custom:warning Stake cannot be slashed before. Clients should not trust stake in a registry without slashers, and
+    /// operators none whose `slashers` they do not know: each of them can take all stake.
+    function setSlashers(address[] calldata contracts) external;
 
     /// @notice Stake of an operator in wei, and the time from which its thawing part can be withdrawn.
     function stakes(address operator) external view returns (uint96 active, uint96 thawing, uint40 thawEnd);
@@ -136,8 +141,11 @@ interface IStakingRegistry {
     /// @notice EIP-712 domain: "HyperCluster StakingRegistry", "1", chain id, this contract.
     function DOMAIN_SEPARATOR() external view returns (bytes32);
 
-    /// @notice The contract that may slash, or zero as long as none is appointed.
-    function slasher() external view returns (address);
+    /// @notice Whether the account is one of the slashers.
+    function isSlasher(address account) external view returns (bool);
+
+    /// @notice All contracts that may slash; none as long as they are not appointed.
+    function slashers() external view returns (address[] memory);
 
     /// @notice Seconds that stake thaws and that rewards wait.
     function unbonding() external view returns (uint40);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IDisputeManager} from "../interfaces/IDisputeManager.sol";
+import {IDisputeProofs} from "../interfaces/IDisputeProofs.sol";
 
 /// @title Rows of floating-point numbers, as integers
 /// @dev Rows are little-endian IEEE 754: binary32 or binary16. All numbers of both rows are scaled by one power of two,
@@ -27,11 +27,11 @@ library Floats {
     /// @param encoding 1 for binary32, 2 for binary16. Reverts with BadRow on anything else, and on rows that are not of
     /// that encoding.
     function differ(bytes calldata x, bytes calldata y, uint8 encoding) internal pure returns (bool) {
-        require(encoding == F32 || encoding == F16, IDisputeManager.BadRow());
+        require(encoding == F32 || encoding == F16, IDisputeProofs.BadRow());
         Format memory format = encoding == F32
             ? Format({bits: 32, fraction: 23, magnitude: 0x7FFFFFFF})
             : Format({bits: 16, fraction: 10, magnitude: 0x7FFF});
-        require(x.length == y.length && x.length != 0 && x.length % (format.bits / 8) == 0, IDisputeManager.BadRow());
+        require(x.length == y.length && x.length != 0 && x.length % (format.bits / 8) == 0, IDisputeProofs.BadRow());
         uint256 top = _exponent(_largest(x, y, format), format);
 
         uint256 distance;
@@ -71,7 +71,7 @@ library Floats {
                 }
             }
             // An exponent of all ones.
-            require(largest >> format.fraction != magnitude >> format.fraction, IDisputeManager.BadRow());
+            require(largest >> format.fraction != magnitude >> format.fraction, IDisputeProofs.BadRow());
         }
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IDisputeManager} from "../interfaces/IDisputeManager.sol";
+import {IDisputes} from "../interfaces/IDisputes.sol";
 
 /// @title EIP-712 hashStruct of what node keys sign
 library Statements {
@@ -19,7 +19,7 @@ library Statements {
     // in calldata. A field with dirty upper bits gives a hash that nobody signs as this type, and whoever reads the
     // field reverts.
 
-    function hash(IDisputeManager.Stage calldata stage) internal pure returns (bytes32 digest) {
+    function hash(IDisputes.Stage calldata stage) internal pure returns (bytes32 digest) {
         bytes32 typehash = STAGE_TYPEHASH;
         assembly ("memory-safe") {
             let free := mload(0x40)
@@ -29,7 +29,7 @@ library Statements {
         }
     }
 
-    function hash(IDisputeManager.Receipt calldata receipt, bytes32 stageHash) internal pure returns (bytes32 digest) {
+    function hash(IDisputes.Receipt calldata receipt, bytes32 stageHash) internal pure returns (bytes32 digest) {
         bytes32 typehash = RECEIPT_TYPEHASH;
         assembly ("memory-safe") {
             let free := mload(0x40)
@@ -40,7 +40,7 @@ library Statements {
         }
     }
 
-    function hash(IDisputeManager.Verdict calldata verdict) internal pure returns (bytes32 digest) {
+    function hash(IDisputes.Verdict calldata verdict) internal pure returns (bytes32 digest) {
         bytes32 typehash = VERDICT_TYPEHASH;
         assembly ("memory-safe") {
             let free := mload(0x40)
@@ -48,5 +48,10 @@ library Statements {
             calldatacopy(add(free, 0x20), verdict, 0x1a0)
             digest := keccak256(free, 0x1c0)
         }
+    }
+
+    /// @dev One step of one signer, for which there is one receipt.
+    function step(address node, bytes32 stageHash, uint32 seq) internal pure returns (bytes32) {
+        return keccak256(abi.encode(node, stageHash, seq));
     }
 }

@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import trio
 
 from hypercluster.market.chain import Chain, Sender
-from hypercluster.market.chain.dispute_events import (
+from hypercluster.market.chain.disputes import (
     CaseOpened,
     CaseResolved,
     CommitteeDrawn,
     ContradictionProven,
     Demanded,
+    DemandStatus,
+    Disputes,
     EquivocationProven,
+    Phase,
     Withheld,
 )
-from hypercluster.market.chain.disputes import DemandStatus, Disputes, Phase
 from hypercluster.market.errors import Reverted
+from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.money.voucher import ChannelDescriptor
 from hypercluster.node.client.auditing.delivery import delivering, opening_for
 from hypercluster.node.client.hop import HopFailed, exchange
@@ -46,7 +49,7 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 0.5
 SEND_SECONDS = 60.0
-NOBODY = ChannelDescriptor("0x" + "00" * 20, "0x" + "00" * 20, "0x" + "00" * 20, bytes(32))
+NO_CHANNEL = ChannelDescriptor(NOBODY, NOBODY, NOBODY, bytes(32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Reporter:
     async def prove_equivocation(self, proof: Equivocation) -> Ruling:
         """Have a node slashed that signed two receipts for one step. Raises MarketError."""
         mined = await self._send(
-            self._disputes.prove_equivocation,
+            self._disputes.proofs.prove_equivocation,
             proof.first,
             proof.first_signature,
             proof.second,
@@ -95,7 +98,7 @@ class Reporter:
         each with its Merkle proof. Raises MarketError.
         """
         mined = await self._send(
-            self._disputes.prove_contradiction,
+            self._disputes.proofs.prove_contradiction,
             first.verdict,
             first.signature,
             second.verdict,
@@ -113,10 +116,12 @@ class Reporter:
         Raises MarketError.
         """
         receipt, signature = transcript.receipts(self._disputes.domain)[-1]
-        mined = await self._send(partial(self._disputes.demand, output=output, row=row), receipt, signature)
+        mined = await self._send(
+            partial(self._disputes.demands.demand, output=output, row=row), receipt, signature
+        )
         demand_id = next(e.demand_id for e in self._disputes.events_in(mined) if isinstance(e, Demanded))
         while True:
-            state = await self._on_chain(self._disputes.demand_state, demand_id)
+            state = await self._on_chain(self._disputes.demands.state, demand_id)
             if state.status is DemandStatus.SERVED:
                 return Ruling(None, "served", 0)
             if state.status is DemandStatus.LAPSED:
@@ -125,7 +130,7 @@ class Reporter:
                 return Ruling(None, "withheld", next(ended).taken)
             if time.time() > state.deadline:
                 try:
-                    await self._send(self._disputes.lapse, demand_id)
+                    await self._send(self._disputes.demands.lapse, demand_id)
                 except Reverted as error:
                     log.info("demand %d: %s", demand_id, error)
             await trio.sleep(LOOK_SECONDS)
@@ -158,7 +163,7 @@ class Accuser(Reporter):
             MarketError: the wallet cannot pay the bond, the receipts are too old, nothing is at stake.
         """
         receipt, signature = transcript.receipts(self._disputes.domain)[-1]
-        mined = await self._send(self._disputes.open_case, receipt, signature)
+        mined = await self._send(self._disputes.cases.open, receipt, signature)
         case_id = next(e.case_id for e in self._disputes.events_in(mined) if isinstance(e, CaseOpened))
         log.warning("opened case %d against %s", case_id, transcript.record.peer)
         watch, served = _Watch(self._disputes, mined.block, case_id), set[str]()
@@ -172,12 +177,12 @@ class Accuser(Reporter):
     async def _push_on(self, watch: _Watch, transcript: Transcript, served: set[str]) -> None:
         """Do what is due. Others may do it first, which is as good."""
         now = time.time()
-        case = await self._on_chain(self._disputes.case, watch.case_id)
+        case = await self._on_chain(self._disputes.cases.state, watch.case_id)
         try:
             if case.may_resolve(now):
-                await self._send(self._disputes.resolve, watch.case_id, watch.members)
+                await self._send(self._disputes.cases.resolve, watch.case_id, watch.members)
             elif case.phase is Phase.DRAWING:
-                await self._send(self._disputes.draw, watch.case_id)
+                await self._send(self._disputes.cases.draw, watch.case_id)
             elif case.phase is Phase.COMMITTING:
                 await self._serve(watch, transcript, served)
         except Reverted as error:
@@ -197,7 +202,7 @@ class Accuser(Reporter):
                 log.warning("the evidence of case %d did not reach %s: %s", watch.case_id, advert.peer, error)
 
     async def _hand_over(self, case_id: int, member: Advert, transcript: Transcript) -> None:
-        opening = opening_for(transcript, secrets.token_bytes(16), NOBODY)
+        opening = opening_for(transcript, secrets.token_bytes(16), NO_CHANNEL)
         opened = AuditOpen(
             opening, secrets.token_bytes(32), transcript.record.profile, case_id, transcript.record
         )

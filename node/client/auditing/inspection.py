@@ -14,6 +14,7 @@ import trio
 
 from hypercluster.market.errors import MarketError
 from hypercluster.market.ledger import AuditRecord, Ledger
+from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.trust import merkle
 from hypercluster.market.trust.audit import Difference, is_sampled
 from hypercluster.market.trust.fingerprint import fingerprint
@@ -276,7 +277,7 @@ class Inspector:
 
     async def _note(self, peer: str, operator: str, kind: Evidence, note: str) -> None:
         advert = self._discovery.book.get(peer)
-        whose = operator or (advert.operator if advert else "0x" + "00" * 20)
+        whose = operator or (advert.operator if advert else NOBODY)
         await trio.to_thread.run_sync(
             partial(self._ledger.trust.record, peer, whose, kind, datetime.now(UTC), note)
         )

@@ -184,7 +184,7 @@ def test_staking_and_node_keys(chain: Chain, accounts: list[LocalAccount]) -> No
     staking, operator, node = chain.staking, Sender(chain, accounts[3]), coincurve.PrivateKey()
     chain.token.transfer(Sender(chain, accounts[0]), operator.address, 200 * HCT)
     assert (staking.minimum, staking.unbonding_seconds) == (100 * HCT, 7200)
-    assert staking.slasher() == chain.disputes.address
+    assert staking.slashers() == [chain.deployment.cases, chain.deployment.proofs, chain.deployment.demands]
     assert staking.operator_of(address_of(node)) is None
     staking.stake(operator, 100 * HCT)
     staking.authorize(operator, node)
@@ -218,8 +218,8 @@ def test_staking_and_node_keys(chain: Chain, accounts: list[LocalAccount]) -> No
 
     with pytest.raises(Reverted, match="NotSlasher"):
         staking.slash(Sender(chain, accounts[4]), operator.address, HCT, accounts[5].address, 0)
-    with pytest.raises(Reverted, match="SlasherAlreadySet"):
-        staking.set_slasher(Sender(chain, accounts[0]), accounts[4].address)
+    with pytest.raises(Reverted, match="SlashersAlreadySet"):
+        staking.set_slashers(Sender(chain, accounts[0]), [accounts[4].address])
 
 
 def test_terms_that_do_not_fit_are_refused_before_anything_is_sent(

@@ -34,7 +34,11 @@ def test_it_deploys_from_a_key_file(tmp_path: Path, anvil: str, accounts: list[L
     assert chain.staking.minimum == 15 * HCT // 2
     assert chain.channels.grace_seconds == 60
     assert chain.token.balance(accounts[8].address) == 10**9 * HCT
-    assert chain.staking.slasher() == chain.disputes.address
+    assert chain.staking.slashers() == [
+        chain.deployment.cases,
+        chain.deployment.proofs,
+        chain.deployment.demands,
+    ]
     assert chain.disputes.terms == DisputeTerms(
         seats=7, fault=40 * HCT, bond=3 * HCT // 2, evidence_window=5000
     )

@@ -83,7 +83,7 @@ def bench(snapshot: None, chain: Chain, accounts: list[LocalAccount]) -> dict[st
     """Four verifiers on the list, by their node keys' addresses."""
     parties = [join(chain, accounts) for _ in range(4)]
     for party in parties:
-        chain.disputes.enlist(party.node)
+        chain.disputes.cases.enlist(party.node)
     return {party.node.address: party for party in parties}
 
 
@@ -116,7 +116,7 @@ def wait_seconds(chain: Chain, seconds: int) -> None:
 def judged(chain: Chain, bench: dict[str, Party], client: Sender, case: int, votes: list[Vote]) -> list[str]:
     """Take a case from its draw to its end. Returns the committee."""
     disputes = chain.disputes
-    drawn = disputes.events_in(disputes.draw(client, case))[0]
+    drawn = disputes.events_in(disputes.cases.draw(client, case))[0]
     assert isinstance(drawn, CommitteeDrawn)
     members = list(drawn.members)
     seats = [
@@ -124,16 +124,16 @@ def judged(chain: Chain, bench: dict[str, Party], client: Sender, case: int, vot
         for seat, (member, vote) in enumerate(zip(members, votes, strict=True))
     ]
     for seat, node, vote in seats:
-        disputes.commit(node, case, seat, commitment_of(case, node.address, vote, PRINT, SALT))
+        disputes.cases.commit(node, case, seat, commitment_of(case, node.address, vote, PRINT, SALT))
     for seat, node, vote in seats:
-        disputes.reveal(node, case, seat, vote, PRINT, SALT)
-    disputes.resolve(client, case, members)
+        disputes.cases.reveal(node, case, seat, vote, PRINT, SALT)
+    disputes.cases.resolve(client, case, members)
     return members
 
 
 def opened(chain: Chain, client: Sender, accused: Party, **changes: object) -> tuple[int, Receipt]:
     said = receipt(chain, **changes)
-    event = chain.disputes.events_in(chain.disputes.open_case(client, said, sign(chain, accused, said)))[0]
+    event = chain.disputes.events_in(chain.disputes.cases.open(client, said, sign(chain, accused, said)))[0]
     assert isinstance(event, CaseOpened)
     return event.case_id, said
 
@@ -143,18 +143,19 @@ def test_our_hashes_are_the_contracts(chain: Chain) -> None:
     stage = said.stage
     ids = stage.session, stage.nonce, stage.channel_id, stage.model_id
     row = *ids, stage.layer_start, stage.layer_stop, stage.wire_dtype, stage.profile
-    assert disputes._read("DOMAIN_SEPARATOR") == disputes.domain.separator
-    assert disputes._read("stageHashOf", row) == stage.struct_hash()
+    for contract in (disputes.cases, disputes.proofs, disputes.demands):
+        assert contract._read("DOMAIN_SEPARATOR") == disputes.domain.separator
+    assert disputes.proofs._read("stageHashOf", row) == stage.struct_hash()
     figures = said.seq, said.position, said.tokens, said.outputs
     fields = *figures, said.in_root, said.out_root, said.previous, said.issued
-    digest = disputes._read("receiptDigest", stage.struct_hash(), fields)
+    digest = disputes.proofs._read("receiptDigest", stage.struct_hash(), fields)
     assert digest == disputes.domain.digest(said.struct_hash())
     verdict = Verdict(
         b"m" * 32, 4, 8, 2, True, b"i" * 32, b"o" * 32, 5, 6, Finding.GREY, PRINT, b"j" * 32, said.issued
     )
     layers = verdict.model_id, verdict.layer_start, verdict.layer_stop, verdict.wire_dtype, verdict.tail
     rows = verdict.in_root, verdict.out_root, verdict.tokens, verdict.outputs
-    digest = disputes._read("verdictDigest", (*layers, *rows, 2, PRINT, verdict.job, verdict.issued))
+    digest = disputes.proofs._read("verdictDigest", (*layers, *rows, 2, PRINT, verdict.job, verdict.issued))
     assert digest == disputes.domain.digest(verdict.struct_hash())
 
 
@@ -169,25 +170,29 @@ def test_the_terms_are_those_of_the_deployment(chain: Chain) -> None:
         serve_window=600,
     )
     assert chain.disputes.keep_seconds == 900 + 3600 + 1800
-    assert chain.staking.slasher() == chain.disputes.address
+    assert chain.staking.slashers() == [
+        chain.deployment.cases,
+        chain.deployment.proofs,
+        chain.deployment.demands,
+    ]
 
 
 def test_verifiers_come_and_go(chain: Chain, accounts: list[LocalAccount], bench: dict[str, Party]) -> None:
     disputes, party = chain.disputes, join(chain, accounts)
     address, operator = party.node.address, party.operator.address
-    assert not disputes.is_enlisted(address)
-    assert disputes.verifier_of(operator) is None
-    (event,) = disputes.events_in(disputes.enlist(party.node))
+    assert not disputes.cases.is_enlisted(address)
+    assert disputes.cases.verifier_of(operator) is None
+    (event,) = disputes.events_in(disputes.cases.enlist(party.node))
     assert isinstance(event, Enlisted)
     assert (event.verifier, event.operator) == (address, operator)
-    assert disputes.is_enlisted(address)
-    assert disputes.verifier_of(operator) == address
-    assert {*disputes.verifiers()} == {address, *bench}
+    assert disputes.cases.is_enlisted(address)
+    assert disputes.cases.verifier_of(operator) == address
+    assert {*disputes.cases.verifiers()} == {address, *bench}
     with pytest.raises(Reverted, match=f"AlreadyEnlisted.*{address}"):
-        disputes.enlist(party.node)
-    (event,) = disputes.events_in(disputes.delist(party.operator, address))
+        disputes.cases.enlist(party.node)
+    (event,) = disputes.events_in(disputes.cases.delist(party.operator, address))
     assert isinstance(event, Delisted)
-    assert {*disputes.verifiers()} == {*bench}
+    assert {*disputes.cases.verifiers()} == {*bench}
 
 
 def test_a_guilty_provider_pays(
@@ -195,18 +200,18 @@ def test_a_guilty_provider_pays(
 ) -> None:
     disputes, start, held = chain.disputes, chain.block_number() + 1, chain.token.balance(client.address)
     stake = chain.staking.stake_of(accused.operator.address).active
-    assert disputes.case(10**6).phase is Phase.NONE
+    assert disputes.cases.state(10**6).phase is Phase.NONE
     case, said = opened(chain, client, accused)
-    shown = disputes.case(case)
+    shown = disputes.cases.state(case)
     assert (shown.phase, shown.outcome, shown.bond_wei) == (Phase.DRAWING, Outcome.NONE, 20 * HCT)
     assert (shown.accuser, shown.node, shown.seq, shown.seats) == (client.address, accused.node.address, 3, 3)
     assert (shown.stage_hash, shown.receipt_hash) == (said.stage.struct_hash(), said.struct_hash())
     assert (shown.commit_seconds, shown.reveal_seconds) == (600, 600)
     members = judged(chain, bench, client, case, [Vote.GUILTY, Vote.GREY, Vote.GUILTY])
-    shown = disputes.case(case)
+    shown = disputes.cases.state(case)
     assert (shown.phase, shown.outcome, shown.bond_wei) == (Phase.CLOSED, Outcome.GUILTY, 0)
     assert (shown.committed, shown.revealed, shown.guilty, shown.innocent, shown.unserved) == (3, 3, 2, 0, 0)
-    assert disputes.is_convicted(accused.node.address, said.stage.struct_hash())
+    assert disputes.cases.is_convicted(accused.node.address, said.stage.struct_hash())
     assert chain.staking.stake_of(accused.operator.address).active == stake - 100 * HCT
     assert chain.token.balance(client.address) == held
     assert chain.staking.reward_of(client.address).amount == 10 * HCT
@@ -240,18 +245,18 @@ def test_an_innocent_provider_costs_the_bond(
     disputes, held = chain.disputes, chain.token.balance(client.address)
     case, said = opened(chain, client, accused)
     members = judged(chain, bench, client, case, [Vote.INNOCENT, Vote.UNSERVED, Vote.GREY])
-    assert disputes.case(case).outcome is Outcome.INNOCENT
+    assert disputes.cases.state(case).outcome is Outcome.INNOCENT
     assert chain.token.balance(client.address) == held - 20 * HCT
     with pytest.raises(Reverted, match=f"CaseExists.*caseId={case}"):
-        disputes.open_case(client, said, sign(chain, accused, said))
+        disputes.cases.open(client, said, sign(chain, accused, said))
     judge = bench[members[0]].operator
-    credit = disputes.credit_of(judge.address)
+    credit = disputes.cases.credit_of(judge.address)
     assert (credit.amount, credit.claimable_at) == (5 * HCT, chain.timestamp() + 7200)
     with pytest.raises(Reverted, match="CreditsLocked"):
-        disputes.claim_credits(judge)
+        disputes.cases.claim_credits(judge)
     wait_seconds(chain, 7200)
     before = chain.token.balance(judge.address)
-    (event,) = disputes.events_in(disputes.claim_credits(judge))
+    (event,) = disputes.events_in(disputes.cases.claim_credits(judge))
     assert isinstance(event, CreditsClaimed)
     assert (event.operator, event.amount) == (judge.address, 5 * HCT)
     assert chain.token.balance(judge.address) == before + 5 * HCT
@@ -260,18 +265,18 @@ def test_an_innocent_provider_costs_the_bond(
 def test_what_may_be_done_when(chain: Chain, accused: Party, bench: dict[str, Party], client: Sender) -> None:
     """`may_reveal` and `may_resolve` say what the contract does at that second."""
     disputes, (case, _) = chain.disputes, opened(chain, client, accused)
-    shown = disputes.case(case)
+    shown = disputes.cases.state(case)
     assert [shown.may_resolve(shown.deadline + late) for late in (0, 1)] == [False, True]
     assert not shown.may_reveal(shown.deadline + 1)
-    drawn = disputes.events_in(disputes.draw(client, case))[0]
+    drawn = disputes.events_in(disputes.cases.draw(client, case))[0]
     assert isinstance(drawn, CommitteeDrawn)
     members = list(drawn.members)
-    shown = disputes.case(case)
+    shown = disputes.cases.state(case)
     assert shown.phase is Phase.COMMITTING
     assert [shown.may_resolve(shown.deadline + late) for late in (0, 1)] == [False, True]  # nobody committed
     node = bench[members[0]].node
-    disputes.commit(node, case, 0, commitment_of(case, node.address, Vote.GUILTY, PRINT, SALT))
-    shown = disputes.case(case)
+    disputes.cases.commit(node, case, 0, commitment_of(case, node.address, Vote.GUILTY, PRINT, SALT))
+    shown = disputes.cases.state(case)
     last = shown.deadline + 600
     assert [shown.may_reveal(second) for second in (shown.deadline, shown.deadline + 1, last, last + 1)] == [
         False,
@@ -285,16 +290,16 @@ def test_what_may_be_done_when(chain: Chain, accused: Party, bench: dict[str, Pa
         True,
     ]
     with pytest.raises(Reverted, match="WrongPhase"):
-        disputes.reveal(node, case, 0, Vote.GUILTY, PRINT, SALT)
+        disputes.cases.reveal(node, case, 0, Vote.GUILTY, PRINT, SALT)
     wait_seconds(chain, 601)
     with pytest.raises(Reverted, match="BadReveal"):
-        disputes.reveal(node, case, 0, Vote.INNOCENT, PRINT, SALT)
-    disputes.reveal(node, case, 0, Vote.GUILTY, PRINT, SALT)
-    shown = disputes.case(case)
+        disputes.cases.reveal(node, case, 0, Vote.INNOCENT, PRINT, SALT)
+    disputes.cases.reveal(node, case, 0, Vote.GUILTY, PRINT, SALT)
+    shown = disputes.cases.state(case)
     assert (shown.phase, shown.deadline) == (Phase.REVEALING, last)
     assert shown.may_resolve(chain.timestamp())
-    disputes.resolve(client, case, members)
-    assert disputes.case(case).outcome is Outcome.INCONCLUSIVE
+    disputes.cases.resolve(client, case, members)
+    assert disputes.cases.state(case).outcome is Outcome.INCONCLUSIVE
     stakes = [chain.staking.stake_of(bench[member].operator.address).active for member in members]
     assert stakes[0] - stakes[1] == stakes[0] - stakes[2] == 5 * HCT
 
@@ -303,9 +308,9 @@ def test_a_case_that_is_not_drawn_is_void(chain: Chain, accused: Party, client: 
     disputes, (case, _) = chain.disputes, opened(chain, client, accused)
     wait_seconds(chain, 601)
     with pytest.raises(Reverted, match="WrongPhase"):
-        disputes.draw(client, case)
-    disputes.resolve(client, case, [])
-    assert disputes.case(case).outcome is Outcome.VOID
+        disputes.cases.draw(client, case)
+    disputes.cases.resolve(client, case, [])
+    assert disputes.cases.state(case).outcome is Outcome.VOID
 
 
 def test_two_receipts_for_one_step_are_proven(chain: Chain, accused: Party, client: Sender) -> None:
@@ -313,17 +318,17 @@ def test_two_receipts_for_one_step_are_proven(chain: Chain, accused: Party, clie
     second = replace(first, out_root=b"x" * 32)
     signed = sign(chain, accused, first), sign(chain, accused, second)
     stage_hash = first.stage.struct_hash()
-    assert not disputes.is_equivocator(accused.node.address, stage_hash, 3)
-    mined = disputes.prove_equivocation(client, first, signed[0], second, signed[1])
+    assert not disputes.proofs.is_equivocator(accused.node.address, stage_hash, 3)
+    mined = disputes.proofs.prove_equivocation(client, first, signed[0], second, signed[1])
     (event,) = disputes.events_in(mined)
     assert isinstance(event, EquivocationProven)
     assert (event.node, event.stage_hash, event.seq) == (accused.node.address, stage_hash, 3)
     assert (event.reporter, event.taken) == (client.address, 100 * HCT)
-    assert disputes.is_equivocator(accused.node.address, stage_hash, 3)
+    assert disputes.proofs.is_equivocator(accused.node.address, stage_hash, 3)
     with pytest.raises(Reverted, match="AlreadyProven"):
-        disputes.prove_equivocation(client, first, signed[0], second, signed[1])
+        disputes.proofs.prove_equivocation(client, first, signed[0], second, signed[1])
     with pytest.raises(InvalidAmount, match="one stage"):
-        disputes.prove_equivocation(client, first, signed[0], receipt(chain), signed[1])
+        disputes.proofs.prove_equivocation(client, first, signed[0], receipt(chain), signed[1])
 
 
 def test_a_lazy_verifier_is_proven(chain: Chain, accounts: list[LocalAccount], client: Sender) -> None:
@@ -348,18 +353,20 @@ def test_a_lazy_verifier_is_proven(chain: Chain, accounts: list[LocalAccount], c
     second = replace(first, out_root=root(bad))
     signed = first, sign(chain, lazy, first), second, sign(chain, lazy, second)
     with pytest.raises(Reverted, match="RowsAgree"):
-        disputes.prove_contradiction(client, *signed, 0, (one, proof(good, 0)), (one, proof(bad, 0)))
+        disputes.proofs.prove_contradiction(client, *signed, 0, (one, proof(good, 0)), (one, proof(bad, 0)))
     with pytest.raises(Reverted, match="BadProof"):
-        disputes.prove_contradiction(client, *signed, 4, (one, proof(good, 3)), (minus_one, proof(bad, 4)))
-    mined = disputes.prove_contradiction(
+        disputes.proofs.prove_contradiction(
+            client, *signed, 4, (one, proof(good, 3)), (minus_one, proof(bad, 4))
+        )
+    mined = disputes.proofs.prove_contradiction(
         client, *signed, 4, (one, proof(good, 4)), (minus_one, proof(bad, 4))
     )
     (event,) = disputes.events_in(mined)
     assert isinstance(event, ContradictionProven)
     assert (event.node, event.operator) == (lazy.node.address, lazy.operator.address)
     assert (event.in_root, event.taken) == (root(ROWS), 100 * HCT)
-    assert disputes.is_contradictor(lazy.node.address, root(ROWS))
-    assert not disputes.is_contradictor(client.address, root(ROWS))
+    assert disputes.proofs.is_contradictor(lazy.node.address, root(ROWS))
+    assert not disputes.proofs.is_contradictor(client.address, root(ROWS))
 
 
 def test_rows_are_demanded_served_and_withheld(chain: Chain, accused: Party, client: Sender) -> None:
@@ -367,11 +374,11 @@ def test_rows_are_demanded_served_and_withheld(chain: Chain, accused: Party, cli
     signature, held = sign(chain, accused, said), chain.token.balance(client.address)
     numbers = []
     for output, row in ((False, 4), (True, 2)):
-        mined = disputes.demand(client, said, signature, output=output, row=row)
+        mined = disputes.demands.demand(client, said, signature, output=output, row=row)
         (event,) = disputes.events_in(mined)
         assert isinstance(event, Demanded)
         assert (event.node, event.output, event.row, event.seq) == (accused.node.address, output, row, 3)
-        shown = disputes.demand_state(event.demand_id)
+        shown = disputes.demands.state(event.demand_id)
         assert (shown.status, shown.demander, shown.node) == (
             DemandStatus.OPEN,
             client.address,
@@ -382,20 +389,20 @@ def test_rows_are_demanded_served_and_withheld(chain: Chain, accused: Party, cli
         numbers.append(event.demand_id)
     served, withheld = numbers
     with pytest.raises(Reverted, match=f"DemandExists.*demandId={served}"):
-        disputes.demand(client, said, signature, output=False, row=4)
+        disputes.demands.demand(client, said, signature, output=False, row=4)
     with pytest.raises(Reverted, match="BadProof"):
-        disputes.serve(accused.node, served, ROWS[3], proof(ROWS, 4))
-    (event,) = disputes.events_in(disputes.serve(accused.node, served, ROWS[4], proof(ROWS, 4)))
+        disputes.demands.serve(accused.node, served, ROWS[3], proof(ROWS, 4))
+    (event,) = disputes.events_in(disputes.demands.serve(accused.node, served, ROWS[4], proof(ROWS, 4)))
     assert isinstance(event, Served)
     assert event.demand_id == served
-    assert disputes.demand_state(served).status is DemandStatus.SERVED
+    assert disputes.demands.state(served).status is DemandStatus.SERVED
     with pytest.raises(Reverted, match="WrongStatus"):
-        disputes.lapse(client, withheld)
+        disputes.demands.lapse(client, withheld)
     wait_seconds(chain, 601)
-    (event,) = disputes.events_in(disputes.lapse(client, withheld))
+    (event,) = disputes.events_in(disputes.demands.lapse(client, withheld))
     assert isinstance(event, Withheld)
     assert (event.operator, event.taken) == (accused.operator.address, 100 * HCT)
-    assert disputes.demand_state(withheld).status is DemandStatus.LAPSED
+    assert disputes.demands.state(withheld).status is DemandStatus.LAPSED
     assert chain.token.balance(client.address) == held - HCT
 
 
@@ -404,17 +411,17 @@ def test_refusals(chain: Chain, accused: Party, client: Sender, accounts: list[L
     signature = sign(chain, accused, said)
     foreign = replace(disputes.domain, chain_id=1).sign(accused.key, said.struct_hash())
     with pytest.raises(Reverted, match="UnknownNode"):
-        disputes.open_case(client, said, foreign)
+        disputes.cases.open(client, said, foreign)
     stale = receipt(chain, issued=chain.timestamp() - 4000)
     with pytest.raises(Reverted, match="StaleReceipt"):
-        disputes.open_case(client, stale, sign(chain, accused, stale))
+        disputes.cases.open(client, stale, sign(chain, accused, stale))
     for short in (b"", signature[:63], signature + b"\0"):
         with pytest.raises(InvalidSignature, match="64"):
-            disputes.open_case(client, said, short)
+            disputes.cases.open(client, said, short)
         with pytest.raises(InvalidSignature, match="64"):
-            disputes.demand(client, said, short, output=True, row=0)
+            disputes.demands.demand(client, said, short, output=True, row=0)
     with pytest.raises(InsufficientFunds, match="holds 0 HCT and needs 20 HCT to open a case"):
-        disputes.open_case(Sender(chain, accounts[9]), said, signature)
+        disputes.cases.open(Sender(chain, accounts[9]), said, signature)
     with pytest.raises(InvalidAmount, match="32 bytes"):
         commitment_of(1, client.address, Vote.GUILTY, b"", SALT)
 

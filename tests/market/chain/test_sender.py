@@ -13,6 +13,7 @@ from eth_account.signers.local import LocalAccount
 
 from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.errors import ChainError, Reverted, TransactionReplaced, TransactionTimeout
+from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.money.voucher import ChannelDescriptor
 
 
@@ -44,7 +45,7 @@ def test_eight_threads_send_from_one_account(chain: Chain, accounts: list[LocalA
             chain.token.transfer(sender, to, 1)
             return True
         with pytest.raises(Reverted, match="ERC20InvalidReceiver"):  # it must leave no hole among the nonces
-            chain.token.transfer(sender, "0x" + "00" * 20, 1)
+            chain.token.transfer(sender, NOBODY, 1)
         return False
 
     with ThreadPoolExecutor(8) as pool:

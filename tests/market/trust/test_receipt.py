@@ -117,7 +117,7 @@ def message_of(fields: dict[str, Any]) -> dict[str, Any]:
 
 def generic_digest(kind: str, value: Any) -> bytes:
     domain = {
-        "name": "HyperCluster DisputeManager",
+        "name": "HyperCluster Disputes",
         "version": "1",
         "chainId": DOMAIN.chain_id,
         "verifyingContract": DOMAIN.contract,

@@ -16,7 +16,7 @@ import trio
 from eth_account.signers.local import LocalAccount
 
 from hypercluster.market.chain import Chain, DisputeTerms, Sender, deploy
-from hypercluster.market.chain.dispute_events import Revealed, Vote
+from hypercluster.market.chain.disputes import Revealed, Vote
 from hypercluster.market.errors import ChainError, Reverted
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds
@@ -191,13 +191,13 @@ async def test_an_honest_provider_is_acquitted_and_the_bond_is_lost(
     assert (ruling.outcome, ruling.slashed_wei) == ("innocent", 0)
     assert court.stake(operator.address) == court.chain.staking.minimum
     assert court.chain.token.balance(wallet.sender.address) == 100 * HCT - BOND
-    credits = [court.chain.disputes.credit_of(judge).amount for judge in court.judges]
+    credits = [court.chain.disputes.cases.credit_of(judge).amount for judge in court.judges]
     assert all(credits)
     assert sum(credits) <= BOND // 2 * len({c.case_id for c in _opened(court)})
 
 
 def _opened(court: Court) -> list[Any]:
-    from hypercluster.market.chain.dispute_events import CaseOpened
+    from hypercluster.market.chain.disputes import CaseOpened
 
     return [e for e in court.chain.disputes.events_from(0)[0] if isinstance(e, CaseOpened)]
 
@@ -295,7 +295,7 @@ class Down(Chain):
 
     def lock(self) -> threading.Event:
         opened = threading.Event()
-        reveal = self.disputes.reveal
+        reveal = self.disputes.cases.reveal
 
         def held(*arguments: Any) -> Any:
             if not opened.is_set():
@@ -315,7 +315,7 @@ async def test_a_vote_survives_a_restart(
     down = Down(court.chain.url, court.chain.deployment)
     down.lock()
     court.start("one", chain=down)
-    contract, chain_id = court.chain.disputes.address, court.chain.chain_id
+    contract, chain_id = court.chain.disputes.cases.address, court.chain.chain_id
 
     def restart() -> None:
         deadline = time.monotonic() + 60

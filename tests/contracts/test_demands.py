@@ -29,19 +29,19 @@ def demand(court, signed):
 
     def demand(output=True, row=1, arguments=None):
         call = (*(arguments or signed()), output, row)
-        return court.contract.demand(*call, sender=court.accuser).return_value
+        return court.demands.demand(*call, sender=court.accuser).return_value
 
     return demand
 
 
 def status(court, number):
-    return court.contract.demands(number).status
+    return court.demands.demands(number).status
 
 
 def test_a_row_is_demanded(court, signed):
     stage = court.stage()
     held = court.token.balanceOf(court.accuser)
-    demanded = court.contract.demand(*signed(stage), True, 1, sender=court.accuser)
+    demanded = court.demands.demand(*signed(stage), True, 1, sender=court.accuser)
     number, deadline = demanded.return_value, demanded.timestamp + TERMS["serveWindow"]
     assert events(demanded)[0] == (
         "Demanded",
@@ -57,7 +57,7 @@ def test_a_row_is_demanded(court, signed):
             "deadline": deadline,
         },
     )
-    shown = court.contract.demands(number)
+    shown = court.demands.demands(number)
     assert (shown.demander, shown.node, shown.status) == (court.accuser, court.node, OPEN)
     assert (shown.row, shown.size, shown.root, shown.deadline) == (1, 3, tree_root(OUTPUT), deadline)
     assert court.token.balanceOf(court.accuser) == held - BOND
@@ -69,13 +69,13 @@ def test_every_row_can_be_served(court, demand, signed, output, rows, stranger):
     arguments, held = signed(), court.token.balanceOf(court.operator)
     for row, data in enumerate(rows):
         number = demand(output, row, arguments)
-        served = court.contract.serve(number, data, tree_path(rows, row), sender=stranger)
+        served = court.demands.serve(number, data, tree_path(rows, row), sender=stranger)
         assert events(served)[0] == ("Served", {"demandId": number, "dataHash": keccak(data)})
         assert status(court, number) == SERVED
     assert court.token.balanceOf(court.operator) == held + len(rows) * BOND
     assert court.held() == 0
     assert court.stake_of(court.operator) == STAKE
-    with ape.reverts(court.contract.NoSuchRow, error_inputs={"size": len(rows)}):
+    with ape.reverts(court.demands.NoSuchRow, error_inputs={"size": len(rows)}):
         demand(output, len(rows), arguments)
 
 
@@ -83,10 +83,10 @@ def test_a_row_is_demanded_once(court, demand, signed):
     stage = court.stage()
     arguments = signed(stage)
     number = demand(arguments=arguments)
-    with ape.reverts(court.contract.DemandExists, error_inputs={"demandId": number}):
+    with ape.reverts(court.demands.DemandExists, error_inputs={"demandId": number}):
         demand(arguments=arguments)
-    court.contract.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=court.node)
-    with ape.reverts(court.contract.DemandExists):
+    court.demands.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=court.node)
+    with ape.reverts(court.demands.DemandExists):
         demand(arguments=arguments)
     demand(arguments=arguments, row=2)
     demand(arguments=arguments, output=False)
@@ -96,48 +96,48 @@ def test_a_row_is_demanded_once(court, demand, signed):
 
 def test_a_permit_stands_in_for_an_allowance(court, signed):
     token, accuser = court.token, court.accuser
-    token.approve(court.contract, 0, sender=accuser)
+    token.approve(court.demands, 0, sender=accuser)
     v, r, s = sign_permit(
-        accuser.private_key, token.address, accuser.address, court.contract.address, BOND, 0, 2**40
+        accuser.private_key, token.address, accuser.address, court.demands.address, BOND, 0, 2**40
     )
     permit = (2**40, v, r.to_bytes(32), s.to_bytes(32))
     arguments = signed()
-    demanded = court.contract.demandWithPermit(*arguments, True, 0, *permit, sender=accuser)
+    demanded = court.demands.demandWithPermit(*arguments, True, 0, *permit, sender=accuser)
     assert demanded.return_value == 1
     with ape.reverts(token.ERC20InsufficientAllowance):
-        court.contract.demandWithPermit(*arguments, True, 1, *permit, sender=accuser)
+        court.demands.demandWithPermit(*arguments, True, 1, *permit, sender=accuser)
 
 
 def test_a_demand_refuses(court, signed, demand, sleep, stranger):
     poor, operator = court.join(stake=0)
     refusals = {
-        "signed by a stranger": (court.signed(by=stranger), court.contract.UnknownNode),
-        "with nothing at stake": (court.signed(by=poor), court.contract.NothingAtStake),
-        "too old": (signed(issued=court.now() - TERMS["evidenceWindow"] - 100), court.contract.StaleReceipt),
-        "of the future": (signed(issued=court.now() + TERMS["skew"] + 100), court.contract.StaleReceipt),
-        "of no rows": (signed(outputs=0), court.contract.NoSuchRow),
-        "of one row": (signed(outputs=1), court.contract.NoSuchRow),
+        "signed by a stranger": (court.signed(by=stranger), court.demands.UnknownNode),
+        "with nothing at stake": (court.signed(by=poor), court.demands.NothingAtStake),
+        "too old": (signed(issued=court.now() - TERMS["evidenceWindow"] - 100), court.demands.StaleReceipt),
+        "of the future": (signed(issued=court.now() + TERMS["skew"] + 100), court.demands.StaleReceipt),
+        "of no rows": (signed(outputs=0), court.demands.NoSuchRow),
+        "of one row": (signed(outputs=1), court.demands.NoSuchRow),
     }
     for what, (arguments, error) in refusals.items():
         with ape.reverts(error):
             demand(arguments=arguments)
             pytest.fail(what)
     del operator
-    court.token.approve(court.contract, BOND - 1, sender=court.accuser)
+    court.token.approve(court.demands, BOND - 1, sender=court.accuser)
     with ape.reverts(court.token.ERC20InsufficientAllowance):
         demand()
-    court.token.approve(court.contract, UNLIMITED, sender=stranger)
+    court.token.approve(court.demands, UNLIMITED, sender=stranger)
     with ape.reverts(court.token.ERC20InsufficientBalance):
-        court.contract.demand(*signed(), True, 1, sender=stranger)
+        court.demands.demand(*signed(), True, 1, sender=stranger)
 
 
 def test_the_receipt_decides_what_is_demanded(court, signed, demand):
     """Changed counts or roots make it a receipt of nobody."""
-    stage, receipt, r, vs = signed()
+    stage, receipt, signature = signed()
     for field, value in ((2, 50), (3, 50), (4, b"x" * 32), (5, b"x" * 32)):
         changed = (*receipt[:field], value, *receipt[field + 1 :])
-        with ape.reverts(court.contract.UnknownNode):
-            demand(arguments=(stage, changed, r, vs))
+        with ape.reverts(court.demands.UnknownNode):
+            demand(arguments=(stage, changed, signature))
 
 
 def test_wrong_rows_do_not_serve(court, demand, stranger):
@@ -157,42 +157,42 @@ def test_wrong_rows_do_not_serve(court, demand, stranger):
         "children of a node": (tree_root(INPUT[2:3]) + tree_root(INPUT[3:4]), tree_path(INPUT, 0)[1:]),
     }
     for what, arguments in bad.items():
-        with ape.reverts(court.contract.BadProof):
-            court.contract.serve(number, *arguments, sender=stranger)
+        with ape.reverts(court.demands.BadProof):
+            court.demands.serve(number, *arguments, sender=stranger)
             pytest.fail(what)
-    court.contract.serve(number, INPUT[2], path, sender=stranger)
+    court.demands.serve(number, INPUT[2], path, sender=stranger)
 
 
 def test_a_large_row_can_be_served(court, demand, signed):
     rows = [b"r" * 32_768, b"s" * 32_768]
     number = demand(arguments=signed(outputs=2, outRoot=tree_root(rows)))
-    served = court.contract.serve(number, rows[1], tree_path(rows, 1), sender=court.node)
+    served = court.demands.serve(number, rows[1], tree_path(rows, 1), sender=court.node)
     assert events(served)[0][0] == "Served"
 
 
 def test_serving_ends_and_lapsing_begins(court, demand, stranger):
     number = demand()
-    deadline = court.contract.demands(number).deadline
+    deadline = court.demands.demands(number).deadline
     court.at(deadline)
-    with ape.reverts(court.contract.WrongStatus, error_inputs={"status": OPEN, "deadline": deadline}):
-        court.contract.lapse(number, sender=stranger)
+    with ape.reverts(court.demands.WrongStatus, error_inputs={"status": OPEN, "deadline": deadline}):
+        court.demands.lapse(number, sender=stranger)
     court.at(deadline + 1)
-    with ape.reverts(court.contract.WrongStatus, error_inputs={"status": OPEN, "deadline": deadline}):
-        court.contract.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=court.node)
+    with ape.reverts(court.demands.WrongStatus, error_inputs={"status": OPEN, "deadline": deadline}):
+        court.demands.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=court.node)
 
 
 def test_the_last_second_is_in_time(court, demand):
     number = demand()
-    court.at(court.contract.demands(number).deadline)
-    court.contract.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=court.node)
+    court.at(court.demands.demands(number).deadline)
+    court.demands.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=court.node)
     assert status(court, number) == SERVED
 
 
 def test_withholding_costs_a_fault(court, demand, stranger):
     held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
     number = demand()
-    court.at(court.contract.demands(number).deadline + 1)
-    lapsed = court.contract.lapse(number, sender=stranger)
+    court.at(court.demands.demands(number).deadline + 1)
+    lapsed = court.demands.lapse(number, sender=stranger)
     withheld = {
         "demandId": number,
         "node": court.node.address,
@@ -207,28 +207,28 @@ def test_withholding_costs_a_fault(court, demand, stranger):
     assert tuple(court.registry.rewards(court.accuser)) == (REWARD, lapsed.timestamp + 7 * DAY)
     assert court.token.totalSupply() == supply - FAULT + REWARD
     for call in (
-        lambda: court.contract.lapse(number, sender=stranger),
-        lambda: court.contract.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=stranger),
+        lambda: court.demands.lapse(number, sender=stranger),
+        lambda: court.demands.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=stranger),
     ):
-        with ape.reverts(court.contract.WrongStatus, error_inputs={"status": LAPSED}):
+        with ape.reverts(court.demands.WrongStatus, error_inputs={"status": LAPSED}):
             call()
 
 
 def test_there_is_no_demand_before_the_first(court, stranger):
     for call in (
-        lambda: court.contract.lapse(1, sender=stranger),
-        lambda: court.contract.serve(1, b"", [], sender=stranger),
+        lambda: court.demands.lapse(1, sender=stranger),
+        lambda: court.demands.serve(1, b"", [], sender=stranger),
     ):
-        with ape.reverts(court.contract.WrongStatus, error_inputs={"status": NONE}):
+        with ape.reverts(court.demands.WrongStatus, error_inputs={"status": NONE}):
             call()
 
 
 def test_a_served_demand_does_not_lapse(court, demand, stranger):
     number = demand()
-    court.contract.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=stranger)
-    court.at(court.contract.demands(number).deadline + 1)
-    with ape.reverts(court.contract.WrongStatus, error_inputs={"status": SERVED}):
-        court.contract.lapse(number, sender=stranger)
+    court.demands.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=stranger)
+    court.at(court.demands.demands(number).deadline + 1)
+    with ape.reverts(court.demands.WrongStatus, error_inputs={"status": SERVED}):
+        court.demands.lapse(number, sender=stranger)
 
 
 @pytest.mark.parametrize("rest", [0, 1, 3 * HCT])
@@ -238,7 +238,7 @@ def test_a_short_stake_does_not_keep_a_demand_open(court, demand, rest, stranger
     court.registry.revoke(court.node, sender=court.operator)
     court.at(court.now() + 8 * DAY)
     court.registry.withdraw(sender=court.operator)
-    lapsed = court.contract.lapse(number, sender=stranger)
+    lapsed = court.demands.lapse(number, sender=stranger)
     assert next(said["taken"] for name, said in events(lapsed) if name == "Withheld") == rest
     assert court.stake_of(court.operator) == court.held() == 0
 
@@ -248,6 +248,6 @@ def test_leaving_does_not_help(court, demand, signed, stranger):
     court.registry.revoke(court.node, sender=court.node)
     court.registry.unstake(STAKE, sender=court.operator)
     number = demand(arguments=arguments)
-    court.at(court.contract.demands(number).deadline + 1)
-    court.contract.lapse(number, sender=stranger)
+    court.at(court.demands.demands(number).deadline + 1)
+    court.demands.lapse(number, sender=stranger)
     assert tuple(court.registry.stakes(court.operator))[:2] == (0, STAKE - FAULT)

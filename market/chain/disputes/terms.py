@@ -1,4 +1,4 @@
-"""What faults cost and how long disputes take: fixed when the contract is deployed."""
+"""What faults cost and how long disputes take: fixed when the contracts are deployed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BPS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class DisputeTerms:
-    """Parameters of a DisputeManager, in the order of its struct.
+    """Parameters of the dispute contracts, in the order of their struct.
 
     Attributes:
         fault: wei of stake that a proven fault costs.

@@ -2,24 +2,21 @@
 pragma solidity 0.8.37;
 
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
+import {Disputes} from "./Disputes.sol";
 import {HyperToken} from "./HyperToken.sol";
 import {VerifierList} from "./VerifierList.sol";
-import {IDisputeManager} from "./interfaces/IDisputeManager.sol";
-import {Floats} from "./libraries/Floats.sol";
-import {RowTree} from "./libraries/RowTree.sol";
+import {IDisputeCases} from "./interfaces/IDisputeCases.sol";
+import {IStakingRegistry} from "./interfaces/IStakingRegistry.sol";
 import {Statements} from "./libraries/Statements.sol";
 
-/// @title DisputeManager
-/// @notice Proofs, cases and demands about the work of node keys; see {IDisputeManager}.
-contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
+/// @title DisputeCases
+/// @notice Cases about the work of node keys, judged by committees of verifiers; see {IDisputeCases}.
+contract DisputeCases is IDisputeCases, VerifierList {
     using SafeERC20 for HyperToken;
     using Statements for Stage;
     using Statements for Receipt;
-    using Statements for Verdict;
 
     /// @dev What is settled when a case is opened; two slots and two hashes. `places` is the length of the list then.
     struct Accusation {
@@ -50,20 +47,13 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         uint40 claimableAt;
     }
 
-    /// @notice The token of stakes and bonds.
-    HyperToken public immutable token;
-
-    uint96 private immutable fault;
     uint96 private immutable silence;
     uint96 private immutable bond;
     uint96 private immutable demandBond;
-    uint96 private immutable reward;
     uint96 private immutable memberReward;
     uint16 private immutable rewardBps;
     uint16 private immutable memberBps;
     uint8 private immutable seats;
-    uint40 private immutable skew;
-    uint40 private immutable evidenceWindow;
     uint40 private immutable drawWindow;
     uint40 private immutable commitWindow;
     uint40 private immutable revealWindow;
@@ -71,32 +61,25 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
     uint40 private immutable unbonding;
 
     uint256 private _caseCount;
-    uint256 private _demandCount;
     mapping(uint256 caseId => Accusation) private _accusations;
     mapping(uint256 caseId => Progress) private _progress;
     mapping(uint256 caseId => bytes32) private _committees;
     /// @dev A seat holds its member's address, then the hash of its commitment, then nothing.
     mapping(uint256 caseId => bytes32[15]) private _seats;
     mapping(bytes32 key => uint256 caseId) private _caseOf;
-    mapping(uint256 demandId => Demand) private _demands;
-    mapping(bytes32 key => uint256 demandId) private _demandOf;
-    mapping(bytes32 key => bool) private _equivocations;
 
-    /// @inheritdoc IDisputeManager
-    mapping(address node => mapping(bytes32 inRoot => bool)) public isContradictor;
-
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IDisputeCases
     mapping(address node => mapping(bytes32 stageHash => bool)) public isConvicted;
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IDisputeCases
     mapping(address operator => Credit) public credits;
 
     /// @param token_ HyperToken.
-    /// @param registry_ StakingRegistry; it has to appoint this contract as its slasher.
-    /// @param p What faults cost and how long everything takes.
+    /// @param registry_ StakingRegistry; it has to appoint this contract, and those of proofs and demands that are
+    /// deployed beside it, as its slashers.
+    /// @param p What faults cost and how long everything takes, in the contracts of proofs and demands too.
     constructor(address token_, address registry_, Parameters memory p)
-        VerifierList(registry_)
-        EIP712("HyperCluster DisputeManager", "1")
+        Disputes(HyperToken(token_), IStakingRegistry(registry_), address(this), p)
     {
         require(token_ != address(0) && registry_ != address(0), ZeroAddress());
         require(p.seats != 0 && p.seats <= 15, BadSeats(p.seats));
@@ -108,88 +91,31 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         unbonding = registry.unbonding();
         require(unbonding >= needed, UnbondingTooShort(needed));
 
-        token = HyperToken(token_);
-        fault = p.fault;
         silence = p.silence;
         bond = p.bond;
         demandBond = p.demandBond;
         rewardBps = p.rewardBps;
         memberBps = p.memberBps;
-        reward = uint96(uint256(p.fault) * p.rewardBps / 10_000);
         memberReward = uint96(uint256(p.fault) * p.memberBps / 10_000);
         seats = p.seats;
-        skew = p.skew;
-        evidenceWindow = p.evidenceWindow;
         drawWindow = p.drawWindow;
         commitWindow = p.commitWindow;
         revealWindow = p.revealWindow;
         serveWindow = p.serveWindow;
     }
 
-    // ----------------------------------------------------------------- proofs
-
-    /// @inheritdoc IDisputeManager
-    function proveEquivocation(
-        bytes32 stageHash,
-        Receipt calldata a,
-        bytes32 ra,
-        bytes32 vsa,
-        Receipt calldata b,
-        bytes32 rb,
-        bytes32 vsb
-    ) external {
-        require(a.seq == b.seq && (a.inRoot != b.inRoot || a.outRoot != b.outRoot), NotEquivocal());
-        address node = _signer(a.hash(stageHash), ra, vsa);
-        _sameSigner(node, b.hash(stageHash), rb, vsb);
-        address operator = _operator(node);
-        bytes32 key = _stepKey(node, stageHash, a.seq);
-        require(!_equivocations[key], AlreadyProven());
-
-        _equivocations[key] = true;
-
-        emit EquivocationProven(node, operator, stageHash, a.seq, msg.sender, _punish(operator));
-    }
-
-    /// @inheritdoc IDisputeManager
-    function proveContradiction(
-        Verdict calldata a,
-        bytes32 ra,
-        bytes32 vsa,
-        Verdict calldata b,
-        bytes32 rb,
-        bytes32 vsb,
-        uint32 row,
-        bytes calldata rowA,
-        bytes32[] calldata proofA,
-        bytes calldata rowB,
-        bytes32[] calldata proofB
-    ) external {
-        require(_contradict(a, b), NotContradictory());
-        address node = _signer(a.hash(), ra, vsa);
-        _sameSigner(node, b.hash(), rb, vsb);
-        address operator = _operator(node);
-        require(!isContradictor[node][a.inRoot], AlreadyProven());
-        require(RowTree.holds(a.outRoot, a.outputs, row, rowA, proofA), BadProof());
-        require(RowTree.holds(b.outRoot, b.outputs, row, rowB, proofB), BadProof());
-        require(Floats.differ(rowA, rowB, a.wireDtype), RowsAgree());
-
-        isContradictor[node][a.inRoot] = true;
-
-        emit ContradictionProven(node, operator, a.inRoot, msg.sender, _punish(operator));
-    }
-
     // ------------------------------------------------------------------ cases
 
-    /// @inheritdoc IDisputeManager
-    function openCase(Stage calldata stage, Receipt calldata receipt, bytes32 r, bytes32 vs)
+    /// @inheritdoc IDisputeCases
+    function openCase(Stage calldata stage, Receipt calldata receipt, Signature calldata signature)
         public
         returns (uint256 caseId)
     {
         bytes32 stageHash = stage.hash();
         bytes32 receiptHash = receipt.hash(stageHash);
-        (address node, address operator) = _accused(receipt.issued, receiptHash, r, vs);
+        (address node, address operator) = _accused(receipt.issued, receiptHash, signature);
         require(!isConvicted[node][stageHash], AlreadyConvicted());
-        bytes32 key = _stepKey(node, stageHash, receipt.seq);
+        bytes32 key = Statements.step(node, stageHash, receipt.seq);
         Outcome before = _progress[_caseOf[key]].outcome;
         require(
             _caseOf[key] == 0 || before == Outcome.Void || before == Outcome.Unserved, CaseExists(_caseOf[key])
@@ -227,22 +153,21 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         token.safeTransferFrom(msg.sender, address(this), bond);
     }
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IDisputeCases
     function openCaseWithPermit(
         Stage calldata stage,
         Receipt calldata receipt,
-        bytes32 r,
-        bytes32 vs,
+        Signature calldata signature,
         uint256 deadline,
         uint8 permitV,
         bytes32 permitR,
         bytes32 permitS
     ) external returns (uint256 caseId) {
         _permit(bond, deadline, permitV, permitR, permitS);
-        return openCase(stage, receipt, r, vs);
+        return openCase(stage, receipt, signature);
     }
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IDisputeCases
     function draw(uint256 caseId) external returns (address[] memory members) {
         Progress memory p = _progress[caseId];
         require(p.phase == Phase.Drawing && block.timestamp <= p.deadline, WrongPhase(p.phase, p.deadline));
@@ -261,7 +186,7 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         emit CommitteeDrawn(caseId, members, p.deadline);
     }
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IDisputeCases
     function commit(uint256 caseId, uint8 seat, bytes32 commitment) external {
         Progress memory p = _progress[caseId];
         require(p.phase == Phase.Committing && block.timestamp <= p.deadline, WrongPhase(p.phase, p.deadline));
@@ -280,7 +205,7 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         emit Committed(caseId, msg.sender);
     }
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IDisputeCases
     function reveal(uint256 caseId, uint8 seat, uint8 vote, bytes32 fingerprint, bytes32 salt) external {
         Progress memory p = _revealing(_progress[caseId]);
         require(p.phase == Phase.Revealing && block.timestamp <= p.deadline, WrongPhase(p.phase, p.deadline));
@@ -301,7 +226,7 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         emit Revealed(caseId, msg.sender, Vote(vote), fingerprint);
     }
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IDisputeCases
     function resolve(uint256 caseId, address[] calldata members) external {
         Progress memory p = _revealing(_progress[caseId]);
         bool over = block.timestamp > p.deadline;
@@ -332,84 +257,9 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         if (forfeited == 0) token.safeTransfer(accuser, bond);
     }
 
-    // ---------------------------------------------------------------- demands
+    // ---------------------------------------------------------------- credits
 
-    /// @inheritdoc IDisputeManager
-    function demand(Stage calldata stage, Receipt calldata receipt, bytes32 r, bytes32 vs, bool output, uint32 row)
-        public
-        returns (uint256 demandId)
-    {
-        bytes32 stageHash = stage.hash();
-        (address node, address operator) = _accused(receipt.issued, receipt.hash(stageHash), r, vs);
-        uint32 size = output ? receipt.outputs : receipt.tokens;
-        require(row < size, NoSuchRow(size));
-        bytes32 key = keccak256(abi.encode(node, stageHash, receipt.seq, output, row));
-        require(_demandOf[key] == 0, DemandExists(_demandOf[key]));
-
-        demandId = ++_demandCount;
-        _demandOf[key] = demandId;
-        uint40 deadline = uint40(block.timestamp) + serveWindow;
-        _demands[demandId] = Demand({
-            demander: msg.sender,
-            row: row,
-            size: size,
-            status: DemandStatus.Open,
-            node: node,
-            deadline: deadline,
-            root: output ? receipt.outRoot : receipt.inRoot
-        });
-
-        emit Demanded(demandId, msg.sender, node, operator, stageHash, receipt.seq, output, row, deadline);
-        token.safeTransferFrom(msg.sender, address(this), demandBond);
-    }
-
-    /// @inheritdoc IDisputeManager
-    function demandWithPermit(
-        Stage calldata stage,
-        Receipt calldata receipt,
-        bytes32 r,
-        bytes32 vs,
-        bool output,
-        uint32 row,
-        uint256 deadline,
-        uint8 permitV,
-        bytes32 permitR,
-        bytes32 permitS
-    ) external returns (uint256 demandId) {
-        _permit(demandBond, deadline, permitV, permitR, permitS);
-        return demand(stage, receipt, r, vs, output, row);
-    }
-
-    /// @inheritdoc IDisputeManager
-    function serve(uint256 demandId, bytes calldata data, bytes32[] calldata proof) external {
-        Demand memory d = _demands[demandId];
-        require(
-            d.status == DemandStatus.Open && block.timestamp <= d.deadline, WrongStatus(d.status, d.deadline)
-        );
-        require(RowTree.holds(d.root, d.size, d.row, data, proof), BadProof());
-
-        _demands[demandId].status = DemandStatus.Served;
-
-        emit Served(demandId, keccak256(data));
-        token.safeTransfer(registry.answersFor(d.node), demandBond);
-    }
-
-    /// @inheritdoc IDisputeManager
-    function lapse(uint256 demandId) external {
-        Demand memory d = _demands[demandId];
-        require(
-            d.status == DemandStatus.Open && block.timestamp > d.deadline, WrongStatus(d.status, d.deadline)
-        );
-
-        _demands[demandId].status = DemandStatus.Lapsed;
-
-        address operator = registry.answersFor(d.node);
-        uint96 taken = registry.slash(operator, fault, d.demander, reward);
-        emit Withheld(demandId, d.node, operator, taken);
-        token.safeTransfer(d.demander, demandBond);
-    }
-
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IDisputeCases
     function claimCredits() external {
         Credit memory due = credits[msg.sender];
         require(due.amount != 0, NothingToClaim());
@@ -423,7 +273,7 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
 
     // ------------------------------------------------------------------ views
 
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IDisputeCases
     function cases(uint256 caseId) external view returns (Case memory) {
         Accusation memory a = _accusations[caseId];
         Progress memory p = _progress[caseId];
@@ -447,17 +297,7 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         });
     }
 
-    /// @inheritdoc IDisputeManager
-    function demands(uint256 demandId) external view returns (Demand memory) {
-        return _demands[demandId];
-    }
-
-    /// @inheritdoc IDisputeManager
-    function isEquivocator(address node, bytes32 stageHash, uint32 seq) external view returns (bool) {
-        return _equivocations[_stepKey(node, stageHash, seq)];
-    }
-
-    /// @inheritdoc IDisputeManager
+    /// @inheritdoc IDisputeCases
     function parameters() external view returns (Parameters memory) {
         return Parameters({
             fault: fault,
@@ -476,33 +316,7 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         });
     }
 
-    /// @inheritdoc IDisputeManager
-    function stageHashOf(Stage calldata stage) external pure returns (bytes32) {
-        return stage.hash();
-    }
-
-    /// @inheritdoc IDisputeManager
-    function receiptDigest(bytes32 stageHash, Receipt calldata receipt) external view returns (bytes32) {
-        return _hashTypedDataV4(receipt.hash(stageHash));
-    }
-
-    /// @inheritdoc IDisputeManager
-    function verdictDigest(Verdict calldata verdict) external view returns (bytes32) {
-        return _hashTypedDataV4(verdict.hash());
-    }
-
-    /// @inheritdoc IDisputeManager
-    function DOMAIN_SEPARATOR() external view returns (bytes32) {
-        return _domainSeparatorV4();
-    }
-
     // --------------------------------------------------------------- internal
-
-    /// @dev Takes a fault that was proven, with the reporter's part. A proof is not used up on an empty stake.
-    function _punish(address operator) private returns (uint96 taken) {
-        taken = registry.slash(operator, fault, msg.sender, reward);
-        require(taken != 0, NothingAtStake(operator));
-    }
 
     /// @dev Takes a fault in pieces, one for each that is rewarded: of each at least half is burned. A stage is paid for
     /// once, though several of its receipts may be on trial.
@@ -548,45 +362,6 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         }
     }
 
-    /// @dev An allowance may exist without this permit, or because somebody else submitted it.
-    function _permit(uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) private {
-        try token.permit(msg.sender, address(this), amount, deadline, v, r, s) {} catch {}
-    }
-
-    /// @dev Who signed a receipt that money is now put on, and its operator. Refuses what could not be decided in time
-    /// or not be punished: an accuser then keeps its bond.
-    function _accused(uint256 issued, bytes32 receiptHash, bytes32 r, bytes32 vs)
-        private
-        view
-        returns (address node, address operator)
-    {
-        node = _signer(receiptHash, r, vs);
-        operator = _operator(node);
-        (uint96 active, uint96 thawing,) = registry.stakes(operator);
-        require(active != 0 || thawing != 0, NothingAtStake(operator));
-        require(registry.slasher() == address(this), NotSlasher());
-        require(
-            issued <= block.timestamp + skew && block.timestamp <= issued + evidenceWindow,
-            StaleReceipt(uint40(issued))
-        );
-    }
-
-    /// @dev Zero for a signature of nobody.
-    function _signer(bytes32 structHash, bytes32 r, bytes32 vs) private view returns (address signer) {
-        (signer,,) = ECDSA.tryRecover(_hashTypedDataV4(structHash), r, vs);
-    }
-
-    function _sameSigner(address node, bytes32 structHash, bytes32 r, bytes32 vs) private view {
-        address other = _signer(structHash, r, vs);
-        require(other == node, DifferentSigners(node, other));
-    }
-
-    /// @dev The registry knows nobody at the zero address.
-    function _operator(address node) private view returns (address operator) {
-        operator = registry.answersFor(node);
-        require(operator != address(0), UnknownNode(node));
-    }
-
     /// @dev A case whose time to commit is over is revealing.
     function _revealing(Progress memory p) private view returns (Progress memory) {
         if (p.phase == Phase.Committing && block.timestamp > p.deadline) {
@@ -601,16 +376,6 @@ contract DisputeManager is IDisputeManager, VerifierList, EIP712 {
         if (_count(p.unserved) * 3 >= needed) return Outcome.Unserved;
         if (_count(p.innocent | p.unserved) * 3 >= needed) return Outcome.Innocent;
         return Outcome.Inconclusive;
-    }
-
-    function _contradict(Verdict calldata a, Verdict calldata b) private pure returns (bool) {
-        return a.finding == 1 && b.finding == 1 && !a.tail && !b.tail && a.modelId == b.modelId
-            && a.layerStart == b.layerStart && a.layerStop == b.layerStop && a.wireDtype == b.wireDtype
-            && a.inRoot == b.inRoot && a.tokens == b.tokens && a.outputs == b.outputs && a.outRoot != b.outRoot;
-    }
-
-    function _stepKey(address node, bytes32 stageHash, uint32 seq) private pure returns (bytes32) {
-        return keccak256(abi.encode(node, stageHash, seq));
     }
 
     function _count(uint256 mask) private pure returns (uint256 ones) {

@@ -36,9 +36,9 @@ def proof(court):
         b = a | {"outRoot": tree_root(second), "job": b"k" * 32} | dict(second_says)
         return [
             tuple(a.values()),
-            *court.sign_verdict(a, by),
+            court.sign_verdict(a, by),
             tuple(b.values()),
-            *court.sign_verdict(b, second_by or by),
+            court.sign_verdict(b, second_by or by),
             row,
             first[row],
             tree_path(first, row),
@@ -51,7 +51,7 @@ def proof(court):
 
 def test_two_passes_of_one_input_cost_a_fault(court, proof, stranger):
     supply = court.token.totalSupply()
-    receipt = court.contract.proveContradiction(*proof(), sender=stranger)
+    receipt = court.proofs.proveContradiction(*proof(), sender=stranger)
     proven = {
         "node": court.node.address,
         "operator": court.operator.address,
@@ -63,16 +63,16 @@ def test_two_passes_of_one_input_cost_a_fault(court, proof, stranger):
     assert court.stake_of(court.operator) == STAKE - FAULT
     assert tuple(court.registry.rewards(stranger)) == (REWARD, receipt.timestamp + 7 * DAY)
     assert court.token.totalSupply() == supply - FAULT + REWARD
-    assert court.contract.isContradictor(court.node, b"i" * 32)
-    assert not court.contract.isContradictor(court.node, b"o" * 32)
+    assert court.proofs.isContradictor(court.node, b"i" * 32)
+    assert not court.proofs.isContradictor(court.node, b"o" * 32)
 
 
 def test_it_is_punished_once_per_input(court, proof, stranger):
-    court.contract.proveContradiction(*proof(), sender=stranger)
+    court.proofs.proveContradiction(*proof(), sender=stranger)
     for again in (proof(), proof(BAD, GOOD), proof(job=b"z" * 32)):
-        with ape.reverts(court.contract.AlreadyProven):
-            court.contract.proveContradiction(*again, sender=stranger)
-    court.contract.proveContradiction(*proof(inRoot=b"x" * 32), sender=stranger)
+        with ape.reverts(court.proofs.AlreadyProven):
+            court.proofs.proveContradiction(*again, sender=stranger)
+    court.proofs.proveContradiction(*proof(inRoot=b"x" * 32), sender=stranger)
     assert court.stake_of(court.operator) == STAKE - 2 * FAULT
 
 
@@ -96,38 +96,38 @@ def test_it_is_punished_once_per_input(court, proof, stranger):
     ],
 )
 def test_verdicts_that_do_not_contradict(court, proof, stranger, says):
-    with ape.reverts(court.contract.NotContradictory):
-        court.contract.proveContradiction(*proof(**says), sender=stranger)
+    with ape.reverts(court.proofs.NotContradictory):
+        court.proofs.proveContradiction(*proof(**says), sender=stranger)
 
 
 def test_both_must_be_signed_by_one_verifier(court, proof, stranger):
-    with ape.reverts(court.contract.DifferentSigners):
-        court.contract.proveContradiction(*proof(second_by=court.bench[0]), sender=stranger)
-    with ape.reverts(court.contract.UnknownNode, error_inputs={"signer": stranger.address}):
-        court.contract.proveContradiction(*proof(by=stranger), sender=stranger)
+    with ape.reverts(court.proofs.DifferentSigners):
+        court.proofs.proveContradiction(*proof(second_by=court.bench[0]), sender=stranger)
+    with ape.reverts(court.proofs.UnknownNode, error_inputs={"signer": stranger.address}):
+        court.proofs.proveContradiction(*proof(by=stranger), sender=stranger)
     arguments = proof()
     a, b = court.verdict(outRoot=tree_root(GOOD)), court.verdict(outRoot=tree_root(BAD))
-    arguments[:6] = [
+    arguments[:4] = [
         tuple(a.values()),
-        *court.sign_verdict(a, chain_id=1),
+        court.sign_verdict(a, chain_id=1),
         tuple(b.values()),
-        *court.sign_verdict(b, chain_id=1),
+        court.sign_verdict(b, chain_id=1),
     ]
-    error = refused(lambda: court.contract.proveContradiction(*arguments, sender=stranger))
+    error = refused(lambda: court.proofs.proveContradiction(*arguments, sender=stranger))
     assert error in ("UnknownNode", "DifferentSigners")
     for field in (10, 11, 12):  # that are signed and not compared
         arguments = proof()
-        changed = list(arguments[3])
+        changed = list(arguments[2])
         changed[field] = changed[field] + 1 if isinstance(changed[field], int) else b"z" * 32
-        arguments[3] = tuple(changed)
-        with ape.reverts(court.contract.DifferentSigners):
-            court.contract.proveContradiction(*arguments, sender=stranger)
+        arguments[2] = tuple(changed)
+        with ape.reverts(court.proofs.DifferentSigners):
+            court.proofs.proveContradiction(*arguments, sender=stranger)
 
 
 def test_a_verifier_that_left_is_punished(court, proof, stranger):
     court.registry.unstake(STAKE, sender=court.operator)
     court.registry.revoke(court.node, sender=court.operator)
-    court.contract.proveContradiction(*proof(), sender=stranger)
+    court.proofs.proveContradiction(*proof(), sender=stranger)
     assert court.stake_of(court.operator) == STAKE - FAULT
 
 
@@ -135,9 +135,9 @@ def test_a_proof_is_not_used_up_on_an_empty_stake(court, proof, stranger, sleep)
     court.registry.unstake(STAKE, sender=court.operator)
     sleep(8 * DAY)
     court.registry.withdraw(sender=court.operator)
-    with ape.reverts(court.contract.NothingAtStake):
-        court.contract.proveContradiction(*proof(), sender=court.operator)
-    assert not court.contract.isContradictor(court.node, b"i" * 32)
+    with ape.reverts(court.proofs.NothingAtStake):
+        court.proofs.proveContradiction(*proof(), sender=court.operator)
+    assert not court.proofs.isContradictor(court.node, b"i" * 32)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 11])
@@ -145,12 +145,12 @@ def test_rows_are_proven_at_every_place(court, proof, size):
     good = [pack([float(row), 1.0]) for row in range(size)]
     for row in range(size):
         bad = [*good[:row], pack([-5.0, 9.0]), *good[row + 1 :]]
-        court.contract.proveContradiction.call(*proof(good, bad, row), sender=court.accuser)
+        court.proofs.proveContradiction.call(*proof(good, bad, row), sender=court.accuser)
 
 
 def test_wrong_proofs_are_refused(court, proof, stranger):
     good = proof()
-    (row, row_a, path_a, row_b, path_b) = good[6:]
+    (row, row_a, path_a, row_b, path_b) = good[4:]
     bad = {
         "another row's number": (2, row_a, path_a, row_b, path_b),
         "a number behind the end": (5, row_a, path_a, row_b, path_b),
@@ -168,10 +168,10 @@ def test_wrong_proofs_are_refused(court, proof, stranger):
         "an empty row": (row, b"", path_a, row_b, path_b),
     }
     for what, arguments in bad.items():
-        with ape.reverts(court.contract.BadProof):
-            court.contract.proveContradiction(*good[:6], *arguments, sender=stranger)
+        with ape.reverts(court.proofs.BadProof):
+            court.proofs.proveContradiction(*good[:4], *arguments, sender=stranger)
             pytest.fail(what)
-    court.contract.proveContradiction(*good, sender=stranger)
+    court.proofs.proveContradiction(*good, sender=stranger)
 
 
 def test_a_node_of_the_tree_is_no_row(court, proof, stranger):
@@ -179,9 +179,9 @@ def test_a_node_of_the_tree_is_no_row(court, proof, stranger):
     rows = [GOOD[0], GOOD[1]]
     arguments = proof(rows, BAD[2:4], row=1)
     left, right = (tree_root([row]) for row in rows)
-    arguments[6:9] = [0, left + right, []]
-    with ape.reverts(court.contract.BadProof):
-        court.contract.proveContradiction(*arguments, sender=stranger)
+    arguments[4:7] = [0, left + right, []]
+    with ape.reverts(court.proofs.BadProof):
+        court.proofs.proveContradiction(*arguments, sender=stranger)
 
 
 def test_the_size_is_the_one_that_was_signed(court, proof, stranger):
@@ -189,18 +189,18 @@ def test_the_size_is_the_one_that_was_signed(court, proof, stranger):
     for outputs in (4, 8, 9):
         a = court.verdict(outRoot=tree_root(GOOD), outputs=outputs)
         b = court.verdict(outRoot=tree_root(BAD), outputs=outputs)
-        signed = [tuple(a.values()), *court.sign_verdict(a), tuple(b.values()), *court.sign_verdict(b)]
+        signed = [tuple(a.values()), court.sign_verdict(a), tuple(b.values()), court.sign_verdict(b)]
         arguments = [*signed, 4, GOOD[4], tree_path(GOOD, 4), BAD[4], tree_path(BAD, 4)]
-        with ape.reverts(court.contract.BadProof):
-            court.contract.proveContradiction(*arguments, sender=stranger)
+        with ape.reverts(court.proofs.BadProof):
+            court.proofs.proveContradiction(*arguments, sender=stranger)
 
 
 def ask(court, method, arguments):
     """Let the node run a proof without ape, which would trace every refusal."""
     call = {
         "from": court.accuser.address,
-        "to": court.contract.address,
-        "data": court.contract.proveContradiction.encode_input(*arguments),
+        "to": court.proofs.address,
+        "data": court.proofs.proveContradiction.encode_input(*arguments),
     }
     return getattr(court.token.provider.web3.eth, method)(call)
 

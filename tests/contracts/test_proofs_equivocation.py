@@ -1,6 +1,6 @@
 import ape
 import pytest
-from conftest import DAY, HCT, events
+from conftest import DAY, HCT, NOBODY, events
 from court import STAKE, TERMS, refused
 from eth_account import Account
 from signing import HALF_ORDER
@@ -24,9 +24,9 @@ def proof(court, stage):
         return (
             court.stage_hash(other or stage),
             tuple(first.values()),
-            *court.sign(stage, first, by),
+            court.sign(stage, first, by),
             tuple(second.values()),
-            *court.sign(stage, second, second_by or by),
+            court.sign(stage, second, second_by or by),
         )
 
     return proof
@@ -35,7 +35,7 @@ def proof(court, stage):
 def test_digests_are_those_of_the_documented_types(court, stage):
     receipt = court.receipt()
     r, vs = court.sign(stage, receipt)
-    digest = court.contract.receiptDigest(court.stage_hash(stage), tuple(receipt.values()))
+    digest = court.proofs.receiptDigest(court.stage_hash(stage), tuple(receipt.values()))
     s, parity = int.from_bytes(vs) & (1 << 255) - 1, vs[0] >> 7
     signature = r + s.to_bytes(32) + bytes([27 + parity])
     assert Account._recover_hash(digest, signature=signature) == court.node
@@ -43,14 +43,14 @@ def test_digests_are_those_of_the_documented_types(court, stage):
     r, vs = court.sign_verdict(verdict)
     s, parity = int.from_bytes(vs) & (1 << 255) - 1, vs[0] >> 7
     signature = r + s.to_bytes(32) + bytes([27 + parity])
-    digest = court.contract.verdictDigest(tuple(verdict.values()))
+    digest = court.proofs.verdictDigest(tuple(verdict.values()))
     assert Account._recover_hash(digest, signature=signature) == court.node
-    assert len(court.contract.DOMAIN_SEPARATOR()) == 32
+    assert len(court.proofs.DOMAIN_SEPARATOR()) == 32
 
 
 def test_two_receipts_for_one_step_cost_a_fault(court, proof, stage, stranger):
     supply = court.token.totalSupply()
-    receipt = court.contract.proveEquivocation(*proof(), sender=stranger)
+    receipt = court.proofs.proveEquivocation(*proof(), sender=stranger)
     proven = {
         "node": court.node.address,
         "operator": court.operator.address,
@@ -63,31 +63,31 @@ def test_two_receipts_for_one_step_cost_a_fault(court, proof, stage, stranger):
     assert tuple(court.registry.stakes(court.operator)) == (STAKE - FAULT, 0, 0)
     assert tuple(court.registry.rewards(stranger)) == (REWARD, receipt.timestamp + 7 * DAY)
     assert court.token.totalSupply() == supply - FAULT + REWARD
-    assert court.contract.isEquivocator(court.node, court.stage_hash(stage), 3)
-    assert not court.contract.isEquivocator(court.node, court.stage_hash(stage), 4)
+    assert court.proofs.isEquivocator(court.node, court.stage_hash(stage), 3)
+    assert not court.proofs.isEquivocator(court.node, court.stage_hash(stage), 4)
 
 
 def test_it_is_punished_once_per_step(court, proof, stage, stranger):
     first = proof()
-    court.contract.proveEquivocation(*first, sender=stranger)
-    replays = [first, (first[0], *first[4:], *first[1:4]), proof(inRoot=b"y" * 32)]
+    court.proofs.proveEquivocation(*first, sender=stranger)
+    replays = [first, (first[0], *first[3:], *first[1:3]), proof(inRoot=b"y" * 32)]
     for replay in replays:
-        with ape.reverts(court.contract.AlreadyProven):
-            court.contract.proveEquivocation(*replay, sender=stranger)
+        with ape.reverts(court.proofs.AlreadyProven):
+            court.proofs.proveEquivocation(*replay, sender=stranger)
     other_step = [court.receipt(seq=4), court.receipt(seq=4, inRoot=b"x" * 32)]
     for receipts, of in (
         (other_step, stage),
         ([court.receipt(), court.receipt(inRoot=b"x" * 32)], court.stage()),
     ):
         a, b = receipts
-        arguments = tuple(a.values()), *court.sign(of, a), tuple(b.values()), *court.sign(of, b)
-        court.contract.proveEquivocation(court.stage_hash(of), *arguments, sender=stranger)
+        arguments = tuple(a.values()), court.sign(of, a), tuple(b.values()), court.sign(of, b)
+        court.proofs.proveEquivocation(court.stage_hash(of), *arguments, sender=stranger)
     assert court.stake_of(court.operator) == STAKE - 3 * FAULT
 
 
 @pytest.mark.parametrize("field", ["inRoot", "outRoot"])
 def test_one_root_that_differs_is_enough(court, proof, stranger, field):
-    court.contract.proveEquivocation(*proof(**{field: b"\0" * 32}), sender=stranger)
+    court.proofs.proveEquivocation(*proof(**{field: b"\0" * 32}), sender=stranger)
     assert court.stake_of(court.operator) == STAKE - FAULT
 
 
@@ -96,25 +96,25 @@ def test_one_root_that_differs_is_enough(court, proof, stranger, field):
     [{"seq": 3}, {"seq": 4, "outRoot": b"x" * 32}, {"issued": 1}, {"position": 1}, {"previous": b"x" * 32}],
 )
 def test_receipts_that_agree_prove_nothing(court, proof, stranger, changes):
-    with ape.reverts(court.contract.NotEquivocal):
-        court.contract.proveEquivocation(*proof(**changes), sender=stranger)
+    with ape.reverts(court.proofs.NotEquivocal):
+        court.proofs.proveEquivocation(*proof(**changes), sender=stranger)
 
 
 def test_both_must_be_signed_by_one_node(court, proof, stranger):
     other = court.bench[0]
     parties = {"first": court.node.address, "second": other.address}
-    with ape.reverts(court.contract.DifferentSigners, error_inputs=parties):
-        court.contract.proveEquivocation(*proof(second_by=other), sender=stranger)
-    with ape.reverts(court.contract.UnknownNode, error_inputs={"signer": stranger.address}):
-        court.contract.proveEquivocation(*proof(by=stranger), sender=stranger)
+    with ape.reverts(court.proofs.DifferentSigners, error_inputs=parties):
+        court.proofs.proveEquivocation(*proof(second_by=other), sender=stranger)
+    with ape.reverts(court.proofs.UnknownNode, error_inputs={"signer": stranger.address}):
+        court.proofs.proveEquivocation(*proof(by=stranger), sender=stranger)
     # An operator's own key is no node key.
-    with ape.reverts(court.contract.UnknownNode):
-        court.contract.proveEquivocation(*proof(by=court.operator), sender=stranger)
+    with ape.reverts(court.proofs.UnknownNode):
+        court.proofs.proveEquivocation(*proof(by=court.operator), sender=stranger)
 
 
 def test_a_receipt_of_another_stage_is_worth_nothing(court, proof, stranger):
     arguments = proof(other=court.stage())
-    error = refused(lambda: court.contract.proveEquivocation(*arguments, sender=stranger))
+    error = refused(lambda: court.proofs.proveEquivocation(*arguments, sender=stranger))
     assert error in ("UnknownNode", "DifferentSigners")  # each signature recovers to somebody else
 
 
@@ -123,10 +123,10 @@ def test_receipts_of_another_chain_or_contract_are_nobodys(court, stage, strange
     if "contract" in elsewhere:
         elsewhere = {"contract": court.token}
     a, b = court.receipt(), court.receipt(outRoot=b"x" * 32)
-    signed = [(tuple(each.values()), *court.sign(stage, each, **elsewhere)) for each in (a, b)]
+    signed = [(tuple(each.values()), court.sign(stage, each, **elsewhere)) for each in (a, b)]
 
     arguments = court.stage_hash(stage), *signed[0], *signed[1]
-    error = refused(lambda: court.contract.proveEquivocation(*arguments, sender=stranger))
+    error = refused(lambda: court.proofs.proveEquivocation(*arguments, sender=stranger))
     assert error in ("UnknownNode", "DifferentSigners")
 
 
@@ -144,38 +144,39 @@ def test_bad_signatures_are_nobodys(court, stage, stranger):
         "words swapped": (vsb, rb),
     }
     for what, (r, vs) in bad.items():
-        with ape.reverts(court.contract.DifferentSigners):
-            arguments = tuple(a.values()), ra, vsa, tuple(b.values()), r, vs
-            court.contract.proveEquivocation(court.stage_hash(stage), *arguments, sender=stranger)
+        with ape.reverts(court.proofs.DifferentSigners):
+            arguments = tuple(a.values()), (ra, vsa), tuple(b.values()), (r, vs)
+            court.proofs.proveEquivocation(court.stage_hash(stage), *arguments, sender=stranger)
             pytest.fail(what)
-    with ape.reverts(court.contract.UnknownNode, error_inputs={"signer": "0x" + "00" * 20}):
-        arguments = tuple(a.values()), bytes(32), bytes(32), tuple(b.values()), bytes(32), bytes(32)
-        court.contract.proveEquivocation(court.stage_hash(stage), *arguments, sender=stranger)
+    with ape.reverts(court.proofs.UnknownNode, error_inputs={"signer": NOBODY}):
+        zeros = bytes(32), bytes(32)
+        arguments = tuple(a.values()), zeros, tuple(b.values()), zeros
+        court.proofs.proveEquivocation(court.stage_hash(stage), *arguments, sender=stranger)
 
 
 def test_changed_fields_break_the_signature(court, proof, stranger):
     arguments = list(proof())
     for field in range(8):
-        changed = list(arguments[4])
+        changed = list(arguments[3])
         changed[field] = changed[field] + 1 if isinstance(changed[field], int) else b"z" * 32
-        call = [*arguments[:4], tuple(changed), *arguments[5:]]
-        error = court.contract.NotEquivocal if field == 0 else court.contract.DifferentSigners
+        call = [*arguments[:3], tuple(changed), *arguments[4:]]
+        error = court.proofs.NotEquivocal if field == 0 else court.proofs.DifferentSigners
         with ape.reverts(error):
-            court.contract.proveEquivocation(*call, sender=stranger)
+            court.proofs.proveEquivocation(*call, sender=stranger)
 
 
 @pytest.mark.parametrize("by", ["operator", "node"])
 def test_revoking_the_key_does_not_help(court, proof, stranger, by):
     arguments = proof()
     court.registry.revoke(court.node, sender=getattr(court, by))
-    court.contract.proveEquivocation(*arguments, sender=stranger)
+    court.proofs.proveEquivocation(*arguments, sender=stranger)
     assert court.stake_of(court.operator) == STAKE - FAULT
 
 
 def test_leaving_does_not_help(court, proof, stranger, sleep):
     court.registry.unstake(STAKE, sender=court.operator)
     sleep(8 * DAY)  # thawed, and not withdrawn
-    court.contract.proveEquivocation(*proof(), sender=stranger)
+    court.proofs.proveEquivocation(*proof(), sender=stranger)
     assert tuple(court.registry.stakes(court.operator))[1] == STAKE - FAULT
 
 
@@ -184,7 +185,7 @@ def test_a_small_stake_is_taken_whole(court, proof, stranger):
     court.at(court.now() + 8 * DAY)
     court.registry.withdraw(sender=court.operator)
     court.registry.stake(11 * HCT, sender=court.operator)
-    receipt = court.contract.proveEquivocation(*proof(), sender=stranger)
+    receipt = court.proofs.proveEquivocation(*proof(), sender=stranger)
     assert events(receipt)[-1][1]["taken"] == 11 * HCT + 1
     assert court.registry.rewards(stranger)[0] == (11 * HCT + 1) // 2  # never more than half
 
@@ -194,17 +195,17 @@ def test_a_proof_is_not_used_up_on_an_empty_stake(court, proof, stranger, sleep)
     court.registry.unstake(STAKE, sender=court.operator)
     sleep(8 * DAY)
     court.registry.withdraw(sender=court.operator)
-    with ape.reverts(court.contract.NothingAtStake, error_inputs={"operator": court.operator.address}):
-        court.contract.proveEquivocation(*arguments, sender=court.operator)
+    with ape.reverts(court.proofs.NothingAtStake, error_inputs={"operator": court.operator.address}):
+        court.proofs.proveEquivocation(*arguments, sender=court.operator)
     court.registry.stake(STAKE, sender=court.operator)
     sleep(400 * DAY)  # there is no age limit
-    court.contract.proveEquivocation(*arguments, sender=stranger)
+    court.proofs.proveEquivocation(*arguments, sender=stranger)
     assert court.stake_of(court.operator) == STAKE - FAULT
 
 
-def test_nothing_is_taken_by_a_contract_that_is_not_the_slasher(court, deploy, stage, stranger):
-    other = deploy("DisputeManager", court.token, court.registry, tuple(TERMS.values()))
+def test_nothing_is_taken_by_a_contract_that_is_no_slasher(court, stage, stranger):
+    cases, other, _ = court.three()
     a, b = court.receipt(), court.receipt(outRoot=b"x" * 32)
-    signed = [(tuple(each.values()), *court.sign(stage, each, contract=other)) for each in (a, b)]
+    signed = [(tuple(each.values()), court.sign(stage, each, contract=cases)) for each in (a, b)]
     with ape.reverts(other.NotSlasher):
         other.proveEquivocation(court.stage_hash(stage), *signed[0], *signed[1], sender=stranger)

@@ -1,0 +1,176 @@
+"""A market whose registry is called at random beside its reference; disputes are added in test_disputes_random."""
+
+from court import tree_root
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+from reference import StakingRegistry
+from reference_disputes import DisputeCases, DisputeDemands, DisputeProofs, Terms
+from sequences import FUNDS, MIN_STAKE, UNBONDING, Sequence, index
+from signing import compact, sign_consent, sign_receipt, words
+
+OPERATORS = 6
+STAKE = 40
+TERMS = Terms(
+    fault=10,
+    silence=2,
+    bond=7,
+    demand_bond=3,
+    reward_bps=1500,
+    member_bps=1000,
+    seats=3,
+    skew=5,
+    evidence_window=40,
+    draw_window=15,
+    commit_window=15,
+    reveal_window=15,
+    serve_window=20,
+)
+ROWS = [b"a row", b"another"]
+STAGES = [
+    {
+        "session": bytes([number]) * 16,
+        "nonce": bytes(16),
+        "channelId": bytes(32),
+        "modelId": bytes(32),
+        "layerStart": 0,
+        "layerStop": 4,
+        "wireDtype": 1,
+        "profile": bytes(32),
+    }
+    for number in range(2)
+]
+
+
+class DisputeMarket(Sequence):
+    """Six operators with a node key each, the first two of whom work and may be accused, and two accusers."""
+
+    def __init__(self, chain, token, registry, cases, proofs, demands, people):
+        super().__init__(chain, token, people)
+        self.registry, self.supply = registry, token.totalSupply()
+        self.cases, self.proofs, self.demands = cases, proofs, demands
+        self.operators = people[:OPERATORS]
+        self.keys = people[OPERATORS : 2 * OPERATORS]
+        self.accusers = people[2 * OPERATORS :]
+        self.accounts = {account.address: account for account in people}
+        self.hashes = [proofs.stageHashOf(tuple(stage.values())) for stage in STAGES]
+        slashers = {contract.address for contract in (cases, proofs, demands)}
+        self.staking = StakingRegistry(registry.address, self.books, slashers, UNBONDING, MIN_STAKE)
+        shared = self.books, self.staking, TERMS
+        self.model = DisputeCases(cases.address, *shared)
+        self.proving = DisputeProofs(proofs.address, *shared)
+        self.demanding = DisputeDemands(demands.address, *shared)
+        for operator, key in zip(self.operators, self.keys, strict=True):
+            self.staking.stake(operator.address, STAKE)
+            self.staking.authorize(operator.address, key.address, 0, True, 0)
+            self.model.enlist(key.address, 0)
+        self.cast = {}
+
+    @property
+    def block(self):
+        """Number of the next block."""
+        return self.chain.blocks.height + 1
+
+    @property
+    def second(self):
+        """Time of the next call."""
+        return self.now + 1
+
+    def receipt(self, where, age):
+        """Signer, stage and receipt with its signature, as calls take them."""
+        who, stage, seq = where
+        signer = self.accusers[0] if who == 15 else self.keys[who % 2]
+        receipt = {
+            "seq": seq,
+            "position": 0,
+            "tokens": 2,
+            "outputs": 1,
+            "inRoot": tree_root(ROWS),
+            "outRoot": tree_root(ROWS[:1]),
+            "previous": bytes(32),
+            "issued": self.second - age,
+        }
+        return signer, STAGES[stage], receipt
+
+    def signed(self, signer, stage, receipt):
+        return words(sign_receipt(signer.private_key, self.cases.address, stage, receipt))
+
+    @rule(seconds=st.sampled_from([1, 5, TERMS.reveal_window, UNBONDING]))
+    def wait(self, seconds):
+        self.now += seconds
+
+    # --------------------------------------------------------------- registry
+
+    @rule(who=index, more=st.sampled_from([1, 5, 10]))
+    def stake(self, who, more):
+        sender = self.pick(who, [], self.operators)
+        self.agree(
+            lambda now: self.staking.stake(sender.address, more),
+            self.registry.stake,
+            more,
+            sender=sender,
+        )
+
+    @rule(who=index, rest=st.sampled_from([0, 4, 5, 13, 25]))
+    def unstake(self, who, rest):
+        sender = self.pick(who, [], self.operators)
+        amount = max(0, self.staking.accounts[sender.address].active - rest)
+        self.agree(
+            lambda now: self.staking.unstake(sender.address, amount, now),
+            self.registry.unstake,
+            amount,
+            sender=sender,
+        )
+
+    @rule(who=index)
+    def withdraw(self, who):
+        thawing = [o for o in self.operators if self.staking.accounts[o.address].thawing]
+        sender = self.pick(who, thawing, self.operators)
+        self.agree(
+            lambda now: self.staking.withdraw(sender.address, now),
+            self.registry.withdraw,
+            sender=sender,
+        )
+
+    @rule(who=index)
+    def revoke_or_return(self, who):
+        """A node key leaves its operator, or comes back."""
+        number = who % OPERATORS
+        operator, key = self.operators[number], self.keys[number]
+        if key.address in self.staking.operators:
+            self.agree(
+                lambda now: self.staking.revoke(operator.address, key.address),
+                self.registry.revoke,
+                key,
+                sender=operator,
+            )
+            return
+        consent = sign_consent(key.private_key, self.registry.address, operator.address, key.address, 2**40)
+        self.agree(
+            lambda now: self.staking.authorize(operator.address, key.address, 2**40, True, now),
+            self.registry.authorize,
+            key,
+            2**40,
+            compact(consent),
+            sender=operator,
+        )
+
+    @rule(who=index)
+    def claim_rewards(self, who):
+        rewarded = [p for p in self.people if self.staking.accounts[p.address].reward]
+        sender = self.pick(who, rewarded, self.people)
+        self.agree(
+            lambda now: self.staking.claim_rewards(sender.address, now),
+            self.registry.claimRewards,
+            sender=sender,
+        )
+
+    def registry_agrees(self):
+        """Stakes and rewards are those of the reference, and no wei appears or disappears."""
+        staked = sum(own.active + own.thawing + own.reward for own in self.staking.accounts.values())
+        assert self.token.balanceOf(self.registry) == staked
+        burned = FUNDS * len(self.people) - sum(self.books.balances.values())
+        assert self.token.totalSupply() == self.supply - burned
+        for account in self.people:
+            own = self.staking.accounts[account.address]
+            assert tuple(self.registry.stakes(account)) == (own.active, own.thawing, own.thaw_end)
+            assert tuple(self.registry.rewards(account)) == (own.reward, own.claimable_at)

@@ -1,0 +1,308 @@
+"""What the contracts of disputes do, in plain Python; see `reference`."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from reference import NOBODY, StakingRegistry, Token, require
+
+VOTES = (INNOCENT, GUILTY, GREY, UNSERVED) = 1, 2, 3, 4
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Parameters of disputes, in the order of their struct."""
+
+    fault: int
+    silence: int
+    bond: int
+    demand_bond: int
+    reward_bps: int
+    member_bps: int
+    seats: int
+    skew: int
+    evidence_window: int
+    draw_window: int
+    commit_window: int
+    reveal_window: int
+    serve_window: int
+
+    @property
+    def reward(self) -> int:
+        """The reporter's part of a fault."""
+        return self.fault * self.reward_bps // 10_000
+
+    @property
+    def fee(self) -> int:
+        """A guilty vote's part of a fault."""
+        return self.fault * self.member_bps // 10_000
+
+
+@dataclass
+class Case:
+    """A case: who is on trial for what, and which member said what."""
+
+    accuser: str
+    node: str
+    stage: int
+    seq: int
+    block: int
+    deadline: int
+    phase: str = "Drawing"
+    outcome: str = "None"
+    members: list[str] = field(default_factory=list)
+    committed: dict[int, bytes] = field(default_factory=dict)
+    votes: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Demand:
+    """A demand for one row."""
+
+    demander: str
+    node: str
+    deadline: int
+    status: int = 1
+
+
+@dataclass
+class Disputes:
+    """What the references of the three contracts share. Signatures are told apart by their signer."""
+
+    address: str
+    token: Token
+    registry: StakingRegistry
+    terms: Terms
+
+    def _operator(self, node: str) -> str:
+        require(node in self.registry.answers, "UnknownNode")
+        return self.registry.answers[node]
+
+    def _at_stake(self, operator: str) -> int:
+        own = self.registry.accounts[operator]
+        return own.active + own.thawing
+
+    def _accused(self, node: str, issued: int, now: int) -> None:
+        require(self._at_stake(self._operator(node)) != 0, "NothingAtStake")
+        fresh = issued <= now + self.terms.skew and now <= issued + self.terms.evidence_window
+        require(fresh, "StaleReceipt")
+
+    def _slash(self, operator: str, requested: int, reporter: str, reward: int, now: int) -> None:
+        self.registry.slash(self.address, operator, requested, reporter, reward, now)
+
+
+@dataclass
+class DisputeProofs(Disputes):
+    """Reference of DisputeProofs, of equivocations alone."""
+
+    proven: set[tuple[str, int, int]] = field(default_factory=set)
+
+    def prove_equivocation(self, sender: str, node: str, stage: int, seq: int, now: int) -> None:
+        """Punish two receipts."""
+        operator = self._operator(node)
+        require((node, stage, seq) not in self.proven, "AlreadyProven")
+        require(self._at_stake(operator) != 0, "NothingAtStake")
+        self._slash(operator, self.terms.fault, sender, self.terms.reward, now)
+        self.proven.add((node, stage, seq))
+
+
+@dataclass
+class DisputeCases(Disputes):
+    """Reference of DisputeCases. A draw is checked, not predicted."""
+
+    enlisted: dict[str, int] = field(default_factory=dict)
+    cases: list[Case] = field(default_factory=list)
+    case_of: dict[tuple[str, int, int], Case] = field(default_factory=dict)
+    convicted: set[tuple[str, int]] = field(default_factory=set)
+    credits: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    claimable: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def enlist(self, sender: str, block: int) -> None:
+        """Join the list."""
+        require(self.registry.is_eligible(sender), "NotEligible")
+        operators = {self.registry.answers[verifier] for verifier in self.enlisted}
+        require(self.registry.operators[sender] not in operators, "AlreadyEnlisted")
+        self.enlisted[sender] = block
+
+    def delist(self, sender: str, verifier: str) -> None:
+        """Leave the list."""
+        require(verifier in self.enlisted, "NotEnlisted")
+        allowed = sender in (verifier, self.registry.answers[verifier])
+        require(allowed or not self.registry.is_eligible(verifier), "NotOperator")
+        del self.enlisted[verifier]
+
+    def open_case(
+        self, sender: str, node: str, stage: int, seq: int, issued: int, now: int, block: int
+    ) -> int:
+        """Accuse. Returns the number of the case."""
+        self._accused(node, issued, now)
+        require((node, stage) not in self.convicted, "AlreadyConvicted")
+        before = self.case_of.get((node, stage, seq))
+        require(before is None or before.outcome in ("Void", "Unserved"), "CaseExists")
+        self.token.move(sender, self.address, self.terms.bond)
+        case = Case(sender, node, stage, seq, block, now + self.terms.draw_window)
+        self.cases.append(case)
+        self.case_of[node, stage, seq] = case
+        return len(self.cases)
+
+    def may_judge(self, number: int) -> set[str]:
+        """Who can be drawn for a case now."""
+        case = self.cases[number - 1]
+        answers = self.registry.answers
+        parties = {case.accuser, answers.get(case.accuser), case.node, answers[case.node]}
+        return {
+            verifier
+            for verifier, block in self.enlisted.items()
+            if block < case.block
+            and not {verifier, answers[verifier]} & parties
+            and self.registry.is_eligible(verifier)
+        }
+
+    def draw(self, number: int, now: int) -> None:
+        """Begin to judge; the members follow."""
+        case = self._case(number)
+        require(case is not None and case.phase == "Drawing" and now <= case.deadline, "WrongPhase")
+        require(len(self.may_judge(number)) >= self.terms.seats, "NotEnoughVerifiers")
+        case.phase, case.deadline = "Committing", now + self.terms.commit_window
+
+    def commit(self, sender: str, number: int, seat: int, commitment: bytes, now: int) -> None:
+        """Take a commitment."""
+        case = self._case(number)
+        require(case is not None and case.phase == "Committing" and now <= case.deadline, "WrongPhase")
+        require(seat < self.terms.seats and case.members[seat] == sender, "NotMember")
+        require(seat not in case.committed, "NotMember")
+        case.committed[seat] = commitment
+        if len(case.committed) == self.terms.seats:
+            case.phase, case.deadline = "Revealing", now + self.terms.reveal_window
+
+    def reveal(self, sender: str, number: int, seat: int, vote: int, commitment: bytes, now: int) -> None:
+        """Take a vote, whose commitment the caller has computed."""
+        case = self._case(number)
+        require(case is not None and self._revealing(case, now) and now <= self._last(case), "WrongPhase")
+        require(vote in VOTES, "BadVote")
+        good = seat < self.terms.seats and case.members[seat] == sender and seat not in case.votes
+        require(good and case.committed.get(seat) == commitment, "BadReveal")
+        case.phase, case.deadline = "Revealing", self._last(case)
+        case.votes[seat] = vote
+
+    def resolve(self, number: int, members: list[str], now: int) -> None:
+        """Close a case."""
+        case = self._case(number)
+        if case is not None and case.phase == "Drawing":
+            require(now > case.deadline, "WrongPhase")
+            case.phase, case.outcome = "Closed", "Void"
+            self.token.move(self.address, case.accuser, self.terms.bond)
+            return
+        require(case is not None and self._revealing(case, now), "WrongPhase")
+        require(len(case.votes) == len(case.committed) or now > self._last(case), "WrongPhase")
+        require(members == case.members, "WrongMembers")
+        votes, needed = [*case.votes.values()], 2 * self.terms.seats
+        clear = votes.count(INNOCENT) + votes.count(UNSERVED)
+        if 3 * votes.count(GUILTY) >= needed:
+            case.outcome = "Guilty"
+        elif 3 * votes.count(UNSERVED) >= needed:
+            case.outcome = "Unserved"
+        else:
+            case.outcome = "Innocent" if 3 * clear >= needed else "Inconclusive"
+        case.phase = "Closed"
+        if case.outcome == "Guilty":
+            self._convict(case, now)
+        if case.outcome in ("Innocent", "Unserved"):
+            self._forfeit(case, clear, now)
+        else:
+            self.token.move(self.address, case.accuser, self.terms.bond)
+        for seat, member in enumerate(case.members):
+            if seat not in case.votes:
+                self._slash(self.registry.answers[member], self.terms.silence, NOBODY, 0, now)
+
+    def claim_credits(self, sender: str, now: int) -> None:
+        """Pay credits out."""
+        require(self.credits[sender] != 0, "NothingToClaim")
+        require(now >= self.claimable[sender], "CreditsLocked")
+        self.token.move(self.address, sender, self.credits[sender])
+        self.credits[sender], self.claimable[sender] = 0, 0
+
+    def held(self) -> int:
+        """What the contract must hold: open bonds and credits."""
+        bonds = sum(case.phase != "Closed" for case in self.cases) * self.terms.bond
+        return bonds + sum(self.credits.values())
+
+    def _case(self, number: int) -> Case | None:
+        return self.cases[number - 1] if 0 < number <= len(self.cases) else None
+
+    def _revealing(self, case: Case, now: int) -> bool:
+        return case.phase == "Revealing" or (case.phase == "Committing" and now > case.deadline)
+
+    def _last(self, case: Case) -> int:
+        return case.deadline + (self.terms.reveal_window if case.phase == "Committing" else 0)
+
+    def _convict(self, case: Case, now: int) -> None:
+        if (case.node, case.stage) in self.convicted:
+            return
+        self.convicted.add((case.node, case.stage))
+        operator, fee = self.registry.answers[case.node], self.terms.fee
+        guilty = [
+            self.registry.answers[case.members[s]] for s in sorted(case.votes) if case.votes[s] == GUILTY
+        ]
+        rest = self.terms.fault - 2 * fee * len(guilty)
+        self._slash(operator, rest, case.accuser, self.terms.reward, now)
+        for judge in guilty:
+            self._slash(operator, 2 * fee, judge, fee, now)
+
+    def _forfeit(self, case: Case, clear: int, now: int) -> None:
+        share = self.terms.bond // 2 // clear
+        for seat, vote in case.votes.items():
+            if vote in (INNOCENT, UNSERVED):
+                operator = self.registry.answers[case.members[seat]]
+                self.credits[operator] += share
+                self.claimable[operator] = now + self.registry.unbonding
+        self.token.burn(self.address, self.terms.bond - share * clear)
+
+
+@dataclass
+class DisputeDemands(Disputes):
+    """Reference of DisputeDemands."""
+
+    demands: list[Demand] = field(default_factory=list)
+    demanded: set[tuple[str, int, int, bool, int]] = field(default_factory=set)
+
+    def demand(
+        self,
+        sender: str,
+        node: str,
+        stage: int,
+        seq: int,
+        output: bool,
+        row: int,
+        size: int,
+        issued: int,
+        now: int,
+    ) -> int:
+        """Demand a row. Returns the number of the demand."""
+        self._accused(node, issued, now)
+        require(row < size, "NoSuchRow")
+        require((node, stage, seq, output, row) not in self.demanded, "DemandExists")
+        self.token.move(sender, self.address, self.terms.demand_bond)
+        self.demanded.add((node, stage, seq, output, row))
+        self.demands.append(Demand(sender, node, now + self.terms.serve_window))
+        return len(self.demands)
+
+    def serve(self, number: int, valid: bool, now: int) -> None:
+        """Take a row."""
+        demand = self.demands[number - 1] if 0 < number <= len(self.demands) else None
+        require(demand is not None and demand.status == 1 and now <= demand.deadline, "WrongStatus")
+        require(valid, "BadProof")
+        demand.status = 2
+        self.token.move(self.address, self.registry.answers[demand.node], self.terms.demand_bond)
+
+    def lapse(self, number: int, now: int) -> None:
+        """Give up on a row."""
+        demand = self.demands[number - 1] if 0 < number <= len(self.demands) else None
+        require(demand is not None and demand.status == 1 and now > demand.deadline, "WrongStatus")
+        demand.status = 3
+        operator = self.registry.answers[demand.node]
+        self._slash(operator, self.terms.fault, demand.demander, self.terms.reward, now)
+        self.token.move(self.address, demand.demander, self.terms.demand_bond)
+
+    def held(self) -> int:
+        """What the contract must hold: open bonds."""
+        return sum(demand.status == 1 for demand in self.demands) * self.terms.demand_bond
