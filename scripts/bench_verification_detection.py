@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -130,11 +131,11 @@ def judged(
 def serving(stage: Stage, cheat: str, provider: Variation) -> Iterator[Engine]:
     """The engine of an honest provider, or of one that cheats."""
     shard = stage.stored.shard(stage.start, stage.stop)
-    kind: type[Engine] = Engine
+    kind: Callable[..., Engine] = Engine
     if cheat in IN_WEIGHTS:
         shard = doctored(shard, cast("Cheat", cheat))
     elif cheat in IN_OUTPUTS:
-        kind = type("Tampered", (TamperedEngine,), {"tampering": Tampering(cast("Cheat", cheat))})
+        kind = partial(TamperedEngine, Tampering(cast("Cheat", cheat)))
     tokens = len(stage.inputs[0])
     with started(stage.stored, stage.start, stage.stop, tokens, provider, shard=shard, kind=kind) as engine:
         yield engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -68,7 +68,7 @@ def started(
     *,
     sessions: int = 1,
     shard: Path | None = None,
-    kind: type[Engine] = Engine,
+    kind: Callable[..., Engine] = Engine,
 ) -> Engine:
     """An engine of layers [start, stop) for `sessions` of `tokens` each; `shard` and `kind` are a cheat's."""
     return kind(

@@ -34,7 +34,6 @@ DOORS = {
 LEAVING = {
     ("node/testnet/demo.py", "rich"),
     ("node/testnet/cheat_demo.py", "rich"),
-    ("node/testnet/cheating.py", "hypercluster.node.cli"),
 }
 """Imports that are on their way out: each line here goes with the module that it names."""
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}

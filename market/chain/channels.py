@@ -15,6 +15,7 @@ from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Mined, Sender
 from hypercluster.market.chain.token import Token
 from hypercluster.market.errors import InvalidAmount
+from hypercluster.market.money.claiming import ClaimCost
 from hypercluster.market.money.signing import SIGNATURE_BYTES, address_bytes, checksum
 from hypercluster.market.money.units import check_wei
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
@@ -131,9 +132,10 @@ class Channels(Contract):
         """Take the rest back as the payer, after the grace period; the channel ends."""
         return self._send(sender, "to withdraw from a channel", "withdraw", _row(descriptor))
 
-    def settle_cost_wei(self, channels: int) -> int:
-        """Return about what settling so many channels in one batch costs now, in wei of the chain's coin."""
-        return (SETTLE_GAS + SETTLE_ROW_GAS * channels) * self.rpc.gas_price()
+    def settle_cost(self) -> ClaimCost:
+        """Return about what settling channels in one batch costs now."""
+        price = self.rpc.gas_price()
+        return ClaimCost(SETTLE_GAS * price, SETTLE_ROW_GAS * price)
 
     def events_in(self, receipt: Mined) -> list[ChannelEvent]:
         """Return the channel events of a transaction."""

@@ -87,6 +87,21 @@ class History:
         with Session(self._autocommit) as session:
             return list(session.scalars(query))
 
+    def last_price(self, model_id: str, layer_start: int, layer_stop: int) -> PriceStep | None:
+        """Return the latest update of our price for a range of a model, or None."""
+        query = (
+            select(PriceStep)
+            .where(
+                PriceStep.model_id == model_id,
+                PriceStep.layer_start == layer_start,
+                PriceStep.layer_stop == layer_stop,
+            )
+            .order_by(PriceStep.taken.desc(), PriceStep.step_id.desc())
+            .limit(1)
+        )
+        with Session(self._autocommit) as session:
+            return session.scalar(query)
+
     def prune(self, before: datetime) -> int:
         """Delete what is over since before a moment; returns how many rows.
 

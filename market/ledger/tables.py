@@ -18,7 +18,20 @@ from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
 NOTE = 300
 """characters of a note at most"""
-DONE = ("resolved", "missed")
+
+
+class DutyPhase(StrEnum):
+    """How far a seat in a committee is served."""
+
+    DRAWN = "drawn"
+    JUDGED = "judged"
+    COMMITTED = "committed"
+    REVEALED = "revealed"
+    RESOLVED = "resolved"
+    MISSED = "missed"
+
+
+DONE = (DutyPhase.RESOLVED, DutyPhase.MISSED)
 """phases of a duty in which nothing is left to do"""
 
 
@@ -232,8 +245,8 @@ class AuditRecord(Base, kw_only=True):
 class Duty(Base, kw_only=True):
     """Our seat in the committee of one case, with all that a commitment must still be revealed with.
 
-    ``node`` is the accused; ``phase`` is drawn, judged, committed, revealed, resolved or missed; ``vote`` is the
-    contract's number; the deadlines are unix seconds (UTC), 0 where not known yet.
+    ``node`` is the accused; ``phase`` is a DutyPhase;
+    ``vote`` is the contract's number; the deadlines are unix seconds (UTC), 0 where not known yet.
     """
 
     __tablename__ = "duties"

@@ -179,24 +179,3 @@ class PayeeChannel:
             return self.domain.recover(self.channel_id, cumulative, signature) == self.descriptor.signer
         except (InvalidSignature, InvalidAmount):
             return False
-
-
-def worth_claiming(
-    unclaimed_wei: int,
-    gas_cost_wei: int,
-    *,
-    hct_per_native: int,
-    multiple: int = 10,
-    closing: bool = False,
-) -> bool:
-    """Say whether a payee should send its best voucher to the chain now.
-
-    Args:
-        unclaimed_wei: best cumulative minus settled, in wei of HCT.
-        gas_cost_wei: what the transaction costs, in wei of the chain's own coin.
-        hct_per_native: how many HCT one of those coins is worth, a rate set by the operator.
-        multiple: claim when the money is worth this many times its gas.
-        closing: the payer asked to close: claim whatever is worth more than its gas, there is no later.
-    """
-    gas_in_hct = gas_cost_wei * hct_per_native
-    return unclaimed_wei > (gas_in_hct if closing else multiple * gas_in_hct)

@@ -78,12 +78,15 @@ def _version(context: typer.Context, wanted: bool) -> None:
         raise typer.Exit
 
 
-def run(app: typer.Typer, name: str) -> NoReturn:
-    """Run a program and end the process with one of the exit codes of ending.py."""
+def run(app: typer.Typer, name: str, obj: Any = None) -> NoReturn:
+    """Run a program and end the process with one of the exit codes of ending.py.
+
+    Commands find `obj` in their context.
+    """
     arguments = sys.argv[1:]
     code = OK
     try:
-        _run(app, name, arguments)
+        _run(app, name, arguments, obj)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 - whatever it was, it ends in a sentence
         ending = ending_of(error, name)
@@ -98,7 +101,7 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     return "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
 
 
-def _run(app: typer.Typer, name: str, arguments: Sequence[str]) -> None:
+def _run(app: typer.Typer, name: str, arguments: Sequence[str], obj: Any) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     command = typer.main.get_command(app)
@@ -108,7 +111,7 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _interrupt)
-    with command.make_context(name, list(arguments)) as context:
+    with command.make_context(name, list(arguments), obj=obj) as context:
         command.invoke(context)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 from hypercluster.market.money.units import format_hct
@@ -14,11 +12,12 @@ from hypercluster.node.cli.console import password, show
 from hypercluster.node.cli.options import hct
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
-from hypercluster.node.home.lock import Hold, held, key_held
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
 
-StakeOption = Annotated[int | None, hct("HCT to stake. Default: as much as the registry asks for.")]
+StakeOption = Annotated[
+    int | None, hct("HCT to stake. Default: what is missing to what the registry asks for.")
+]
 
 
 def make_keys(wanted: Sequence[Key], program: str, json_: bool) -> None:
@@ -48,14 +47,6 @@ def register_node(stake: int | None, next_step: str, json_: bool) -> None:
     done = register(chain, operator, node, stake)
     told = f"{format_hct(done.active_wei)} HCT at stake; node {done.node} {next_step}"
     show(asdict(done), lambda _: told, json_)
-
-
-@contextmanager
-def node_held(home: Path, program: str) -> Iterator[None]:
-    """Nothing else runs with the node key of `home` until the end of the block. Raises HomeInUse, KeystoreError."""
-    address = keys.address(home, Key.NODE)
-    with held(home, Hold.NODE, program), key_held(address, home, program):
-        yield
 
 
 def default_threads() -> int:

@@ -9,9 +9,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from hypercluster.market.redaction import hide
 
 TESTNET_HOME = "testnet"
-RUNNING = "running.json"
-"""in a provider's home while it runs: its pid, peer id and addresses"""
-
 TRANSCRIPTS = "transcripts"
 """folder in a home: what stages were asked and answered, for a bounded time"""
 

@@ -5,6 +5,7 @@ import time
 import trio
 
 from hypercluster.market.chain import Chain
+from hypercluster.node.threads import in_abandoned_thread
 
 KEEP_SECONDS = 60.0
 MAX_KEPT = 10_000
@@ -28,7 +29,7 @@ class Eligibility:
         kept = self._known.get((node, operator))
         if kept and now - kept[0] < KEEP_SECONDS:
             return kept[1]
-        answer = await trio.to_thread.run_sync(self._ask, node, operator, limiter=self._threads)
+        answer = await in_abandoned_thread(self._threads, self._ask, node, operator)
         if len(self._known) >= MAX_KEPT:
             self._known.clear()
         self._known[node, operator] = (now, answer)

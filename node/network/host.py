@@ -48,6 +48,8 @@ class Host:
         self.nursery = nursery
         """for what lives as long as the host; an exception in it ends the host"""
         self.addrs: tuple[str, ...] = ()
+        self.listening: tuple[str, ...] = ()
+        """what it is bound to, wildcards as they are, with the ports that were drawn"""
         """where others reach this host, without /p2p"""
         self.slots = Slots(limits.streams, limits.streams_per_peer)
         """inbound streams and direct connections"""
@@ -184,6 +186,7 @@ async def running_host(
         host = Host(basic, key, limits, nursery)
         bound = basic.get_transport_addrs()
         host.addrs = tuple(announce or _reachable(bound))
+        host.listening = tuple(split_peer(str(address))[1] for address in bound)
         if len(bound) < len(addresses):
             failure = HostError(f"Cannot listen on {', '.join(listen)}: is another process there?")
         else:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-import trio
-
 from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.chain.disputes import Demanded, DemandStatus
 from hypercluster.market.errors import Reverted
 from hypercluster.market.trust import merkle
 from hypercluster.node.evidence.transcript import NoTranscript, TranscriptStore
+from hypercluster.node.threads import in_abandoned_thread
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ class Demands:
 
     async def work(self) -> None:
         """Serve what is asked for. Raises ChainError; the next call tries again."""
-        await trio.to_thread.run_sync(self._work)
+        await in_abandoned_thread(None, self._work)
 
     def _work(self) -> None:
         disputes = self._chain.disputes

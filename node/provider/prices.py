@@ -9,23 +9,44 @@ from hypercluster.market.economics.graph import MAX_PRICE_WEI, Node
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.pricing import PriceStep, price_step
 from hypercluster.market.ledger import PriceStep as PriceRow
-from hypercluster.node.provider.sessions import Prices
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Asked now, in wei per generated and per prompt token."""
+
+    price_wei: int
+    prompt_price_wei: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceRule:
     """How a provider sets its price. All in wei per token.
 
-    `adapt` is off for a price fixed by hand. `floor_wei` is what a token costs the provider itself.
+    `adapt` is off for a price fixed by hand. `given` says that the start was named by the operator, and did not come
+    by default. `floor_wei` is what a token costs the provider itself.
     """
 
     start_wei: int
     start_prompt_wei: int
     adapt: bool
+    given: bool = False
     floor_wei: int = 0
     ceiling_wei: int = MAX_PRICE_WEI
+
+
+def resumed(rule: PriceRule, last: PriceRow | None) -> PriceRule:
+    """The rule, going on from where the last update left the price; a price that is fixed stays what it is."""
+    if last is None or not rule.adapt:
+        return rule
+    prompt = last.inputs.get("next_prompt_price_wei")
+    return replace(
+        rule,
+        start_wei=min(max(last.price_after, rule.floor_wei), rule.ceiling_wei),
+        start_prompt_wei=prompt if isinstance(prompt, int) else rule.start_prompt_wei,
+    )
 
 
 class Asking:

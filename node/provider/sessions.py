@@ -18,6 +18,7 @@ from hypercluster.market.ledger import Role, SessionRecord
 from hypercluster.market.money.voucher import VoucherDomain, charge
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
+from hypercluster.node.provider.prices import Prices
 from hypercluster.node.rows import WireDtype, unpack_input
 from hypercluster.node.serving.refusals import (
     OPEN_SECONDS,
@@ -45,14 +46,6 @@ if TYPE_CHECKING:
     Payload = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Asked now, in wei per generated and per prompt token."""
-
-    price_wei: int
-    prompt_price_wei: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -12,8 +13,11 @@ import trio
 from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.errors import MarketError, Refusal, VoucherRefused
 from hypercluster.market.ledger import IncomingChannel, Ledger, SessionRecord
-from hypercluster.market.money.channel import PayeeChannel, worth_claiming
+from hypercluster.market.money.channel import PayeeChannel
+from hypercluster.market.money.claiming import ClaimRule
 from hypercluster.market.money.voucher import TAG, ChannelDescriptor, node_tag
+from hypercluster.node.serving.terms import NodeTerms, Wallets
+from hypercluster.node.threads import in_abandoned_thread
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +25,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CLAIM_BATCH = 50
+LAST_CLAIM_SECONDS = 8.0
+"""for the claim when a node ends"""
 
 
 @dataclass(eq=False, slots=True)
@@ -50,8 +56,7 @@ class Collector:
         operator: account that is paid; channels to anybody else are foreign.
         node: address of the node key; channels whose salt names another node of the operator are foreign.
         sender: sends the claims and pays their gas; settling is open to everybody, so the hot node key does.
-        hct_per_native: how many HCT one native coin is worth, to weigh a claim against its gas.
-        multiple: claim when the money is worth this many times its gas; 0 claims everything at once.
+        rule: when the money is worth its gas.
     """
 
     def __init__(
@@ -62,8 +67,7 @@ class Collector:
         chain: Chain,
         sender: Sender,
         ledger: Ledger,
-        hct_per_native: int,
-        multiple: int,
+        rule: ClaimRule,
     ) -> None:
         self.operator = operator
         self._tag = node_tag(node)
@@ -71,11 +75,12 @@ class Collector:
         self._chain = chain
         self._sender = sender
         self._ledger = ledger
-        self._hct_per_native = hct_per_native
-        self._multiple = multiple
+        self._rule = rule
         self._accounts: dict[bytes, IncomingAccount] = {}
         self._next_block: int | None = None
         self._claiming = trio.Lock()
+        self._under_way: set[bytes] = set()
+        """channels whose claim was sent and left alone, when the node was told to end"""
         self._unwritten: set[IncomingAccount] = set()
         self._writing = trio.Lock()
         # What the chain says of a channel is taken over in the order in which it was read.
@@ -212,13 +217,24 @@ class Collector:
         async with self._claiming:
             return await self._settle(await self._due(last))
 
-    async def claim_at_the_end(self) -> None:
-        """Fetch whatever is worth its gas within 30 s: nobody watches the channels from here on. Never raises."""
-        with trio.CancelScope(shield=True), trio.move_on_after(30):
-            try:
-                await self.claim(last=True)
-            except MarketError as error:
-                log.warning("what is owed could not be claimed, it stays in the ledger: %s", error)
+    @asynccontextmanager
+    async def claiming_at_the_end(self) -> AsyncIterator[None]:
+        """Fetch whatever is worth its gas when the block ends: nobody watches the channels from there on.
+
+        That takes LAST_CLAIM_SECONDS at most, also when the chain does not answer; the rest stays in the ledger.
+        """
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(LAST_CLAIM_SECONDS) as limit:
+                try:
+                    await self.claim(last=True)
+                except MarketError as error:
+                    log.warning("what is owed could not be claimed, it stays in the ledger: %s", error)
+            if limit.cancelled_caught:
+                log.warning(
+                    "the chain did not answer in time; what is owed stays in the ledger until the next start"
+                )
 
     async def _settle(self, due: list[IncomingAccount]) -> int:
         received = 0
@@ -226,7 +242,14 @@ class Collector:
             batch = due[start : start + CLAIM_BATCH]
             claims = [(a.channel.descriptor, a.channel.best, a.channel.signature) for a in batch]
             before = sum(account.settled for account in batch)
-            await self._on_chain(self._chain.channels.settle_batch, self._sender, self.operator, claims)
+            under_way = {account.channel_id for account in batch}
+            self._under_way |= under_way
+            try:
+                await self._on_chain(self._chain.channels.settle_batch, self._sender, self.operator, claims)
+            except MarketError:
+                self._under_way -= under_way
+                raise
+            self._under_way -= under_way
             for account in batch:
                 await self._refresh(account)
             received += sum(account.settled for account in batch) - before
@@ -235,20 +258,32 @@ class Collector:
         return received
 
     async def _due(self, last: bool) -> list[IncomingAccount]:
-        owed = [account for account in self._accounts.values() if account.unclaimed]
-        if not owed or not self._multiple:
+        owed = [
+            account
+            for account in self._accounts.values()
+            if account.unclaimed and account.channel_id not in self._under_way
+        ]
+        if not owed:
             return owed
-        gas = await self._on_chain(self._chain.channels.settle_cost_wei, len(owed))
-        total = sum(account.unclaimed for account in owed)
-        good = worth_claiming(
-            total, gas, hct_per_native=self._hct_per_native, multiple=self._multiple, closing=last
-        )
-        return owed if good else []
+        cost = await self._on_chain(self._chain.channels.settle_cost)
+        return [owed[i] for i in self._rule.chosen([each.unclaimed for each in owed], cost, last=last)]
 
     async def _in_ledger(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         work = partial(function, *arguments, **named)
         return await trio.to_thread.run_sync(work, limiter=self._ledger_threads)
 
     async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        work = partial(function, *arguments, **named)
-        return await trio.to_thread.run_sync(work, limiter=self._chain_threads)
+        # A chain that hangs must not hold up the end of the node: what is left alone is looked up at the next start.
+        return await in_abandoned_thread(self._chain_threads, function, *arguments, **named)
+
+
+def collector_of(wallets: Wallets, chain: Chain, ledger: Ledger, terms: NodeTerms) -> Collector:
+    """The collector of a node that runs by `terms`."""
+    return Collector(
+        operator=wallets.operator,
+        node=wallets.sender.address,
+        chain=chain,
+        sender=wallets.sender,
+        ledger=ledger,
+        rule=terms.claim,
+    )

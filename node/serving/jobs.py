@@ -10,7 +10,7 @@ from apscheduler.schedulers.background import BackgroundScheduler  # type: ignor
 
 log = logging.getLogger(__name__)
 
-Work = Callable[[], Awaitable[None]]
+Work = Callable[[], Awaitable[object]]
 
 
 class Jobs:

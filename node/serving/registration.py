@@ -36,7 +36,7 @@ def register(chain: Chain, operator: Sender, node: LocalAccount, stake: int | No
         chain: where the registry is.
         operator: holds the stake.
         node: the key that serves.
-        stake: wei to add; None for as much as the registry asks for.
+        stake: wei to add; None for what is missing to what the registry asks for.
 
     Raises:
         TooPoor: before anything is sent.
@@ -44,7 +44,9 @@ def register(chain: Chain, operator: Sender, node: LocalAccount, stake: int | No
     """
     import coincurve
 
-    amount = chain.staking.minimum if stake is None else stake
+    amount = stake
+    if amount is None:
+        amount = max(0, chain.staking.minimum - chain.staking.stake_of(operator.address).active)
     held = chain.token.balance(operator.address)
     if held < amount:
         raise TooPoor(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -141,7 +141,9 @@ def _rows(output: StepOutput) -> int:
 class TamperedEngine(Engine):
     """An engine whose outputs are changed before anybody sees them."""
 
-    tampering: Tampering
+    def __init__(self, tampering: Tampering, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.tampering = tampering
 
     def submit(
         self,

@@ -22,7 +22,8 @@ from hypercluster.market.money.units import HCT
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
-from hypercluster.node.home.settings import RUNNING, Settings
+from hypercluster.node.home.running import RUNNING
+from hypercluster.node.home.settings import Settings
 from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 from hypercluster.node.testnet.faucet import give
 
@@ -41,7 +42,7 @@ class LocalNetworkError(NodeError):
 class ProviderSpec:
     """One provider to start: layers "a:b", prices in HCT per million tokens, further flags of `hc-provider run`.
 
-    `cheat` names what it does instead of serving honestly, see node.cheating.
+    `cheat` names what it does instead of serving honestly, see node.cli.cheating.
     """
 
     layers: str
@@ -58,7 +59,7 @@ class ProviderSpec:
     def command(self) -> list[str]:
         """Its command line."""
         program = (
-            ["hypercluster.node.testnet.cheating", self.cheat]
+            ["hypercluster.node.cli.cheating", self.cheat]
             if self.cheat
             else ["hypercluster.node.cli.provider"]
         )
@@ -82,7 +83,7 @@ class VerifierSpec:
     def command(self) -> list[str]:
         """Its command line."""
         program = (
-            ["hypercluster.node.testnet.cheating", "lazy-verifier"]
+            ["hypercluster.node.cli.cheating", "lazy-verifier"]
             if self.lazy
             else ["hypercluster.node.cli.verifier"]
         )
@@ -160,7 +161,7 @@ class LocalNetwork:
             "HC_RPC_URL": self.url,
             "HC_DEPLOYMENT": str(self.deployment_file),
             "HC_PASSWORD_FILE": str(self.password_file),
-            "HC_BOOTSTRAP": ",".join(self.bootstrap),
+            **({"HC_BOOTSTRAP": ",".join(self.bootstrap)} if self.bootstrap else {}),
             "HC_LOG_LEVEL": os.environ.get("HC_LOG_LEVEL", "WARNING"),
         }
 

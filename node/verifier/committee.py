@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -19,7 +20,7 @@ import trio
 from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.chain.disputes import CaseOpened, CommitteeDrawn, Phase, Vote, commitment_of
 from hypercluster.market.errors import MarketError, Reverted
-from hypercluster.market.ledger import Duty, Ledger
+from hypercluster.market.ledger import Duty, DutyPhase, Ledger
 from hypercluster.market.money.signing import address_bytes
 from hypercluster.market.trust.fingerprint import digest, fingerprint, seed_of
 from hypercluster.market.trust.receipt import Finding
@@ -27,6 +28,7 @@ from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.transcript import NoTranscript, Transcript, TranscriptStore
 from hypercluster.node.replay.replayer import Judgement
 from hypercluster.node.serving.refusals import Refused
+from hypercluster.node.threads import in_abandoned_thread
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ class Committee:
                 # We may have been drawn since the last look.
                 await self._watch()
             for duty in await self._duties():
-                if (duty.case_id, duty.stage_hash, duty.phase) == (case_id, stage_hash, "drawn"):
+                if (duty.case_id, duty.stage_hash, duty.phase) == (case_id, stage_hash, DutyPhase.DRAWN):
                     return duty
         raise Refused(ErrorCode.UNKNOWN_SESSION, f"This verifier awaits no such evidence in case {case_id}.")
 
@@ -169,7 +171,7 @@ class Committee:
                 node=case.node,
                 receipt_hash=case.receipt_hash,
                 stage_hash=case.stage_hash,
-                phase="drawn",
+                phase=DutyPhase.DRAWN,
                 vote=None,
                 fingerprint=bytes(32),
                 reveal_deadline=0,
@@ -196,24 +198,24 @@ class Committee:
     async def _serve(self, duty: Duty) -> None:
         case = await self._on_chain(self._disputes.cases.state, duty.case_id)
         if case.phase is Phase.CLOSED:
-            await self._save(_changed(duty, phase="resolved"))
+            await self._save(replace(duty, phase=DutyPhase.RESOLVED))
             return
         now = time.time()
-        if duty.phase == "drawn":
+        if duty.phase == DutyPhase.DRAWN:
             judged = await self._vote(duty, case.deadline, case.commit_seconds, now)
             if judged is None:
                 return
             await self._save(judged)
             duty = judged
-        if duty.phase == "judged":
+        if duty.phase == DutyPhase.JUDGED:
             await self._commit(duty)
-        elif duty.phase == "committed" and case.may_reveal(now):
+        elif duty.phase == DutyPhase.COMMITTED and case.may_reveal(now):
             assert duty.vote is not None
             await self._send(
                 self._disputes.cases.reveal, duty.case_id, duty.seat, duty.vote, duty.fingerprint, duty.salt
             )
             log.warning("revealed in case %d", duty.case_id)
-            await self._save(_changed(duty, phase="revealed"))
+            await self._save(replace(duty, phase=DutyPhase.REVEALED))
         elif case.may_resolve(now):
             await self._send(self._disputes.cases.resolve, duty.case_id, duty.members)
 
@@ -221,24 +223,27 @@ class Committee:
         """The duty with our vote; None while we still wait for the evidence."""
         if duty.case_id in self._foreign:
             log.warning("case %d is about a model that is not here", duty.case_id)
-            return _changed(duty, phase="judged", vote=int(Vote.GREY))
+            return replace(duty, phase=DutyPhase.JUDGED, vote=int(Vote.GREY))
         transcript = await self._in_thread(self._whole_evidence, duty)
         if transcript is None:
             if now < deadline - (1 - LAST_QUARTER) * seconds:
                 return None
             log.warning("no evidence arrived in case %d", duty.case_id)
-            return _changed(duty, phase="judged", vote=int(Vote.UNSERVED))
+            return replace(duty, phase=DutyPhase.JUDGED, vote=int(Vote.UNSERVED))
         try:
             judgement = await trio.to_thread.run_sync(self._judge, transcript, limiter=self._judging)
         except NodeError as error:
             # Nobody is punished for what cannot be run again.
             log.warning("the evidence of case %d cannot be judged: %s", duty.case_id, error)
-            return _changed(duty, phase="judged", vote=int(Vote.GREY))
+            return replace(duty, phase=DutyPhase.JUDGED, vote=int(Vote.GREY))
         seed = seed_of(address_bytes(self.node), duty.case_id.to_bytes(32, "big"))
         vote = VOTES[judgement.finding]
         log.warning("case %d: %s (%s)", duty.case_id, vote.name, judgement.difference)
-        return _changed(
-            duty, phase="judged", vote=int(vote), fingerprint=digest(fingerprint(judgement.rows, seed))
+        return replace(
+            duty,
+            phase=DutyPhase.JUDGED,
+            vote=int(vote),
+            fingerprint=digest(fingerprint(judgement.rows, seed)),
         )
 
     def _whole_evidence(self, duty: Duty) -> Transcript | None:
@@ -255,7 +260,7 @@ class Committee:
         assert duty.vote is not None
         commitment = commitment_of(duty.case_id, self.node, duty.vote, duty.fingerprint, duty.salt)
         await self._send(self._disputes.cases.commit, duty.case_id, duty.seat, commitment)
-        await self._save(_changed(duty, phase="committed"))
+        await self._save(replace(duty, phase=DutyPhase.COMMITTED))
 
     async def _save(self, duty: Duty) -> None:
         await self._in_thread(self._ledger.trust.save_duty, duty)
@@ -266,15 +271,8 @@ class Committee:
         return await self._on_chain(partial(function, self._sender, *arguments, **named))
 
     async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        return await trio.to_thread.run_sync(
-            partial(function, *arguments, **named), limiter=self._chain_threads
-        )
+        # Left alone when the node ends: what is sent is in the ledger before, and is looked up at the next start.
+        return await in_abandoned_thread(self._chain_threads, function, *arguments, **named)
 
     async def _in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         return await trio.to_thread.run_sync(partial(function, *arguments, **named))
-
-
-def _changed(duty: Duty, **changes: object) -> Duty:
-    for name, value in changes.items():
-        setattr(duty, name, value)
-    return duty

@@ -146,7 +146,7 @@ def test_a_market_by_hand(town: Town) -> None:
     assert sum(holds) == 2 * 900 * HCT + total
     states = [each["state"] for each in client.json("hc-client", "channels")]
     assert (states.count("ended"), states.count("open"), states.count("closing")) == (2, 0, 0)
-    assert second.json("hc-provider", "earnings")[0]["unclaimed_wei"] == 0
+    assert second.json("hc-provider", "earnings")["channels"][0]["unclaimed_wei"] == 0
 
     thawing = first.json("hc-provider", "unstake", "all")
     assert (thawing["active_wei"], thawing["thawing_wei"]) == (0, 100 * HCT)

@@ -14,7 +14,7 @@ import pytest
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.economics.placement import Machine, ModelSize
-from hypercluster.node.provider.process import Moving
+from hypercluster.node.provider.terms import Moving
 from hypercluster.node.shards.store import StoredModel, demo_model
 from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
 from tests.node.helpers.providers import running_provider
@@ -82,7 +82,7 @@ def test_a_provider_among_rivals_moves_to_layers_that_nobody_serves(
         with running_provider(chain, stored_tiny, tmp_path / "two", (0, 2), **through, move=move) as two:
             two.thread.join(60)
             assert not two.thread.is_alive()
-            assert two.provider._move_to == (2, 4)
+            assert two.left == [(2, 4)]
 
 
 def test_a_provider_that_has_its_place_stays(chain: Chain, stored_tiny: StoredModel, tmp_path: Path) -> None:

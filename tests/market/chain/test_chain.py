@@ -119,7 +119,7 @@ def test_a_batch_settles_many_channels_at_once(chain: Chain, payer: Sender, paye
     assert chain.token.balance(payee.address) == theirs + 45
     assert len(channels.events_in(receipt)) == 9  # the row of nothing is passed over
     price = chain.gas_price()
-    assert abs(channels.settle_cost_wei(10) - receipt.gas_used * price) < 0.2 * receipt.gas_used * price
+    assert abs(channels.settle_cost().of(10) - receipt.gas_used * price) < 0.2 * receipt.gas_used * price
     channels.settle_batch(payee, payee.address, claims)
     assert chain.token.balance(payee.address) == theirs + 45
 

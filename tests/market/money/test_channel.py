@@ -14,7 +14,7 @@ from hypercluster.market.errors import (
     Refusal,
     VoucherRefused,
 )
-from hypercluster.market.money.channel import PayeeChannel, PayerChannel, worth_claiming
+from hypercluster.market.money.channel import PayeeChannel, PayerChannel
 from hypercluster.market.money.signing import address_of
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
@@ -200,16 +200,6 @@ def test_impossible_calls_are_refused() -> None:
         PayerChannel(5).topped_up(4)
     with pytest.raises(ChannelError):
         payee().refund(1)
-
-
-def test_claiming_waits_until_it_is_worth_its_gas() -> None:
-    gas = 10**15
-    assert not worth_claiming(10**16, gas, hct_per_native=1)
-    assert worth_claiming(10**16 + 1, gas, hct_per_native=1)
-    assert worth_claiming(2 * 10**16 + 1, gas, hct_per_native=2)
-    assert worth_claiming(10**15 + 1, gas, hct_per_native=1, closing=True)
-    assert not worth_claiming(10**15, gas, hct_per_native=1, closing=True)
-    assert not worth_claiming(0, 0, hct_per_native=0, closing=True)
 
 
 def test_a_step_whose_answer_was_lost_does_not_make_the_payee_a_liar_to_another_session() -> None:

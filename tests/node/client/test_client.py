@@ -29,8 +29,8 @@ from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider import process as provider
-from hypercluster.node.provider.prices import PriceRule
-from hypercluster.node.provider.sessions import Prices, Service, serve_session
+from hypercluster.node.provider.prices import PriceRule, Prices
+from hypercluster.node.provider.sessions import Service, serve_session
 from hypercluster.node.rows import TopK, pack_topk, unpack_topk
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.codec import Message
@@ -385,15 +385,15 @@ async def test_a_prompt_longer_than_a_step_goes_in_chunks_one_at_a_time(world: W
 
 
 async def test_a_price_that_moved_is_asked_for_and_no_failure(world: World, tmp_path: Path) -> None:
-    served, before = world.tail.provider, world.tail.provider._asking.prices
+    served, before = world.tail, world.tail.provider.asking.prices
     moved: list[Route] = []
 
     def publish(prices: Prices) -> None:
-        served._asking.prices = prices
+        served.provider.asking.prices = prices
         done: list[bool] = []
 
         async def work() -> None:
-            await served._publish()
+            await served.presence.publish()
             done.append(True)
 
         world.tail.token.run_sync_soon(trio.lowlevel.spawn_system_task, work)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.node.network.host import Host
     from hypercluster.node.provider.process import Provider
+    from hypercluster.node.serving.presence import Presence
     from hypercluster.node.shards.store import StoredModel
 
 PRICE, PROMPT_PRICE = 1_000, 250
@@ -42,16 +43,22 @@ class Served:
     """A provider that runs in a thread of its own, under its own trio.run."""
 
     provider: Provider
-    advert: Advert
+    presence: Presence
     operator: str
     ledger: Ledger
     chain: Chain
     thread: threading.Thread
     token: trio.lowlevel.TrioToken
+    left: list[tuple[int, int] | None]
+    """what its run returned, once it has ended"""
+
+    def __post_init__(self) -> None:
+        self.advert = self.presence.told
 
     @property
     def open_sessions(self) -> int:
-        return self.provider._engine.stats().sessions
+        offered = self.presence.advert()
+        return offered.capacity - offered.free
 
     @property
     def address(self) -> str:
@@ -68,10 +75,12 @@ class Served:
 def running_provider(
     chain: Chain, stored: StoredModel, folder: Path, layers: tuple[int, int], **terms: Any
 ) -> Iterator[Served]:
-    """A staked and authorised provider that serves `layers`; `terms` are those of node.provider.Terms."""
+    """A staked and authorised provider that serves `layers`; `terms` are those of ProviderTerms, and `ways`."""
     from hypercluster.node.evidence.transcript import TranscriptStore
     from hypercluster.node.provider.prices import PriceRule
-    from hypercluster.node.provider.process import Provider, Terms, Wallets
+    from hypercluster.node.provider.process import HONEST, Provider
+    from hypercluster.node.provider.terms import ProviderTerms
+    from hypercluster.node.serving.terms import Wallets
 
     node, operator = Accounts.create(), Accounts.create()
     for address in (node.address, operator.address):
@@ -80,11 +89,12 @@ def running_provider(
     chain.staking.stake(staker, chain.staking.minimum)
     chain.staking.authorize(staker, coincurve.PrivateKey(bytes(node.key)))
     folder.mkdir(parents=True, exist_ok=True)
+    ways = terms.pop("ways", HONEST)
     rule = PriceRule(start_wei=PRICE, start_prompt_wei=PROMPT_PRICE, adapt=False)
     defaults: dict[str, Any] = {"listen": (LOCAL,), "direct": LOCAL, "price": rule}
     with Ledger(f"sqlite:///{folder / 'ledger.sqlite'}") as ledger:
         provider = Provider(
-            terms=Terms(start=layers[0], stop=layers[1], **(defaults | terms)),
+            terms=ProviderTerms(start=layers[0], stop=layers[1], **(defaults | terms)),
             manifest=stored.manifest,
             shard=stored.shard(*layers),
             wallets=Wallets(node_key=bytes(node.key), operator=operator.address, sender=Sender(chain, node)),
@@ -93,20 +103,22 @@ def running_provider(
             transcripts=TranscriptStore(
                 folder / "transcripts", keep_seconds=chain.disputes.keep_seconds, max_bytes=2**30
             ),
+            ways=ways,
         )
         started = threading.Event()
-        adverts: list[Advert] = []
+        present: list[Presence] = []
+        left: list[tuple[int, int] | None] = []
         scope = trio.CancelScope()
         tokens: list[trio.lowlevel.TrioToken] = []
 
-        def ready(advert: Advert) -> None:
-            adverts.append(advert)
+        def ready(presence: Presence) -> None:
+            present.append(presence)
             started.set()
 
         async def main() -> None:
             tokens.append(trio.lowlevel.current_trio_token())
             with scope:
-                await provider.run(ready)
+                left.append(await provider.run(ready))
 
         def work() -> None:
             try:
@@ -117,9 +129,9 @@ def running_provider(
         thread = threading.Thread(target=work, name=f"provider {layers}", daemon=True)
         thread.start()
         assert started.wait(60)
-        assert adverts, "the provider did not start"
+        assert present, "the provider did not start"
         try:
-            yield Served(provider, adverts[0], operator.address, ledger, chain, thread, tokens[0])
+            yield Served(provider, present[0], operator.address, ledger, chain, thread, tokens[0], left)
         finally:
             if thread.is_alive():
                 tokens[0].run_sync_soon(scope.cancel)

@@ -22,6 +22,7 @@ from tests.node.helpers.providers import LOCAL
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
+    from hypercluster.node.serving.presence import Presence
     from hypercluster.node.shards.store import StoredModel
     from hypercluster.node.verifier.audits import Judge
     from hypercluster.node.verifier.process import Verifier
@@ -68,10 +69,12 @@ def running_verifier(
     keys: tuple[LocalAccount, LocalAccount] | None = None,
     **terms: Any,
 ) -> Iterator[Judging]:
-    """A staked verifier; `terms` are those of node.verifier.VerifierTerms. With `keys` it goes on where one stopped."""
+    """A staked verifier; `terms` are those of VerifierTerms. With `keys` it goes on where one stopped."""
     from hypercluster.node.evidence.transcript import TranscriptStore
     from hypercluster.node.replay.replayer import Replayer
-    from hypercluster.node.verifier.process import Verifier, VerifierTerms
+    from hypercluster.node.serving.terms import Wallets
+    from hypercluster.node.verifier.process import Verifier
+    from hypercluster.node.verifier.terms import VerifierTerms
 
     node, operator = keys or staked(chain)
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,9 +89,7 @@ def running_verifier(
         verifier = Verifier(
             terms=VerifierTerms(**(defaults | terms)),
             replayer=Replayer(stored, bounds, threads=1),
-            node_key=bytes(node.key),
-            operator=operator.address,
-            sender=Sender(chain, node),
+            wallets=Wallets(node_key=bytes(node.key), operator=operator.address, sender=Sender(chain, node)),
             chain=chain,
             ledger=ledger,
             evidence=TranscriptStore(folder / "evidence", keep_seconds=3600, max_bytes=2**30),
@@ -99,8 +100,8 @@ def running_verifier(
         scope = trio.CancelScope()
         tokens: list[trio.lowlevel.TrioToken] = []
 
-        def ready(advert: Advert) -> None:
-            adverts.append(advert)
+        def ready(presence: Presence) -> None:
+            adverts.append(presence.told)
             started.set()
 
         async def main() -> None:

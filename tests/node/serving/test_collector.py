@@ -14,6 +14,7 @@ from eth_account import Account as Accounts
 from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.errors import NodeUnreachable, Refusal, VoucherRefused
 from hypercluster.market.ledger import Ledger
+from hypercluster.market.money.claiming import ClaimRule
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import channel_salt
 from hypercluster.node.client.payer import OutgoingAccount
@@ -52,8 +53,7 @@ def collector_of(chain: Chain, ledger: Ledger, operator: str, multiple: int = 0)
         chain=chain,
         sender=Sender(chain, node),
         ledger=ledger,
-        hct_per_native=1000,
-        multiple=multiple,
+        rule=ClaimRule(hct_per_coin=1000, multiple=multiple),
     )
 
 
@@ -110,7 +110,7 @@ async def test_small_change_waits_until_it_is_worth_its_gas(
     await pay(patient, paying, 1)
     assert await patient.claim() == 0
     assert await patient.claim(last=True) == 0
-    gas = chain.channels.settle_cost_wei(1) * 1000
+    gas = chain.channels.settle_cost().of(1) * 1000
     await pay(patient, paying, 2 * gas)
     assert await patient.claim() == 0
     assert await patient.claim(last=True) == 2 * gas + 1

@@ -30,7 +30,6 @@ from hypercluster.node.engine.engine import StepOutput
 from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.home.settings import Settings
-from hypercluster.node.provider import process as provider
 from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.shards.store import StoredModel
@@ -343,7 +342,7 @@ async def test_a_lying_member_is_outvoted_and_a_silent_one_is_slashed(
     court.stop("two")
     silent = court.keys["three"]
     replayer = Replayer(court.stored, court.bounds, threads=1)
-    court.start("two", judge=lambda transcript: cheating.lazy(replayer, transcript))
+    court.start("two", judge=cheating.lazy_judge(replayer))
     try:
         ruling = await court.accuse(wallet, tmp_path, court.served(node, tamper=Tampering("noise")))
         assert ruling.outcome == "guilty"
@@ -401,7 +400,7 @@ async def test_a_provider_shows_rows_on_chain_or_loses_stake(
                 assert (ruling.outcome, ruling.slashed_wei) == ("served", 0)
             assert court.stake(whole.operator) == court.chain.staking.minimum
             await complete(client)
-            for kept in whole.provider._transcripts.folder.iterdir():
+            for kept in whole.provider.transcripts.folder.iterdir():
                 kept.unlink()
             newest = max(store.folder.iterdir(), key=lambda each: each.stat().st_mtime)
             ruling = await accuser.demand(store.load(bytes.fromhex(newest.stem)), output=True, row=0)
@@ -410,16 +409,14 @@ async def test_a_provider_shows_rows_on_chain_or_loses_stake(
 
 
 async def test_an_equivocator_is_slashed_in_one_transaction(
-    court: Court, wallet: Wallet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    court: Court, wallet: Wallet, tmp_path: Path
 ) -> None:
-    class Equivocator(cheating.CheatingProvider):
-        def __init__(self, **named: Any) -> None:
-            super().__init__("equivocate", **named)
-
-    monkeypatch.setattr(provider, "Provider", Equivocator)
     through = (court.verifiers["one"].address,)
     terms = {"sessions": 2, "session_tokens": 60, "refresh_seconds": 2.0, "bootstrap": through}
-    with running_provider(court.chain, court.stored, tmp_path / "provider", (0, 4), **terms) as whole:
+    ways = cheating.ways_of("equivocate")
+    with running_provider(
+        court.chain, court.stored, tmp_path / "provider", (0, 4), ways=ways, **terms
+    ) as whole:
         async with court.client(wallet, tmp_path / "client") as client:
             with trio.fail_after(30):
                 while not client.adverts():

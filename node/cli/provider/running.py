@@ -1,0 +1,208 @@
+"""`hc-provider run`: what the command line says, made into terms."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from hypercluster.market.money.units import parse_price
+from hypercluster.node.cli.opening import opened
+from hypercluster.node.cli.options import Bootstrap, gib, layer_range, multiaddr, price, real, seconds, whole
+from hypercluster.node.cli.progress import bar
+from hypercluster.node.cli.provider.placing import prospects
+from hypercluster.node.cli.serving import (
+    Announce,
+    ClaimEvery,
+    ClaimMultiple,
+    HctPerCoin,
+    Listen,
+    Model,
+    Refresh,
+    Threads,
+    kept_address,
+    node_held,
+    say_ready,
+    wallets_of,
+)
+from hypercluster.node.cli.staking import default_threads
+from hypercluster.node.home import keys
+from hypercluster.node.home.keys import Key
+from hypercluster.node.home.memory import remembered
+from hypercluster.node.home.resources import open_chain
+from hypercluster.node.home.settings import Settings
+
+if TYPE_CHECKING:
+    from hypercluster.node.serving.presence import Presence
+
+Memory = Annotated[
+    float | None, gib("Memory for weights, with --layers auto. Default: 60 % of what is free.", "--memory")
+]
+MOST_SESSION_TOKENS = 2048
+"""tokens of a session where nobody said and the model holds more"""
+FIRST_PRICE = parse_price("1")
+
+
+def run(
+    context: typer.Context,
+    layers: Annotated[
+        str,
+        layer_range(
+            "Layers to serve as a half-open range, 0:3 is 0, 1 and 2; or auto: what earns most.", word="auto"
+        ),
+    ],
+    model: Model = None,
+    asked: Annotated[
+        int | None,
+        price(
+            "Per million tokens. With --price-rule gradient this is where the price starts, and a restart goes on "
+            "from where it was. Default: 1.",
+            "--price",
+        ),
+    ] = None,
+    prompt_price: Annotated[
+        int | None, price("Per million prompt tokens. Default: a quarter of the price.")
+    ] = None,
+    price_rule: Annotated[
+        Literal["fixed", "gradient"],
+        typer.Option(help="fixed, or gradient: climb the expected revenue against the adverts seen."),
+    ] = "gradient",
+    floor: Annotated[int, price("Lowest price, per million: your own cost.", default="0")] = 0,
+    listen: Listen = None,
+    direct: Annotated[
+        str | None, multiaddr("Fast TCP listener for steps; 'off' for none.", word="off")
+    ] = None,
+    announce: Announce = None,
+    announce_direct: Annotated[
+        str | None, multiaddr("Address of the fast listener to tell others instead.")
+    ] = None,
+    bootstrap: Bootstrap = None,
+    sessions: Annotated[int, whole("Sessions served at once.", least=1, most=256)] = 4,
+    session_tokens: Annotated[
+        int | None,
+        whole(
+            "Longest session in tokens, within what the model holds. Default: 2048, or what the model holds.",
+            least=16,
+        ),
+    ] = None,
+    threads: Threads = None,
+    memory: Memory = None,
+    claim_every: ClaimEvery = 60.0,
+    claim_multiple: ClaimMultiple = 10,
+    hct_per_coin: HctPerCoin = 1000,
+    refresh: Refresh = 20.0,
+    price_every: Annotated[float, seconds("Between price updates.", least=0.5)] = 30.0,
+    keep_transcripts: Annotated[
+        float, gib("Disk for what receipts commit to; when it is full no session opens.")
+    ] = 4.0,
+    kv_type: Annotated[
+        Literal["f16", "f32", "bf16", "q8_0"],
+        typer.Option(help="Type of the cache; q8_0 with --flash-attention."),
+    ] = "f16",
+    flash_attention: Annotated[
+        bool, typer.Option("--flash-attention", help="Faster on long contexts; audits then allow more.")
+    ] = False,
+    throttle: Annotated[
+        float,
+        real(
+            "Rest before each step, to leave the machine to others.",
+            least=0,
+            most=1000,
+            metavar="MS",
+        ),
+    ] = 0.0,
+) -> None:
+    """Serve layers of a model until Ctrl-C.
+
+    Example: [bold]hc-provider run --layers 0:8 --model llama.gguf --price 2.5 --listen /ip4/0.0.0.0/tcp/4001[/]
+
+    Finds clients and rivals through the nodes named by --bootstrap; the first node of a network has none. What
+    clients paid is kept in the ledger before each answer and claimed when it is worth its gas.
+    """
+    from hypercluster.node.network.reach import reach_of
+
+    settings = Settings()
+    last = remembered(settings.home)
+    reach = reach_of(
+        node=keys.address(settings.home, Key.NODE),
+        listen=listen or last.listen,
+        direct=direct or (None if listen else last.direct or None),
+        announce=announce,
+        direct_announce=announce_direct,
+        bootstrap=bootstrap,
+        setting=settings.bootstrap,
+    )
+    settings = settings.model_copy(update={"bootstrap": reach.bootstrap})
+    with node_held(settings.home, "hc-provider run"):
+        chain = open_chain(settings)
+        wallets = wallets_of(settings, chain)
+        stored = opened(model, settings.home)
+
+        from hypercluster.market.money.claiming import ClaimRule
+        from hypercluster.node.engine.profile import Backend
+        from hypercluster.node.provider.prices import PriceRule
+        from hypercluster.node.provider.process import HONEST
+        from hypercluster.node.provider.running import Premises, run_provider
+        from hypercluster.node.provider.terms import Moving, ProviderTerms
+        from hypercluster.node.shards import parse_range
+
+        threads = threads or default_threads()
+        move = None
+        if layers == "auto":
+            machine, size, ranked = prospects(settings, chain, stored, threads, memory, wait=5.0)
+            start, stop = ranked[0].start, ranked[0].stop
+            move = Moving(machine=machine, model=size)
+        else:
+            start, stop = parse_range(layers, stored.manifest.layers)
+        first = FIRST_PRICE if asked is None else asked
+        terms = ProviderTerms(
+            start=start,
+            stop=stop,
+            price=PriceRule(
+                start_wei=first,
+                start_prompt_wei=first // 4 if prompt_price is None else prompt_price,
+                adapt=price_rule == "gradient",
+                given=asked is not None or prompt_price is not None,
+                floor_wei=floor,
+            ),
+            listen=reach.listen,
+            direct=reach.direct,
+            announce=reach.announce,
+            direct_announce=reach.direct_announce,
+            bootstrap=reach.bootstrap,
+            sessions=sessions,
+            session_tokens=session_tokens or MOST_SESSION_TOKENS,
+            threads=threads,
+            refresh_seconds=refresh,
+            claim_seconds=claim_every,
+            claim=ClaimRule(hct_per_coin=hct_per_coin, multiple=claim_multiple),
+            price_seconds=price_every,
+            throttle_ms=throttle,
+            backend=Backend(flash_attention, kv_type),
+            move=move,
+            mdns=settings.mdns,
+        )
+        with kept_address(listen, last):
+            run_provider(
+                Premises(
+                    settings=settings,
+                    chain=chain,
+                    stored=stored,
+                    wallets=wallets,
+                    transcript_bytes=int(keep_transcripts * 2**30),
+                ),
+                terms,
+                on_ready=_say_serving,
+                cutting=partial(bar, "Preparing the shard"),
+                ways=context.obj or HONEST,
+            )
+
+
+def _say_serving(presence: Presence) -> None:
+    advert = presence.told
+    say_ready(
+        presence,
+        f"Serving layers {advert.layer_start}:{advert.layer_stop} of model {advert.model_id[:16]}",
+        f"{advert.capacity} sessions of up to {advert.session_tokens} tokens, {advert.cost_ms:.2f} ms a token",
+    )

@@ -1,0 +1,92 @@
+"""The stake of a node: `register`, `unstake`, `revoke` and `withdraw`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from hypercluster.market.money.units import round_hct
+from hypercluster.node.cli.console import Json, password, show
+from hypercluster.node.cli.options import hct
+from hypercluster.node.cli.staking import StakeOption, make_keys, register_node
+from hypercluster.node.home import keys
+from hypercluster.node.home.keys import Key
+from hypercluster.node.home.resources import open_chain
+from hypercluster.node.home.settings import Settings
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain, Sender
+
+
+def init(json_: Json = False) -> None:
+    """Make the node key and the operator key of this provider.
+
+    Example: [bold]HC_HOME=~/.hypercluster/p1 hc-provider init[/]
+
+    The node key is hot: it names your node on the network and unlocks when it runs. The operator key holds your
+    stake and receives your money; keep a copy of its file and of the password in a safe place.
+    """
+    make_keys(keys.PROVIDER, "hc-provider", json_)
+
+
+def register(stake: StakeOption = None, json_: Json = False) -> None:
+    """Stake and authorise the node key, in three transactions of the operator.
+
+    Example: [bold]hc-provider register --stake 1000[/]
+
+    The third sends the node key a little coin, with which it pays the gas of its claims.
+    """
+    register_node(stake, "may serve. Next: hc-provider run.", json_)
+
+
+def unstake(
+    amount: Annotated[Any, hct("To take out of the stake.", least=1, word="all", argument=True)],
+    json_: Json = False,
+) -> None:
+    """Begin to take stake out; it thaws for the unbonding time, can still be slashed, and is withdrawn then."""
+    chain, operator = _operator()
+    wei = chain.staking.stake_of(operator.address).active if isinstance(amount, str) else amount
+    chain.staking.unstake(operator, wei)
+    _show_stake(chain, operator.address, json_)
+
+
+def revoke(json_: Json = False) -> None:
+    """Stop answering for the node key of this home: it serves no more. What it signed before still counts."""
+    chain, operator = _operator()
+    node = keys.address(Settings().home, Key.NODE)
+    chain.staking.revoke(operator, node)
+    show(
+        {"node": node, "operator": operator.address, "revoked": True},
+        lambda done: (
+            f"{done['operator']} answers for {done['node']} no more; hc-provider register undoes it."
+        ),
+        json_,
+    )
+
+
+def withdraw(json_: Json = False) -> None:
+    """Take thawed stake back to the operator account."""
+    chain, operator = _operator()
+    chain.staking.withdraw(operator)
+    _show_stake(chain, operator.address, json_)
+
+
+def _operator() -> tuple[Chain, Sender]:
+    from hypercluster.market.chain import Sender
+
+    settings = Settings()
+    chain = open_chain(settings)
+    return chain, Sender(chain, keys.unlock(settings.home, Key.OPERATOR, password(settings)))
+
+
+def _show_stake(chain: Chain, operator: str, json_: bool) -> None:
+    stake = chain.staking.stake_of(operator)
+    document = {"active_wei": stake.active, "thawing_wei": stake.thawing, "thaw_end": stake.thaw_end}
+    show(document, _stake, json_)
+
+
+def _stake(found: dict[str, Any]) -> list[str]:
+    lines = [f"{round_hct(found['active_wei'])} HCT at stake, {round_hct(found['thawing_wei'])} HCT thawing"]
+    if found["thawing_wei"]:
+        lines.append(f"withdraw it from {datetime.fromtimestamp(found['thaw_end'], UTC).isoformat()} on")
+    return lines

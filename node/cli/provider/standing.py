@@ -1,0 +1,115 @@
+"""`hc-provider status` and `prices`: how the node stands, and how its price moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from hypercluster.market.money.units import format_price, round_hct
+from hypercluster.node.cli.console import Json, Shown, show
+from hypercluster.node.cli.options import whole
+from hypercluster.node.cli.provider.claims import outlook_document, rule_of
+from hypercluster.node.cli.tables import Table
+from hypercluster.node.home import keys
+from hypercluster.node.home.keys import Key
+from hypercluster.node.home.resources import open_chain, open_ledger
+from hypercluster.node.home.running import running_node
+from hypercluster.node.home.settings import Settings
+
+
+def status(json_: Json = False) -> None:
+    """Show stake, authorisation, whether the node runs, and what is unclaimed."""
+    from hypercluster.node.serving.books import books_of, outlook_of
+
+    settings = Settings()
+    chain = open_chain(settings)
+    operator, node = (keys.address(settings.home, key) for key in (Key.OPERATOR, Key.NODE))
+    stake = chain.staking.stake_of(operator)
+    with open_ledger(settings) as ledger:
+        books = books_of(ledger, chain)
+    running = running_node(settings.home)
+    document = {
+        "operator": operator,
+        "node": node,
+        "running": running.document() if running else None,
+        "eligible": chain.staking.operator_of(node) == operator and chain.staking.is_eligible(node),
+        "active_wei": stake.active,
+        "thawing_wei": stake.thawing,
+        "thaw_end": stake.thaw_end,
+        "balance_wei": chain.token.balance(operator),
+        "unclaimed_wei": books.unclaimed_wei,
+        "claim": outlook_document(outlook_of(books, chain, rule_of(settings))),
+        "node_gas_wei": chain.balance(node),
+    }
+    show(document, _status, json_)
+
+
+def _status(found: dict[str, Any]) -> Iterator[Shown]:
+    table = Table()
+    for name, value in running_rows(found["running"]):
+        table.row(name, value)
+    table.row("may serve", "yes" if found["eligible"] else "no: run hc-provider register")
+    table.row("operator", found["operator"])
+    table.row("node", found["node"])
+    for name in ("active", "thawing", "balance", "unclaimed"):
+        table.row(name, f"{round_hct(found[f'{name}_wei'])} HCT")
+    if found["claim"]["channels"]:
+        gas = f"{round_hct(found['claim']['gas_wei'])} HCT of gas"
+        table.row("to claim it", f"{gas}; {found['claim']['why']}")
+    table.row("node's coin for gas", round_hct(found["node_gas_wei"]))
+    if found["thaw_end"]:
+        table.row("thaws", datetime.fromtimestamp(found["thaw_end"], UTC).isoformat())
+    yield table
+
+
+def running_rows(running: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """What to show of a node that runs, or does not."""
+    if not running:
+        yield "running", "no"
+        return
+    yield "running", f"yes, pid {running['pid']}, peer {running['peer']}"
+    if running["layers"]:
+        start, stop = running["layers"]
+        yield "serves", f"layers {start}:{stop}, sessions of up to {running['session_tokens']} tokens"
+    for address in running["addresses"]:
+        yield "address", address
+
+
+def prices(
+    limit: Annotated[int, whole("Updates to show.", least=1)] = 20,
+    json_: Json = False,
+) -> None:
+    """Show how the price moved, and why: what each update saw and the step it took."""
+    with open_ledger(Settings()) as ledger:
+        rows = ledger.history.prices(limit=limit)
+    document = [
+        {
+            "at": row.taken.isoformat(timespec="seconds"),
+            "model_id": row.model_id,
+            "layers": [row.layer_start, row.layer_stop],
+            "price_wei": row.price_before,
+            "next_price_wei": row.price_after,
+            "gradient": row.gradient,
+            "probability": row.probability,
+            **row.inputs,
+        }
+        for row in rows
+    ]
+    show(document, _prices, json_)
+
+
+def _prices(rows: list[dict[str, Any]]) -> Iterator[Shown]:
+    table = Table("at (UTC)", "layers", "HCT/M", "->", "chance", "gradient", "rivals", "best response")
+    for each in rows:
+        table.row(
+            each["at"][:19],
+            f"{each['layers'][0]}:{each['layers'][1]}",
+            format_price(each["price_wei"]),
+            format_price(each["next_price_wei"]),
+            f"{each['probability']:.1%}",
+            f"{each['gradient']:+.4f}",
+            str(each["rivals"]),
+            format_price(each["best_response_wei"]),
+        )
+    yield table

@@ -1,0 +1,87 @@
+"""What `hc-provider run` and `hc-verifier run` share: the home that they hold, options, what they say at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hypercluster.market.money.units import format_price
+from hypercluster.node.cli.console import password, say
+from hypercluster.node.cli.options import multiaddr, seconds, whole
+from hypercluster.node.errors import HostError
+from hypercluster.node.home import keys
+from hypercluster.node.home.keys import Key
+from hypercluster.node.home.lock import Hold, held, key_held
+from hypercluster.node.home.memory import Memory
+from hypercluster.node.home.settings import Settings
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
+    from hypercluster.node.serving.presence import Presence
+    from hypercluster.node.serving.terms import Wallets
+
+Model = Annotated[
+    Path | None,
+    typer.Option(help="GGUF file, or folder of shards from `hc-model split`. Default: the demo model."),
+]
+Listen = Annotated[
+    list[str] | None,
+    multiaddr(
+        "Where to listen; may be given several times. Default: as the last time, at first a free port everywhere."
+    ),
+]
+Announce = Annotated[list[str] | None, multiaddr("Address to tell others instead of the one listened on.")]
+ClaimEvery = Annotated[float, seconds("Between looks at what to claim.", least=0.2)]
+ClaimMultiple = Annotated[int, whole("Claim what is worth this many times its gas; 0 claims everything.")]
+HctPerCoin = Annotated[int, whole("What one coin of the chain is worth in HCT.")]
+Refresh = Annotated[float, seconds("Between adverts.", least=0.5)]
+Threads = Annotated[
+    int | None, whole("Threads that compute. Default: half of the processors.", least=1, most=1024)
+]
+
+
+@contextmanager
+def node_held(home: Path, program: str) -> Iterator[None]:
+    """Nothing else runs with the node key of `home` until the end of the block. Raises HomeInUse, KeystoreError."""
+    address = keys.address(home, Key.NODE)
+    with held(home, Hold.NODE, program), key_held(address, home, program):
+        yield
+
+
+def wallets_of(settings: Settings, chain: Chain) -> Wallets:
+    """The node key of the home, unlocked, and its operator. Raises KeystoreError."""
+    from hypercluster.market.chain import Sender
+    from hypercluster.node.serving.terms import Wallets
+
+    operator = keys.address(settings.home, Key.OPERATOR)
+    node = keys.unlock(settings.home, Key.NODE, password(settings))
+    return Wallets(node_key=bytes(node.key), operator=operator, sender=Sender(chain, node))
+
+
+@contextmanager
+def kept_address(listen: list[str] | None, last: Memory) -> Iterator[None]:
+    """An address that is taken is the last run's, where nobody named one. Raises HostError."""
+    try:
+        yield
+    except HostError as error:
+        if listen or not last.listen:
+            raise
+        raise HostError(
+            f"{error} It is the address of the last run, which others know this node by: "
+            "end what listens there, or choose another one with --listen."
+        ) from None
+
+
+def say_ready(presence: Presence, *lines: str) -> None:
+    """What a node prints when it is there for others."""
+    advert = presence.told
+    for line in lines:
+        say(line)
+    say(f"peer {advert.peer}")
+    say(f"price {format_price(advert.price_wei)} HCT per million tokens; others join through")
+    for address in presence.running_node().addresses:
+        say(f"  {address}")

@@ -1,0 +1,141 @@
+"""`hc-verifier calibrate`: how far apart honest computations of a model are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hypercluster.node.cli.console import Json, Shown, err, print_json, say
+from hypercluster.node.cli.opening import opened
+from hypercluster.node.cli.options import whole
+from hypercluster.node.cli.progress import bar
+from hypercluster.node.cli.serving import Threads
+from hypercluster.node.cli.staking import default_threads
+from hypercluster.node.cli.tables import Table
+from hypercluster.node.home.settings import Settings
+
+if TYPE_CHECKING:
+    from hypercluster.market.trust.audit import Bounds
+    from hypercluster.node.shards.store import StoredModel
+
+TEXTS, TOKENS = 4, 96
+BoundsFile = Annotated[
+    Path | None, typer.Option(help="File of bounds. Default: beside the model's shards in HC_HOME.")
+]
+
+
+def calibrate(
+    model: Annotated[Path | None, typer.Argument(help="GGUF file. Default: the demo model.")] = None,
+    texts: Annotated[int, whole("Texts that the model writes for it.", least=1)] = TEXTS,
+    tokens: Annotated[int, whole("Tokens of each.", least=24)] = TOKENS,
+    threads: Threads = None,
+    include: Annotated[
+        list[Path] | None,
+        typer.Option(help="Answers recorded on another machine; may be given several times."),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Write this machine's answers to a file instead, for --include elsewhere."),
+    ] = None,
+    bounds: BoundsFile = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="Also show every difference that was measured.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Measure how far apart honest computations of a model are, and write the bounds for audits.
+
+    Example: [bold]hc-verifier calibrate llama.gguf --include gpu.npz[/]
+
+    Serves texts in every way that llama.cpp knows here (threads, batches, cache types, flash attention, wire types)
+    and compares each with what an audit would find. Run it again when llama.cpp is updated. Ctrl-C leaves the bounds
+    as they were.
+    """
+    settings = Settings()
+    stored = opened(model, settings.home)
+    count = threads or default_threads()
+    if record is not None:
+        from hypercluster.node.replay import calibration
+
+        with err.status("Recording answers"):
+            calibration.record(stored, record, threads=count, texts=texts, tokens=tokens)
+        say(f"Wrote {record}. On the other machine: hc-verifier calibrate --include {record.name}")
+        return
+    found = measured(stored, count, texts, tokens, tuple(include or ()))
+    path = bounds or stored.bounds_file
+    found.save(path)
+    if json_:
+        print_json(json.loads(path.read_text()))
+        return
+    if table:
+        say(differences(found))
+    for line in _verdict(found, path):
+        say(line)
+
+
+def measured(
+    stored: StoredModel, threads: int, texts: int, tokens: int, recordings: tuple[Path, ...] = ()
+) -> Bounds:
+    """Calibrate, with a bar that says how much is left."""
+    from hypercluster.node.replay.calibration import calibrate, steps
+
+    with bar("Calibrating", steps(threads, len(recordings)), unit="steps") as progress:
+        return calibrate(
+            stored, threads=threads, texts=texts, tokens=tokens, recordings=recordings, progress=progress
+        )
+
+
+def bounds_of(stored: StoredModel, path: Path | None, threads: int) -> Bounds:
+    """The bounds of the model; calibrated now where that was never done. Raises BadBounds."""
+    from hypercluster.market.trust.audit import Bounds
+
+    path = path or stored.bounds_file
+    if not path.exists():
+        err.print("[dim]This model was never calibrated here; doing it now.[/]")
+        measured(stored, threads, TEXTS, TOKENS).save(path)
+    return Bounds.load(path, stored.manifest.model_id)
+
+
+def _verdict(bounds: Bounds, path: Path) -> Iterator[str]:
+    rows = bounds.measured
+    ways = len({row["variation"] for row in rows})
+    exact = sum(bool(row["exact"]) for row in rows)
+    widest = max(rows, key=lambda row: float(row["maximum"]), default=None)
+    if widest is not None:
+        yield (
+            f"Calibrated: {ways} honest ways to compute, {exact} of {len(rows)} comparisons equal to the bit, "
+            f"the others at most {widest['maximum']:.1e} apart ({widest['variation']}, {widest['kind']})."
+        )
+    yield f"Bounds are in {path}; --table shows all that was measured. Next: hc-verifier run."
+
+
+def differences(bounds: Bounds) -> Shown:
+    """The measured differences and the bounds as a table."""
+    table = Table(
+        "output", "comparison", "variation", "median error", "largest error", "same bits",
+        title="Honest differences, the worst window of each",
+    )  # fmt: skip
+    for row in bounds.measured:
+        table.row(
+            row["kind"],
+            row["comparison"],
+            row["variation"],
+            f"{row['median']:.2e}",
+            f"{row['maximum']:.2e}",
+            "yes" if row["exact"] else "no",
+        )
+    for kind, tiers in bounds.limits.items():
+        for tier, limits in tiers.items():
+            table.row(
+                kind, tier, "accepted up to", f"{limits.accept_median:.2e}", f"{limits.accept_maximum:.2e}", "",
+                style="bold",
+            )  # fmt: skip
+            table.row(
+                kind, tier, "rejected beyond", f"{limits.reject_median:.2e}", f"{limits.reject_maximum:.2e}", "",
+                style="bold",
+            )  # fmt: skip
+    return table

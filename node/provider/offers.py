@@ -1,0 +1,89 @@
+"""What a provider offers: its layers, its prices, how fast it is, and how many sessions it would take."""
+
+from __future__ import annotations
+
+import trio
+
+from hypercluster.market.advert import Advert
+from hypercluster.market.economics.graph import node_of
+from hypercluster.market.economics.pricing import PriceStep
+from hypercluster.node.engine.engine import Engine
+from hypercluster.node.provider.prices import Asking
+from hypercluster.node.provider.speed import Speed
+from hypercluster.node.provider.terms import ProviderTerms
+from hypercluster.node.serving.presence import Issue, Presence
+from hypercluster.node.shards import Manifest
+
+MAX_TOP_K = 1024
+"""candidates per row that a tail returns at most"""
+NOTEWORTHY = 0.1
+"""share by which a time must have changed to be told before the next refresh"""
+
+
+class Offer:
+    """One range of layers on one engine, for sale. `leaving` is set when no new session is taken."""
+
+    def __init__(
+        self, *, terms: ProviderTerms, manifest: Manifest, engine: Engine, asking: Asking, speed: Speed
+    ) -> None:
+        self.terms, self.manifest, self.engine = terms, manifest, engine
+        self.asking, self.speed = asking, speed
+        self.leaving = trio.Event()
+        self._told: Advert | None = None
+
+    @property
+    def free(self) -> int:
+        """Sessions that it would take now."""
+        return 0 if self.leaving.is_set() else self.engine.stats().free
+
+    @property
+    def max_top_k(self) -> int:
+        """Candidates per row that a session may ask for; 0 where the range ends in activations."""
+        tail = self.terms.stop == self.manifest.layers
+        return min(self.manifest.n_vocab, MAX_TOP_K) if tail else 0
+
+    def advert(self, issue: Issue, *, direct: str = "") -> Advert:
+        """The advert of it; `direct` is where steps go without a muxer."""
+        terms, prices = self.terms, self.asking.prices
+        self._told = Advert(
+            peer=issue.peer,
+            model_id=self.manifest.model_id,
+            layer_start=terms.start,
+            layer_stop=terms.stop,
+            price_wei=prices.price_wei,
+            prompt_price_wei=prices.prompt_price_wei,
+            cost_ms=self.speed.cost_ms,
+            prompt_ms=self.speed.prompt_ms,
+            operator=issue.operator,
+            capacity=terms.sessions,
+            free=self.free,
+            session_tokens=self.engine.max_capacity,
+            max_top_k=self.max_top_k,
+            sequence=issue.sequence,
+            issued=issue.issued,
+            expires=issue.expires,
+            n_embd=self.manifest.n_embd,
+            addrs=issue.addrs,
+            direct=direct,
+            wire_dtypes=tuple(dtype.name.lower() for dtype in terms.wire_dtypes),
+        )
+        return self._told
+
+    def changed(self) -> bool:
+        """Whether something has changed that others should hear of before the next refresh.
+
+        A full node is not chosen, one that is free again is; a price or a speed that moved moves paths.
+        """
+        told, prices = self._told, self.asking.prices
+        if told is None:
+            return False
+        return (
+            (told.free == 0) != (self.free == 0)
+            or (told.price_wei, told.prompt_price_wei) != (prices.price_wei, prices.prompt_price_wei)
+            or abs(told.cost_ms - self.speed.cost_ms) > NOTEWORTHY * told.cost_ms
+        )
+
+    def reprice(self, presence: Presence) -> PriceStep | None:
+        """Move the price by one step against what others offer now; None where it is not to move."""
+        own = node_of(presence.advert())
+        return self.asking.step(own, [node_of(advert) for advert in presence.others()])

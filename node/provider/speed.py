@@ -1,0 +1,81 @@
+"""How fast a provider is: measured at the start, again whenever it is idle, and by the steps that it serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.steps import Measurement
+
+ROUNDS = 5
+"""of which the best counts: what else the machine does can only make a round slower"""
+ROUNDS_SECONDS = 5.0
+"""after which no further round begins"""
+FIRST_AGAIN = 15.0
+"""seconds until an idle provider measures itself again; twice as long after each time, up to LAST_AGAIN"""
+LAST_AGAIN = 600.0
+SERVED = 8
+"""decodes that say enough"""
+
+
+class Speed:
+    """What one engine takes per token, in ms, with the rest before each step counted in.
+
+    Args:
+        throttle_ms: rest before each step.
+        step_tokens: tokens of a prompt that share one step.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        throttle_ms: float = 0.0,
+        step_tokens: int = 64,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine, self._throttle_ms, self._step_tokens, self._clock = (
+            engine,
+            throttle_ms,
+            step_tokens,
+            clock,
+        )
+        self.cost_ms = 0.0
+        """per generated token"""
+        self.prompt_ms = 0.0
+        """per prompt token, in steps of many"""
+        self._pause = FIRST_AGAIN
+        self._again_at = 0.0
+        self._decodes = 0
+
+    def measure(self) -> None:
+        """Take the best of several rounds, in a session of our own. Raises EngineFull."""
+        best: Measurement | None = None
+        started = self._clock()
+        for _ in range(ROUNDS):
+            found = self._engine.measure()
+            best = found if best is None else _better(best, found)
+            if self._clock() > started + ROUNDS_SECONDS:
+                break
+        assert best is not None
+        self.cost_ms = self._throttle_ms + best.decode_ms
+        self.prompt_ms = self._throttle_ms / self._step_tokens + best.prefill_ms
+        self._decodes = self._engine.stats().decodes
+        self._again_at = self._clock() + self._pause
+        self._pause = min(2 * self._pause, LAST_AGAIN)
+
+    def look(self) -> None:
+        """Bring the figures up to date: by what was served since the last look, else by measuring when idle."""
+        stats = self._engine.stats()
+        if stats.decodes >= self._decodes + SERVED:
+            # What clients get is the truth, sessions that share a decode included.
+            self._decodes = stats.decodes
+            self.cost_ms = self._throttle_ms + stats.ms_per_decode
+            self._again_at = max(self._again_at, self._clock() + FIRST_AGAIN)
+        elif not stats.sessions and self._clock() >= self._again_at:
+            self.measure()
+
+
+def _better(one: Measurement, other: Measurement) -> Measurement:
+    return Measurement(min(one.decode_ms, other.decode_ms), min(one.prefill_ms, other.prefill_ms))

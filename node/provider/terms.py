@@ -1,0 +1,51 @@
+"""How a provider runs: all that is its operator's to choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.economics.placement import Machine, ModelSize
+from hypercluster.node.engine.profile import Backend
+from hypercluster.node.provider.prices import PriceRule
+from hypercluster.node.rows import WireDtype
+from hypercluster.node.serving.terms import NodeTerms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moving:
+    """How a provider looks for better layers: what it could serve, and how seldom it moves (seconds)."""
+
+    machine: Machine
+    model: ModelSize
+    every_seconds: float = 300.0
+    dwell_seconds: float = 1800.0
+    drain_seconds: float = 300.0
+    """how long sessions under way may take to end before it moves"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderTerms(NodeTerms):
+    """How a provider serves layers [start, stop). Times in seconds, sizes in tokens."""
+
+    start: int
+    stop: int
+    price: PriceRule
+    direct: str = "/ip4/0.0.0.0/tcp/0"
+    """where steps arrive without a muxer; empty for libp2p streams alone"""
+    direct_announce: str = ""
+    sessions: int = 4
+    session_tokens: int = 2048
+    step_tokens: int = 64
+    threads: int = 1
+    throttle_ms: float = 0.0
+    """rest before each step, which clients see as cost"""
+    wire_dtypes: tuple[WireDtype, ...] = (WireDtype.F32, WireDtype.F16)
+    idle_seconds: float = 120.0
+    frame_seconds: float = 30.0
+    """from the first byte of a message to its last"""
+    price_seconds: float = 30.0
+    market: MarketParameters = field(default_factory=MarketParameters)
+    move: Moving | None = None
+    """set where the provider may move to other layers by itself"""
+    backend: Backend = field(default_factory=Backend)

@@ -1,0 +1,142 @@
+"""A node's presence on the network: its signed advert, which follows what the node offers, and what keeps it up."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import trio
+
+from hypercluster.market.advert import Advert
+from hypercluster.market.chain import Chain
+from hypercluster.market.ledger import Ledger
+from hypercluster.node.home.running import RunningNode
+from hypercluster.node.network.adverts import sign_advert
+from hypercluster.node.network.discovery import Discovery
+from hypercluster.node.network.eligibility import Eligibility
+from hypercluster.node.network.host import Host
+from hypercluster.node.network.orderbook import OrderBook
+from hypercluster.node.serving.collector import Collector
+from hypercluster.node.serving.jobs import Jobs, running_jobs
+from hypercluster.node.serving.terms import NodeTerms, Wallets
+
+log = logging.getLogger(__name__)
+
+KEEP_DAYS = 30
+FOLLOW_SECONDS = 2.0
+LIVES = 3
+"""refreshes that an advert outlives"""
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What every advert says beside the offer itself: whose it is, its number, and how long it holds (unix s)."""
+
+    peer: str
+    addrs: tuple[str, ...]
+    operator: str
+    sequence: int
+    issued: int
+    expires: int
+
+
+class Presence:
+    """One node of a model on the network.
+
+    Args:
+        offer: makes the advert of what the node offers now.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        chain: Chain,
+        terms: NodeTerms,
+        wallets: Wallets,
+        model_id: str,
+        offer: Callable[[Issue], Advert],
+    ) -> None:
+        self.host = host
+        self.discovery = Discovery(
+            host, OrderBook(model_id, Eligibility(chain)), bootstrap=terms.bootstrap, mdns=terms.mdns
+        )
+        self._terms, self._wallets, self._offer = terms, wallets, offer
+        # Above all that this node ever issued, as long as its clock does not run backwards.
+        self._sequence = time.time_ns() // 1_000_000
+        self._told: Advert | None = None
+        self._followers: list[Callable[[RunningNode], None]] = []
+        self._shown: RunningNode | None = None
+
+    @property
+    def told(self) -> Advert:
+        """The advert that the others have; known once `running` has begun."""
+        assert self._told is not None
+        return self._told
+
+    @asynccontextmanager
+    async def running(self, collector: Collector, ledger: Ledger) -> AsyncIterator[Jobs]:
+        """Be found, paid and tidy until the end of the block; yields the jobs, for the node to add its own."""
+        terms = self._terms
+        async with self.discovery.running(), running_jobs() as jobs:
+            await self.publish()
+            jobs.every(terms.refresh_seconds, "advert refresh", self.publish)
+            jobs.every(terms.watch_seconds, "watching the channels", collector.watch)
+            jobs.every(terms.claim_seconds, "claiming", collector.claim)
+            jobs.every(24 * 3600, "pruning", lambda: _prune(ledger), first_after=60)
+            jobs.every(FOLLOW_SECONDS, "saying how it stands", self._follow)
+            yield jobs
+
+    def advert(self) -> Advert:
+        """What the node offers now, with the next sequence number; not yet told to anybody."""
+        self._sequence += 1
+        now = int(time.time())
+        lives = max(3, int(LIVES * self._terms.refresh_seconds))
+        return self._offer(
+            Issue(self.host.peer, self.host.addrs, self._wallets.operator, self._sequence, now, now + lives)
+        )
+
+    async def publish(self) -> Advert:
+        """Tell everybody what the node offers now. Raises AdvertError, ChainError."""
+        advert = self.advert()
+        await self.discovery.publish(sign_advert(advert, self._wallets.node_key))
+        self._told = advert
+        return advert
+
+    def running_node(self) -> RunningNode:
+        """How the node stands, as it is told to the short commands beside it."""
+        advert = self.told
+        return RunningNode(
+            role=advert.role,
+            peer=advert.peer,
+            addresses=tuple(f"{address}/p2p/{advert.peer}" for address in advert.addrs),
+            layers=(advert.layer_start, advert.layer_stop) if advert.role == "provider" else (),
+            session_tokens=advert.session_tokens,
+        )
+
+    def follow(self, tell: Callable[[RunningNode], None]) -> None:
+        """Have `tell` called with how the node stands, now and whenever that changes."""
+        self._followers.append(tell)
+        tell(self.running_node())
+
+    async def _follow(self) -> None:
+        now = self.running_node()
+        if now != self._shown:
+            self._shown = now
+            for tell in self._followers:
+                await trio.to_thread.run_sync(tell, now)
+
+    def others(self) -> list[Advert]:
+        """What everybody else offers for the model, as far as it is known."""
+        return [advert for advert in self.discovery.book.snapshot() if advert.peer != self.host.peer]
+
+
+OnReady = Callable[[Presence], None]
+
+
+async def _prune(ledger: Ledger) -> None:
+    await trio.to_thread.run_sync(ledger.history.prune, datetime.now(UTC) - timedelta(days=KEEP_DAYS))
