@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 
 from hypercluster.market.ledger.database import open_engine
@@ -43,14 +44,14 @@ class Ledger:
     """One database with four sides: ``payee``, ``payer``, ``history`` and ``trust``.
 
     Args:
-        url: any SQLAlchemy URL; migrations are applied before this returns.
+        where: a file for SQLite, or any SQLAlchemy URL; migrations are applied before this returns.
 
     Raises:
         LedgerError: the database cannot be opened or is newer than this program.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = open_engine(url)
+    def __init__(self, where: str | Path) -> None:
+        self.engine = open_engine(where)
         self.payee = PayeeLedger(self.engine)
         self.payer = PayerLedger(self.engine)
         self.history = History(self.engine)

@@ -6,7 +6,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, inspect, make_url, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    ExceptionContext,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    text,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from hypercluster.market.errors import LedgerError
@@ -16,20 +26,20 @@ BUSY_MS = 10_000
 _MIGRATION_LOCK = 0x48436C6564676572  # any constant; PostgreSQL's advisory locks are numbers
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(where: str | Path) -> Engine:
     """Open a database and bring its tables up to date.
 
     SQLite runs in WAL mode with synchronous=FULL: a commit that returned survives a power cut.
 
     Args:
-        url: any SQLAlchemy URL, such as ``sqlite:////home/me/ledger.db``; missing folders are made.
+        where: a file for SQLite, whatever letters its path is made of, or any SQLAlchemy URL, such as
+            ``sqlite:////home/me/ledger.db``; missing folders are made.
 
     Raises:
         LedgerError: no such database, no permission, or tables written by a newer version.
     """
-    hide(url)
     try:
-        parsed = make_url(url)
+        parsed = _url_of(where)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed)
@@ -43,6 +53,19 @@ def open_engine(url: str) -> Engine:
     except (SQLAlchemyError, OSError, ImportError) as error:
         raise LedgerError(f"The ledger cannot be opened: {_first_line(error)}.") from error
     return engine
+
+
+def _url_of(where: str | Path) -> URL:
+    if isinstance(where, Path):
+        return URL.create("sqlite", database=str(where.absolute()))
+    hide(where)
+    url = make_url(where)
+    if url.get_backend_name() == "sqlite" and "?" in where and not url.query:
+        raise LedgerError(
+            "The ledger's URL has a ? in its path, where a URL ends its path: name another file, or set HC_HOME "
+            "to that folder instead of HC_LEDGER_URL."
+        )
+    return url
 
 
 def _say_why(context: ExceptionContext) -> None:

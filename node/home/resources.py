@@ -34,4 +34,4 @@ def open_ledger(settings: Settings) -> "Ledger":
     """The ledger of the settings, its tables brought up to date. Raises LedgerError."""
     from hypercluster.market.ledger import Ledger
 
-    return Ledger(settings.ledger_url or f"sqlite:///{settings.home.absolute() / 'ledger.sqlite'}")
+    return Ledger(settings.ledger_url or settings.home / "ledger.sqlite")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hypercluster.market.redaction import hide
@@ -45,10 +45,21 @@ class Settings(BaseSettings):
             return tuple(value.replace(",", " ").split()) or ("",)
         return value
 
+    @field_validator("home", "deployment", "password_file", "ledger_url", "rpc_url", mode="before")
+    @classmethod
+    def _not_empty(cls, value: object, info: ValidationInfo) -> object:
+        # An empty path would be the folder that one happens to be in.
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"HC_{(info.field_name or '').upper()} is empty; give it a value or unset it")
+        return value
+
     @field_validator("home", "deployment", "password_file", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser() if value else value
+        try:
+            return value.expanduser() if value else value
+        except RuntimeError as error:
+            raise ValueError(f"{value} names a user who has no home here") from error
 
     @model_validator(mode="after")
     def _hide(self) -> "Settings":
