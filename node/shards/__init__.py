@@ -1,5 +1,6 @@
 """Model files, shards and manifests: everything about GGUF that happens before llama.cpp."""
 
+from hypercluster.node.shards.digests import build_manifest, manifest_of
 from hypercluster.node.shards.errors import (
     InvalidRange,
     InvalidTensor,
@@ -10,7 +11,7 @@ from hypercluster.node.shards.errors import (
     UnsupportedModel,
     WriteFailed,
 )
-from hypercluster.node.shards.manifest import Manifest, build_manifest, manifest_of
+from hypercluster.node.shards.manifest import Manifest
 from hypercluster.node.shards.model import ModelFile, check_source
 from hypercluster.node.shards.ranges import parse_path, parse_range, partition
 from hypercluster.node.shards.slicing import shard_bytes, split

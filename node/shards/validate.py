@@ -9,8 +9,9 @@ from gguf.constants import GGUFValueType
 
 from hypercluster.node.shards.architectures import LAYER_KEYS, SCALAR_KEYS, architecture_of, hyperparameters
 from hypercluster.node.shards.container import Container
+from hypercluster.node.shards.digests import verify_header, verify_weights
 from hypercluster.node.shards.errors import ManifestMismatch
-from hypercluster.node.shards.manifest import Manifest, verify_header, verify_weights
+from hypercluster.node.shards.manifest import Manifest
 from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, ModelFile, take_apart
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.ranges import check_range

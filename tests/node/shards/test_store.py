@@ -51,7 +51,10 @@ def test_l1_a_model_file_that_changed_after_it_was_hashed_is_not_cut(model: Path
     for _ in range(2):
         stored = open_model(model, home)
         assert stored.shard(0, 1).exists()
-        with pytest.raises(ManifestMismatch, match=r"model\.gguf: layer 1 .*no longer.*fetch it again"):
+        with pytest.raises(
+            ManifestMismatch,
+            match=r"model\.gguf: layer 1 .* in blk\.1\.ffn_up\.weight\. .*no longer.*fetch it again",
+        ):
             stored.shard(1, 3)
         assert not stored.shard_path(1, 3).exists()
     os.utime(model)
@@ -138,10 +141,14 @@ def test_l1_an_edited_manifest_fits_no_shard(model: Path, tmp_path: Path) -> Non
     folder = tmp_path / "shards"
     path = manifest.save(folder / "manifest.json")
     split(model, 0, 3, folder / "layers-0000-0003.gguf", manifest=manifest)
+    assert manifest.lines is not None
     document = manifest.document()
     document["blocks"] = [document["blocks"][1], document["blocks"][0], document["blocks"][2]]
     path.write_text(json.dumps(document))
     with pytest.raises(ManifestError, match="was changed"):
+        open_model(folder, tmp_path)
+    path.write_text(json.dumps(manifest.document() | {"lines": {**manifest.lines, "head": []}}))
+    with pytest.raises(ManifestError, match="was changed: its lines"):
         open_model(folder, tmp_path)
     del document["model_id"]
     path.write_text(json.dumps(document))
