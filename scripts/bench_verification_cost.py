@@ -18,8 +18,9 @@ from rich.table import Table
 from hypercluster.market.trust.audit import Bounds, Limits
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.steps import Payload
-from hypercluster.node.replay.calibration import PROMPT, Variation
+from hypercluster.node.replay.measuring import PROMPT
 from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.replay.variations import Variation
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel, open_model
 
@@ -119,7 +120,7 @@ def _generate(engine: Engine, payload: Payload) -> float:
     slot, position = engine.open(len(payload)), 0
     begin = time.perf_counter()
     for stop in range(PROMPT, len(payload) + 1):
-        engine.run(slot, position, payload[position:stop])
+        engine.submit(slot, position, payload[position:stop]).result()
         position = stop
     took = 1e3 * (time.perf_counter() - begin)
     engine.close(slot)

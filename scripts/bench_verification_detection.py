@@ -17,8 +17,10 @@ from rich.table import Table
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend
-from hypercluster.node.replay.calibration import PROMPT, Variation, calibrate, steps
+from hypercluster.node.replay.calibration import calibrate, steps
+from hypercluster.node.replay.measuring import PROMPT
 from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.replay.variations import Variation
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.cheats import (

@@ -18,9 +18,11 @@ from scipy.special import betaincinv
 from hypercluster.market.trust.audit import Bounds, Kind, Limits
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.llama import LlamaError
-from hypercluster.node.replay.calibration import PROMPT, Variation, calibrate, variations
+from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.calibration import steps as calibration_steps
+from hypercluster.node.replay.measuring import PROMPT
 from hypercluster.node.replay.replayer import Judgement, Replayer
+from hypercluster.node.replay.variations import Variation, variations
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 

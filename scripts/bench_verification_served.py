@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +14,10 @@ from gguf.constants import GGMLQuantizationType as Type
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import Floats, Tokens
 from hypercluster.node.engine.profile import profile
-from hypercluster.node.engine.steps import EngineError, Outputs, Payload, StepOutput
+from hypercluster.node.engine.steps import Outputs, Payload, StepOutput
 from hypercluster.node.evidence.transcript import Transcript
-from hypercluster.node.replay.calibration import COMPANY, PROMPT, Variation
+from hypercluster.node.replay.measuring import PROMPT
+from hypercluster.node.replay.variations import COMPANY, Variation
 from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens, unpack_activations
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.wire.records import AuditStep, StageRecord
@@ -85,33 +85,15 @@ def started(
     )
 
 
-@dataclass(slots=True)
-class _Awaited:
-    """The answer to a step that was submitted."""
-
-    there: threading.Event = field(default_factory=threading.Event)
-    answer: StepOutput | EngineError | None = None
-
-    def __call__(self, answer: StepOutput | EngineError) -> None:
-        self.answer = answer
-        self.there.set()
-
-    def get(self) -> StepOutput:
-        self.there.wait()
-        if not isinstance(self.answer, StepOutput):
-            raise self.answer or EngineError("There was no answer.")
-        return self.answer
-
-
 def _together(
     engine: Engine, slots: Sequence[int], position: int, payloads: Sequence[Payload], outputs: Outputs
 ) -> list[StepOutput]:
     """One step of each session, submitted at the same time, so that the engine may take them in one go."""
-    waiting = []
-    for slot, payload in zip(slots, payloads, strict=True):
-        waiting.append(_Awaited())
-        engine.submit(slot, position, payload, waiting[-1], outputs, TOP_K)
-    return [each.get() for each in waiting]
+    waiting = [
+        engine.submit(slot, position, payload, outputs, TOP_K)
+        for slot, payload in zip(slots, payloads, strict=True)
+    ]
+    return [each.result() for each in waiting]
 
 
 # --- texts ---------------------------------------------------------------------------------------------------
@@ -153,7 +135,7 @@ def residuals(stored: StoredModel, start: int, written: Sequence[list[int]]) -> 
     with started(stored, 0, start, len(written[0]), Variation("stage before")) as engine:
         for text in written:
             slot = engine.open(len(text))
-            output = engine.run(slot, 0, np.array(text, np.int32))
+            output = engine.submit(slot, 0, np.array(text, np.int32)).result()
             engine.close(slot)
             assert output.activations is not None
             rows.append(output.activations)

@@ -87,7 +87,7 @@ def _through(
         for i in range(tokens):
             payload: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | Floats = step
             for engine, slot in zip(engines, slots, strict=True):
-                output = engine.run(slot, position, payload, top_k=n_vocab)
+                output = engine.submit(slot, position, payload, top_k=n_vocab).result()
                 if output.activations is not None:
                     payload = output.activations
             assert output.topk is not None

@@ -162,6 +162,10 @@ class Model:
         self.n_layer: int = native.llama_model_n_layer(pointer)
         self.n_embd: int = native.llama_model_n_embd(pointer)
         self.n_ctx_train: int = native.llama_model_n_ctx_train(pointer)
+        self.has_cells = not (
+            native.llama_model_is_recurrent(pointer) or native.llama_model_is_hybrid(pointer)
+        )
+        """whether all it remembers is in cells, one for each token, so that the last ones can be forgotten"""
 
     @property
     def pointer(self) -> Any:
@@ -301,10 +305,10 @@ class Context:
             raise LlamaError(f"Row {row} of the batch has no logits.")
         return np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
 
-    def truncate(self, sequence: int, position: int) -> None:
-        """Forget the cells of `sequence` from `position` on."""
-        if not native.llama_memory_seq_rm(native.llama_get_memory(self.pointer), sequence, position, -1):
-            raise LlamaError(f"llama.cpp cannot cut a sequence back to position {position}.")
+    def truncate(self, sequence: int, position: int) -> bool:
+        """Forget the cells of `sequence` from `position` on; False where this model's memory cannot do that."""
+        memory = native.llama_get_memory(self.pointer)
+        return bool(native.llama_memory_seq_rm(memory, sequence, position, -1))
 
     def wipe(self) -> None:
         """Forget every sequence and zero the cells."""

@@ -1,9 +1,9 @@
-"""What travels through an engine: steps on their way, the sessions they belong to, results and refusals."""
+"""What travels through an engine: steps on their way, the slots they belong to, results and refusals."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +34,13 @@ class UnknownSlot(EngineError):
 
 
 class OutOfOrder(EngineError):
-    """A step does not start where the session stands."""
+    """A step starts beyond what the session holds, or the step before it still runs."""
+
+    code = ErrorCode.OUT_OF_ORDER
+
+
+class CannotRewind(EngineError):
+    """A step starts within what the session holds, and this model's memory cannot be cut back to there."""
 
     code = ErrorCode.OUT_OF_ORDER
 
@@ -58,7 +64,7 @@ class NotFinite(EngineError):
 
 
 class StepFailed(EngineError):
-    """llama.cpp could not run the step; the session stands where it stood before."""
+    """llama.cpp could not run the step; the session stands where the step began."""
 
 
 class EngineStopped(EngineError):
@@ -112,16 +118,17 @@ class Measurement:
 
 
 Payload = npt.NDArray[np.int32] | Floats
-Done = Callable[[StepOutput | EngineError], None]
 
 
-class Step:
-    """A step on its way; `start` is the position of its first row, `at` the number of rows already run."""
+class Work:
+    """A step on its way through the engine: `start` is the position of its first row in the cells of `sequence`,
+    `at` the number of rows already run, `done` what its caller waits for.
+    """
 
-    def __init__(self, start: int, payload: Payload, done: Done, all_rows: bool, k: int) -> None:
+    def __init__(self, sequence: int, start: int, payload: Payload, all_rows: bool, k: int) -> None:
+        self.sequence = sequence
         self.start = start
         self.payload = payload
-        self.done = done
         self.all_rows = all_rows
         self.k = k
         self.at = 0
@@ -129,6 +136,9 @@ class Step:
         self.compute_ms = 0.0
         self.queued = time.monotonic()
         self.started = 0.0
+        self.done: Future[StepOutput] = Future()
+        # Nobody can call it back: llama.cpp cannot be interrupted.
+        self.done.set_running_or_notify_cancel()
 
     def output(self) -> StepOutput:
         """What the finished step answers with."""
@@ -140,8 +150,8 @@ class Step:
         return StepOutput(rows[0] if len(rows) == 1 else np.concatenate(rows), None, self.compute_ms, waited)
 
 
-class Session:
-    """What a slot stands for; `stray` says that the cache may hold cells beyond `length`, `tainted` that
+class Slot:
+    """A session's place in the engine. `stray` says that the cache may hold cells beyond `length`, `tainted` that
     cells may hold numbers that are not finite.
     """
 
@@ -151,12 +161,11 @@ class Session:
         self.length = 0
         self.stray = True
         self.tainted = False
-        self.step: Step | None = None
+        self.work: Work | None = None
         self.closed = False
-        self.used = time.monotonic()
 
     @property
-    def running(self) -> Step:
+    def running(self) -> Work:
         """The step under way; there must be one."""
-        assert self.step is not None
-        return self.step
+        assert self.work is not None
+        return self.work

@@ -45,8 +45,25 @@ class Transcript:
 
     @property
     def tokens(self) -> int:
-        """Rows of input over all steps."""
+        """Rows of input over all steps, those that were forgotten later included."""
         return sum(step.rows for step in self.steps)
+
+    @property
+    def length(self) -> int:
+        """The most tokens that the stage held at once, in the cells of its model."""
+        return max((step.position + step.rows for step in self.steps), default=0)
+
+    @property
+    def runs(self) -> list[list[AuditStep]]:
+        """The steps, cut where one goes back: each begins within what was held, and forgets what lay behind."""
+        runs: list[list[AuditStep]] = []
+        end = -1
+        for step in self.steps:
+            if step.position != end:
+                runs.append([])
+            runs[-1].append(step)
+            end = step.position + step.rows
+        return runs
 
     @property
     def outputs(self) -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from hypercluster.market.trust.receipt import Finding, Verdict
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.rows import rows_root
+
+REWOUND = b"hypercluster-rewound-v1:"
 
 
 def verdict_on(
@@ -27,7 +31,7 @@ def verdict_on(
         layer_stop=record.layer_stop,
         wire_dtype=int(record.wire_dtype),
         tail=record.layer_stop == layers,
-        in_root=rows_root(transcript.input, transcript.tokens),
+        in_root=input_root(transcript),
         out_root=rows_root(transcript.output, transcript.outputs),
         tokens=transcript.tokens,
         outputs=transcript.outputs,
@@ -36,3 +40,19 @@ def verdict_on(
         job=job,
         issued=issued,
     )
+
+
+def input_root(transcript: Transcript) -> bytes:
+    """The root of all rows of input, 32 bytes; where steps went back, hashed with where each run of them began.
+
+    The same rows at other places give other outputs. Were their roots the same, the chain would take two honest
+    verdicts for a contradiction.
+    """
+    root = rows_root(transcript.input, transcript.tokens)
+    runs = transcript.runs
+    if len(runs) == 1:
+        return root
+    places = b"".join(
+        run[0].position.to_bytes(4, "big") + sum(step.rows for step in run).to_bytes(4, "big") for run in runs
+    )
+    return hashlib.sha256(REWOUND + root + places).digest()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hypercluster.market.economics.placement import Machine, ModelSize
 from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.speed import measure
 from hypercluster.node.shards import check_source
 from hypercluster.node.shards.container import Tensor
 from hypercluster.node.shards.store import StoredModel
@@ -49,7 +50,7 @@ def _decode_ms(stored: StoredModel, start: int, stop: int, threads: int) -> floa
     shard = stored.shard(start, stop)
     last = stop == stored.manifest.layers
     with Engine(shard, start == 0, last, MEASURED_TOKENS, 1, threads) as engine:
-        return engine.measure().decode_ms
+        return measure(engine).decode_ms
 
 
 def _bytes(tensors: dict[str, Tensor]) -> int:

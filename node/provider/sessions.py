@@ -28,22 +28,21 @@ from hypercluster.node.serving.refusals import (
     check_payer,
     refuse,
 )
+from hypercluster.node.threads import completed
 from hypercluster.node.wire.bounds import frame_bound
 from hypercluster.node.wire.messages import Accept, Close, Open, Step, StepResult
 from hypercluster.node.wire.records import StageRecord, served
 
 if TYPE_CHECKING:
     import coincurve
-    import numpy as np
-    import numpy.typing as npt
 
     from hypercluster.market.trust.receipt import DisputeDomain
-    from hypercluster.node.engine.engine import Engine, EngineError, Outputs, StepOutput
+    from hypercluster.node.engine.engine import Engine
+    from hypercluster.node.engine.steps import Outputs, Payload, StepOutput
     from hypercluster.node.evidence.transcript import TranscriptStore
     from hypercluster.node.network.connection import Connection
     from hypercluster.node.serving.collector import Collector, IncomingAccount
 
-    Payload = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 
@@ -254,12 +253,12 @@ class Session:
             if self._service.throttle_seconds:
                 await trio.sleep(self._service.throttle_seconds)
             outputs: Outputs = "all" if step.all_outputs else "last"
-            pending = Pending(
-                self._service.engine, self._slot, step.position, payload, outputs, opening.top_k or 1
+            running = self._service.engine.submit(
+                self._slot, step.position, payload, outputs, opening.top_k or 1
             )
             # Stored while the layers are computed, and before the answer leaves.
             await self._service.collector.store(account)
-            output = await pending.result()
+            output = await completed(running)
             result = self._result(step, output, arrived)
         except BaseException:
             account.channel.refund(cost)
@@ -301,30 +300,3 @@ class Session:
             n_embd=service.n_embd,
             dtype=self._opening.wire_dtype,
         )
-
-
-class Pending:
-    """A step given to the engine's thread, to be awaited on the trio loop."""
-
-    def __init__(
-        self, engine: "Engine", slot: int, position: int, payload: "Payload", outputs: "Outputs", top_k: int
-    ) -> None:
-        self._done = trio.Event()
-        self._output: StepOutput | EngineError | None = None
-        self._token = trio.lowlevel.current_trio_token()
-        engine.submit(slot, position, payload, self._finish, outputs, top_k)
-
-    def _finish(self, output: "StepOutput | EngineError") -> None:
-        self._output = output
-        try:
-            self._token.run_sync_soon(self._done.set)
-        except trio.RunFinishedError:
-            log.debug("a step ended after the node did")
-
-    async def result(self) -> "StepOutput":
-        """The engine's output; raises what the engine raised."""
-        await self._done.wait()
-        if isinstance(self._output, Exception):
-            raise self._output
-        assert self._output is not None
-        return self._output

@@ -5,57 +5,31 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hypercluster.market.trust.audit import (
-    Bounds,
-    Candidates,
-    Difference,
-    Kind,
-    Limits,
-    Tier,
-    compare_candidates,
-    compare_rows,
-)
+from hypercluster.market.trust.audit import Bounds, Difference, Kind, Limits, Tier
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import Floats, LlamaError
 from hypercluster.node.engine.profile import Backend, profile
-from hypercluster.node.engine.steps import Outputs, Payload
-from hypercluster.node.errors import ErrorCode, NodeError, WireError
+from hypercluster.node.engine.steps import Payload
 from hypercluster.node.evidence.transcript import Transcript
-from hypercluster.node.rows import (
-    TopK,
-    WireDtype,
-    join,
-    pack_activations,
-    unpack_activations,
-    unpack_input,
-    unpack_topk,
-)
+from hypercluster.node.replay.comparing import BadEvidence, claimed_outputs, compare, numbers
+from hypercluster.node.replay.running import inputs_of, prefill, replay
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.wire.records import AuditStep
 
 log = logging.getLogger(__name__)
 
 ENGINES = 2
-WIDER = 4
-"""times as many candidates as were claimed: a close race may have put one just outside"""
 LEAST_TOKENS = 256
 SPOT_STEPS = 32
 """that are run again one by one although the prefill was within its bounds, if these are not exact themselves"""
 SPREAD_MARGIN = 4.0
 """times what honest computations of the very inputs are apart: closer than that nobody is accused"""
 JITTER = 2.0**-10
-
-
-class BadEvidence(NodeError):
-    """A transcript that cannot have been served like this."""
-
-    code = ErrorCode.BAD_SHAPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +103,15 @@ class Replayer:
         record = transcript.record
         is_tail = record.layer_stop == self.stored.manifest.layers
         kind: Kind = "tail" if is_tail else "body"
-        engine = self._engine(record.layer_start, record.layer_stop, transcript.tokens)
-        inputs = _inputs(transcript, engine)
-        claimed = _claimed(transcript, engine.n_embd, is_tail)
+        engine = self._engine(record.layer_start, record.layer_stop, transcript.length)
+        inputs = inputs_of(transcript, engine)
+        claimed = claimed_outputs(transcript, engine.n_embd, is_tail)
         own_profile = record.profile == self.profile
         started = time.monotonic()
-        own = _prefill(engine, transcript, inputs)
+        own = prefill(engine, transcript, inputs)
         prefill_ms = 1e3 * (time.monotonic() - started)
         tier: Tier = "prefill" if own_profile else "foreign"
-        difference = _compare(claimed, own, record.wire_dtype)
+        difference = compare(claimed, own, record.wire_dtype)
         finding = self.bounds.of(kind, tier).judge(difference)
         replay_ms = 0.0
         if own_profile and not difference.exact:
@@ -146,9 +120,9 @@ class Replayer:
             if not spot or self.bounds.is_exact(kind, "replay"):
                 part = Transcript(record, transcript.steps[:SPOT_STEPS]) if spot else transcript
                 started = time.monotonic()
-                again = _replay(engine, part, inputs[: len(part.steps)])
+                again = replay(engine, part, inputs[: len(part.steps)])
                 replay_ms = 1e3 * (time.monotonic() - started)
-                closer = _compare(_claimed(part, engine.n_embd, is_tail), again, record.wire_dtype)
+                closer = compare(claimed_outputs(part, engine.n_embd, is_tail), again, record.wire_dtype)
                 found = self.bounds.of(kind, "replay").judge(closer)
                 if not spot or found is not Finding.PASS:
                     finding, difference, tier, own = found, closer, "replay", again if not spot else own
@@ -175,8 +149,8 @@ class Replayer:
     def _spread(self, transcript: Transcript, inputs: list[Payload]) -> Difference:
         """How far apart honest ways to compute just these inputs are, here and now: the worst of a few."""
         record = transcript.record
-        kept = self._engine(record.layer_start, record.layer_stop, transcript.tokens)
-        own = _prefill(kept, transcript, inputs)
+        kept = self._engine(record.layer_start, record.layer_stop, transcript.length)
+        own = prefill(kept, transcript, inputs)
         others = [
             (Backend(flash_attention=True), inputs),
             (Backend(kv_type="f32"), inputs),
@@ -188,9 +162,9 @@ class Replayer:
         for backend, payloads in others:
             try:
                 with self._new_engine(
-                    record.layer_start, record.layer_stop, transcript.tokens, backend
+                    record.layer_start, record.layer_stop, transcript.length, backend
                 ) as engine:
-                    found.append(_compare(_prefill(engine, transcript, payloads), own, WireDtype.F32))
+                    found.append(compare(prefill(engine, transcript, payloads), own, WireDtype.F32))
             except LlamaError as error:
                 # Not every shape of model can have every kind of cache.
                 log.debug("%s: %s", backend, error)
@@ -240,128 +214,3 @@ def _jittered(inputs: list[Payload]) -> list[Payload]:
     """The same activations but for the last bits that f16 keeps."""
     draw = np.random.default_rng(0)
     return [(rows * (1 + JITTER * draw.uniform(-1, 1, rows.shape))).astype(np.float32) for rows in inputs]
-
-
-def numbers(outputs: Floats | TopK, k: int) -> Floats:
-    """Outputs as plain numbers to be fingerprinted, float32 [n, width]: of candidates the best k log-probabilities."""
-    if isinstance(outputs, TopK):
-        return (outputs.logits[:, :k] - outputs.logsumexp[:, None]).astype(np.float32)
-    return outputs
-
-
-def judge_against(
-    transcript: Transcript, outputs: Sequence[bytes | TopK], *, n_embd: int, is_tail: bool
-) -> Difference:
-    """Compare a transcript with all rows of output that another node gave for the same input, as they travelled.
-
-    Raises BadEvidence, WireError.
-    """
-    claimed = _claimed(transcript, n_embd, is_tail)
-    dtype = transcript.record.wire_dtype
-    if isinstance(claimed, TopK):
-        given = join([output for output in outputs if isinstance(output, TopK)])
-        wanted = _output_rows(transcript.steps)
-        return _compare(
-            claimed, TopK(given.ids[wanted], given.logits[wanted], given.logsumexp[wanted]), dtype
-        )
-    data = b"".join(output for output in outputs if isinstance(output, bytes))
-    return _compare(claimed, unpack_activations(data, transcript.tokens, n_embd, dtype), dtype)
-
-
-def claimed_numbers(transcript: Transcript, n_embd: int, is_tail: bool) -> Floats:
-    """The same of what a transcript claims. Raises BadEvidence, WireError."""
-    return numbers(_claimed(transcript, n_embd, is_tail), transcript.record.top_k or 1)
-
-
-def _inputs(transcript: Transcript, engine: Engine) -> list[Payload]:
-    dtype, position, inputs = transcript.record.wire_dtype, 0, []
-    for step in transcript.steps:
-        if step.position != position:
-            raise BadEvidence(f"Step {step.seq} starts at {step.position}, the stage stands at {position}.")
-        inputs.append(
-            unpack_input(step.input, step.rows, tokens=engine.first, n_embd=engine.n_embd, dtype=dtype)
-        )
-        position += step.rows
-    if not inputs:
-        raise BadEvidence("There is no step to run again.")
-    return inputs
-
-
-def _claimed(transcript: Transcript, n_embd: int, is_tail: bool) -> Floats | TopK:
-    dtype = transcript.record.wire_dtype
-    for step in transcript.steps:
-        if step.outputs not in ((1, step.rows) if is_tail else (step.rows,)):
-            raise BadEvidence(f"Step {step.seq} has {step.outputs} rows of output for {step.rows} of input.")
-    if is_tail:
-        parts = [unpack_topk(step.output, step.outputs) for step in transcript.steps]
-        if len({part.ids.shape[1] for part in parts}) != 1:
-            raise BadEvidence("The steps have different numbers of candidates.")
-        return join(parts)
-    return np.concatenate(
-        [unpack_activations(step.output, step.outputs, n_embd, dtype) for step in transcript.steps]
-    )
-
-
-def _prefill(engine: Engine, transcript: Transcript, inputs: list[Payload]) -> Floats | TopK:
-    """All inputs in one go, and of the results those rows that were put out."""
-    slot = engine.open(transcript.tokens)
-    try:
-        output = engine.run(slot, 0, _joined(inputs), "all", _width(transcript, engine))
-    finally:
-        engine.close(slot)
-    if output.topk is None:
-        assert output.activations is not None
-        return output.activations
-    wanted = _output_rows(transcript.steps)
-    return TopK(output.topk.ids[wanted], output.topk.logits[wanted], output.topk.logsumexp[wanted])
-
-
-def _joined(inputs: list[Payload]) -> Payload:
-    joined: Payload = np.concatenate(inputs)  # type: ignore[assignment]
-    return joined
-
-
-def _replay(engine: Engine, transcript: Transcript, inputs: list[Payload]) -> Floats | TopK:
-    slot, position = engine.open(transcript.tokens), 0
-    rows: list[Floats] = []
-    candidates: list[TopK] = []
-    try:
-        for step, payload in zip(transcript.steps, inputs, strict=True):
-            outputs: Outputs = "all" if step.outputs == step.rows else "last"
-            output = engine.run(slot, position, payload, outputs, _width(transcript, engine))
-            position += step.rows
-            if output.topk is not None:
-                candidates.append(output.topk)
-            elif output.activations is not None:
-                rows.append(output.activations)
-    finally:
-        engine.close(slot)
-    return join(candidates) if candidates else np.concatenate(rows)
-
-
-def _width(transcript: Transcript, engine: Engine) -> int:
-    return min(engine.n_vocab, WIDER * max(1, transcript.record.top_k))
-
-
-def _output_rows(steps: tuple[AuditStep, ...]) -> list[int]:
-    rows = []
-    for step in steps:
-        stop = step.position + step.rows
-        rows += list(range(stop - step.outputs, stop))
-    return rows
-
-
-def _compare(claimed: Floats | TopK, own: Floats | TopK, dtype: WireDtype) -> Difference:
-    if isinstance(claimed, TopK):
-        assert isinstance(own, TopK)
-        return compare_candidates(
-            Candidates(claimed.ids, claimed.logits, claimed.logsumexp),
-            Candidates(own.ids, own.logits, own.logsumexp),
-        )
-    assert not isinstance(own, TopK)
-    try:
-        # As it would have travelled: rounding to the wire's type is no difference.
-        travelled = unpack_activations(pack_activations(own, dtype), len(own), own.shape[1], dtype)
-    except WireError:
-        travelled = own
-    return compare_rows(claimed, travelled)

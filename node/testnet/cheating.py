@@ -18,7 +18,8 @@ from hypercluster.node.evidence.transcript import Transcript, TranscriptStore
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider.process import HONEST, Ways
 from hypercluster.node.provider.recall import serve_recall
-from hypercluster.node.replay.replayer import Judgement, Replayer, claimed_numbers
+from hypercluster.node.replay.comparing import claimed_numbers
+from hypercluster.node.replay.replayer import Judgement, Replayer
 from hypercluster.node.testnet.cheats import (
     IN_OUTPUTS,
     IN_WEIGHTS,

@@ -6,6 +6,7 @@ For demonstrations, tests and benchmarks of what audits find.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,9 +16,10 @@ import numpy.typing as npt
 from gguf import quants
 from gguf.constants import GGMLQuantizationType as Type
 
-from hypercluster.node.engine.engine import Done, Engine, Outputs, Payload, StepOutput, TopK
-from hypercluster.node.engine.steps import EngineError
+from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.steps import Outputs, Payload, StepOutput
 from hypercluster.node.errors import NodeError
+from hypercluster.node.rows import TopK
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.writing import Part, Value, write_gguf
 
@@ -150,13 +152,24 @@ class TamperedEngine(Engine):
         slot: int,
         position: int,
         payload: Payload,
-        done: Done,
         outputs: Outputs = "last",
         top_k: int = 40,
-    ) -> None:
+    ) -> Future[StepOutput]:
         """As Engine.submit."""
+        honest = super().submit(slot, position, payload, outputs, top_k)
+        return changed(honest, lambda output: self.tampering(slot, output))
 
-        def tampered(answer: StepOutput | EngineError) -> None:
-            done(answer if isinstance(answer, EngineError) else self.tampering(slot, answer))
 
-        super().submit(slot, position, payload, tampered, outputs, top_k)
+def changed(honest: Future[StepOutput], change: Callable[[StepOutput], StepOutput]) -> Future[StepOutput]:
+    """What `change` makes of an engine's answer once it is there."""
+    told: Future[StepOutput] = Future()
+
+    def tell(done: Future[StepOutput]) -> None:
+        error = done.exception()
+        if error is None:
+            told.set_result(change(done.result()))
+        else:
+            told.set_exception(error)
+
+    honest.add_done_callback(tell)
+    return told

@@ -59,10 +59,10 @@ def calibrate(
     stored = opened(model, settings.home)
     count = threads or default_threads()
     if record is not None:
-        from hypercluster.node.replay import calibration
+        from hypercluster.node.replay import recordings
 
         with err.status("Recording answers"):
-            calibration.record(stored, record, threads=count, texts=texts, tokens=tokens)
+            recordings.record(stored, record, threads=count, texts=texts, tokens=tokens)
         say(f"Wrote {record}. On the other machine: hc-verifier calibrate --include {record.name}")
         return
     found = measured(stored, count, texts, tokens, tuple(include or ()))

@@ -26,7 +26,7 @@ from hypercluster.node.client.auditing.traps import plant
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import NoTranscript, Transcript, TranscriptStore
-from hypercluster.node.replay.replayer import claimed_numbers
+from hypercluster.node.replay.comparing import claimed_numbers
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert

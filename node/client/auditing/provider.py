@@ -17,7 +17,7 @@ from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.steps import dial_steps
-from hypercluster.node.replay.replayer import WIDER, judge_against
+from hypercluster.node.replay.comparing import WIDER, judge_against
 from hypercluster.node.rows import TopK, unpack_tokens
 
 if TYPE_CHECKING:

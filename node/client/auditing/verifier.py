@@ -23,7 +23,7 @@ from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import verdict_on
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.connection import Connection
-from hypercluster.node.replay.replayer import claimed_numbers
+from hypercluster.node.replay.comparing import claimed_numbers
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict
 
 if TYPE_CHECKING:

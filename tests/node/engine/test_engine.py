@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import numpy as np
 import pytest
 from gguf.constants import GGMLQuantizationType as Type
 
-from hypercluster.node.engine import engine as eng
 from hypercluster.node.engine import reference
+from hypercluster.node.engine import steps as eng
+from hypercluster.node.engine.computing import MAX_ACTIVATION
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import DecodeFailed, LoadFailed
+from hypercluster.node.engine.speed import measure
+from hypercluster.node.rows import TopK
 from hypercluster.node.shards import build_manifest, split
 from tests.node.helpers.random_models import Shape, write_random_model
 
@@ -39,27 +43,22 @@ class Path3:
         self.slots = [engine.open(capacity) for engine in engines]
         self.position = 0
 
-    def step(self, tokens: Sequence[int], outputs: eng.Outputs = "last", wire: Any = np.float32) -> eng.TopK:
+    def step(self, tokens: Sequence[int], outputs: eng.Outputs = "last", wire: Any = np.float32) -> TopK:
         payload: Any = np.array(tokens, np.int32)
         for engine, slot in zip(self.engines, self.slots, strict=True):
-            out = engine.run(slot, self.position, payload, outputs, top_k=engine.n_vocab)
+            out = engine.submit(slot, self.position, payload, outputs, top_k=engine.n_vocab).result()
             if out.activations is not None:
                 payload = out.activations.astype(wire).astype(np.float32)
         self.position += len(tokens)
         assert out.topk is not None
         return out.topk
 
-    def truncate(self, position: int) -> None:
-        for engine, slot in zip(self.engines, self.slots, strict=True):
-            engine.truncate(slot, position)
-        self.position = position
-
     def close(self) -> None:
         for engine, slot in zip(self.engines, self.slots, strict=True):
             engine.close(slot)
 
 
-def dense(best: eng.TopK, row: int = -1) -> np.ndarray:
+def dense(best: TopK, row: int = -1) -> np.ndarray:
     logits = np.empty(best.ids.shape[1], np.float32)
     logits[best.ids[row]] = best.logits[row]
     return logits
@@ -125,7 +124,7 @@ def test_a_whole_model_is_a_shard_too(files: tuple[Path, list[Path]], tmp_path: 
     whole = split(files[0], 0, 6, tmp_path / "whole.gguf")
     expected = reference.generate(files[0], [5, 6, 7], 1, threads=1)
     with Engine(whole, True, True, n_ctx_total=256, max_sessions=1, threads=1) as engine:
-        best = engine.run(engine.open(8), 0, np.array([5, 6, 7], np.int32), top_k=3).topk
+        best = engine.submit(engine.open(8), 0, np.array([5, 6, 7], np.int32), top_k=3).result().topk
     assert best is not None
     assert best.ids.shape == (1, 3)
     assert best.ids[0, 0] == expected.ids[0]
@@ -156,7 +155,7 @@ def test_half_precision_on_the_wire_keeps_the_ids(path: list[Engine]) -> None:
 # --- many sessions -----------------------------------------------------------------------------------------
 
 
-def continue_greedily(path: Path3, best: eng.TopK, n: int) -> list[int]:
+def continue_greedily(path: Path3, best: TopK, n: int) -> list[int]:
     ids = []
     for _ in range(n):
         ids.append(int(best.ids[0, 0]))
@@ -201,7 +200,7 @@ def test_steps_that_wait_together_share_a_decode_and_change_nothing(path: list[E
 
 
 def held(engine: Engine) -> tuple[threading.Event, threading.Event]:
-    """Keep the engine's thread inside a `done` until the second event is set."""
+    """Keep the engine's thread inside a callback until the second event is set."""
     inside, release = threading.Event(), threading.Event()
 
     def done(_: object) -> None:
@@ -209,7 +208,7 @@ def held(engine: Engine) -> tuple[threading.Event, threading.Event]:
         release.wait(10)
 
     slot = engine.open(4)
-    engine.submit(slot, 0, payload(engine, 1), done)
+    engine.submit(slot, 0, payload(engine, 1)).add_done_callback(done)
     inside.wait(10)
     engine.close(slot)
     return inside, release
@@ -222,14 +221,6 @@ def payload(engine: Engine, n: int, seed: int = 0) -> np.ndarray:
     return draw.standard_normal((n, engine.n_embd), dtype=np.float32)
 
 
-def collect(answers: dict[Any, Any], name: Any, finished: threading.Semaphore) -> eng.Done:
-    def done(answer: eng.StepOutput | eng.EngineError) -> None:
-        answers[name] = answer
-        finished.release()
-
-    return done
-
-
 @pytest.mark.parametrize("taken", [(0, 1, 2), (0, 2), (1,)])
 def test_waiting_single_rows_go_into_one_decode_with_the_same_result(
     middle: Engine, taken: tuple[int, ...]
@@ -238,18 +229,14 @@ def test_waiting_single_rows_go_into_one_decode_with_the_same_result(
     alone = {}
     for at, row in rows.items():
         slot = middle.open(8)
-        alone[at] = middle.run(slot, 0, row).activations
+        alone[at] = middle.submit(slot, 0, row).result().activations
         middle.close(slot)
     _, release = held(middle)
     slots = [middle.open(8) for _ in range(3)]
-    answers: dict[int, Any] = {}
-    finished = threading.Semaphore(0)
     before = middle.stats().decodes
-    for at, row in reversed(rows.items()):
-        middle.submit(slots[at], 0, row, collect(answers, at, finished))
+    waiting = {at: middle.submit(slots[at], 0, row) for at, row in reversed(rows.items())}
     release.set()
-    for _ in rows:
-        assert finished.acquire(timeout=10)
+    answers = {at: answer.result(10) for at, answer in waiting.items()}
     assert middle.stats().decodes == before + 1
     assert middle.stats().largest_batch >= len(taken)
     for at in taken:
@@ -262,20 +249,14 @@ def test_a_single_row_does_not_wait_for_a_whole_prefill(head: Engine) -> None:
     _, release = held(head)
     long, short = head.open(128), head.open(8)
     order: list[str] = []
-    finished = threading.Semaphore(0)
-
-    def note(name: str) -> eng.Done:
-        def done(_: object) -> None:
-            order.append(name)
-            finished.release()
-
-        return done
-
-    head.submit(long, 0, payload(head, 128), note("prefill"))
-    head.submit(short, 0, payload(head, 1), note("row"))
+    steps = {
+        "prefill": head.submit(long, 0, payload(head, 128)),
+        "row": head.submit(short, 0, payload(head, 1)),
+    }
+    for name, step in steps.items():
+        step.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
     release.set()
-    assert finished.acquire(timeout=10)
-    assert finished.acquire(timeout=10)
+    wait(steps.values(), 10)
     assert order == ["row", "prefill"]
     head.close(long)
     head.close(short)
@@ -286,25 +267,19 @@ def test_a_single_row_does_not_wait_for_a_whole_prefill(head: Engine) -> None:
 
 def test_a_session_is_refused_what_does_not_fit(middle: Engine) -> None:
     slot = middle.open(10)
-    middle.run(slot, 0, payload(middle, 4))
-    for position in (-1, 0, 3, 5, 2**40):
+    middle.submit(slot, 0, payload(middle, 4)).result()
+    for position in (-1, 5, 2**40):
         with pytest.raises(eng.OutOfOrder):
-            middle.run(slot, position, payload(middle, 1))
+            middle.submit(slot, position, payload(middle, 1))
     with pytest.raises(eng.TooLong):
-        middle.run(slot, 4, payload(middle, 7))
-    middle.run(slot, 4, payload(middle, 6))
+        middle.submit(slot, 4, payload(middle, 7)).result()
+    middle.submit(slot, 4, payload(middle, 6)).result()
     with pytest.raises(eng.TooLong):
-        middle.run(slot, 10, payload(middle, 1))
-    for position in (-1, 11):
-        with pytest.raises(eng.OutOfOrder):
-            middle.truncate(slot, position)
-    assert middle.position(slot) == 10
+        middle.submit(slot, 10, payload(middle, 1)).result()
     middle.close(slot)
     for use in (
-        lambda: middle.run(slot, 10, payload(middle, 1)),
-        lambda: middle.truncate(slot, 0),
+        lambda: middle.submit(slot, 10, payload(middle, 1)).result(),
         lambda: middle.close(slot),
-        lambda: middle.position(slot),
     ):
         with pytest.raises(eng.UnknownSlot):
             use()
@@ -316,7 +291,7 @@ def test_a_full_engine_says_so_until_a_session_ends(middle: Engine) -> None:
     with pytest.raises(eng.EngineFull):
         middle.open(5)
     with pytest.raises(eng.EngineFull):
-        middle.measure()
+        measure(middle)
     middle.close(slots.pop())
     slots.append(middle.open(5))
     assert len(set(slots)) == 4
@@ -330,13 +305,13 @@ def test_a_full_engine_says_so_until_a_session_ends(middle: Engine) -> None:
 
 def test_bad_payloads_are_refused_and_change_nothing(middle: Engine, head: Engine) -> None:
     slot = middle.open(16)
-    before = middle.run(slot, 0, payload(middle, 2)).activations
+    before = middle.submit(slot, 0, payload(middle, 2)).result().activations
     good = payload(middle, 2)
     nan, infinite, huge = good.copy(), good.copy(), good.copy()
     nan[0, 3], infinite[1, 0], huge[0, 0] = np.nan, -np.inf, 1e30
     for bad in (nan, infinite, huge):
         with pytest.raises(eng.NotFinite):
-            middle.run(slot, 2, bad)
+            middle.submit(slot, 2, bad).result()
     for shape in (
         good[:0],
         good[:, :-1],
@@ -346,79 +321,69 @@ def test_bad_payloads_are_refused_and_change_nothing(middle: Engine, head: Engin
         np.zeros(4, np.int32),
     ):
         with pytest.raises(eng.BadShape):
-            middle.run(slot, 2, shape)  # type: ignore[arg-type]  # the wrong kinds of array are the point
-    middle.truncate(slot, 0)
-    np.testing.assert_array_equal(middle.run(slot, 0, payload(middle, 2)).activations, before)
+            middle.submit(slot, 2, shape).result()  # type: ignore[arg-type]  # the wrong kinds of array are the point
+    np.testing.assert_array_equal(middle.submit(slot, 0, payload(middle, 2)).result().activations, before)
     middle.close(slot)
 
     slot = head.open(16)
     for ids in ([-1], [320], [2**31 - 1], [-(2**31)], [], [[1, 2]]):
         with pytest.raises(eng.BadShape):
-            head.run(slot, 0, np.array(ids, np.int32))
+            head.submit(slot, 0, np.array(ids, np.int32)).result()
     for other in (np.array([1], np.int64), np.array([1.0], np.float32)):
         with pytest.raises(eng.BadShape):
-            head.run(slot, 0, other)  # type: ignore[arg-type]  # the same
+            head.submit(slot, 0, other).result()  # type: ignore[arg-type]  # the same
     with pytest.raises(eng.BadShape, match="candidate"):
-        head.run(slot, 0, payload(head, 1), top_k=0)
-    assert head.position(slot) == 0
+        head.submit(slot, 0, payload(head, 1), top_k=0).result()
     head.close(slot)
 
 
 def test_views_and_foreign_memory_layouts_are_read_right(middle: Engine) -> None:
     slot = middle.open(16)
     rows = payload(middle, 4)
-    expected = middle.run(slot, 0, rows).activations
+    expected = middle.submit(slot, 0, rows).result().activations
     for same in (
         np.asfortranarray(rows),
         np.repeat(rows, 2, axis=0)[::2],
         np.frombuffer(rows.tobytes(), np.float32),
     ):
-        middle.truncate(slot, 0)
-        np.testing.assert_array_equal(middle.run(slot, 0, same.reshape(rows.shape)).activations, expected)
+        np.testing.assert_array_equal(
+            middle.submit(slot, 0, same.reshape(rows.shape)).result().activations, expected
+        )
     middle.close(slot)
 
 
 def test_the_largest_activations_leave_nothing_behind(middle: Engine) -> None:
     slot = middle.open(64)
-    expected = middle.run(slot, 0, payload(middle, 3)).activations
+    expected = middle.submit(slot, 0, payload(middle, 3)).result().activations
     middle.close(slot)
-    for value in (eng.MAX_ACTIVATION, -eng.MAX_ACTIVATION, 0.0, 1e-45):
+    for value in (MAX_ACTIVATION, -MAX_ACTIVATION, 0.0, 1e-45):
         slot = middle.open(64)
         rows = np.full((64, middle.n_embd), value, np.float32)
         try:
-            found = middle.run(slot, 0, rows).activations
+            found = middle.submit(slot, 0, rows).result().activations
             assert found is not None
             assert np.isfinite(found).all()
         except eng.NotFinite:
             assert value == 0.0
         middle.close(slot)
     slot = middle.open(64)
-    np.testing.assert_array_equal(middle.run(slot, 0, payload(middle, 3)).activations, expected)
+    np.testing.assert_array_equal(middle.submit(slot, 0, payload(middle, 3)).result().activations, expected)
     middle.close(slot)
 
 
 def test_one_step_at_a_time_and_a_closed_session_s_step_fails(head: Engine) -> None:
     _, release = held(head)
     slot = head.open(128)
-    answers: dict[str, Any] = {}
-    finished = threading.Semaphore(0)
-    head.submit(slot, 0, payload(head, 100), collect(answers, "first", finished))
-    with pytest.raises(eng.OutOfOrder, match="still running"):
-        head.submit(slot, 100, payload(head, 1), collect(answers, "second", finished))
-    with pytest.raises(eng.OutOfOrder):
-        head.truncate(slot, 0)
+    first = head.submit(slot, 0, payload(head, 100))
+    assert not first.cancel()
+    for position in (100, 0):
+        with pytest.raises(eng.OutOfOrder, match="still running"):
+            head.submit(slot, position, payload(head, 1))
     head.close(slot)
     release.set()
-    assert finished.acquire(timeout=10)
-    assert isinstance(answers["first"], eng.UnknownSlot)
+    with pytest.raises(eng.UnknownSlot):
+        first.result(10)
     assert head.stats().free == 4
-
-
-def test_idle_sessions_are_named(head: Engine) -> None:
-    slot = head.open(4)
-    assert head.idle(0) == [slot]
-    assert head.idle(60) == []
-    head.close(slot)
 
 
 def test_a_callback_that_raises_harms_nobody(head: Engine) -> None:
@@ -429,9 +394,9 @@ def test_a_callback_that_raises_harms_nobody(head: Engine) -> None:
         finished.set()
         raise ValueError("on purpose")
 
-    head.submit(slot, 0, payload(head, 1), bad)
+    head.submit(slot, 0, payload(head, 1)).add_done_callback(bad)
     assert finished.wait(10)
-    head.run(slot, 1, payload(head, 1))
+    head.submit(slot, 1, payload(head, 1)).result()
     head.close(slot)
 
 
@@ -439,23 +404,21 @@ def test_stopping_fails_what_waits_and_frees_the_rest(files: tuple[Path, list[Pa
     engine = Engine(files[1][0], True, False, n_ctx_total=512, max_sessions=2, threads=1)
     _, release = held(engine)
     slot = engine.open(200)
-    answers: dict[str, Any] = {}
-    finished = threading.Semaphore(0)
-    engine.submit(slot, 0, payload(engine, 200), collect(answers, "step", finished))
+    step = engine.submit(slot, 0, payload(engine, 200))
     stopper = threading.Thread(target=engine.stop)
     stopper.start()
     release.set()
     stopper.join()
-    assert isinstance(answers["step"], eng.EngineStopped)
+    assert isinstance(step.exception(10), eng.EngineStopped)
     engine.stop()
     engine.close(slot)
-    for use in (lambda: engine.open(1), lambda: engine.run(slot, 0, payload(engine, 1))):
+    for use in (lambda: engine.open(1), lambda: engine.submit(slot, 0, payload(engine, 1)).result()):
         with pytest.raises(eng.EngineStopped):
             use()
 
 
 def test_measuring_gives_times_and_leaves_no_session(head: Engine) -> None:
-    times = head.measure()
+    times = measure(head)
     assert times.decode_ms > 0
     assert times.prefill_ms > 0
     assert head.stats().sessions == 0
@@ -476,7 +439,7 @@ def test_the_number_of_threads_changes_nothing(files: tuple[Path, list[Path]]) -
 
 def test_an_engine_may_be_stopped_from_its_own_callback(files: tuple[Path, list[Path]]) -> None:
     engine = Engine(files[1][0], True, False, n_ctx_total=64, max_sessions=1, threads=1)
-    engine.submit(engine.open(4), 0, payload(engine, 1), lambda _: engine.stop())
+    engine.submit(engine.open(4), 0, payload(engine, 1)).add_done_callback(lambda _: engine.stop())
     engine.stop()
 
 
@@ -486,6 +449,7 @@ def test_errors_tell_a_peer_their_code() -> None:
         "EngineFull": "FULL",
         "UnknownSlot": "UNKNOWN_SESSION",
         "OutOfOrder": "OUT_OF_ORDER",
+        "CannotRewind": "OUT_OF_ORDER",
         "TooLong": "TOO_LONG",
         "BadShape": "BAD_SHAPE",
         "NotFinite": "NOT_FINITE",
@@ -498,10 +462,10 @@ def test_a_failed_decode_leaves_everyone_where_they_were(
     middle: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slot = middle.open(100)
-    middle.run(slot, 0, payload(middle, 3))
-    expected = middle.run(slot, 3, payload(middle, 70, seed=1)).activations
-    middle.truncate(slot, 3)
-    decode, calls = middle._context.decode, []
+    middle.submit(slot, 0, payload(middle, 3)).result()
+    expected = middle.submit(slot, 3, payload(middle, 70, seed=1)).result().activations
+    context = middle._computer._context
+    decode, calls = context.decode, []
 
     def fails_the_second_time(batch: Any, n: int) -> None:
         decode(batch, n)
@@ -509,10 +473,11 @@ def test_a_failed_decode_leaves_everyone_where_they_were(
         if len(calls) == 2:
             raise DecodeFailed("on purpose")
 
-    monkeypatch.setattr(middle._context, "decode", fails_the_second_time)
+    monkeypatch.setattr(context, "decode", fails_the_second_time)
     with pytest.raises(eng.StepFailed, match="on purpose"):
-        middle.run(slot, 3, payload(middle, 70, seed=1))
+        middle.submit(slot, 3, payload(middle, 70, seed=1)).result()
     assert calls == [64, 6]
-    assert middle.position(slot) == 3
-    np.testing.assert_array_equal(middle.run(slot, 3, payload(middle, 70, seed=1)).activations, expected)
+    np.testing.assert_array_equal(
+        middle.submit(slot, 3, payload(middle, 70, seed=1)).result().activations, expected
+    )
     middle.close(slot)

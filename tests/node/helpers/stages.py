@@ -12,8 +12,9 @@ import coincurve
 import numpy as np
 
 from hypercluster.market.trust.receipt import DisputeDomain
-from hypercluster.node.engine.engine import Engine, StepOutput
+from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend, profile
+from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import peer_of_key
@@ -53,6 +54,7 @@ def served(
     tokens: Sequence[int],
     *,
     prompt: int = 8,
+    places: Sequence[tuple[int, int]] | None = None,
     shard: Path | None = None,
     tamper: Tamper = lambda slot, output: output,
     backend: Backend | None = None,
@@ -60,7 +62,10 @@ def served(
     key: bytes = KEY,
     domain: DisputeDomain = DOMAIN,
 ) -> Transcript:
-    """Serve tokens as one prompt and then one by one; layers behind the first get random activations."""
+    """Serve tokens as one prompt and then one by one; layers behind the first get random activations.
+
+    `places` are position and rows of each step, if it shall go otherwise: the tokens are taken in that order.
+    """
     backend = backend or Backend()
     layers = stored.manifest.layers
     record = stage_record(
@@ -74,7 +79,8 @@ def served(
     draw = np.random.default_rng(0)
     residual = draw.standard_normal((len(tokens), stored.manifest.n_embd)).astype(np.float32)
     steps: list[AuditStep] = []
-    position = 0
+    at = 0
+    places = places or [(0, prompt), *((position, 1) for position in range(prompt, len(tokens)))]
     with Engine(
         shard or stored.shard(start, stop),
         first=start == 0,
@@ -86,20 +92,21 @@ def served(
         kv_type=backend.kv_type,
     ) as engine:
         slot = engine.open(len(tokens))
-        for end in range(prompt, len(tokens) + 1):
-            rows = end - position
+        for position, rows in places:
             if start == 0:
-                payload = np.array(tokens[position:end], np.int32)
+                payload = np.array(tokens[at : at + rows], np.int32)
                 packed = pack_tokens(payload)
             else:
-                packed = pack_activations(residual[position:end], dtype)
+                packed = pack_activations(residual[at : at + rows], dtype)
                 payload = np.frombuffer(packed, dtype.numpy).astype(np.float32).reshape(rows, -1)  # type: ignore[assignment]
-            output = tamper(slot, engine.run(slot, position, payload, "last", max(1, record.top_k)))
+            output = tamper(
+                slot, engine.submit(slot, position, payload, "last", max(1, record.top_k)).result()
+            )
             data, outputs = output.packed(dtype)
             steps.append(
                 AuditStep(len(steps), position, rows, outputs, packed, data, issued=int(time.time()))
             )
-            position = end
+            at += rows
     return signed(Transcript(record, tuple(steps)), key, domain)
 
 

@@ -323,7 +323,6 @@ BAD_STEPS: dict[str, tuple[str, ErrorCode, Callable[[Step, OutgoingAccount, Worl
         ErrorCode.OUT_OF_ORDER,
         lambda s, a, w: encode(replace(s, position=s.position + 1)),
     ),
-    "position again": ("head", ErrorCode.OUT_OF_ORDER, lambda s, a, w: encode(replace(s, position=0))),
     "seq ahead": ("head", ErrorCode.OUT_OF_ORDER, lambda s, a, w: encode(replace(s, seq=2))),
     "seq again": ("head", ErrorCode.OUT_OF_ORDER, lambda s, a, w: encode(replace(s, seq=0))),
     "too many rows": (

@@ -15,8 +15,10 @@ from hypercluster.node.client.auditing.traps import plant
 from hypercluster.node.engine.profile import Backend, BadBackend
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
-from hypercluster.node.replay.calibration import BadRecording, calibrate, record
-from hypercluster.node.replay.replayer import BadEvidence, Replayer, claimed_numbers
+from hypercluster.node.replay.calibration import calibrate
+from hypercluster.node.replay.comparing import BadEvidence, claimed_numbers
+from hypercluster.node.replay.recordings import BadRecording, record
+from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.rows import WireDtype, pack_tokens
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.testnet.cheats import (

@@ -26,8 +26,8 @@ from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.inspection import Policy
 from hypercluster.node.client.client import Client, Limits
 from hypercluster.node.client.joining import joined
-from hypercluster.node.engine.engine import StepOutput
 from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.replay.calibration import calibrate

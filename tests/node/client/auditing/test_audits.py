@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from hypercluster.node.client.client import Client, Completion, Limits
 from hypercluster.node.client.joining import joined
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.transcript import Transcript, TranscriptStore
 from hypercluster.node.home.settings import Settings
@@ -38,10 +40,11 @@ from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider import process as provider
 from hypercluster.node.provider.prices import PriceRule
 from hypercluster.node.replay.calibration import calibrate
-from hypercluster.node.replay.replayer import Judgement, Replayer, claimed_numbers
+from hypercluster.node.replay.comparing import claimed_numbers
+from hypercluster.node.replay.replayer import Judgement, Replayer
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.testnet.cheats import Tampering
+from hypercluster.node.testnet.cheats import Tampering, changed
 from hypercluster.node.verifier import audits as audit_session
 from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditEnd, AuditOpen, AuditVerdict, Recall
 from hypercluster.node.wire.messages import Close, Error
@@ -103,11 +106,9 @@ def world(
     cheat: list[Tampering] = []
 
     class Doubtful(Engine):
-        def submit(self, slot: int, position: int, payload: Any, done: Any, *rest: Any) -> None:
-            def changed(answer: Any) -> None:
-                done(cheat[0](slot, answer) if cheat and not isinstance(answer, Exception) else answer)
-
-            super().submit(slot, position, payload, changed, *rest)
+        def submit(self, slot: int, *step: Any, **named: Any) -> Future[StepOutput]:
+            honest = super().submit(slot, *step, **named)
+            return changed(honest, lambda output: cheat[0](slot, output) if cheat else output)
 
     class Tempted(provider.Provider):
         def _engine_class(self) -> type[Engine]:

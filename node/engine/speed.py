@@ -1,0 +1,30 @@
+"""How fast an engine is, when it has nothing else to do."""
+
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+
+from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.steps import Measurement, Payload
+
+
+def measure(engine: Engine, steps: int = 8) -> Measurement:
+    """Time a prefill chunk and `steps` single tokens in a session of its own. Raises EngineFull, EngineStopped."""
+    rows = min(engine.chunk, engine.max_capacity // 2)
+    steps = min(steps, engine.max_capacity - rows)
+    slot = engine.open(rows + steps)
+    draw = np.random.default_rng(0)
+
+    def timed(position: int, n: int) -> float:
+        payload: Payload = draw.standard_normal((n, engine.n_embd), dtype=np.float32)
+        if engine.first:
+            payload = draw.integers(0, engine.n_vocab, n, dtype=np.int32)
+        return engine.submit(slot, position, payload).result().compute_ms
+
+    try:
+        prefill = timed(0, rows) / rows
+        return Measurement(statistics.median(timed(rows + i, 1) for i in range(steps)), prefill)
+    finally:
+        engine.close(slot)

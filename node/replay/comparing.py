@@ -1,0 +1,100 @@
+"""What a transcript claims, what was found instead, and how far the two are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hypercluster.market.trust.audit import Candidates, Difference, compare_candidates, compare_rows
+from hypercluster.node.engine.llama import Floats
+from hypercluster.node.errors import ErrorCode, NodeError, WireError
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.rows import (
+    TopK,
+    WireDtype,
+    join,
+    pack_activations,
+    unpack_activations,
+    unpack_topk,
+)
+from hypercluster.node.wire.records import AuditStep
+
+WIDER = 4
+"""times as many candidates as were claimed: a close race may have put one just outside"""
+
+
+class BadEvidence(NodeError):
+    """A transcript that cannot have been served like this."""
+
+    code = ErrorCode.BAD_SHAPE
+
+
+def numbers(outputs: Floats | TopK, k: int) -> Floats:
+    """Outputs as plain numbers to be fingerprinted, float32 [n, width]: of candidates the best k log-probabilities."""
+    if isinstance(outputs, TopK):
+        return (outputs.logits[:, :k] - outputs.logsumexp[:, None]).astype(np.float32)
+    return outputs
+
+
+def judge_against(
+    transcript: Transcript, outputs: Sequence[bytes | TopK], *, n_embd: int, is_tail: bool
+) -> Difference:
+    """Compare a transcript with all rows of output that another node gave for the same input, as they travelled.
+
+    Raises BadEvidence, WireError.
+    """
+    claimed = claimed_outputs(transcript, n_embd, is_tail)
+    dtype = transcript.record.wire_dtype
+    if isinstance(claimed, TopK):
+        given = join([output for output in outputs if isinstance(output, TopK)])
+        return compare(claimed, put_out(given, transcript.steps), dtype)
+    data = b"".join(output for output in outputs if isinstance(output, bytes))
+    return compare(claimed, unpack_activations(data, transcript.tokens, n_embd, dtype), dtype)
+
+
+def claimed_numbers(transcript: Transcript, n_embd: int, is_tail: bool) -> Floats:
+    """The same of what a transcript claims. Raises BadEvidence, WireError."""
+    return numbers(claimed_outputs(transcript, n_embd, is_tail), transcript.record.top_k or 1)
+
+
+def claimed_outputs(transcript: Transcript, n_embd: int, is_tail: bool) -> Floats | TopK:
+    """All rows of output that a transcript claims. Raises BadEvidence, WireError."""
+    dtype = transcript.record.wire_dtype
+    for step in transcript.steps:
+        if step.outputs not in ((1, step.rows) if is_tail else (step.rows,)):
+            raise BadEvidence(f"Step {step.seq} has {step.outputs} rows of output for {step.rows} of input.")
+    if is_tail:
+        parts = [unpack_topk(step.output, step.outputs) for step in transcript.steps]
+        if len({part.ids.shape[1] for part in parts}) != 1:
+            raise BadEvidence("The steps have different numbers of candidates.")
+        return join(parts)
+    return np.concatenate(
+        [unpack_activations(step.output, step.outputs, n_embd, dtype) for step in transcript.steps]
+    )
+
+
+def put_out(given: TopK, steps: Sequence[AuditStep]) -> TopK:
+    """Of the candidates of all rows of input those that the steps answered with."""
+    wanted: list[int] = []
+    served = 0
+    for step in steps:
+        served += step.rows
+        wanted += range(served - step.outputs, served)
+    return TopK(given.ids[wanted], given.logits[wanted], given.logsumexp[wanted])
+
+
+def compare(claimed: Floats | TopK, own: Floats | TopK, dtype: WireDtype) -> Difference:
+    """How far apart two computations of the same rows are; `own` is rounded as it would have travelled."""
+    if isinstance(claimed, TopK):
+        assert isinstance(own, TopK)
+        return compare_candidates(
+            Candidates(claimed.ids, claimed.logits, claimed.logsumexp),
+            Candidates(own.ids, own.logits, own.logsumexp),
+        )
+    assert not isinstance(own, TopK)
+    try:
+        travelled = unpack_activations(pack_activations(own, dtype), len(own), own.shape[1], dtype)
+    except WireError:
+        travelled = own
+    return compare_rows(claimed, travelled)
