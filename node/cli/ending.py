@@ -32,6 +32,7 @@ NO_READER = 141
 """whoever read our output has left"""
 
 _PREFIX = re.compile(r"Invalid value(?:: | for ([^:]*: ))")
+_TWICE = re.compile(r"^--[\w-]+: (?=--)")
 UsageError: type[BaseException] = typer.BadParameter.__mro__[1]
 """root of what typer's parser raises; it has no public name"""
 
@@ -112,7 +113,7 @@ def _usage(error: BaseException) -> str:
     """What is wrong with the command line, and where to read on."""
     told = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
     told = _PREFIX.sub(lambda match: (match[1] or "").replace("'", ""), told)
-    told = told.replace("Value error, ", "", 1).rstrip(".")
+    told = _TWICE.sub("", told.replace("Value error, ", "", 1)).rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{told}; see {context.command_path} --help." if context else f"{told}."
 

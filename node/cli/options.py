@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,7 @@ from hypercluster.market.errors import InvalidAmount
 from hypercluster.market.money.units import format_hct, format_price, parse_hct, parse_price
 from hypercluster.node.errors import NodeError
 
+Use = Literal["listen", "announce", "join"]
 DAY = 86_400.0
 MOST = 10**9
 """bound of whole numbers that have no smaller one"""
@@ -160,28 +161,22 @@ def port(help_: str, *names: str) -> Any:
     return whole(help_, *names, least=1, most=65_535)
 
 
-def multiaddr(help_: str, *names: str, peer: bool = False, word: str | None = None) -> Any:
-    """A multiaddr of a TCP address; `peer`: it names the peer with /p2p/. `word` may stand instead of one."""
+def multiaddr(help_: str, *names: str, use: Use, word: str | None = None) -> Any:
+    """An address of the network for one use, as text; instead of one, `word` may stand."""
 
     def read(text: str) -> str:
+        from hypercluster.node.network.addresses import announced, joined_through, listened
+
+        check: dict[Use, Callable[[str], object]] = {
+            "listen": listened,
+            "announce": announced,
+            "join": joined_through,
+        }
         if text != word:
-            check_multiaddr(text, peer=peer)
+            check[use](text)
         return text
 
     return option(read, f"MULTIADDR|{word}" if word else "MULTIADDR", help_, names)
-
-
-def check_multiaddr(text: str, *, peer: bool) -> None:
-    """Raise ValueError with a sentence unless `text` is a multiaddr over TCP, with /p2p/ if `peer`."""
-    from multiaddr import Multiaddr  # type: ignore[import-untyped]
-
-    example = "/ip4/192.0.2.1/tcp/4001" + ("/p2p/PEER" if peer else "")
-    try:
-        protocols = [protocol.name for protocol in Multiaddr(text).protocols()]
-    except Exception:  # noqa: BLE001 - the library raises whatever it stumbles over
-        protocols = []
-    if "tcp" not in protocols or (peer and protocols[-1] != "p2p"):
-        raise ValueError(f"{_short(text)} is no address to reach a node at: write it like {example}.")
 
 
 def layer_range(help_: str, *names: str, word: str | None = None, several: bool = False) -> Any:
@@ -227,5 +222,5 @@ def _short(given: str) -> str:
 
 Bootstrap = Annotated[
     list[str] | None,
-    multiaddr("Node to join through; may be given several times (HC_BOOTSTRAP).", peer=True),
+    multiaddr("Node to join through; may be given several times (HC_BOOTSTRAP).", use="join"),
 ]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ from hypercluster.node.cli.console import Failed
 from hypercluster.node.cli.ending import OK, USAGE, ending_of, tell
 from hypercluster.node.home.settings import Settings
 
+NARROWEST_HELP = 72
+
 
 class Command(TyperCommand):
     """A command in which an empty value is refused wherever it stands."""
@@ -28,6 +31,11 @@ class Command(TyperCommand):
                 for value in _values(given.get(parameter.name)):
                     _check(value, ctx, " / ".join(parameter.opts))
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run the command. Raises Failed where a setting is wrong."""
+        start_logging()
+        return super().invoke(ctx)
 
 
 def _values(raw: Any) -> Iterator[str]:
@@ -104,10 +112,11 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 def _run(app: typer.Typer, name: str, arguments: Sequence[str], obj: Any) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    width = max(shutil.get_terminal_size().columns, NARROWEST_HELP)
+    os.environ.setdefault("TERMINAL_WIDTH", str(width))  # narrower, typer's help cuts the names of options
     command = typer.main.get_command(app)
     if f"_{name}_complete".replace("-", "_").upper() in os.environ:
         command.main(prog_name=name)  # a shell asks what could follow; ends the process
-    start_logging()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _interrupt)
@@ -116,15 +125,23 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str], obj: Any) -> Non
 
 
 def start_logging() -> None:
-    """Write the log to standard error, as much of it as HC_LOG_LEVEL says. Raises Failed."""
+    """Write the log to standard error, as much of it as HC_LOG_LEVEL says. Raises Failed for any wrong setting."""
     try:
-        level = Settings().log_level.upper()
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logging.basicConfig(level=level, handlers=[handler])
+        level = Settings().log_level
     except ValueError as error:
-        wrong = " ".join(str(error).split())
-        raise Failed(f"a setting in the environment or in the file .env is wrong: {wrong}.") from None
+        raise Failed(f"{_wrong(error)} (the environment, or the file .env).") from None
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+def _wrong(error: ValueError) -> str:
+    """Which setting is wrong and why, without its value, which may be secret."""
+    if not hasattr(error, "errors"):
+        return f"the settings cannot be read: {error}"
+    first = error.errors()[0]
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return f"HC_{str(first['loc'][0]).upper()}: {reason}" if first["loc"] else reason
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -1,9 +1,10 @@
 """Settings from the environment (12-factor): every one is `HC_` and its name, also read from a `.env` file."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hypercluster.market.redaction import hide
@@ -14,6 +15,9 @@ TRANSCRIPTS = "transcripts"
 
 EVIDENCE = "evidence"
 """folder in a verifier's home: transcripts of the cases it judges"""
+
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class Settings(BaseSettings):
@@ -37,29 +41,40 @@ class Settings(BaseSettings):
     """also look for nodes on the local network"""
     log_level: str = "WARNING"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_empty(cls, values: dict[str, object]) -> dict[str, object]:
+        for name, value in values.items():
+            if isinstance(value, str) and not value.replace(",", " ").strip():
+                raise ValueError(f"HC_{name.upper()} is empty: give it a value or unset it")
+        return values
+
     @field_validator("bootstrap", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            # Empty is not the same as not set: what it would mean is refused where a network is joined.
-            return tuple(value.replace(",", " ").split()) or ("",)
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("rpc_url", mode="after")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if not re.match(r"https?://[^/?#\s]+", value):
+            raise ValueError("it is no URL that begins with http:// or https://")
         return value
 
-    @field_validator("home", "deployment", "password_file", "ledger_url", "rpc_url", mode="before")
+    @field_validator("log_level", mode="after")
     @classmethod
-    def _not_empty(cls, value: object, info: ValidationInfo) -> object:
-        # An empty path would be the folder that one happens to be in.
-        if isinstance(value, str) and not value.strip():
-            raise ValueError(f"HC_{(info.field_name or '').upper()} is empty; give it a value or unset it")
-        return value
+    def _check_level(cls, value: str) -> str:
+        if value.upper() not in LEVELS:
+            raise ValueError(f"it is one of {', '.join(LEVELS)}")
+        return value.upper()
 
     @field_validator("home", "deployment", "password_file", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         try:
             return value.expanduser() if value else value
-        except RuntimeError as error:
-            raise ValueError(f"{value} names a user who has no home here") from error
+        except RuntimeError:
+            raise ValueError(f"there is no home folder for {value}: give a whole path") from None
 
     @model_validator(mode="after")
     def _hide(self) -> "Settings":

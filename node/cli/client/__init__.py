@@ -1,5 +1,5 @@
 """`hc-client`: see app.py."""
 
-from hypercluster.node.cli.client.app import app, main
+from hypercluster.node.cli.start import program
 
-__all__ = ["app", "main"]
+main = program("hypercluster.node.cli.client.app")

@@ -1,5 +1,5 @@
 """`python -m hypercluster.node.cli.client`, as `hc-client`."""
 
-from hypercluster.node.cli.client.app import main
+from hypercluster.node.cli.client import main
 
 main()

@@ -1,5 +1,5 @@
 """`hc-market`: see app.py."""
 
-from hypercluster.node.cli.market.app import app, main
+from hypercluster.node.cli.start import program
 
-__all__ = ["app", "main"]
+main = program("hypercluster.node.cli.market.app")

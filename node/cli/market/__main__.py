@@ -1,5 +1,5 @@
 """`python -m hypercluster.node.cli.market`, as `hc-market`."""
 
-from hypercluster.node.cli.market.app import main
+from hypercluster.node.cli.market import main
 
 main()

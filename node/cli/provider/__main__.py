@@ -1,5 +1,5 @@
 """`python -m hypercluster.node.cli.provider`, as `hc-provider`."""
 
-from hypercluster.node.cli.provider.app import main
+from hypercluster.node.cli.provider import main
 
 main()

@@ -37,7 +37,8 @@ NUMBERS = [
 
 def commands() -> Iterator[tuple[str, Any]]:
     for program in PROGRAMS:
-        app = import_module(f"hypercluster.node.cli.{program}").app
+        package = "" if program in ("model", "verifier") else ".app"
+        app = import_module(f"hypercluster.node.cli.{program}{package}").app
         for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
             yield f"hc-{program} {name}", command
 

@@ -180,7 +180,3 @@ def _cheat_demo(cheat: str, prompt: str, tokens: int, model: Path | None, steps:
 def main() -> None:
     """Entry point of `hc-testnet`."""
     run(app, "hc-testnet")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,44 @@
+"""Where every program begins: nothing of weight is loaded yet, so that Ctrl-C ends it at once and without a word."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 130
+
+
+def program(module: str) -> Callable[[], NoReturn]:
+    """The entry point that loads `module` and calls its `main`."""
+
+    def main() -> NoReturn:
+        _open_what_is_closed()
+        interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if interruptible:
+            signal.signal(signal.SIGINT, _leave)
+        loaded = import_module(module)
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        loaded.main()
+        raise AssertionError(f"{module}.main does not return")
+
+    return main
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED)
+
+
+def _open_what_is_closed() -> None:
+    """Point closed standard streams at nothing: a ledger opened as number 1 would be printed into."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115

@@ -1,0 +1,5 @@
+"""`hc-testnet`: see app.py."""
+
+from hypercluster.node.cli.start import program
+
+main = program("hypercluster.node.cli.testnet.app")
