@@ -31,10 +31,13 @@ Model = Annotated[
 Listen = Annotated[
     list[str] | None,
     multiaddr(
-        "Where to listen; may be given several times. Default: as the last time, at first a free port everywhere."
+        "Where to listen; may be given several times. Default: as the last time, at first a free port everywhere.",
+        use="listen",
     ),
 ]
-Announce = Annotated[list[str] | None, multiaddr("Address to tell others instead of the one listened on.")]
+Announce = Annotated[
+    list[str] | None, multiaddr("Address to tell others instead of the one listened on.", use="announce")
+]
 ClaimEvery = Annotated[float, seconds("Between looks at what to claim.", least=0.2)]
 ClaimMultiple = Annotated[int, whole("Claim what is worth this many times its gas; 0 claims everything.")]
 HctPerCoin = Annotated[int, whole("What one coin of the chain is worth in HCT.")]

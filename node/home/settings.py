@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         try:
             return value.expanduser() if value else value
         except RuntimeError:
-            raise ValueError(f"there is no home folder for {value}: give a whole path") from None
+            raise ValueError(f"{value} names a user who has no home here: give a whole path") from None
 
     @model_validator(mode="after")
     def _hide(self) -> "Settings":

@@ -27,7 +27,3 @@ for command in (
 def main() -> None:
     """Entry point of `hc-provider`."""
     program.run(app, "hc-provider")
-
-
-if __name__ == "__main__":
-    main()

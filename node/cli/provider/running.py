@@ -71,11 +71,11 @@ def run(
     floor: Annotated[int, price("Lowest price, per million: your own cost.", default="0")] = 0,
     listen: Listen = None,
     direct: Annotated[
-        str | None, multiaddr("Fast TCP listener for steps; 'off' for none.", word="off")
+        str | None, multiaddr("Fast TCP listener for steps; 'off' for none.", use="listen", word="off")
     ] = None,
     announce: Announce = None,
     announce_direct: Annotated[
-        str | None, multiaddr("Address of the fast listener to tell others instead.")
+        str | None, multiaddr("Address of the fast listener to tell others instead.", use="announce")
     ] = None,
     bootstrap: Bootstrap = None,
     sessions: Annotated[int, whole("Sessions served at once.", least=1, most=256)] = 4,

@@ -1,5 +1,5 @@
 """`python -m hypercluster.node.cli.verifier`, as `hc-verifier`."""
 
-from hypercluster.node.cli.verifier.app import main
+from hypercluster.node.cli.verifier import main
 
 main()

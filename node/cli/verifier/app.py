@@ -51,7 +51,3 @@ for command in (
 def main() -> None:
     """Entry point of `hc-verifier`."""
     program.run(app, "hc-verifier")
-
-
-if __name__ == "__main__":
-    main()

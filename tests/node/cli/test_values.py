@@ -37,7 +37,7 @@ NUMBERS = [
 
 def commands() -> Iterator[tuple[str, Any]]:
     for program in PROGRAMS:
-        package = "" if program in ("model", "verifier") else ".app"
+        package = "" if program == "model" else ".app"
         app = import_module(f"hypercluster.node.cli.{program}{package}").app
         for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
             yield f"hc-{program} {name}", command
