@@ -106,9 +106,27 @@ class PeerUnreachable(NodeError):
         self.trouble = trouble
 
 
+class Unfit(enum.StrEnum):
+    """Why an advert is not taken; the value goes on after "advert that" or "adverts that"."""
+
+    EXPIRED = "expired before it came"
+    POST_DATED = "is dated in the future"
+    NOT_STAKED = "has no stake or no authorisation on the chain behind it"
+    FORGED = "has a wrong signature"
+    OTHER_MODEL = "is for another model"
+    OTHER = "breaks a rule"
+
+
 class AdvertError(NodeError):
-    """An advert that must not enter the order book."""
+    """An advert that must not enter the order book, and why."""
+
+    def __init__(self, message: str, unfit: Unfit = Unfit.OTHER) -> None:
+        super().__init__(message)
+        self.unfit = unfit
 
 
 class ForgedAdvert(AdvertError):
     """An advert that its peer never signed; whoever passes it on does not check, or made it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Unfit.FORGED)

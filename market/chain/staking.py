@@ -87,6 +87,16 @@ class Staking(Contract):
         """Say whether a node key has an operator with enough active stake."""
         return bool(self._read("isEligible", checksum(node)))
 
+    def may_serve(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Say for each (node, operator) whether the operator answers for the node key and has enough at stake."""
+        nodes = [checksum(node) for node, _ in pairs]
+        answers = self._read_many([(name, node) for node in nodes for name in ("operatorOf", "isEligible")])
+        owners, eligible = answers[::2], answers[1::2]
+        return [
+            bool(may) and somebody(owner) == checksum(operator)
+            for (_, operator), owner, may in zip(pairs, owners, eligible, strict=True)
+        ]
+
     def stake(self, sender: Sender, amount: int) -> Mined:
         """Stake HCT, with a permit in the same transaction."""
         with sender.permits:

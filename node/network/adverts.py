@@ -13,7 +13,7 @@ import coincurve
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import MarketError
 from hypercluster.market.money.signing import keccak, recover_compact, sign_compact
-from hypercluster.node.errors import AdvertError, ForgedAdvert, IdentityError
+from hypercluster.node.errors import AdvertError, ForgedAdvert, IdentityError, Unfit
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.wire.adverts import decode_advert, encode_advert
 from hypercluster.node.wire.messages import SignedAdvert
@@ -52,8 +52,13 @@ def verify_advert(signed: SignedAdvert, now: float | None = None) -> Advert:
 def check_fresh(advert: Advert, now: float) -> None:
     """Raise AdvertError unless `advert` holds at `now` (unix seconds), give or take the clock skew."""
     if advert.expires <= now:
-        raise AdvertError(f"The advert of {advert.peer} expired {now - advert.expires:.0f} s ago.")
+        raise AdvertError(
+            f"The advert of {advert.peer} expired {now - advert.expires:.0f} s ago.", Unfit.EXPIRED
+        )
     if advert.issued > now + CLOCK_SKEW:
-        raise AdvertError(f"The advert of {advert.peer} is dated in the future: is a clock wrong?")
+        ahead = advert.issued - now
+        raise AdvertError(
+            f"The advert of {advert.peer} is dated {ahead:.0f} s in the future.", Unfit.POST_DATED
+        )
     if advert.expires - advert.issued > MAX_LIFETIME:
         raise AdvertError(f"The advert of {advert.peer} lives longer than {MAX_LIFETIME} s.")

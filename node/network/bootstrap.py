@@ -99,11 +99,11 @@ class Bootstrap:
         while True:
             before = self._contacts[text]
             try:
-                state: Literal["joined", "self"] = "joined" if await self._reach(address) else "self"
-                self._contacts[text] = Contact(text, state, at=time.time())
-                if before.state == "failed":
-                    log.info("joined through %s", text)
+                reached = await self._reach(address)
+                self._contacts[text] = Contact(text, "joined" if reached else "self", at=time.time())
                 delay = self._steady
+                if reached:
+                    await self._join(reached.peer, [str(reached)])
             except NodeError as error:
                 trouble = error.trouble if isinstance(error, PeerUnreachable) else Trouble.NO_NODE
                 if isinstance(error, UnknownHost):
@@ -120,17 +120,16 @@ class Bootstrap:
                 delay = min(2 * delay, self._steady) if before.state == "failed" else self._first
             await trio.sleep(delay)
 
-    async def _reach(self, address: Address) -> bool:
-        """Be connected to a peer at `address`; False if that is this host. Raises NodeError."""
+    async def _reach(self, address: Address) -> Address | None:
+        """Be connected to the peer at `address` and return where; None if that is this host. Raises NodeError."""
         targets = [address] if address.kind != "dnsaddr" else await resolve(address)
         failure: NodeError | None = None
         for target in targets:
             if target.peer == self._host.peer:
-                return False
+                return None
             try:
                 await self._host.connect(target.peer, [str(target)], self._dial)
-                await self._join(target.peer, [str(target)])
-                return True
+                return target
             except NodeError as error:
                 failure = failure or error
         assert failure is not None

@@ -2,25 +2,32 @@
 
 A provider announces itself in the DHT under the model id and gossips its signed advert. Everybody looks the
 model up now and then, asks each provider found for its current advert (a fast start), and hears of refreshes
-by gossip. Whoever stops refreshing leaves the order book when its advert expires.
+by gossip. Whoever stops refreshing leaves the order book when its advert expires. What a home remembers from
+before (memory.py) comes first: peers are dialled at once, and adverts that still hold need no asking.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
-from hypercluster.node.errors import AdvertError, HostError, NodeError
-from hypercluster.node.network.addresses import split_peer
+from hypercluster.market.errors import MarketError
+from hypercluster.node.errors import AdvertError, NodeError
+from hypercluster.node.network.addresses import split_peer, through
 from hypercluster.node.network.dht import Dht
+from hypercluster.node.network.diagnosis import Facts, notices
 from hypercluster.node.network.gossip import Gossip
+from hypercluster.node.network.hello import ServedModel
 from hypercluster.node.network.host import Host
+from hypercluster.node.network.intake import Intake
+from hypercluster.node.network.memory import Memory
+from hypercluster.node.network.neighbours import Neighbours
 from hypercluster.node.network.orderbook import OrderBook
-from hypercluster.node.network.rate import Rate
 from hypercluster.node.network.stream import Stream
 from hypercluster.node.wire.adverts import decode_advert
 from hypercluster.node.wire.codec import decode, encode
@@ -44,8 +51,25 @@ class Pace:
     """how long a provider that did not answer is left alone"""
 
 
+QUIET_LOOKUPS = 4
+"""lookups without news after which nothing more is to be expected soon"""
+KEEP_SECONDS = 30.0
+"""between writes of what is remembered"""
+
+
 class Discovery:
-    """Discovery for the model of `book`; `bootstrap` are multiaddrs with /p2p/ of nodes to join through."""
+    """Discovery for the model of `book`.
+
+    Args:
+        bootstrap: multiaddrs with /p2p/, or /dnsaddr, of nodes to join through.
+        served: the model that this host serves, as others shall hear of it; None for a client.
+        memory: what the home remembers of the network, kept up to date.
+        chain_time: the time of the chain's latest block (unix seconds), to compare the clock with.
+        on_change: called with the facts whenever what should be told of them has changed.
+
+    Raises:
+        HostError: a bootstrap address is malformed.
+    """
 
     def __init__(
         self,
@@ -55,34 +79,58 @@ class Discovery:
         bootstrap: Sequence[str] = (),
         mdns: bool = False,
         pace: Pace | None = None,
+        served: ServedModel | None = None,
+        memory: Memory | None = None,
+        chain_time: Callable[[], Awaitable[float]] | None = None,
+        on_change: Callable[[Facts], None] = lambda facts: None,
     ) -> None:
         self.book = book
         self._host = host
         self._pace = pace or Pace()
         self._mdns = mdns
-        self._bootstrap = [split_peer(address) for address in bootstrap]
-        for address, (peer, addr) in zip(bootstrap, self._bootstrap, strict=True):
-            if not (peer and addr):
-                raise HostError(f"{address!r} does not say who is there: it must end in /p2p/ and a peer id.")
+        self._served = served
+        self._memory = memory
+        self._chain_time = chain_time
+        self._on_change = on_change
         self._dht = Dht(host)
         self._gossip = Gossip(host, TOPIC.format(model_id=book.model_id), self._hear)
-        self._refreshes = Rate(0.5, 10)
         self._own: SignedAdvert | None = None
         self._published = trio.Event()
         self._silent_until: dict[str, float] = {}
+        self._intake = Intake(book)
+        self._quiet = 0
+        self._chain_ahead: float | None = None
+        self._neighbours = Neighbours(
+            host,
+            book,
+            through(bootstrap, ()),
+            self._enter,
+            remembered=memory.peers if memory else {},
+            own=lambda: decode_advert(self._own.body) if self._own else None,
+            served=served,
+            first=self._pace.first,
+            steady=self._pace.steady,
+            dial=self._pace.ask,
+        )
         host.serve(ADVERT_PROTOCOL, self._tell)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Join the network and stay in it until the end of the block."""
         failure: Exception | None = None
+        memory = self._memory
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._dht.running())
             await stack.enter_async_context(self._gossip.running())
             nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(self._keep_joined)
-            nursery.start_soon(self._keep_announced)
-            nursery.start_soon(self._keep_looking)
+            for task in (
+                partial(self._intake.recall, memory.adverts(self.book.model_id) if memory else []),
+                self._neighbours.run,
+                self._keep_announced,
+                self._keep_looking,
+                self._keep_telling,
+            ):
+                nursery.start_soon(task)
             if self._mdns:
                 from hypercluster.node.network.mdns import watch_network
 
@@ -91,9 +139,53 @@ class Discovery:
                 yield
             except Exception as error:  # noqa: BLE001 - raised again below, outside of the nurseries
                 failure = error
+            finally:
+                self._remember()
             nursery.cancel_scope.cancel()
         if failure:
             raise failure
+
+    def facts(self) -> Facts:
+        """What is known of the network now, for a diagnosis."""
+        hello = self._neighbours.hello
+        own = decode_advert(self._own.body) if self._own else None
+        return Facts(
+            contacts=self._neighbours.bootstrap.contacts,
+            mdns=self._mdns,
+            peers=len(self._host.peers),
+            unfit=self._intake.unfit,
+            unchecked=self._intake.unchecked,
+            chain_error=self._intake.chain_error,
+            clock_offset=hello.offset,
+            clocks=hello.clocks,
+            chain_ahead=self._chain_ahead,
+            others=tuple(model for model in hello.models if model.model_id != self.book.model_id),
+            reached=self._neighbours.dialback.reached(),
+            announced=(*self._host.announced, *([own.direct] if own and own.direct else [])),
+        )
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether waiting on is of no use: nobody answers, or all have been asked and had nothing new."""
+        contacts = self._neighbours.bootstrap.contacts
+        if self._mdns or not self._neighbours.redialled.is_set():
+            return False
+        if any(contact.state == "joined" for contact in contacts) or self._host.peers:
+            # Where others are served and this model by nobody, there is little to wait for.
+            elsewhere = bool(self.facts().others) and not len(self.book)
+            return self._quiet >= (QUIET_LOOKUPS // 2 if elsewhere else QUIET_LOOKUPS)
+        return all(contact.dead or contact.state == "self" for contact in contacts)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the book likely holds all that is offered: a lookup brought nothing new, or it was remembered."""
+        return len(self.book) > 0 and (self._intake.recalled or self._quiet > 0)
+
+    async def settle(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
+        """Return as soon as `enough()` holds or nothing more is to be expected, after `seconds` at the latest."""
+        with trio.move_on_after(seconds):
+            while not (enough() or self.hopeless):
+                await trio.sleep(0.05)
 
     async def publish(self, signed: SignedAdvert) -> None:
         """Make `signed` this host's current advert and tell everybody. Raises AdvertError if it is bad."""
@@ -123,7 +215,7 @@ class Discovery:
             await stream.close()
         if not isinstance(message, SignedAdvert) or decode_advert(message.body).peer != peer:
             raise AdvertError(f"{peer} answered with something else than its advert.")
-        await self.book.offer(message)
+        await self._intake.take(message, peer)
 
     async def _meet(self, peer: str, addrs: Sequence[str]) -> None:
         """Ask a peer for its advert unless that is fresh; never raises for what peer or chain do."""
@@ -135,10 +227,19 @@ class Discovery:
             await self._dht.join(peer)
             self._silent_until.pop(peer, None)
         except Exception as error:  # noqa: BLE001 - whatever the peer sent or the chain raised
-            level = logging.DEBUG if isinstance(error, NodeError) else logging.WARNING
-            log.log(level, "no advert from %s: %s", peer, error)
+            known = isinstance(error, (NodeError, MarketError))
+            log.log(logging.DEBUG if known else logging.WARNING, "no advert from %s: %s", peer, error)
             self._silent_until = {p: t for p, t in self._silent_until.items() if t > now}
             self._silent_until[peer] = now + self._pace.silent
+
+    async def _enter(self, peer: str) -> None:
+        """Take a neighbour in, and its advert if it has one for this model: that needs no DHT."""
+        await self._dht.join(peer)
+        if not self.book.is_fresh(peer):
+            try:
+                await self.ask(peer)
+            except (NodeError, MarketError) as error:
+                log.debug("no advert from the neighbour %s: %s", peer, error)
 
     async def _tell(self, stream: Stream) -> None:
         if self._own is not None:
@@ -148,24 +249,45 @@ class Discovery:
         message = decode(data)
         if not isinstance(message, SignedAdvert):
             raise AdvertError("A gossiped message is no advert.")
-        if not self._refreshes.allows(self.book.verify(message).peer):
-            raise AdvertError("A peer refreshes its advert too often.")
-        await self.book.offer(message)
+        await self._intake.hear(message)
 
-    async def _keep_joined(self) -> None:
-        delay = self._pace.first
-        while self._bootstrap:
-            joined = 0
-            for peer, addr in self._bootstrap:
-                try:
-                    if peer != self._host.peer:
-                        await self._host.connect(peer, [addr], self._pace.ask)
-                        await self._dht.join(peer)
-                    joined += 1
-                except NodeError as error:
-                    log.info("cannot join through %s: %s", addr, error)
-            delay = self._pace.steady if joined else min(2 * delay, self._pace.steady)
-            await trio.sleep(delay)
+    def _remember(self) -> None:
+        if self._memory is None:
+            return
+        peers = {
+            advert.peer: advert.addrs for advert in self.book.everybody() if advert.peer != self._host.peer
+        }
+        for contact in self._neighbours.bootstrap.contacts:
+            peer, addr = split_peer(contact.address)
+            if contact.state == "joined" and peer and peer not in peers:
+                peers[peer] = (addr,)
+        self._memory.keep(self.book.model_id, self.book.signed(), peers)
+
+    async def _keep_telling(self) -> None:
+        """Log what the operator should know whenever that changes, and keep the memory current."""
+        told: tuple[str, ...] | None = None
+        saved = trio.current_time()
+        while True:
+            facts = self.facts()
+            now = notices(facts)
+            if now != told:
+                for notice in now:
+                    if _gist(notice) not in map(_gist, told or ()):
+                        log.log(logging.WARNING if self._served else logging.INFO, "%s", notice)
+                told = now
+                self._on_change(facts)
+            await trio.sleep(min(1.0, self._pace.steady))
+            if trio.current_time() > saved + KEEP_SECONDS:
+                saved = trio.current_time()
+                self._remember()
+                await self._look_at_the_chain()
+
+    async def _look_at_the_chain(self) -> None:
+        if self._chain_time is not None:
+            try:
+                self._chain_ahead = await self._chain_time() - self.book.clock()
+            except MarketError as error:
+                log.debug("the chain's time is not known: %s", error)
 
     async def _keep_announced(self) -> None:
         await self._published.wait()
@@ -186,7 +308,13 @@ class Discovery:
             news = False
             with _survived("looking for providers"):
                 news = await self.lookup() > known
+            self._quiet = 0 if news or not self._host.peers else self._quiet + 1
             delay = self._pace.first if news else min(2 * delay, self._pace.steady)
+
+
+def _gist(notice: str) -> str:
+    """A notice without its numbers, which change from one look to the next."""
+    return "".join(letter for letter in notice if not letter.isdigit())
 
 
 @contextmanager

@@ -9,32 +9,50 @@ from hypercluster.node.threads import in_abandoned_thread
 
 KEEP_SECONDS = 60.0
 MAX_KEPT = 10_000
+MOST_AT_ONCE = 50
+GATHER_SECONDS = 0.01
 
 
 class Eligibility:
     """Is a node key authorised by its operator, and has that operator enough at stake?
 
     Called with the node's address and the operator's; the registry's answer is kept for a minute, so a flood of
-    adverts is no flood of RPC calls. Raises ChainError when the chain does not answer.
+    adverts is no flood of RPC calls. Those who ask at the same time share one call. Raises ChainError when the
+    chain does not answer.
     """
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
         self._known: dict[tuple[str, str], tuple[float, bool]] = {}
+        self._waiting: set[tuple[str, str]] = set()
+        self._turn = trio.Lock()
         self._threads = trio.CapacityLimiter(2)
 
     async def __call__(self, node: str, operator: str) -> bool:
         """True if `node` may serve for `operator` now."""
-        now = time.monotonic()
-        kept = self._known.get((node, operator))
-        if kept and now - kept[0] < KEEP_SECONDS:
-            return kept[1]
-        answer = await in_abandoned_thread(self._threads, self._ask, node, operator)
-        if len(self._known) >= MAX_KEPT:
-            self._known.clear()
-        self._known[node, operator] = (now, answer)
-        return answer
+        pair = node, operator
+        if (answer := self._kept(pair)) is not None:
+            return answer
+        self._waiting.add(pair)
+        try:
+            async with self._turn:
+                if (answer := self._kept(pair)) is not None:
+                    return answer
+                # Adverts come in swarms: a moment later their makers can be asked for together.
+                await trio.sleep(GATHER_SECONDS)
+                asked = [pair, *(each for each in self._waiting if each != pair)][:MOST_AT_ONCE]
+                answers = await in_abandoned_thread(self._threads, self._ask, asked)
+                if len(self._known) + len(asked) > MAX_KEPT:
+                    self._known.clear()
+                now = time.monotonic()
+                self._known |= {each: (now, yes) for each, yes in zip(asked, answers, strict=True)}
+                return self._known[pair][1]
+        finally:
+            self._waiting.discard(pair)
 
-    def _ask(self, node: str, operator: str) -> bool:
-        staking = self._chain.staking
-        return staking.operator_of(node) == operator and staking.is_eligible(node)
+    def _kept(self, pair: tuple[str, str]) -> bool | None:
+        kept = self._known.get(pair)
+        return kept[1] if kept and time.monotonic() - kept[0] < KEEP_SECONDS else None
+
+    def _ask(self, pairs: list[tuple[str, str]]) -> list[bool]:
+        return self._chain.staking.may_serve(pairs)

@@ -48,11 +48,14 @@ class Host:
         self.nursery = nursery
         """for what lives as long as the host; an exception in it ends the host"""
         self.addrs: tuple[str, ...] = ()
+        """where others reach this host, without /p2p"""
         self.listening: tuple[str, ...] = ()
         """what it is bound to, wildcards as they are, with the ports that were drawn"""
-        """where others reach this host, without /p2p"""
+        self.announced: tuple[str, ...] = ()
+        """those of them that were given instead of found out"""
         self.slots = Slots(limits.streams, limits.streams_per_peer)
         """inbound streams and direct connections"""
+        self._dials: dict[str, trio.Lock] = {}
         self._refusals = Rate(1, limits.streams_per_peer)
         # Every inbound stream of every protocol passes here, libp2p's own included.
         basic.get_network().set_stream_handler(self._guard)
@@ -88,6 +91,16 @@ class Host:
 
         Raises PeerUnreachable.
         """
+        # The swarm keeps one set of addresses for a peer: two dials at once would try each other's.
+        turn = self._dials.setdefault(peer, trio.Lock())
+        try:
+            async with turn:
+                await self._connect(peer, addrs, timeout)
+        finally:
+            if not turn.statistics().tasks_waiting:
+                self._dials.pop(peer, None)
+
+    async def _connect(self, peer: str, addrs: Sequence[str], timeout: float) -> None:
         peer_id = _peer_id(peer)
         network = self.basic.get_network()
         if any(not connection.is_closed for connection in network.get_connections(peer_id)):
@@ -187,6 +200,7 @@ async def running_host(
         bound = basic.get_transport_addrs()
         host.addrs = tuple(announce or _reachable(bound))
         host.listening = tuple(split_peer(str(address))[1] for address in bound)
+        host.announced = tuple(announce)
         if len(bound) < len(addresses):
             failure = HostError(f"Cannot listen on {', '.join(listen)}: is another process there?")
         else:

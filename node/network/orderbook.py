@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from hypercluster.market.advert import Advert, Role
-from hypercluster.node.errors import AdvertError
+from hypercluster.node.errors import AdvertError, Unfit
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.adverts import check_fresh, verify_advert
 from hypercluster.node.wire.messages import SignedAdvert
@@ -49,12 +49,16 @@ class OrderBook:
 
         Raises AdvertError or WireError if it must not be taken (nor passed on), also for an older one.
         """
-        advert = self.verify(signed)
+        return await self.take(self.verify(signed), signed)
+
+    async def take(self, advert: Advert, signed: SignedAdvert) -> Advert | None:
+        """The same for an advert that `verify` gave, so that no signature is recovered twice."""
         if self._knows(advert, signed):
             return None
         if not await self._eligible(address_of_peer(advert.peer), advert.operator):
             raise AdvertError(
-                f"{advert.peer} may not serve for {advert.operator}: no authorisation or no stake."
+                f"{advert.peer} may not serve for {advert.operator}: no authorisation or no stake.",
+                Unfit.NOT_STAKED,
             )
         # The chain took its time: look again.
         check_fresh(advert, self._clock())
@@ -70,7 +74,7 @@ class OrderBook:
         """The advert, if it is genuine, current and for this model. Raises AdvertError or WireError."""
         advert = verify_advert(signed, self._clock())
         if advert.model_id != self.model_id:
-            raise AdvertError(f"The advert of {advert.peer} is for another model.")
+            raise AdvertError(f"The advert of {advert.peer} is for another model.", Unfit.OTHER_MODEL)
         return advert
 
     def snapshot(self, role: Role = "provider") -> list[Advert]:
@@ -78,6 +82,21 @@ class OrderBook:
         self._drop_expired()
         adverts = [entry.advert for entry in self._entries.values() if entry.advert.role == role]
         return sorted(adverts, key=lambda advert: (advert.layer_start, advert.layer_stop, advert.peer))
+
+    def everybody(self) -> list[Advert]:
+        """The current adverts of all roles, the latest ones last."""
+        self._drop_expired()
+        return [entry.advert for entry in self._entries.values()]
+
+    def signed(self) -> list[SignedAdvert]:
+        """The current adverts as they were signed."""
+        self._drop_expired()
+        return [entry.signed for entry in self._entries.values()]
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What time it is for this book, unix seconds."""
+        return self._clock
 
     def __len__(self) -> int:
         self._drop_expired()

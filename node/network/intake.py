@@ -1,0 +1,102 @@
+"""How adverts get into the order book, and a count of those that did not, for when somebody asks why."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import trio
+
+from hypercluster.market.advert import Advert
+from hypercluster.market.errors import MarketError
+from hypercluster.node.errors import AdvertError, NodeError, Unfit
+from hypercluster.node.network.orderbook import OrderBook
+from hypercluster.node.network.rate import Rate
+from hypercluster.node.wire.adverts import decode_advert
+from hypercluster.node.wire.messages import SignedAdvert
+
+log = logging.getLogger(__name__)
+
+_MOST_PEERS = 1024
+_COUNTED = (Unfit.EXPIRED, Unfit.POST_DATED, Unfit.NOT_STAKED, Unfit.FORGED)
+
+
+class Intake:
+    """Offers adverts to `book`. Each provider counts once, with what became of its last advert."""
+
+    def __init__(self, book: OrderBook) -> None:
+        self._book = book
+        self._refreshes = Rate(0.5, 10)
+        self._unfit: dict[str, Unfit] = {}
+        self._unchecked: dict[str, str] = {}
+        self.recalled = False
+        """whether an advert that was remembered still held"""
+
+    @property
+    def unfit(self) -> Mapping[Unfit, int]:
+        """Providers whose last advert was not taken, by reason."""
+        return Counter(self._unfit.values())
+
+    @property
+    def unchecked(self) -> int:
+        """Providers whose last advert the chain did not answer for."""
+        return len(self._unchecked)
+
+    @property
+    def chain_error(self) -> str:
+        """What the chain said last instead of an answer."""
+        return next(reversed(self._unchecked.values()), "")
+
+    async def take(self, signed: SignedAdvert, peer: str) -> None:
+        """Take in what `peer` sent as its own advert. Raises NodeError, MarketError."""
+        try:
+            advert = self._book.verify(signed)
+        except AdvertError as error:
+            self._refuse(peer, error)
+            raise
+        await self._enter(advert, signed)
+
+    async def hear(self, signed: SignedAdvert) -> None:
+        """Take in an advert that somebody passed on. Raises NodeError, MarketError."""
+        try:
+            advert = self._book.verify(signed)
+        except AdvertError as error:
+            # Only what is genuine says something about the provider that it names.
+            if error.unfit in (Unfit.EXPIRED, Unfit.POST_DATED):
+                self._refuse(decode_advert(signed.body).peer, error)
+            raise
+        if not self._refreshes.allows(advert.peer):
+            raise AdvertError("A peer refreshes its advert too often.")
+        await self._enter(advert, signed)
+
+    async def recall(self, kept: Sequence[SignedAdvert]) -> None:
+        """Take in remembered adverts, all at once: what still holds is known before anybody was asked."""
+        async with trio.open_nursery() as nursery:
+            for signed in kept:
+                nursery.start_soon(self._recall, signed)
+
+    async def _recall(self, signed: SignedAdvert) -> None:
+        try:
+            await self._enter(self._book.verify(signed), signed)
+            self.recalled = True
+        except (NodeError, MarketError) as error:
+            log.debug("a remembered advert is not taken: %s", error)
+
+    async def _enter(self, advert: Advert, signed: SignedAdvert) -> None:
+        try:
+            await self._book.take(advert, signed)
+        except AdvertError as error:
+            self._unchecked.pop(advert.peer, None)
+            self._refuse(advert.peer, error)
+            raise
+        except MarketError as error:
+            if len(self._unchecked) < _MOST_PEERS:
+                self._unchecked[advert.peer] = str(error)
+            raise
+        self._unfit.pop(advert.peer, None)
+        self._unchecked.pop(advert.peer, None)
+
+    def _refuse(self, peer: str, error: AdvertError) -> None:
+        if error.unfit in _COUNTED and len(self._unfit) < _MOST_PEERS:
+            self._unfit[peer] = error.unfit
