@@ -134,6 +134,13 @@ def desk(channels, payer, payee, signer):
 
 
 @pytest.fixture
+def drawn(court):
+    """A case and its committee."""
+    case = court.open()
+    return case, court.draw(case)
+
+
+@pytest.fixture
 def sleep(chain):
     """Let seconds pass before the next block."""
 

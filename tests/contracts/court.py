@@ -36,6 +36,10 @@ TERMS = {
     "serveWindow": 900,
 }
 
+FAULT, BOND, SILENCE = TERMS["fault"], TERMS["bond"], TERMS["silence"]
+REWARD = FAULT * TERMS["rewardBps"] // 10_000
+FEE = FAULT * TERMS["memberBps"] // 10_000
+
 
 def tree_root(rows):
     """MTH of the RFC."""
@@ -80,7 +84,9 @@ class Court:
     """The parties, and what they sign. Accounts are `node` and its `operator`, `accuser`, and `bench`: the node keys
     of verifiers on the list, whose operators `boss` knows."""
 
-    def __init__(self, deploy, accounts, deployer, token, terms=TERMS, unbonding=7 * DAY):
+    def __init__(
+        self, deploy, accounts, deployer, token, terms=TERMS, unbonding=7 * DAY, verifiers=VERIFIERS
+    ):
         self.deploy, self.accounts, self.deployer, self.token = deploy, accounts, deployer, token
         self.terms = SimpleNamespace(**terms)
         self.registry = deploy("StakingRegistry", token, unbonding, 100 * HCT)
@@ -91,7 +97,7 @@ class Court:
         self.accuser = self.account(1000 * HCT)
         for contract in (self.cases, self.demands):
             token.approve(contract, UNLIMITED, sender=self.accuser)
-        self.bench = [self.verifier() for _ in range(VERIFIERS)]
+        self.bench = [self.verifier() for _ in range(verifiers)]
         self.sessions = count()
 
     def three(self, terms=TERMS):
@@ -239,6 +245,10 @@ class Court:
     def case(self, case):
         """A case as the contract shows it."""
         return self.cases.cases(case)
+
+    def outcome(self, case):
+        """How a case ended."""
+        return OUTCOMES[self.case(case).outcome]
 
     # Time and money.
 

@@ -1,12 +1,13 @@
 import ape
 import pytest
-from conftest import DAY, NOBODY
+from conftest import DAY
 from court import TERMS
 from eth_abi import encode
 from eth_utils import keccak
 from web3.exceptions import ContractCustomError
 
 from hypercluster.contracts import artifact
+from hypercluster.market.money.signing import NOBODY
 
 NEEDED = 60 + 3600 + 600 + 700 + 800
 

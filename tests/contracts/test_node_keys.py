@@ -1,7 +1,9 @@
 import ape
 import pytest
-from conftest import HCT, NOBODY, events
+from conftest import HCT, events
 from signing import compact, full, malleated, sign_consent
+
+from hypercluster.market.money.signing import NOBODY
 
 DEADLINE = 2**40
 

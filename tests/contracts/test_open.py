@@ -1,9 +1,11 @@
 import ape
 import pytest
-from conftest import HCT, NOBODY, events
+from conftest import HCT, events
 from eth_abi import encode
 from eth_utils import keccak
 from signing import sign_permit
+
+from hypercluster.market.money.signing import NOBODY
 
 DEADLINE = 2**40
 MAX = 2**96 - 1

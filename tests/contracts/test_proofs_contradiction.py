@@ -91,6 +91,7 @@ def test_it_is_punished_once_per_input(court, proof, stranger):
         {"second_says": {"finding": 3}},
         {"second_says": {"tail": True}},
         {"finding": 2},
+        {"finding": 2, "second_says": {"finding": 1}},
         {"finding": 0},
         {"tail": True},
     ],

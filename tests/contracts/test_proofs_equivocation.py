@@ -1,9 +1,11 @@
 import ape
 import pytest
-from conftest import DAY, HCT, NOBODY, events
+from conftest import DAY, HCT, events
 from court import STAKE, TERMS, refused
 from eth_account import Account
 from signing import HALF_ORDER
+
+from hypercluster.market.money.signing import NOBODY
 
 FAULT = TERMS["fault"]
 REWARD = FAULT * TERMS["rewardBps"] // 10_000
@@ -39,7 +41,7 @@ def test_digests_are_those_of_the_documented_types(court, stage):
     s, parity = int.from_bytes(vs) & (1 << 255) - 1, vs[0] >> 7
     signature = r + s.to_bytes(32) + bytes([27 + parity])
     assert Account._recover_hash(digest, signature=signature) == court.node
-    verdict = court.verdict()
+    verdict = court.verdict(tail=True)
     r, vs = court.sign_verdict(verdict)
     s, parity = int.from_bytes(vs) & (1 << 255) - 1, vs[0] >> 7
     signature = r + s.to_bytes(32) + bytes([27 + parity])

@@ -5,11 +5,13 @@ After every call the contract also holds exactly what its books say.
 
 import pytest
 import reference
-from conftest import NOBODY, UNLIMITED
+from conftest import UNLIMITED
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 from sequences import BUDGET, FUNDS, MIN_STAKE, UNBONDING, Sequence, amount, index, stray
 from signing import compact, sign_consent, sign_voucher, words
+
+from hypercluster.market.money.signing import NOBODY
 
 GRACE = UNBONDING
 

@@ -1,6 +1,8 @@
 import ape
 import pytest
-from conftest import DAY, HCT, NOBODY, events
+from conftest import DAY, HCT, events
+
+from hypercluster.market.money.signing import NOBODY
 
 MAX = 2**96 - 1
 

@@ -1,6 +1,8 @@
 import ape
-from conftest import NOBODY, events
+from conftest import events
 from court import STAKE
+
+from hypercluster.market.money.signing import NOBODY
 
 
 def listed(court):

@@ -1,0 +1,212 @@
+import ape
+import pytest
+from conftest import DAY, HCT, events
+from court import (
+    BOND,
+    CLOSED,
+    COMMITTING,
+    DRAWING,
+    FAULT,
+    FEE,
+    GREY,
+    GUILTY,
+    INNOCENT,
+    OUTCOMES,
+    REVEALING,
+    REWARD,
+    SILENCE,
+    STAKE,
+    UNSERVED,
+)
+
+
+def test_guilty(court):
+    stage = court.stage()
+    held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
+    case = court.open(*court.signed(stage))
+    members, resolved = court.judge(case, GUILTY, INNOCENT, GUILTY)
+    closing = {"caseId": case, "outcome": OUTCOMES.index("Guilty"), "taken": FAULT, "forfeited": 0}
+    assert ("CaseResolved", closing) in events(resolved)
+    shown = court.case(case)
+    assert (shown.phase, shown.bond, court.outcome(case)) == (CLOSED, 0, "Guilty")
+    assert court.token.balanceOf(court.accuser) == held
+    assert court.held() == 0
+    assert court.stake_of(court.operator) == STAKE - FAULT
+    claimable = resolved.timestamp + 7 * DAY
+    assert tuple(court.registry.rewards(court.accuser)) == (REWARD, claimable)
+    rewards = [tuple(court.registry.rewards(court.boss[member.address])) for member in members]
+    assert rewards == [(FEE, claimable), (0, 0), (FEE, claimable)]
+    assert court.token.totalSupply() == supply - FAULT + REWARD + 2 * FEE
+    assert [court.stake_of(court.boss[member.address]) for member in members] == [STAKE] * 3
+    assert court.cases.isConvicted(court.node, court.stage_hash(stage))
+
+
+@pytest.mark.parametrize(
+    ("votes", "ending", "paid"),
+    [
+        ((INNOCENT, INNOCENT, INNOCENT), "Innocent", 3),
+        ((INNOCENT, GUILTY, INNOCENT), "Innocent", 2),
+        ((INNOCENT, UNSERVED, GREY), "Innocent", 2),
+        ((UNSERVED, INNOCENT, UNSERVED), "Unserved", 3),
+        ((UNSERVED, UNSERVED, GUILTY), "Unserved", 2),
+    ],
+)
+def test_innocent(court, votes, ending, paid, stranger):
+    supply = court.token.totalSupply()
+    case = court.open()
+    members, resolved = court.judge(case, *votes)
+    closing = {"caseId": case, "outcome": OUTCOMES.index(ending), "taken": 0, "forfeited": BOND}
+    assert ("CaseResolved", closing) in events(resolved)
+    share, claimable = BOND // 2 // paid, resolved.timestamp + 7 * DAY
+    for member, vote in zip(members, votes, strict=True):
+        credit = (share, claimable) if vote in (INNOCENT, UNSERVED) else (0, 0)
+        assert tuple(court.cases.credits(court.boss[member.address])) == credit
+    assert court.held() == share * paid
+    assert court.token.totalSupply() == supply - BOND + share * paid
+    assert court.stake_of(court.operator) == STAKE
+    assert sum(court.stake_of(court.boss[member.address]) for member in members) == 3 * STAKE
+
+
+@pytest.mark.parametrize("votes", [(GREY, GREY, GREY), (GUILTY, INNOCENT, GREY), (GUILTY, GREY, UNSERVED)])
+def test_inconclusive(court, votes):
+    held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
+    case = court.open()
+    _, resolved = court.judge(case, *votes)
+    closing = {"caseId": case, "outcome": OUTCOMES.index("Inconclusive"), "taken": 0, "forfeited": 0}
+    assert events(resolved)[0] == ("CaseResolved", closing)
+    assert court.token.balanceOf(court.accuser) == held
+    assert court.token.totalSupply() == supply
+
+
+def test_a_case_that_nobody_draws_is_void(court, stranger):
+    held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
+    case = court.open()
+    court.at(court.case(case).deadline)
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": DRAWING}):
+        court.resolve(case)
+    court.wait_for(case)
+    resolved = court.cases.resolve(case, [], sender=stranger)
+    closing = {"caseId": case, "outcome": OUTCOMES.index("Void"), "taken": 0, "forfeited": 0}
+    assert events(resolved)[0] == ("CaseResolved", closing)
+    assert (court.token.balanceOf(court.accuser), court.token.totalSupply()) == (held, supply)
+    assert court.stake_of(court.operator) == STAKE
+    for again in (lambda: court.resolve(case), lambda: court.draw(case)):
+        with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": CLOSED}):
+            again()
+
+
+def test_void_cases_punish_no_members(court):
+    case = court.open()
+    court.wait_for(case)
+    court.resolve(case, court.bench[:3])  # what is passed is not looked at
+    assert all(court.stake_of(court.boss[key.address]) == STAKE for key in court.bench)
+
+
+def test_a_committee_that_does_nothing(court, drawn):
+    case, members = drawn
+    court.at(court.case(case).deadline)
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": COMMITTING}):
+        court.resolve(case, members)
+    supply = court.token.totalSupply()
+    court.wait_for(case)  # nobody committed, so nobody is waited for
+    court.resolve(case, members)
+    assert court.outcome(case) == "Inconclusive"
+    assert [court.stake_of(court.boss[member.address]) for member in members] == [STAKE - SILENCE] * 3
+    assert court.token.totalSupply() == supply - 3 * SILENCE  # all burned
+    assert court.held() == 0
+
+
+def test_members_who_stay_silent_pay(court, drawn):
+    """One reveals, one commits and does not reveal, one does not commit."""
+    case, members = drawn
+    court.commit(case, members, GUILTY, GUILTY)
+    court.wait_for(case)
+    court.reveal(case, members, GUILTY)
+    with ape.reverts(court.cases.WrongPhase):
+        court.resolve(case, members)
+    court.wait_for(case)
+    court.resolve(case, members)
+    assert court.outcome(case) == "Inconclusive"
+    stakes = [court.stake_of(court.boss[member.address]) for member in members]
+    assert stakes == [STAKE, STAKE - SILENCE, STAKE - SILENCE]
+
+
+@pytest.mark.parametrize("votes", [(GUILTY, GUILTY, None), (INNOCENT, None, INNOCENT)])
+def test_two_thirds_decide_without_the_third(court, votes):
+    case = court.open()
+    members, _ = court.judge(case, *votes)
+    assert court.outcome(case) == {GUILTY: "Guilty", INNOCENT: "Innocent"}[votes[0]]
+    silent = court.boss[members[votes.index(None)].address]
+    assert court.stake_of(silent) == STAKE - SILENCE
+    assert court.cases.credits(silent)[0] == court.registry.rewards(silent)[0] == 0
+
+
+def test_all_votes_close_a_case_at_once(court, drawn):
+    case, members = drawn
+    court.commit(case, members, GREY, GREY, GREY)
+    court.reveal(case, members, GREY, GREY)
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": REVEALING}):
+        court.resolve(case, members)
+    court.cases.reveal(case, 2, GREY, bytes(32), b"s" * 32, sender=members[2])
+    court.resolve(case, members)
+    with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": CLOSED}):
+        court.resolve(case, members)
+
+
+def test_the_members_are_those_that_were_drawn(court, drawn):
+    case, members = drawn
+    court.commit(case, members, GUILTY, GUILTY, GUILTY)
+    court.reveal(case, members, GUILTY, GUILTY, GUILTY)
+    outsider = next(key for key in court.bench if key not in members)
+    for wrong in ([], members[:2], [*members, outsider], members[::-1], [outsider, *members[1:]]):
+        with ape.reverts(court.cases.WrongMembers):
+            court.resolve(case, wrong)
+    court.resolve(case, members)
+
+
+@pytest.mark.parametrize("rest", [0, 1, 2, 9, 3 * HCT, FAULT - 1, FAULT])
+def test_a_short_stake_does_not_keep_a_case_open(court, rest):
+    """What is left of the stake when the verdict comes: the accuser's part comes first, half is burned."""
+    case = court.open()
+    members = court.draw(case)
+    court.commit(case, members, GUILTY, GUILTY, GUILTY)
+    court.reveal(case, members, GUILTY, GUILTY, GUILTY)
+    court.registry.unstake(STAKE - rest, sender=court.operator)
+    court.at(court.now() + 8 * DAY)
+    court.registry.withdraw(sender=court.operator)
+    supply = court.token.totalSupply()
+    resolved = court.resolve(case, members)
+    closing = next(said for name, said in events(resolved) if name == "CaseResolved")
+    assert (closing["taken"], court.stake_of(court.operator)) == (rest, 0)
+    first = min(rest, FAULT - 3 * 2 * FEE)
+    expected, left = [min(REWARD, first // 2)], rest - first
+    for _ in members:
+        piece = min(left, 2 * FEE)
+        expected.append(min(FEE, piece // 2))
+        left -= piece
+    bosses = [court.boss[member.address] for member in members]
+    assert [court.registry.rewards(who)[0] for who in (court.accuser, *bosses)] == expected
+    assert court.token.totalSupply() == supply - rest + sum(expected)
+    assert court.held() == 0
+
+
+def test_silent_members_without_stake_do_not_keep_a_case_open(court, drawn, sleep):
+    case, members = drawn
+    for member in members:
+        court.registry.unstake(STAKE, sender=court.boss[member.address])
+        court.registry.revoke(member, sender=member)
+    sleep(8 * DAY)
+    court.registry.withdraw(sender=court.boss[members[0].address])
+    court.resolve(case, members)
+    stakes = [court.stake_of(court.boss[member.address]) for member in members]
+    assert stakes == [0, STAKE - SILENCE, STAKE - SILENCE]
+
+
+def test_leaving_does_not_help_the_accused(court, sleep):
+    """It revokes its key and unstakes at once; the stake thaws until after the verdict."""
+    arguments = court.signed()
+    court.registry.revoke(court.node, sender=court.node)
+    court.registry.unstake(STAKE, sender=court.operator)
+    case = court.open(*arguments)
+    court.judge(case, GUILTY, GUILTY, GUILTY)
+    assert tuple(court.registry.stakes(court.operator))[:2] == (0, STAKE - FAULT)
