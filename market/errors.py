@@ -37,8 +37,11 @@ class OverDeposit(ChannelError):
     """The payer has too little left in the channel to authorise a step."""
 
     def __init__(self, needed: int, deposit: int) -> None:
+        from hypercluster.market.money.units import format_hct  # which needs these errors
+
         super().__init__(
-            f"The channel holds {deposit} wei and the next step needs {needed} wei: top the channel up."
+            f"The channel holds {format_hct(deposit)} HCT and the next step needs {format_hct(needed)} HCT: "
+            "top the channel up."
         )
         self.needed = needed
         self.deposit = deposit

@@ -46,6 +46,7 @@ from hypercluster.market.money.units import HCT
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
+from hypercluster.node.client.request import Wishes
 from hypercluster.node.engine import reference
 from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.rows import WireDtype
@@ -209,7 +210,7 @@ async def measure(
     prompt = [(7 * i + 1) % (vocabulary - 1) for i in range(setting.prompt)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     wire = WireDtype.named(setting.wire)
-    async with joined(settings, network.chain, stored, purse, wire_dtype=wire) as client:
+    async with joined(settings, network.chain, stored, purse, wishes=Wishes(wire_dtype=wire)) as client:
         route = await client.wait_for_path(FIND_SECONDS)
         with Progress(*columns, console=err, transient=True) as progress:
             task = progress.add_task(f"Measuring {model.stem}", total=2 * (setting.rounds + 1))
@@ -241,7 +242,7 @@ async def run_path(
     """The same over the providers; opening channels and sessions is not timed."""
     pipeline = await client.open(route, capacity=len(prompt) + tokens, prompt=len(prompt), tokens=tokens)
     async with pipeline:
-        with Sampler(client.tokenizer.n_vocab) as greedy:
+        with Sampler(client.model.tokenizer.n_vocab) as greedy:
             times = []
             ids: list[int] = []
             pending = list(prompt)

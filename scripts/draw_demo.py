@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.terminal_theme import TerminalTheme
 
+from hypercluster.node.cli.testnet_views import show_demo, shown
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.testnet.demo import run_demo
 
@@ -47,17 +48,17 @@ def main() -> int:
     arguments = parser.parse_args()
     console = Console(record=True, width=COLUMNS, highlight=False, force_terminal=False)
     console.print("[bold]$ make demo[/]")
-    result = run_demo(
-        Settings().home / "demo",
-        prompt="ROMEO:",
-        tokens=arguments.tokens,
-        alpha=0.5,
-        temperature=0.8,
-        seed=2,
-        console=console,
-        progress=console,
-    )
-    result.show(console)
+    with shown(console, console) as telling:
+        result = run_demo(
+            Settings().home / "demo",
+            prompt="ROMEO:",
+            tokens=arguments.tokens,
+            alpha=0.5,
+            temperature=0.8,
+            seed=2,
+            telling=telling,
+        )
+    show_demo(result, console)
     # Streamed text is in a piece per token; some viewers lose the spaces between pieces.
     console._record_buffer[:] = Segment.simplify(console._record_buffer)
     picture = console.export_svg(title="HyperCluster", theme=THEME, code_format=FORMAT, unique_id="demo")

@@ -31,11 +31,6 @@ DOORS = {
     "web3": ["market/chain/"],
     "sqlalchemy": ["market/ledger/", "migrations/"],
 }
-LEAVING = {
-    ("node/testnet/demo.py", "rich"),
-    ("node/testnet/cheat_demo.py", "rich"),
-}
-"""Imports that are on their way out: each line here goes with the module that it names."""
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 SOURCES = [
     path for top in ("contracts", "market", "migrations", "node") for path in (ROOT / top).rglob("*.py")
@@ -57,8 +52,6 @@ def test_imports_go_one_way_and_through_the_doors(path: Path) -> None:
     name = path.relative_to(ROOT)
     top, room = name.parts[0], name.with_suffix("").parts[1]
     for module in imported(path):
-        if any(str(name) == leaving and module.startswith(what) for leaving, what in LEAVING):
-            continue
         first, *rest = module.split(".")
         doors = DOORS.get(first)
         assert doors is None or str(name).startswith(tuple(doors)), f"{first} is for {doors}"

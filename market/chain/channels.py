@@ -23,6 +23,9 @@ from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 BLOCKS_PER_QUERY = 2000
 SETTLE_GAS = 37_500  # of a batch, and of each of its rows; see contracts/gas-snapshot.json
 SETTLE_ROW_GAS = 14_700
+OPEN_GAS = 90_000  # of a batch, its permit included, and of each of its rows
+OPEN_ROW_GAS = 32_200
+TOP_UP_GAS = 100_000  # with its permit
 
 Claim = tuple[ChannelDescriptor, int, bytes]
 """A voucher to settle: its channel, the cumulative amount in wei, the 64-byte signature."""
@@ -136,6 +139,13 @@ class Channels(Contract):
         """Return about what settling channels in one batch costs now."""
         price = self.rpc.gas_price()
         return ClaimCost(SETTLE_GAS * price, SETTLE_ROW_GAS * price)
+
+    def funding_cost_wei(self, openings: int, top_ups: int) -> int:
+        """Return about what opening so many channels at once and topping up others costs now, in wei of the chain's
+        coin.
+        """
+        gas = TOP_UP_GAS * top_ups + (OPEN_GAS + OPEN_ROW_GAS * openings if openings else 0)
+        return gas * self.rpc.gas_price() if gas else 0
 
     def events_in(self, receipt: Mined) -> list[ChannelEvent]:
         """Return the channel events of a transaction."""

@@ -118,6 +118,15 @@ class Node:
         """Time per token as seen by a client that relays every hop: service and a round trip, in ms."""
         return self.service_ms + 2 * self.latency_ms
 
+    def shares(self, market: MarketParameters) -> tuple[float, float, float]:
+        """What the node's weight is the sum of (`AdvertTable.weights`): its price, its time, its risk."""
+        price = self.price_wei + market.prompt_ratio * self.prompt_price_wei
+        return (
+            price * market.alpha / market.p_ref,
+            self.total_ms * (1.0 - market.alpha) / market.c_ref,
+            market.risk_weight * self.risk,
+        )
+
 
 def node_of(advert: Advert, latency_ms: float = 0.0, wait_ms: float = 0.0, risk: float = 0.0) -> Node:
     """Return an advert as a `Node`, with what this client measured and believes; raises `BadNode` on fields

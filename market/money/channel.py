@@ -18,6 +18,7 @@ from hypercluster.market.errors import (
     Refusal,
     VoucherRefused,
 )
+from hypercluster.market.money.units import format_hct
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
 
@@ -68,8 +69,8 @@ class PayerChannel:
         asked = self.spent + self.in_flight
         if billed > asked + self.released:
             raise Overbilled(
-                f"The provider says it billed {billed} wei and was asked for "
-                f"{asked + self.released} wei of work: leave this provider."
+                f"The provider says it billed {format_hct(billed)} HCT and was asked for work of "
+                f"{format_hct(asked + self.released)} HCT: leave this provider."
             )
         # It did bill a step whose answer never came: the next vouchers have to cover that as well.
         lost = max(0, billed - asked)
@@ -92,8 +93,8 @@ class PayerChannel:
         signed = max(self.signed, paid)
         if billed > signed:
             raise Overbilled(
-                f"The provider says it billed {billed} wei and was authorised to {signed} wei: "
-                "leave this provider."
+                f"The provider says it billed {format_hct(billed)} HCT and was authorised to "
+                f"{format_hct(signed)} HCT: leave this provider."
             )
         self.signed = signed
         if not self.in_flight:  # steps of another session would be counted twice
@@ -146,14 +147,16 @@ class PayeeChannel:
         if cumulative > self.deposit:
             raise VoucherRefused(
                 Refusal.OVER_DEPOSIT,
-                f"The voucher says {cumulative} wei and the channel holds {self.deposit} wei.",
+                f"The voucher says {format_hct(cumulative)} HCT and the channel holds "
+                f"{format_hct(self.deposit)} HCT.",
             )
         if not self._signed_by_payer(cumulative, signature):
             raise VoucherRefused(Refusal.BAD_SIGNATURE, "The voucher is not signed by the channel's signer.")
         if max(self.best, cumulative) < self.billed + charge:
             raise VoucherRefused(
                 Refusal.TOO_LOW,
-                f"The voucher says {cumulative} wei and this step needs {self.billed + charge} wei in all.",
+                f"The voucher says {format_hct(cumulative)} HCT and this step needs "
+                f"{format_hct(self.billed + charge)} HCT in all.",
             )
         self.billed += charge
         better = cumulative > self.best

@@ -216,6 +216,11 @@ def prose(help_: str, *names: str, argument: bool = False) -> Any:
     return option(str, "TEXT", help_, names, argument=argument)
 
 
+def literal(help_: str, *names: str, argument: bool = False) -> Any:
+    """Any text of at least one character, be it a space or a line end."""
+    return option(str, "LITERAL", help_, names, argument=argument)
+
+
 def _short(given: str) -> str:
     return repr(given if len(given) <= 60 else given[:57] + "...")
 

@@ -28,8 +28,9 @@ class Command(TyperCommand):
         if not ctx.resilient_parsing:
             given, *_ = self.make_parser(ctx).parse_args(args=list(args))
             for parameter in self.params:
+                literal = getattr(parameter, "metavar", None) == "LITERAL"
                 for value in _values(given.get(parameter.name)):
-                    _check(value, ctx, " / ".join(parameter.opts))
+                    _check(value if literal else value.strip(), ctx, " / ".join(parameter.opts))
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
@@ -43,7 +44,7 @@ def _values(raw: Any) -> Iterator[str]:
 
 
 def _check(value: str, context: typer.Context, name: str) -> None:
-    if not value.strip():
+    if not value:
         raise typer.BadParameter(f"{name} is empty: give it a value or leave it out", context)
     try:
         value.encode()

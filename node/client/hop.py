@@ -1,5 +1,6 @@
 """The client's side of one session with one provider: open, pay for each step, check what comes back."""
 
+import enum
 import secrets
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import InvalidSignature, Overbilled
 from hypercluster.market.money.voucher import charge
-from hypercluster.node.errors import ConnectionLost, ErrorCode, NodeError, PeerRefused
+from hypercluster.node.errors import ConnectionLost, ErrorCode, FrameTimeout, NodeError, PeerRefused
 from hypercluster.node.evidence.receipts import CLOCK_SKEW, ReceiptChain
 from hypercluster.node.identity import address_of_peer, peer_of_public_key
 from hypercluster.node.rows import (
@@ -38,13 +39,34 @@ OPEN_SECONDS = 15.0
 STEP_SECONDS = 120.0
 
 
-class HopFailed(NodeError):
-    """A provider on the path failed or broke the protocol; `peer` says which one."""
+class How(enum.Enum):
+    """In which way a session came to an end before its time."""
 
-    def __init__(self, peer: str, reason: str, code: ErrorCode = ErrorCode.INTERNAL) -> None:
-        super().__init__(f"Provider {peer} failed: {reason}")
+    REFUSED = enum.auto()
+    """the provider said so, with a code"""
+    LOST = enum.auto()
+    """it cannot be reached, or did not answer in time"""
+    BROKE = enum.auto()
+    """its answer does not hold"""
+    DATED = enum.auto()
+    """its receipt is not of now: its clock or ours is wrong"""
+    EXPIRED = enum.auto()
+    """its advert ran out before the session began"""
+
+
+class HopFailed(NodeError):
+    """The session with `peer` ended early. `code` is the provider's where it refused; see node.client.blame for
+    whose doing it is.
+    """
+
+    def __init__(
+        self, peer: str, reason: str, code: ErrorCode = ErrorCode.INTERNAL, how: How = How.BROKE
+    ) -> None:
+        verb = "refused" if how is How.REFUSED else "failed"
+        super().__init__(f"Provider {peer} {verb}: {reason}")
         self.peer = peer
         self.code = code
+        self.how = how
 
 
 @dataclass(slots=True)
@@ -236,7 +258,12 @@ class Hop:
         assert isinstance(result, StepResult)
         peer = self.advert.peer
         if abs(result.issued - time.time()) > CLOCK_SKEW:
-            raise HopFailed(peer, "its receipt is dated wrongly; is a clock wrong?", ErrorCode.BAD_SIGNATURE)
+            raise HopFailed(
+                peer,
+                "its receipt is dated wrongly; is a clock wrong?",
+                ErrorCode.BAD_SIGNATURE,
+                How.DATED,
+            )
         record = served(
             step, output=result.output, outputs=result.rows, issued=result.issued, receipt=result.receipt
         )
@@ -278,7 +305,11 @@ async def exchange(connection: "Connection", peer: str, message: Message, second
         if isinstance(answer, Error):
             raise PeerRefused(answer.code, answer.message, answer.billed_wei)
     except ConnectionLost:
-        raise HopFailed(peer, "the connection is lost.") from None
+        raise HopFailed(peer, "the connection is lost.", how=How.LOST) from None
+    except PeerRefused as refusal:
+        raise HopFailed(peer, str(refusal), refusal.code, How.REFUSED) from None
+    except FrameTimeout as error:
+        raise HopFailed(peer, str(error), error.code, How.LOST) from None
     except NodeError as error:
         raise HopFailed(peer, str(error), error.code) from error
     return answer

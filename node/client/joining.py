@@ -8,12 +8,12 @@ import trio
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.economics.graph import Node
-from hypercluster.market.economics.parameters import MarketParameters
-from hypercluster.market.money.units import HCT
+from hypercluster.node.client.auditing.afterwards import Audits
 from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts, inspector
-from hypercluster.node.client.client import Client
+from hypercluster.node.client.client import Client, Model, Network, Records
 from hypercluster.node.client.payer import Payer
 from hypercluster.node.client.purse import Purse, empty_purse
+from hypercluster.node.client.request import Wishes
 from hypercluster.node.engine.tokenizer import Tokenizer
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.resources import open_ledger
@@ -23,12 +23,25 @@ from hypercluster.node.network.eligibility import Eligibility
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.latency import Latencies
 from hypercluster.node.network.orderbook import OrderBook
-from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 
 
 class NoBootstrap(NodeError):
     """Nobody said through whom to join the network."""
+
+
+@asynccontextmanager
+async def background() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose tasks end with the block; what the block raises comes out as it is."""
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            yield nursery
+        except Exception as error:  # noqa: BLE001 - raised again below, outside of the nursery
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure:
+        raise failure
 
 
 @asynccontextmanager
@@ -38,15 +51,14 @@ async def joined(
     stored: StoredModel,
     purse: Purse,
     *,
-    market: MarketParameters | None = None,
-    wire_dtype: WireDtype = WireDtype.F32,
-    deposit: int = HCT // 100,
-    spread: bool = False,
+    wishes: Wishes | None = None,
     auditing: Auditing | None = None,
+    seed: int | None = None,
 ) -> AsyncIterator[Client]:
     """A client that has joined the network and finds providers of `stored` for as long as the block lasts.
 
-    With `auditing` it keeps transcripts and has stages looked over.
+    With `auditing` it keeps transcripts and has stages looked over; audits that are not done at the end of the block
+    are given up. `wishes` and `seed` are those of the client.
 
     Raises:
         NoBootstrap: the settings name no node to join through.
@@ -64,41 +76,27 @@ async def joined(
             session_key=coincurve.PrivateKey(purse.session_key),
             ledger=ledger,
         )
-        book = OrderBook(stored.manifest.model_id, Eligibility(chain))
+        manifest = stored.manifest
+        book = OrderBook(manifest.model_id, Eligibility(chain))
         async with running_host(purse.session_key) as host:
             discovery = Discovery(host, book, bootstrap=settings.bootstrap, mdns=settings.mdns)
-            transcripts = looks = None
-            if auditing is not None:
-                transcripts = client_transcripts(settings, chain, auditing.max_bytes)
-                looks = inspector(
-                    auditing,
-                    host,
-                    discovery,
-                    payer,
-                    chain,
-                    stored,
-                    tokenizer.n_vocab,
-                    transcripts,
-                    ledger,
-                    purse,
-                )
-            async with discovery.running():
-                yield Client(
-                    host=host,
-                    discovery=discovery,
-                    latencies=Latencies(host),
-                    payer=payer,
-                    tokenizer=tokenizer,
-                    layers=stored.manifest.layers,
-                    market=market or MarketParameters(),
-                    wire_dtype=wire_dtype,
-                    deposit=deposit,
-                    spread=spread,
-                    domain=chain.disputes.domain,
-                    transcripts=transcripts,
-                    trust=ledger.trust,
-                    inspector=looks,
-                )
+            transcripts = client_transcripts(settings, chain, auditing.max_bytes) if auditing else None
+            client = Client(
+                network=Network(host=host, discovery=discovery, latencies=Latencies(host)),
+                model=Model(model_id=manifest.model_id, layers=manifest.layers, tokenizer=tokenizer),
+                payer=payer,
+                records=Records(domain=chain.disputes.domain, transcripts=transcripts, trust=ledger.trust),
+                wishes=wishes,
+                seed=seed,
+            )
+            async with discovery.running(), background() as nursery:
+                nursery.start_soon(client.wakefulness.watch)
+                if auditing is not None and transcripts is not None:
+                    looks = inspector(
+                        auditing, client.network, payer, chain, stored, transcripts, ledger, purse
+                    )
+                    client.audits = Audits(looks, nursery, client.save)
+                yield client
 
 
 async def look(settings: Settings, chain: Chain, stored: StoredModel, seconds: float) -> list[Node]:

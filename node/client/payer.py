@@ -1,9 +1,10 @@
 """The client's money: channels opened from the wallet, vouchers signed by the session key."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import coincurve
 import trio
@@ -13,6 +14,7 @@ from hypercluster.market.errors import InvalidSignature, Overbilled
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.channel import PayerChannel
 from hypercluster.market.money.signing import address_of
+from hypercluster.market.money.units import format_hct
 from hypercluster.market.money.voucher import (
     TAG,
     ChannelDescriptor,
@@ -22,6 +24,8 @@ from hypercluster.market.money.voucher import (
     node_tag,
 )
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
@@ -29,6 +33,28 @@ class Recipient:
 
     operator: str
     node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """Wei of HCT that go from the wallet into one channel; `opens` is false for a top-up."""
+
+    recipient: Recipient
+    wei: int
+    opens: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Funding:
+    """What the wallet sends before a path can be paid: deposits of HCT, and gas in wei of the chain's own coin."""
+
+    deposits: tuple[Deposit, ...] = ()
+    gas_wei: int = 0
+
+    @property
+    def deposit_wei(self) -> int:
+        """All deposits together."""
+        return sum(deposit.wei for deposit in self.deposits)
 
 
 @dataclass(eq=False, slots=True)
@@ -71,7 +97,7 @@ class OutgoingAccount:
                 signer = ""
             if signer != self.descriptor.signer:
                 raise Overbilled(
-                    f"The provider shows a voucher of {paid} wei that we never signed: leave it."
+                    f"The provider shows a voucher of {format_hct(paid)} HCT that we never signed: leave it."
                 )
         self.channel.resume(billed, paid)
 
@@ -107,58 +133,75 @@ class Payer:
         self._ledger = ledger
         self._accounts: dict[tuple[str, bytes], OutgoingAccount] = {}
         """by operator and the tag of the node"""
+        self.gas_wei = 0
+        """paid so far, in wei of the chain's own coin"""
         self._lock = trio.Lock()
         self._threads = trio.CapacityLimiter(4)
 
+    async def plan(self, needs: Mapping[Recipient, int], deposit: int = 0) -> Funding:
+        """What `fund` would send, with the gas it would take at today's price. Sends nothing.
+
+        Raises:
+            ChainError: the chain does not answer.
+        """
+        async with self._lock:
+            await self._load()
+            deposits = self._missing(needs, deposit)
+            openings = sum(each.opens for each in deposits)
+            gas = await self._in_thread(
+                self._chain.channels.funding_cost_wei, openings, len(deposits) - openings
+            )
+            return Funding(deposits, gas)
+
     async def fund(
-        self, needs: Mapping[Recipient, int], deposit: int = 0
+        self,
+        needs: Mapping[Recipient, int],
+        deposit: int = 0,
+        on_sent: Callable[[Funding], None] = lambda funding: None,
     ) -> dict[Recipient, OutgoingAccount]:
         """Channels to the nodes named, each good for at least what `needs` says.
 
         Missing ones are opened in one transaction; ones with too little left are topped up.
 
         Args:
-            needs: wei that will be spent at most, by payee.
+            needs: wei that will be spent at most, by recipient.
             deposit: least wei to put into a channel that is opened or topped up, so that it lasts.
+            on_sent: told of every transaction as soon as it is mined.
 
         Raises:
             InsufficientFunds, ChainError: the wallet cannot pay, or the chain does not answer.
         """
         async with self._lock:
             await self._load()
-            missing = {p: max(need, deposit) for p, need in needs.items() if _key(p) not in self._accounts}
-            if missing:
-                await trio.to_thread.run_sync(self._open, missing, limiter=self._threads)
-            for payee, need in needs.items():
-                account = self._accounts[_key(payee)]
-                short = need - account.channel.available
-                if short > 0:
-                    await trio.to_thread.run_sync(
-                        self._top_up, account, max(short, deposit), limiter=self._threads
-                    )
-            return {payee: self._accounts[_key(payee)] for payee in needs}
+            deposits = self._missing(needs, deposit)
+            openings = tuple(each for each in deposits if each.opens)
+            if openings:
+                on_sent(Funding(openings, await self._in_thread(self._open, openings)))
+            for each in deposits:
+                if not each.opens:
+                    account = self._accounts[_key(each.recipient)]
+                    on_sent(Funding((each,), await self._in_thread(self._top_up, account, each.wei)))
+            return {each: self._accounts[_key(each)] for each in needs}
+
+    def forget(self, recipient: Recipient) -> None:
+        """Take up the channel to this recipient from ledger and chain again before it is paid from."""
+        self._accounts.pop(_key(recipient), None)
 
     async def save(self) -> None:
         """Write down what was signed and spent on each channel."""
         for account in list(self._accounts.values()):
-            store = partial(
-                self._ledger.payer.store, account.channel_id, account.channel.signed, account.channel.spent
-            )
-            await trio.to_thread.run_sync(store, limiter=self._threads)
+            channel = account.channel
+            await self._in_thread(self._ledger.payer.store, account.channel_id, channel.signed, channel.spent)
 
     async def _load(self) -> None:
         """Take up the open channels in the ledger, with the chain's view of each."""
         signer = address_of(self._session_key)
-        rows = await trio.to_thread.run_sync(
-            partial(self._ledger.payer.channels, self.domain, ended=False), limiter=self._threads
-        )
+        rows = await self._in_thread(partial(self._ledger.payer.channels, self.domain, ended=False))
         for row in rows:
             key = (row.payee, row.salt[TAG])
             if key in self._accounts or row.signer != signer or row.payer != self.payer:
                 continue
-            state = await trio.to_thread.run_sync(
-                self._chain.channels.state, row.channel_id, limiter=self._threads
-            )
+            state = await self._in_thread(self._chain.channels.state, row.channel_id)
             note = partial(
                 self._ledger.payer.note,
                 row.channel_id,
@@ -167,7 +210,7 @@ class Payer:
                 close_at=state.close_at,
                 ended=state.closed,
             )
-            await trio.to_thread.run_sync(note, limiter=self._threads)
+            await self._in_thread(note)
             if not state.open or state.close_at:
                 continue
             machine = row.machine()
@@ -177,28 +220,44 @@ class Payer:
                 row.descriptor, row.channel_id, machine, self.domain, self._session_key
             )
 
-    def _open(self, deposits: Mapping[Recipient, int]) -> None:
+    def _missing(self, needs: Mapping[Recipient, int], deposit: int) -> tuple[Deposit, ...]:
+        deposits = []
+        for recipient, need in needs.items():
+            account = self._accounts.get(_key(recipient))
+            short = need - (account.channel.available if account else 0)
+            if account is None or short > 0:
+                deposits.append(Deposit(recipient, max(short, deposit), account is None))
+        return tuple(deposits)
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        return await trio.to_thread.run_sync(partial(function, *arguments), limiter=self._threads)
+
+    def _open(self, deposits: Sequence[Deposit]) -> int:
         signer = address_of(self._session_key)
         opened = []
         now_ms = time.time_ns() // 1_000_000
-        for payee, amount in deposits.items():
-            salt = channel_salt(payee.node, now_ms)
-            descriptor = ChannelDescriptor(self.payer, payee.operator, signer, salt)
+        for each in deposits:
+            salt = channel_salt(each.recipient.node, now_ms)
+            descriptor = ChannelDescriptor(self.payer, each.recipient.operator, signer, salt)
             # Written down first: without the salt nobody can close the channel.
-            self._ledger.payer.add(self.domain, descriptor, amount)
-            opened.append((descriptor, amount))
-        self._chain.channels.open_many(self._wallet(), opened)
-        for payee, (descriptor, amount) in zip(deposits, opened, strict=True):
+            self._ledger.payer.add(self.domain, descriptor, each.wei)
+            opened.append((descriptor, each.wei))
+        mined = self._chain.channels.open_many(self._wallet(), opened)
+        self.gas_wei += mined.cost_wei
+        for each, (descriptor, amount) in zip(deposits, opened, strict=True):
             channel_id = self.domain.channel_id(descriptor)
-            self._accounts[_key(payee)] = OutgoingAccount(
+            self._accounts[_key(each.recipient)] = OutgoingAccount(
                 descriptor, channel_id, PayerChannel(amount), self.domain, self._session_key
             )
+        return mined.cost_wei
 
-    def _top_up(self, account: OutgoingAccount, amount: int) -> None:
-        self._chain.channels.top_up(self._wallet(), account.descriptor, amount)
+    def _top_up(self, account: OutgoingAccount, amount: int) -> int:
+        mined = self._chain.channels.top_up(self._wallet(), account.descriptor, amount)
+        self.gas_wei += mined.cost_wei
         total = account.channel.deposit + amount
         account.channel.topped_up(total)
         self._ledger.payer.note(account.channel_id, deposit=total)
+        return mined.cost_wei
 
 
 def _key(payee: Recipient) -> tuple[str, bytes]:

@@ -10,6 +10,8 @@ from hypercluster.node.client.hop import Hop
 from hypercluster.node.errors import NodeError
 from hypercluster.node.rows import TopK
 
+CLOSE_SECONDS = 5.0
+
 
 class Pipeline:
     """Open sessions with the providers of one path, in the order of their layers.
@@ -114,7 +116,11 @@ class Pipeline:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with trio.CancelScope(shield=True):
+        await self.close()
+
+    async def close(self) -> None:
+        """Tell the providers that their sessions are over, cancelled or not."""
+        with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
             async with trio.open_nursery() as nursery:
                 for hop in self.hops:
                     nursery.start_soon(hop.close)

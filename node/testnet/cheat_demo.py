@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from hypercluster.market.economics.graph import NoPath
 from hypercluster.market.errors import MarketError
-from hypercluster.market.money.units import HCT, format_hct
+from hypercluster.market.money.units import HCT
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.inspection import Policy, Report
-from hypercluster.node.client.client import Client, Limits
+from hypercluster.node.client.client import Client
+from hypercluster.node.client.events import Finished, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
-from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.client.request import Allowance, Request, Sampling
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.identity import short_peer
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
@@ -37,6 +34,7 @@ from hypercluster.node.testnet.localnet import (
     VerifierSpec,
     running_network,
 )
+from hypercluster.node.testnet.telling import Telling
 
 NONE = "none"
 KINDS = (NONE, *CHEATS)
@@ -102,32 +100,6 @@ class CheatResult:
             "honest_slashed_wei": self.honest_slashed_wei,
         }
 
-    def show(self, console: Console) -> None:
-        """For people."""
-        table = Table(
-            "peer", "layers", "tokens", "finding", "what was seen", title="Audits", title_justify="left"
-        )
-        for report in self.reports[-12:]:
-            layers = f"{report.layer_start}:{report.layer_stop}"
-            table.add_row(
-                short_peer(report.peer), layers, str(report.tokens), report.finding, Text(report.note)
-            )
-        console.print()
-        console.print(table)
-        if self.cheat == NONE:
-            console.print(f"{self.audited_steps} steps audited, {self.accusations} accusations")
-        else:
-            case = f"case {self.case}: " if self.case else ""
-            console.print(
-                f"{self.cheat}: {'found' if self.detected else 'NOT FOUND'} after {self.after_tokens} tokens; "
-                f"{case}{self.verdict}; {format_hct(self.slashed_wei)} HCT slashed from {short_peer(self.culprit)}"
-            )
-            console.print("later paths avoid it" if self.avoided else "LATER PATHS DO NOT AVOID IT")
-        console.print(
-            f"honest nodes lost {format_hct(self.honest_slashed_wei)} HCT; audits cost {format_hct(self.audit_wei)} HCT"
-        )
-        console.print(f"[dim]{self.seconds:.0f} s in all[/]")
-
 
 def run_cheat_demo(
     home: Path,
@@ -137,8 +109,7 @@ def run_cheat_demo(
     tokens: int,
     model: Path | None = None,
     steps: int = STEPS,
-    console: Console | None = None,
-    progress: Console,
+    telling: Telling | None = None,
 ) -> CheatResult:
     """Run a network with one cheat, or with none until `steps` steps are audited; all processes end before this
     returns.
@@ -146,8 +117,7 @@ def run_cheat_demo(
     Args:
         home: folder for keys (used again by the next run), ledgers and logs.
         cheat: one of KINDS.
-        console: where completions are streamed to; None for nowhere.
-        progress: where the steps are reported.
+        telling: where completions are streamed to and the steps are reported.
 
     Raises:
         UnknownCheat, DemoFailed: nodes did not find each other in time.
@@ -158,38 +128,36 @@ def run_cheat_demo(
     start = time.monotonic()
     model = model or demo_model()
     stored = open_model(model, home)
-    with progress.status("Calibrating the model, once") as status:
-        bounds = calibrated_bounds(stored, home)
+    tell = telling or Telling()
+    tell.status("Calibrating the model, once")
+    bounds = calibrated_bounds(stored, home)
 
-        def started(node: ProviderProcess | VerifierProcess) -> None:
-            progress.print(f"[dim]{short_peer(node.peer)}: {node.spec.name}[/]")
+    def started(node: ProviderProcess | VerifierProcess) -> None:
+        tell.news(f"{short_peer(node.peer)}: {node.spec.name}")
 
-        status.update("Starting the chain, providers and verifiers")
-        providers, verifiers = _specs(cheat, stored.manifest.layers, bounds)
-        with running_network(
-            home, providers, model=model, verifiers=verifiers, on_started=started
-        ) as network:
-            settings = network.client(WALLET_HCT)
-            status.update("Looking for the nodes in the DHT")
-            result = trio.run(
-                partial(
-                    _run,
-                    network=network,
-                    settings=settings,
-                    stored=stored,
-                    cheat=cheat,
-                    prompt=prompt,
-                    tokens=tokens,
-                    steps=steps,
-                    console=console,
-                    ready=status.stop,
-                )
+    tell.status("Starting the chain, providers and verifiers")
+    providers, verifiers = _specs(cheat, stored.manifest.layers, bounds)
+    with running_network(home, providers, model=model, verifiers=verifiers, on_started=started) as network:
+        settings = network.client(WALLET_HCT)
+        tell.status("Looking for the nodes in the DHT")
+        result = trio.run(
+            partial(
+                _run,
+                network=network,
+                settings=settings,
+                stored=stored,
+                cheat=cheat,
+                prompt=prompt,
+                tokens=tokens,
+                steps=steps,
+                tell=tell,
             )
-            lost = {node.peer: STAKE - _held(network, node.operator) for node in network.nodes}
-            result.slashed_wei = lost.pop(result.culprit, 0)
-            result.honest_slashed_wei = sum(lost.values())
-            status.start()
-            status.update("Ending all processes")
+        )
+        lost = {node.peer: STAKE - _held(network, node.operator) for node in network.nodes}
+        result.slashed_wei = lost.pop(result.culprit, 0)
+        result.honest_slashed_wei = sum(lost.values())
+        tell.status("Ending all processes")
+    tell.status("")
     result.seconds = time.monotonic() - start
     return result
 
@@ -224,8 +192,7 @@ async def _run(
     prompt: str,
     tokens: int,
     steps: int,
-    console: Console | None,
-    ready: Callable[[], None],
+    tell: Telling,
 ) -> CheatResult:
     purse = purse_of(settings.home, network.chain, network.password_file.read_text())
     policy = Policy(rate=1.0, traps=1.0 if cheat == "lazy-verifier" else 0.0, disputes=True)
@@ -238,14 +205,14 @@ async def _run(
         settings, network.chain, stored, purse, auditing=Auditing(policy=policy, auditor="verifier")
     ) as client:
         await wait_for_all(client, network)
-        ready()
+        tell.status("")
         result.path_before = (await client.route()).ids
         if cheat == NONE:
             # Long completions: what is wanted is many steps.
             tokens = max(tokens, min(256, stored.manifest.context // 2))
         completions = 0
         while not result.detected:
-            completion = await _complete(client, prompt, tokens, console, seed=completions)
+            completion = await _complete(client, prompt, tokens, tell, seed=completions)
             completions += 1
             result.reports += completion
             result.audit_wei += sum(report.cost_wei for report in completion)
@@ -265,7 +232,7 @@ async def _run(
                 break
         if result.culprit in {verifier.peer for verifier in network.verifiers}:
             # Later audits avoid it; it was on no path of layers.
-            later = await _complete(client, prompt, 8, None, seed=99)
+            later = await _complete(client, prompt, 8, Telling(), seed=99)
             result.path_after = [report.auditor for report in later]
         else:
             try:
@@ -275,19 +242,21 @@ async def _run(
     return result
 
 
-async def _complete(
-    client: Client, prompt: str, tokens: int, console: Console | None, seed: int
-) -> list[Report]:
-    def show(text: str) -> None:
-        if console is not None:
-            console.print(Text(text), end="", soft_wrap=True)
-
-    show(prompt)
-    ids = client.tokenizer.encode(prompt)
-    with Sampler(client.tokenizer.n_vocab, 0.8, 40, seed=seed) as sampler:
-        completion = await client.generate(ids, sampler=sampler, limits=Limits(tokens=tokens), on_text=show)
-    show("\n")
-    return completion.reports
+async def _complete(client: Client, prompt: str, tokens: int, tell: Telling, seed: int) -> list[Report]:
+    request = Request(
+        prompt=prompt,
+        allowance=Allowance(tokens=tokens),
+        sampling=Sampling(temperature=0.8, top_k=40, seed=seed),
+    )
+    tell.text(prompt)
+    async with client.complete(request) as completing:
+        async for event in completing:
+            if isinstance(event, Token):
+                tell.text(event.text)
+            elif isinstance(event, Finished) and event.error is not None:
+                raise event.error
+    tell.text("\n")
+    return await client.reports(completing.completion.request_id)
 
 
 def _held(network: LocalNetwork, operator: str) -> int:

@@ -1,28 +1,27 @@
 """The whole market on one machine: a chain, providers, a verifier, one paid completion, and books that must balance."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.routing import Path as Route
 from hypercluster.market.economics.routing import Rival, rivals
-from hypercluster.market.money.units import HCT, format_hct, format_price
+from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import BadBounds, Bounds
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.inspection import Policy
-from hypercluster.node.client.client import Bill, Client, Completion, Limits
+from hypercluster.node.client.client import Client
+from hypercluster.node.client.completion import Completion, HopBill
+from hypercluster.node.client.events import Finished, PathChosen, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
+from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
 from hypercluster.node.engine import ranking as topk
 from hypercluster.node.engine import reference
 from hypercluster.node.engine.sampler import Sampler
@@ -43,6 +42,7 @@ from hypercluster.node.testnet.localnet import (
     VerifierSpec,
     running_network,
 )
+from hypercluster.node.testnet.telling import Telling
 
 WALLET_HCT = 10 * HCT
 FIND_SECONDS = 60.0
@@ -68,10 +68,10 @@ class DemoFailed(NodeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
+class PaidHop:
     """One provider of the path and its money, in wei."""
 
-    bill: Bill
+    bill: HopBill
     claimed_wei: int
 
 
@@ -82,7 +82,7 @@ class DemoResult:
     """
 
     completion: Completion
-    hops: tuple[Hop, ...]
+    hops: tuple[PaidHop, ...]
     rivals: tuple[Rival, ...]
     route: Route
     alpha: float
@@ -164,51 +164,6 @@ class DemoResult:
             "seconds": round(self.seconds, 1),
         }
 
-    def show(self, console: Console) -> None:
-        """For people."""
-        table = Table(title="The path (prices in HCT per million tokens)", title_justify="left")
-        for name in ("peer", "layers", "price", "prompt", "tokens", "paid HCT", "claimed HCT"):
-            table.add_column(name, no_wrap=True)
-        for hop in self.hops:
-            bill = hop.bill
-            table.add_row(
-                short_peer(bill.peer),
-                f"{bill.layer_start}:{bill.layer_stop}",
-                format_price(bill.price_wei),
-                format_price(bill.prompt_price_wei),
-                str(bill.tokens),
-                format_hct(bill.paid_wei),
-                format_hct(hop.claimed_wei),
-            )
-        console.print()
-        console.print(table)
-        verdict = "they agree to the wei" if self.reconciled else "THEY DO NOT AGREE"
-        console.print(
-            f"spent {format_hct(self.spent_wei)} HCT, earned {format_hct(self.earned_wei)} HCT: {verdict}; "
-            f"{format_hct(self.locked_wei)} HCT are left in the channels"
-        )
-        passed = sum(report.finding == "pass" for report in self.completion.reports)
-        console.print(
-            f"a verifier ran {passed} of {len(self.hops)} stages again and found them right, for "
-            f"{format_hct(self.completion.audit_wei)} HCT"
-        )
-        same = "the same tokens as" if self.identical_to_unsplit else "OTHER TOKENS THAN"
-        console.print(f"{same} the unsplit model, run by llama.cpp on this machine")
-        for rival in self.rivals:
-            console.print(_why_not(rival, self.route, self.alpha))
-        console.print(f"[dim]{self.seconds:.0f} s in all[/]")
-
-
-def _why_not(rival: Rival, route: Route, alpha: float) -> str:
-    node = rival.node
-    taken = next(n for n in route.nodes if n.start < node.stop and node.start < n.stop)
-    return (
-        f"not taken: {short_peer(node.id)} for layers {node.start}:{node.stop} at {format_price(node.price_wei)} HCT "
-        f"per M tokens and {node.total_ms:.1f} ms a token; with alpha {alpha:g} a path over it weighs "
-        f"{rival.weight:.3f}, {rival.excess:.3f} more than over {short_peer(taken.id)} "
-        f"({format_price(taken.price_wei)} HCT, {taken.total_ms:.1f} ms)"
-    )
-
 
 def demo_specs(layers: int) -> list[ProviderSpec]:
     """Five providers over four ranges: two compete for the third, one cheap and slow, one dear and fast."""
@@ -232,8 +187,7 @@ def run_demo(
     temperature: float = 0.0,
     seed: int = 0,
     model: Path | None = None,
-    console: Console | None = None,
-    progress: Console,
+    telling: Telling | None = None,
 ) -> DemoResult:
     """Run the demo and return its books; every process that it starts has ended by then.
 
@@ -241,8 +195,7 @@ def run_demo(
         home: folder for keys (used again by the next run), ledgers and logs.
         alpha: weight of price against time in the client's choice of path.
         temperature: 0 is greedy; otherwise `seed` fixes the draws, of the client and of the unsplit model alike.
-        console: where the completion is streamed to; None for nowhere.
-        progress: where the steps are reported.
+        telling: where the completion is streamed to and the steps are reported.
 
     Raises:
         DemoFailed: providers did not find each other, or did not claim, in time.
@@ -253,59 +206,47 @@ def run_demo(
     stored = open_model(model, home)
     specs = demo_specs(stored.manifest.layers)
     market = MarketParameters(alpha=alpha)
-    with progress.status("Calibrating the model, once") as status:
-        bounds = calibrated_bounds(stored, home)
-        status.update("Starting Anvil and deploying the contracts")
+    tell = telling or Telling()
+    tell.status("Calibrating the model, once")
+    bounds = calibrated_bounds(stored, home)
+    tell.status("Starting Anvil and deploying the contracts")
 
-        def started(node: ProviderProcess | VerifierProcess) -> None:
-            progress.print(f"[dim]{short_peer(node.peer)}: {node.spec.name}[/]")
+    def started(node: ProviderProcess | VerifierProcess) -> None:
+        tell.news(f"{short_peer(node.peer)}: {node.spec.name}")
 
-        def found(text: str) -> None:
-            status.stop()
-            progress.print(f"[dim]{text}[/]")
-
-        status.update("Starting five providers and a verifier")
-        verifiers = [VerifierSpec(flags=(*QUICK_JUDGE, "--bounds", str(bounds)))]
-        with running_network(home, specs, model=model, verifiers=verifiers, on_started=started) as network:
-            settings = network.client(WALLET_HCT)
-            status.update("Looking for the providers in the DHT")
-            work = partial(
-                _complete,
-                network=network,
-                settings=settings,
-                stored=stored,
-                market=market,
-                prompt=prompt,
-                limits=Limits(tokens=tokens),
-                temperature=temperature,
-                seed=seed,
-                console=console,
-                found=found,
+    tell.status("Starting five providers and a verifier")
+    verifiers = [VerifierSpec(flags=(*QUICK_JUDGE, "--bounds", str(bounds)))]
+    with running_network(home, specs, model=model, verifiers=verifiers, on_started=started) as network:
+        settings = network.client(WALLET_HCT)
+        tell.status("Looking for the providers in the DHT")
+        request = Request(
+            prompt=prompt,
+            allowance=Allowance(tokens=tokens),
+            sampling=Sampling(temperature=temperature, top_k=TOP_K, seed=seed),
+        )
+        work = partial(_complete, network, settings, stored, Wishes(market=market), request, tell)
+        completion, route, losers = trio.run(work)
+        tell.status("Waiting for the providers to claim")
+        claimed = _wait_for_claims(network.chain, settings)
+        earned = sum(network.chain.token.balance(provider.operator) for provider in network.providers)
+        wallet = network.chain.token.balance(keys.address(settings.home, Key.WALLET))
+        audits_earned = sum(network.chain.token.balance(judge.operator) for judge in network.verifiers)
+        locked = sum(state.deposit - state.settled for state in map(network.chain.channels.state, claimed))
+        tell.status("Running the unsplit model")
+        with Sampler(stored.manifest.n_vocab, temperature, TOP_K, seed=seed) as sampler:
+            unsplit = reference.generate(
+                model,
+                completion.prompt,
+                max(1, len(completion.tokens)),
+                threads=1,
+                choose=lambda logits: sampler.sample(topk.best([logits], TOP_K)),
             )
-            completion, route, losers = trio.run(work)
-            status.update("Waiting for the providers to claim")
-            status.start()
-            claimed = _wait_for_claims(network.chain, settings)
-            earned = sum(network.chain.token.balance(provider.operator) for provider in network.providers)
-            wallet = network.chain.token.balance(keys.address(settings.home, Key.WALLET))
-            audits_earned = sum(network.chain.token.balance(judge.operator) for judge in network.verifiers)
-            locked = sum(
-                state.deposit - state.settled for state in map(network.chain.channels.state, claimed)
-            )
-            status.update("Running the unsplit model")
-            with Sampler(stored.manifest.n_vocab, temperature, TOP_K, seed=seed) as sampler:
-                unsplit = reference.generate(
-                    model,
-                    completion.prompt,
-                    max(1, len(completion.tokens)),
-                    threads=1,
-                    choose=lambda logits: sampler.sample(topk.best([logits], TOP_K)),
-                )
-            status.update("Ending all processes")
+        tell.status("Ending all processes")
+    tell.status("")
     same = [int(token) for token in unsplit.ids[: len(completion.tokens)]] == completion.tokens
     return DemoResult(
         completion=completion,
-        hops=tuple(Hop(bill, claimed[bill.channel_id]) for bill in completion.bills),
+        hops=tuple(PaidHop(bill, claimed[bill.channel_id]) for bill in completion.bills),
         rivals=tuple(losers),
         route=route,
         alpha=alpha,
@@ -319,39 +260,36 @@ def run_demo(
 
 
 async def _complete(
-    *,
     network: LocalNetwork,
     settings: Settings,
     stored: StoredModel,
-    market: MarketParameters,
-    prompt: str,
-    limits: Limits,
-    temperature: float,
-    seed: int,
-    console: Console | None,
-    found: Callable[[str], None],
+    wishes: Wishes,
+    request: Request,
+    tell: Telling,
 ) -> tuple[Completion, Route, list[Rival]]:
     purse = purse_of(settings.home, network.chain, network.password_file.read_text())
     auditing = Auditing(policy=Policy(rate=1.0), auditor="verifier")
-    async with joined(settings, network.chain, stored, purse, market=market, auditing=auditing) as client:
+    async with joined(settings, network.chain, stored, purse, wishes=wishes, auditing=auditing) as client:
         await wait_for_all(client, network)
         nodes = await client.nodes()
         route = await client.route()
-        found(f"the client found all {len(nodes)} providers; the lightest path weighs {route.weight:.3f}")
-
-        def show(text: str) -> None:
-            if console is not None:
-                console.print(Text(text), end="", soft_wrap=True)
-
-        show(prompt)
-        ids = client.tokenizer.encode(prompt)
-        taken: list[Route] = []
-        with Sampler(client.tokenizer.n_vocab, temperature, TOP_K, seed=seed) as sampler:
-            completion = await client.generate(
-                ids, sampler=sampler, limits=limits, on_text=show, on_path=taken.append
-            )
-        show("\n")
-        return completion, taken[-1], rivals(nodes, layers=client.layers, market=market)
+        tell.status("")
+        tell.news(f"the client found all {len(nodes)} providers; the lightest path weighs {route.weight:.3f}")
+        tell.text(str(request.prompt))
+        async with client.complete(request) as completing:
+            async for event in completing:
+                if isinstance(event, PathChosen):
+                    route = event.path
+                elif isinstance(event, Token):
+                    tell.text(event.text)
+                elif isinstance(event, Finished):
+                    tell.text(event.rest)
+                    if event.error is not None:
+                        raise event.error
+        tell.text("\n")
+        await client.reports(completing.completion.request_id)
+        losers = rivals(nodes, layers=client.model.layers, market=wishes.market)
+        return completing.completion, route, losers
 
 
 async def wait_for_all(client: Client, network: LocalNetwork) -> None:

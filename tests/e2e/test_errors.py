@@ -120,7 +120,9 @@ def test_an_operator_without_money(terminal: Terminal) -> None:
 @pytest.mark.parametrize("amount", ["ten"])
 def test_bad_amounts(terminal: Terminal, amount: str) -> None:
     assert terminal.run("hc-client", "init").code == 0
-    sentence(terminal.run("hc-client", "fund", f"--hct={amount}"))
+    refused = terminal.run("hc-client", "fund", f"--hct={amount}")
+    assert refused.code == 2
+    assert amount in refused.err
 
 
 def test_a_model_that_is_not_there(terminal: Terminal) -> None:

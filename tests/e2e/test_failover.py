@@ -14,11 +14,12 @@ import trio
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
-from hypercluster.node.client.client import Completion, Limits
+from hypercluster.node.client.completion import Completion
+from hypercluster.node.client.events import Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
+from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.engine import reference
-from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
@@ -60,7 +61,8 @@ def complete(
 
     async def main() -> Completion:
         market = MarketParameters(alpha=1.0)
-        async with joined(settings, network.chain, stored, purse, market=market) as client:
+        wishes = Wishes(market=market)
+        async with joined(settings, network.chain, stored, purse, wishes=wishes) as client:
             with trio.fail_after(60):
                 while len(client.adverts()) < 3:
                     await trio.sleep(0.1)
@@ -73,11 +75,14 @@ def complete(
                 elif isinstance(moment, float) and len(pieces) == 1:
                     threading.Timer(moment, victim.kill).start()
 
-            prompt = client.tokenizer.encode("ROMEO:")
-            with Sampler(client.tokenizer.n_vocab) as greedy, trio.fail_after(120):
-                return await client.generate(
-                    prompt, sampler=greedy, limits=Limits(tokens=TOKENS), on_text=text
-                )
+            request = Request(prompt="ROMEO:", allowance=Allowance(tokens=TOKENS))
+            with trio.fail_after(120):
+                async with client.complete(request) as completing:
+                    async for event in completing:
+                        if isinstance(event, Token) and event.text:
+                            text(event.text)
+            assert completing.completion.error is None
+            return completing.completion
 
     return trio.run(main)
 

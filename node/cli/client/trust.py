@@ -48,7 +48,7 @@ def reputation(
         found = [
             each
             for each in ledger.trust.reputations(now).values()
-            if peer is None or peer.lstrip("…") in each.peer
+            if peer is None or _part(peer) in each.peer
         ]
         if peer is not None and not found:
             fail(f"there is no evidence on a peer like {peer}; hc-client reputation lists all.")
@@ -142,10 +142,11 @@ def demand(
     from hypercluster.node.client.purse import purse_of
     from hypercluster.node.home.resources import open_chain
 
+    part = _part(peer)
     settings = Settings()
     chain = open_chain(settings)
     store = client_transcripts(settings, chain)
-    transcript = store.latest(lambda record: peer.lstrip("…") in record.peer)
+    transcript = store.latest(lambda record: part in record.peer)
     if transcript is None:
         fail(f"there is no transcript of a provider like {peer} any more: only recent ones are kept.")
     purse = purse_of(settings.home, chain, password(settings))
@@ -163,10 +164,12 @@ def demand(
         out.print(f"{ruling.outcome}; {format_hct(ruling.slashed_wei)} HCT slashed")
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to ``hc-client``."""
-    for command in (reputation, audits, demand, rewards):
-        app.command()(command)
+def _part(peer: str) -> str:
+    """What is given of a peer id, without the mark of what was left out. Raises Failed."""
+    part = peer.strip().lstrip("…")
+    if not part:
+        fail(f"{peer!r} names no peer: give its id or a part of it.")
+    return part
 
 
 def _export(path: Path, now: datetime, data: list[dict[str, Any]]) -> None:

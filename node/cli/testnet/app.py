@@ -114,7 +114,7 @@ def demo(
     temperature: Annotated[
         float, real("0 is greedy; 0.8 makes the small demo model read like verse.", least=0, most=100)
     ] = 0.0,
-    seed: Annotated[int, whole("Fixes the draws.", most=2**32 - 1)] = 2,
+    seed: Annotated[int, whole("Fixes the draws.", most=2**32 - 2)] = 2,
     model: Annotated[Path | None, typer.Option(help="GGUF file. Default: the demo model.")] = None,
     cheat: Annotated[
         Cheat | None,
@@ -135,44 +135,46 @@ def demo(
     if cheat is not None:
         _cheat_demo(cheat, prompt, tokens, model, steps, json_)
         return
+    from hypercluster.node.cli.testnet_views import show_demo, shown
     from hypercluster.node.testnet.demo import run_demo
 
-    result = run_demo(
-        Settings().home / "demo",
-        prompt=prompt,
-        tokens=tokens,
-        alpha=alpha,
-        temperature=temperature,
-        seed=seed,
-        model=model,
-        console=None if json_ else out,
-        progress=err,
-    )
+    with shown(None if json_ else out, err) as telling:
+        result = run_demo(
+            Settings().home / "demo",
+            prompt=prompt,
+            tokens=tokens,
+            alpha=alpha,
+            temperature=temperature,
+            seed=seed,
+            model=model,
+            telling=telling,
+        )
     if json_:
         print_json(result.document())
     else:
-        result.show(out)
+        show_demo(result, out)
     if not (result.reconciled and result.identical_to_unsplit and result.audited):
         raise typer.Exit(1)
 
 
 def _cheat_demo(cheat: str, prompt: str, tokens: int, model: Path | None, steps: int, json_: bool) -> None:
+    from hypercluster.node.cli.testnet_views import show_cheat, shown
     from hypercluster.node.testnet.cheat_demo import run_cheat_demo
 
-    result = run_cheat_demo(
-        Settings().home / "demo",
-        cheat=cheat,
-        prompt=prompt,
-        tokens=tokens,
-        model=model,
-        steps=steps,
-        console=None if json_ else out,
-        progress=err,
-    )
+    with shown(None if json_ else out, err) as telling:
+        result = run_cheat_demo(
+            Settings().home / "demo",
+            cheat=cheat,
+            prompt=prompt,
+            tokens=tokens,
+            model=model,
+            steps=steps,
+            telling=telling,
+        )
     if json_:
         print_json(result.document())
     else:
-        result.show(out)
+        show_cheat(result, out)
     if not result.good:
         raise typer.Exit(1)
 

@@ -23,10 +23,9 @@ from hypercluster.node.replay.replayer import Replayer
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
     from hypercluster.market.ledger import Ledger
+    from hypercluster.node.client.client import Network
     from hypercluster.node.client.payer import Payer
     from hypercluster.node.client.purse import Purse
-    from hypercluster.node.network.discovery import Discovery
-    from hypercluster.node.network.host import Host
     from hypercluster.node.shards.store import StoredModel
 
 AuditorKind = Literal["auto", "verifier", "provider", "own"]
@@ -57,18 +56,17 @@ def client_transcripts(settings: Settings, chain: Chain, max_bytes: int = 0) -> 
 
 def inspector(
     auditing: Auditing,
-    host: Host,
-    discovery: Discovery,
+    network: Network,
     payer: Payer,
     chain: Chain,
     stored: StoredModel,
-    n_vocab: int,
     transcripts: TranscriptStore,
     ledger: Ledger,
     purse: Purse,
 ) -> Inspector:
     """The inspector that `auditing` asks for."""
     manifest, domain = stored.manifest, chain.disputes.domain
+    host, discovery = network.host, network.discovery
 
     def bounds() -> Bounds:
         try:
@@ -91,7 +89,7 @@ def inspector(
         distrusted=distrusted,
     )
     provider = ProviderAuditor(
-        host, discovery, payer, domain, bounds, layers=manifest.layers, n_vocab=n_vocab
+        host, discovery, payer, domain, bounds, layers=manifest.layers, n_vocab=manifest.n_vocab
     )
     auditors: dict[AuditorKind, Callable[[], Auditor]] = {
         "auto": lambda: verifiers,

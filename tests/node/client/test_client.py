@@ -20,11 +20,14 @@ from hypercluster.market.economics.routing import Path as Route
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client import hop
-from hypercluster.node.client.client import Client, Completion, Limits, TooExpensive
+from hypercluster.node.client.client import Client
+from hypercluster.node.client.completing import TooExpensive
+from hypercluster.node.client.completion import Completion
+from hypercluster.node.client.events import PathChosen
 from hypercluster.node.client.hop import HopFailed
 from hypercluster.node.client.joining import joined
+from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.engine import reference
-from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.network.connection import Connection
@@ -100,7 +103,11 @@ class World:
         settings = Settings(home=home, bootstrap=(self.whole.address,))
         market = MarketParameters(alpha=1.0, risk_weight=0.0)
         async with joined(
-            settings, self.chain, self.stored, wallet.purse, market=market, deposit=deposit
+            settings,
+            self.chain,
+            self.stored,
+            wallet.purse,
+            wishes=Wishes(market=market, deposit_wei=deposit),
         ) as client:
             with trio.fail_after(30):
                 while len(client.adverts()) < 3 or any(advert.free < 3 for advert in client.adverts()):
@@ -176,9 +183,16 @@ async def complete(
     cost: int | None = None,
     on_path: Callable[[Route], None] = lambda path: None,
 ) -> Completion:
-    limits = Limits(tokens=tokens, cost_wei=cost)
-    with Sampler(client.tokenizer.n_vocab) as greedy, trio.fail_after(60):
-        return await client.generate(prompt, sampler=greedy, limits=limits, on_path=on_path)
+    request = Request(prompt=tuple(prompt), allowance=Allowance(tokens=tokens, cost_wei=cost))
+    with trio.fail_after(60):
+        completing = client.complete(request)
+        async with completing:
+            async for event in completing:
+                if isinstance(event, PathChosen):
+                    on_path(event.path)
+    if completing.completion.error is not None:
+        raise completing.completion.error
+    return completing.completion
 
 
 def on_result(number: int, **changes: Any) -> Lie:
@@ -344,8 +358,9 @@ async def test_a_provider_that_lies_is_named_and_left(
 async def test_a_lie_names_the_liar_in_the_error(world: World, tmp_path: Path) -> None:
     world.tail_lies.tell = on_result(1, billed_wei=HCT)
     async with world.client(new_wallet(world.chain), tmp_path) as client:
-        with Sampler(client.tokenizer.n_vocab) as greedy, pytest.raises(HopFailed) as failed:
-            await client.generate(PROMPT, sampler=greedy, limits=Limits(tokens=TOKENS, failures=0))
+        allowance = Allowance(tokens=TOKENS, failures=0)
+        with pytest.raises(HopFailed) as failed:
+            await client.complete(Request(prompt=tuple(PROMPT), allowance=allowance)).finished()
     assert failed.value.peer == world.tail.advert.peer
     assert world.tail.advert.peer in str(failed.value)
 

@@ -24,9 +24,9 @@ from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.client.auditing.accuser import Accuser, Ruling
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.inspection import Policy
-from hypercluster.node.client.client import Client, Limits
+from hypercluster.node.client.client import Client
 from hypercluster.node.client.joining import joined
-from hypercluster.node.engine.sampler import Sampler
+from hypercluster.node.client.request import Allowance, Request
 from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.home.settings import Settings
@@ -118,7 +118,7 @@ class Court:
         hook: Callable[[Accuser], None] = lambda a: None,
     ) -> Ruling:
         async with self.client(wallet, home) as client:
-            accuser = client._inspector._accuser  # type: ignore[union-attr]
+            accuser = client.audits.inspector._accuser  # type: ignore[union-attr]
             assert accuser is not None
             hook(accuser)
             with trio.fail_after(120):
@@ -367,8 +367,11 @@ async def test_a_lying_member_is_outvoted_and_a_silent_one_is_slashed(
 
 
 async def complete(client: Client) -> Any:
-    with Sampler(client.tokenizer.n_vocab) as greedy, trio.fail_after(120):
-        return await client.generate([72, 101, 108], sampler=greedy, limits=Limits(tokens=5))
+    request = Request(prompt=(72, 101, 108), allowance=Allowance(tokens=5))
+    with trio.fail_after(120):
+        completion = await client.complete(request).finished()
+        await client.reports(completion.request_id)
+    return completion
 
 
 async def test_a_provider_shows_rows_on_chain_or_loses_stake(
@@ -388,7 +391,7 @@ async def test_a_provider_shows_rows_on_chain_or_loses_stake(
                 while not client.adverts():
                     await trio.sleep(0.05)
             assert [report.finding for report in (await complete(client)).reports] == ["pass"]
-            inspector = client._inspector
+            inspector = client.audits.inspector  # type: ignore[union-attr]
             assert inspector is not None
             accuser = inspector._accuser
             assert accuser is not None

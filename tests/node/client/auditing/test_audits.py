@@ -28,10 +28,11 @@ from hypercluster.node.client.auditing import verifier as verifier_auditor
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.inspection import Policy, Report
 from hypercluster.node.client.auditing.recall import NotShown, recall
-from hypercluster.node.client.client import Client, Completion, Limits
+from hypercluster.node.client.client import Client
+from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.joining import joined
+from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.transcript import Transcript, TranscriptStore
@@ -88,7 +89,12 @@ class World:
         auditing = Auditing(policy=Policy(**({"rate": 1.0} | policy)), auditor=auditor)  # type: ignore[arg-type]
         market = MarketParameters(alpha=1.0)
         async with joined(
-            settings, self.chain, self.stored, wallet.purse, market=market, auditing=auditing
+            settings,
+            self.chain,
+            self.stored,
+            wallet.purse,
+            wishes=Wishes(market=market),
+            auditing=auditing,
         ) as client:
             with trio.fail_after(60):
                 while len(client.adverts()) < 3 or not client.verifiers():
@@ -150,8 +156,11 @@ def honest(world: World) -> Iterator[None]:
 
 
 async def complete(client: Client, tokens: int = TOKENS) -> Completion:
-    with Sampler(client.tokenizer.n_vocab) as greedy, trio.fail_after(90):
-        return await client.generate(PROMPT, sampler=greedy, limits=Limits(tokens=tokens))
+    request = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=tokens))
+    with trio.fail_after(90):
+        completion = await client.complete(request).finished()
+        await client.reports(completion.request_id)
+    return completion
 
 
 def stake(world: World, operator: str) -> int:
@@ -275,7 +284,7 @@ async def test_a_provider_shows_what_it_signed_to_its_client_alone(world: World,
     async with world.client(wallet, tmp_path, "own", rate=0.0) as client:
         done = await complete(client)
         assert done.tokens
-        host = client._host
+        host = client.network.host
         store = TranscriptStore(tmp_path / "transcripts" / "client", keep_seconds=100, max_bytes=10**9)
         kept = [store.load(bytes.fromhex(path.stem)) for path in store.folder.iterdir()]
         head = next(t for t in kept if t.record.peer == world.head.advert.peer)
@@ -291,7 +300,7 @@ async def test_a_provider_shows_what_it_signed_to_its_client_alone(world: World,
         assert answer.code is ErrorCode.UNKNOWN_SESSION
     async with world.client(new_wallet(world.chain), tmp_path / "stranger", rate=0.0) as stranger:
         with pytest.raises(NotShown, match="no such step of yours"):
-            await recall(stranger._host, world.head.advert.addrs, head, 0, domain)
+            await recall(stranger.network.host, world.head.advert.addrs, head, 0, domain)
 
 
 # --- whoever speaks to a verifier badly -------------------------------------------------------------------------
@@ -300,7 +309,7 @@ async def test_a_provider_shows_what_it_signed_to_its_client_alone(world: World,
 @asynccontextmanager
 async def speaking(world: World, client: Client) -> AsyncIterator[Connection]:
     advert = world.verifier.advert
-    connection = Connection(await client._host.open_stream(advert.peer, AUDIT_PROTOCOL, advert.addrs))
+    connection = Connection(await client.network.host.open_stream(advert.peer, AUDIT_PROTOCOL, advert.addrs))
     connection.raise_bound(1 << 26)
     try:
         yield connection
@@ -410,7 +419,7 @@ async def _refused(
     """The verifier refuses, bills nothing, and does the next audit."""
     wallet = new_wallet(world.chain)
     async with world.client(wallet, home, "verifier") as client:
-        account = next(iter((await client._payer.fund({_payee(world): HCT // 100})).values()))
+        account = next(iter((await client.payer.fund({_payee(world): HCT // 100})).values()))
         async with speaking(world, client) as c:
             await c.send(
                 AuditOpen(

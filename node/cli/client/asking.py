@@ -1,0 +1,65 @@
+"""What the options of `hc-client` ask for, as requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
+from hypercluster.node.rows import WireDtype
+
+if TYPE_CHECKING:
+    from hypercluster.node.cli.client.options import AuditorName
+    from hypercluster.node.client.auditing.assembly import Auditing
+    from hypercluster.node.engine.chat import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How far a completion may go and how it is sampled."""
+
+    tokens: int
+    max_cost: int | None
+    wait: float
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int | None
+    stop: tuple[str, ...]
+
+    def request(self, prompt: str | tuple[Message, ...]) -> Request:
+        """The request for a prompt. Raises BadRequest."""
+        return Request(
+            prompt=prompt,
+            allowance=Allowance(tokens=self.tokens, cost_wei=self.max_cost, patience=self.wait),
+            sampling=Sampling(
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                min_p=self.min_p,
+                seed=self.seed,
+            ),
+            stop=self.stop,
+        )
+
+
+def wishes_of(alpha: float, spread: bool = False, dtype: str = "f32", deposit: int | None = None) -> Wishes:
+    """Over whom to go; `deposit` in wei."""
+    wishes = Wishes(market=MarketParameters(alpha=alpha), spread=spread, wire_dtype=WireDtype.named(dtype))
+    return (
+        wishes
+        if deposit is None
+        else Wishes(market=wishes.market, spread=spread, wire_dtype=wishes.wire_dtype, deposit_wei=deposit)
+    )
+
+
+def auditing_of(rate: float, auditor: AuditorName, traps: float, disputes: bool) -> Auditing | None:
+    """How completions are looked over; None where they are not."""
+    from hypercluster.node.client.auditing.assembly import Auditing
+    from hypercluster.node.client.auditing.inspection import Policy
+
+    if not rate:
+        return None
+    return Auditing(policy=Policy(rate=rate, traps=traps, disputes=disputes), auditor=auditor)

@@ -1,0 +1,117 @@
+"""`hc-client chat`: turns with a model, from the terminal or one a line from a pipe."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from hypercluster.market.money.units import HCT
+from hypercluster.node.cli.client.options import (
+    Alpha,
+    Auditor,
+    AuditRate,
+    Deposit,
+    Dtype,
+    MaxCost,
+    MinP,
+    Model,
+    Seed,
+    Spread,
+    Stop,
+    System,
+    Temperature,
+    Tokens,
+    TopK,
+    TopP,
+    TrapRate,
+    Wait,
+)
+from hypercluster.node.cli.console import Json, err, fail, say
+from hypercluster.node.cli.options import Bootstrap
+
+if TYPE_CHECKING:
+    from hypercluster.node.cli.client.speaking import Spoken
+    from hypercluster.node.client.client import Client
+    from hypercluster.node.engine.chat import Message
+
+
+def chat(
+    tokens: Tokens = 256,
+    max_cost: MaxCost = None,
+    model: Model = None,
+    bootstrap: Bootstrap = None,
+    alpha: Alpha = 0.5,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 40,
+    top_p: TopP = 0.95,
+    min_p: MinP = 0.05,
+    seed: Seed = None,
+    stop: Stop = None,
+    dtype: Dtype = "f32",
+    deposit: Deposit = HCT // 100,
+    spread: Spread = False,
+    audit_rate: AuditRate = 0.05,
+    auditor: Auditor = "auto",
+    trap_rate: TrapRate = 0.1,
+    system: System = None,
+    wait: Wait = 30.0,
+    json_: Json = False,
+) -> None:
+    """Talk with a model over the network: each line is a turn, and the end of the input ends the chat.
+
+    Example: [bold]hc-client chat --system "Answer in one sentence."[/]
+
+    The limits hold for each answer. All turns so far are the prompt of the next one, and are paid as that. Ctrl-C ends
+    an answer; between answers it ends the chat.
+    """
+    from hypercluster.node.cli.client.asking import Asked, auditing_of, wishes_of
+    from hypercluster.node.cli.client.joining import with_client
+
+    asked = Asked(tokens, max_cost, wait, temperature, top_k, top_p, min_p, seed, tuple(stop or ()))
+    asked.request("checks the options before anything is joined")
+    spoken: list[Spoken] = []
+
+    async def work(client: Client) -> None:
+        from hypercluster.node.cli.client.speaking import speak
+        from hypercluster.node.engine.chat import Message
+
+        turns: list[Message] = [Message("system", system)] if system else []
+        while (line := await _line()) is not None:
+            if not line.strip():
+                continue
+            turns.append(Message("user", line))
+            spoken.append(await speak(client, asked.request(tuple(turns)), json_=json_))
+            done = spoken[-1].completion
+            if done.error is not None or (spoken[-1].interrupted and not sys.stdin.isatty()):
+                return
+            turns.append(Message("assistant", done.text))
+
+    with_client(
+        work,
+        model=model,
+        bootstrap=bootstrap,
+        wishes=wishes_of(alpha, spread, dtype, deposit),
+        auditing=auditing_of(audit_rate, auditor, trap_rate, False),
+        paying="hc-client chat",
+    )
+    if not spoken:
+        fail("nothing was said: each line of the input is a turn.")
+    spoken[-1].end(json_, {"turns": [each.document() for each in spoken]})
+
+
+async def _line() -> str | None:
+    """The next turn, None at the end."""
+    import trio
+
+    if sys.stdin.isatty():
+        say("> ", err)
+    read: bytes = await trio.to_thread.run_sync(
+        sys.stdin.buffer.readline,
+        abandon_on_cancel=True,  # type: ignore[call-arg] # the stubs that mypy finds are older
+    )
+    if not read:
+        return None
+    try:
+        return read.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        fail("the input is not UTF-8 text.")

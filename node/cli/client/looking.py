@@ -1,0 +1,138 @@
+"""What a client sees before it pays: the providers, and the path that it would take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hypercluster.market.money.units import format_price
+from hypercluster.node.cli.client.options import Alpha, Model, Wait
+from hypercluster.node.cli.console import Json, show
+from hypercluster.node.cli.options import Bootstrap
+from hypercluster.node.cli.tables import Table
+
+if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
+    from hypercluster.market.economics.graph import Node
+    from hypercluster.market.economics.parameters import MarketParameters
+    from hypercluster.market.economics.routing import Path as Route
+    from hypercluster.node.client.client import Client
+
+
+def peers(model: Model = None, bootstrap: Bootstrap = None, wait: Wait = 5.0, json_: Json = False) -> None:
+    """List the providers of a model: layers, price, speed, free sessions and their length, latency."""
+    from hypercluster.node.cli.client.joining import with_client
+
+    async def look(client: Client) -> list[tuple[Node, Advert | None]]:
+        import trio
+
+        await trio.sleep(wait)
+        adverts = {advert.peer: advert for advert in client.adverts()}
+        return [(node, adverts.get(node.id)) for node in await client.nodes(full=True)]
+
+    found = with_client(look, model=model, bootstrap=bootstrap)
+    data = [
+        _node_json(node) | {"session_tokens": advert.session_tokens if advert else None}
+        for node, advert in found
+    ]
+    show(data, _peers_view, json_)
+
+
+def _peers_view(data: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "peer", "layers", "HCT per M tokens", "prompt", "ms a token", "latency ms", "free", "session tokens"
+    )
+    for each in data:
+        room = str(each["session_tokens"] or "")
+        table.row(*_node_row(each), f"{each['free']}/{each['capacity']}", room)
+    return table
+
+
+def path(
+    model: Model = None,
+    bootstrap: Bootstrap = None,
+    alpha: Alpha = 0.5,
+    wait: Wait = 10.0,
+    json_: Json = False,
+) -> None:
+    """Show the path that would be taken, what its weight is made of, and by how much each rival lost.
+
+    Example: [bold]hc-client path --alpha 1[/]
+
+    The weight of a provider is the sum of its price, its time and its risk, which is -ln of how reliable it was to
+    you; --alpha weighs price against time and leaves the risk as it is.
+    """
+    from hypercluster.market.economics.routing import rivals
+    from hypercluster.node.cli.client.asking import wishes_of
+    from hypercluster.node.cli.client.joining import with_client
+
+    async def look(client: Client) -> tuple[Route, list[Node]]:
+        route = await client.wait_for_path(wait)
+        return route, await client.nodes()
+
+    wishes = wishes_of(alpha)
+    route, nodes = with_client(look, model=model, bootstrap=bootstrap, wishes=wishes)
+    others = rivals(nodes, layers=route.nodes[-1].stop, market=wishes.market)
+    document = {
+        "alpha": alpha,
+        "weight": route.weight,
+        "price_wei": route.price_wei,
+        "ms": route.ms,
+        "nodes": [_node_json(node) | _shares(node, wishes.market) for node in route.nodes],
+        "rivals": [
+            _node_json(each.node)
+            | _shares(each.node, wishes.market)
+            | {"weight": each.weight, "excess": each.excess}
+            for each in others
+        ],
+    }
+    show(document, _path_view, json_)
+
+
+def _path_view(document: dict[str, Any]) -> Table:
+    total = f"{format_price(document['price_wei'])} HCT per million tokens, {document['ms']:.2f} ms a token"
+    table = Table(
+        *("", "peer", "layers", "HCT per M tokens", "prompt", "ms a token", "latency ms"),
+        *("weight of price", "of time", "of risk", "path weight"),
+        title=f"alpha {document['alpha']:g}: weight {document['weight']:.4f}, {total}",
+    )
+    for node in document["nodes"]:
+        table.row("taken", *_node_row(node), *_share_row(node), f"{document['weight']:.4f}")
+    for node in document["rivals"]:
+        lost = f"{node['weight']:.4f} (+{node['excess']:.4f})"
+        table.row("not", *_node_row(node), *_share_row(node), lost, style="dim")
+    return table
+
+
+def _shares(node: Node, market: MarketParameters) -> dict[str, Any]:
+    """What the node's weight is made of."""
+    price, time, risk = node.shares(market)
+    return {"price_share": price, "time_share": time, "risk_share": risk}
+
+
+def _share_row(node: dict[str, Any]) -> Sequence[str]:
+    return [f"{node[name]:.4f}" for name in ("price_share", "time_share", "risk_share")]
+
+
+def _node_json(node: Node) -> dict[str, Any]:
+    return {
+        "peer": node.id,
+        "layers": [node.start, node.stop],
+        "price_wei": node.price_wei,
+        "prompt_price_wei": node.prompt_price_wei,
+        "cost_ms": node.cost_ms,
+        "latency_ms": node.latency_ms,
+        "capacity": node.capacity,
+        "free": node.free,
+    }
+
+
+def _node_row(node: dict[str, Any]) -> list[str]:
+    return [
+        node["peer"],
+        "{}:{}".format(*node["layers"]),
+        format_price(node["price_wei"]),
+        format_price(node["prompt_price_wei"]),
+        f"{node['cost_ms']:.2f}",
+        f"{node['latency_ms']:.2f}",
+    ]

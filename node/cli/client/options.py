@@ -1,0 +1,59 @@
+"""Options that several commands of `hc-client` share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from hypercluster.node.cli.options import hct, literal, prose, real, seconds, share, whole
+
+AuditorName = Literal["auto", "verifier", "provider", "own"]
+
+Model = Annotated[
+    Path | None,
+    typer.Option(help="GGUF file, or folder with manifest.json and vocab.gguf. Default: the demo model."),
+]
+Alpha = Annotated[
+    float,
+    share(
+        "Weight of price against time: 0 takes the fastest path, 1 the cheapest; how reliable a provider was to "
+        "you counts in either case."
+    ),
+]
+Wait = Annotated[float, seconds("Seconds to look for providers, and to wait for a free one.")]
+Tokens = Annotated[int, whole("Tokens to generate at most.", "--tokens", "-n", least=1, most=2**20)]
+MaxCost = Annotated[int | None, hct("HCT to pay to providers at most.")]
+Temperature = Annotated[float, real("0 is greedy.", least=0, most=100)]
+TopK = Annotated[int, whole("Sample among the k best; 0 is all received.", most=2**16)]
+TopP = Annotated[float, real("Sample within this mass: above 0, and 1 switches it off.", least=0, most=1)]
+MinP = Annotated[
+    float, real("Drop what is this much less likely: 0 switches it off, and it is below 1.", least=0, most=1)
+]
+Seed = Annotated[int | None, whole("Fixes the draws; shown when drawn.", most=2**32 - 2)]
+Dtype = Annotated[
+    Literal["f32", "f16"], typer.Option(help="Activations on the wire: f32, or f16 for half the bytes.")
+]
+Deposit = Annotated[int, hct("HCT to put at least into a channel that is opened.", default="0.01")]
+Spread = Annotated[
+    bool, typer.Option("--spread", help="Draw the path by weight instead of taking the lightest.")
+]
+AuditRate = Annotated[float, share("Share of the stages that are looked over after the completion.")]
+Auditor = Annotated[
+    AuditorName,
+    typer.Option(
+        help="Who looks: verifier (staked, paid per token; so does auto), provider (another one of the same "
+        "layers), or own (your own shard of the layers)."
+    ),
+]
+TrapRate = Annotated[float, share("Share of the audits in which the verifier is tested as well.")]
+Dispute = Annotated[
+    bool,
+    typer.Option(
+        "--dispute", help="Take faults to the chain: the wallet puts down a bond until it is decided."
+    ),
+]
+Stop = Annotated[
+    list[str] | None,
+    literal("Text at which the answer ends, without it; may be given several times.", "--stop"),
+]
+System = Annotated[str | None, prose("What a chat's model is told first; makes the prompt a turn of a chat.")]

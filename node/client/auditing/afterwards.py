@@ -1,0 +1,86 @@
+"""Audits in the background: they begin when a completion has ended, and report under its id."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from hypercluster.market.errors import MarketError
+from hypercluster.node.errors import NodeError
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.auditing.inspection import Inspector, Report
+    from hypercluster.node.client.completion import Completion
+    from hypercluster.node.client.hop import Hop
+
+log = logging.getLogger(__name__)
+
+MOST_REMEMBERED = 256
+"""completions whose reports can be asked for"""
+
+
+class _Audited:
+    def __init__(self, reports: list[Report]) -> None:
+        self.reports = reports
+        self.done = False
+        self.changed = trio.Condition()
+
+
+class Audits:
+    """The audits of one client.
+
+    Args:
+        nursery: in which they run; they end with it.
+        saved: called when an audit has paid, to write that down.
+    """
+
+    def __init__(
+        self, inspector: Inspector, nursery: trio.Nursery, saved: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.inspector = inspector
+        self._nursery, self._saved = nursery, saved
+        self._of: dict[str, _Audited] = {}
+
+    def begin(self, completion: Completion, hops: Sequence[Hop]) -> None:
+        """Look over the stages of a completion; each report is added to it and told to who follows."""
+        for old in [*self._of][: len(self._of) + 1 - MOST_REMEMBERED]:
+            del self._of[old]
+        audited = self._of[completion.request_id] = _Audited(completion.reports)
+        self._nursery.start_soon(self._look, audited, tuple(hops), completion.request_id)
+
+    async def follow(self, request_id: str) -> AsyncIterator[Report]:
+        """The reports on a completion, each as soon as it is there, until all are; none if it is not known."""
+        audited = self._of.get(request_id)
+        told = 0
+        while audited is not None:
+            while told < len(audited.reports):
+                told += 1
+                yield audited.reports[told - 1]
+            if audited.done:
+                return
+            async with audited.changed:
+                while told == len(audited.reports) and not audited.done:
+                    await audited.changed.wait()
+
+    async def _look(self, audited: _Audited, hops: Sequence[Hop], request_id: str) -> None:
+        def on_report(report: Report) -> None:
+            audited.reports.append(report)
+            self._nursery.start_soon(self._tell, audited)
+
+        try:
+            await self.inspector.inspect(hops, on_report)
+        except (NodeError, MarketError, OSError) as error:
+            # A chain, a ledger or a disk that fails: the completion is whole all the same.
+            log.warning("the audits of completion %s ended early: %s", request_id, error)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._saved()
+                audited.done = True
+                await self._tell(audited)
+
+    async def _tell(self, audited: _Audited) -> None:
+        async with audited.changed:
+            audited.changed.notify_all()

@@ -1,0 +1,107 @@
+"""Whose doing it is that a session ended early, and what is to be done next: the one place that decides it.
+
+What a client did itself (too long, too late, asleep, out of money, a race with another of its own) and what is
+nobody's doing (a provider that is full, or has moved its price) is no evidence against anybody and takes nobody out of
+the order book. A refusal is a provider's word, so it is hardly ever evidence: what weighs is what was seen.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from hypercluster.market.trust.reputation import Evidence
+from hypercluster.node.client.hop import HopFailed, How
+from hypercluster.node.errors import ErrorCode
+
+
+class Then(enum.Enum):
+    """What to do about a session that ended early."""
+
+    REOPEN = enum.auto()
+    """open it again with the same provider and replay"""
+    ASK = enum.auto()
+    """get the provider's current advert, then choose again"""
+    REST = enum.auto()
+    """leave it alone for a moment, over another path if there is one"""
+    FUND = enum.auto()
+    """forget the channel, so that another one is opened or this one is topped up"""
+    LEAVE = enum.auto()
+    """finish this completion without it"""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What follows from a failure: what to do, what it says of the provider, and whether its advert is worthless."""
+
+    then: Then
+    evidence: Evidence | None = None
+    forget: bool = False
+
+
+_LEAVE = Judgement(Then.LEAVE)
+_FAULT = Judgement(Then.LEAVE, Evidence.SESSION_FAILED)
+_GONE = Judgement(Then.LEAVE, Evidence.SESSION_FAILED, forget=True)
+
+REFUSALS: dict[ErrorCode, Judgement] = {
+    # Our message was bad, or so it says: another provider may be of the same version as we are.
+    ErrorCode.BAD_REQUEST: _LEAVE,
+    ErrorCode.UNSUPPORTED_VERSION: _LEAVE,
+    ErrorCode.OUT_OF_ORDER: _LEAVE,
+    ErrorCode.BAD_SHAPE: _LEAVE,
+    ErrorCode.NOT_FINITE: _LEAVE,
+    ErrorCode.TOO_LONG: _LEAVE,
+    # It offers something else than when its advert was made.
+    ErrorCode.WRONG_MODEL: Judgement(Then.ASK),
+    ErrorCode.WRONG_RANGE: Judgement(Then.ASK),
+    ErrorCode.PRICE_TOO_LOW: Judgement(Then.ASK),
+    # Others were quicker.
+    ErrorCode.FULL: Judgement(Then.REST),
+    # Its view of the chain is behind ours.
+    ErrorCode.UNKNOWN_CHANNEL: Judgement(Then.REST),
+    ErrorCode.OVER_DEPOSIT: Judgement(Then.REST),
+    # Our channel is not what we took it for, or another process of ours uses it.
+    ErrorCode.FOREIGN_CHANNEL: Judgement(Then.FUND),
+    ErrorCode.CHANNEL_CLOSING: Judgement(Then.FUND),
+    ErrorCode.BAD_SIGNATURE: _LEAVE,
+    ErrorCode.VOUCHER_TOO_LOW: Judgement(Then.REOPEN),
+    # We were silent for too long, or it was started again.
+    ErrorCode.TIMEOUT: Judgement(Then.REOPEN),
+    ErrorCode.UNKNOWN_SESSION: Judgement(Then.REOPEN),
+    # It failed by its own word.
+    ErrorCode.INTERNAL: _FAULT,
+}
+"""What a provider's refusal means; a test holds that every code is here."""
+
+
+def judge(failure: HopFailed, *, absent: bool, clock_confirmed: bool, tried: int) -> Judgement:
+    """Say what follows from a session that ended early.
+
+    Args:
+        absent: this process was stopped, asleep or idle since the session's last step, so that whatever timed out
+            did so through us.
+        clock_confirmed: another provider's receipts are dated as our clock says.
+        tried: how often this provider was already given another chance in this completion.
+    """
+    match failure.how:
+        case How.REFUSED:
+            found = REFUSALS[failure.code]
+        case How.EXPIRED:
+            found = Judgement(Then.ASK)
+        case How.LOST:
+            found = Judgement(Then.REOPEN) if absent else _GONE
+        case How.DATED:
+            found = _FAULT if clock_confirmed else _LEAVE
+        case How.BROKE:
+            wrong = failure.code is ErrorCode.BAD_SIGNATURE
+            found = Judgement(Then.LEAVE, Evidence.RECEIPT_WRONG) if wrong else _FAULT
+    if not tried or found.then in (Then.LEAVE, Then.REST):
+        return found
+    if failure.how is How.REFUSED and failure.code is ErrorCode.PRICE_TOO_LOW:
+        # It was asked for its price, named one, and does not stand by it.
+        return _FAULT
+    return found if tried < MOST_TRIES else _LEAVE
+
+
+MOST_TRIES = 3
+"""other chances that one provider gets in one completion"""

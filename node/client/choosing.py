@@ -1,0 +1,223 @@
+"""Which providers a completion goes over: what is offered, what was learned of them, and the path of least weight."""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import trio
+
+from hypercluster.market.economics.gibbs import sample_paths
+from hypercluster.market.economics.graph import AdvertTable, Node, NoPath, node_of
+from hypercluster.market.economics.routing import Path, best_path, path_of
+from hypercluster.market.errors import MarketError
+from hypercluster.market.trust.reputation import Evidence, Reputation
+from hypercluster.node.errors import ErrorCode, NodeError
+
+if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
+    from hypercluster.market.ledger.trust import Trust
+    from hypercluster.node.client.hop import Hop
+    from hypercluster.node.client.request import Wishes
+    from hypercluster.node.network.discovery import Discovery
+    from hypercluster.node.network.latency import Latencies
+
+log = logging.getLogger(__name__)
+
+LIE_FACTOR, LIE_MS = 5.0, 100.0
+"""A provider that takes this many times what it advertised, and this much more, said what is not so."""
+
+
+class TooLong(NodeError):
+    """No path holds as many tokens as the request may need."""
+
+    code = ErrorCode.TOO_LONG
+
+
+class TooManyCandidates(NodeError):
+    """No path ends in as many candidates as the request asks for."""
+
+
+class AllBusy(NodeError):
+    """There are paths, and all of them go over providers without a free session."""
+
+    code = ErrorCode.FULL
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What every provider on the path must hold: tokens in a session, candidates of the last one."""
+
+    prompt: int = 0
+    tokens: int = 0
+    top_k: int = 0
+
+    @property
+    def session(self) -> int:
+        """Tokens of the prompt and of the answer."""
+        return self.prompt + self.tokens
+
+    def met(self, advert: Advert) -> bool:
+        """Whether the provider's session is long enough and gives enough candidates, if it gives any."""
+        return advert.session_tokens >= self.session and (
+            not advert.max_top_k or advert.max_top_k >= self.top_k
+        )
+
+
+class Chooser:
+    """Knows the providers of one model and picks a path over them.
+
+    Args:
+        layers: of the model.
+        trust: what the ledger knows of them; None trusts everybody.
+        seed: fixes the draws of paths that are spread.
+    """
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        latencies: Latencies,
+        layers: int,
+        trust: Trust | None,
+        seed: int | None = None,
+    ) -> None:
+        self.layers = layers
+        self._discovery, self._latencies, self._trust = discovery, latencies, trust
+        self._rng = np.random.default_rng(seed)
+        self._waits: dict[str, float] = {}
+        self._expected: dict[str, float] = {}
+        self._distrusted: frozenset[str] = frozenset()
+
+    async def nodes(self, wishes: Wishes, *, full: bool = False) -> list[Node]:
+        """The adverts with the latency measured to each; those with no free session only if `full`."""
+        return await self._nodes([a for a in self._offered(wishes) if full or a.free > 0])
+
+    async def route(self, wishes: Wishes, needs: Needs, exclude: Collection[str] = ()) -> Path:
+        """The path of least weight over the adverts known now, or one drawn by weight where they are spread.
+
+        Peers in `exclude` are left out, and so are those that the wishes avoid or this client distrusts.
+
+        Raises:
+            TooLong, TooManyCandidates: there are paths, but none that holds the request.
+            AllBusy: there are, but for want of free sessions.
+            NoPath: there are none.
+        """
+        offered = self._offered(wishes)
+        nodes = await self._nodes([a for a in offered if a.free > 0 and needs.met(a)])
+        left_out = {*exclude, *wishes.avoid, *self._distrusted}
+        try:
+            if not wishes.spread:
+                return best_path(nodes, layers=self.layers, market=wishes.market, exclude=left_out)
+            table = AdvertTable.of(nodes, self.layers, left_out)
+            inside = replace(wishes.market, outside_weight=math.inf)
+            rows = sample_paths(table, inside, 1, self._rng)[0]
+            by_id = {node.id: node for node in nodes}
+            return path_of([by_id[table.ids[row]] for row in rows if row >= 0], wishes.market)
+        except NoPath:
+            self._explain([a for a in offered if a.peer not in left_out], needs)
+            raise
+
+    def learn(self, hop: Hop) -> tuple[Evidence, str] | None:
+        """Remember by how much a provider was slower than it says, half of it from this time.
+
+        Returns what the session says of it, if anything, with a note.
+        """
+        peer = hop.advert.peer
+        if not hop.timing.total or peer not in self._expected:
+            return None
+        took = statistics.median(hop.timing.total)
+        wait = max(0.0, took - self._expected[peer])
+        self._waits[peer] = (self._waits.get(peer, wait) + wait) / 2
+        if took > LIE_FACTOR * self._expected[peer] + LIE_MS:
+            return (
+                Evidence.LATENCY_LIE,
+                f"{took:.1f} ms a step where {self._expected[peer]:.1f} ms were to be expected",
+            )
+        return Evidence.SERVED, ""
+
+    async def note(self, peer: str, operator: str, kind: Evidence, note: str = "") -> None:
+        """Write evidence down. A ledger that cannot be written to is logged: what was paid for goes on."""
+        if self._trust is None:
+            return
+        with trio.CancelScope(shield=True):
+            try:
+                await trio.to_thread.run_sync(
+                    self._trust.record, peer, operator, kind, datetime.now(UTC), note
+                )
+            except (MarketError, OSError) as error:
+                log.warning("what was seen of %s could not be written down: %s", peer, error)
+
+    async def ask(self, peer: str, addrs: Sequence[str] = ()) -> bool:
+        """Get a provider's current advert; whether it gave one."""
+        known = self._discovery.book.get(peer)
+        try:
+            await self._discovery.ask(peer, known.addrs if known else addrs)
+        except NodeError as error:
+            log.info("%s has no new advert: %s", peer, error)
+            return False
+        return True
+
+    def _offered(self, wishes: Wishes) -> list[Advert]:
+        dtype = wishes.wire_dtype.name.lower()
+        return [a for a in self._discovery.book.snapshot() if dtype in a.wire_dtypes]
+
+    async def _nodes(self, adverts: Sequence[Advert]) -> list[Node]:
+        await self._latencies.measure(adverts)
+        risks = await self._risks()
+        unknown = Reputation().risk if self._trust else 0.0
+        nodes = [
+            node_of(
+                advert,
+                await self._latencies.one_way_ms(advert),
+                self._waits.get(advert.peer, 0.0),
+                risks.get(advert.peer, unknown),
+            )
+            for advert in adverts
+        ]
+        self._expected |= {node.id: node.cost_ms + 2 * node.latency_ms for node in nodes}
+        return nodes
+
+    async def _risks(self) -> dict[str, float]:
+        """Of those that the ledger knows, decayed to now; who is distrusted is on no path."""
+        if self._trust is None:
+            return {}
+        standings = await trio.to_thread.run_sync(self._trust.reputations, datetime.now(UTC))
+        self._distrusted = frozenset(peer for peer, each in standings.items() if each.reputation.distrusted)
+        return {peer: each.reputation.risk for peer, each in standings.items()}
+
+    def _explain(self, offered: Sequence[Advert], needs: Needs) -> None:
+        """Raise why there is no path, where there would be one for a smaller request or a little later."""
+        if not self._covered(offered):
+            return
+        if not self._covered([a for a in offered if a.session_tokens >= needs.session]):
+            lengths = sorted({a.session_tokens for a in offered}, reverse=True)
+            longest = next(n for n in lengths if self._covered([a for a in offered if a.session_tokens >= n]))
+            room = longest - needs.prompt
+            advice = (
+                f"generate {room} at most"
+                if room > 0
+                else f"shorten the prompt to {longest - 1} tokens at most"
+            )
+            raise TooLong(
+                f"The request needs room for {needs.session} tokens ({needs.prompt} of the prompt and "
+                f"{needs.tokens} to generate), and no path here holds more than {longest}: {advice}."
+            )
+        if not self._covered([a for a in offered if needs.met(a)]):
+            most = max(a.max_top_k for a in offered if a.layer_stop == self.layers)
+            raise TooManyCandidates(
+                f"The request asks for {needs.top_k} candidates a token, and no path here gives more than "
+                f"{most}: lower --top-k."
+            )
+        raise AllBusy(
+            "All paths that hold the request go over providers without a free session: try again in a while."
+        )
+
+    def _covered(self, adverts: Sequence[Advert]) -> bool:
+        nodes = [node_of(advert) for advert in adverts if advert.layer_stop <= self.layers]
+        return AdvertTable.of(nodes, self.layers).no_path() is None

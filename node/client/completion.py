@@ -1,0 +1,128 @@
+"""What came of a completion, why it ended, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from hypercluster.node.client.hop import Timing
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.auditing.inspection import Report
+    from hypercluster.node.client.hop import Hop
+    from hypercluster.node.client.payer import Funding
+
+FinishReason = Literal["stop", "length", "cost", "failed", "cancelled"]
+"""the model or a text ended it; as many tokens as allowed; the next would cost too much; an error; whoever asked"""
+
+
+@dataclass(frozen=True, slots=True)
+class HopBill:
+    """What one provider did and was paid for one completion."""
+
+    peer: str
+    operator: str
+    layer_start: int
+    layer_stop: int
+    price_wei: int
+    prompt_price_wei: int
+    tokens: int = 0
+    paid_wei: int = 0
+    risked_wei: int = 0
+    """of steps that never got a good answer; their vouchers are with the provider"""
+    channel_id: bytes = b""
+    timing: Timing = field(default_factory=Timing)
+
+    @classmethod
+    def of(cls, hop: Hop) -> HopBill:
+        """The bill of a session as it stands."""
+        advert = hop.advert
+        return cls(
+            peer=advert.peer,
+            operator=advert.operator,
+            layer_start=advert.layer_start,
+            layer_stop=advert.layer_stop,
+            price_wei=hop.price_wei,
+            prompt_price_wei=hop.prompt_price_wei,
+            tokens=hop.tokens,
+            paid_wei=hop.paid_wei,
+            risked_wei=hop.risked_wei,
+            channel_id=hop.account.channel_id,
+            timing=hop.timing,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """All that a completion cost, sessions that failed midway included.
+
+    Deposits are not spent: what is not paid out of them comes back when the channel is closed.
+    """
+
+    hops: tuple[HopBill, ...] = ()
+    fundings: tuple[Funding, ...] = ()
+
+    @property
+    def spent_wei(self) -> int:
+        """Paid to providers."""
+        return sum(hop.paid_wei for hop in self.hops)
+
+    @property
+    def risked_wei(self) -> int:
+        """What providers may claim on top, for steps they never answered well."""
+        return sum(hop.risked_wei for hop in self.hops)
+
+    @property
+    def deposited_wei(self) -> int:
+        """Moved from the wallet into channels."""
+        return sum(funding.deposit_wei for funding in self.fundings)
+
+    @property
+    def gas_wei(self) -> int:
+        """Paid for that to the chain, in wei of its own coin."""
+        return sum(funding.gas_wei for funding in self.fundings)
+
+
+@dataclass(slots=True)
+class Completion:
+    """What has come of a request so far; whole when its last event is out or its block has ended."""
+
+    request_id: str
+    prompt: tuple[int, ...] = ()
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    finish: FinishReason = "cancelled"
+    error: Exception | None = None
+    seed: int | None = None
+    """of the draws; None where there are none"""
+    bills: list[HopBill] = field(default_factory=list)
+    fundings: list[Funding] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """peers that were left on the way"""
+    reports: list[Report] = field(default_factory=list)
+    """audits of its stages, filled in as they come after the end"""
+
+    @property
+    def bill(self) -> Bill:
+        """The bill as it stands."""
+        return Bill(tuple(self.bills), tuple(self.fundings))
+
+    @property
+    def audit_wei(self) -> int:
+        """Paid to auditors, on top of what was spent."""
+        return sum(report.cost_wei for report in self.reports)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a provider on the path was found at fault: the text may be wrong."""
+        return any(report.fault == report.peer for report in self.reports)
+
+    @property
+    def spent_wei(self) -> int:
+        """Sum over all hops, those that failed midway included."""
+        return self.bill.spent_wei
+
+    @property
+    def risked_wei(self) -> int:
+        """What providers that failed may claim on top, for steps they never answered."""
+        return self.bill.risked_wei

@@ -1,0 +1,143 @@
+"""Opening sessions with all providers of a path at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from hypercluster.market.money.voucher import charge
+from hypercluster.node.client.hop import Hop, HopFailed, How
+from hypercluster.node.client.payer import Recipient
+from hypercluster.node.client.pipeline import Pipeline
+from hypercluster.node.errors import NodeError
+from hypercluster.node.identity import address_of_peer
+from hypercluster.node.network.steps import dial_steps
+
+if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
+    from hypercluster.market.economics.routing import Path
+    from hypercluster.market.trust.receipt import DisputeDomain
+    from hypercluster.node.client.payer import OutgoingAccount
+    from hypercluster.node.evidence.transcript import TranscriptStore
+    from hypercluster.node.network.host import Host
+    from hypercluster.node.network.orderbook import OrderBook
+    from hypercluster.node.rows import WireDtype
+
+CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Of one session with every provider: its length in tokens, candidates of the last, form of the activations."""
+
+    capacity: int
+    top_k: int
+    wire_dtype: WireDtype
+
+
+def adverts_of(path: Path, book: OrderBook) -> list[Advert]:
+    """The current adverts of a path's providers. Raises HopFailed: one has expired."""
+    adverts = []
+    for node in path.nodes:
+        advert = book.get(node.id)
+        if advert is None:
+            raise HopFailed(node.id, "its advert has expired.", how=How.EXPIRED)
+        adverts.append(advert)
+    return adverts
+
+
+def recipient_of(advert: Advert) -> Recipient:
+    """Who is paid for what the advert offers."""
+    return Recipient(advert.operator, address_of_peer(advert.peer))
+
+
+def needed(
+    adverts: Sequence[Advert], prompt: int, tokens: int, cost_wei: int | None = None
+) -> dict[Recipient, int]:
+    """Wei that `tokens` generated after a prompt of so many tokens cost at each provider, `cost_wei` at most."""
+    needs: dict[Recipient, int] = {}
+    for advert in adverts:
+        need = charge(advert.price_wei, advert.prompt_price_wei, prompt) + tokens * advert.price_wei
+        needs[recipient_of(advert)] = need if cost_wei is None else min(need, cost_wei)
+    return needs
+
+
+class Opener:
+    """Opens sessions for one client.
+
+    Args:
+        layers, n_vocab: of the model.
+        domain: in which receipts are signed.
+        transcripts: keeps what is sent and answered, if given.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        layers: int,
+        n_vocab: int,
+        domain: DisputeDomain,
+        transcripts: TranscriptStore | None,
+    ) -> None:
+        self._host, self._layers, self._n_vocab = host, layers, n_vocab
+        self._domain, self._transcripts = domain, transcripts
+
+    async def open(
+        self, adverts: Sequence[Advert], accounts: Mapping[Recipient, OutgoingAccount], terms: Terms
+    ) -> Pipeline:
+        """Open a session with every provider, paid from its account.
+
+        Raises:
+            HopFailed: a provider does not take it; those already open are closed.
+        """
+        hops: dict[str, Hop] = {}
+        failures: list[HopFailed] = []
+
+        async def open_hop(advert: Advert) -> None:
+            try:
+                hops[advert.peer] = await self._open_hop(advert, accounts[recipient_of(advert)], terms)
+            except HopFailed as failure:
+                failures.append(failure)
+                nursery.cancel_scope.cancel()
+
+        opened = False
+        try:
+            async with trio.open_nursery() as nursery:
+                for advert in adverts:
+                    nursery.start_soon(open_hop, advert)
+            opened = not failures
+        finally:
+            if not opened:
+                with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
+                    for hop in hops.values():
+                        await hop.close()
+        if failures:
+            raise failures[0]
+        return Pipeline([hops[advert.peer] for advert in adverts])
+
+    async def _open_hop(self, advert: Advert, account: OutgoingAccount, terms: Terms) -> Hop:
+        try:
+            connection = await dial_steps(self._host, advert)
+        except NodeError as error:
+            raise HopFailed(advert.peer, str(error), how=How.LOST) from error
+        try:
+            return await Hop.open(
+                connection,
+                advert,
+                account,
+                wire_dtype=terms.wire_dtype,
+                capacity=terms.capacity,
+                top_k=terms.top_k,
+                n_vocab=self._n_vocab,
+                is_last=advert.layer_stop == self._layers,
+                domain=self._domain,
+                transcripts=self._transcripts,
+            )
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await connection.close()
+            raise
