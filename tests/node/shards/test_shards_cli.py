@@ -47,6 +47,7 @@ def test_inspect_tells_what_is_there(source: Path) -> None:
     assert "layers 0:3, each" in shown
     document = json.loads(hc_model("inspect", source, "--json").stdout)
     assert document["supported"] is True
+    assert "no chat template" in document["chat_reason"]
     assert (document["layers"], document["n_embd"], document["n_vocab"]) == (3, 64, 300)
     parts = sum(document["part_bytes"].values()) + sum(document["layer_bytes"])
     assert parts - document["part_bytes"]["embedding"] == sum(
