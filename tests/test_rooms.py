@@ -26,6 +26,7 @@ DOORS = {
     "libp2p": ["node/network/", "node/identity.py"],
     "apscheduler": ["node/serving/jobs.py"],
     "gguf": ["node/shards/", "node/engine/llama.py", "node/testnet/cheats.py"],
+    "minijinja": ["node/engine/jinja.py"],
     "typer": ["node/cli/"],
     "rich": ["node/cli/"],
     "web3": ["market/chain/"],
