@@ -28,6 +28,8 @@ class RunningNode:
     layers: tuple[int, ...] = ()
     session_tokens: int = 0
     """that one of its sessions may hold"""
+    notices: tuple[str, ...] = ()
+    """what its operator should know of its network: addresses that do not answer, a wrong clock, nobody can dial it"""
     pid: int = 0
     since: str = ""
 
@@ -71,7 +73,9 @@ def running_node(home: Path) -> RunningNode | None:
         return None
     try:
         told: dict[str, Any] = json.loads((home / RUNNING).read_text())
-        node = RunningNode(**(told | {name: tuple(told[name]) for name in ("addresses", "layers")}))
+        node = RunningNode(
+            **(told | {name: tuple(told[name]) for name in ("addresses", "layers", "notices")})
+        )
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return node if node.pid == now.pid else None

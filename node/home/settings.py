@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from hypercluster.market.redaction import hide
 
 TESTNET_HOME = "testnet"
+PEERS = "peers.json"
+"""file in a home: peers met and adverts heard, for the next command"""
+
 TRANSCRIPTS = "transcripts"
 """folder in a home: what stages were asked and answered, for a bounded time"""
 

@@ -65,7 +65,6 @@ class Discovery:
         served: the model that this host serves, as others shall hear of it; None for a client.
         memory: what the home remembers of the network, kept up to date.
         chain_time: the time of the chain's latest block (unix seconds), to compare the clock with.
-        on_change: called with the facts whenever what should be told of them has changed.
 
     Raises:
         HostError: a bootstrap address is malformed.
@@ -82,16 +81,15 @@ class Discovery:
         served: ServedModel | None = None,
         memory: Memory | None = None,
         chain_time: Callable[[], Awaitable[float]] | None = None,
-        on_change: Callable[[Facts], None] = lambda facts: None,
     ) -> None:
         self.book = book
+        self.notices: tuple[str, ...] = ()
+        """what the operator should know, a sentence or two each; looked at every second"""
         self._host = host
         self._pace = pace or Pace()
         self._mdns = mdns
-        self._served = served
         self._memory = memory
         self._chain_time = chain_time
-        self._on_change = on_change
         self._dht = Dht(host)
         self._gossip = Gossip(host, TOPIC.format(model_id=book.model_id), self._hear)
         self._own: SignedAdvert | None = None
@@ -265,17 +263,15 @@ class Discovery:
 
     async def _keep_telling(self) -> None:
         """Log what the operator should know whenever that changes, and keep the memory current."""
-        told: tuple[str, ...] | None = None
         saved = trio.current_time()
         while True:
             facts = self.facts()
             now = notices(facts)
-            if now != told:
+            if now != self.notices:
                 for notice in now:
-                    if _gist(notice) not in map(_gist, told or ()):
-                        log.log(logging.WARNING if self._served else logging.INFO, "%s", notice)
-                told = now
-                self._on_change(facts)
+                    if _gist(notice) not in map(_gist, self.notices):
+                        log.log(logging.WARNING if self._host.addrs else logging.INFO, "%s", notice)
+                self.notices = now
             await trio.sleep(min(1.0, self._pace.steady))
             if trio.current_time() > saved + KEEP_SECONDS:
                 saved = trio.current_time()

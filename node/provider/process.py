@@ -19,6 +19,7 @@ from hypercluster.node.engine.profile import profile
 from hypercluster.node.evidence.transcript import TranscriptStore
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.connection import Connection
+from hypercluster.node.network.hello import ServedModel
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.steps import serve_steps
 from hypercluster.node.network.stream import Stream
@@ -154,6 +155,7 @@ class Provider:
                 terms=terms,
                 wallets=self._wallets,
                 model_id=self.manifest.model_id,
+                served=ServedModel(self.manifest.model_id, self.manifest.summary, self.manifest.layers),
                 offer=partial(offer.advert, direct=direct),
             )
             async with presence.running(collector, self._ledger) as jobs:

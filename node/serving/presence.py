@@ -18,11 +18,14 @@ from hypercluster.node.home.running import RunningNode
 from hypercluster.node.network.adverts import sign_advert
 from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.eligibility import Eligibility
+from hypercluster.node.network.hello import ServedModel
 from hypercluster.node.network.host import Host
+from hypercluster.node.network.memory import Memory
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.serving.jobs import Jobs, running_jobs
 from hypercluster.node.serving.terms import NodeTerms, Wallets
+from hypercluster.node.threads import in_abandoned_thread
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ class Presence:
     """One node of a model on the network.
 
     Args:
+        served: the model as others shall hear of it, None if this node does not run its layers.
         offer: makes the advert of what the node offers now.
     """
 
@@ -59,11 +63,22 @@ class Presence:
         terms: NodeTerms,
         wallets: Wallets,
         model_id: str,
+        served: ServedModel | None = None,
         offer: Callable[[Issue], Advert],
     ) -> None:
         self.host = host
+
+        async def chain_time() -> float:
+            return await in_abandoned_thread(None, chain.timestamp)
+
         self.discovery = Discovery(
-            host, OrderBook(model_id, Eligibility(chain)), bootstrap=terms.bootstrap, mdns=terms.mdns
+            host,
+            OrderBook(model_id, Eligibility(chain)),
+            bootstrap=terms.bootstrap,
+            mdns=terms.mdns,
+            served=served,
+            memory=Memory(terms.peers_file) if terms.peers_file else None,
+            chain_time=chain_time,
         )
         self._terms, self._wallets, self._offer = terms, wallets, offer
         # Above all that this node ever issued, as long as its clock does not run backwards.
@@ -116,6 +131,7 @@ class Presence:
             addresses=tuple(f"{address}/p2p/{advert.peer}" for address in advert.addrs),
             layers=(advert.layer_start, advert.layer_stop) if advert.role == "provider" else (),
             session_tokens=advert.session_tokens,
+            notices=self.discovery.notices,
         )
 
     def follow(self, tell: Callable[[RunningNode], None]) -> None:

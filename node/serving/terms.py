@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hypercluster.market.chain import Sender
 from hypercluster.market.money.claiming import ClaimRule
@@ -17,6 +18,8 @@ class NodeTerms:
     """told to others instead of what is listened on"""
     bootstrap: tuple[str, ...] = ()
     mdns: bool = False
+    peers_file: Path | None = None
+    """where peers and adverts are remembered for the next start; nowhere if None"""
     refresh_seconds: float = 20.0
     """between adverts; one lives for three of these"""
     claim_seconds: float = 60.0

@@ -71,6 +71,11 @@ class Manifest:
         """SHA-256 of the canonical form, 64 hex digits."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
+    @property
+    def summary(self) -> str:
+        """What people call the model by: architecture, layers, quantisation."""
+        return f"{self.architecture} with {self.layers} layers, {self.quantisation}"
+
     def document(self) -> dict[str, Any]:
         """The manifest with its model id, ready for JSON."""
         return {"model_id": self.model_id, "format": FORMAT, **self._identity()}

@@ -31,7 +31,7 @@ from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.memory import remembered
 from hypercluster.node.home.resources import open_chain
-from hypercluster.node.home.settings import Settings
+from hypercluster.node.home.settings import PEERS, Settings
 
 if TYPE_CHECKING:
     from hypercluster.node.serving.presence import Presence
@@ -182,6 +182,7 @@ def run(
             backend=Backend(flash_attention, kv_type),
             move=move,
             mdns=settings.mdns,
+            peers_file=settings.home / PEERS,
         )
         with kept_address(listen, last):
             run_provider(

@@ -74,6 +74,8 @@ def running_rows(running: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
         yield "serves", f"layers {start}:{stop}, sessions of up to {running['session_tokens']} tokens"
     for address in running["addresses"]:
         yield "address", address
+    for notice in running["notices"]:
+        yield "network", notice
 
 
 def prices(

@@ -29,7 +29,7 @@ from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.memory import remembered
 from hypercluster.node.home.resources import open_chain
-from hypercluster.node.home.settings import Settings
+from hypercluster.node.home.settings import PEERS, Settings
 
 if TYPE_CHECKING:
     from hypercluster.node.serving.presence import Presence
@@ -89,6 +89,7 @@ def run(
             announce=reach.announce,
             bootstrap=reach.bootstrap,
             mdns=settings.mdns,
+            peers_file=settings.home / PEERS,
             jobs=jobs,
             refresh_seconds=refresh,
             claim_seconds=claim_every,

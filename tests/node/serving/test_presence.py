@@ -1,0 +1,59 @@
+"""What a running node says of its network."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from hypercluster.node.network.memory import Memory
+from tests.node.helpers.providers import running_provider
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
+    from hypercluster.node.shards.store import StoredModel
+
+NOBODY = "/ip4/127.0.0.1/tcp/9/p2p/16Uiu2HAm5hPxT7s3TA2f4b4YjAPzS7yLRSgdj87ysDZ6NAXMiRuY"
+
+
+def test_i6_a_provider_with_a_dead_bootstrap_says_so(
+    chain: Chain, stored_tiny: StoredModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """I6: which address does not answer, why, and that it is alone; for its operator and for `status`.
+
+    What it announces is dialled by a second one, which tells it that nobody gets there.
+    """
+    peers = tmp_path / "peers.json"
+    with (
+        caplog.at_level(logging.WARNING),
+        running_provider(
+            chain, stored_tiny, tmp_path / "one", (0, 2), bootstrap=(NOBODY,), peers_file=peers
+        ) as alone,
+    ):
+        wait_for(lambda: f"{NOBODY} refused the connection" in caplog.text)
+        assert "alone" in caplog.text
+        assert NOBODY in "".join(alone.presence.running_node().notices)
+        with running_provider(
+            chain,
+            stored_tiny,
+            tmp_path / "two",
+            (2, 4),
+            bootstrap=(alone.address,),
+            announce=("/ip4/127.0.0.1/tcp/9",),
+            direct="",
+        ) as hidden:
+            wait_for(lambda: "Nobody could dial /ip4/127.0.0.1/tcp/9" in caplog.text)
+            assert "--announce" in "".join(hidden.presence.running_node().notices)
+    assert Memory(peers).adverts(stored_tiny.manifest.model_id)
+
+
+def wait_for(condition: object, seconds: float = 30) -> None:
+    async def until() -> None:
+        with trio.fail_after(seconds):
+            while not condition():  # type: ignore[operator]
+                await trio.sleep(0.05)
+
+    trio.run(until)
