@@ -47,9 +47,13 @@ def open_engine(where: str | Path) -> Engine:
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_for_writing)
-        with engine.begin() as connection:
-            if version_of(connection) != newest_version():
-                _migrate(connection)
+        try:
+            with engine.begin() as connection:
+                if version_of(connection) != newest_version():
+                    _migrate(connection)
+        except BaseException:
+            engine.dispose()
+            raise
     except (SQLAlchemyError, OSError, ImportError) as error:
         raise LedgerError(f"The ledger cannot be opened: {_first_line(error)}.") from error
     return engine
