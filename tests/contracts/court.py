@@ -3,16 +3,20 @@
 Also the Merkle tree of RFC 9162, section 2.1, written down as the RFC defines it: by recursion.
 """
 
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from itertools import count
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ape.exceptions import CustomError
-from conftest import DAY, HCT, UNLIMITED
-from eth_abi import encode
-from eth_utils import keccak
-from signing import compact, sign_consent, sign_receipt, sign_verdict, words
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+
+from tests.contracts.conftest import DAY, HCT, UNLIMITED
+from tests.contracts.kinds import Account, Accounts, Contract, Deploy, Receipt, Struct
+from tests.contracts.signing import compact, sign_consent, sign_receipt, sign_verdict, words
 
 VERIFIERS = 6
 STAKE = 400 * HCT
@@ -35,13 +39,12 @@ TERMS = {
     "revealWindow": 800,
     "serveWindow": 900,
 }
-
 FAULT, BOND, SILENCE = TERMS["fault"], TERMS["bond"], TERMS["silence"]
 REWARD = FAULT * TERMS["rewardBps"] // 10_000
 FEE = FAULT * TERMS["memberBps"] // 10_000
 
 
-def tree_root(rows):
+def tree_root(rows: list[bytes]) -> bytes:
     """MTH of the RFC."""
     if len(rows) == 1:
         return sha256(b"\0" + rows[0]).digest()
@@ -49,7 +52,7 @@ def tree_root(rows):
     return sha256(b"\1" + tree_root(rows[:split]) + tree_root(rows[split:])).digest()
 
 
-def tree_path(rows, index):
+def tree_path(rows: list[bytes], index: int) -> list[bytes]:
     """PATH of the RFC: the siblings, the nearest first."""
     if len(rows) == 1:
         return []
@@ -59,7 +62,7 @@ def tree_path(rows, index):
     return [*tree_path(rows[split:], index - split), tree_root(rows[:split])]
 
 
-def _split(size):
+def _split(size: int) -> int:
     """The largest power of two below `size`."""
     power = 1
     while power * 2 < size:
@@ -67,13 +70,15 @@ def _split(size):
     return power
 
 
-def commitment(case, member, vote, fingerprint=bytes(32), salt=b"s" * 32):
+def commitment(
+    case: int, member: Account, vote: int, fingerprint: bytes = bytes(32), salt: bytes = b"s" * 32
+) -> bytes:
     """What a member commits to."""
     types = ["uint256", "address", "uint8", "bytes32", "bytes32"]
     return keccak(encode(types, [case, member.address, vote, fingerprint, salt]))
 
 
-def refused(call):
+def refused(call: Callable[[], object]) -> str:
     """The name of the error that a call reverts with."""
     with pytest.raises(CustomError) as refusal:
         call()
@@ -85,14 +90,21 @@ class Court:
     of verifiers on the list, whose operators `boss` knows."""
 
     def __init__(
-        self, deploy, accounts, deployer, token, terms=TERMS, unbonding=7 * DAY, verifiers=VERIFIERS
-    ):
+        self,
+        deploy: Deploy,
+        accounts: Accounts,
+        deployer: Account,
+        token: Contract,
+        terms: Struct = TERMS,
+        unbonding: int = 7 * DAY,
+        verifiers: int = VERIFIERS,
+    ) -> None:
         self.deploy, self.accounts, self.deployer, self.token = deploy, accounts, deployer, token
         self.terms = SimpleNamespace(**terms)
         self.registry = deploy("StakingRegistry", token, unbonding, 100 * HCT)
         self.cases, self.proofs, self.demands = self.three(terms)
         self.registry.setSlashers([self.cases, self.proofs, self.demands], sender=deployer)
-        self.boss = {}
+        self.boss: dict[str, Account] = {}
         self.node, self.operator = self.join()
         self.accuser = self.account(1000 * HCT)
         for contract in (self.cases, self.demands):
@@ -100,12 +112,12 @@ class Court:
         self.bench = [self.verifier() for _ in range(verifiers)]
         self.sessions = count()
 
-    def three(self, terms=TERMS):
+    def three(self, terms: Struct = TERMS) -> tuple[Contract, Contract, Contract]:
         """Contracts of cases, proofs and demands, which belong together."""
         cases = self.deploy("DisputeCases", self.token, self.registry, tuple(terms.values()))
         return cases, self.deploy("DisputeProofs", cases), self.deploy("DisputeDemands", cases)
 
-    def account(self, tokens=0):
+    def account(self, tokens: int = 0) -> Account:
         """A new account with coin, and tokens."""
         account = self.accounts.generate_test_account()
         account.balance = 10**20
@@ -113,7 +125,7 @@ class Court:
             self.token.transfer(account, tokens, sender=self.deployer)
         return account
 
-    def join(self, stake=STAKE):
+    def join(self, stake: int = STAKE) -> tuple[Account, Account]:
         """A new node key and its operator, who staked."""
         node, operator = self.account(), self.account(stake)
         self.token.approve(self.registry, UNLIMITED, sender=operator)
@@ -122,13 +134,13 @@ class Court:
         self.authorize(node, operator)
         return node, operator
 
-    def authorize(self, node, operator):
+    def authorize(self, node: Account, operator: Account) -> None:
         """Bind a node key to an operator."""
         consent = sign_consent(node.private_key, self.registry.address, operator.address, node.address, 2**40)
         self.registry.authorize(node, 2**40, compact(consent), sender=operator)
         self.boss[node.address] = operator
 
-    def verifier(self, stake=STAKE):
+    def verifier(self, stake: int = STAKE) -> Account:
         """A new node key on the list of verifiers."""
         node, _ = self.join(stake)
         self.cases.enlist(sender=node)
@@ -136,7 +148,7 @@ class Court:
 
     # What is signed, as the contract's structs and as EIP-712 messages alike: dictionaries in the order of the fields.
 
-    def stage(self, **changes):
+    def stage(self, **changes: Any) -> Struct:
         """A stage that was never seen before."""
         stage = {
             "session": next(self.sessions).to_bytes(16, "big"),
@@ -150,7 +162,7 @@ class Court:
         }
         return stage | changes
 
-    def receipt(self, **changes):
+    def receipt(self, **changes: Any) -> Struct:
         """A receipt that is being issued."""
         receipt = {
             "seq": 3,
@@ -164,7 +176,7 @@ class Court:
         }
         return receipt | changes
 
-    def verdict(self, **changes):
+    def verdict(self, **changes: Any) -> Struct:
         """A verdict that passes a transcript."""
         verdict = {
             "modelId": b"m" * 32,
@@ -183,36 +195,45 @@ class Court:
         }
         return verdict | changes
 
-    def sign(self, stage, receipt, by=None, contract=None, **other):
+    def sign(
+        self,
+        stage: Struct,
+        receipt: Struct,
+        by: Account | None = None,
+        contract: Contract | None = None,
+        **other: Any,
+    ) -> tuple[bytes, bytes]:
         """(r, vs) of a receipt: by the accused node unless told otherwise."""
         key = (by or self.node).private_key
         return words(sign_receipt(key, (contract or self.cases).address, stage, receipt, **other))
 
-    def sign_verdict(self, verdict, by=None, **other):
+    def sign_verdict(self, verdict: Struct, by: Account | None = None, **other: Any) -> tuple[bytes, bytes]:
         """(r, vs) of a verdict."""
         return words(sign_verdict((by or self.node).private_key, self.cases.address, verdict, **other))
 
-    def stage_hash(self, stage):
+    def stage_hash(self, stage: Struct) -> bytes:
         return self.proofs.stageHashOf(tuple(stage.values()))
 
-    def signed(self, stage=None, by=None, **changes):
+    def signed(
+        self, stage: Struct | None = None, by: Account | None = None, **changes: Any
+    ) -> tuple[Any, ...]:
         """Stage, receipt and signature as calls take them."""
         stage, receipt = stage or self.stage(), self.receipt(**changes)
         return tuple(stage.values()), tuple(receipt.values()), self.sign(stage, receipt, by)
 
     # A case, step by step.
 
-    def open(self, *arguments, sender=None):
+    def open(self, *arguments: Any, sender: Account | None = None) -> int:
         """Open a case; returns its number."""
         arguments = arguments or self.signed()
         return self.cases.openCase(*arguments, sender=sender or self.accuser).return_value
 
-    def draw(self, case):
+    def draw(self, case: int) -> list[Account]:
         """Draw; returns the members in the order of their seats."""
         members = self.cases.draw(case, sender=self.deployer).return_value
         return [next(key for key in self.bench if key.address == member) for member in members]
 
-    def commit(self, case, members, *votes, **other):
+    def commit(self, case: int, members: list[Account], *votes: int | None, **other: Any) -> list[Receipt]:
         """Commit the first members to votes; None leaves one out."""
         return [
             self.cases.commit(
@@ -222,7 +243,14 @@ class Court:
             if vote is not None
         ]
 
-    def reveal(self, case, members, *votes, fingerprint=bytes(32), salt=b"s" * 32):
+    def reveal(
+        self,
+        case: int,
+        members: list[Account],
+        *votes: int | None,
+        fingerprint: bytes = bytes(32),
+        salt: bytes = b"s" * 32,
+    ) -> list[Receipt]:
         """Reveal what they committed to."""
         return [
             self.cases.reveal(case, seat, vote, fingerprint, salt, sender=members[seat])
@@ -230,10 +258,10 @@ class Court:
             if vote is not None
         ]
 
-    def resolve(self, case, members=()):
+    def resolve(self, case: int, members: Sequence[Account] = ()) -> Receipt:
         return self.cases.resolve(case, [member.address for member in members], sender=self.deployer)
 
-    def judge(self, case, *votes):
+    def judge(self, case: int, *votes: int | None) -> tuple[list[Account], Receipt]:
         """From the draw to the end. Returns the members and the receipt of the last transaction."""
         members = self.draw(case)
         self.commit(case, members, *votes)
@@ -242,31 +270,31 @@ class Court:
         self.reveal(case, members, *votes)
         return members, self.resolve(case, members)
 
-    def case(self, case):
+    def case(self, case: int) -> Any:
         """A case as the contract shows it."""
         return self.cases.cases(case)
 
-    def outcome(self, case):
+    def outcome(self, case: int) -> str:
         """How a case ended."""
         return OUTCOMES[self.case(case).outcome]
 
     # Time and money.
 
-    def now(self):
+    def now(self) -> int:
         return self.token.provider.get_block("latest").timestamp
 
-    def at(self, second):
+    def at(self, second: int) -> None:
         """The next block is of this second."""
         self.token.provider.set_timestamp(second)
 
-    def wait_for(self, case):
+    def wait_for(self, case: int) -> None:
         """The next block is the first one behind the deadline of a case."""
         self.at(self.case(case).deadline + 1)
 
-    def stake_of(self, account):
+    def stake_of(self, account: Account) -> int:
         return sum(tuple(self.registry.stakes(account))[:2])
 
-    def held(self):
+    def held(self) -> int:
         """Bonds and credits; a contract of proofs holds nothing."""
         assert self.token.balanceOf(self.proofs) == 0
         return self.token.balanceOf(self.cases) + self.token.balanceOf(self.demands)

@@ -1,12 +1,14 @@
 """A market whose registry is called at random beside its reference; disputes are added in test_disputes_random."""
 
-from court import tree_root
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
-from reference import StakingRegistry
-from reference_disputes import DisputeCases, DisputeDemands, DisputeProofs, Terms
-from sequences import FUNDS, MIN_STAKE, UNBONDING, Sequence, index
-from signing import compact, sign_consent, sign_receipt, words
+
+from tests.contracts.court import tree_root
+from tests.contracts.kinds import Account, Chain, Contract, Struct
+from tests.contracts.reference import StakingRegistry
+from tests.contracts.reference_disputes import DisputeCases, DisputeDemands, DisputeProofs, Terms
+from tests.contracts.sequences import FUNDS, MIN_STAKE, UNBONDING, Sequence, index
+from tests.contracts.signing import compact, sign_consent, sign_receipt, words
 
 OPERATORS = 6
 STAKE = 40
@@ -44,7 +46,16 @@ STAGES = [
 class DisputeMarket(Sequence):
     """Six operators with a node key each, the first two of whom work and may be accused, and two accusers."""
 
-    def __init__(self, chain, token, registry, cases, proofs, demands, people):
+    def __init__(
+        self,
+        chain: Chain,
+        token: Contract,
+        registry: Contract,
+        cases: Contract,
+        proofs: Contract,
+        demands: Contract,
+        people: list[Account],
+    ) -> None:
         super().__init__(chain, token, people)
         self.registry, self.supply = registry, token.totalSupply()
         self.cases, self.proofs, self.demands = cases, proofs, demands
@@ -63,19 +74,19 @@ class DisputeMarket(Sequence):
             self.staking.stake(operator.address, STAKE)
             self.staking.authorize(operator.address, key.address, 0, True, 0)
             self.model.enlist(key.address, 0)
-        self.cast = {}
+        self.cast: dict[tuple[int, int], int] = {}
 
     @property
-    def block(self):
+    def block(self) -> int:
         """Number of the next block."""
         return self.chain.blocks.height + 1
 
     @property
-    def second(self):
+    def second(self) -> int:
         """Time of the next call."""
         return self.now + 1
 
-    def receipt(self, where, age):
+    def receipt(self, where: tuple[int, int, int], age: int) -> tuple[Account, Struct, Struct]:
         """Signer, stage and receipt with its signature, as calls take them."""
         who, stage, seq = where
         signer = self.accusers[0] if who == 15 else self.keys[who % 2]
@@ -91,17 +102,17 @@ class DisputeMarket(Sequence):
         }
         return signer, STAGES[stage], receipt
 
-    def signed(self, signer, stage, receipt):
+    def signed(self, signer: Account, stage: Struct, receipt: Struct) -> tuple[bytes, bytes]:
         return words(sign_receipt(signer.private_key, self.cases.address, stage, receipt))
 
     @rule(seconds=st.sampled_from([1, 5, TERMS.reveal_window, UNBONDING]))
-    def wait(self, seconds):
+    def wait(self, seconds: int) -> None:
         self.now += seconds
 
     # --------------------------------------------------------------- registry
 
     @rule(who=index, more=st.sampled_from([1, 5, 10]))
-    def stake(self, who, more):
+    def stake(self, who: int, more: int) -> None:
         sender = self.pick(who, [], self.operators)
         self.agree(
             lambda now: self.staking.stake(sender.address, more),
@@ -111,7 +122,7 @@ class DisputeMarket(Sequence):
         )
 
     @rule(who=index, rest=st.sampled_from([0, 4, 5, 13, 25]))
-    def unstake(self, who, rest):
+    def unstake(self, who: int, rest: int) -> None:
         sender = self.pick(who, [], self.operators)
         amount = max(0, self.staking.accounts[sender.address].active - rest)
         self.agree(
@@ -122,7 +133,7 @@ class DisputeMarket(Sequence):
         )
 
     @rule(who=index)
-    def withdraw(self, who):
+    def withdraw(self, who: int) -> None:
         thawing = [o for o in self.operators if self.staking.accounts[o.address].thawing]
         sender = self.pick(who, thawing, self.operators)
         self.agree(
@@ -132,7 +143,7 @@ class DisputeMarket(Sequence):
         )
 
     @rule(who=index)
-    def revoke_or_return(self, who):
+    def revoke_or_return(self, who: int) -> None:
         """A node key leaves its operator, or comes back."""
         number = who % OPERATORS
         operator, key = self.operators[number], self.keys[number]
@@ -155,7 +166,7 @@ class DisputeMarket(Sequence):
         )
 
     @rule(who=index)
-    def claim_rewards(self, who):
+    def claim_rewards(self, who: int) -> None:
         rewarded = [p for p in self.people if self.staking.accounts[p.address].reward]
         sender = self.pick(who, rewarded, self.people)
         self.agree(
@@ -164,7 +175,7 @@ class DisputeMarket(Sequence):
             sender=sender,
         )
 
-    def registry_agrees(self):
+    def registry_agrees(self) -> None:
         """Stakes and rewards are those of the reference, and no wei appears or disappears."""
         staked = sum(own.active + own.thawing + own.reward for own in self.staking.accounts.values())
         assert self.token.balanceOf(self.registry) == staked

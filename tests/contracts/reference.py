@@ -83,8 +83,8 @@ class PaymentChannels:
             fresh.add(channel)
         total = sum(opening[3] for opening in openings)
         self.token.move(payer, self.address, total)
-        for *others, deposit in openings:
-            self.channels[(payer, *others)] = Channel(deposit=deposit, status=1)
+        for payee, signer, salt, deposit in openings:
+            self.channels[(payer, payee, signer, salt)] = Channel(deposit=deposit, status=1)
 
     def top_up(self, sender: str, descriptor: Descriptor, amount: int) -> None:
         """Add to a deposit."""

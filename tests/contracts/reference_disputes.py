@@ -3,7 +3,8 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from reference import NOBODY, StakingRegistry, Token, require
+from hypercluster.market.money.signing import NOBODY
+from tests.contracts.reference import StakingRegistry, Token, require
 
 VOTES = (INNOCENT, GUILTY, GREY, UNSERVED) = 1, 2, 3, 4
 
@@ -160,14 +161,14 @@ class DisputeCases(Disputes):
     def draw(self, number: int, now: int) -> None:
         """Begin to judge; the members follow."""
         case = self._case(number)
-        require(case is not None and case.phase == "Drawing" and now <= case.deadline, "WrongPhase")
+        require(case.phase == "Drawing" and now <= case.deadline, "WrongPhase")
         require(len(self.may_judge(number)) >= self.terms.seats, "NotEnoughVerifiers")
         case.phase, case.deadline = "Committing", now + self.terms.commit_window
 
     def commit(self, sender: str, number: int, seat: int, commitment: bytes, now: int) -> None:
         """Take a commitment."""
         case = self._case(number)
-        require(case is not None and case.phase == "Committing" and now <= case.deadline, "WrongPhase")
+        require(case.phase == "Committing" and now <= case.deadline, "WrongPhase")
         require(seat < self.terms.seats and case.members[seat] == sender, "NotMember")
         require(seat not in case.committed, "NotMember")
         case.committed[seat] = commitment
@@ -177,7 +178,7 @@ class DisputeCases(Disputes):
     def reveal(self, sender: str, number: int, seat: int, vote: int, commitment: bytes, now: int) -> None:
         """Take a vote, whose commitment the caller has computed."""
         case = self._case(number)
-        require(case is not None and self._revealing(case, now) and now <= self._last(case), "WrongPhase")
+        require(self._revealing(case, now) and now <= self._last(case), "WrongPhase")
         require(vote in VOTES, "BadVote")
         good = seat < self.terms.seats and case.members[seat] == sender and seat not in case.votes
         require(good and case.committed.get(seat) == commitment, "BadReveal")
@@ -187,12 +188,12 @@ class DisputeCases(Disputes):
     def resolve(self, number: int, members: list[str], now: int) -> None:
         """Close a case."""
         case = self._case(number)
-        if case is not None and case.phase == "Drawing":
+        if case.phase == "Drawing":
             require(now > case.deadline, "WrongPhase")
             case.phase, case.outcome = "Closed", "Void"
             self.token.move(self.address, case.accuser, self.terms.bond)
             return
-        require(case is not None and self._revealing(case, now), "WrongPhase")
+        require(self._revealing(case, now), "WrongPhase")
         require(len(case.votes) == len(case.committed) or now > self._last(case), "WrongPhase")
         require(members == case.members, "WrongMembers")
         votes, needed = [*case.votes.values()], 2 * self.terms.seats
@@ -226,8 +227,9 @@ class DisputeCases(Disputes):
         bonds = sum(case.phase != "Closed" for case in self.cases) * self.terms.bond
         return bonds + sum(self.credits.values())
 
-    def _case(self, number: int) -> Case | None:
-        return self.cases[number - 1] if 0 < number <= len(self.cases) else None
+    def _case(self, number: int) -> Case:
+        require(0 < number <= len(self.cases), "WrongPhase")
+        return self.cases[number - 1]
 
     def _revealing(self, case: Case, now: int) -> bool:
         return case.phase == "Revealing" or (case.phase == "Committing" and now > case.deadline)
@@ -286,18 +288,22 @@ class DisputeDemands(Disputes):
         self.demands.append(Demand(sender, node, now + self.terms.serve_window))
         return len(self.demands)
 
+    def _demand(self, number: int) -> Demand:
+        require(0 < number <= len(self.demands), "WrongStatus")
+        return self.demands[number - 1]
+
     def serve(self, number: int, valid: bool, now: int) -> None:
         """Take a row."""
-        demand = self.demands[number - 1] if 0 < number <= len(self.demands) else None
-        require(demand is not None and demand.status == 1 and now <= demand.deadline, "WrongStatus")
+        demand = self._demand(number)
+        require(demand.status == 1 and now <= demand.deadline, "WrongStatus")
         require(valid, "BadProof")
         demand.status = 2
         self.token.move(self.address, self.registry.answers[demand.node], self.terms.demand_bond)
 
     def lapse(self, number: int, now: int) -> None:
         """Give up on a row."""
-        demand = self.demands[number - 1] if 0 < number <= len(self.demands) else None
-        require(demand is not None and demand.status == 1 and now > demand.deadline, "WrongStatus")
+        demand = self._demand(number)
+        require(demand.status == 1 and now > demand.deadline, "WrongStatus")
         demand.status = 3
         operator = self.registry.answers[demand.node]
         self._slash(operator, self.terms.fault, demand.demander, self.terms.reward, now)

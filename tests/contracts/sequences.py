@@ -5,14 +5,17 @@ agree on every figure and every balance.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, cast
 
-import reference
-from eth_utils import keccak
+from eth_utils.crypto import keccak
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from hypercluster.contracts import artifact
+from tests.contracts import reference
+from tests.contracts.kinds import Account, Chain, Contract, Receipt
 
 FUNDS = 60
 UNBONDING = 100
@@ -45,14 +48,18 @@ ERRORS = {
 class Sequence(RuleBasedStateMachine):
     """Calls a contract and its reference side by side, on a chain that is put back afterwards."""
 
-    def __init__(self, chain, token, people):
+    def __init__(self, chain: Chain, token: Contract, people: list[Account]) -> None:
         super().__init__()
         self.chain, self.token, self.people = chain, token, people
         self.snapshot = chain.snapshot()
         self.now = chain.pending_timestamp + 1000
         self.books = reference.Token(defaultdict(int, {account.address: FUNDS for account in people}))
 
-    def teardown(self):
+    def figures_agree(self) -> None:
+        """Compare what only this contract has."""
+        raise NotImplementedError
+
+    def teardown(self) -> None:
         try:
             self.figures_agree()
             for account, balance in self.books.balances.items():
@@ -60,7 +67,7 @@ class Sequence(RuleBasedStateMachine):
         finally:
             self.chain.restore(self.snapshot)
 
-    def agree(self, expected, method, *arguments, sender):
+    def agree(self, expected: Callable[[int], Any], method: Any, *arguments: Any, sender: Account) -> Any:
         """Make one call both ways, at the same second, and compare the outcomes. Returns the contract's."""
         self.now += 1
         self.chain.provider.set_timestamp(self.now)
@@ -73,7 +80,7 @@ class Sequence(RuleBasedStateMachine):
             assert got == wanted
         return got
 
-    def outcome(self, method, receipt):
+    def outcome(self, method: Any, receipt: Receipt) -> Any:
         """What a call returned, or the name of its error. Ape would trace every step of it to tell."""
         provider = self.chain.provider
         frame = provider.make_request("debug_traceTransaction", [receipt.txn_hash, {"tracer": "callTracer"}])
@@ -83,11 +90,16 @@ class Sequence(RuleBasedStateMachine):
         values = provider.network.ecosystem.decode_returndata(method.abis[0], output)
         return values[0] if values else None
 
-    def pick(self, index, likely, anything):
+    def pick(self, index: int, likely: list[Any], anything: list[Any]) -> Any:
         """One of what is likely to work, or of anything when there is none."""
         candidates = likely or anything
         return candidates[index % len(candidates)]
 
     @rule(seconds=seconds)
-    def wait(self, seconds):
+    def wait(self, seconds: int) -> None:
         self.now += seconds
+
+
+def run_sequences(fresh: Callable[[], Sequence], budget: settings = BUDGET) -> None:
+    """Run random sequences, each on what `fresh` gives."""
+    run_state_machine_as_test(cast("type[Sequence]", fresh), settings=budget)

@@ -2,21 +2,21 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 
 from hypercluster.contracts import artifact
+from tests.contracts.conftest import ROOT
 
 SCRIPT = ROOT / "scripts" / "compile_contracts.py"
 CONTRACTS = [path.stem for path in sorted((ROOT / "contracts" / "artifacts").glob("*.json"))]
 
 
-def test_the_committed_artifacts_are_what_the_sources_give():
+def test_the_committed_artifacts_are_what_the_sources_give() -> None:
     run = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True, timeout=300)
     assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_an_artifact_can_be_deployed(name):
+def test_an_artifact_can_be_deployed(name: str) -> None:
     compiled = artifact(name)
     assert compiled.name == name
     assert {entry["type"] for entry in compiled.abi} >= {"constructor", "function", "event", "error"}
@@ -24,11 +24,11 @@ def test_an_artifact_can_be_deployed(name):
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_a_contract_has_room_to_grow(name):
+def test_a_contract_has_room_to_grow(name: str) -> None:
     """18 KB of the 24 that EIP-170 allows: the next feature fits without another split."""
     assert len(bytes.fromhex(artifact(name).deployed_bytecode[2:])) < 18 * 1024
 
 
-def test_an_unknown_name_is_named():
+def test_an_unknown_name_is_named() -> None:
     with pytest.raises(KeyError, match="PaymentChannels"):
         artifact("Treasury")

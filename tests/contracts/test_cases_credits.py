@@ -1,9 +1,11 @@
 import ape
-from conftest import DAY, events
-from court import BOND, INNOCENT
+
+from tests.contracts.conftest import DAY, events
+from tests.contracts.court import BOND, INNOCENT, Court
+from tests.contracts.kinds import Chain
 
 
-def test_credits_wait_and_are_paid(court, chain):
+def test_credits_wait_and_are_paid(court: Court, chain: Chain) -> None:
     case = court.open()
     members, _ = court.judge(case, INNOCENT, INNOCENT, INNOCENT)
     boss, share = court.boss[members[0].address], BOND // 2 // 3

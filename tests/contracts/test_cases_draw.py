@@ -1,13 +1,16 @@
 from collections import Counter
+from typing import Any
 
 import ape
-from conftest import UNLIMITED, events
-from court import BOND, COMMITTING, DRAWING, STAKE, TERMS
-from eth_abi import decode
-from eth_utils import keccak
+from eth_abi.abi import decode
+from eth_utils.crypto import keccak
+
+from tests.contracts.conftest import UNLIMITED, events
+from tests.contracts.court import BOND, COMMITTING, DRAWING, STAKE, TERMS, Court
+from tests.contracts.kinds import Account, Chain
 
 
-def test_a_committee_is_drawn(court, stranger):
+def test_a_committee_is_drawn(court: Court, stranger: Account) -> None:
     case = court.open()
     drawn = court.cases.draw(case, sender=stranger)
     members = drawn.return_value
@@ -23,7 +26,7 @@ def test_a_committee_is_drawn(court, stranger):
         court.cases.draw(case + 1, sender=stranger)
 
 
-def ask_draw(court, case, block="latest", randomness=0):
+def ask_draw(court: Court, case: int, block: int | str = "latest", randomness: int = 0) -> Any:
     """What a draw would give in a block, with other randomness."""
     call = {
         "from": court.deployer.address,
@@ -38,15 +41,16 @@ def ask_draw(court, case, block="latest", randomness=0):
     return members
 
 
-def test_a_draw_waits_for_the_next_block(court):
+def test_a_draw_waits_for_the_next_block(court: Court) -> None:
     case = court.open()
     assert ask_draw(court, case) == "0x" + keccak(text="TooEarly()")[:4].hex()
     assert len(court.draw(case)) == 3
 
 
-def test_draws_are_spread_evenly(court, chain):
+def test_draws_are_spread_evenly(court: Court, chain: Chain) -> None:
     """Each of six verifiers sits in each of three seats about equally often: 100 of 600 times, 5 sigma are 46."""
-    case, seats = court.open(), Counter()
+    case = court.open()
+    seats: Counter[tuple[int, str]] = Counter()
     chain.mine()
     for randomness in range(600):
         seats.update(enumerate(ask_draw(court, case, randomness=randomness)))
@@ -55,7 +59,7 @@ def test_draws_are_spread_evenly(court, chain):
     assert ask_draw(court, case, randomness=1) == ask_draw(court, case, randomness=1)
 
 
-def test_the_list_cannot_be_arranged_after_the_opening(court, chain):
+def test_the_list_cannot_be_arranged_after_the_opening(court: Court, chain: Chain) -> None:
     """Who leaves takes itself out, and moves nobody else; who comes back, or comes new, has to wait."""
     case = court.open()
     chain.mine()
@@ -73,7 +77,7 @@ def test_the_list_cannot_be_arranged_after_the_opening(court, chain):
         assert not drawn & {leaver.address.lower(), new.address.lower()}
 
 
-def test_parties_are_never_drawn(court, chain):
+def test_parties_are_never_drawn(court: Court, chain: Chain) -> None:
     """The accused operator's other key, the accuser's key, and keys of an operator who accuses."""
     own, friend = court.account(), court.bench[0]
     court.authorize(own, court.operator)
@@ -90,7 +94,7 @@ def test_parties_are_never_drawn(court, chain):
         assert (friend.address.lower() in drawn) == (accuser == court.accuser)
 
 
-def test_a_second_key_of_the_accuser_is_not_drawn(court, chain):
+def test_a_second_key_of_the_accuser_is_not_drawn(court: Court, chain: Chain) -> None:
     """The accuser is a node key of an operator whose other key judges."""
     accuser, judge = court.account(BOND), court.bench[1]
     court.authorize(accuser, court.boss[judge.address])
@@ -102,7 +106,7 @@ def test_a_second_key_of_the_accuser_is_not_drawn(court, chain):
     assert drawn == {key.address.lower() for key in court.bench if key != judge}
 
 
-def test_only_the_eligible_are_drawn_and_all_of_them_are_found(court, chain):
+def test_only_the_eligible_are_drawn_and_all_of_them_are_found(court: Court, chain: Chain) -> None:
     case = court.open()
     for key in court.bench[:2]:
         court.registry.unstake(STAKE, sender=court.boss[key.address])
@@ -117,7 +121,7 @@ def test_only_the_eligible_are_drawn_and_all_of_them_are_found(court, chain):
     assert {*court.draw(case)} == {court.bench[0], *court.bench[4:]}
 
 
-def test_a_draw_has_its_time(court):
+def test_a_draw_has_its_time(court: Court) -> None:
     case, late = court.open(), court.open()
     court.at(court.case(case).deadline)
     court.draw(case)

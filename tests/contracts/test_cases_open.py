@@ -1,12 +1,26 @@
 import ape
 import pytest
-from conftest import DAY, UNLIMITED, events
-from court import BOND, DRAWING, FAULT, GREY, GUILTY, INNOCENT, OUTCOMES, STAKE, TERMS, UNSERVED
-from eth_utils import keccak
-from signing import sign_permit
+from eth_utils.crypto import keccak
+
+from tests.contracts.conftest import DAY, UNLIMITED, events
+from tests.contracts.court import (
+    BOND,
+    DRAWING,
+    FAULT,
+    GREY,
+    GUILTY,
+    INNOCENT,
+    OUTCOMES,
+    STAKE,
+    TERMS,
+    UNSERVED,
+    Court,
+)
+from tests.contracts.kinds import Account, Sleep
+from tests.contracts.signing import sign_permit
 
 
-def test_a_case_is_opened(court):
+def test_a_case_is_opened(court: Court) -> None:
     stage, receipt = court.stage(), court.receipt()
     held = court.token.balanceOf(court.accuser)
     opened = court.cases.openCase(
@@ -39,13 +53,13 @@ def test_a_case_is_opened(court):
     assert court.held() == BOND
 
 
-def test_cases_are_numbered_from_one(court):
+def test_cases_are_numbered_from_one(court: Court) -> None:
     assert [court.open(), court.open()] == [1, 2]
     assert court.case(3).phase == 0
     assert court.held() == 2 * BOND
 
 
-def test_a_permit_stands_in_for_an_allowance(court):
+def test_a_permit_stands_in_for_an_allowance(court: Court) -> None:
     token, accuser = court.token, court.accuser
     token.approve(court.cases, 0, sender=accuser)
     v, r, s = sign_permit(
@@ -58,7 +72,9 @@ def test_a_permit_stands_in_for_an_allowance(court):
         court.cases.openCaseWithPermit(*court.signed(), *permit, sender=accuser)
 
 
-def test_only_a_node_with_something_at_stake_is_accused(court, sleep, stranger):
+def test_only_a_node_with_something_at_stake_is_accused(
+    court: Court, sleep: Sleep, stranger: Account
+) -> None:
     for by in (stranger, court.operator, court.accuser):
         with ape.reverts(court.cases.UnknownNode, error_inputs={"signer": by.address}):
             court.open(*court.signed(by=by))
@@ -74,7 +90,7 @@ def test_only_a_node_with_something_at_stake_is_accused(court, sleep, stranger):
         court.open()
 
 
-def test_a_receipt_that_was_changed_is_nobodys(court):
+def test_a_receipt_that_was_changed_is_nobodys(court: Court) -> None:
     stage, receipt, signature = court.signed()
     r, vs = signature
     for field, value in ((0, 9), (2, 9), (4, b"x" * 32), (7, receipt[7] - 1)):
@@ -93,7 +109,7 @@ def test_a_receipt_that_was_changed_is_nobodys(court):
         court.open(stage, receipt, foreign)
 
 
-def test_a_receipt_is_evidence_for_its_time(court):
+def test_a_receipt_is_evidence_for_its_time(court: Court) -> None:
     arguments = court.signed(issued=court.now() + 5000)
     issued = arguments[1][7]
     for early in (issued - TERMS["skew"] - 1, issued + TERMS["evidenceWindow"] + 1):
@@ -110,12 +126,12 @@ def test_a_receipt_is_evidence_for_its_time(court):
 
 
 @pytest.mark.parametrize("issued", [0, 2**40 - 1])
-def test_a_receipt_without_a_time_is_stale(court, issued):
+def test_a_receipt_without_a_time_is_stale(court: Court, issued: int) -> None:
     with ape.reverts(court.cases.StaleReceipt):
         court.open(*court.signed(issued=issued))
 
 
-def test_no_bond_no_case(court, stranger):
+def test_no_bond_no_case(court: Court, stranger: Account) -> None:
     court.token.approve(court.cases, BOND - 1, sender=court.accuser)
     with ape.reverts(court.token.ERC20InsufficientAllowance):
         court.open()
@@ -124,7 +140,7 @@ def test_no_bond_no_case(court, stranger):
         court.open(*court.signed(), sender=stranger)
 
 
-def test_without_power_to_slash_there_is_no_case(court):
+def test_without_power_to_slash_there_is_no_case(court: Court) -> None:
     other, _, _ = court.three()
     stage, receipt = court.stage(), court.receipt()
     arguments = tuple(stage.values()), tuple(receipt.values()), court.sign(stage, receipt, contract=other)
@@ -132,7 +148,7 @@ def test_without_power_to_slash_there_is_no_case(court):
         other.openCase(*arguments, sender=court.accuser)
 
 
-def test_a_receipt_has_one_case_at_a_time(court, stranger):
+def test_a_receipt_has_one_case_at_a_time(court: Court, stranger: Account) -> None:
     arguments = court.signed()
     case = court.open(*arguments)
     with ape.reverts(court.cases.CaseExists, error_inputs={"caseId": case}):
@@ -150,7 +166,7 @@ def test_a_receipt_has_one_case_at_a_time(court, stranger):
 
 
 @pytest.mark.parametrize("votes", [(INNOCENT, INNOCENT, INNOCENT), (GREY, GUILTY, INNOCENT)])
-def test_what_was_judged_is_not_judged_again(court, votes):
+def test_what_was_judged_is_not_judged_again(court: Court, votes: tuple[int | None, ...]) -> None:
     arguments = court.signed()
     case = court.open(*arguments)
     court.judge(case, *votes)
@@ -158,7 +174,7 @@ def test_what_was_judged_is_not_judged_again(court, votes):
         court.open(*arguments)
 
 
-def test_a_stage_is_convicted_once(court):
+def test_a_stage_is_convicted_once(court: Court) -> None:
     stage = court.stage()
     first, second = court.open(*court.signed(stage, seq=1)), court.open(*court.signed(stage, seq=2))
     court.judge(first, GUILTY, GUILTY, GUILTY)

@@ -1,7 +1,8 @@
 import ape
 import pytest
-from conftest import DAY, HCT, events
-from court import (
+
+from tests.contracts.conftest import DAY, HCT, events
+from tests.contracts.court import (
     BOND,
     CLOSED,
     COMMITTING,
@@ -17,10 +18,12 @@ from court import (
     SILENCE,
     STAKE,
     UNSERVED,
+    Court,
 )
+from tests.contracts.kinds import Account, Sleep
 
 
-def test_guilty(court):
+def test_guilty(court: Court) -> None:
     stage = court.stage()
     held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
     case = court.open(*court.signed(stage))
@@ -51,7 +54,9 @@ def test_guilty(court):
         ((UNSERVED, UNSERVED, GUILTY), "Unserved", 2),
     ],
 )
-def test_innocent(court, votes, ending, paid, stranger):
+def test_innocent(
+    court: Court, votes: tuple[int | None, ...], ending: str, paid: int, stranger: Account
+) -> None:
     supply = court.token.totalSupply()
     case = court.open()
     members, resolved = court.judge(case, *votes)
@@ -68,7 +73,7 @@ def test_innocent(court, votes, ending, paid, stranger):
 
 
 @pytest.mark.parametrize("votes", [(GREY, GREY, GREY), (GUILTY, INNOCENT, GREY), (GUILTY, GREY, UNSERVED)])
-def test_inconclusive(court, votes):
+def test_inconclusive(court: Court, votes: tuple[int | None, ...]) -> None:
     held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
     case = court.open()
     _, resolved = court.judge(case, *votes)
@@ -78,7 +83,7 @@ def test_inconclusive(court, votes):
     assert court.token.totalSupply() == supply
 
 
-def test_a_case_that_nobody_draws_is_void(court, stranger):
+def test_a_case_that_nobody_draws_is_void(court: Court, stranger: Account) -> None:
     held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
     case = court.open()
     court.at(court.case(case).deadline)
@@ -95,14 +100,14 @@ def test_a_case_that_nobody_draws_is_void(court, stranger):
             again()
 
 
-def test_void_cases_punish_no_members(court):
+def test_void_cases_punish_no_members(court: Court) -> None:
     case = court.open()
     court.wait_for(case)
     court.resolve(case, court.bench[:3])  # what is passed is not looked at
     assert all(court.stake_of(court.boss[key.address]) == STAKE for key in court.bench)
 
 
-def test_a_committee_that_does_nothing(court, drawn):
+def test_a_committee_that_does_nothing(court: Court, drawn: tuple[int, list[Account]]) -> None:
     case, members = drawn
     court.at(court.case(case).deadline)
     with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": COMMITTING}):
@@ -116,7 +121,7 @@ def test_a_committee_that_does_nothing(court, drawn):
     assert court.held() == 0
 
 
-def test_members_who_stay_silent_pay(court, drawn):
+def test_members_who_stay_silent_pay(court: Court, drawn: tuple[int, list[Account]]) -> None:
     """One reveals, one commits and does not reveal, one does not commit."""
     case, members = drawn
     court.commit(case, members, GUILTY, GUILTY)
@@ -132,7 +137,7 @@ def test_members_who_stay_silent_pay(court, drawn):
 
 
 @pytest.mark.parametrize("votes", [(GUILTY, GUILTY, None), (INNOCENT, None, INNOCENT)])
-def test_two_thirds_decide_without_the_third(court, votes):
+def test_two_thirds_decide_without_the_third(court: Court, votes: tuple[int, int | None, int | None]) -> None:
     case = court.open()
     members, _ = court.judge(case, *votes)
     assert court.outcome(case) == {GUILTY: "Guilty", INNOCENT: "Innocent"}[votes[0]]
@@ -141,7 +146,7 @@ def test_two_thirds_decide_without_the_third(court, votes):
     assert court.cases.credits(silent)[0] == court.registry.rewards(silent)[0] == 0
 
 
-def test_all_votes_close_a_case_at_once(court, drawn):
+def test_all_votes_close_a_case_at_once(court: Court, drawn: tuple[int, list[Account]]) -> None:
     case, members = drawn
     court.commit(case, members, GREY, GREY, GREY)
     court.reveal(case, members, GREY, GREY)
@@ -153,7 +158,7 @@ def test_all_votes_close_a_case_at_once(court, drawn):
         court.resolve(case, members)
 
 
-def test_the_members_are_those_that_were_drawn(court, drawn):
+def test_the_members_are_those_that_were_drawn(court: Court, drawn: tuple[int, list[Account]]) -> None:
     case, members = drawn
     court.commit(case, members, GUILTY, GUILTY, GUILTY)
     court.reveal(case, members, GUILTY, GUILTY, GUILTY)
@@ -165,7 +170,7 @@ def test_the_members_are_those_that_were_drawn(court, drawn):
 
 
 @pytest.mark.parametrize("rest", [0, 1, 2, 9, 3 * HCT, FAULT - 1, FAULT])
-def test_a_short_stake_does_not_keep_a_case_open(court, rest):
+def test_a_short_stake_does_not_keep_a_case_open(court: Court, rest: int) -> None:
     """What is left of the stake when the verdict comes: the accuser's part comes first, half is burned."""
     case = court.open()
     members = court.draw(case)
@@ -190,7 +195,9 @@ def test_a_short_stake_does_not_keep_a_case_open(court, rest):
     assert court.held() == 0
 
 
-def test_silent_members_without_stake_do_not_keep_a_case_open(court, drawn, sleep):
+def test_silent_members_without_stake_do_not_keep_a_case_open(
+    court: Court, drawn: tuple[int, list[Account]], sleep: Sleep
+) -> None:
     case, members = drawn
     for member in members:
         court.registry.unstake(STAKE, sender=court.boss[member.address])
@@ -202,7 +209,7 @@ def test_silent_members_without_stake_do_not_keep_a_case_open(court, drawn, slee
     assert stakes == [0, STAKE - SILENCE, STAKE - SILENCE]
 
 
-def test_leaving_does_not_help_the_accused(court, sleep):
+def test_leaving_does_not_help_the_accused(court: Court, sleep: Sleep) -> None:
     """It revokes its key and unstakes at once; the stake thaws until after the verdict."""
     arguments = court.signed()
     court.registry.revoke(court.node, sender=court.node)

@@ -1,10 +1,12 @@
 import ape
 import pytest
-from conftest import events
-from court import COMMITTING, GUILTY, INNOCENT, REVEALING, TERMS, UNSERVED, commitment
+
+from tests.contracts.conftest import events
+from tests.contracts.court import COMMITTING, GUILTY, INNOCENT, REVEALING, TERMS, UNSERVED, Court, commitment
+from tests.contracts.kinds import Account
 
 
-def test_votes_are_committed_and_revealed(court, drawn):
+def test_votes_are_committed_and_revealed(court: Court, drawn: tuple[int, list[Account]]) -> None:
     case, members = drawn
     receipts = court.commit(case, members, GUILTY, INNOCENT, UNSERVED, fingerprint=b"f" * 32)
     assert [events(receipt) for receipt in receipts] == [
@@ -21,7 +23,9 @@ def test_votes_are_committed_and_revealed(court, drawn):
     assert (shown.revealed, shown.guilty, shown.innocent, shown.unserved) == (3, 1, 1, 1)
 
 
-def test_seats_are_those_of_their_members(court, drawn, stranger):
+def test_seats_are_those_of_their_members(
+    court: Court, drawn: tuple[int, list[Account]], stranger: Account
+) -> None:
     case, members = drawn
     outsider = next(key for key in court.bench if key not in members)
     vote = commitment(case, members[0], GUILTY)
@@ -38,7 +42,9 @@ def test_seats_are_those_of_their_members(court, drawn, stranger):
         court.cases.commit(case + 1, 0, vote, sender=members[0])
 
 
-def test_a_seat_cannot_be_passed_on(court, drawn, stranger):
+def test_a_seat_cannot_be_passed_on(
+    court: Court, drawn: tuple[int, list[Account]], stranger: Account
+) -> None:
     """A commitment that looks like an address does not make that address a member."""
     case, members = drawn
     address = int(stranger.address, 16).to_bytes(32)
@@ -47,7 +53,7 @@ def test_a_seat_cannot_be_passed_on(court, drawn, stranger):
         court.cases.commit(case, 0, commitment(case, stranger, GUILTY), sender=stranger)
 
 
-def test_a_commitment_is_bound_to_everything_in_it(court, drawn):
+def test_a_commitment_is_bound_to_everything_in_it(court: Court, drawn: tuple[int, list[Account]]) -> None:
     case, members = drawn
     court.commit(case, members, GUILTY, GUILTY, GUILTY)
     good = {"caseId": case, "seat": 0, "vote": GUILTY, "fingerprint": bytes(32), "salt": b"s" * 32}
@@ -64,7 +70,7 @@ def test_a_commitment_is_bound_to_everything_in_it(court, drawn):
         court.cases.reveal(*good.values(), sender=members[0])
 
 
-def test_a_copied_commitment_cannot_be_revealed(court, drawn):
+def test_a_copied_commitment_cannot_be_revealed(court: Court, drawn: tuple[int, list[Account]]) -> None:
     case, members = drawn
     copied = commitment(case, members[0], GUILTY)
     for seat, member in enumerate(members):
@@ -75,7 +81,9 @@ def test_a_copied_commitment_cannot_be_revealed(court, drawn):
             court.cases.reveal(case, seat, GUILTY, bytes(32), b"s" * 32, sender=members[seat])
 
 
-def test_a_commitment_of_another_case_cannot_be_revealed(court, drawn):
+def test_a_commitment_of_another_case_cannot_be_revealed(
+    court: Court, drawn: tuple[int, list[Account]]
+) -> None:
     case, members = drawn
     court.cases.commit(case, 0, commitment(case + 1, members[0], GUILTY), sender=members[0])
     court.wait_for(case)
@@ -84,7 +92,7 @@ def test_a_commitment_of_another_case_cannot_be_revealed(court, drawn):
 
 
 @pytest.mark.parametrize("vote", [0, 5, 255])
-def test_there_are_four_votes(court, drawn, vote):
+def test_there_are_four_votes(court: Court, drawn: tuple[int, list[Account]], vote: int) -> None:
     case, members = drawn
     court.commit(case, members, vote)
     court.wait_for(case)
@@ -92,7 +100,7 @@ def test_there_are_four_votes(court, drawn, vote):
         court.reveal(case, members, vote)
 
 
-def test_committing_ends(court, drawn):
+def test_committing_ends(court: Court, drawn: tuple[int, list[Account]]) -> None:
     case, members = drawn
     deadline = court.case(case).deadline
     court.at(deadline)
@@ -102,7 +110,7 @@ def test_committing_ends(court, drawn):
         court.cases.commit(case, 1, commitment(case, members[1], GUILTY), sender=members[1])
 
 
-def test_nothing_is_revealed_while_others_may_commit(court, drawn):
+def test_nothing_is_revealed_while_others_may_commit(court: Court, drawn: tuple[int, list[Account]]) -> None:
     case, members = drawn
     court.commit(case, members, GUILTY, GUILTY)
     court.at(court.case(case).deadline)
@@ -110,7 +118,7 @@ def test_nothing_is_revealed_while_others_may_commit(court, drawn):
         court.reveal(case, members, GUILTY)
 
 
-def test_revealing_ends_after_all_committed(court, drawn):
+def test_revealing_ends_after_all_committed(court: Court, drawn: tuple[int, list[Account]]) -> None:
     case, members = drawn
     court.commit(case, members, GUILTY, GUILTY, GUILTY)
     with ape.reverts(court.cases.WrongPhase):
@@ -123,7 +131,7 @@ def test_revealing_ends_after_all_committed(court, drawn):
         court.cases.reveal(case, 1, GUILTY, bytes(32), b"s" * 32, sender=members[1])
 
 
-def test_revealing_ends_after_the_deadline_to_commit(court, drawn):
+def test_revealing_ends_after_the_deadline_to_commit(court: Court, drawn: tuple[int, list[Account]]) -> None:
     case, members = drawn
     court.commit(case, members, GUILTY, GUILTY)
     last = court.case(case).deadline + TERMS["revealWindow"]

@@ -1,8 +1,14 @@
+from functools import partial
+
 import ape
-from conftest import HCT, events
+
+from tests.contracts.conftest import HCT, Desk, events
+from tests.contracts.kinds import Account, Chain, Contract, Sleep
 
 
-def test_close_pays_and_refunds(channels, token, desk, payer, payee):
+def test_close_pays_and_refunds(
+    channels: Contract, token: Contract, desk: Desk, payer: Account, payee: Account
+) -> None:
     held = token.balanceOf(payer)
     channel = desk.open()
     receipt = channels.close(channel, 3 * HCT, desk.voucher(channel, 3 * HCT), sender=payee)
@@ -15,7 +21,9 @@ def test_close_pays_and_refunds(channels, token, desk, payer, payee):
     assert desk.figures(channel) == (3 * HCT, 3 * HCT, 0, 2)
 
 
-def test_close_without_a_better_voucher_refunds_the_rest(channels, token, desk, payee):
+def test_close_without_a_better_voucher_refunds_the_rest(
+    channels: Contract, token: Contract, desk: Desk, payee: Account
+) -> None:
     unused, stale = desk.open(), desk.open(1)
     channels.settle(stale, 2 * HCT, desk.voucher(stale, 2 * HCT), sender=payee)
     channels.close(unused, 0, b"", sender=payee)
@@ -25,7 +33,9 @@ def test_close_without_a_better_voucher_refunds_the_rest(channels, token, desk, 
     assert token.balanceOf(channels) == 0
 
 
-def test_close_of_a_spent_channel_moves_only_what_is_due(channels, desk, payee):
+def test_close_of_a_spent_channel_moves_only_what_is_due(
+    channels: Contract, desk: Desk, payee: Account
+) -> None:
     spent, last = desk.open(), desk.open(1)
     channels.settle(spent, 10 * HCT, desk.voucher(spent, 10 * HCT), sender=payee)
     assert [name for name, _ in events(channels.close(spent, 0, b"", sender=payee))] == ["Closed"]
@@ -33,7 +43,9 @@ def test_close_of_a_spent_channel_moves_only_what_is_due(channels, desk, payee):
     assert [name for name, _ in events(receipt)] == ["Closed", "Transfer"]
 
 
-def test_close_refuses(channels, desk, payer, payee, stranger):
+def test_close_refuses(
+    channels: Contract, desk: Desk, payer: Account, payee: Account, stranger: Account
+) -> None:
     channel = desk.open()
     for sender in (payer, stranger):
         with ape.reverts(channels.NotPayee):
@@ -48,7 +60,7 @@ def test_close_refuses(channels, desk, payer, payee, stranger):
         channels.close(desk.descriptor(1), 0, b"", sender=payee)
 
 
-def test_request_close_starts_the_grace_period(channels, desk, payer):
+def test_request_close_starts_the_grace_period(channels: Contract, desk: Desk, payer: Account) -> None:
     channel = desk.open()
     receipt = channels.requestClose(channel, sender=payer)
     close_at = receipt.timestamp + channels.grace()
@@ -56,7 +68,9 @@ def test_request_close_starts_the_grace_period(channels, desk, payer):
     assert desk.figures(channel) == (0, 10 * HCT, close_at, 1)
 
 
-def test_request_close_refuses(channels, desk, payer, payee, stranger):
+def test_request_close_refuses(
+    channels: Contract, desk: Desk, payer: Account, payee: Account, stranger: Account
+) -> None:
     channel = desk.open()
     for sender in (payee, stranger):
         with ape.reverts(channels.NotPayer):
@@ -69,7 +83,9 @@ def test_request_close_refuses(channels, desk, payer, payee, stranger):
         channels.requestClose(channel, sender=payer)
 
 
-def test_withdraw_returns_the_rest_after_the_grace_period(channels, token, desk, chain, payer, payee):
+def test_withdraw_returns_the_rest_after_the_grace_period(
+    channels: Contract, token: Contract, desk: Desk, chain: Chain, payer: Account, payee: Account
+) -> None:
     held = token.balanceOf(payer)
     channel = desk.open()
     channels.settle(channel, HCT, desk.voucher(channel, HCT), sender=payee)
@@ -86,7 +102,9 @@ def test_withdraw_returns_the_rest_after_the_grace_period(channels, token, desk,
     assert desk.figures(channel) == (HCT, HCT, 0, 2)
 
 
-def test_withdraw_of_a_spent_channel_transfers_nothing(channels, desk, payer, payee, sleep):
+def test_withdraw_of_a_spent_channel_transfers_nothing(
+    channels: Contract, desk: Desk, payer: Account, payee: Account, sleep: Sleep
+) -> None:
     channel = desk.open()
     channels.settle(channel, 10 * HCT, desk.voucher(channel, 10 * HCT), sender=payee)
     channels.requestClose(channel, sender=payer)
@@ -94,7 +112,9 @@ def test_withdraw_of_a_spent_channel_transfers_nothing(channels, desk, payer, pa
     assert [name for name, _ in events(channels.withdraw(channel, sender=payer))] == ["Closed"]
 
 
-def test_withdraw_refuses(channels, desk, payer, payee, stranger):
+def test_withdraw_refuses(
+    channels: Contract, desk: Desk, payer: Account, payee: Account, stranger: Account
+) -> None:
     channel = desk.open()
     with ape.reverts(channels.CloseNotRequested):
         channels.withdraw(channel, sender=payer)
@@ -106,7 +126,9 @@ def test_withdraw_refuses(channels, desk, payer, payee, stranger):
         channels.withdraw(desk.descriptor(1), sender=payer)
 
 
-def test_the_payee_may_close_while_the_payer_waits(channels, token, desk, payer, payee, sleep):
+def test_the_payee_may_close_while_the_payer_waits(
+    channels: Contract, token: Contract, desk: Desk, payer: Account, payee: Account, sleep: Sleep
+) -> None:
     channel = desk.open()
     channels.requestClose(channel, sender=payer)
     sleep(7200)
@@ -116,7 +138,9 @@ def test_the_payee_may_close_while_the_payer_waits(channels, token, desk, payer,
         channels.withdraw(channel, sender=payer)
 
 
-def test_an_ended_channel_stays_ended(channels, desk, payer, payee, sleep):
+def test_an_ended_channel_stays_ended(
+    channels: Contract, desk: Desk, payer: Account, payee: Account, sleep: Sleep
+) -> None:
     closed, withdrawn = desk.open(), desk.open(1)
     channels.requestClose(withdrawn, sender=payer)
     sleep(3600)
@@ -126,11 +150,11 @@ def test_an_ended_channel_stays_ended(channels, desk, payer, payee, sleep):
         with ape.reverts(channels.ChannelExists):
             desk.open(salt)
         for call in (
-            lambda channel=channel: channels.topUp(channel, 1, sender=payer),
-            lambda channel=channel: channels.requestClose(channel, sender=payer),
-            lambda channel=channel: channels.withdraw(channel, sender=payer),
-            lambda channel=channel: channels.settle(channel, 1, desk.voucher(channel, 1), sender=payee),
-            lambda channel=channel: channels.close(channel, 0, b"", sender=payee),
+            partial(channels.topUp, channel, 1, sender=payer),
+            partial(channels.requestClose, channel, sender=payer),
+            partial(channels.withdraw, channel, sender=payer),
+            partial(channels.settle, channel, 1, desk.voucher(channel, 1), sender=payee),
+            partial(channels.close, channel, 0, b"", sender=payee),
         ):
             with ape.reverts(channels.ChannelNotOpen, error_inputs={"channelId": desk.id(channel)}):
                 call()

@@ -1,9 +1,14 @@
+from functools import partial
+from typing import Any
+
 import ape
 import pytest
-from conftest import DAY, HCT, UNLIMITED, events
-from court import STAKE, TERMS, tree_path, tree_root
-from eth_utils import keccak
-from signing import sign_permit
+from eth_utils.crypto import keccak
+
+from tests.contracts.conftest import DAY, HCT, UNLIMITED, events
+from tests.contracts.court import STAKE, TERMS, Court, tree_path, tree_root
+from tests.contracts.kinds import Account, Call, Sleep, Struct
+from tests.contracts.signing import sign_permit
 
 FAULT, BOND = TERMS["fault"], TERMS["demandBond"]
 REWARD = FAULT * TERMS["rewardBps"] // 10_000
@@ -13,32 +18,32 @@ OUTPUT = [bytes([100 + row]) * 64 for row in range(3)]
 
 
 @pytest.fixture
-def signed(court):
+def signed(court: Court) -> Call:
     """A receipt over the rows above, as calls take it."""
 
-    def signed(stage=None, **changes):
-        rows = {"tokens": 5, "outputs": 3, "inRoot": tree_root(INPUT), "outRoot": tree_root(OUTPUT)}
+    def signed(stage: Struct | None = None, **changes: Any) -> tuple[Any, ...]:
+        rows: Struct = {"tokens": 5, "outputs": 3, "inRoot": tree_root(INPUT), "outRoot": tree_root(OUTPUT)}
         return court.signed(stage, **(rows | changes))
 
     return signed
 
 
 @pytest.fixture
-def demand(court, signed):
+def demand(court: Court, signed: Call) -> Call:
     """Demand a row; returns the number."""
 
-    def demand(output=True, row=1, arguments=None):
+    def demand(output: bool = True, row: int = 1, arguments: Any = None) -> int:
         call = (*(arguments or signed()), output, row)
         return court.demands.demand(*call, sender=court.accuser).return_value
 
     return demand
 
 
-def status(court, number):
+def status(court: Court, number: int) -> int:
     return court.demands.demands(number).status
 
 
-def test_a_row_is_demanded(court, signed):
+def test_a_row_is_demanded(court: Court, signed: Call) -> None:
     stage = court.stage()
     held = court.token.balanceOf(court.accuser)
     demanded = court.demands.demand(*signed(stage), True, 1, sender=court.accuser)
@@ -65,7 +70,9 @@ def test_a_row_is_demanded(court, signed):
 
 
 @pytest.mark.parametrize(("output", "rows"), [(False, INPUT), (True, OUTPUT)])
-def test_every_row_can_be_served(court, demand, signed, output, rows, stranger):
+def test_every_row_can_be_served(
+    court: Court, demand: Call, signed: Call, output: int, rows: list[bytes], stranger: Account
+) -> None:
     arguments, held = signed(), court.token.balanceOf(court.operator)
     for row, data in enumerate(rows):
         number = demand(output, row, arguments)
@@ -79,7 +86,7 @@ def test_every_row_can_be_served(court, demand, signed, output, rows, stranger):
         demand(output, len(rows), arguments)
 
 
-def test_a_row_is_demanded_once(court, demand, signed):
+def test_a_row_is_demanded_once(court: Court, demand: Call, signed: Call) -> None:
     stage = court.stage()
     arguments = signed(stage)
     number = demand(arguments=arguments)
@@ -94,7 +101,7 @@ def test_a_row_is_demanded_once(court, demand, signed):
     demand(arguments=signed())
 
 
-def test_a_permit_stands_in_for_an_allowance(court, signed):
+def test_a_permit_stands_in_for_an_allowance(court: Court, signed: Call) -> None:
     token, accuser = court.token, court.accuser
     token.approve(court.demands, 0, sender=accuser)
     v, r, s = sign_permit(
@@ -108,7 +115,7 @@ def test_a_permit_stands_in_for_an_allowance(court, signed):
         court.demands.demandWithPermit(*arguments, True, 1, *permit, sender=accuser)
 
 
-def test_a_demand_refuses(court, signed, demand, sleep, stranger):
+def test_a_demand_refuses(court: Court, signed: Call, demand: Call, sleep: Sleep, stranger: Account) -> None:
     poor, operator = court.join(stake=0)
     refusals = {
         "signed by a stranger": (court.signed(by=stranger), court.demands.UnknownNode),
@@ -131,7 +138,7 @@ def test_a_demand_refuses(court, signed, demand, sleep, stranger):
         court.demands.demand(*signed(), True, 1, sender=stranger)
 
 
-def test_the_receipt_decides_what_is_demanded(court, signed, demand):
+def test_the_receipt_decides_what_is_demanded(court: Court, signed: Call, demand: Call) -> None:
     """Changed counts or roots make it a receipt of nobody."""
     stage, receipt, signature = signed()
     for field, value in ((2, 50), (3, 50), (4, b"x" * 32), (5, b"x" * 32)):
@@ -140,7 +147,7 @@ def test_the_receipt_decides_what_is_demanded(court, signed, demand):
             demand(arguments=(stage, changed, signature))
 
 
-def test_wrong_rows_do_not_serve(court, demand, stranger):
+def test_wrong_rows_do_not_serve(court: Court, demand: Call, stranger: Account) -> None:
     number = demand(output=False, row=2)
     path = tree_path(INPUT, 2)
     bad = {
@@ -163,14 +170,14 @@ def test_wrong_rows_do_not_serve(court, demand, stranger):
     court.demands.serve(number, INPUT[2], path, sender=stranger)
 
 
-def test_a_large_row_can_be_served(court, demand, signed):
+def test_a_large_row_can_be_served(court: Court, demand: Call, signed: Call) -> None:
     rows = [b"r" * 32_768, b"s" * 32_768]
     number = demand(arguments=signed(outputs=2, outRoot=tree_root(rows)))
     served = court.demands.serve(number, rows[1], tree_path(rows, 1), sender=court.node)
     assert events(served)[0][0] == "Served"
 
 
-def test_serving_ends_and_lapsing_begins(court, demand, stranger):
+def test_serving_ends_and_lapsing_begins(court: Court, demand: Call, stranger: Account) -> None:
     number = demand()
     deadline = court.demands.demands(number).deadline
     court.at(deadline)
@@ -181,14 +188,14 @@ def test_serving_ends_and_lapsing_begins(court, demand, stranger):
         court.demands.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=court.node)
 
 
-def test_the_last_second_is_in_time(court, demand):
+def test_the_last_second_is_in_time(court: Court, demand: Call) -> None:
     number = demand()
     court.at(court.demands.demands(number).deadline)
     court.demands.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=court.node)
     assert status(court, number) == SERVED
 
 
-def test_withholding_costs_a_fault(court, demand, stranger):
+def test_withholding_costs_a_fault(court: Court, demand: Call, stranger: Account) -> None:
     held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
     number = demand()
     court.at(court.demands.demands(number).deadline + 1)
@@ -207,23 +214,23 @@ def test_withholding_costs_a_fault(court, demand, stranger):
     assert tuple(court.registry.rewards(court.accuser)) == (REWARD, lapsed.timestamp + 7 * DAY)
     assert court.token.totalSupply() == supply - FAULT + REWARD
     for call in (
-        lambda: court.demands.lapse(number, sender=stranger),
-        lambda: court.demands.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=stranger),
+        partial(court.demands.lapse, number, sender=stranger),
+        partial(court.demands.serve, number, OUTPUT[1], tree_path(OUTPUT, 1), sender=stranger),
     ):
         with ape.reverts(court.demands.WrongStatus, error_inputs={"status": LAPSED}):
             call()
 
 
-def test_there_is_no_demand_before_the_first(court, stranger):
+def test_there_is_no_demand_before_the_first(court: Court, stranger: Account) -> None:
     for call in (
-        lambda: court.demands.lapse(1, sender=stranger),
-        lambda: court.demands.serve(1, b"", [], sender=stranger),
+        partial(court.demands.lapse, 1, sender=stranger),
+        partial(court.demands.serve, 1, b"", [], sender=stranger),
     ):
         with ape.reverts(court.demands.WrongStatus, error_inputs={"status": NONE}):
             call()
 
 
-def test_a_served_demand_does_not_lapse(court, demand, stranger):
+def test_a_served_demand_does_not_lapse(court: Court, demand: Call, stranger: Account) -> None:
     number = demand()
     court.demands.serve(number, OUTPUT[1], tree_path(OUTPUT, 1), sender=stranger)
     court.at(court.demands.demands(number).deadline + 1)
@@ -232,7 +239,9 @@ def test_a_served_demand_does_not_lapse(court, demand, stranger):
 
 
 @pytest.mark.parametrize("rest", [0, 1, 3 * HCT])
-def test_a_short_stake_does_not_keep_a_demand_open(court, demand, rest, stranger):
+def test_a_short_stake_does_not_keep_a_demand_open(
+    court: Court, demand: Call, rest: int, stranger: Account
+) -> None:
     number = demand()
     court.registry.unstake(STAKE - rest, sender=court.operator)
     court.registry.revoke(court.node, sender=court.operator)
@@ -243,7 +252,7 @@ def test_a_short_stake_does_not_keep_a_demand_open(court, demand, rest, stranger
     assert court.stake_of(court.operator) == court.held() == 0
 
 
-def test_leaving_does_not_help(court, demand, signed, stranger):
+def test_leaving_does_not_help(court: Court, demand: Call, signed: Call, stranger: Account) -> None:
     arguments = signed()
     court.registry.revoke(court.node, sender=court.node)
     court.registry.unstake(STAKE, sender=court.operator)

@@ -1,23 +1,25 @@
+from typing import Any
+
 import ape
 import pytest
-from conftest import DAY
-from court import TERMS
-from eth_abi import encode
-from eth_utils import keccak
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
 from web3.exceptions import ContractCustomError
 
 from hypercluster.contracts import artifact
 from hypercluster.market.money.signing import NOBODY
+from tests.contracts.conftest import DAY
+from tests.contracts.court import TERMS, Court
 
 NEEDED = 60 + 3600 + 600 + 700 + 800
 
 
-def deployed(court, unbonding=7 * DAY, **changes):
+def deployed(court: Court, unbonding: int = 7 * DAY, **changes: Any) -> Any:
     registry = court.deploy("StakingRegistry", court.token, unbonding, 1)
     return court.deploy("DisputeCases", court.token, registry, tuple((TERMS | changes).values()))
 
 
-def test_what_they_were_deployed_with(court):
+def test_what_they_were_deployed_with(court: Court) -> None:
     assert dict(zip(TERMS, court.cases.parameters(), strict=True)) == TERMS
     three = court.cases, court.proofs, court.demands
     for contract in three:
@@ -26,7 +28,7 @@ def test_what_they_were_deployed_with(court):
     assert court.registry.slashers() == [contract.address for contract in three]
 
 
-def test_all_statements_are_signed_in_one_domain(court):
+def test_all_statements_are_signed_in_one_domain(court: Court) -> None:
     """Named for the contract of cases, and of this chain: as EIP-5267 shows it."""
     types = ["bytes32", "bytes32", "bytes32", "uint256", "address"]
     name = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
@@ -40,14 +42,14 @@ def test_all_statements_are_signed_in_one_domain(court):
     assert other.DOMAIN_SEPARATOR() == proofs.DOMAIN_SEPARATOR() != separator
 
 
-def test_proofs_and_demands_belong_to_a_contract_of_cases(court):
+def test_proofs_and_demands_belong_to_a_contract_of_cases(court: Court) -> None:
     for name in ("DisputeProofs", "DisputeDemands"):
         for nothing in (NOBODY, court.token):
             with pytest.raises(ape.exceptions.VirtualMachineError):
                 court.deploy(name, nothing)
 
 
-def refused(court, *arguments):
+def refused(court: Court, *arguments: Any) -> str:
     """Selector and arguments of the error that the constructor reverts with."""
     fields = ["uint96"] * 4 + ["uint16"] * 2 + ["uint8"] + ["uint40"] * 6
     addresses = [getattr(each, "address", each) for each in arguments[:2]]
@@ -55,21 +57,21 @@ def refused(court, *arguments):
     creation = {"from": court.deployer.address, "data": artifact("DisputeCases").bytecode + encoded.hex()}
     with pytest.raises(ContractCustomError) as refusal:
         court.token.provider.web3.eth.estimate_gas(creation)
-    return refusal.value.data
+    return str(refusal.value.data)
 
 
-def refused_terms(court, unbonding=7 * DAY, **changes):
+def refused_terms(court: Court, unbonding: int = 7 * DAY, **changes: Any) -> Any:
     registry = court.deploy("StakingRegistry", court.token, unbonding, 1)
     return refused(court, court.token, registry, tuple((TERMS | changes).values()))
 
 
-def error(signature, *arguments):
+def error(signature: str, *arguments: Any) -> str:
     types = signature[signature.index("(") + 1 : -1]
     encoded = encode(types.split(","), arguments) if types else b""
     return "0x" + (keccak(text=signature)[:4] + encoded).hex()
 
 
-def test_addresses_are_not_zero(court):
+def test_addresses_are_not_zero(court: Court) -> None:
     terms = tuple(TERMS.values())
     assert refused(court, NOBODY, court.registry, terms) == error("ZeroAddress()")
     with pytest.raises(ape.exceptions.VirtualMachineError):
@@ -77,16 +79,16 @@ def test_addresses_are_not_zero(court):
 
 
 @pytest.mark.parametrize("seats", [1, 15])
-def test_seats(court, seats):
+def test_seats(court: Court, seats: int) -> None:
     assert deployed(court, seats=seats).parameters().seats == seats
 
 
 @pytest.mark.parametrize("seats", [0, 16, 255])
-def test_too_few_or_too_many_seats(court, seats):
+def test_too_few_or_too_many_seats(court: Court, seats: int) -> None:
     assert refused_terms(court, seats=seats, memberBps=0) == error("BadSeats(uint8)", seats)
 
 
-def test_rewards_leave_half_to_burn(court):
+def test_rewards_leave_half_to_burn(court: Court) -> None:
     deployed(court, rewardBps=4400, memberBps=200)
     for changes, bps in (
         ({"rewardBps": 4401, "memberBps": 200}, 5001),
@@ -96,7 +98,7 @@ def test_rewards_leave_half_to_burn(court):
         assert refused_terms(court, **changes) == error("RewardsTooHigh(uint256)", bps)
 
 
-def test_stake_outlasts_every_case(court):
+def test_stake_outlasts_every_case(court: Court) -> None:
     too_short = "UnbondingTooShort(uint256)"
     deployed(court, unbonding=NEEDED)
     assert refused_terms(court, unbonding=NEEDED - 1) == error(too_short, NEEDED)

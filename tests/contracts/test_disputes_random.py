@@ -1,17 +1,20 @@
 """Random sequences of calls to disputes and the registry behind them; see `sequences`."""
 
 from dataclasses import astuple
+from typing import Any
 
 import pytest
-from conftest import UNLIMITED
-from court import OUTCOMES, commitment, tree_path
-from dispute_market import OPERATORS, ROWS, STAKE, TERMS, DisputeMarket
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
-from reference_disputes import GREY, GUILTY, INNOCENT, UNSERVED
-from sequences import BUDGET, FUNDS, MIN_STAKE, UNBONDING, index, stray
-from signing import compact, sign_consent
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from tests.contracts.conftest import UNLIMITED
+from tests.contracts.court import OUTCOMES, commitment, tree_path
+from tests.contracts.dispute_market import OPERATORS, ROWS, STAKE, TERMS, DisputeMarket
+from tests.contracts.kinds import Account, Accounts, Chain, Deploy
+from tests.contracts.reference_disputes import GREY, GUILTY, INNOCENT, UNSERVED
+from tests.contracts.sequences import BUDGET, FUNDS, MIN_STAKE, UNBONDING, index, run_sequences, stray
+from tests.contracts.signing import compact, sign_consent
 
 PHASES = ("None", "Drawing", "Committing", "Revealing", "Closed")
 
@@ -39,20 +42,20 @@ turnout = st.sampled_from(
 class DisputeSequence(DisputeMarket):
     """Proofs, cases and demands beside their references."""
 
-    def case(self, index, stray, *phases):
+    def case(self, index: int, stray: bool, *phases: Any) -> int:
         """Number of a case in one of the phases, or of any, or of none."""
         cases = self.model.cases
         likely = [n for n, case in enumerate(cases, 1) if case.phase in phases]
-        return self.pick(index, [] if stray else likely, range(len(cases) + 2))
+        return self.pick(index, [] if stray else likely, list(range(len(cases) + 2)))
 
-    def judging(self):
+    def judging(self) -> bool:
         """Whether a committee sits."""
         return any(case.phase in ("Committing", "Revealing") for case in self.model.cases)
 
     # --------------------------------------------------------------- disputes
 
     @rule(where=where, who=index)
-    def prove_equivocation(self, where, who):
+    def prove_equivocation(self, where: tuple[int, int, int], who: int) -> None:
         signer, stage, first = self.receipt(where, 0)
         second = first | {"inRoot": bytes(32)}
         sender = self.pick(who, [], self.people)
@@ -70,14 +73,14 @@ class DisputeSequence(DisputeMarket):
         )
 
     @rule(who=index)
-    def enlist(self, who):
+    def enlist(self, who: int) -> None:
         away = [key for key in self.keys if key.address not in self.model.enlisted]
         sender = self.pick(who, away, self.people)
         block = self.block
         self.agree(lambda now: self.model.enlist(sender.address, block), self.cases.enlist, sender=sender)
 
     @rule(who=index, stray=stray)
-    def delist(self, who, stray):
+    def delist(self, who: int, stray: bool) -> None:
         verifier = self.keys[who % OPERATORS]
         sender = self.pick(who, [], self.people if stray else [verifier, self.operators[who % OPERATORS]])
         self.agree(
@@ -88,7 +91,7 @@ class DisputeSequence(DisputeMarket):
         )
 
     @rule(where=where, age=age, who=index)
-    def open_case(self, where, age, who):
+    def open_case(self, where: tuple[int, int, int], age: int, who: int) -> None:
         signer, stage, receipt = self.receipt(where, age)
         sender = self.people[4] if who == 15 else self.accusers[who % 2]
         block = self.block
@@ -104,10 +107,10 @@ class DisputeSequence(DisputeMarket):
         )
 
     @rule(which=index, stray=stray)
-    def draw(self, which, stray):
+    def draw(self, which: int, stray: bool) -> None:
         self._draw(self.case(which, stray, "Drawing"))
 
-    def _draw(self, number):
+    def _draw(self, number: int) -> None:
         members = self.agree(
             lambda now: self.model.draw(number, now), self.cases.draw, number, sender=self.people[0]
         )
@@ -116,12 +119,12 @@ class DisputeSequence(DisputeMarket):
             assert {*members} <= self.model.may_judge(number)
             self.model.cases[number - 1].members = [*members]
 
-    def members(self, number):
+    def members(self, number: int) -> list[Account]:
         """The committee of a case, or somebody in its place."""
         case = self.model.cases[number - 1] if 0 < number <= len(self.model.cases) else None
         return [self.accounts[m] for m in case.members] if case and case.members else self.keys[:3]
 
-    def _commit(self, number, seat, member):
+    def _commit(self, number: int, seat: int, member: Account) -> None:
         promise = commitment(number, member, self.cast[number, seat])
         self.agree(
             lambda now: self.model.commit(member.address, number, seat, promise, now),
@@ -132,7 +135,7 @@ class DisputeSequence(DisputeMarket):
             sender=member,
         )
 
-    def _reveal(self, number, seat, member, vote):
+    def _reveal(self, number: int, seat: int, member: Account, vote: int) -> None:
         promise = commitment(number, member, vote)
         self.agree(
             lambda now: self.model.reveal(member.address, number, seat, vote, promise, now),
@@ -145,7 +148,7 @@ class DisputeSequence(DisputeMarket):
             sender=member,
         )
 
-    def _resolve(self, number, members):
+    def _resolve(self, number: int, members: list[str]) -> None:
         self.agree(
             lambda now: self.model.resolve(number, members, now),
             self.cases.resolve,
@@ -156,26 +159,26 @@ class DisputeSequence(DisputeMarket):
 
     @precondition(judging)
     @rule(which=index, stray=stray, astray=stray, seat=st.integers(0, 2), vote=vote)
-    def commit(self, which, stray, astray, seat, vote):
+    def commit(self, which: int, stray: bool, astray: bool, seat: int, vote: int) -> None:
         number = self.case(which, stray, "Committing")
         self.cast.setdefault((number, seat), vote)
         self._commit(number, seat, self.members(number)[(seat + astray) % 3])
 
     @precondition(judging)
     @rule(which=index, stray=stray, astray=stray, seat=st.integers(0, 3), other=stray)
-    def reveal(self, which, stray, astray, seat, other):
+    def reveal(self, which: int, stray: bool, astray: bool, seat: int, other: bool) -> None:
         number = self.case(which, stray, "Revealing", "Committing")
         vote = 0 if other else self.cast.get((number, seat), GUILTY)
         self._reveal(number, seat, self.members(number)[(seat + astray) % 3], vote)
 
     @rule(which=index, stray=stray, wrong=stray)
-    def resolve(self, which, stray, wrong):
+    def resolve(self, which: int, stray: bool, wrong: bool) -> None:
         number = self.case(which, stray, "Revealing", "Committing", "Drawing")
         members = [member.address for member in self.members(number)]
         self._resolve(number, members[::-1] if wrong else members)
 
     @rule(where=where, who=index, votes=turnout)
-    def judge(self, where, who, votes):
+    def judge(self, where: tuple[int, int, int], who: int, votes: list[int | None]) -> None:
         """A case from its opening to its end: single calls seldom line up by chance."""
         number = len(self.model.cases) + 1
         self.open_case(where, 0, who)
@@ -196,7 +199,7 @@ class DisputeSequence(DisputeMarket):
         self._resolve(number, [member.address for member in members])
 
     @rule(where=where, age=age, output=st.booleans(), row=st.integers(0, 2), who=index)
-    def demand(self, where, age, output, row, who):
+    def demand(self, where: tuple[int, int, int], age: int, output: bool, row: int, who: int) -> None:
         signer, stage, receipt = self.receipt(where, age)
         sender = self.accusers[who % 2]
         size = receipt["outputs"] if output else receipt["tokens"]
@@ -213,13 +216,13 @@ class DisputeSequence(DisputeMarket):
             sender=sender,
         )
 
-    def demand_number(self, index, stray):
+    def demand_number(self, index: int, stray: bool) -> int:
         demands = self.demanding.demands
         likely = [n for n, demand in enumerate(demands, 1) if demand.status == 1]
-        return self.pick(index, [] if stray else likely, range(len(demands) + 2))
+        return self.pick(index, [] if stray else likely, list(range(len(demands) + 2)))
 
     @rule(which=index, stray=stray, wrong=stray)
-    def serve(self, which, stray, wrong):
+    def serve(self, which: int, stray: bool, wrong: bool) -> None:
         number = self.demand_number(which, stray)
         shown = self.demands.demands(number)
         rows = ROWS[: max(shown.size, 1)]
@@ -234,7 +237,7 @@ class DisputeSequence(DisputeMarket):
         )
 
     @rule(which=index, stray=stray, patience=st.sampled_from([0, 0, TERMS.serve_window]))
-    def lapse(self, which, stray, patience):
+    def lapse(self, which: int, stray: bool, patience: bool) -> None:
         number = self.demand_number(which, stray)
         self.now += patience
         self.agree(
@@ -242,7 +245,7 @@ class DisputeSequence(DisputeMarket):
         )
 
     @rule(who=index, patience=st.sampled_from([0, UNBONDING]))
-    def claim_credits(self, who, patience):
+    def claim_credits(self, who: int, patience: bool) -> None:
         credited = [p for p in self.people if self.model.credits[p.address]]
         sender = self.pick(who, credited, self.people)
         self.now += patience
@@ -253,12 +256,12 @@ class DisputeSequence(DisputeMarket):
         )
 
     @initialize()
-    def open_some(self):
+    def open_some(self) -> None:
         for seq in range(2):
             self.open_case((0, 0, seq), 0, seq)
             self.demand((1, 1, seq), 0, False, seq, seq)
 
-    def figures_agree(self):
+    def figures_agree(self) -> None:
         self.registry_agrees()
         for account in self.people:
             credit = self.model.credits[account.address], self.model.claimable[account.address]
@@ -281,14 +284,16 @@ class DisputeSequence(DisputeMarket):
                 assert self.cases.isConvicted(key, stage_hash) == convicted
 
     @invariant()
-    def no_wei_appears_or_disappears(self):
+    def no_wei_appears_or_disappears(self) -> None:
         assert self.token.balanceOf(self.cases) == self.model.held()
         assert self.token.balanceOf(self.demands) == self.demanding.held()
         assert self.token.balanceOf(self.proofs) == 0
 
 
 @pytest.mark.slow
-def test_disputes_do_as_the_reference(chain, deploy, accounts, deployer):
+def test_disputes_do_as_the_reference(
+    chain: Chain, deploy: Deploy, accounts: Accounts, deployer: Account
+) -> None:
     people = [accounts.generate_test_account() for _ in range(2 * OPERATORS + 2)]
     money = deploy("HyperToken", deployer, FUNDS * len(people))
     registry = deploy("StakingRegistry", money, UNBONDING, MIN_STAKE)
@@ -305,7 +310,7 @@ def test_disputes_do_as_the_reference(chain, deploy, accounts, deployer):
         consent = sign_consent(key.private_key, registry.address, operator.address, key.address, 2**40)
         registry.authorize(key, 2**40, compact(consent), sender=operator)
         cases.enlist(sender=key)
-    run_state_machine_as_test(
+    run_sequences(
         lambda: DisputeSequence(chain, money, registry, *three, people),
-        settings=settings(BUDGET, max_examples=8),
+        settings(BUDGET, max_examples=8),
     )

@@ -6,17 +6,20 @@ descriptor of a channel travels: 16 gas for each byte that is not zero, instead 
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from court import tree_path, tree_root
-from signing import compact, sign_consent, sign_voucher, words
+
+from tests.contracts.court import Court, tree_path, tree_root
+from tests.contracts.kinds import Account, Accounts, Call, Contract, Descriptor, Receipt, Signature
+from tests.contracts.signing import compact, sign_consent, sign_voucher, words
 
 SNAPSHOT = Path(__file__).resolve().parents[2] / "contracts" / "gas-snapshot.json"
 HCT = 10**18
 TOLERANCE = 0.01
 
 
-def test_gas_is_that_of_the_snapshot(request, measured):
+def test_gas_is_that_of_the_snapshot(request: pytest.FixtureRequest, measured: dict[str, Any]) -> None:
     if request.config.getoption("--update-gas"):
         SNAPSHOT.write_text(json.dumps(measured, indent=1) + "\n")
     committed = json.loads(SNAPSHOT.read_text())
@@ -27,7 +30,7 @@ def test_gas_is_that_of_the_snapshot(request, measured):
         assert row["gas"] == pytest.approx(committed[name]["gas"], rel=TOLERANCE), name
 
 
-def test_gas_keeps_its_aims(measured):
+def test_gas_keeps_its_aims(measured: dict[str, Any]) -> None:
     aims = {
         "open": 72_000,
         "settle": 52_000,
@@ -42,25 +45,35 @@ def test_gas_keeps_its_aims(measured):
 
 
 @pytest.fixture(scope="module")
-def measured(token, channels, registry, court, deployer, payer, payee, signer, accounts):
+def measured(
+    token: Contract,
+    channels: Contract,
+    registry: Contract,
+    court: Court,
+    deployer: Account,
+    payer: Account,
+    payee: Account,
+    signer: Account,
+    accounts: Accounts,
+) -> dict[str, Any]:
     """Run every scenario once. Returns {name: {"gas", "scenario"}}."""
     figures = {}
 
-    def note(name, receipt, scenario, share=1):
+    def note(name: str, receipt: Receipt, scenario: str, share: int = 1) -> None:
         figures[name] = {"gas": receipt.gas_used // share, "scenario": scenario}
 
-    def salt(number):
+    def salt(number: int) -> bytes:
         return number.to_bytes(32, "big")
 
-    def channel(number):
+    def channel(number: int) -> Descriptor:
         return (payer.address, payee.address, signer.address, salt(number))
 
-    def voucher(number, cumulative):
+    def voucher(number: int, cumulative: int) -> Signature:
         return sign_voucher(
             signer.private_key, channels.address, channels.channelIdOf(channel(number)), cumulative
         )
 
-    def open_channel(number, sender=payer):
+    def open_channel(number: int, sender: Account = payer) -> Any:
         return channels.open(payee, signer, salt(number), 10 * HCT, sender=sender)
 
     note("open, the first of all", open_channel(1), "the contract held no tokens; unlimited allowance")
@@ -81,7 +94,7 @@ def measured(token, channels, registry, court, deployer, payer, payee, signer, a
     )
     note("topUp", channels.topUp(channel(2), HCT, sender=payer), "unlimited allowance")
 
-    def settle(number, wei):
+    def settle(number: int, wei: int) -> Any:
         return channels.settle(channel(number), wei, compact(voucher(number, wei)), sender=payee)
 
     note(
@@ -134,7 +147,7 @@ def measured(token, channels, registry, court, deployer, payer, payee, signer, a
     return figures
 
 
-def dispute(court, note):
+def dispute(court: Court, note: Call) -> None:
     """The scenarios of disputes: committees of three, hashes and signatures without zeros."""
     contract, accuser = court.cases, court.accuser
     for name, scenario in (
@@ -166,10 +179,10 @@ def dispute(court, note):
     _, resolved = court.judge(case, 1, 1, 1)
     note("resolve, innocent", resolved, "three members voted so, each for the first time")
     rows = [b"r" * 4096, b"s" * 4096]
-    signed = court.signed(outputs=2, outRoot=tree_root(rows))
-    demanded = court.demands.demand(*signed, True, 0, sender=accuser)
+    said = court.signed(outputs=2, outRoot=tree_root(rows))
+    demanded = court.demands.demand(*said, True, 0, sender=accuser)
     note("demand, the first of all", demanded, "the contract held no tokens; unlimited allowance")
-    demanded = court.demands.demand(*signed, True, 1, sender=accuser)
+    demanded = court.demands.demand(*said, True, 1, sender=accuser)
     note("demand", demanded, "the contract holds tokens; unlimited allowance")
     served = court.demands.serve(demanded.return_value, rows[1], tree_path(rows, 1), sender=court.node)
     note("serve", served, "4096 bytes without zeros, one of two rows; the operator held no tokens")

@@ -1,24 +1,26 @@
 import ape
 import pytest
-from conftest import HCT
-from signing import sign_permit
+
+from tests.contracts.conftest import HCT
+from tests.contracts.kinds import Account, Contract, Deploy
+from tests.contracts.signing import sign_permit
 
 DEADLINE = 2**40
 
 
-def test_the_whole_supply_goes_to_the_holder(deploy, stranger):
+def test_the_whole_supply_goes_to_the_holder(deploy: Deploy, stranger: Account) -> None:
     token = deploy("HyperToken", stranger, 5 * HCT)
     assert (token.name(), token.symbol(), token.decimals()) == ("HyperCluster Token", "HCT", 18)
     assert token.totalSupply() == token.balanceOf(stranger) == 5 * HCT
 
 
-def test_the_supply_must_fit_96_bits(deploy, deployer, token):
+def test_the_supply_must_fit_96_bits(deploy: Deploy, deployer: Account, token: Contract) -> None:
     assert deploy("HyperToken", deployer, 2**96 - 1).totalSupply() == 2**96 - 1
     with pytest.raises(ape.exceptions.ContractLogicError):
         deploy("HyperToken", deployer, 2**96)
 
 
-def test_burning_lowers_the_supply(token, payer, stranger):
+def test_burning_lowers_the_supply(token: Contract, payer: Account, stranger: Account) -> None:
     supply, held = token.totalSupply(), token.balanceOf(payer)
     token.burn(HCT, sender=payer)
     token.approve(stranger, HCT, sender=payer)
@@ -29,7 +31,7 @@ def test_burning_lowers_the_supply(token, payer, stranger):
         token.burn(1, sender=stranger)
 
 
-def test_a_permit_is_an_allowance_once(token, payer, stranger):
+def test_a_permit_is_an_allowance_once(token: Contract, payer: Account, stranger: Account) -> None:
     v, r, s = sign_permit(payer.private_key, token.address, payer.address, stranger.address, 7, 0, DEADLINE)
     permit = (payer, stranger, 7, DEADLINE, v, r.to_bytes(32), s.to_bytes(32))
     token.permit(*permit, sender=stranger)
@@ -38,7 +40,7 @@ def test_a_permit_is_an_allowance_once(token, payer, stranger):
         token.permit(*permit, sender=stranger)
 
 
-def test_a_permit_expires(token, payer, stranger):
+def test_a_permit_expires(token: Contract, payer: Account, stranger: Account) -> None:
     v, r, s = sign_permit(payer.private_key, token.address, payer.address, stranger.address, 7, 0, 1)
     with ape.reverts(token.ERC2612ExpiredSignature, error_inputs={"deadline": 1}):
         token.permit(payer, stranger, 7, 1, v, r.to_bytes(32), s.to_bytes(32), sender=stranger)

@@ -1,25 +1,34 @@
 import ape
 import pytest
-from conftest import HCT, events
-from signing import compact, full, malleated, sign_consent
 
 from hypercluster.market.money.signing import NOBODY
+from tests.contracts.conftest import HCT, events
+from tests.contracts.kinds import Account, Call, Chain, Contract, Deploy, Signature
+from tests.contracts.signing import compact, full, malleated, sign_consent
 
 DEADLINE = 2**40
 
 
 @pytest.fixture
-def consent(registry, operator, node_key):
+def consent(registry: Contract, operator: Account, node_key: Account) -> Call:
     """Signature (v, r, s) of a node key's consent: consent(operator=, node_key=, deadline=, by=)."""
 
-    def consent(operator=operator, node_key=node_key, deadline=DEADLINE, by=node_key, contract=registry):
+    def consent(
+        operator: Account = operator,
+        node_key: Account = node_key,
+        deadline: int = DEADLINE,
+        by: Account = node_key,
+        contract: Contract = registry,
+    ) -> Signature:
         return sign_consent(by.private_key, contract.address, operator.address, node_key.address, deadline)
 
     return consent
 
 
 @pytest.mark.parametrize("encoding", [compact, full])
-def test_an_operator_authorises_a_node_key(registry, operator, node_key, consent, encoding):
+def test_an_operator_authorises_a_node_key(
+    registry: Contract, operator: Account, node_key: Account, consent: Call, encoding: Call
+) -> None:
     assert registry.operatorOf(node_key) == NOBODY
     receipt = registry.authorize(node_key, DEADLINE, encoding(consent()), sender=operator)
     authorized = {"operator": operator.address, "nodeKey": node_key.address}
@@ -27,7 +36,9 @@ def test_an_operator_authorises_a_node_key(registry, operator, node_key, consent
     assert registry.operatorOf(node_key) == operator
 
 
-def test_the_digest_is_that_of_the_documented_type(registry, operator, node_key, consent):
+def test_the_digest_is_that_of_the_documented_type(
+    registry: Contract, operator: Account, node_key: Account, consent: Call
+) -> None:
     from eth_account import Account
 
     digest = registry.authorizeDigest(operator, node_key, DEADLINE)
@@ -35,7 +46,16 @@ def test_the_digest_is_that_of_the_documented_type(registry, operator, node_key,
     assert len(registry.DOMAIN_SEPARATOR()) == 32
 
 
-def test_the_node_key_must_consent(registry, deploy, token, slasher, operator, node_key, stranger, consent):
+def test_the_node_key_must_consent(
+    registry: Contract,
+    deploy: Deploy,
+    token: Contract,
+    slasher: Account,
+    operator: Account,
+    node_key: Account,
+    stranger: Account,
+    consent: Call,
+) -> None:
     elsewhere = deploy("StakingRegistry", token, 1, 1)
     bad = {
         "by the operator": compact(consent(by=operator)),
@@ -55,12 +75,14 @@ def test_the_node_key_must_consent(registry, deploy, token, slasher, operator, n
         registry.authorize(node_key, DEADLINE, compact(consent()), sender=stranger)
 
 
-def test_the_zero_address_is_no_node_key(registry, operator):
+def test_the_zero_address_is_no_node_key(registry: Contract, operator: Account) -> None:
     with ape.reverts(registry.ZeroAddress):
         registry.authorize(NOBODY, DEADLINE, bytes(64), sender=operator)
 
 
-def test_consent_holds_up_to_its_deadline(registry, chain, operator, node_key, consent):
+def test_consent_holds_up_to_its_deadline(
+    registry: Contract, chain: Chain, operator: Account, node_key: Account, consent: Call
+) -> None:
     deadline = chain.pending_timestamp + 100
     signature = compact(consent(deadline=deadline))
     chain.provider.set_timestamp(deadline + 1)
@@ -73,8 +95,8 @@ def test_consent_holds_up_to_its_deadline(registry, chain, operator, node_key, c
 
 
 def test_a_node_key_has_one_operator_and_an_operator_many_keys(
-    registry, operator, node_key, stranger, consent
-):
+    registry: Contract, operator: Account, node_key: Account, stranger: Account, consent: Call
+) -> None:
     registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
     with ape.reverts(registry.NodeKeyTaken, error_inputs={"operator": operator.address}):
         registry.authorize(node_key, DEADLINE, compact(consent(operator=stranger)), sender=stranger)
@@ -86,7 +108,9 @@ def test_a_node_key_has_one_operator_and_an_operator_many_keys(
 
 
 @pytest.mark.parametrize("by", ["operator", "node_key"])
-def test_operator_and_node_key_may_revoke(registry, operator, node_key, stranger, consent, by):
+def test_operator_and_node_key_may_revoke(
+    registry: Contract, operator: Account, node_key: Account, stranger: Account, consent: Call, by: str
+) -> None:
     registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
     with ape.reverts(registry.NotOperator):
         registry.revoke(node_key, sender=stranger)
@@ -98,7 +122,9 @@ def test_operator_and_node_key_may_revoke(registry, operator, node_key, stranger
             registry.revoke(node_key, sender=sender)
 
 
-def test_an_operator_answers_for_a_node_key_for_good(registry, operator, node_key, stranger, consent):
+def test_an_operator_answers_for_a_node_key_for_good(
+    registry: Contract, operator: Account, node_key: Account, stranger: Account, consent: Call
+) -> None:
     assert registry.answersFor(node_key) == NOBODY
     registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
     assert registry.answersFor(node_key) == operator
@@ -113,7 +139,9 @@ def test_an_operator_answers_for_a_node_key_for_good(registry, operator, node_ke
         registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
 
 
-def test_a_node_is_eligible_on_enough_active_stake(registry, operator, node_key, slasher, consent):
+def test_a_node_is_eligible_on_enough_active_stake(
+    registry: Contract, operator: Account, node_key: Account, slasher: Account, consent: Call
+) -> None:
     assert not registry.isEligible(node_key)
     registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
     registry.stake(registry.minStake() - 1, sender=operator)
@@ -132,6 +160,8 @@ def test_a_node_is_eligible_on_enough_active_stake(registry, operator, node_key,
     assert not registry.isEligible(node_key)
 
 
-def test_without_an_operator_a_node_is_never_eligible(deploy, token, slasher, node_key):
+def test_without_an_operator_a_node_is_never_eligible(
+    deploy: Deploy, token: Contract, slasher: Account, node_key: Account
+) -> None:
     generous = deploy("StakingRegistry", token, 1, 0)
     assert not generous.isEligible(node_key)

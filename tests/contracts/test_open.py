@@ -1,17 +1,20 @@
+from typing import Any
+
 import ape
 import pytest
-from conftest import HCT, events
-from eth_abi import encode
-from eth_utils import keccak
-from signing import sign_permit
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
 
 from hypercluster.market.money.signing import NOBODY
+from tests.contracts.conftest import HCT, Desk, events
+from tests.contracts.kinds import Account, Chain, Contract, Deploy, Sleep
+from tests.contracts.signing import sign_permit
 
 DEADLINE = 2**40
 MAX = 2**96 - 1
 
 
-def permit(token, channels, owner, value, deadline=DEADLINE):
+def permit(token: Contract, channels: Contract, owner: Account, value: int, deadline: int = DEADLINE) -> Any:
     """Permit arguments as the contract takes them: deadline, v, r, s."""
     v, r, s = sign_permit(
         owner.private_key,
@@ -25,7 +28,9 @@ def permit(token, channels, owner, value, deadline=DEADLINE):
     return deadline, v, r.to_bytes(32), s.to_bytes(32)
 
 
-def test_open_locks_the_deposit(channels, token, desk, payer, payee, signer):
+def test_open_locks_the_deposit(
+    channels: Contract, token: Contract, desk: Desk, payer: Account, payee: Account, signer: Account
+) -> None:
     held = token.balanceOf(payer)
     channel = desk.descriptor()
     receipt = channels.open(payee, signer, channel[3], 3 * HCT, sender=payer)
@@ -48,13 +53,15 @@ def test_open_locks_the_deposit(channels, token, desk, payer, payee, signer):
     assert transfer[0] == "Transfer"
 
 
-def test_the_id_binds_descriptor_contract_and_chain(channels, desk, chain):
+def test_the_id_binds_descriptor_contract_and_chain(channels: Contract, desk: Desk, chain: Chain) -> None:
     channel = desk.descriptor(5)
     types = ["address", "address", "address", "bytes32", "address", "uint256"]
     assert desk.id(channel) == keccak(encode(types, [*channel, channels.address, chain.chain_id]))
 
 
-def test_an_address_with_dirty_upper_bits_names_no_channel(channels, desk, chain, payer):
+def test_an_address_with_dirty_upper_bits_names_no_channel(
+    channels: Contract, desk: Desk, chain: Chain, payer: Account
+) -> None:
     channel = desk.open()
     words = [bytes(12) + bytes.fromhex(address[2:]) for address in channel[:3]]
     dirty = b"\1" + words[0][1:]
@@ -66,24 +73,30 @@ def test_an_address_with_dirty_upper_bits_names_no_channel(channels, desk, chain
 
 
 @pytest.mark.parametrize("missing", ["payee", "signer"])
-def test_open_refuses_the_zero_address(channels, payer, payee, signer, missing):
+def test_open_refuses_the_zero_address(
+    channels: Contract, payer: Account, payee: Account, signer: Account, missing: str
+) -> None:
     accounts = {"payee": payee, "signer": signer, missing: NOBODY}
     with ape.reverts(channels.ZeroAddress):
         channels.open(accounts["payee"], accounts["signer"], bytes(32), 1, sender=payer)
 
 
-def test_open_refuses_an_empty_deposit(channels, payer, payee, signer):
+def test_open_refuses_an_empty_deposit(
+    channels: Contract, payer: Account, payee: Account, signer: Account
+) -> None:
     with ape.reverts(channels.ZeroAmount):
         channels.open(payee, signer, bytes(32), 0, sender=payer)
 
 
-def test_open_refuses_an_id_in_use(channels, desk):
+def test_open_refuses_an_id_in_use(channels: Contract, desk: Desk) -> None:
     channel = desk.open()
     with ape.reverts(channels.ChannelExists, error_inputs={"channelId": desk.id(channel)}):
         desk.open()
 
 
-def test_open_needs_allowance_and_balance(channels, token, payee, signer, stranger):
+def test_open_needs_allowance_and_balance(
+    channels: Contract, token: Contract, payee: Account, signer: Account, stranger: Account
+) -> None:
     with ape.reverts(token.ERC20InsufficientAllowance):
         channels.open(payee, signer, bytes(32), 1, sender=stranger)
     token.approve(channels, 1, sender=stranger)
@@ -91,13 +104,15 @@ def test_open_needs_allowance_and_balance(channels, token, payee, signer, strang
         channels.open(payee, signer, bytes(32), 1, sender=stranger)
 
 
-def test_constructors_refuse_no_token(deploy):
+def test_constructors_refuse_no_token(deploy: Deploy) -> None:
     for name, arguments in (("PaymentChannels", (3600,)), ("StakingRegistry", (1, 1))):
         with pytest.raises(ape.exceptions.ContractLogicError):
             deploy(name, NOBODY, *arguments)
 
 
-def test_open_many_takes_one_transfer(channels, token, desk, payer):
+def test_open_many_takes_one_transfer(
+    channels: Contract, token: Contract, desk: Desk, payer: Account
+) -> None:
     openings = [(*desk.descriptor(salt)[1:], (salt + 1) * HCT) for salt in range(3)]
     receipt = channels.openMany(openings, sender=payer)
     assert [name for name, _ in events(receipt)] == ["Opened"] * 3 + ["Transfer"]
@@ -106,7 +121,7 @@ def test_open_many_takes_one_transfer(channels, token, desk, payer):
     assert token.balanceOf(channels) == 6 * HCT
 
 
-def test_open_many_is_all_or_nothing(channels, token, desk, payer):
+def test_open_many_is_all_or_nothing(channels: Contract, token: Contract, desk: Desk, payer: Account) -> None:
     opening = (*desk.descriptor()[1:], HCT)
     with ape.reverts(channels.ChannelExists):
         channels.openMany([opening, opening], sender=payer)
@@ -120,7 +135,9 @@ def test_open_many_is_all_or_nothing(channels, token, desk, payer):
     assert channels.openMany([], sender=payer).return_value == []
 
 
-def test_top_up_adds_and_cancels_a_close(channels, token, desk, payer):
+def test_top_up_adds_and_cancels_a_close(
+    channels: Contract, token: Contract, desk: Desk, payer: Account
+) -> None:
     channel = desk.open(deposit=HCT)
     channels.requestClose(channel, sender=payer)
     receipt = channels.topUp(channel, 2 * HCT, sender=payer)
@@ -131,7 +148,9 @@ def test_top_up_adds_and_cancels_a_close(channels, token, desk, payer):
         channels.withdraw(channel, sender=payer)
 
 
-def test_top_up_saves_a_channel_whose_close_is_due(channels, desk, payer, payee, sleep):
+def test_top_up_saves_a_channel_whose_close_is_due(
+    channels: Contract, desk: Desk, payer: Account, payee: Account, sleep: Sleep
+) -> None:
     channel = desk.open(deposit=HCT)
     channels.requestClose(channel, sender=payer)
     sleep(7200)
@@ -140,14 +159,18 @@ def test_top_up_saves_a_channel_whose_close_is_due(channels, desk, payer, payee,
     assert desk.figures(channel) == (2 * HCT, 2 * HCT, 0, 1)
 
 
-def test_top_up_keeps_what_was_settled(channels, desk, payer, payee):
+def test_top_up_keeps_what_was_settled(
+    channels: Contract, desk: Desk, payer: Account, payee: Account
+) -> None:
     channel = desk.open(deposit=HCT)
     channels.settle(channel, HCT, desk.voucher(channel, HCT), sender=payee)
     channels.topUp(channel, HCT, sender=payer)
     assert desk.figures(channel) == (HCT, 2 * HCT, 0, 1)
 
 
-def test_top_up_refuses(channels, token, desk, payer, payee, stranger):
+def test_top_up_refuses(
+    channels: Contract, token: Contract, desk: Desk, payer: Account, payee: Account, stranger: Account
+) -> None:
     channel = desk.open()
     for sender in (payee, stranger):
         with ape.reverts(channels.NotPayer):
@@ -163,7 +186,9 @@ def test_top_up_refuses(channels, token, desk, payer, payee, stranger):
     assert desk.figures(channel) == (0, 10 * HCT, 0, 1)
 
 
-def test_permits_stand_in_for_an_allowance(channels, token, desk, payer):
+def test_permits_stand_in_for_an_allowance(
+    channels: Contract, token: Contract, desk: Desk, payer: Account
+) -> None:
     token.approve(channels, 0, sender=payer)
     first, *others = (desk.descriptor(salt)[1:] for salt in range(3))
     channels.openWithPermit(*first, HCT, *permit(token, channels, payer, HCT), sender=payer)
@@ -174,7 +199,9 @@ def test_permits_stand_in_for_an_allowance(channels, token, desk, payer):
     assert token.allowance(payer, channels) == 0
 
 
-def test_a_permit_that_somebody_else_submitted_does_no_harm(channels, token, desk, payer, stranger):
+def test_a_permit_that_somebody_else_submitted_does_no_harm(
+    channels: Contract, token: Contract, desk: Desk, payer: Account, stranger: Account
+) -> None:
     token.approve(channels, 0, sender=payer)
     signature = permit(token, channels, payer, HCT)
     token.permit(payer, channels, HCT, *signature, sender=stranger)
@@ -182,7 +209,9 @@ def test_a_permit_that_somebody_else_submitted_does_no_harm(channels, token, des
     assert desk.figures(desk.descriptor())[1] == HCT
 
 
-def test_a_bad_permit_leaves_it_to_the_allowance(channels, token, desk, payer, stranger):
+def test_a_bad_permit_leaves_it_to_the_allowance(
+    channels: Contract, token: Contract, desk: Desk, payer: Account, stranger: Account
+) -> None:
     signature = permit(token, channels, stranger, HCT)
     token.approve(channels, HCT, sender=payer)
     channels.openWithPermit(*desk.descriptor()[1:], HCT, *signature, sender=payer)

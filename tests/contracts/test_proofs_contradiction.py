@@ -1,25 +1,29 @@
 import math
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any, Literal
 
 import ape
 import numpy as np
 import pytest
-from conftest import DAY, events
-from court import STAKE, TERMS, refused, tree_path, tree_root
-from eth_utils import keccak
+from eth_utils.crypto import keccak
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from web3.exceptions import ContractCustomError
 
+from tests.contracts.conftest import DAY, events
+from tests.contracts.court import STAKE, TERMS, Court, refused, tree_path, tree_root
+from tests.contracts.kinds import Account, Call, Sleep
+
 FAULT = TERMS["fault"]
 REWARD = FAULT * TERMS["rewardBps"] // 10_000
 F32, F16 = 1, 2
-WIDTH = {F32: 32, F16: 16}
+WIDTH: dict[int, Literal[16, 32]] = {F32: 32, F16: 16}
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def pack(values, encoding=F32):
+def pack(values: Sequence[float], encoding: int = F32) -> bytes:
     return struct.pack(f"<{len(values)}{'f' if encoding == F32 else 'e'}", *values)
 
 
@@ -28,10 +32,18 @@ BAD = [*GOOD[:3], pack([-1.0] * 12), GOOD[4]]
 
 
 @pytest.fixture
-def proof(court):
+def proof(court: Court) -> Call:
     """Arguments of a proof over two sets of rows; what the verdicts say else, and who signs the second."""
 
-    def proof(first=GOOD, second=BAD, row=3, second_by=None, by=None, second_says=(), **says):
+    def proof(
+        first: Any = GOOD,
+        second: Any = BAD,
+        row: int = 3,
+        second_by: Account | None = None,
+        by: Account | None = None,
+        second_says: Any = (),
+        **says: Any,
+    ) -> list[Any]:
         a = court.verdict(outRoot=tree_root(first), outputs=len(first), **says)
         b = a | {"outRoot": tree_root(second), "job": b"k" * 32} | dict(second_says)
         return [
@@ -49,7 +61,7 @@ def proof(court):
     return proof
 
 
-def test_two_passes_of_one_input_cost_a_fault(court, proof, stranger):
+def test_two_passes_of_one_input_cost_a_fault(court: Court, proof: Call, stranger: Account) -> None:
     supply = court.token.totalSupply()
     receipt = court.proofs.proveContradiction(*proof(), sender=stranger)
     proven = {
@@ -67,7 +79,7 @@ def test_two_passes_of_one_input_cost_a_fault(court, proof, stranger):
     assert not court.proofs.isContradictor(court.node, b"o" * 32)
 
 
-def test_it_is_punished_once_per_input(court, proof, stranger):
+def test_it_is_punished_once_per_input(court: Court, proof: Call, stranger: Account) -> None:
     court.proofs.proveContradiction(*proof(), sender=stranger)
     for again in (proof(), proof(BAD, GOOD), proof(job=b"z" * 32)):
         with ape.reverts(court.proofs.AlreadyProven):
@@ -96,12 +108,12 @@ def test_it_is_punished_once_per_input(court, proof, stranger):
         {"tail": True},
     ],
 )
-def test_verdicts_that_do_not_contradict(court, proof, stranger, says):
+def test_verdicts_that_do_not_contradict(court: Court, proof: Call, stranger: Account, says: Any) -> None:
     with ape.reverts(court.proofs.NotContradictory):
         court.proofs.proveContradiction(*proof(**says), sender=stranger)
 
 
-def test_both_must_be_signed_by_one_verifier(court, proof, stranger):
+def test_both_must_be_signed_by_one_verifier(court: Court, proof: Call, stranger: Account) -> None:
     with ape.reverts(court.proofs.DifferentSigners):
         court.proofs.proveContradiction(*proof(second_by=court.bench[0]), sender=stranger)
     with ape.reverts(court.proofs.UnknownNode, error_inputs={"signer": stranger.address}):
@@ -125,14 +137,16 @@ def test_both_must_be_signed_by_one_verifier(court, proof, stranger):
             court.proofs.proveContradiction(*arguments, sender=stranger)
 
 
-def test_a_verifier_that_left_is_punished(court, proof, stranger):
+def test_a_verifier_that_left_is_punished(court: Court, proof: Call, stranger: Account) -> None:
     court.registry.unstake(STAKE, sender=court.operator)
     court.registry.revoke(court.node, sender=court.operator)
     court.proofs.proveContradiction(*proof(), sender=stranger)
     assert court.stake_of(court.operator) == STAKE - FAULT
 
 
-def test_a_proof_is_not_used_up_on_an_empty_stake(court, proof, stranger, sleep):
+def test_a_proof_is_not_used_up_on_an_empty_stake(
+    court: Court, proof: Call, stranger: Account, sleep: Sleep
+) -> None:
     court.registry.unstake(STAKE, sender=court.operator)
     sleep(8 * DAY)
     court.registry.withdraw(sender=court.operator)
@@ -142,14 +156,14 @@ def test_a_proof_is_not_used_up_on_an_empty_stake(court, proof, stranger, sleep)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 11])
-def test_rows_are_proven_at_every_place(court, proof, size):
+def test_rows_are_proven_at_every_place(court: Court, proof: Call, size: int) -> None:
     good = [pack([float(row), 1.0]) for row in range(size)]
     for row in range(size):
         bad = [*good[:row], pack([-5.0, 9.0]), *good[row + 1 :]]
         court.proofs.proveContradiction.call(*proof(good, bad, row), sender=court.accuser)
 
 
-def test_wrong_proofs_are_refused(court, proof, stranger):
+def test_wrong_proofs_are_refused(court: Court, proof: Call, stranger: Account) -> None:
     good = proof()
     (row, row_a, path_a, row_b, path_b) = good[4:]
     bad = {
@@ -175,7 +189,7 @@ def test_wrong_proofs_are_refused(court, proof, stranger):
     court.proofs.proveContradiction(*good, sender=stranger)
 
 
-def test_a_node_of_the_tree_is_no_row(court, proof, stranger):
+def test_a_node_of_the_tree_is_no_row(court: Court, proof: Call, stranger: Account) -> None:
     """What second preimages would need: an inner node's two children, taken for a row."""
     rows = [GOOD[0], GOOD[1]]
     arguments = proof(rows, BAD[2:4], row=1)
@@ -185,7 +199,7 @@ def test_a_node_of_the_tree_is_no_row(court, proof, stranger):
         court.proofs.proveContradiction(*arguments, sender=stranger)
 
 
-def test_the_size_is_the_one_that_was_signed(court, proof, stranger):
+def test_the_size_is_the_one_that_was_signed(court: Court, proof: Call, stranger: Account) -> None:
     """The same root and path, with a verdict over more or fewer rows."""
     for outputs in (4, 8, 9):
         a = court.verdict(outRoot=tree_root(GOOD), outputs=outputs)
@@ -196,7 +210,7 @@ def test_the_size_is_the_one_that_was_signed(court, proof, stranger):
             court.proofs.proveContradiction(*arguments, sender=stranger)
 
 
-def ask(court, method, arguments):
+def ask(court: Court, method: Any, arguments: Any) -> Any:
     """Let the node run a proof without ape, which would trace every refusal."""
     call = {
         "from": court.accuser.address,
@@ -206,7 +220,7 @@ def ask(court, method, arguments):
     return getattr(court.token.provider.web3.eth, method)(call)
 
 
-def verdict_on(court, proof, x, y, encoding=F32):
+def verdict_on(court: Court, proof: Call, x: bytes, y: bytes, encoding: int = F32) -> Any:
     """What the contract says of two rows: None if they differ, or its error."""
     try:
         ask(court, "call", proof([x], [y], row=0, wireDtype=encoding))
@@ -229,11 +243,13 @@ INFINITY, NAN = math.inf, math.nan
         ([1.0] * 16, [1.0] * 15 + [NAN]),
     ],
 )
-def test_rows_that_are_not_finite_prove_nothing(court, proof, encoding, x, y):
+def test_rows_that_are_not_finite_prove_nothing(
+    court: Court, proof: Call, encoding: int, x: bytes, y: bytes
+) -> None:
     assert verdict_on(court, proof, pack(x, encoding), pack(y, encoding), encoding) == "BadRow"
 
 
-def test_rows_that_are_no_rows_prove_nothing(court, proof):
+def test_rows_that_are_no_rows_prove_nothing(court: Court, proof: Call) -> None:
     row = pack([1.0, -2.0, 3.0])
     opposite = pack([-1.0, 2.0, -3.0])
     assert verdict_on(court, proof, row, opposite) is None
@@ -251,14 +267,14 @@ def test_rows_that_are_no_rows_prove_nothing(court, proof):
 
 
 @pytest.mark.parametrize("encoding", [F32, F16])
-def test_zeros_of_either_sign_are_the_same(court, proof, encoding):
+def test_zeros_of_either_sign_are_the_same(court: Court, proof: Call, encoding: int) -> None:
     zeros, negative = pack([0.0] * 9, encoding), pack([-0.0] * 9, encoding)
     assert verdict_on(court, proof, zeros, negative, encoding) == "RowsAgree"
     smallest = (1).to_bytes(WIDTH[encoding] // 8, "little") + zeros[WIDTH[encoding] // 8 :]
     assert verdict_on(court, proof, zeros, smallest, encoding) is None
 
 
-def test_the_bound(court, proof):
+def test_the_bound(court: Court, proof: Call) -> None:
     """16 (x - y)^2 > x^2 + y^2, at and around equality: x = 4 s, y = 4 c with (s - c)^2 = 1/16 has no such floats, so
     orthogonal parts make it exact: |x - y|^2 = 2, |x|^2 + |y|^2 = 32."""
     x, y = [1.0, 0.0, 3.0, 2.0, 1.0, 1.0], [0.0, 1.0, 3.0, 2.0, 1.0, 1.0]
@@ -267,7 +283,7 @@ def test_the_bound(court, proof):
     assert verdict_on(court, proof, pack([*x[:-1], 1.001]), pack([*y[:-1], 1.001])) == "RowsAgree"
 
 
-def test_a_giant_row_fits_into_a_transaction(court, proof):
+def test_a_giant_row_fits_into_a_transaction(court: Court, proof: Call) -> None:
     """16384 binary32 values in each row; EIP-7825 is the limit."""
     x = np.random.default_rng(1).standard_normal(16384).astype("<f4")
     y = x.copy()
@@ -276,17 +292,19 @@ def test_a_giant_row_fits_into_a_transaction(court, proof):
     assert ask(court, "estimate_gas", arguments) < 2**24
 
 
-def exact(row, encoding):
+def exact(row: bytes, encoding: int) -> list[Fraction]:
     return [Fraction(value) for (value,) in struct.iter_unpack("<f" if encoding == F32 else "<e", row)]
 
 
-def finite(encoding):
+def finite(encoding: int) -> st.SearchStrategy[float]:
     return st.floats(width=WIDTH[encoding], allow_nan=False, allow_infinity=False)
 
 
 @FUZZ
 @given(data=st.data(), encoding=st.sampled_from([F32, F16]))
-def test_it_computes_as_rational_numbers_do(court, proof, data, encoding):
+def test_it_computes_as_rational_numbers_do(
+    court: Court, proof: Call, data: st.DataObject, encoding: int
+) -> None:
     """Any floats, subnormal and huge ones beside each other, rows of any length."""
     pairs = data.draw(
         st.lists(
@@ -301,9 +319,9 @@ def test_it_computes_as_rational_numbers_do(court, proof, data, encoding):
     x, y = (pack(column, encoding) for column in zip(*pairs, strict=True))
     assume(x != y)
     a, b = exact(x, encoding), exact(y, encoding)
-    distance = 16 * sum((p - q) ** 2 for p, q in zip(a, b, strict=True))
-    length = sum(p * p + q * q for p, q in zip(a, b, strict=True))
-    assume(abs(distance - length) > length / 2**30 or length == 0)  # what scaling may lose
+    distance = 16 * sum(((p - q) * (p - q) for p, q in zip(a, b, strict=True)), Fraction())
+    length = sum((p * p + q * q for p, q in zip(a, b, strict=True)), Fraction())
+    assume(abs(distance - length) > length / (1 << 30) or length == 0)  # what scaling may lose
     expected = None if distance > length else "RowsAgree"
     assert verdict_on(court, proof, x, y, encoding) == expected
 
@@ -315,12 +333,14 @@ def test_it_computes_as_rational_numbers_do(court, proof, data, encoding):
     scale=st.sampled_from([1e-30, 1e-6, 1.0, 1e4, 1e30]),
     encoding=st.sampled_from([F32, F16]),
 )
-def test_an_honest_verifier_is_never_caught(court, proof, seed, size, scale, encoding):
+def test_an_honest_verifier_is_never_caught(
+    court: Court, proof: Call, seed: int, size: int, scale: float, encoding: int
+) -> None:
     """Whatever it passes is within a tenth of its own row, so no two of those differ."""
     random = np.random.default_rng(seed)
     own = random.standard_normal(size) * (scale if encoding == F32 else 1.0)
 
-    def passed():
+    def passed() -> bytes:
         error = random.standard_normal(size)
         row = own + error / np.linalg.norm(error) * np.linalg.norm(own) * 0.0999
         return row.astype("<f4" if encoding == F32 else "<f2").tobytes()

@@ -1,26 +1,35 @@
+from typing import Any
+
 import ape
+import eth_account
 import pytest
-from conftest import DAY, HCT, events
-from court import STAKE, TERMS, refused
-from eth_account import Account
-from signing import HALF_ORDER
 
 from hypercluster.market.money.signing import NOBODY
+from tests.contracts.conftest import DAY, HCT, events
+from tests.contracts.court import STAKE, TERMS, Court, refused
+from tests.contracts.kinds import Account, Call, Sleep, Struct
+from tests.contracts.signing import HALF_ORDER
 
 FAULT = TERMS["fault"]
 REWARD = FAULT * TERMS["rewardBps"] // 10_000
 
 
 @pytest.fixture
-def stage(court):
+def stage(court: Court) -> Struct:
     return court.stage()
 
 
 @pytest.fixture
-def proof(court, stage):
+def proof(court: Court, stage: Struct) -> Call:
     """Arguments of a proof: what the second receipt says differently, and who signs which."""
 
-    def proof(by=None, second_by=None, stage=stage, other=None, **changes):
+    def proof(
+        by: Account | None = None,
+        second_by: Account | None = None,
+        stage: Struct = stage,
+        other: Any = None,
+        **changes: Any,
+    ) -> tuple[Any, ...]:
         first = court.receipt()
         second = first | (changes or {"outRoot": b"x" * 32})
         return (
@@ -34,23 +43,25 @@ def proof(court, stage):
     return proof
 
 
-def test_digests_are_those_of_the_documented_types(court, stage):
+def test_digests_are_those_of_the_documented_types(court: Court, stage: Struct) -> None:
     receipt = court.receipt()
     r, vs = court.sign(stage, receipt)
     digest = court.proofs.receiptDigest(court.stage_hash(stage), tuple(receipt.values()))
     s, parity = int.from_bytes(vs) & (1 << 255) - 1, vs[0] >> 7
     signature = r + s.to_bytes(32) + bytes([27 + parity])
-    assert Account._recover_hash(digest, signature=signature) == court.node
-    verdict = court.verdict(tail=True)
+    assert eth_account.Account._recover_hash(digest, signature=signature) == court.node
+    verdict = court.verdict()
     r, vs = court.sign_verdict(verdict)
     s, parity = int.from_bytes(vs) & (1 << 255) - 1, vs[0] >> 7
     signature = r + s.to_bytes(32) + bytes([27 + parity])
     digest = court.proofs.verdictDigest(tuple(verdict.values()))
-    assert Account._recover_hash(digest, signature=signature) == court.node
+    assert eth_account.Account._recover_hash(digest, signature=signature) == court.node
     assert len(court.proofs.DOMAIN_SEPARATOR()) == 32
 
 
-def test_two_receipts_for_one_step_cost_a_fault(court, proof, stage, stranger):
+def test_two_receipts_for_one_step_cost_a_fault(
+    court: Court, proof: Call, stage: Struct, stranger: Account
+) -> None:
     supply = court.token.totalSupply()
     receipt = court.proofs.proveEquivocation(*proof(), sender=stranger)
     proven = {
@@ -69,7 +80,7 @@ def test_two_receipts_for_one_step_cost_a_fault(court, proof, stage, stranger):
     assert not court.proofs.isEquivocator(court.node, court.stage_hash(stage), 4)
 
 
-def test_it_is_punished_once_per_step(court, proof, stage, stranger):
+def test_it_is_punished_once_per_step(court: Court, proof: Call, stage: Struct, stranger: Account) -> None:
     first = proof()
     court.proofs.proveEquivocation(*first, sender=stranger)
     replays = [first, (first[0], *first[3:], *first[1:3]), proof(inRoot=b"y" * 32)]
@@ -88,7 +99,7 @@ def test_it_is_punished_once_per_step(court, proof, stage, stranger):
 
 
 @pytest.mark.parametrize("field", ["inRoot", "outRoot"])
-def test_one_root_that_differs_is_enough(court, proof, stranger, field):
+def test_one_root_that_differs_is_enough(court: Court, proof: Call, stranger: Account, field: str) -> None:
     court.proofs.proveEquivocation(*proof(**{field: b"\0" * 32}), sender=stranger)
     assert court.stake_of(court.operator) == STAKE - FAULT
 
@@ -97,12 +108,14 @@ def test_one_root_that_differs_is_enough(court, proof, stranger, field):
     "changes",
     [{"seq": 3}, {"seq": 4, "outRoot": b"x" * 32}, {"issued": 1}, {"position": 1}, {"previous": b"x" * 32}],
 )
-def test_receipts_that_agree_prove_nothing(court, proof, stranger, changes):
+def test_receipts_that_agree_prove_nothing(
+    court: Court, proof: Call, stranger: Account, changes: Any
+) -> None:
     with ape.reverts(court.proofs.NotEquivocal):
         court.proofs.proveEquivocation(*proof(**changes), sender=stranger)
 
 
-def test_both_must_be_signed_by_one_node(court, proof, stranger):
+def test_both_must_be_signed_by_one_node(court: Court, proof: Call, stranger: Account) -> None:
     other = court.bench[0]
     parties = {"first": court.node.address, "second": other.address}
     with ape.reverts(court.proofs.DifferentSigners, error_inputs=parties):
@@ -114,14 +127,16 @@ def test_both_must_be_signed_by_one_node(court, proof, stranger):
         court.proofs.proveEquivocation(*proof(by=court.operator), sender=stranger)
 
 
-def test_a_receipt_of_another_stage_is_worth_nothing(court, proof, stranger):
+def test_a_receipt_of_another_stage_is_worth_nothing(court: Court, proof: Call, stranger: Account) -> None:
     arguments = proof(other=court.stage())
     error = refused(lambda: court.proofs.proveEquivocation(*arguments, sender=stranger))
     assert error in ("UnknownNode", "DifferentSigners")  # each signature recovers to somebody else
 
 
 @pytest.mark.parametrize("elsewhere", [{"chain_id": 1}, {"chain_id": 31338}, {"contract": "token"}])
-def test_receipts_of_another_chain_or_contract_are_nobodys(court, stage, stranger, elsewhere):
+def test_receipts_of_another_chain_or_contract_are_nobodys(
+    court: Court, stage: Struct, stranger: Account, elsewhere: dict[str, Any]
+) -> None:
     if "contract" in elsewhere:
         elsewhere = {"contract": court.token}
     a, b = court.receipt(), court.receipt(outRoot=b"x" * 32)
@@ -132,7 +147,7 @@ def test_receipts_of_another_chain_or_contract_are_nobodys(court, stage, strange
     assert error in ("UnknownNode", "DifferentSigners")
 
 
-def test_bad_signatures_are_nobodys(court, stage, stranger):
+def test_bad_signatures_are_nobodys(court: Court, stage: Struct, stranger: Account) -> None:
     a, b = court.receipt(), court.receipt(outRoot=b"x" * 32)
     (ra, vsa), (rb, vsb) = court.sign(stage, a), court.sign(stage, b)
     flipped = bytes([vsb[0] ^ 0x80]) + vsb[1:]
@@ -156,7 +171,7 @@ def test_bad_signatures_are_nobodys(court, stage, stranger):
         court.proofs.proveEquivocation(court.stage_hash(stage), *arguments, sender=stranger)
 
 
-def test_changed_fields_break_the_signature(court, proof, stranger):
+def test_changed_fields_break_the_signature(court: Court, proof: Call, stranger: Account) -> None:
     arguments = list(proof())
     for field in range(8):
         changed = list(arguments[3])
@@ -168,21 +183,21 @@ def test_changed_fields_break_the_signature(court, proof, stranger):
 
 
 @pytest.mark.parametrize("by", ["operator", "node"])
-def test_revoking_the_key_does_not_help(court, proof, stranger, by):
+def test_revoking_the_key_does_not_help(court: Court, proof: Call, stranger: Account, by: str) -> None:
     arguments = proof()
     court.registry.revoke(court.node, sender=getattr(court, by))
     court.proofs.proveEquivocation(*arguments, sender=stranger)
     assert court.stake_of(court.operator) == STAKE - FAULT
 
 
-def test_leaving_does_not_help(court, proof, stranger, sleep):
+def test_leaving_does_not_help(court: Court, proof: Call, stranger: Account, sleep: Sleep) -> None:
     court.registry.unstake(STAKE, sender=court.operator)
     sleep(8 * DAY)  # thawed, and not withdrawn
     court.proofs.proveEquivocation(*proof(), sender=stranger)
     assert tuple(court.registry.stakes(court.operator))[1] == STAKE - FAULT
 
 
-def test_a_small_stake_is_taken_whole(court, proof, stranger):
+def test_a_small_stake_is_taken_whole(court: Court, proof: Call, stranger: Account) -> None:
     court.registry.unstake(STAKE - 1, sender=court.operator)
     court.at(court.now() + 8 * DAY)
     court.registry.withdraw(sender=court.operator)
@@ -192,7 +207,9 @@ def test_a_small_stake_is_taken_whole(court, proof, stranger):
     assert court.registry.rewards(stranger)[0] == (11 * HCT + 1) // 2  # never more than half
 
 
-def test_a_proof_is_not_used_up_on_an_empty_stake(court, proof, stranger, sleep):
+def test_a_proof_is_not_used_up_on_an_empty_stake(
+    court: Court, proof: Call, stranger: Account, sleep: Sleep
+) -> None:
     arguments = proof()
     court.registry.unstake(STAKE, sender=court.operator)
     sleep(8 * DAY)
@@ -205,7 +222,9 @@ def test_a_proof_is_not_used_up_on_an_empty_stake(court, proof, stranger, sleep)
     assert court.stake_of(court.operator) == STAKE - FAULT
 
 
-def test_nothing_is_taken_by_a_contract_that_is_no_slasher(court, stage, stranger):
+def test_nothing_is_taken_by_a_contract_that_is_no_slasher(
+    court: Court, stage: Struct, stranger: Account
+) -> None:
     cases, other, _ = court.three()
     a, b = court.receipt(), court.receipt(outRoot=b"x" * 32)
     signed = [(tuple(each.values()), court.sign(stage, each, contract=cases)) for each in (a, b)]

@@ -3,15 +3,28 @@
 After every call the contract also holds exactly what its books say.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-import reference
-from conftest import UNLIMITED
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
-from sequences import BUDGET, FUNDS, MIN_STAKE, UNBONDING, Sequence, amount, index, stray
-from signing import compact, sign_consent, sign_voucher, words
+from hypothesis.stateful import initialize, invariant, rule
 
 from hypercluster.market.money.signing import NOBODY
+from tests.contracts import reference
+from tests.contracts.conftest import UNLIMITED
+from tests.contracts.kinds import Account, Accounts, Chain, Contract, Deploy, Descriptor, Signature
+from tests.contracts.sequences import (
+    FUNDS,
+    MIN_STAKE,
+    UNBONDING,
+    Sequence,
+    amount,
+    index,
+    run_sequences,
+    stray,
+)
+from tests.contracts.signing import compact, sign_consent, sign_voucher, words
 
 GRACE = UNBONDING
 
@@ -24,7 +37,9 @@ row = st.tuples(index, stray, growth, quality)
 class ChannelSequence(Sequence):
     """Sixteen channels: two payers, two payees, four salts. One account is both payer and payee."""
 
-    def __init__(self, chain, token, channels, people, signer):
+    def __init__(
+        self, chain: Chain, token: Contract, channels: Contract, people: list[Account], signer: Account
+    ) -> None:
         super().__init__(chain, token, people)
         self.channels, self.signer = channels, signer
         self.model = reference.PaymentChannels(channels.address, self.books, GRACE)
@@ -37,12 +52,12 @@ class ChannelSequence(Sequence):
                     descriptor = (payer, payee, signer.address, salt.to_bytes(32, "big"))
                     self.ids[descriptor] = channels.channelIdOf(descriptor)
 
-    def channel(self, index, stray, status=1):
+    def channel(self, index: int, stray: bool, status: int = 1) -> Descriptor:
         """A channel that is open (or in another status), or any."""
         likely = [] if stray else [c for c in self.ids if self.model.channels[c].status == status]
         return self.pick(index, likely, list(self.ids))
 
-    def voucher(self, row):
+    def voucher(self, row: tuple[int, bool, int, str]) -> tuple[Descriptor, int, Signature, bool]:
         """Channel, cumulative sum, signature (v, r, s) and whether that is valid."""
         index, stray, growth, quality = row
         channel = self.channel(index, stray)
@@ -52,28 +67,30 @@ class ChannelSequence(Sequence):
         signature = sign_voucher(signer.private_key, self.channels.address, self.ids[signed], cumulative)
         return channel, cumulative, signature, quality == "good"
 
-    def sender(self, address, index, stray):
+    def sender(self, address: str, index: int, stray: bool) -> Account:
         """The account that may call, or any."""
         return self.people[index % 3] if stray else self.accounts[address]
 
     @initialize()
-    def open_some(self):
+    def open_some(self) -> None:
         for number in range(0, 24, 4):
             self.open(number, stray=False, deposit=8)
 
     @rule(index=index, stray=stray, deposit=amount)
-    def open(self, index, stray, deposit):
-        payer, *others = self.channel(index, stray, status=0)
+    def open(self, index: int, stray: bool, deposit: int) -> None:
+        payer, payee, signer, salt = self.channel(index, stray, status=0)
         self.agree(
-            lambda now: self.model.open_many(payer, [(*others, deposit)]),
+            lambda now: self.model.open_many(payer, [(payee, signer, salt, deposit)]),
             self.channels.open,
-            *others,
+            payee,
+            signer,
+            salt,
             deposit,
             sender=self.accounts[payer],
         )
 
     @rule(payer=st.integers(0, 1), openings=st.lists(st.tuples(index, stray, amount), max_size=3))
-    def open_many(self, payer, openings):
+    def open_many(self, payer: int, openings: list[tuple[int, bool, int]]) -> None:
         rows = [(*self.channel(index, stray, status=0)[1:], deposit) for index, stray, deposit in openings]
         sender = self.people[payer]
         self.agree(
@@ -84,7 +101,7 @@ class ChannelSequence(Sequence):
         )
 
     @rule(index=index, stray=stray, astray=stray, amount=amount)
-    def top_up(self, index, stray, astray, amount):
+    def top_up(self, index: int, stray: bool, astray: bool, amount: int) -> None:
         channel = self.channel(index, stray)
         sender = self.sender(channel[0], index, astray)
         self.agree(
@@ -96,7 +113,7 @@ class ChannelSequence(Sequence):
         )
 
     @rule(index=index, row=row)
-    def settle(self, index, row):
+    def settle(self, index: int, row: tuple[int, bool, int, str]) -> None:
         channel, cumulative, signature, valid = self.voucher(row)
         self.agree(
             lambda now: self.model.settle(channel, cumulative, valid),
@@ -108,23 +125,23 @@ class ChannelSequence(Sequence):
         )
 
     @rule(index=index, payee=st.integers(1, 2), rows=st.lists(row, max_size=5))
-    def settle_batch(self, index, payee, rows):
-        payee = self.people[payee].address
-        vouchers = [voucher for row in rows if (voucher := self.voucher(row))[0][1] == payee]
+    def settle_batch(self, index: int, payee: int, rows: list[tuple[int, bool, int, str]]) -> None:
+        paid = self.people[payee].address
+        vouchers = [voucher for row in rows if (voucher := self.voucher(row))[0][1] == paid]
         claims = [
             (payer, signer, salt, cumulative, *words(signature))
             for (payer, _, signer, salt), cumulative, signature, _ in vouchers
         ]
         self.agree(
-            lambda now: self.model.settle_batch(payee, [(c, sum, valid) for c, sum, _, valid in vouchers]),
+            lambda now: self.model.settle_batch(paid, [(c, sum, valid) for c, sum, _, valid in vouchers]),
             self.channels.settleBatch,
-            payee,
+            paid,
             claims,
             sender=self.people[index % 3],
         )
 
     @rule(index=index, row=row, astray=stray)
-    def close(self, index, row, astray):
+    def close(self, index: int, row: tuple[int, bool, int, str], astray: bool) -> None:
         channel, cumulative, signature, valid = self.voucher(row)
         sender = self.sender(channel[1], index, astray)
         self.agree(
@@ -137,7 +154,7 @@ class ChannelSequence(Sequence):
         )
 
     @rule(index=index, stray=stray, astray=stray)
-    def request_close(self, index, stray, astray):
+    def request_close(self, index: int, stray: bool, astray: bool) -> None:
         channel = self.channel(index, stray)
         sender = self.sender(channel[0], index, astray)
         self.agree(
@@ -148,7 +165,7 @@ class ChannelSequence(Sequence):
         )
 
     @rule(index=index, stray=stray, astray=stray)
-    def withdraw(self, index, stray, astray):
+    def withdraw(self, index: int, stray: bool, astray: bool) -> None:
         closing = [c for c in self.ids if self.model.channels[c].close_at]
         channel = self.pick(index, [] if stray else closing, list(self.ids))
         sender = self.sender(channel[0], index, astray)
@@ -159,39 +176,41 @@ class ChannelSequence(Sequence):
             sender=sender,
         )
 
-    def figures_agree(self):
+    def figures_agree(self) -> None:
         for channel, channel_id in self.ids.items():
             assert tuple(self.channels.channels(channel_id)) == self.model.channels[channel].figures
 
     @invariant()
-    def no_wei_appears_or_disappears(self):
+    def no_wei_appears_or_disappears(self) -> None:
         locked = sum(channel.deposit - channel.settled for channel in self.model.channels.values())
         assert self.token.balanceOf(self.channels) == locked
         assert sum(self.books.balances.values()) == FUNDS * len(self.people)
 
 
 class StakingSequence(Sequence):
-    def __init__(self, chain, token, registry, people, slasher):
+    def __init__(
+        self, chain: Chain, token: Contract, registry: Contract, people: list[Account], slasher: Account
+    ) -> None:
         super().__init__(chain, token, people)
         self.registry, self.slasher, self.supply = registry, slasher, token.totalSupply()
         self.model = reference.StakingRegistry(
             registry.address, self.books, {slasher.address}, UNBONDING, MIN_STAKE
         )
 
-    def account(self, index, stray, likely):
+    def account(self, index: int, stray: bool, likely: Callable[[Any], bool]) -> Account:
         """An account whose record is likely to do, or any."""
         fitting = [a for a in self.people if likely(self.model.accounts[a.address])]
         return self.pick(index, [] if stray else fitting, self.people)
 
     @rule(index=index, amount=amount)
-    def stake(self, index, amount):
+    def stake(self, index: int, amount: int) -> None:
         sender = self.people[index % 3]
         self.agree(
             lambda now: self.model.stake(sender.address, amount), self.registry.stake, amount, sender=sender
         )
 
     @rule(index=index, stray=stray, amount=amount)
-    def unstake(self, index, stray, amount):
+    def unstake(self, index: int, stray: bool, amount: int) -> None:
         sender = self.account(index, stray, lambda own: own.active >= amount)
         self.agree(
             lambda now: self.model.unstake(sender.address, amount, now),
@@ -201,36 +220,36 @@ class StakingSequence(Sequence):
         )
 
     @rule(index=index, stray=stray)
-    def cancel_unstake(self, index, stray):
+    def cancel_unstake(self, index: int, stray: bool) -> None:
         sender = self.account(index, stray, lambda own: own.thawing)
         self.agree(
             lambda now: self.model.cancel_unstake(sender.address), self.registry.cancelUnstake, sender=sender
         )
 
     @rule(index=index, stray=stray)
-    def withdraw(self, index, stray):
+    def withdraw(self, index: int, stray: bool) -> None:
         sender = self.account(index, stray, lambda own: own.thawing)
         self.agree(
             lambda now: self.model.withdraw(sender.address, now), self.registry.withdraw, sender=sender
         )
 
     @rule(index=index, stray=stray, reporter=st.integers(0, 3), requested=amount, reward=amount)
-    def slash(self, index, stray, reporter, requested, reward):
+    def slash(self, index: int, stray: bool, reporter: int, requested: int, reward: int) -> None:
         sender = self.people[index % 3] if stray else self.slasher
-        reporter = self.people[reporter].address if reporter < 3 else NOBODY
+        rewarded = self.people[reporter].address if reporter < 3 else NOBODY
         operator = self.account(index, stray, lambda own: own.active + own.thawing).address
         self.agree(
-            lambda now: self.model.slash(sender.address, operator, requested, reporter, reward, now),
+            lambda now: self.model.slash(sender.address, operator, requested, rewarded, reward, now),
             self.registry.slash,
             operator,
             requested,
-            reporter,
+            rewarded,
             reward,
             sender=sender,
         )
 
     @rule(index=index, stray=stray)
-    def claim_rewards(self, index, stray):
+    def claim_rewards(self, index: int, stray: bool) -> None:
         sender = self.account(index, stray, lambda own: own.reward)
         self.agree(
             lambda now: self.model.claim_rewards(sender.address, now),
@@ -239,7 +258,7 @@ class StakingSequence(Sequence):
         )
 
     @rule(index=index, stray=stray, key=index, ahead=st.sampled_from([50, 50, 1, 0]))
-    def authorize(self, index, stray, key, ahead):
+    def authorize(self, index: int, stray: bool, key: int, ahead: int) -> None:
         sender, deadline = self.people[index % 3], self.now + ahead
         free = [a for a in self.people if self.model.may_authorize(sender.address, a.address)]
         node_key = self.pick(key, free, self.people)
@@ -257,7 +276,7 @@ class StakingSequence(Sequence):
         )
 
     @rule(index=index, stray=stray)
-    def revoke(self, index, stray):
+    def revoke(self, index: int, stray: bool) -> None:
         bound = [a for a in self.people if a.address in self.model.operators]
         node_key = self.pick(index, bound, self.people)
         owners = [a for a in self.people if a.address == self.model.operators.get(node_key.address)]
@@ -269,7 +288,7 @@ class StakingSequence(Sequence):
             sender=sender,
         )
 
-    def figures_agree(self):
+    def figures_agree(self) -> None:
         for account in self.people:
             own = self.model.accounts[account.address]
             assert tuple(self.registry.stakes(account)) == (own.active, own.thawing, own.thaw_end)
@@ -279,7 +298,7 @@ class StakingSequence(Sequence):
             assert self.registry.isEligible(account) == self.model.is_eligible(account.address)
 
     @invariant()
-    def no_wei_appears_or_disappears(self):
+    def no_wei_appears_or_disappears(self) -> None:
         held = sum(own.active + own.thawing + own.reward for own in self.model.accounts.values())
         assert self.token.balanceOf(self.registry) == held
         burned = FUNDS * len(self.people) - sum(self.books.balances.values())
@@ -287,12 +306,12 @@ class StakingSequence(Sequence):
 
 
 @pytest.fixture
-def people(accounts, deployer):
+def people(accounts: Accounts, deployer: Account) -> list[Account]:
     return list(accounts[1:4])
 
 
 @pytest.fixture
-def money(deploy, deployer, people):
+def money(deploy: Deploy, deployer: Account, people: list[Account]) -> Contract:
     """A token of its own, spread evenly."""
     money = deploy("HyperToken", deployer, FUNDS * len(people))
     for account in people:
@@ -300,25 +319,25 @@ def money(deploy, deployer, people):
     return money
 
 
-def allow(money, contract, people):
+def allow(money: Contract, contract: Contract, people: list[Account]) -> None:
     for account in people:
         money.approve(contract, UNLIMITED, sender=account)
 
 
 @pytest.mark.slow
-def test_channels_do_as_the_reference(chain, deploy, money, people, accounts):
+def test_channels_do_as_the_reference(
+    chain: Chain, deploy: Deploy, money: Contract, people: list[Account], accounts: Accounts
+) -> None:
     channels = deploy("PaymentChannels", money, GRACE)
     allow(money, channels, people)
-    run_state_machine_as_test(
-        lambda: ChannelSequence(chain, money, channels, people, accounts[4]), settings=BUDGET
-    )
+    run_sequences(lambda: ChannelSequence(chain, money, channels, people, accounts[4]))
 
 
 @pytest.mark.slow
-def test_staking_does_as_the_reference(chain, deploy, deployer, money, people, slasher):
+def test_staking_does_as_the_reference(
+    chain: Chain, deploy: Deploy, deployer: Account, money: Contract, people: list[Account], slasher: Account
+) -> None:
     registry = deploy("StakingRegistry", money, UNBONDING, MIN_STAKE)
     registry.setSlashers([slasher], sender=deployer)
     allow(money, registry, people)
-    run_state_machine_as_test(
-        lambda: StakingSequence(chain, money, registry, people, slasher), settings=BUDGET
-    )
+    run_sequences(lambda: StakingSequence(chain, money, registry, people, slasher))

@@ -1,14 +1,16 @@
 import ape
 import pytest
-from conftest import HCT, events
 from eth_account.messages import encode_typed_data
-from eth_utils import keccak
-from signing import VOUCHER, compact, full, malleated, words
+from eth_utils.crypto import keccak
+
+from tests.contracts.conftest import HCT, Desk, events
+from tests.contracts.kinds import Account, Call, Chain, Contract, Deploy, Sleep
+from tests.contracts.signing import VOUCHER, compact, full, malleated, words
 
 MAX = 2**96 - 1
 
 
-def test_the_digest_is_that_of_eip_712(channels, desk, chain):
+def test_the_digest_is_that_of_eip_712(channels: Contract, desk: Desk, chain: Chain) -> None:
     channel = desk.descriptor()
     domain = {
         "name": "HyperCluster PaymentChannels",
@@ -23,7 +25,9 @@ def test_the_digest_is_that_of_eip_712(channels, desk, chain):
 
 
 @pytest.mark.parametrize("encoding", [compact, full])
-def test_settle_pays_the_payee(channels, token, desk, payee, stranger, encoding):
+def test_settle_pays_the_payee(
+    channels: Contract, token: Contract, desk: Desk, payee: Account, stranger: Account, encoding: Call
+) -> None:
     channel = desk.open()
     receipt = channels.settle(channel, HCT, encoding(desk.sign(channel, HCT)), sender=stranger)
     assert token.balanceOf(payee) == HCT
@@ -36,14 +40,16 @@ def test_settle_pays_the_payee(channels, token, desk, payee, stranger, encoding)
     assert token.balanceOf(channels) == 6 * HCT
 
 
-def test_settle_pays_up_to_the_last_wei(channels, token, desk, payee):
+def test_settle_pays_up_to_the_last_wei(
+    channels: Contract, token: Contract, desk: Desk, payee: Account
+) -> None:
     channel = desk.open(deposit=HCT)
     channels.settle(channel, HCT, desk.voucher(channel, HCT), sender=payee)
     assert desk.figures(channel) == (HCT, HCT, 0, 1)
     assert token.balanceOf(channels) == 0
 
 
-def test_settle_refuses_a_stale_voucher(channels, desk, payee):
+def test_settle_refuses_a_stale_voucher(channels: Contract, desk: Desk, payee: Account) -> None:
     channel = desk.open()
     channels.settle(channel, HCT, desk.voucher(channel, HCT), sender=payee)
     for cumulative in (0, HCT - 1, HCT):
@@ -52,19 +58,23 @@ def test_settle_refuses_a_stale_voucher(channels, desk, payee):
 
 
 @pytest.mark.parametrize("cumulative", [10 * HCT + 1, MAX])
-def test_settle_refuses_more_than_the_deposit(channels, desk, payee, cumulative):
+def test_settle_refuses_more_than_the_deposit(
+    channels: Contract, desk: Desk, payee: Account, cumulative: int
+) -> None:
     channel = desk.open()
     with ape.reverts(channels.OverDeposit, error_inputs={"deposit": 10 * HCT}):
         channels.settle(channel, cumulative, desk.voucher(channel, cumulative), sender=payee)
 
 
-def test_settle_refuses_a_channel_that_is_not_open(channels, desk, payee):
+def test_settle_refuses_a_channel_that_is_not_open(channels: Contract, desk: Desk, payee: Account) -> None:
     channel = desk.descriptor()
     with ape.reverts(channels.ChannelNotOpen, error_inputs={"channelId": desk.id(channel)}):
         channels.settle(channel, 1, desk.voucher(channel, 1), sender=payee)
 
 
-def test_settle_refuses_a_signature_that_is_not_the_signers(channels, deploy, token, desk, payer, payee):
+def test_settle_refuses_a_signature_that_is_not_the_signers(
+    channels: Contract, deploy: Deploy, token: Contract, desk: Desk, payer: Account, payee: Account
+) -> None:
     channel, other = desk.open(), desk.open(1)
     good = desk.sign(channel, HCT)
     elsewhere = deploy("PaymentChannels", token, 3600)
@@ -93,7 +103,9 @@ def test_settle_refuses_a_signature_that_is_not_the_signers(channels, deploy, to
     channels.settle(channel, HCT, compact(good), sender=payee)
 
 
-def test_settle_works_until_the_payer_withdraws(channels, desk, payer, payee, sleep):
+def test_settle_works_until_the_payer_withdraws(
+    channels: Contract, desk: Desk, payer: Account, payee: Account, sleep: Sleep
+) -> None:
     channel = desk.open()
     channels.requestClose(channel, sender=payer)
     close_at = desk.figures(channel)[2]
@@ -103,7 +115,9 @@ def test_settle_works_until_the_payer_withdraws(channels, desk, payer, payee, sl
     assert desk.figures(channel) == (2 * HCT, 10 * HCT, close_at, 1)
 
 
-def test_settle_batch_takes_one_transfer(channels, token, desk, payee, stranger):
+def test_settle_batch_takes_one_transfer(
+    channels: Contract, token: Contract, desk: Desk, payee: Account, stranger: Account
+) -> None:
     opened = [desk.open(salt) for salt in range(3)]
     rows = [desk.claim(channel, (n + 1) * HCT) for n, channel in enumerate(opened)]
     receipt = channels.settleBatch(payee, rows, sender=stranger)
@@ -112,7 +126,9 @@ def test_settle_batch_takes_one_transfer(channels, token, desk, payee, stranger)
     assert [desk.figures(channel)[0] for channel in opened] == [HCT, 2 * HCT, 3 * HCT]
 
 
-def test_settle_batch_passes_over_rows_with_nothing_to_pay(channels, token, desk, payer, payee):
+def test_settle_batch_passes_over_rows_with_nothing_to_pay(
+    channels: Contract, token: Contract, desk: Desk, payer: Account, payee: Account
+) -> None:
     fresh, settled, closed = (desk.open(salt) for salt in range(3))
     channels.settle(settled, 2 * HCT, desk.voucher(settled, 2 * HCT), sender=payee)
     channels.close(closed, 0, b"", sender=payee)
@@ -132,13 +148,15 @@ def test_settle_batch_passes_over_rows_with_nothing_to_pay(channels, token, desk
     assert token.balanceOf(payee) == 5 * HCT
 
 
-def test_settle_batch_with_nothing_to_pay_transfers_nothing(channels, desk, payee):
+def test_settle_batch_with_nothing_to_pay_transfers_nothing(
+    channels: Contract, desk: Desk, payee: Account
+) -> None:
     for rows in ([], [desk.claim(desk.descriptor(), 1)]):
         receipt = channels.settleBatch(payee, rows, sender=payee)
         assert (receipt.return_value, events(receipt)) == (0, [])
 
 
-def test_a_bad_row_reverts_the_batch(channels, desk, payer, payee):
+def test_a_bad_row_reverts_the_batch(channels: Contract, desk: Desk, payer: Account, payee: Account) -> None:
     good, other = desk.open(), desk.open(1)
     row = desk.claim(good, HCT)
     for signature in (
@@ -153,7 +171,9 @@ def test_a_bad_row_reverts_the_batch(channels, desk, payer, payee):
     assert desk.figures(good)[0] == 0
 
 
-def test_a_row_pays_nobody_but_its_own_payee(channels, token, desk, stranger):
+def test_a_row_pays_nobody_but_its_own_payee(
+    channels: Contract, token: Contract, desk: Desk, stranger: Account
+) -> None:
     channel = desk.open()
     receipt = channels.settleBatch(stranger, [desk.claim(channel, HCT)], sender=stranger)
     assert receipt.return_value == token.balanceOf(stranger) == 0

@@ -1,18 +1,21 @@
 import ape
 import pytest
-from conftest import DAY, HCT, events
 
 from hypercluster.market.money.signing import NOBODY
+from tests.contracts.conftest import DAY, HCT, events
+from tests.contracts.kinds import Account, Chain, Contract, Deploy, Sleep
 
 MAX = 2**96 - 1
 
 
 @pytest.fixture
-def reporter(stranger):
+def reporter(stranger: Account) -> Account:
     return stranger
 
 
-def test_a_slash_burns_and_rewards(registry, token, operator, slasher, reporter):
+def test_a_slash_burns_and_rewards(
+    registry: Contract, token: Contract, operator: Account, slasher: Account, reporter: Account
+) -> None:
     registry.stake(10 * HCT, sender=operator)
     supply = token.totalSupply()
     receipt = registry.slash(operator, 4 * HCT, reporter, HCT, sender=slasher)
@@ -35,7 +38,16 @@ def test_a_slash_burns_and_rewards(registry, token, operator, slasher, reporter)
     ("requested", "reward", "rewarded"),
     [(10, 4, 4), (10, 5, 5), (10, 6, 5), (10, MAX, 5), (7, 7, 3), (1, 1, 0), (10, 0, 0), (0, 5, 0)],
 )
-def test_at_least_half_is_burned(registry, token, operator, slasher, reporter, requested, reward, rewarded):
+def test_at_least_half_is_burned(
+    registry: Contract,
+    token: Contract,
+    operator: Account,
+    slasher: Account,
+    reporter: Account,
+    requested: int,
+    reward: int,
+    rewarded: int,
+) -> None:
     registry.stake(HCT, sender=operator)
     supply = token.totalSupply()
     registry.slash(operator, requested, reporter, reward, sender=slasher)
@@ -43,7 +55,9 @@ def test_at_least_half_is_burned(registry, token, operator, slasher, reporter, r
     assert supply - token.totalSupply() == requested - rewarded
 
 
-def test_active_stake_is_taken_before_thawing_stake(registry, operator, slasher, sleep):
+def test_active_stake_is_taken_before_thawing_stake(
+    registry: Contract, operator: Account, slasher: Account, sleep: Sleep
+) -> None:
     registry.stake(10, sender=operator)
     thaw_end = registry.unstake(4, sender=operator).timestamp + 7 * DAY
     registry.slash(operator, 5, NOBODY, 0, sender=slasher)
@@ -54,7 +68,9 @@ def test_active_stake_is_taken_before_thawing_stake(registry, operator, slasher,
     registry.withdraw(sender=operator)
 
 
-def test_thawing_stake_can_be_slashed_to_the_last_wei(registry, token, operator, slasher, sleep):
+def test_thawing_stake_can_be_slashed_to_the_last_wei(
+    registry: Contract, token: Contract, operator: Account, slasher: Account, sleep: Sleep
+) -> None:
     registry.stake(10, sender=operator)
     registry.unstake(10, sender=operator)
     sleep(8 * DAY)  # thawed, but not withdrawn
@@ -66,21 +82,27 @@ def test_thawing_stake_can_be_slashed_to_the_last_wei(registry, token, operator,
 
 @pytest.mark.parametrize("requested", [0, 11, MAX])
 @pytest.mark.parametrize("stake", [0, 10])
-def test_a_slash_never_fails_on_an_amount(registry, operator, slasher, reporter, requested, stake):
+def test_a_slash_never_fails_on_an_amount(
+    registry: Contract, operator: Account, slasher: Account, reporter: Account, requested: int, stake: int
+) -> None:
     if stake:
         registry.stake(stake, sender=operator)
     receipt = registry.slash(operator, requested, reporter, MAX, sender=slasher)
     assert receipt.return_value == min(requested, stake)
 
 
-def test_without_a_reporter_all_is_burned(registry, token, operator, slasher):
+def test_without_a_reporter_all_is_burned(
+    registry: Contract, token: Contract, operator: Account, slasher: Account
+) -> None:
     registry.stake(10, sender=operator)
     registry.slash(operator, 10, NOBODY, 5, sender=slasher)
     assert token.balanceOf(registry) == 0
     assert tuple(registry.rewards(NOBODY)) == (0, 0)
 
 
-def test_rewards_wait_for_an_unbonding_delay(registry, token, chain, operator, slasher, reporter):
+def test_rewards_wait_for_an_unbonding_delay(
+    registry: Contract, token: Contract, chain: Chain, operator: Account, slasher: Account, reporter: Account
+) -> None:
     registry.stake(100, sender=operator)
     registry.slash(operator, 20, reporter, 5, sender=slasher)
     chain.pending_timestamp += DAY
@@ -99,14 +121,18 @@ def test_rewards_wait_for_an_unbonding_delay(registry, token, chain, operator, s
             registry.claimRewards(sender=sender)
 
 
-def test_nobody_but_the_slashers_slashes(registry, deployer, operator, reporter):
+def test_nobody_but_the_slashers_slashes(
+    registry: Contract, deployer: Account, operator: Account, reporter: Account
+) -> None:
     registry.stake(10, sender=operator)
     for sender in (deployer, operator, reporter):
         with ape.reverts(registry.NotSlasher):
             registry.slash(operator, 1, reporter, 1, sender=sender)
 
 
-def test_the_slashers_are_appointed_once_and_together(deploy, token, deployer, operator, slasher, reporter):
+def test_the_slashers_are_appointed_once_and_together(
+    deploy: Deploy, token: Contract, deployer: Account, operator: Account, slasher: Account, reporter: Account
+) -> None:
     registry = deploy("StakingRegistry", token, 1, 1)
     assert registry.slashers() == []
     with ape.reverts(registry.NotSlasher):

@@ -1,12 +1,14 @@
 import ape
 import pytest
-from conftest import DAY, HCT, events
-from signing import sign_permit
+
+from tests.contracts.conftest import DAY, HCT, events
+from tests.contracts.kinds import Account, Chain, Contract, Sleep
+from tests.contracts.signing import sign_permit
 
 MAX = 2**96 - 1
 
 
-def test_stake_adds_up(registry, token, operator):
+def test_stake_adds_up(registry: Contract, token: Contract, operator: Account) -> None:
     receipt = registry.stake(HCT, sender=operator)
     staked = {"operator": operator.address, "amount": HCT, "active": HCT}
     assert events(receipt)[0] == ("Staked", staked)
@@ -16,7 +18,7 @@ def test_stake_adds_up(registry, token, operator):
     assert token.balanceOf(registry) == 3 * HCT
 
 
-def test_stake_refuses(registry, token, operator, stranger):
+def test_stake_refuses(registry: Contract, token: Contract, operator: Account, stranger: Account) -> None:
     with ape.reverts(registry.ZeroAmount):
         registry.stake(0, sender=operator)
     with ape.reverts(token.ERC20InsufficientAllowance):
@@ -28,7 +30,9 @@ def test_stake_refuses(registry, token, operator, stranger):
         registry.stake(MAX, sender=operator)
 
 
-def test_a_permit_stands_in_for_an_allowance(registry, token, operator, stranger):
+def test_a_permit_stands_in_for_an_allowance(
+    registry: Contract, token: Contract, operator: Account, stranger: Account
+) -> None:
     token.approve(registry, 0, sender=operator)
     v, r, s = sign_permit(
         operator.private_key, token.address, operator.address, registry.address, 2 * HCT, 0, 2**40
@@ -41,7 +45,7 @@ def test_a_permit_stands_in_for_an_allowance(registry, token, operator, stranger
         registry.stakeWithPermit(2 * HCT, *permit, sender=operator)
 
 
-def test_unstaked_tokens_thaw(registry, token, chain, operator):
+def test_unstaked_tokens_thaw(registry: Contract, token: Contract, chain: Chain, operator: Account) -> None:
     held = token.balanceOf(operator)
     registry.stake(5 * HCT, sender=operator)
     receipt = registry.unstake(2 * HCT, sender=operator)
@@ -66,7 +70,9 @@ def test_unstaked_tokens_thaw(registry, token, chain, operator):
         registry.withdraw(sender=operator)
 
 
-def test_more_unstaking_restarts_the_clock_of_all(registry, operator, sleep):
+def test_more_unstaking_restarts_the_clock_of_all(
+    registry: Contract, operator: Account, sleep: Sleep
+) -> None:
     registry.stake(5 * HCT, sender=operator)
     registry.unstake(2 * HCT, sender=operator)
     sleep(6 * DAY)
@@ -80,7 +86,7 @@ def test_more_unstaking_restarts_the_clock_of_all(registry, operator, sleep):
     assert tuple(registry.stakes(operator)) == (2 * HCT, 0, 0)
 
 
-def test_unstake_refuses(registry, operator):
+def test_unstake_refuses(registry: Contract, operator: Account) -> None:
     registry.stake(HCT, sender=operator)
     with ape.reverts(registry.ZeroAmount):
         registry.unstake(0, sender=operator)
@@ -91,7 +97,7 @@ def test_unstake_refuses(registry, operator):
         registry.unstake(1, sender=operator)
 
 
-def test_cancelling_makes_thawing_stake_active(registry, operator, sleep):
+def test_cancelling_makes_thawing_stake_active(registry: Contract, operator: Account, sleep: Sleep) -> None:
     registry.stake(5 * HCT, sender=operator)
     registry.unstake(2 * HCT, sender=operator)
     sleep(8 * DAY)

@@ -1,16 +1,17 @@
 import ape
-from conftest import events
-from court import STAKE
 
 from hypercluster.market.money.signing import NOBODY
+from tests.contracts.conftest import events
+from tests.contracts.court import STAKE, Court
+from tests.contracts.kinds import Account
 
 
-def listed(court):
+def listed(court: Court) -> list[str]:
     """The list, place by place."""
     return [court.cases.verifierAt(place) for place in range(court.cases.verifierCount())]
 
 
-def test_a_verifier_enlists(court):
+def test_a_verifier_enlists(court: Court) -> None:
     key, operator = court.join()
     assert not court.cases.isEnlisted(key)
     enlisted = court.cases.enlist(sender=key)
@@ -20,7 +21,7 @@ def test_a_verifier_enlists(court):
     assert listed(court) == [*court.bench, key]
 
 
-def test_only_an_eligible_node_key_enlists(court, stranger):
+def test_only_an_eligible_node_key_enlists(court: Court, stranger: Account) -> None:
     key, operator = court.join(stake=court.registry.minStake() - 1)
     for sender in (stranger, operator, key):
         with ape.reverts(court.cases.NotEligible):
@@ -30,7 +31,7 @@ def test_only_an_eligible_node_key_enlists(court, stranger):
     court.cases.enlist(sender=key)
 
 
-def test_an_operator_has_one_verifier(court):
+def test_an_operator_has_one_verifier(court: Court) -> None:
     first, second = court.bench[0], court.account()
     operator = court.boss[first.address]
     court.authorize(second, operator)
@@ -46,7 +47,7 @@ def test_an_operator_has_one_verifier(court):
     assert not court.cases.isEnlisted(first)
 
 
-def test_a_verifier_or_its_operator_delists(court, stranger):
+def test_a_verifier_or_its_operator_delists(court: Court, stranger: Account) -> None:
     first, second = court.bench[:2]
     for sender in (stranger, second, court.operator):
         with ape.reverts(court.cases.NotOperator):
@@ -62,7 +63,7 @@ def test_a_verifier_or_its_operator_delists(court, stranger):
             court.cases.delist(key, sender=key)
 
 
-def test_anybody_delists_who_cannot_judge(court, stranger):
+def test_anybody_delists_who_cannot_judge(court: Court, stranger: Account) -> None:
     poor, revoked = court.bench[:2]
     court.registry.unstake(STAKE, sender=court.boss[poor.address])
     court.registry.revoke(revoked, sender=revoked)
@@ -71,7 +72,7 @@ def test_anybody_delists_who_cannot_judge(court, stranger):
     assert listed(court) == [NOBODY, NOBODY, *court.bench[2:]]
 
 
-def test_places_do_not_move_and_are_used_again(court):
+def test_places_do_not_move_and_are_used_again(court: Court) -> None:
     bench = court.bench
     for key in (bench[1], bench[4], bench[5]):
         court.cases.delist(key, sender=key)
