@@ -39,8 +39,8 @@ class Contact:
 
     @property
     def dead(self) -> bool:
-        """Whether it did not answer, more than once."""
-        return self.state == "failed" and self.failures >= ENOUGH_TRIES
+        """Whether it did not answer more than once, or not at all in all the time that one attempt has."""
+        return self.state == "failed" and (self.failures >= ENOUGH_TRIES or self.trouble is Trouble.TIMEOUT)
 
     @property
     def sentence(self) -> str:

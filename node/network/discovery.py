@@ -51,6 +51,8 @@ class Pace:
     """how long a provider that did not answer is left alone"""
 
 
+JOIN_SECONDS = 3.0
+"""how long an address to join through may take to answer"""
 QUIET_LOOKUPS = 4
 """lookups without news after which nothing more is to be expected soon"""
 KEEP_SECONDS = 30.0
@@ -108,7 +110,7 @@ class Discovery:
             served=served,
             first=self._pace.first,
             steady=self._pace.steady,
-            dial=self._pace.ask,
+            dial=min(self._pace.ask, JOIN_SECONDS),
         )
         host.serve(ADVERT_PROTOCOL, self._tell)
 
