@@ -13,6 +13,7 @@ from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
 from hypercluster.node.serving.presence import Issue, Presence
 from hypercluster.node.shards import Manifest
+from hypercluster.node.wire.messages import REWIND
 
 MAX_TOP_K = 1024
 """candidates per row that a tail returns at most"""
@@ -66,6 +67,7 @@ class Offer:
             addrs=issue.addrs,
             direct=direct,
             wire_dtypes=tuple(dtype.name.lower() for dtype in terms.wire_dtypes),
+            features=(REWIND,) if self.engine.rewinds else (),
         )
         return self._told
 

@@ -111,8 +111,6 @@ def _check(opened: AuditOpen, service: AuditService) -> None:
             ErrorCode.WRONG_RANGE,
             f"This verifier has no layers [{opening.layer_start}, {opening.layer_stop}) of the model.",
         )
-    if opening.capacity > manifest.context:
-        raise Refused(ErrorCode.TOO_LONG, f"The model holds {manifest.context} tokens at most.")
     if not opened.case_id and opening.max_price_wei < service.price_wei:
         raise Refused(ErrorCode.PRICE_TOO_LOW, f"An audited token costs {service.price_wei} wei.")
     if opened.stage and (
@@ -178,6 +176,9 @@ async def _steps(
             raise Refused(ErrorCode.BAD_REQUEST, f"{type(message).__name__} is no message of an audit.")
         if message.seq != len(steps):
             raise Refused(ErrorCode.OUT_OF_ORDER, f"The step has number {message.seq}, not {len(steps)}.")
+        context = service.replayer.stored.manifest.context
+        if message.position + message.rows > context:
+            raise Refused(ErrorCode.TOO_LONG, f"The model holds {context} tokens at most.")
         tokens += message.rows
         size += len(message.input) + len(message.output)
         if tokens > opening.capacity or size > service.max_bytes:

@@ -49,6 +49,10 @@ class ProviderAuditor:
     async def audit(self, transcript: Transcript, avoid: Collection[str] = ()) -> Opinion:
         """Have it run by the cheapest other provider. Raises NoAuditor, AuditFailed."""
         record = transcript.record
+        if len(transcript.runs) > 1:
+            raise NoAuditor(
+                "The stage went back to earlier tokens: no prompt gives the same, a verifier can see it."
+            )
         rivals = [
             advert
             for advert in self._discovery.book.snapshot()

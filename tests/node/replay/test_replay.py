@@ -15,6 +15,7 @@ from hypercluster.node.client.auditing.traps import plant
 from hypercluster.node.engine.profile import Backend, BadBackend
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.verdicts import input_root
 from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.comparing import BadEvidence, claimed_numbers
 from hypercluster.node.replay.recordings import BadRecording, record
@@ -114,6 +115,50 @@ def test_a_doubt_about_the_prefill_is_settled_by_the_same_steps(demo: StoredMode
     replayer.close()
     assert found.finding is Finding.PASS
     assert found.difference.exact
+
+
+BACK = [
+    (0, 8),
+    (8, 1),
+    (9, 1),
+    (10, 5),
+    (12, 1),
+    (13, 4),
+    (3, 2),
+    (5, 1),
+    (6, 1),
+    (7, 1),
+    (0, 9),
+    (9, 1),
+    (8, 1),
+]
+"""position and rows of each step: to and fro"""
+
+
+@pytest.mark.parametrize(("start", "stop"), RANGES)
+@pytest.mark.parametrize("cheat", [None, *IN_OUTPUTS])
+def test_a_stage_that_went_back_is_judged_by_what_it_still_held(
+    demo: StoredModel, replayer: Replayer, start: int, stop: int, cheat: Cheat | None
+) -> None:
+    tamper = Tampering(cheat) if cheat else (lambda slot, output: output)
+    transcript = served(demo, start, stop, TEXT, places=BACK, tamper=tamper)
+    assert (transcript.tokens, transcript.length, len(transcript.runs)) == (36, 17, 5)
+    found = replayer.judge(transcript)
+    assert found.finding is (Finding.FAIL if cheat else Finding.PASS), found.difference
+    assert len(found.rows) == transcript.outputs
+
+
+def test_the_same_rows_at_other_places_are_another_input(demo: StoredModel) -> None:
+    """A verifier that judged both must not seem to contradict itself; how rows were cut into steps is no matter."""
+    straight = served(demo, 0, 4, TEXT[:12])
+    roots = {input_root(straight)}
+    for places in ([(0, 8), (4, 4)], [(0, 8), (0, 4)], [(0, 8), (5, 4)], [(0, 9), (8, 3)]):
+        roots.add(input_root(served(demo, 0, 4, TEXT[:12], places=places)))
+    assert len(roots) == 5
+    for places in ([(0, 12)], [(0, 3), (3, 9)]):
+        assert input_root(served(demo, 0, 4, TEXT[:12], places=places)) == input_root(straight)
+    parts = served(demo, 0, 4, TEXT[:12], places=[(0, 2), (2, 6), (4, 1), (5, 3)])
+    assert input_root(parts) == input_root(served(demo, 0, 4, TEXT[:12], places=[(0, 8), (4, 4)]))
 
 
 @pytest.mark.parametrize("tail", [False, True])
