@@ -148,7 +148,7 @@ class Discovery:
     def facts(self) -> Facts:
         """What is known of the network now, for a diagnosis."""
         hello = self._neighbours.hello
-        own = decode_advert(self._own.body) if self._own else None
+        direct = (self._host.direct,) if self._host.direct else ()
         return Facts(
             contacts=self._neighbours.bootstrap.contacts,
             mdns=self._mdns,
@@ -161,8 +161,12 @@ class Discovery:
             chain_ahead=self._chain_ahead,
             others=tuple(model for model in hello.models if model.model_id != self.book.model_id),
             reached=self._neighbours.dialback.reached(),
-            announced=(*self._host.announced, *([own.direct] if own and own.direct else [])),
+            announced=(*self._host.announced, *direct),
         )
+
+    def unreachable(self, address: str) -> bool:
+        """Whether peers tried to dial an address of this host and none got through."""
+        return any(each.nobody and each.address == address for each in self._neighbours.dialback.reached())
 
     @property
     def hopeless(self) -> bool:

@@ -51,6 +51,8 @@ class Host:
         """where others reach this host, without /p2p"""
         self.listening: tuple[str, ...] = ()
         """what it is bound to, wildcards as they are, with the ports that were drawn"""
+        self.direct = ""
+        """where others reach its direct listener, empty if there is none"""
         self.announced: tuple[str, ...] = ()
         """those of them that were given instead of found out"""
         self.slots = Slots(limits.streams, limits.streams_per_peer)

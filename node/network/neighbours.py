@@ -108,7 +108,7 @@ class Neighbours:
                 continue
             async with trio.open_nursery() as nursery:
                 for peer in peers[:ASKED]:
-                    nursery.start_soon(try_to_ask, self.dialback, peer, own.addrs, own.direct)
+                    nursery.start_soon(try_to_ask, self.dialback, peer, own.addrs, self._host.direct)
             # A peer that has not seen the advert yet tries only the address that it sees.
             known = {each.address for each in self.dialback.reached()}
             missing = not known.issuperset(own.addrs)

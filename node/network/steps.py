@@ -59,8 +59,9 @@ async def serve_steps(
     host.nursery.start_soon(trio.serve_listeners, server.serve, listeners)
     bound = join_tcp(name, int(listeners[0].socket.getsockname()[1]))
     if announce and not direct_announce:
-        return str(replace(parse(announce[0]), port=parse(bound).port))
-    return direct_announce or expand(bound)[0]
+        direct_announce = str(replace(parse(announce[0]), port=parse(bound).port))
+    host.direct = direct_announce or expand(bound)[0]
+    return host.direct
 
 
 async def dial_steps(

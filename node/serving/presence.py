@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import trio
@@ -111,9 +111,12 @@ class Presence:
         self._sequence += 1
         now = int(time.time())
         lives = max(3, int(LIVES * self._terms.refresh_seconds))
-        return self._offer(
+        advert = self._offer(
             Issue(self.host.peer, self.host.addrs, self._wallets.operator, self._sequence, now, now + lives)
         )
+        # Clients would try it first and lose seconds; a stream gets there all the same.
+        lost = advert.direct and self.discovery.unreachable(advert.direct)
+        return replace(advert, direct="") if lost else advert
 
     async def publish(self) -> Advert:
         """Tell everybody what the node offers now. Raises AdvertError, ChainError."""

@@ -24,7 +24,7 @@ def test_i6_a_provider_with_a_dead_bootstrap_says_so(
 ) -> None:
     """I6: which address does not answer, why, and that it is alone; for its operator and for `status`.
 
-    What it announces is dialled by a second one, which tells it that nobody gets there.
+    Of a second one it dials what is announced, and tells it that nobody gets there: that address leaves its adverts.
     """
     peers = tmp_path / "peers.json"
     with (
@@ -42,10 +42,10 @@ def test_i6_a_provider_with_a_dead_bootstrap_says_so(
             tmp_path / "two",
             (2, 4),
             bootstrap=(alone.address,),
-            announce=("/ip4/127.0.0.1/tcp/9",),
-            direct="",
+            direct_announce="/ip4/127.0.0.1/tcp/9",
         ) as hidden:
             wait_for(lambda: "Nobody could dial /ip4/127.0.0.1/tcp/9" in caplog.text)
+            wait_for(lambda: hidden.presence.advert().direct == "")
             assert "--announce" in "".join(hidden.presence.running_node().notices)
     assert Memory(peers).adverts(stored_tiny.manifest.model_id)
 
