@@ -21,6 +21,10 @@ from hypercluster.market.economics.gibbs import choice_weights, log_z_without, m
 from hypercluster.market.economics.graph import MAX_PRICE_WEI, AdvertTable, BadNode, Floats, Ints, Node
 from hypercluster.market.economics.parameters import MarketParameters
 
+MOST_RISE = 2.0
+"""times that one update of a price multiplies it by at most; the least is a half"""
+LEAST_PRICE = 0.01
+"""references that a price of next to nothing may rise to at once"""
 _UNBOUNDED = 1e6  # references; where some clients would pay anything, look no further than this
 Side = Literal["generated", "prompt"]
 
@@ -133,9 +137,9 @@ def ascend(
 ) -> Floats:
     """Take one step of gradient ascent on the price of ``side`` (paper eq. 5) with a controlled step size.
 
-    The step is ``damping`` / |d2R/dp2| times the gradient, at most a halving or about a doubling of the
-    price, and is halved until the gradient keeps its sign: it never passes a maximum, so it cannot
-    oscillate around one. Returns the new price, of the shape of ``price``.
+    The step is ``damping`` / |d2R/dp2| times the gradient, at most a halving of the price or the addition of the
+    larger of the price and T / alpha, and is halved until the gradient keeps its sign: it never passes a maximum,
+    so it cannot oscillate around one. Returns the new price, of the shape of ``price``.
     """
     old = np.asarray(price if side == "generated" else prompt, dtype=np.float64)
 
@@ -249,7 +253,8 @@ def price_step(
 
     Where clients differ in their prompt ratio the prompt price climbs its own gradient; otherwise only the
     sum of both matters, and the prompt price keeps its proportion to the other. A node that no complete path
-    contains keeps its price.
+    contains keeps its price. One step is at most a halving or a doubling, unless floor or ceiling move the price
+    further.
     """
     segments = uniform_demand(market) if demand is None else tuple(demand)
     check_demand(segments)
@@ -261,10 +266,11 @@ def price_step(
     slope = float(curve.gradient(price, prompt))
     low, high = floor_wei / market.p_ref, ceiling_wei / market.p_ref
 
-    target = float(ascend(curve, price, prompt, damping=damping))
+    target = _bounded(price, float(ascend(curve, price, prompt, damping=damping)))
     next_price = min(max(target, low), high)
     if len({segment.prompt_ratio for segment in segments}) > 1:
-        next_prompt = float(ascend(curve, next_price, prompt, side="prompt", damping=damping))
+        climbed = float(ascend(curve, next_price, prompt, side="prompt", damping=damping))
+        next_prompt = _bounded(prompt, climbed)
         next_prompt = min(max(next_prompt, 0.0), high)
     else:
         next_prompt = prompt * next_price / price if price else prompt
@@ -292,6 +298,10 @@ def price_step(
         demand=tuple((segment.share, segment.alpha, segment.prompt_ratio) for segment in segments),
         bound="floor" if target < low else "ceiling" if target > high else None,
     )
+
+
+def _bounded(old: float, new: float) -> float:
+    return min(new, max(MOST_RISE * old, LEAST_PRICE))
 
 
 def _wei(price: float, market: MarketParameters, low: int, high: int) -> int:

@@ -15,8 +15,8 @@ from hypercluster.node.cli.options import multiaddr, seconds, whole
 from hypercluster.node.errors import HostError
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
+from hypercluster.node.home.last_run import LastRun
 from hypercluster.node.home.lock import Hold, held, key_held
-from hypercluster.node.home.memory import Memory
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def wallets_of(settings: Settings, chain: Chain) -> Wallets:
 
 
 @contextmanager
-def kept_address(listen: list[str] | None, last: Memory) -> Iterator[None]:
+def kept_address(listen: list[str] | None, last: LastRun) -> Iterator[None]:
     """An address that is taken is the last run's, where nobody named one. Raises HostError."""
     try:
         yield

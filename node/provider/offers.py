@@ -35,7 +35,10 @@ class Offer:
     @property
     def free(self) -> int:
         """Sessions that it would take now."""
-        return 0 if self.leaving.is_set() else self.engine.stats().free
+        if self.leaving.is_set():
+            return 0
+        # The session in which the speed is measured is over before anybody could be sent away for it.
+        return min(self.terms.sessions, self.engine.stats().free + self.speed.measuring)
 
     @property
     def max_top_k(self) -> int:

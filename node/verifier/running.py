@@ -8,7 +8,7 @@ import trio
 
 from hypercluster.market.chain import Chain
 from hypercluster.node.evidence.transcript import TranscriptStore
-from hypercluster.node.home.memory import remember
+from hypercluster.node.home.last_run import remember
 from hypercluster.node.home.resources import open_ledger
 from hypercluster.node.home.running import running_file
 from hypercluster.node.home.settings import EVIDENCE, Settings

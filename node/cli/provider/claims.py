@@ -13,7 +13,7 @@ from hypercluster.node.cli.console import Json, Shown, fail, show
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.serving import wallets_of
 from hypercluster.node.cli.tables import Table
-from hypercluster.node.home.memory import remembered
+from hypercluster.node.home.last_run import remembered
 from hypercluster.node.home.resources import open_chain, open_ledger
 from hypercluster.node.home.settings import Settings
 

@@ -29,7 +29,7 @@ from hypercluster.node.cli.serving import (
 from hypercluster.node.cli.staking import default_threads
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
-from hypercluster.node.home.memory import remembered
+from hypercluster.node.home.last_run import remembered
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import PEERS, Settings
 

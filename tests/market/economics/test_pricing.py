@@ -177,6 +177,24 @@ def test_floor_and_ceiling_hold_and_are_named() -> None:
     assert (high.next_price_wei, high.bound) == (2 * 10**6, "ceiling")
 
 
+def test_o4_a_price_at_most_doubles_or_halves_in_one_update() -> None:
+    """O4: what the documentation says of a step, from prices far below and far above the best one, and from nothing."""
+    rival = Node("rival", 0, 1, 40 * P_REF, 10.0)
+    market = MarketParameters(p_ref=P_REF)
+    for start in (P_REF, 10**6, 400 * P_REF):
+        own, seen = Node("own", 0, 1, start, 10.0, prompt_price_wei=start // 4), []
+        for _ in range(60):
+            step = price_step(own, [rival], layers=1, market=market)
+            seen.append(step.next_price_wei / step.price_wei)
+            assert step.next_prompt_price_wei <= 2 * max(step.prompt_price_wei, P_REF // 100)
+            own = replace(own, price_wei=step.next_price_wei, prompt_price_wei=step.next_prompt_price_wei)
+        least = P_REF / 100 / start
+        assert 0.5 <= min(seen) <= max(seen) <= max(2, least)
+        assert own.price_wei == pytest.approx(step.best_response_wei, rel=1e-3)
+    free = price_step(Node("own", 0, 1, 0, 10.0), [rival], layers=1, market=market)
+    assert 0 < free.next_price_wei <= P_REF // 100
+
+
 def test_a_node_on_no_path_keeps_its_price() -> None:
     own = Node("own", 0, 1, P_REF, 10.0)
     step = price_step(own, [own], layers=2, market=MarketParameters(p_ref=P_REF))

@@ -12,11 +12,11 @@ from hypercluster.market.money.claiming import HCT_PER_COIN, MULTIPLE, ClaimRule
 
 log = logging.getLogger(__name__)
 
-MEMORY = "node.json"
+FILE = "node.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class LastRun:
     """The last run: multiaddrs that were listened on, the prices asked at its start (wei), and when it claimed."""
 
     listen: tuple[str, ...] = ()
@@ -32,22 +32,22 @@ class Memory:
         return ClaimRule(hct_per_coin=self.hct_per_coin, multiple=self.claim_multiple)
 
 
-def remembered(home: Path) -> Memory:
+def remembered(home: Path) -> LastRun:
     """What the last run of this home left; nothing where there is none, or where it cannot be read."""
     try:
-        told: dict[str, Any] = json.loads((home / MEMORY).read_text())
-        known = {name: told[name] for name in Memory.__dataclass_fields__ if name in told}
-        return Memory(**{**known, "listen": tuple(known.get("listen", ()))})
+        told: dict[str, Any] = json.loads((home / FILE).read_text())
+        known = {name: told[name] for name in LastRun.__dataclass_fields__ if name in told}
+        return LastRun(**{**known, "listen": tuple(known.get("listen", ()))})
     except FileNotFoundError:
-        return Memory()
+        return LastRun()
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        log.warning("%s is not read: %s", home / MEMORY, error)
-        return Memory()
+        log.warning("%s is not read: %s", home / FILE, error)
+        return LastRun()
 
 
 def remember(home: Path, **changes: Any) -> None:
-    """Keep fields of Memory for the next run. Raises OSError."""
-    memory = replace(remembered(home), **changes)
-    part = (home / MEMORY).with_suffix(".part")
-    part.write_text(json.dumps(asdict(memory), indent=2) + "\n")
-    part.replace(home / MEMORY)
+    """Keep fields of LastRun for the next run. Raises OSError."""
+    now = replace(remembered(home), **changes)
+    part = (home / FILE).with_suffix(".part")
+    part.write_text(json.dumps(asdict(now), indent=2) + "\n")
+    part.replace(home / FILE)
