@@ -189,6 +189,11 @@ class Collector:
 
     async def _take_over(self, account: IncomingAccount) -> None:
         state = await self._on_chain(self._chain.channels.state, account.channel_id)
+        if not state.exists:
+            # Of a chain that was reset: it owes nothing here. The ledger keeps the row, should the old one come back.
+            log.warning("the chain does not know channel %s: it is left out", account.channel_id.hex())
+            self._accounts.pop(account.channel_id, None)
+            return
         account.settled = state.settled
         if state.closed:
             self._accounts.pop(account.channel_id, None)

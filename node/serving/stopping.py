@@ -44,7 +44,7 @@ async def until_signal() -> AsyncIterator[None]:
             async for _ in signals:
                 if block.cancel_called:
                     _end(130, "told twice to end")
-                log.info("stopping")
+                log.warning("stopping; a second signal ends this at once")
                 block.cancel()
                 bound.start()
 

@@ -125,8 +125,10 @@ def test_a_market_by_hand(town: Town) -> None:
 
             # One claims by hand while it runs; the other is claimed from by the request to close.
             earned = first.json("hc-provider", "earnings")
-            claimed = first.json("hc-provider", "claim")
-            assert claimed["claimed_wei"] == sum(each["earned_wei"] for each in earned) > 0
+            refused = first.run("hc-provider", "claim")
+            assert (refused.code, "--force claims all the same" in refused.err) == (1, True)
+            claimed = first.json("hc-provider", "claim", "--force")
+            assert claimed["claimed_wei"] == sum(each["earned_wei"] for each in earned["channels"]) > 0
             assert first.json("hc-provider", "claim")["claimed_wei"] == 0
             asked = client.json("hc-client", "close")
             # Those that the empty wallet could not open are listed, with nothing to be done.

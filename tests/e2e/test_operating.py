@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from hypercluster.market.chain import Deployment
+from hypercluster.market.chain import Chain, Deployment
+from hypercluster.market.ledger import Ledger
+from hypercluster.market.money.units import HCT
+from hypercluster.node.serving.stopping import STOP_SECONDS
 from tests.e2e.shell import Result, Running, Terminal
+from tests.market.proxy import hanging
+from tests.node.helpers.providers import new_wallet
 
 pytestmark = pytest.mark.slow
 
 RUN = ["--listen", "/ip4/127.0.0.1/tcp/0", "--refresh", "2", "--claim-multiple", "1000000000"]
+OWED = 2 * HCT
 SERVE = ["hc-provider", "run", "--layers", "0:8", "--price-rule", "fixed", *RUN]
 
 
@@ -74,3 +82,41 @@ def test_short_commands_work_beside_a_running_provider(provider: Terminal, servi
     assert provider.json("hc-provider", "claim")["claimed_wei"] == 0
     assert provider.json("hc-provider", "prices") == []
     assert provider.json("hc-verifier", "status")["running"]["pid"] == serving.process.pid
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+def test_x4_a_chain_that_hangs_does_not_hold_up_the_end(
+    provider: Terminal, anvil: str, chain: Chain, again: bool
+) -> None:
+    """X4: TERM takes its leave within a bound that is well below the chain's own patience; a second one ends it now."""
+    home = provider.home.parent / f"hanging-{again}"
+    home.mkdir()
+    with hanging(anvil) as (url, hangs):
+        terminal = Terminal(home, {**provider.settings, "HC_RPC_URL": url})
+        made = terminal.json("hc-provider", "init")
+        terminal.json("hc-testnet", "fund", made["operator"])
+        terminal.json("hc-provider", "register")
+        owe(chain, home, made["operator"])
+        with terminal.running(*SERVE, until="/p2p/") as process:
+            hangs.set()
+            process.process.send_signal(signal.SIGTERM)
+            if again:
+                process.wait_for("stopping")
+                process.process.send_signal(signal.SIGTERM)
+            process.process.wait(2 * STOP_SECONDS)
+        assert process.process.returncode == (130 if again else 0), process.printed
+        assert ("told twice to end" if again else "stays in the ledger") in process.printed
+        assert "Traceback" not in process.printed
+    # Nothing is lost by it.
+    terminal.settings = provider.settings
+    assert terminal.json("hc-provider", "status")["unclaimed_wei"] == OWED
+    assert terminal.json("hc-provider", "claim")["claimed_wei"] == OWED
+
+
+def owe(chain: Chain, home: Path, operator: str) -> None:
+    """A client has paid this provider, which has not claimed it yet."""
+    paying = new_wallet(chain).channel(operator, OWED)
+    cumulative, signature = paying.authorise(OWED)
+    with Ledger(f"sqlite:///{home / 'ledger.sqlite'}") as ledger:
+        ledger.payee.adopt(paying.domain, paying.descriptor, deposit=OWED)
+        ledger.payee.store_voucher(paying.channel_id, cumulative, signature, cumulative)

@@ -20,6 +20,7 @@ from hypercluster.market.money.voucher import channel_salt
 from hypercluster.node.client.payer import OutgoingAccount
 from hypercluster.node.serving.collector import CLAIM_BATCH, Collector
 from hypercluster.node.testnet.faucet import give
+from tests.market.proxy import hanging
 from tests.node.helpers.providers import Wallet, new_wallet
 
 
@@ -238,3 +239,22 @@ async def test_vouchers_stored_at_once_never_lower_what_is_kept(
     assert row is not None
     assert row.best == row.billed == 201
     assert collector.domain.recover(row.channel_id, row.best, row.signature) == paying.descriptor.signer
+
+
+async def test_x4_what_a_hanging_chain_left_unclaimed_is_claimed_at_the_next_start(
+    chain: Chain, anvil: str, ledger: Ledger, wallet: Wallet, operator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X4: the node ends within its bound while the chain says nothing, and nothing is lost by it."""
+    monkeypatch.setattr("hypercluster.node.serving.collector.LAST_CLAIM_SECONDS", 0.5)
+    paying = wallet.channel(operator)
+    with hanging(anvil) as (url, hangs):
+        collector = collector_of(Chain(url, chain.deployment), ledger, operator)
+        await collector.load()
+        await pay(collector, paying, 700)
+        async with collector.claiming_at_the_end():
+            hangs.set()
+    assert chain.token.balance(operator) == 0
+    again = collector_of(chain, ledger, operator)
+    await again.load()
+    assert await again.claim() == 700
+    assert chain.token.balance(operator) == 700
