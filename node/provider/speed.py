@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.speed import measure as time_engine
 from hypercluster.node.engine.steps import EngineFull, Measurement
 
 log = logging.getLogger(__name__)

@@ -50,7 +50,9 @@ class Clock:
         return self.now
 
 
-def test_o6_what_else_the_machine_does_at_the_start_is_no_part_of_the_figure(engine: Engine, timing: Timing) -> None:
+def test_o6_what_else_the_machine_does_at_the_start_is_no_part_of_the_figure(
+    engine: Engine, timing: Timing
+) -> None:
     """O6: the best of several rounds counts."""
     timing.slower = [9.0, 3.0, 1.0, 5.0, 2.0, 2.0]
     speed = Speed(engine, timing=timing, throttle_ms=4.0, step_tokens=16)
@@ -94,7 +96,7 @@ def test_o6_what_is_served_is_the_measurement(engine: Engine, timing: Timing) ->
     timing.rounds = 0
     slot = engine.open(40)
     for position in range(40):
-        engine.run(slot, position, np.array([7], np.int32))
+        engine.submit(slot, position, np.array([7], np.int32)).result()
     clock.now = 10 * FIRST_AGAIN
     speed.look()
     assert timing.rounds == 0
