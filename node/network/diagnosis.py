@@ -118,10 +118,9 @@ def notices(facts: Facts) -> tuple[str, ...]:
     said = []
     failed = [contact for contact in facts.contacts if contact.dead]
     if failed:
-        alone = "" if facts.peers else " This node is alone: nobody will find it."
-        said.append(
-            f"{_dead(failed)} {'It is' if len(failed) == 1 else 'They are'} tried again and again.{alone}"
-        )
+        said.append(f"{_dead(failed)} {'It is' if len(failed) == 1 else 'They are'} tried again and again.")
+        if not facts.peers:
+            said.append("This node is alone: nobody will find it.")
     if clock := clock_notice(facts):
         said.append(clock)
     said += reach_notices(facts)

@@ -9,6 +9,7 @@ before (memory.py) comes first: peers are dialled at once, and adverts that stil
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ JOIN_SECONDS = 3.0
 """how long an address to join through may take to answer"""
 QUIET_LOOKUPS = 4
 """lookups without news after which nothing more is to be expected soon"""
+SILENT_SECONDS = 600.0
+"""a notice is logged again when it was not true for so long"""
 KEEP_SECONDS = 30.0
 """between writes of what is remembered"""
 
@@ -269,15 +272,17 @@ class Discovery:
 
     async def _keep_telling(self) -> None:
         """Log what the operator should know whenever that changes, and keep the memory current."""
-        saved = trio.current_time()
+        saved = trio.current_time() - KEEP_SECONDS
+        told: dict[str, float] = {}
         while True:
             facts = self.facts()
             now = notices(facts)
-            if now != self.notices:
-                for notice in now:
-                    if _gist(notice) not in map(_gist, self.notices):
-                        log.log(logging.WARNING if self._host.addrs else logging.INFO, "%s", notice)
-                self.notices = now
+            self.notices = now
+            for notice in now:
+                gist, at = _gist(notice), trio.current_time()
+                if at > told.get(gist, -math.inf) + SILENT_SECONDS:
+                    log.log(logging.WARNING if self._host.addrs else logging.INFO, "%s", notice)
+                told[gist] = at
             await trio.sleep(min(1.0, self._pace.steady))
             if trio.current_time() > saved + KEEP_SECONDS:
                 saved = trio.current_time()
