@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
@@ -53,16 +54,16 @@ def test_it_deploys_from_a_key_file(tmp_path: Path, anvil: str, accounts: list[L
 
 def test_it_says_what_is_missing(tmp_path: Path, anvil: str) -> None:
     output = tmp_path / "deployment.json"
-    keyless = run("--rpc-url", anvil, "--output", output)
-    bad_key = run("--rpc-url", anvil, "--output", output, HC_DEPLOY_KEY="0x12")
-    poor = run("--rpc-url", anvil, "--output", output, HC_DEPLOY_KEY="0x" + "5e" * 32)
-    nowhere = run("--rpc-url", "http://127.0.0.1:1", "--output", output, HC_DEPLOY_KEY="0x" + "5e" * 32)
-    for refusal, words in (
-        (keyless, "--key-file"),
-        (bad_key, "not a private key"),
-        (poor, "holds 0 coin"),
-        (nowhere, "does not answer"),
-    ):
+    nobody = "0x" + "5e" * 32
+    tries: list[tuple[str, dict[str, str], str]] = [
+        (anvil, {}, "--key-file"),
+        (anvil, {"HC_DEPLOY_KEY": "0x12"}, "not a private key"),
+        (anvil, {"HC_DEPLOY_KEY": nobody}, "holds 0 coin"),
+        ("http://127.0.0.1:1", {"HC_DEPLOY_KEY": nobody}, "does not answer"),
+    ]
+    with ThreadPoolExecutor() as together:
+        refusals = together.map(lambda each: run("--rpc-url", each[0], "--output", output, **each[1]), tries)
+    for refusal, (_, _, words) in zip(refusals, tries, strict=True):
         assert refusal.returncode == 1
         assert words in refusal.stderr
         assert refusal.stderr.count("\n") == 1

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import llama_cpp as native
@@ -19,6 +18,10 @@ V = 2000
 
 def logits(seed: int, spread: float = 2.0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, spread, V).astype(np.float32)
+
+
+TOKEN_DATA = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
+"""llama_token_data"""
 
 
 def llama_cpp_draws(
@@ -40,11 +43,10 @@ def llama_cpp_draws(
         native.llama_sampler_chain_add(chain, stage)
     drawn: list[int] = []
     for row in rows:
-        data = (native.llama_token_data * len(row))(
-            *[native.llama_token_data(i, float(x), 0.0) for i, x in enumerate(row)]
-        )
+        data = np.zeros(len(row), TOKEN_DATA)
+        data["id"], data["logit"] = np.arange(len(row)), row
         array = native.llama_token_data_array(
-            data=ctypes.cast(data, native.llama_token_data_p), size=len(row), selected=-1, sorted=False
+            data=data.ctypes.data_as(native.llama_token_data_p), size=len(row), selected=-1, sorted=False
         )
         native.llama_sampler_apply(chain, array)
         drawn.append(int(array.data[array.selected].id))

@@ -680,17 +680,21 @@ async def test_who_never_reads_does_not_hold_a_session(world: World, direct: boo
 
 async def test_strangers_without_a_handshake_do_no_harm(world: World) -> None:
     ports = [address.split("/")[4] for address in (world.head.advert.addrs[0], world.head.advert.direct)]
-    async with bystander(world):
-        for port in ports:
-            stream = await trio.open_tcp_stream("127.0.0.1", int(port))
-            await stream.send_all(secrets.token_bytes(70_000))
-            with trio.fail_after(BOUND):
-                try:
-                    while await stream.receive_some(1000):
-                        pass
-                except trio.BrokenResourceError:
+
+    async def disturb(port: int) -> None:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(secrets.token_bytes(70_000))
+        with trio.fail_after(BOUND):
+            try:
+                while await stream.receive_some(1000):
                     pass
-            await stream.aclose()
+            except trio.BrokenResourceError:
+                pass
+        await stream.aclose()
+
+    async with bystander(world), trio.open_nursery() as strangers:
+        for port in ports:
+            strangers.start_soon(disturb, int(port))
 
 
 def test_a_channel_is_told_from_its_like_by_its_contract(world: World) -> None:
