@@ -14,33 +14,27 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def in_abandoned_thread(
-    limiter: trio.CapacityLimiter | None, function: Callable[P, T], *arguments: P.args, **named: P.kwargs
-) -> T:
-    """Call `function` in a thread that is left alone when the caller is cancelled: what it does must bear that.
-
-    For calls to a chain that may hang. `limiter` bounds how many threads there are, those left alone included.
-    """
-    return await trio.to_thread.run_sync(
-        partial(function, *arguments, **named),
-        limiter=limiter,
-        abandon_on_cancel=True,  # type: ignore[call-arg]  # trio's stubs are those of an older version
-    )
-
-
 class Threads:
     """Runs blocking functions in at most `most` threads at once: await it with a function and its arguments.
 
     What waits on one thing, such as a database or a chain, shares one of these, so that it does not use up the
     threads that others need. With one thread the work is done in the order in which it came.
+
+    A thread cannot be stopped. Whoever is cancelled waits for it, or with `abandon` leaves it alone, as calls to a
+    chain that hangs should be: then what the function does must bear that nobody looks at it any more.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, abandon: bool = False) -> None:
         self._limiter = trio.CapacityLimiter(most)
+        self._abandon = abandon
 
     async def __call__(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """What the function returns. Cancelling waits for it, since a thread cannot be stopped."""
-        return await trio.to_thread.run_sync(partial(function, *arguments, **named), limiter=self._limiter)
+        """What the function returns."""
+        return await trio.to_thread.run_sync(
+            partial(function, *arguments, **named),
+            limiter=self._limiter,
+            abandon_on_cancel=self._abandon,  # type: ignore[call-arg]  # trio's stubs are those of an older version
+        )
 
 
 async def completed(future: Future[T]) -> T:

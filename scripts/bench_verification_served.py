@@ -12,7 +12,7 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType as Type
 
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Floats, Tokens
+from hypercluster.node.engine.llama import Float32s, Tokens
 from hypercluster.node.engine.profile import profile
 from hypercluster.node.engine.steps import Outputs, Payload, StepOutput
 from hypercluster.node.evidence.transcript import Transcript
@@ -129,7 +129,7 @@ def texts(stored: StoredModel, count: int, tokens: int, seed: int) -> list[list[
     return written
 
 
-def residuals(stored: StoredModel, start: int, written: Sequence[list[int]]) -> list[Floats]:
+def residuals(stored: StoredModel, start: int, written: Sequence[list[int]]) -> list[Float32s]:
     """What the layers before `start` make of each text, float32 [n, width]."""
     rows = []
     with started(stored, 0, start, len(written[0]), Variation("stage before")) as engine:
@@ -223,7 +223,7 @@ class Stage:
         """An input as the provider reads it, and its bytes."""
         if not self.start:
             return payload, pack_tokens(cast("Tokens", payload))
-        packed = pack_activations(cast("Floats", payload), wire)
+        packed = pack_activations(cast("Float32s", payload), wire)
         return unpack_activations(packed, len(payload), payload.shape[1], wire), packed
 
 

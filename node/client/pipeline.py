@@ -9,6 +9,7 @@ from hypercluster.market.errors import MarketError
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.errors import NodeError
 from hypercluster.node.rows import TopK
+from hypercluster.node.threads import first_cause
 
 CLOSE_SECONDS = 5.0
 
@@ -95,7 +96,7 @@ class Pipeline:
                         await first.send((tokens[start : start + rows], rows))
                         start += rows
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_cause(group, NodeError, MarketError) from None
         return results[-1]
 
     def chunks(self, tokens: int) -> list[int]:
@@ -124,11 +125,3 @@ class Pipeline:
             async with trio.open_nursery() as nursery:
                 for hop in self.hops:
                     nursery.start_soon(hop.close)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure itself; what it brought down with it are cancellations and broken queues."""
-    cause: BaseException = group.subgroup((NodeError, MarketError)) or group
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    return cause

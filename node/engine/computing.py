@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hypercluster.node.engine.llama import Batch, Context, Floats, LlamaError, Model, tap
+from hypercluster.node.engine.llama import Batch, Context, Float32s, LlamaError, LoadedModel, tap
 from hypercluster.node.engine.ranking import NoCandidates, best
 from hypercluster.node.engine.steps import BadShape, NotFinite, Payload, Work
 from hypercluster.node.rows import TopK
@@ -14,7 +14,7 @@ from hypercluster.node.rows import TopK
 MAX_ACTIVATION = 1e15
 """beyond it squares and sums inside a norm could overflow; real residuals stay below 1e6"""
 
-Found = Floats | TopK | NotFinite | None
+Found = Float32s | TopK | NotFinite | None
 
 
 class Computer:
@@ -25,7 +25,7 @@ class Computer:
 
     def __init__(
         self,
-        model: Model,
+        model: LoadedModel,
         *,
         first: bool,
         last: bool,
@@ -39,7 +39,7 @@ class Computer:
         self._model, self._first, self._last = model, first, last
         n_batch = max(chunk, sequences)
         self._batch = Batch(n_batch, 0 if first else model.n_embd)
-        self._residual: Floats = np.empty((n_batch, model.n_embd), np.float32)
+        self._residual: Float32s = np.empty((n_batch, model.n_embd), np.float32)
         self._tapped = 0  # bytes of the residual written by the running llama_decode
         self._tap = None if last else tap(f"l_out-{model.n_layer - 1}", self._room_for_residual)
         self._context = Context(

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from hypercluster.node.engine.computing import Computer, Found
-from hypercluster.node.engine.llama import LlamaError, Model
+from hypercluster.node.engine.llama import LlamaError, LoadedModel
 from hypercluster.node.engine.steps import (
     BadShape,
     CannotRewind,
@@ -68,7 +68,7 @@ class Engine:
     ) -> None:
         if max_sessions < 1 or threads < 1 or chunk < 1 or n_ctx_total < max_sessions:
             raise TooLong("An engine needs at least one session, thread, row and one token for each session.")
-        model = Model(shard, gpu_layers=gpu_layers, repack=repack)
+        model = LoadedModel(shard, gpu_layers=gpu_layers, repack=repack)
         self.first, self.last = first, last
         self.n_embd, self.n_vocab, self.n_layer = model.n_embd, model.n_vocab, model.n_layer
         self.max_sessions = max_sessions

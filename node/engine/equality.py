@@ -11,11 +11,11 @@ import numpy as np
 
 from hypercluster.node.engine import reference
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Floats
+from hypercluster.node.engine.llama import Float32s
 
 
 @dataclass(frozen=True)
-class Stage:
+class Shard:
     """One shard of a path; `first` holds the embedding, `last` the head."""
 
     path: Path
@@ -45,7 +45,7 @@ class Comparison:
 
 def compare(
     source: Path,
-    stages: Sequence[Stage],
+    stages: Sequence[Shard],
     prompt: Sequence[int],
     tokens: int,
     *,
@@ -66,12 +66,12 @@ def compare(
 
 
 def _through(
-    stages: Sequence[Stage],
+    stages: Sequence[Shard],
     prompt: Sequence[int],
     tokens: int,
     threads: int,
     progress: Callable[[int], None] | None,
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.int32]], Floats]:
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int32]], Float32s]:
     """Greedy ids int32 [tokens] and logits float32 [tokens, n_vocab] of the path of shards."""
     capacity = len(prompt) + tokens
     with ExitStack() as stack:
@@ -85,7 +85,7 @@ def _through(
         logits = np.empty((tokens, n_vocab), np.float32)
         step, position = np.array(prompt, np.int32), 0
         for i in range(tokens):
-            payload: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | Floats = step
+            payload: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | Float32s = step
             for engine, slot in zip(engines, slots, strict=True):
                 output = engine.submit(slot, position, payload, top_k=n_vocab).result()
                 if output.activations is not None:

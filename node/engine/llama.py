@@ -26,7 +26,7 @@ from hypercluster.node.errors import NodeError
 
 log = logging.getLogger("hypercluster.llama")
 
-Floats = npt.NDArray[np.float32]
+Float32s = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int32]
 
 
@@ -135,7 +135,7 @@ def tap(name: str, into: Callable[[int], int]) -> EvalCallback:
 # --- models ------------------------------------------------------------------------------------------------
 
 
-class Model:
+class LoadedModel:
     """A GGUF file loaded by llama.cpp. Close it after every context made from it.
 
     Without `repack` the weights stay as they are in the file, where llama.cpp would rearrange some types for the
@@ -212,7 +212,7 @@ class Batch:
     def __init__(self, size: int, n_embd: int = 0) -> None:
         self.size = size
         self.tokens: Tokens = np.zeros(0 if n_embd else size, np.int32)
-        self.embd: Floats = np.zeros((size if n_embd else 0, n_embd), np.float32)
+        self.embd: Float32s = np.zeros((size if n_embd else 0, n_embd), np.float32)
         self.positions: Tokens = np.zeros(size, np.int32)
         self.slots: Tokens = np.zeros(size, np.int32)
         self.wanted: npt.NDArray[np.int8] = np.zeros(size, np.int8)
@@ -247,7 +247,7 @@ class Context:
 
     def __init__(
         self,
-        model: Model,
+        model: LoadedModel,
         n_ctx: int,
         sequences: int,
         threads: int,
@@ -298,7 +298,7 @@ class Context:
         if code != 0:
             raise DecodeFailed(f"llama_decode returned {code}: {_log_lines.complaint()}")
 
-    def logits(self, row: int) -> Floats:
+    def logits(self, row: int) -> Float32s:
         """Return the logits of batch row `row`, float32 [n_vocab]: a view that the next decode overwrites."""
         pointer = native.llama_get_logits_ith(self.pointer, row)
         if not pointer:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hypercluster.node.engine.llama import Batch, Context, Floats, LlamaError, Model
+from hypercluster.node.engine.llama import Batch, Context, Float32s, LlamaError, LoadedModel
 
 CHUNK = 64
 """Rows of one prefill call; the engine's default, so that both do the same arithmetic."""
@@ -21,12 +21,12 @@ class Generation:
     """Chosen ids int32 [n], the logits they were chosen from float32 [n, vocabulary], and the times in ms."""
 
     ids: npt.NDArray[np.int32]
-    logits: Floats
+    logits: Float32s
     prefill_ms: float
     decode_ms: tuple[float, ...]
 
 
-def greedy(logits: Floats) -> int:
+def greedy(logits: Float32s) -> int:
     """The token of the highest logit, float32 [vocabulary]."""
     return int(logits.argmax())
 
@@ -38,14 +38,14 @@ def generate(
     threads: int,
     chunk: int = CHUNK,
     gpu_layers: int = -1,
-    choose: Callable[[Floats], int] = greedy,
+    choose: Callable[[Float32s], int] = greedy,
 ) -> Generation:
     """Continue `prompt` by n tokens; end-of-text tokens do not stop it.
 
     `choose` picks each token from its logits, float32 [vocabulary].
     decode_ms holds the n - 1 single-token steps. Raises LoadFailed, or LlamaError for tokens that do not fit.
     """
-    with Model(model_path, gpu_layers=gpu_layers) as model:
+    with LoadedModel(model_path, gpu_layers=gpu_layers) as model:
         if not prompt or n < 1 or min(prompt) < 0 or max(prompt) >= model.n_vocab:
             raise LlamaError("A generation needs at least one token of the vocabulary, and one to generate.")
         if len(prompt) + n > model.n_ctx_train:
@@ -58,7 +58,12 @@ def generate(
 
 
 def _generate(
-    context: Context, n_vocab: int, prompt: Sequence[int], n: int, chunk: int, choose: Callable[[Floats], int]
+    context: Context,
+    n_vocab: int,
+    prompt: Sequence[int],
+    n: int,
+    chunk: int,
+    choose: Callable[[Float32s], int],
 ) -> Generation:
     batch = Batch(chunk)
     ids = np.empty(n, np.int32)

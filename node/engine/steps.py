@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hypercluster.node.engine.llama import Floats
+from hypercluster.node.engine.llama import Float32s
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.rows import TopK, WireDtype, join, pack_activations, pack_topk
 
@@ -79,7 +79,7 @@ class StepOutput:
     before the first of them.
     """
 
-    activations: Floats | None
+    activations: Float32s | None
     topk: TopK | None
     compute_ms: float
     waited_ms: float
@@ -117,7 +117,7 @@ class Measurement:
     prefill_ms: float
 
 
-Payload = npt.NDArray[np.int32] | Floats
+Payload = npt.NDArray[np.int32] | Float32s
 
 
 class Work:
@@ -132,7 +132,7 @@ class Work:
         self.all_rows = all_rows
         self.k = k
         self.at = 0
-        self.parts: list[Floats | TopK] = []
+        self.parts: list[Float32s | TopK] = []
         self.compute_ms = 0.0
         self.queued = time.monotonic()
         self.started = 0.0

@@ -14,7 +14,7 @@ from typing import Self
 import llama_cpp as native
 
 from hypercluster.node.engine.chat import Controls, Message, Rendered, render
-from hypercluster.node.engine.llama import Model
+from hypercluster.node.engine.llama import LoadedModel
 from hypercluster.node.errors import NodeError
 
 _NO_TOKEN = -1
@@ -35,7 +35,7 @@ class Tokenizer:
     """The vocabulary of a model. For one thread at a time; close() frees it. Raises node.llama.LoadFailed."""
 
     def __init__(self, vocabulary: Path) -> None:
-        self._model = Model(vocabulary, vocab_only=True)
+        self._model = LoadedModel(vocabulary, vocab_only=True)
         vocab = self._model.vocab
         if native.llama_vocab_type(vocab) == native.LLAMA_VOCAB_TYPE_NONE:
             self._model.close()

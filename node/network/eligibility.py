@@ -5,7 +5,7 @@ import time
 import trio
 
 from hypercluster.market.chain import Chain
-from hypercluster.node.threads import in_abandoned_thread
+from hypercluster.node.threads import Threads
 
 KEEP_SECONDS = 60.0
 MAX_KEPT = 10_000
@@ -26,7 +26,7 @@ class Eligibility:
         self._known: dict[tuple[str, str], tuple[float, bool]] = {}
         self._waiting: set[tuple[str, str]] = set()
         self._turn = trio.Lock()
-        self._threads = trio.CapacityLimiter(2)
+        self._on_chain = Threads(2, abandon=True)
 
     async def __call__(self, node: str, operator: str) -> bool:
         """True if `node` may serve for `operator` now."""
@@ -41,7 +41,7 @@ class Eligibility:
                 # Adverts come in swarms: a moment later their makers can be asked for together.
                 await trio.sleep(GATHER_SECONDS)
                 asked = [pair, *(each for each in self._waiting if each != pair)][:MOST_AT_ONCE]
-                answers = await in_abandoned_thread(self._threads, self._ask, asked)
+                answers = await self._on_chain(self._ask, asked)
                 if len(self._known) + len(asked) > MAX_KEPT:
                     self._known.clear()
                 now = time.monotonic()

@@ -10,7 +10,7 @@ from hypercluster.market.chain.disputes import Demanded, DemandStatus
 from hypercluster.market.errors import Reverted
 from hypercluster.market.trust import merkle
 from hypercluster.node.evidence.transcript import NoTranscript, TranscriptStore
-from hypercluster.node.threads import in_abandoned_thread
+from hypercluster.node.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +21,11 @@ class Demands:
     def __init__(self, *, chain: Chain, sender: Sender, node: str, transcripts: TranscriptStore) -> None:
         self._chain, self._sender, self._node, self._transcripts = chain, sender, node, transcripts
         self._next_block: int | None = None
+        self._on_chain = Threads(1, abandon=True)
 
     async def work(self) -> None:
         """Serve what is asked for. Raises ChainError; the next call tries again."""
-        await in_abandoned_thread(None, self._work)
+        await self._on_chain(self._work)
 
     def _work(self) -> None:
         disputes = self._chain.disputes

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hypercluster.market.trust.audit import Candidates, Difference, compare_candidates, compare_rows
-from hypercluster.node.engine.llama import Floats
+from hypercluster.node.engine.llama import Float32s
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.rows import (
@@ -30,7 +30,7 @@ class BadEvidence(NodeError):
     code = ErrorCode.BAD_SHAPE
 
 
-def numbers(outputs: Floats | TopK, k: int) -> Floats:
+def numbers(outputs: Float32s | TopK, k: int) -> Float32s:
     """Outputs as plain numbers to be fingerprinted, float32 [n, width]: of candidates the best k log-probabilities."""
     if isinstance(outputs, TopK):
         return (outputs.logits[:, :k] - outputs.logsumexp[:, None]).astype(np.float32)
@@ -53,12 +53,12 @@ def judge_against(
     return compare(claimed, unpack_activations(data, transcript.tokens, n_embd, dtype), dtype)
 
 
-def claimed_numbers(transcript: Transcript, n_embd: int, is_tail: bool) -> Floats:
+def claimed_numbers(transcript: Transcript, n_embd: int, is_tail: bool) -> Float32s:
     """The same of what a transcript claims. Raises BadEvidence, WireError."""
     return numbers(claimed_outputs(transcript, n_embd, is_tail), transcript.record.top_k or 1)
 
 
-def claimed_outputs(transcript: Transcript, n_embd: int, is_tail: bool) -> Floats | TopK:
+def claimed_outputs(transcript: Transcript, n_embd: int, is_tail: bool) -> Float32s | TopK:
     """All rows of output that a transcript claims. Raises BadEvidence, WireError."""
     dtype = transcript.record.wire_dtype
     for step in transcript.steps:
@@ -84,7 +84,7 @@ def put_out(given: TopK, steps: Sequence[AuditStep]) -> TopK:
     return TopK(given.ids[wanted], given.logits[wanted], given.logsumexp[wanted])
 
 
-def compare(claimed: Floats | TopK, own: Floats | TopK, dtype: WireDtype) -> Difference:
+def compare(claimed: Float32s | TopK, own: Float32s | TopK, dtype: WireDtype) -> Difference:
     """How far apart two computations of the same rows are; `own` is rounded as it would have travelled."""
     if isinstance(claimed, TopK):
         assert isinstance(own, TopK)

@@ -8,7 +8,7 @@ import numpy as np
 
 from hypercluster.market.trust.audit import Kind
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Floats, LlamaError
+from hypercluster.node.engine.llama import Float32s, LlamaError
 from hypercluster.node.engine.profile import Backend, profile
 from hypercluster.node.engine.steps import Payload, StepOutput
 from hypercluster.node.replay.comparing import WIDER
@@ -26,7 +26,7 @@ TOKENS = 96
 class Answers:
     """Outputs to the texts: activations float32 [n, width] of layers [0, m - 1), and candidates of the whole model."""
 
-    body: list[Floats]
+    body: list[Float32s]
     tail: list[TopK]
 
 

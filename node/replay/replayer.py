@@ -12,7 +12,7 @@ import numpy as np
 from hypercluster.market.trust.audit import Bounds, Difference, Kind, Limits, Tier
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Floats, LlamaError
+from hypercluster.node.engine.llama import Float32s, LlamaError
 from hypercluster.node.engine.profile import Backend, profile
 from hypercluster.node.engine.steps import Payload
 from hypercluster.node.evidence.transcript import Transcript
@@ -45,7 +45,7 @@ class Judgement:
     finding: Finding
     difference: Difference
     tier: Tier
-    rows: Floats
+    rows: Float32s
     prefill_ms: float
     replay_ms: float
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Floats
+from hypercluster.node.engine.llama import Float32s
 from hypercluster.node.engine.steps import Outputs, Payload, StepOutput
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.comparing import WIDER, BadEvidence, put_out
@@ -27,7 +27,7 @@ def inputs_of(transcript: Transcript, engine: Engine) -> list[Payload]:
     return inputs
 
 
-def prefill(engine: Engine, transcript: Transcript, inputs: list[Payload]) -> Floats | TopK:
+def prefill(engine: Engine, transcript: Transcript, inputs: list[Payload]) -> Float32s | TopK:
     """All inputs in one go, or in one for each time that the steps went back; of the results what was put out."""
     slot, at = engine.open(transcript.length), 0
     found: list[StepOutput] = []
@@ -43,7 +43,7 @@ def prefill(engine: Engine, transcript: Transcript, inputs: list[Payload]) -> Fl
     return put_out(outputs, transcript.steps) if isinstance(outputs, TopK) else outputs
 
 
-def replay(engine: Engine, transcript: Transcript, inputs: list[Payload]) -> Floats | TopK:
+def replay(engine: Engine, transcript: Transcript, inputs: list[Payload]) -> Float32s | TopK:
     """The same steps again, one after the other."""
     slot = engine.open(transcript.length)
     found: list[StepOutput] = []
@@ -57,7 +57,7 @@ def replay(engine: Engine, transcript: Transcript, inputs: list[Payload]) -> Flo
     return _joined(found)
 
 
-def _joined(found: list[StepOutput]) -> Floats | TopK:
+def _joined(found: list[StepOutput]) -> Float32s | TopK:
     candidates = [output.topk for output in found if output.topk is not None]
     if candidates:
         return join(candidates)

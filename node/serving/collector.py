@@ -2,10 +2,9 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import ParamSpec, TypeVar
 
 import trio
@@ -17,7 +16,7 @@ from hypercluster.market.money.channel import PayeeChannel
 from hypercluster.market.money.claiming import ClaimRule
 from hypercluster.market.money.voucher import TAG, ChannelDescriptor, node_tag
 from hypercluster.node.serving.terms import NodeTerms, Wallets
-from hypercluster.node.threads import in_abandoned_thread
+from hypercluster.node.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +85,9 @@ class Collector:
         # What the chain says of a channel is taken over in the order in which it was read.
         self._reading = trio.Lock()
         # One connection at a time to the database keeps the writes in order; the chain gets threads of its own.
-        self._ledger_threads = trio.CapacityLimiter(1)
-        self._chain_threads = trio.CapacityLimiter(4)
+        self._in_ledger = Threads(1)
+        # A chain that hangs must not hold up the end of the node: what is left alone is looked up at the next start.
+        self._on_chain = Threads(4, abandon=True)
 
     async def load(self) -> None:
         """Take up the channels of earlier runs, so that what they paid is claimed and watched."""
@@ -272,14 +272,6 @@ class Collector:
             return owed
         cost = await self._on_chain(self._chain.channels.settle_cost)
         return [owed[i] for i in self._rule.chosen([each.unclaimed for each in owed], cost, last=last)]
-
-    async def _in_ledger(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        work = partial(function, *arguments, **named)
-        return await trio.to_thread.run_sync(work, limiter=self._ledger_threads)
-
-    async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        # A chain that hangs must not hold up the end of the node: what is left alone is looked up at the next start.
-        return await in_abandoned_thread(self._chain_threads, function, *arguments, **named)
 
 
 def collector_of(wallets: Wallets, chain: Chain, ledger: Ledger, terms: NodeTerms) -> Collector:

@@ -25,7 +25,7 @@ from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.serving.jobs import Jobs, running_jobs
 from hypercluster.node.serving.terms import NodeTerms, Wallets
-from hypercluster.node.threads import in_abandoned_thread
+from hypercluster.node.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,10 @@ class Presence:
     ) -> None:
         self.host = host
 
+        on_chain = Threads(1, abandon=True)
+
         async def chain_time() -> float:
-            return await in_abandoned_thread(None, chain.timestamp)
+            return await on_chain(chain.timestamp)
 
         self.discovery = Discovery(
             host,

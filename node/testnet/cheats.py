@@ -32,7 +32,7 @@ IN_OUTPUTS = ("noise", "stale", "truncate")
 NOISE = 0.01
 """relative to the length of each row"""
 
-Floats = npt.NDArray[np.float32]
+Float32s = npt.NDArray[np.float32]
 
 
 class UnknownCheat(NodeError):
@@ -44,7 +44,7 @@ class UnknownCheat(NodeError):
 
 def doctored(shard: Path, cheat: Cheat) -> Path:
     """Write a shard beside `shard` that does less or other work than it says, and return it; UnknownCheat."""
-    changes: dict[str, Callable[[str, Floats], Floats | None]] = {
+    changes: dict[str, Callable[[str, Float32s], Float32s | None]] = {
         "quantised": lambda name, weights: weights,
         "skip-layer": _without_last_layer(shard),
         "other-model": _other_weights,
@@ -68,22 +68,22 @@ def doctored(shard: Path, cheat: Cheat) -> Path:
     return write_gguf(shard.with_suffix(f".{cheat}.gguf"), metadata, parts)
 
 
-def _without_last_layer(shard: Path) -> Callable[[str, Floats], Floats | None]:
+def _without_last_layer(shard: Path) -> Callable[[str, Float32s], Float32s | None]:
     """What the last layer adds to the residual becomes nothing: the work of a machine that skips it."""
     layers = {name.split(".")[1] for name in read_container(shard).tensors if name.startswith("blk.")}
     last = f"blk.{max(int(layer) for layer in layers)}."
 
-    def change(name: str, weights: Floats) -> Floats | None:
+    def change(name: str, weights: Float32s) -> Float32s | None:
         ends = name.startswith(last) and ("attn_output" in name or "ffn_down" in name)
         return np.zeros_like(weights) if ends else None
 
     return change
 
 
-def _other_weights(name: str, weights: Floats) -> Floats:
+def _other_weights(name: str, weights: Float32s) -> Float32s:
     """Other weights of the same spread: a model of the same shape that learned something else."""
     draw = np.random.default_rng(sum(name.encode()))
-    other: Floats = (draw.standard_normal(weights.shape) * weights.std()).astype(np.float32)
+    other: Float32s = (draw.standard_normal(weights.shape) * weights.std()).astype(np.float32)
     return other
 
 
@@ -113,21 +113,21 @@ class Tampering:
         assert output.topk is not None
         return replace(output, topk=_on_logits(output.topk, change))
 
-    def _noisy(self, rows: Floats) -> Floats:
+    def _noisy(self, rows: Float32s) -> Float32s:
         noise = self._draw.standard_normal(rows.shape) / np.sqrt(rows.shape[1])
         noise *= NOISE * np.linalg.norm(rows, axis=1, keepdims=True)
-        noisy: Floats = (rows + noise).astype(np.float32)
+        noisy: Float32s = (rows + noise).astype(np.float32)
         return noisy
 
 
-def _truncated(rows: Floats) -> Floats:
+def _truncated(rows: Float32s) -> Float32s:
     """The half of the values that is nearest to zero becomes zero."""
     size = np.abs(rows)
-    kept: Floats = np.where(size >= np.median(size, axis=1, keepdims=True), rows, 0).astype(np.float32)
+    kept: Float32s = np.where(size >= np.median(size, axis=1, keepdims=True), rows, 0).astype(np.float32)
     return kept
 
 
-def _on_logits(topk: TopK, change: Callable[[Floats], Floats]) -> TopK:
+def _on_logits(topk: TopK, change: Callable[[Float32s], Float32s]) -> TopK:
     """The change on log-probabilities, made to look like candidates: best first, no more than all there is."""
     lse = topk.logsumexp[:, None]
     changed = change((topk.logits - lse).astype(np.float32)).astype(np.float64)

@@ -28,7 +28,7 @@ from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.transcript import NoTranscript, Transcript, TranscriptStore
 from hypercluster.node.replay.replayer import Judgement
 from hypercluster.node.serving.refusals import Refused
-from hypercluster.node.threads import in_abandoned_thread
+from hypercluster.node.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,9 @@ class Committee:
         self._chain, self._disputes, self._sender, self._ledger = chain, chain.disputes, sender, ledger
         self._judge, self._evidence, self._model_id = judge, evidence, model_id
         self._judging = threads
-        self._chain_threads = trio.CapacityLimiter(2)
+        # Left alone when the node ends: what is sent is in the ledger before, and is looked up at the next start.
+        self._on_chain = Threads(2, abandon=True)
+        self._in_thread = Threads(2)
         self._watching = trio.Lock()
         self._next_block: int | None = None
         self._undrawn: dict[int, CaseOpened] = {}
@@ -269,10 +271,3 @@ class Committee:
         self, function: Callable[Concatenate[Sender, P], T], *arguments: P.args, **named: P.kwargs
     ) -> T:
         return await self._on_chain(partial(function, self._sender, *arguments, **named))
-
-    async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        # Left alone when the node ends: what is sent is in the ledger before, and is looked up at the next start.
-        return await in_abandoned_thread(self._chain_threads, function, *arguments, **named)
-
-    async def _in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        return await trio.to_thread.run_sync(partial(function, *arguments, **named))

@@ -151,7 +151,7 @@ def check(
     exit code 1 unless the token ids are equal. The largest difference of any logit is 0.0 where both ran the
     same arithmetic, as they do on one machine. Needs free disk space for a copy of the model.
     """
-    from hypercluster.node.engine.equality import Stage, compare
+    from hypercluster.node.engine.equality import Shard, compare
 
     model = checked(file)
     wanted = parse_path(ranges, model.h.layers)
@@ -160,7 +160,7 @@ def check(
     with tempfile.TemporaryDirectory(prefix="hc-check-") as name:
         stages = []
         for start, stop, path in cut(model, document, wanted, Path(name)):
-            stages.append(Stage(path, start == 0, stop == model.h.layers))
+            stages.append(Shard(path, start == 0, stop == model.h.layers))
         ids = _prompt_ids(model, prompt)
         with bar("Comparing", tokens, unit="tokens") as told:
             result = compare(model.file.path, stages, ids, tokens, threads=threads, progress=told)

@@ -33,6 +33,7 @@ from hypercluster.node.client.hop import HopFailed, exchange
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
+from hypercluster.node.threads import Threads
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Reporter:
         self._disputes = chain.disputes
         self._unlock = sender
         self._sender: Sender | None = None
-        self._threads = trio.CapacityLimiter(2)
+        self._on_chain = Threads(2)
 
     async def prove_equivocation(self, proof: Equivocation) -> Ruling:
         """Have a node slashed that signed two receipts for one step. Raises MarketError."""
@@ -142,9 +143,6 @@ class Reporter:
         if self._sender is None:
             self._sender = self._unlock()
         return function(self._sender, *arguments)
-
-    async def _on_chain(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        return await trio.to_thread.run_sync(partial(function, *arguments, **named), limiter=self._threads)
 
 
 class Accuser(Reporter):

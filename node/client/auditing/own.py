@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import trio
-
 from hypercluster.market.errors import MarketError
 from hypercluster.node.client.auditing.opinion import AuditFailed, NoAuditor, Opinion
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
-from hypercluster.node.replay.replayer import Judgement, Replayer
+from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.threads import Threads
 
 
 class OwnAuditor:
@@ -18,7 +17,7 @@ class OwnAuditor:
 
     def __init__(self, replayer: Replayer) -> None:
         self._replayer = replayer
-        self._threads = trio.CapacityLimiter(1)
+        self._in_thread = Threads(1)
 
     async def audit(self, transcript: Transcript, avoid: Collection[str] = ()) -> Opinion:
         """Run it here. Raises NoAuditor, AuditFailed."""
@@ -28,9 +27,7 @@ class OwnAuditor:
                 f"There is no shard of layers {record.layer_start}:{record.layer_stop} here to audit with."
             )
         try:
-            judgement: Judgement = await trio.to_thread.run_sync(
-                self._replayer.judge, transcript, limiter=self._threads
-            )
+            judgement = await self._in_thread(self._replayer.judge, transcript)
         except (NodeError, MarketError) as error:
             raise AuditFailed("own", str(error)) from error
         return Opinion(judgement.finding, judgement.difference, "own")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gguf.constants import GGMLQuantizationType as Type
 
-from hypercluster.node.engine.equality import Comparison, Stage, compare
+from hypercluster.node.engine.equality import Comparison, Shard, compare
 from hypercluster.node.shards import build_manifest, check_shard, parse_path, split
 from tests.node.helpers.random_models import Shape, write_random_model
 
@@ -24,7 +24,7 @@ def compared(shape: Shape, folder: Path, path: str) -> Comparison:
     for start, stop in parse_path(path, shape.layers):
         shard = split(source, start, stop, folder / f"{start}-{stop}.gguf", manifest=manifest)
         check_shard(shard, manifest, start, stop)
-        stages.append(Stage(shard, start == 0, stop == shape.layers))
+        stages.append(Shard(shard, start == 0, stop == shape.layers))
     prompt = [(7 * i) % 263 for i in range(70)]
     return compare(source, stages, prompt, 8, threads=1)
 
@@ -81,7 +81,7 @@ def test_a_wrong_shard_is_found_out(tmp_path: Path) -> None:
     other = write_random_model(tmp_path / "other.gguf", replace(LLAMA, seed=1))
     head = split(source, 0, 2, tmp_path / "head.gguf")
     tail = split(other, 2, 4, tmp_path / "tail.gguf")
-    result = compare(source, [Stage(head, True, False), Stage(tail, False, True)], [1, 2, 3], 6, threads=1)
+    result = compare(source, [Shard(head, True, False), Shard(tail, False, True)], [1, 2, 3], 6, threads=1)
     assert not result.identical
     assert result.max_difference > 0.0
     assert result.compared <= 6
