@@ -1,5 +1,5 @@
 """`hc-model`: see app.py."""
 
-from hypercluster.node.cli.model.app import app, main
+from hypercluster.node.cli.start import program
 
-__all__ = ["app", "main"]
+main = program("hypercluster.node.cli.model.app")

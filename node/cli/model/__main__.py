@@ -1,5 +1,5 @@
 """`python -m hypercluster.node.cli.model`, as `hc-model`."""
 
-from hypercluster.node.cli.model.app import main
+from hypercluster.node.cli.model import main
 
 main()

@@ -10,7 +10,7 @@ import pytest
 from gguf.constants import GGUFValueType
 from typer.testing import CliRunner
 
-from hypercluster.node.cli.model import app
+from hypercluster.node.cli.model.app import app
 from hypercluster.node.engine.preflight import PASSED, VocabularyRefused, check_stored_vocabulary
 from hypercluster.node.errors import NodeError
 from hypercluster.node.shards import ShardError, check_source
