@@ -7,6 +7,9 @@ from typing import Literal
 
 Role = Literal["provider", "verifier"]
 
+MAX_LAYERS = 1024
+"""Layers of a model at most, wherever models are offered, sent or routed; llama.cpp has 512."""
+
 
 @dataclass(frozen=True, slots=True)
 class Advert:

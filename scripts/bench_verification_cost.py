@@ -15,7 +15,7 @@ from random_model import LlamaShape, write_random_llama
 from rich.console import Console
 from rich.table import Table
 
-from hypercluster.market.trust.audit import Bounds, Limits
+from hypercluster.market.trust.audit import Bounds, Thresholds
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.steps import Payload
 from hypercluster.node.replay.measuring import PROMPT
@@ -28,9 +28,9 @@ TOKENS = (64, 256, 512)
 MODELS = ("demo", "1b")
 LAYERS_1B = 6
 """of the file; the stage has all but the first and the last"""
-NEVER = Limits(1e-12, 1e-12, 1.0, 1e-12, 1e-12, 1.0)
+NEVER = Thresholds(1e-12, 1e-12, 1.0, 1e-12, 1e-12, 1.0)
 """bounds that nothing but the same bits meets"""
-ANY = Limits(0.1, 0.1, 0.0, 1e9, 1e9, 0.0)
+ANY = Thresholds(0.1, 0.1, 0.0, 1e9, 1e9, 0.0)
 """bounds that every honest prefill meets"""
 PROVIDER = Variation("provider")
 Advance = Callable[[str, int], None]
@@ -94,7 +94,7 @@ def _opened(name: str, home: Path) -> StoredModel:
     return open_model(path, home / name)
 
 
-def _bounds(stored: StoredModel, prefill: Limits) -> Bounds:
+def _bounds(stored: StoredModel, prefill: Thresholds) -> Bounds:
     """Bounds of which those for the prefill are given and all others are exact."""
     return Bounds(stored.manifest.model_id, {"body": {"prefill": prefill, "replay": NEVER, "foreign": NEVER}})
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import betaincinv
 
-from hypercluster.market.trust.audit import Bounds, Kind, Limits
+from hypercluster.market.trust.audit import Bounds, Kind, Thresholds
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.llama import LlamaError
 from hypercluster.node.replay.calibration import calibrate
@@ -58,7 +58,7 @@ class Tally:
     spared: int = 0
     nearest: float = 0.0
 
-    def add(self, judgement: Judgement, limits: Limits, steps: int) -> None:
+    def add(self, judgement: Judgement, limits: Thresholds, steps: int) -> None:
         """Count one audit, which `limits` decided."""
         off, finding = judgement.difference, judgement.finding
         self.audits += 1

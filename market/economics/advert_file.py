@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hypercluster.market.economics.graph import MAX_LAYERS, MAX_PRICE_WEI, Floats, Node, link_matrix
+from hypercluster.market.advert import MAX_LAYERS
+from hypercluster.market.economics.graph import MAX_PRICE_WEI, Floats, Node, link_matrix
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.errors import MarketError
 

@@ -14,14 +14,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from hypercluster.market.advert import Advert
+from hypercluster.market.advert import MAX_LAYERS, Advert
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.errors import MarketError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-MAX_LAYERS = 1024
 MAX_PRICE_WEI = 2**52
 """Highest price in wei per token that is routed: sums over a path stay exact in int64 and float64."""
 

@@ -184,15 +184,6 @@ def rivals(
     return sorted(found, key=lambda rival: rival.weight)
 
 
-def topological_order(table: AdvertTable) -> Ints:
-    """Return the rows in topological order, int64 [n] (appendix A).
-
-    Every edge leads from a node to one with a higher ``start``, so a stable sort by ``start`` is such an
-    order; the radix sort behind it is linear, and no cycle can occur.
-    """
-    return np.argsort(table.start.astype(np.uint16), kind="stable")
-
-
 def by_boundary(column: Ints, layers: int) -> list[Ints]:
     """Return for each boundary 0..m the rows whose ``column``, int64 [n], equals it, in ascending order."""
     order = np.argsort(column.astype(np.uint16), kind="stable")

@@ -10,13 +10,12 @@ from hypercluster.market.ledger.history import History
 from hypercluster.market.ledger.payee import PayeeLedger
 from hypercluster.market.ledger.payer import PayerLedger
 from hypercluster.market.ledger.tables import (
-    AdvertSeen,
     AuditRecord,
     Duty,
     DutyPhase,
     IncomingChannel,
     OutgoingChannel,
-    PriceStep,
+    PriceRow,
     ReputationEvent,
     Role,
     SessionRecord,
@@ -24,14 +23,13 @@ from hypercluster.market.ledger.tables import (
 from hypercluster.market.ledger.trust import Standing, Trust
 
 __all__ = [
-    "AdvertSeen",
     "AuditRecord",
     "Duty",
     "DutyPhase",
     "IncomingChannel",
     "Ledger",
     "OutgoingChannel",
-    "PriceStep",
+    "PriceRow",
     "ReputationEvent",
     "Role",
     "SessionRecord",

@@ -135,28 +135,7 @@ class SessionRecord(Base, kw_only=True):
     outcome: Mapped[str] = mapped_column(String(300), default="")
 
 
-class AdvertSeen(Base, kw_only=True):
-    """The latest advert of a peer for a model, with the signed bytes it came in."""
-
-    __tablename__ = "adverts"
-    __table_args__ = (Index("ix_adverts_expires", "expires"),)
-
-    peer: Mapped[str] = mapped_column(String(128), primary_key=True)
-    model_id: Mapped[str] = mapped_column(ModelId, primary_key=True)
-    sequence: Mapped[int] = mapped_column(BigInteger)
-    issued: Mapped[int] = mapped_column(BigInteger)
-    expires: Mapped[int] = mapped_column(BigInteger)
-    operator: Mapped[str] = mapped_column(Address)
-    layer_start: Mapped[int] = mapped_column(Integer)
-    layer_stop: Mapped[int] = mapped_column(Integer)
-    price_wei: Mapped[int] = mapped_column(Wei)
-    prompt_price_wei: Mapped[int] = mapped_column(Wei)
-    cost_ms: Mapped[float]
-    signed: Mapped[bytes] = mapped_column(LargeBinary)
-    seen: Mapped[datetime] = mapped_column(Moment, default_factory=now)
-
-
-class PriceStep(Base, kw_only=True):
+class PriceRow(Base, kw_only=True):
     """One update of our own price: the market as it looked, and the step taken."""
 
     __tablename__ = "price_history"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from hypercluster.market.errors import LedgerError
@@ -89,17 +89,6 @@ class Trust:
         with Session(self._engine, expire_on_commit=False) as session, session.begin():
             session.add(audit)
         return audit.audit_id
-
-    def set_case(self, audit_id: int, case_id: int) -> None:
-        """Write down which dispute an audit led to.
-
-        Raises:
-            LedgerError: there is no such audit.
-        """
-        change = update(AuditRecord).where(AuditRecord.audit_id == audit_id).values(case_id=case_id)
-        with self._engine.begin() as connection:
-            if not connection.execute(change).rowcount:
-                raise LedgerError(f"The ledger knows no audit {audit_id}: save it first.")
 
     def audits(self, *, limit: int = 100, peer: str | None = None) -> list[AuditRecord]:
         """Return the latest audits of a peer's stages, or of all, newest first."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,14 +16,6 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 64 * 1024
 SCRYPT_WORK = 2**18
-
-
-@dataclass(frozen=True)
-class KeyFile:
-    """A key file and the EIP-55 address it says it holds."""
-
-    path: Path
-    address: str
 
 
 def create_key(
@@ -102,17 +93,6 @@ def address_in(path: Path) -> str:
         return checksum("0x" + str(fields["address"]).removeprefix("0x"))
     except (KeyError, TypeError, InvalidAddress):
         raise KeystoreError(f"The key file {path} is damaged or not of Keystore V3.") from None
-
-
-def list_keys(folder: Path) -> list[KeyFile]:
-    """Return the key files of a folder by name; what is no key file is passed over."""
-    found = []
-    for path in sorted(folder.glob("*")):
-        try:
-            found.append(KeyFile(path, address_in(path)))
-        except KeystoreError:
-            continue
-    return found
 
 
 def _read(path: Path) -> str:

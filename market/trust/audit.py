@@ -68,7 +68,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Thresholds:
     """Bounds of one comparison: up to ``accept_*`` is honest, beyond ``reject_*`` is not, between is grey."""
 
     accept_median: float
@@ -133,20 +133,20 @@ class Bounds:
     """
 
     model_id: str
-    limits: dict[Kind, dict[Tier, Limits]]
+    limits: dict[Kind, dict[Tier, Thresholds]]
     measured: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def conservative(cls, model_id: str) -> Self:
         """Wide bounds for a model that was never calibrated: they find coarse faults and punish nobody for others."""
-        tiers: dict[Tier, Limits] = {
-            "prefill": Limits(0.03, 0.06, 0.97, 0.10, 0.25, 0.70),
-            "replay": Limits(0.002, 0.005, 0.99, 0.02, 0.05, 0.90),
-            "foreign": Limits(0.05, 0.10, 0.95, 0.15, 0.40, 0.60),
+        tiers: dict[Tier, Thresholds] = {
+            "prefill": Thresholds(0.03, 0.06, 0.97, 0.10, 0.25, 0.70),
+            "replay": Thresholds(0.002, 0.005, 0.99, 0.02, 0.05, 0.90),
+            "foreign": Thresholds(0.05, 0.10, 0.95, 0.15, 0.40, 0.60),
         }
         return cls(model_id, {"body": tiers, "tail": tiers})
 
-    def of(self, kind: Kind, tier: Tier) -> Limits:
+    def of(self, kind: Kind, tier: Tier) -> Thresholds:
         """The bounds of one comparison."""
         return self.limits[kind][tier]
 
@@ -177,8 +177,9 @@ class Bounds:
             document = json.loads(path.read_text())
             if document["format"] != FORMAT or document["model_id"] != model_id:
                 raise BadBounds(f"{path} holds the bounds of another model or format: calibrate again.")
-            limits: dict[Kind, dict[Tier, Limits]] = {
-                kind: {tier: Limits(**document["limits"][kind][tier]) for tier in _TIERS} for kind in _KINDS
+            limits: dict[Kind, dict[Tier, Thresholds]] = {
+                kind: {tier: Thresholds(**document["limits"][kind][tier]) for tier in _TIERS}
+                for kind in _KINDS
             }
             return cls(model_id, limits, tuple(document.get("measured", ())))
         except FileNotFoundError:

@@ -29,7 +29,7 @@ FAULT_HALF_LIVES = 3
 """For how many half-lives a single proven fault outweighs any record, however good."""
 
 
-class BadEvidence(MarketError):
+class BadReputation(MarketError):
     """Evidence or an interval makes no sense."""
 
 
@@ -93,9 +93,9 @@ class Reputation:
 
     def __post_init__(self) -> None:
         if not (0 <= self.good < math.inf and 0 <= self.bad < math.inf):
-            raise BadEvidence(f"Evidence of {self.good} good and {self.bad} bad is not two finite amounts.")
+            raise BadReputation(f"Evidence of {self.good} good and {self.bad} bad is not two finite amounts.")
         if self.updated.tzinfo is None:
-            raise BadEvidence("A reputation's moment needs a time zone.")
+            raise BadReputation("A reputation's moment needs a time zone.")
 
     def decayed(self, now: datetime) -> Reputation:
         """Return the same evidence as it counts at ``now``; a moment before ``updated`` changes nothing."""
@@ -137,10 +137,10 @@ class Reputation:
         """Return the central interval that holds the probability with ``level``, between 0 and 1 exclusive.
 
         Raises:
-            BadEvidence: ``level`` is no such probability.
+            BadReputation: ``level`` is no such probability.
         """
         if not 0 < level < 1:
-            raise BadEvidence(f"An interval holds a share between 0 and 1, not {level}.")
+            raise BadReputation(f"An interval holds a share between 0 and 1, not {level}.")
         from scipy.special import (
             betaincinv,  # a quarter of a second with numpy; most commands ask for no interval
         )

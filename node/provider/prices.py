@@ -8,7 +8,7 @@ from typing import Any
 from hypercluster.market.economics.graph import MAX_PRICE_WEI, Node
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.pricing import PriceStep, price_step
-from hypercluster.market.ledger import PriceStep as PriceRow
+from hypercluster.market.ledger import PriceRow
 
 log = logging.getLogger(__name__)
 

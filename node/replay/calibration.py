@@ -19,7 +19,7 @@ from hypercluster.market.trust.audit import (
     Candidates,
     Difference,
     Kind,
-    Limits,
+    Thresholds,
     Tier,
     compare_candidates,
     compare_rows,
@@ -95,8 +95,8 @@ def calibrate(
         there, name, texts_there = read_recording(path, stored)
         note(name, [("foreign", audit(bench, texts_there).prefill)], there)
         progress(1)
-    limits: dict[Kind, dict[Tier, Limits]] = {
-        kind: {tier: Limits.around(found, tier) for tier, found in tiers.items()}
+    limits: dict[Kind, dict[Tier, Thresholds]] = {
+        kind: {tier: Thresholds.around(found, tier) for tier, found in tiers.items()}
         for kind, tiers in honest.items()
     }
     return Bounds(stored.manifest.model_id, limits, tuple(measured))

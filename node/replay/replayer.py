@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hypercluster.market.trust.audit import Bounds, Difference, Kind, Limits, Tier
+from hypercluster.market.trust.audit import Bounds, Difference, Kind, Thresholds, Tier
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import Float32s, LlamaError
@@ -131,7 +131,7 @@ class Replayer:
         k = record.top_k or 1
         return Judgement(finding, difference, tier, numbers(own, k), prefill_ms, replay_ms)
 
-    def _wider(self, kind: Kind, tier: Tier, spread: Difference) -> Limits:
+    def _wider(self, kind: Kind, tier: Tier, spread: Difference) -> Thresholds:
         """The bounds with the rejection moved out to what these inputs do to honest computations.
 
         Whoever chose the inputs may have chosen such as tear rounding errors apart; then nobody is to blame.

@@ -17,7 +17,7 @@ from gguf.constants import GGMLQuantizationType as Type
 from hypercluster.node.shards.container import Container
 from hypercluster.node.shards.errors import UnsupportedModel
 
-MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+LLAMA_MAX_LAYERS = 512  # as llama.cpp has it
 MAX_WIDTH = 1 << 17  # of embeddings, feed-forward rows and attention
 MAX_VOCABULARY = 1 << 21
 MAX_CONTEXT = 1 << 24
@@ -245,7 +245,7 @@ def hyperparameters(file: Container, rules: Architecture, n_vocab: int, *, start
             raise UnsupportedModel(f"{file.path} sets {rules.name}.{key} to {value}, which cannot be split.")
     if file.scalar(f"{rules.name}.rope.scaling.type") not in (None, "none", "linear", "yarn"):
         raise UnsupportedModel(f"{file.path} uses a rope scaling other than none, linear and yarn.")
-    layers = reader.number("block_count", 1, MAX_LAYERS)
+    layers = reader.number("block_count", 1, LLAMA_MAX_LAYERS)
     n_embd = reader.number("embedding_length", 1, MAX_WIDTH)
     context = reader.number("context_length", 1, MAX_CONTEXT)
     heads = reader.per_layer("attention.head_count", layers, MAX_WIDTH)
@@ -303,7 +303,7 @@ class _Numbers:
         if field is None and default is not None:
             return default
         if field is not None and field.item is not None:
-            values = self.file.integers(name, MAX_LAYERS) or []
+            values = self.file.integers(name, LLAMA_MAX_LAYERS) or []
         else:
             values = [self.number(key, 1, high)] * layers
         if len(values) != layers or not all(1 <= value <= high for value in values):

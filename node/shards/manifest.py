@@ -19,9 +19,9 @@ from typing import Any
 
 from hypercluster.node.shards.architectures import (
     ARCHITECTURES,
+    LLAMA_MAX_LAYERS,
     MATRIX_TYPES,
     MAX_CONTEXT,
-    MAX_LAYERS,
     MAX_VOCABULARY,
     MAX_WIDTH,
 )
@@ -169,7 +169,7 @@ def _is_template(value: Any) -> bool:
 
 _RULES: dict[str, Callable[[Any], bool]] = {
     "architecture": lambda value: isinstance(value, str) and value in ARCHITECTURES,
-    "layers": _whole(MAX_LAYERS),
+    "layers": _whole(LLAMA_MAX_LAYERS),
     "n_embd": _whole(MAX_WIDTH),
     "n_vocab": _whole(MAX_VOCABULARY),
     "context": _whole(MAX_CONTEXT),

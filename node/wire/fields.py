@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from hypercluster.market.advert import Role
+from hypercluster.market.advert import MAX_LAYERS, Role
 from hypercluster.market.errors import InvalidAddress
 from hypercluster.market.money.signing import address_bytes, checksum
 from hypercluster.market.money.voucher import ChannelDescriptor
@@ -15,7 +15,6 @@ from hypercluster.node.errors import ErrorCode, WireError
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.wire.bounds import MAX_FRAME, Each, Hex, Length, Range, declare
 
-MAX_LAYERS = 4096
 MAX_TOKENS = 1 << 24
 MAX_ROWS = 1 << 16
 MAX_TOP_K = 4096

@@ -19,7 +19,7 @@ EXPLORING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Deterrent:
     """What cheating runs into, as in `hypercluster.market.economics.deterrence.required_stake`.
 
     Attributes:
@@ -60,7 +60,7 @@ class Learned:
 
 
 def learn(
-    terms: Sequence[Terms],
+    terms: Sequence[Deterrent],
     *,
     sessions: int,
     copies: int,

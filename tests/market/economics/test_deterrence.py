@@ -18,7 +18,7 @@ from hypercluster.market.economics.deterrence import (
     required_stake,
     stake_table,
 )
-from hypercluster.market.economics.simulation.cheater import Terms, learn
+from hypercluster.market.economics.simulation.cheater import Deterrent, learn
 from hypercluster.market.money.units import HCT
 from hypercluster.node.cli.market.app import app
 
@@ -228,7 +228,7 @@ def test_the_command_refuses_rates_that_catch_nothing() -> None:
 
 
 def test_cheaters_learn_to_stop_above_the_required_stake_and_not_below() -> None:
-    terms = [Terms(0.1, 0.9, 0.2, 20, stake) for stake in (0.4, 2.5)]
+    terms = [Deterrent(0.1, 0.9, 0.2, 20, stake) for stake in (0.4, 2.5)]
     shares = learn(terms, sessions=4000, copies=60, seed=1).cheating
     assert shares.shape == (4000, 2)
     assert (shares[:50].mean(axis=0) > 0.2).all()  # nobody knows at first
@@ -239,7 +239,7 @@ def test_cheaters_learn_to_stop_above_the_required_stake_and_not_below() -> None
 
 def test_what_cheaters_earn_is_what_the_closed_form_says() -> None:
     """Cheaters that only explore have a known mix of choices."""
-    terms = [Terms(0.2, 0.5, 0.25, 5, stake) for stake in (0.5, 1.0, 3.0)]
+    terms = [Deterrent(0.2, 0.5, 0.25, 5, stake) for stake in (0.5, 1.0, 3.0)]
     learned = learn(terms, sessions=3000, copies=200, seed=3, levels=(1.0,))
     assert learned.cheating.min() == 1
     gain = 1 + 0.1 * (5 - 1)
@@ -248,7 +248,7 @@ def test_what_cheaters_earn_is_what_the_closed_form_says() -> None:
 
 
 def test_learning_repeats_with_its_seed() -> None:
-    terms = [Terms(0.1, 1.0, 0.0, 1, 1.0)]
+    terms = [Deterrent(0.1, 1.0, 0.0, 1, 1.0)]
     first, again, other = (learn(terms, sessions=200, copies=5, seed=seed).cheating for seed in (4, 4, 5))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)

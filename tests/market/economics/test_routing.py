@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from hypercluster.market.economics.graph import AdvertTable, BadNode, Node, NoPath, crowding, link_matrix
 from hypercluster.market.economics.parameters import BadParameters, MarketParameters
-from hypercluster.market.economics.routing import best_path, path_of, rivals, topological_order
+from hypercluster.market.economics.routing import best_path, path_of, rivals
 from hypercluster.market.trust.reputation import Evidence, Reputation
 from tests.market.economics.brute import P_REF, all_paths, markets, networks, weight
 
@@ -58,15 +57,6 @@ def test_a_direct_link_wins_over_a_cheaper_node() -> None:
     links = link_matrix(nodes, {("a", "near"): 1.0})
     assert best_path(nodes, layers=2, market=UNIT, latency=links).ids == ["a", "near"]
     assert best_path(nodes, layers=2, market=UNIT).ids == ["a", "far"]
-
-
-@given(networks(), markets)
-def test_topological_order_puts_every_edge_forward(nodes: list[Node], market: MarketParameters) -> None:
-    table = AdvertTable.of(nodes, 4)
-    place = {row: i for i, row in enumerate(topological_order(table).tolist())}
-    edges = [(i, j) for i, a in enumerate(nodes) for j, b in enumerate(nodes) if a.stop == b.start]
-    assert all(place[i] < place[j] for i, j in edges)
-    assert nx.is_directed_acyclic_graph(nx.DiGraph(edges))
 
 
 @given(networks(connected=False), markets)

@@ -23,7 +23,7 @@ from sqlalchemy import select, text
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import LedgerError
-from hypercluster.market.ledger import IncomingChannel, Ledger, PriceStep, Role, SessionRecord
+from hypercluster.market.ledger import IncomingChannel, Ledger, PriceRow, Role, SessionRecord
 from hypercluster.market.ledger.tables import Base
 from hypercluster.market.money.units import UINT96_MAX
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
@@ -206,18 +206,6 @@ def advert(sequence: int, **changes: object) -> Advert:
     return Advert(**values)  # type: ignore[arg-type]
 
 
-def test_only_newer_adverts_replace_older_ones(ledger: Ledger) -> None:
-    history = ledger.history
-    assert history.save_advert(advert(2), b"two")
-    assert not history.save_advert(advert(1, price_wei=1), b"one")
-    assert not history.save_advert(advert(2, price_wei=1), b"two again")
-    assert history.save_advert(advert(3, price_wei=UINT96_MAX), b"three")
-    assert history.save_advert(advert(1, peer="16Uiu3", expires=150), b"other")
-    assert [(row.signed, row.price_wei) for row in history.adverts(MODEL, at=160)] == [(b"three", UINT96_MAX)]
-    assert len(history.adverts(MODEL, at=120)) == 2
-    assert history.adverts("cd" * 32, at=0) == []
-
-
 def test_sessions_and_prices_come_back_newest_first_and_are_pruned(ledger: Ledger) -> None:
     history, start = ledger.history, datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(3):
@@ -237,7 +225,7 @@ def test_sessions_and_prices_come_back_newest_first_and_are_pruned(ledger: Ledge
         record.tokens, record.ended = 5, start + timedelta(hours=number, minutes=1)
         history.save_session(record)
         history.save_price(
-            PriceStep(
+            PriceRow(
                 model_id=MODEL,
                 layer_start=0,
                 layer_stop=4,

@@ -236,14 +236,6 @@ def test_audits_come_back_as_they_were_written(ledger: Ledger) -> None:
         ledger.trust.save_audit(audit(cost=UINT96_MAX + 1))
 
 
-def test_an_audit_learns_which_case_it_led_to(ledger: Ledger) -> None:
-    kept, other = ledger.trust.save_audit(audit()), ledger.trust.save_audit(audit())
-    ledger.trust.set_case(kept, 12)
-    assert {row.audit_id: row.case_id for row in ledger.trust.audits()} == {kept: 12, other: None}
-    with pytest.raises(LedgerError, match="knows no audit 99"):
-        ledger.trust.set_case(99, 1)
-
-
 def test_a_duty_is_written_once_and_then_overwritten(ledger: Ledger) -> None:
     drawn = duty()
     ledger.trust.save_duty(drawn)
@@ -344,12 +336,21 @@ def test_a_ledger_of_the_first_version_keeps_everything(database: str) -> None:
         with ledger.engine.begin() as connection:
             config.attributes["connection"] = connection
             command.downgrade(config, "0001")
+            values = {"wei": "1".zfill(29), "raw": b"x", "at": START.replace(tzinfo=None)}
             connection.execute(
                 text("INSERT INTO adverts VALUES ('p', 'm', 1, 1, 9, 'o', 0, 4, :wei, :wei, 1.5, :raw, :at)"),
-                {"wei": "1".zfill(29), "raw": b"x", "at": START.replace(tzinfo=None)},
+                values,
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO sessions VALUES "
+                    "(:raw, 'p', 0, 4, 'client', 'm', :raw, :wei, :wei, 3, 7, :wei, :at, NULL, '')"
+                ),
+                values,
             )
         assert not new & set(inspect(ledger.engine).get_table_names())
     with Ledger(database) as ledger:
         assert new <= set(inspect(ledger.engine).get_table_names())
-        assert [row.signed for row in ledger.history.adverts("m", at=1)] == [b"x"]
+        assert "adverts" not in inspect(ledger.engine).get_table_names()
+        assert [row.tokens for row in ledger.history.sessions()] == [7]
         assert ledger.trust.reputations(START) == {}

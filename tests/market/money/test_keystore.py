@@ -11,7 +11,7 @@ import pytest
 
 from hypercluster.market.errors import KeystoreError
 from hypercluster.market.money import keystore
-from hypercluster.market.money.keystore import KeyFile, address_in, create_key, list_keys, load_key
+from hypercluster.market.money.keystore import address_in, create_key, load_key
 
 SECRET = b"\x07" * 32
 
@@ -99,11 +99,3 @@ def test_what_is_no_key_file_is_named(tmp_path: Path, stored: Path) -> None:
         load_key(tmp_path / "none", "sesame")
     with pytest.raises(KeystoreError, match="cannot be read"):
         load_key(tmp_path, "sesame")
-
-
-def test_a_folder_lists_its_keys(tmp_path: Path, stored: Path) -> None:
-    (tmp_path / "b.json").write_bytes(stored.read_bytes())
-    (tmp_path / "a.txt").write_text("no key")
-    (tmp_path / "folder").mkdir()
-    assert list_keys(tmp_path) == [KeyFile(tmp_path / "b.json", address_in(stored))]
-    assert list_keys(tmp_path / "none") == []

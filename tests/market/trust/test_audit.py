@@ -18,7 +18,7 @@ from hypercluster.market.trust.audit import (
     Bounds,
     Candidates,
     Difference,
-    Limits,
+    Thresholds,
     Tier,
     compare_candidates,
     compare_rows,
@@ -26,7 +26,7 @@ from hypercluster.market.trust.audit import (
 )
 from hypercluster.market.trust.receipt import Finding
 
-LIMITS = Limits(0.01, 0.02, 0.9, 0.05, 0.08, 0.5)
+LIMITS = Thresholds(0.01, 0.02, 0.9, 0.05, 0.08, 0.5)
 DRAW = np.random.default_rng(0)
 ROWS = DRAW.standard_normal((32, 64)).astype(np.float32)
 
@@ -157,7 +157,7 @@ def test_the_grey_band_lies_between(found: Difference, finding: Finding) -> None
     st.sampled_from(["prefill", "replay", "foreign"]),
 )
 def test_bounds_around_honest_differences_accept_all_of_them(honest: list[Difference], tier: Tier) -> None:
-    limits = Limits.around(honest, tier)
+    limits = Thresholds.around(honest, tier)
     assert all(limits.judge(each) is Finding.PASS for each in honest)
 
 
@@ -174,7 +174,7 @@ def test_bounds_that_do_not_rise_are_refused() -> None:
 
 
 def bounds() -> Bounds:
-    def tiers() -> dict[Tier, Limits]:
+    def tiers() -> dict[Tier, Thresholds]:
         return {"prefill": LIMITS, "replay": LIMITS, "foreign": LIMITS}
 
     return Bounds("ab" * 32, {"body": tiers(), "tail": tiers()}, ({"variation": "alone"},))

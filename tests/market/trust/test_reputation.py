@@ -15,7 +15,7 @@ from hypercluster.market.trust.reputation import (
     MOST_GOOD,
     PRIOR_BAD,
     PRIOR_GOOD,
-    BadEvidence,
+    BadReputation,
     Evidence,
     Reputation,
 )
@@ -177,13 +177,13 @@ def test_risks_of_hops_add_up_to_the_risk_of_the_path(hops: list[Reputation]) ->
     "values", [(-1.0, 0.0), (0.0, math.nan), (math.inf, 0.0), (0.0, 0.0, datetime(2026, 1, 1))]
 )
 def test_senseless_evidence_is_refused(values: tuple[Any, ...]) -> None:
-    with pytest.raises(BadEvidence):
+    with pytest.raises(BadReputation):
         Reputation(*values)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.1, math.nan])
 def test_senseless_levels_are_refused(level: float) -> None:
-    with pytest.raises(BadEvidence, match="between 0 and 1"):
+    with pytest.raises(BadReputation, match="between 0 and 1"):
         Reputation().credible_interval(level)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from hypercluster.market.economics.deterrence import required_stake
 from hypercluster.market.economics.plots import lines, picture
-from hypercluster.market.economics.simulation.cheater import Terms, learn
+from hypercluster.market.economics.simulation.cheater import Deterrent, learn
 from hypercluster.market.economics.simulation.experiments import Findings, Setup
 from hypercluster.market.economics.simulation.experiments.shocks import smooth
 from hypercluster.market.money.units import HCT
@@ -52,7 +52,7 @@ def _break_even(setup: Setup) -> list[dict[str, object]]:
 def _learning(setup: Setup) -> list[dict[str, object]]:
     sessions, copies = setup.times(20_000, 1000), setup.times(50, 10)
     cases = [(rate, stake) for rate in RATES for stake in STAKES]
-    terms = [Terms(rate, DETECTION, REWARD, IN_FLIGHT, stake) for rate, stake in cases]
+    terms = [Deterrent(rate, DETECTION, REWARD, IN_FLIGHT, stake) for rate, stake in cases]
     learned = learn(terms, sessions=sessions, copies=copies, seed=setup.seed)
     tail, step = sessions // 4, max(1, sessions // 400)
     start, end = learned.cheating[: sessions // 100].mean(axis=0), learned.cheating[-tail:].mean(axis=0)
