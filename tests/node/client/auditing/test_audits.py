@@ -116,10 +116,6 @@ def world(
             honest = super().submit(slot, *step, **named)
             return changed(honest, lambda output: cheat[0](slot, output) if cheat else output)
 
-    class Tempted(provider.Provider):
-        def _engine_class(self) -> type[Engine]:
-            return Doubtful
-
     def terms(price: int) -> dict[str, Any]:
         rule = PriceRule(start_wei=price, start_prompt_wei=price // 4, adapt=False)
         return {
@@ -130,11 +126,10 @@ def world(
         }
 
     with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(provider, "Provider", Tempted)
-            head = stack.enter_context(
-                running_provider(chain, stored_tiny, folder / "head", (0, 2), **terms(CHEAP))
-            )
+        tempted = replace(provider.HONEST, engine=Doubtful)
+        head = stack.enter_context(
+            running_provider(chain, stored_tiny, folder / "head", (0, 2), ways=tempted, **terms(CHEAP))
+        )
         through: dict[str, Any] = {"bootstrap": (head.address,)}
         rival = stack.enter_context(
             running_provider(chain, stored_tiny, folder / "rival", (0, 2), **terms(DEAR), **through)
