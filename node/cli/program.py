@@ -64,7 +64,7 @@ def application(help_text: str) -> Application:
     """A program of several commands, with --version and completion for shells."""
     app = Application(rich_markup_mode="rich", pretty_exceptions_enable=False)
 
-    @app.callback(help=help_text, invoke_without_command=True)
+    @app.callback(help=help_text, epilog=_settings(), invoke_without_command=True)
     def program(
         context: typer.Context,
         version: Annotated[
@@ -77,6 +77,14 @@ def application(help_text: str) -> Application:
             raise typer.Exit(USAGE)
 
     return app
+
+
+def _settings() -> str:
+    """What the environment may say, for the help."""
+    each = (
+        f"[bold]HC_{name.upper()}[/]: {field.description}" for name, field in Settings.model_fields.items()
+    )
+    return "\n\n".join(("Settings, from the environment or a file .env:", *each))
 
 
 def _version(context: typer.Context, wanted: bool) -> None:

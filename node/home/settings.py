@@ -26,7 +26,9 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class Settings(BaseSettings):
     """What every command may be told by the environment. Flags of a command come before these."""
 
-    model_config = SettingsConfigDict(env_prefix="HC_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="HC_", env_file=".env", extra="ignore", use_attribute_docstrings=True
+    )
 
     home: Path = Path("~/.hypercluster")
     """folder of keys, ledger and shards"""
@@ -43,6 +45,7 @@ class Settings(BaseSettings):
     mdns: bool = False
     """also look for nodes on the local network"""
     log_level: str = "WARNING"
+    """how much is logged to standard error: debug, info, warning, error or critical"""
 
     @model_validator(mode="before")
     @classmethod
