@@ -20,6 +20,7 @@ class ClaimCost:
 
 HCT_PER_COIN = 1_000
 MULTIPLE = 10
+CLAIM_BATCH = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

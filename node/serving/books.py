@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hypercluster.market.chain import Chain, Sender
-from hypercluster.market.ledger import IncomingChannel, Ledger
-from hypercluster.market.money.claiming import ClaimRule, Outlook
+from hypercluster.market.money.claiming import CLAIM_BATCH, ClaimRule, Outlook
 from hypercluster.node.errors import NodeError
-from hypercluster.node.serving.collector import CLAIM_BATCH
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain, Sender
+    from hypercluster.market.ledger import IncomingChannel, Ledger
 
 
 class LosingClaim(NodeError):

@@ -13,7 +13,7 @@ from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.errors import MarketError, Refusal, VoucherRefused
 from hypercluster.market.ledger import IncomingChannel, Ledger, SessionRecord
 from hypercluster.market.money.channel import PayeeChannel
-from hypercluster.market.money.claiming import ClaimRule
+from hypercluster.market.money.claiming import CLAIM_BATCH, ClaimRule
 from hypercluster.market.money.voucher import TAG, ChannelDescriptor, node_tag
 from hypercluster.node.serving.terms import NodeTerms, Wallets
 from hypercluster.node.threads import Threads
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CLAIM_BATCH = 50
 LAST_CLAIM_SECONDS = 8.0
 """for the claim when a node ends"""
 

@@ -14,11 +14,11 @@ from eth_account import Account as Accounts
 from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.errors import NodeUnreachable, Refusal, VoucherRefused
 from hypercluster.market.ledger import Ledger
-from hypercluster.market.money.claiming import ClaimRule
+from hypercluster.market.money.claiming import CLAIM_BATCH, ClaimRule
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import channel_salt
 from hypercluster.node.client.payer import OutgoingAccount
-from hypercluster.node.serving.collector import CLAIM_BATCH, Collector
+from hypercluster.node.serving.collector import Collector
 from hypercluster.node.testnet.faucet import give
 from tests.market.proxy import hanging
 from tests.node.helpers.providers import Wallet, new_wallet
