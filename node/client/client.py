@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path as File
 from typing import TYPE_CHECKING
 
 import trio
@@ -51,13 +53,31 @@ class Network:
     latencies: Latencies
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Model:
-    """What a client runs: the model's id (64 hex digits), its number of layers, its vocabulary."""
+    """What a client runs: the model's id (64 hex digits), its sizes, and its vocabulary, which is loaded when needed.
+
+    `vocabulary` gives the file of it. To be closed.
+    """
 
     model_id: str
     layers: int
-    tokenizer: Tokenizer
+    n_vocab: int
+    vocabulary: Callable[[], File]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary in llama.cpp. Raises TokenizerError, ShardError."""
+        from hypercluster.node.engine.tokenizer import (
+            Tokenizer,  # llama.cpp, which a look at providers needs not
+        )
+
+        return Tokenizer(self.vocabulary())
+
+    def close(self) -> None:
+        """Free the vocabulary, if it was loaded."""
+        if "tokenizer" in self.__dict__:
+            self.tokenizer.close()
 
     def encode(self, prompt: str | Sequence[int] | Sequence[Message]) -> list[int]:
         """The token ids of a prompt, whichever form it has. Raises TokenizerError."""
@@ -105,7 +125,7 @@ class Client:
         self.opener = Opener(
             network.host,
             layers=model.layers,
-            n_vocab=model.tokenizer.n_vocab,
+            n_vocab=model.n_vocab,
             domain=records.domain,
             transcripts=records.transcripts,
         )

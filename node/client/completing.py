@@ -36,7 +36,6 @@ from hypercluster.node.client.payer import Funding
 from hypercluster.node.client.request import BadRequest
 from hypercluster.node.client.stops import StopGate
 from hypercluster.node.client.waking import ABSENT_SECONDS, now
-from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
+    from hypercluster.node.engine.sampler import Sampler
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +151,8 @@ class Completing:
         if not done.prompt:
             raise BadRequest("The prompt has no tokens: give at least one character.")
         sampling = request.sampling
+        from hypercluster.node.engine.sampler import Sampler
+
         sampler = Sampler(
             client.model.tokenizer.n_vocab,
             sampling.temperature,

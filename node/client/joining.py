@@ -1,7 +1,7 @@
 """A client on the network, put together from settings, keys and a model."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import coincurve
 import trio
@@ -14,7 +14,6 @@ from hypercluster.node.client.client import Client, Model, Network, Records
 from hypercluster.node.client.payer import Payer
 from hypercluster.node.client.purse import Purse, empty_purse
 from hypercluster.node.client.request import Wishes
-from hypercluster.node.engine.tokenizer import Tokenizer
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.resources import open_ledger
 from hypercluster.node.home.settings import Settings
@@ -54,11 +53,12 @@ async def joined(
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
     seed: int | None = None,
+    reading: bool = True,
 ) -> AsyncIterator[Client]:
     """A client that has joined the network and finds providers of `stored` for as long as the block lasts.
 
     With `auditing` it keeps transcripts and has stages looked over; audits that are not done at the end of the block
-    are given up. `wishes` and `seed` are those of the client.
+    are given up. `wishes` and `seed` are those of the client; not `reading`, it loads no vocabulary until it must.
 
     Raises:
         NoBootstrap: the settings name no node to join through.
@@ -68,7 +68,16 @@ async def joined(
         raise NoBootstrap(
             "No node to join the network through: give --bootstrap, set HC_BOOTSTRAP, or HC_MDNS=1 on a local network."
         )
-    with open_ledger(settings) as ledger, Tokenizer(stored.vocabulary()) as tokenizer:
+    manifest = stored.manifest
+    model = Model(
+        model_id=manifest.model_id,
+        layers=manifest.layers,
+        n_vocab=manifest.n_vocab,
+        vocabulary=stored.vocabulary,
+    )
+    with open_ledger(settings) as ledger, closing(model):
+        if reading:
+            model.tokenizer  # noqa: B018 - loaded here, as it takes its time
         payer = Payer(
             chain=chain,
             payer=purse.wallet,
@@ -76,14 +85,13 @@ async def joined(
             session_key=coincurve.PrivateKey(purse.session_key),
             ledger=ledger,
         )
-        manifest = stored.manifest
         book = OrderBook(manifest.model_id, Eligibility(chain))
         async with running_host(purse.session_key) as host:
             discovery = Discovery(host, book, bootstrap=settings.bootstrap, mdns=settings.mdns)
             transcripts = client_transcripts(settings, chain, auditing.max_bytes) if auditing else None
             client = Client(
                 network=Network(host=host, discovery=discovery, latencies=Latencies(host)),
-                model=Model(model_id=manifest.model_id, layers=manifest.layers, tokenizer=tokenizer),
+                model=model,
                 payer=payer,
                 records=Records(domain=chain.disputes.domain, transcripts=transcripts, trust=ledger.trust),
                 wishes=wishes,
@@ -103,6 +111,6 @@ async def look(settings: Settings, chain: Chain, stored: StoredModel, seconds: f
     """The adverts for a model that are found within `seconds`, full providers included; none without a way in."""
     if not settings.bootstrap and not settings.mdns:
         return []
-    async with joined(settings, chain, stored, empty_purse()) as client:
+    async with joined(settings, chain, stored, empty_purse(), reading=False) as client:
         await trio.sleep(seconds)
         return await client.nodes(full=True)

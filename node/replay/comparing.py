@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hypercluster.market.trust.audit import Candidates, Difference, compare_candidates, compare_rows
-from hypercluster.node.engine.llama import Float32s
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.rows import (
@@ -19,6 +19,9 @@ from hypercluster.node.rows import (
     unpack_topk,
 )
 from hypercluster.node.wire.records import AuditStep
+
+if TYPE_CHECKING:
+    from hypercluster.node.engine.llama import Float32s
 
 WIDER = 4
 """times as many candidates as were claimed: a close race may have put one just outside"""

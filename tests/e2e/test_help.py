@@ -16,8 +16,7 @@ PROGRAMS = ["provider", "client", "verifier", "testnet", "model", "market"]
 SCRIPT = """
 import contextlib, importlib, io, json, sys
 import typer
-package = "" if sys.argv[1] == "model" else ".app"
-module = importlib.import_module("hypercluster.node.cli." + sys.argv[1] + package)
+module = importlib.import_module("hypercluster.node.cli." + sys.argv[1] + ".app")
 command = typer.main.get_command(module.app)
 told = {}
 for words in [[], *([name] for name in command.commands)]:

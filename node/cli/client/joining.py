@@ -61,7 +61,9 @@ def with_client(
         stored = opened(model, settings.home)
 
         async def main() -> T:
-            async with joined(settings, chain, stored, purse, wishes=wishes, auditing=auditing) as client:
+            async with joined(
+                settings, chain, stored, purse, wishes=wishes, auditing=auditing, reading=bool(paying)
+            ) as client:
                 return await work(client)
 
         return trio.run(main)

@@ -13,12 +13,10 @@ from hypercluster.market.trust.audit import BadBounds, Bounds
 from hypercluster.node.client.auditing.accuser import Accuser
 from hypercluster.node.client.auditing.inspection import Inspector, Policy
 from hypercluster.node.client.auditing.opinion import Auditor
-from hypercluster.node.client.auditing.own import OwnAuditor
 from hypercluster.node.client.auditing.provider import ProviderAuditor
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.evidence.transcript import TranscriptStore
 from hypercluster.node.home.settings import TRANSCRIPTS, Settings
-from hypercluster.node.replay.replayer import Replayer
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
@@ -91,11 +89,18 @@ def inspector(
     provider = ProviderAuditor(
         host, discovery, payer, domain, bounds, layers=manifest.layers, n_vocab=manifest.n_vocab
     )
+
+    def own() -> Auditor:
+        from hypercluster.node.client.auditing.own import OwnAuditor  # the only ones with an engine
+        from hypercluster.node.replay.replayer import Replayer
+
+        return OwnAuditor(Replayer(stored, bounds(), threads=auditing.threads))
+
     auditors: dict[AuditorKind, Callable[[], Auditor]] = {
         "auto": lambda: verifiers,
         "verifier": lambda: verifiers,
         "provider": lambda: provider,
-        "own": lambda: OwnAuditor(Replayer(stored, bounds(), threads=auditing.threads)),
+        "own": own,
     }
     return Inspector(
         policy=auditing.policy,

@@ -267,8 +267,7 @@ def test_json_is_one_document_also_when_it_fails(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program, name = command.removeprefix("hc-").split()
-    package = "" if program == "model" else ".app"
-    app = import_module(f"hypercluster.node.cli.{program}{package}").app
+    app = import_module(f"hypercluster.node.cli.{program}.app").app
     monkeypatch.setattr(sys, "argv", [program, name, "--no-such-option", "--json"])
     with pytest.raises(SystemExit) as ended:
         run(app, f"hc-{program}")

@@ -69,7 +69,7 @@ def environment(
         ("client --version", NOTHING),
         ("client --help", NOTHING),
         ("client generate --help", NOTHING),
-        ("client balance", CHAIN),
+        ("client balance", CHAIN | LEDGER),
         ("client audits", LEDGER),
         ("client channels", CHAIN | LEDGER),
         ("provider status", CHAIN | LEDGER),

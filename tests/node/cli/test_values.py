@@ -37,8 +37,7 @@ NUMBERS = [
 
 def commands() -> Iterator[tuple[str, Any]]:
     for program in PROGRAMS:
-        package = "" if program == "model" else ".app"
-        app = import_module(f"hypercluster.node.cli.{program}{package}").app
+        app = import_module(f"hypercluster.node.cli.{program}.app").app
         for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
             yield f"hc-{program} {name}", command
 
@@ -68,6 +67,8 @@ def refused(command: Any, parameter: Any, value: str) -> str:
 @pytest.mark.parametrize("value", ["", " ", "\t"], ids=["empty", "space", "tab"])
 def test_g1_nothing_empty_means_anything(command: Any, parameter: Any, value: str) -> None:
     """G1: an empty value is refused, in a sentence that names the option."""
+    if value and parameter.metavar == "LITERAL":
+        return  # a text of spaces is one
     told = refused(command, parameter, value)
     assert f"{' / '.join(parameter.opts)} is empty" in told
 
@@ -77,7 +78,7 @@ def numeric(parameter: Any) -> bool:
     return any(number in str(kind) for number in ("int", "float")) and "Literal" not in str(kind)
 
 
-READY = ("hc-market", "hc-testnet")
+READY = "hc-"
 NUMERIC = [each for each in parameters() if numeric(each.values[1]) and each.id.startswith(READY)]
 
 
