@@ -2,3 +2,7 @@
 
 Nothing here knows of peers, money or the protocol; rows come in and rows go out (rows.py).
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,3 +2,7 @@
 
 Importing it loads neither llama.cpp nor libp2p nor web3, so that anybody may speak the protocol cheaply.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

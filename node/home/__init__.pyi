@@ -1,0 +1,14 @@
+from .keys import Key as Key
+from .lock import Hold as Hold
+from .lock import Holder as Holder
+from .lock import HomeInUse as HomeInUse
+from .lock import held as held
+from .lock import key_held as key_held
+from .resources import NoDeployment as NoDeployment
+from .resources import open_chain as open_chain
+from .resources import open_ledger as open_ledger
+from .running import RunningFile as RunningFile
+from .running import RunningNode as RunningNode
+from .running import running_file as running_file
+from .running import running_node as running_node
+from .settings import Settings as Settings

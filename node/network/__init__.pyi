@@ -1,0 +1,13 @@
+from .connection import Connection as Connection
+from .discovery import Discovery as Discovery
+from .discovery import Pace as Pace
+from .eligibility import Eligibility as Eligibility
+from .host import Host as Host
+from .host import running_host as running_host
+from .latency import Latencies as Latencies
+from .orderbook import OrderBook as OrderBook
+from .reach import Reach as Reach
+from .reach import reach_of as reach_of
+from .steps import dial_steps as dial_steps
+from .steps import serve_steps as serve_steps
+from .stream import Stream as Stream

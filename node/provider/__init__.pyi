@@ -1,0 +1,10 @@
+from .placing import free_memory as free_memory
+from .placing import measure_machine as measure_machine
+from .placing import model_size as model_size
+from .prices import PriceRule as PriceRule
+from .process import Provider as Provider
+from .process import Ways as Ways
+from .running import Premises as Premises
+from .running import run_provider as run_provider
+from .terms import Moving as Moving
+from .terms import ProviderTerms as ProviderTerms

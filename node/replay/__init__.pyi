@@ -1,0 +1,10 @@
+from .calibration import calibrate as calibrate
+from .comparing import BadEvidence as BadEvidence
+from .comparing import claimed_numbers as claimed_numbers
+from .comparing import judge_against as judge_against
+from .recordings import BadRecording as BadRecording
+from .recordings import record as record
+from .replayer import Judgement as Judgement
+from .replayer import Replayer as Replayer
+from .variations import Variation as Variation
+from .variations import variations as variations
