@@ -3,7 +3,7 @@ from .chat import Message as Message
 from .chat import NoChatTemplate as NoChatTemplate
 from .engine import Engine as Engine
 from .equality import Comparison as Comparison
-from .equality import Stage as Stage
+from .equality import Shard as Shard
 from .equality import compare as compare
 from .preflight import check_stored_vocabulary as check_stored_vocabulary
 from .preflight import check_vocabulary_loads as check_vocabulary_loads
