@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hypercluster.node.cli.console import Json, Shown, err, print_json, say
-from hypercluster.node.cli.opening import opened
+from hypercluster.node.cli.opening import opened_to_serve
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.serving import Threads
@@ -56,7 +56,7 @@ def calibrate(
     as they were.
     """
     settings = Settings()
-    stored = opened(model, settings.home)
+    stored = opened_to_serve(model, settings.home)
     count = threads or default_threads()
     if record is not None:
         from hypercluster.node.replay import recordings

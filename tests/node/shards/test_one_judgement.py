@@ -11,6 +11,7 @@ from gguf.constants import GGUFValueType
 from typer.testing import CliRunner
 
 from hypercluster.node.cli.model.app import app
+from hypercluster.node.cli.opening import opened_to_serve
 from hypercluster.node.engine.preflight import PASSED, VocabularyRefused, check_stored_vocabulary
 from hypercluster.node.errors import NodeError
 from hypercluster.node.shards import ShardError, check_source
@@ -62,7 +63,7 @@ def test_j1_a_vocabulary_that_llama_cpp_does_not_know_is_refused_everywhere(
 
 
 def test_j1_what_a_provider_opens_is_tried_once(whole: Path, tmp_path: Path) -> None:
-    """J1: at the start of a provider, verifier or client; remembered for as long as the vocabulary is the same."""
+    """J1: at the start of a provider or verifier; remembered for as long as the vocabulary is the same."""
     stored = open_model(whole, tmp_path / "home")
     check_stored_vocabulary(stored)
     passed = stored.folder / PASSED
@@ -73,10 +74,9 @@ def test_j1_what_a_provider_opens_is_tried_once(whole: Path, tmp_path: Path) -> 
     assert passed.read_text().startswith(stored.manifest.tokenizer)
 
     bad = rewritten(whole, tmp_path / "bad.gguf", metadata={"tokenizer.ggml.pre": text("future-bpe")})
-    stored = open_model(bad, tmp_path / "home")
     for _ in range(2):
         with pytest.raises(VocabularyRefused, match="future-bpe"):
-            check_stored_vocabulary(stored)
+            opened_to_serve(bad, tmp_path / "home")
 
 
 def test_j1_shards_without_a_vocabulary_need_none(tmp_path: Path) -> None:
