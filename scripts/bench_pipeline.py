@@ -41,8 +41,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from hypercluster.market.economics.routing import Path as Route
-from hypercluster.market.money.units import HCT
+from hypercluster.market.economics import Path as Route
+from hypercluster.market.money import HCT
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of

@@ -15,7 +15,7 @@ from random_model import LlamaShape, write_random_llama
 from rich.console import Console
 from rich.table import Table
 
-from hypercluster.market.trust.audit import Bounds, Thresholds
+from hypercluster.market.trust import Bounds, Thresholds
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.steps import Payload
 from hypercluster.node.replay.measuring import PROMPT

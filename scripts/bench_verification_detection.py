@@ -14,7 +14,7 @@ from bench_verification_served import MODELS, Stage, described, opened, shortene
 from rich.console import Console
 from rich.table import Table
 
-from hypercluster.market.trust.receipt import Finding
+from hypercluster.market.trust import Finding
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend
 from hypercluster.node.replay.calibration import calibrate, steps

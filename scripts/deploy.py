@@ -24,8 +24,7 @@ from eth_account.signers.local import LocalAccount
 from hypercluster.market.chain import DisputeTerms, deploy
 from hypercluster.market.chain.deployment import CONTRACTS
 from hypercluster.market.errors import ChainError, MarketError
-from hypercluster.market.money.keystore import load_key
-from hypercluster.market.money.units import format_hct, parse_hct
+from hypercluster.market.money import format_hct, load_key, parse_hct
 
 
 def deployer(key_file: Path | None) -> LocalAccount:

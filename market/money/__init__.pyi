@@ -1,0 +1,55 @@
+# The face of the room: what others use, loaded when it is first used. See docs/architecture.md, "Faces".
+
+from .channel import (
+    PayeeChannel,
+    PayerChannel,
+)
+from .claiming import (
+    ClaimRule,
+    Outlook,
+)
+from .keystore import (
+    create_key,
+    load_key,
+)
+from .signing import (
+    NOBODY,
+    address_of,
+    checksum,
+)
+from .units import (
+    HCT,
+    check_wei,
+    format_hct,
+    format_price,
+    parse_hct,
+    parse_price,
+    round_hct,
+)
+from .voucher import (
+    ChannelDescriptor,
+    VoucherDomain,
+    charge,
+)
+
+__all__ = [
+    "HCT",
+    "NOBODY",
+    "ChannelDescriptor",
+    "ClaimRule",
+    "Outlook",
+    "PayeeChannel",
+    "PayerChannel",
+    "VoucherDomain",
+    "address_of",
+    "charge",
+    "check_wei",
+    "checksum",
+    "create_key",
+    "format_hct",
+    "format_price",
+    "load_key",
+    "parse_hct",
+    "parse_price",
+    "round_hct",
+]
