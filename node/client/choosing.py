@@ -19,6 +19,7 @@ from hypercluster.market.economics.routing import Path, best_path, path_of
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.reputation import Evidence, Reputation
 from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.network.diagnosis import Wanted, why_no_path
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 
 LIE_FACTOR, LIE_MS = 5.0, 100.0
 """A provider that takes this many times what it advertised, and this much more, said what is not so."""
+
+
+class NoRoute(NodeError):
+    """There is no path; the message says why, as far as anybody here knows."""
 
 
 class TooLong(NodeError):
@@ -106,7 +111,7 @@ class Chooser:
         Raises:
             TooLong, TooManyCandidates: there are paths, but none that holds the request.
             AllBusy: there are, but for want of free sessions.
-            NoPath: there are none.
+            NoRoute: there are none.
         """
         offered = self._offered(wishes)
         nodes = await self._nodes([a for a in offered if a.free > 0 and needs.met(a)])
@@ -121,7 +126,7 @@ class Chooser:
             return path_of([by_id[table.ids[row]] for row in rows if row >= 0], wishes.market)
         except NoPath:
             self._explain([a for a in offered if a.peer not in left_out], needs)
-            raise
+            raise NoRoute(self._why(exclude, wishes)) from None
 
     def learn(self, hop: Hop) -> tuple[Evidence, str] | None:
         """Remember by how much a provider was slower than it says, half of it from this time.
@@ -217,6 +222,25 @@ class Chooser:
         raise AllBusy(
             "All paths that hold the request go over providers without a free session: try again in a while."
         )
+
+    def _why(self, failed: Collection[str], wishes: Wishes) -> str:
+        """The reason that explains best why no path is there at all."""
+
+        def ranges(adverts: Collection[Advert]) -> list[tuple[int, int]]:
+            return [(a.layer_start, a.layer_stop) for a in adverts]
+
+        book = self._discovery.book
+        offered = self._offered(wishes)
+        wanted = Wanted(
+            model_id=book.model_id,
+            name="",
+            layers=self.layers,
+            ranges=ranges(offered),
+            full=ranges([a for a in offered if not a.free]),
+            distrusted=ranges([a for a in offered if a.peer in self._distrusted]),
+            failed=ranges([a for a in offered if a.peer in failed or a.peer in wishes.avoid]),
+        )
+        return why_no_path(self._discovery.facts(), wanted)
 
     def _covered(self, adverts: Sequence[Advert]) -> bool:
         nodes = [node_of(advert) for advert in adverts if advert.layer_stop <= self.layers]

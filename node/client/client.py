@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hypercluster.market.economics.graph import Node, NoPath
+from hypercluster.market.economics.graph import Node
 from hypercluster.market.economics.routing import Path
 from hypercluster.market.errors import MarketError
-from hypercluster.node.client.choosing import AllBusy, Chooser, Needs
+from hypercluster.node.client.choosing import AllBusy, Chooser, Needs, NoRoute
 from hypercluster.node.client.completing import Completing
 from hypercluster.node.client.opening import Opener, Terms, adverts_of, needed
 from hypercluster.node.client.request import Wishes
@@ -175,19 +175,19 @@ class Client:
         return await self.chooser.nodes(self.wishes, full=full)
 
     async def route(self, exclude: Sequence[str] = ()) -> Path:
-        """The path that a small request would take now. Raises NoPath, AllBusy."""
+        """The path that a small request would take now. Raises NoRoute, AllBusy."""
         return await self.chooser.route(self.wishes, Needs(), exclude)
 
     async def wait_for_path(self, seconds: float) -> Path:
-        """The same as soon as there is one. Raises NoPath or AllBusy when there is none in time."""
+        """The same as soon as there is one. Raises NoRoute or AllBusy when there is none in time."""
         deadline = trio.current_time() + seconds
         while True:
             try:
                 return await self.route()
-            except (NoPath, AllBusy):
-                if trio.current_time() >= deadline:
+            except (NoRoute, AllBusy):
+                if trio.current_time() >= deadline or self.network.discovery.hopeless:
                     raise
-            await trio.sleep(0.2)
+            await trio.sleep(0.1)
 
     async def open(
         self,

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Self
 
 import trio
 
-from hypercluster.market.economics.graph import NoPath
 from hypercluster.market.errors import MarketError, OverDeposit
-from hypercluster.market.money.units import format_hct
 from hypercluster.node.client.blame import Then, judge
-from hypercluster.node.client.choosing import AllBusy, Needs
-from hypercluster.node.client.completion import Completion, HopBill
+from hypercluster.node.client.choosing import AllBusy, Needs, NoRoute
+from hypercluster.node.client.completion import Completion, HopBill, PathLost, TooExpensive
 from hypercluster.node.client.events import (
     ChannelsOpened,
     ChannelsPlanned,
@@ -55,14 +53,6 @@ MOST_REST_SECONDS = 8.0
 LOOK_SECONDS = 0.3
 QUIET_SECONDS = 2.0
 """a wait that is no news: providers are found in this time"""
-
-
-class TooExpensive(NodeError):
-    """The prompt alone costs more than the client allows."""
-
-
-class PathLost(NodeError):
-    """A provider is gone from the path, or full, and there is no way around it."""
 
 
 class Completing:
@@ -194,6 +184,7 @@ class Completing:
         if self._waiting_since is None:
             self._waiting_since = trio.current_time()
         deadline = self._waiting_since + request.allowance.patience
+        discovery = self._client.network.discovery
         began, told = trio.current_time(), ""
         while True:
             at = trio.current_time()
@@ -202,12 +193,13 @@ class Completing:
             try:
                 yield PathChosen(await self._client.chooser.route(self._wishes, needs, out))
                 return
-            except (NoPath, AllBusy) as error:
+            except (NoRoute, AllBusy) as error:
                 reason = str(error)
                 if self._last is not None and not isinstance(error, AllBusy):
                     reason = f"{self._last} Without it there is no path: {error}"
                 # Who failed for good does not come back; who is full or not yet found may.
-                hopeless = done.failures and not back and not isinstance(error, AllBusy)
+                hopeless = not back and not isinstance(error, AllBusy)
+                hopeless = hopeless and bool(done.failures or discovery.hopeless)
                 if hopeless or at >= deadline:
                     if self._last is None or isinstance(error, AllBusy):
                         raise
@@ -257,7 +249,7 @@ class Completing:
             left = self._left(pipeline)
             if left is not None and pipeline.cost(len(pending)) > left:
                 if not done.tokens:
-                    raise _too_expensive(pipeline.cost(len(pending)), left)
+                    raise TooExpensive(pipeline.cost(len(pending)), left)
                 done.finish = "cost"
                 return
             began = time.perf_counter()
@@ -347,11 +339,4 @@ class Completing:
             return
         least = sum(min(each.prompt_price_wei, each.price_wei) for each in adverts) * prompt
         if least > left:
-            raise _too_expensive(least, left)
-
-
-def _too_expensive(cost: int, left: int) -> TooExpensive:
-    return TooExpensive(
-        f"The prompt costs {format_hct(cost)} HCT and at most {format_hct(left)} HCT may be spent: "
-        "raise --max-cost."
-    )
+            raise TooExpensive(least, left)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from hypercluster.market.money.units import format_hct
 from hypercluster.node.client.hop import Timing
+from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.inspection import Report
@@ -14,6 +16,20 @@ if TYPE_CHECKING:
 
 FinishReason = Literal["stop", "length", "cost", "failed", "cancelled"]
 """the model or a text ended it; as many tokens as allowed; the next would cost too much; an error; whoever asked"""
+
+
+class TooExpensive(NodeError):
+    """The prompt alone costs more than the client allows; both in wei."""
+
+    def __init__(self, cost: int, left: int) -> None:
+        super().__init__(
+            f"The prompt costs {format_hct(cost)} HCT and at most {format_hct(left)} HCT may be spent: "
+            "raise --max-cost."
+        )
+
+
+class PathLost(NodeError):
+    """A provider is gone from the path, or full, and there is no way around it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,15 @@ from hypercluster.node.client.purse import Purse, empty_purse
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.resources import open_ledger
-from hypercluster.node.home.settings import Settings
+from hypercluster.node.home.settings import PEERS, Settings
 from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.eligibility import Eligibility
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.latency import Latencies
+from hypercluster.node.network.memory import Memory
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.threads import Threads
 
 
 class NoBootstrap(NodeError):
@@ -87,7 +89,19 @@ async def joined(
         )
         book = OrderBook(manifest.model_id, Eligibility(chain))
         async with running_host(purse.session_key) as host:
-            discovery = Discovery(host, book, bootstrap=settings.bootstrap, mdns=settings.mdns)
+            on_chain = Threads(1, abandon=True)
+
+            async def chain_time() -> float:
+                return await on_chain(chain.timestamp)
+
+            discovery = Discovery(
+                host,
+                book,
+                bootstrap=settings.bootstrap,
+                mdns=settings.mdns,
+                memory=Memory(settings.home / PEERS),
+                chain_time=chain_time,
+            )
             transcripts = client_transcripts(settings, chain, auditing.max_bytes) if auditing else None
             client = Client(
                 network=Network(host=host, discovery=discovery, latencies=Latencies(host)),
@@ -112,5 +126,6 @@ async def look(settings: Settings, chain: Chain, stored: StoredModel, seconds: f
     if not settings.bootstrap and not settings.mdns:
         return []
     async with joined(settings, chain, stored, empty_purse(), reading=False) as client:
-        await trio.sleep(seconds)
+        discovery = client.network.discovery
+        await discovery.settle(seconds, lambda: discovery.complete)
         return await client.nodes(full=True)

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import coincurve
 import trio
@@ -23,8 +21,7 @@ from hypercluster.market.money.voucher import (
     channel_salt,
     node_tag,
 )
-
-T = TypeVar("T")
+from hypercluster.node.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +133,7 @@ class Payer:
         self.gas_wei = 0
         """paid so far, in wei of the chain's own coin"""
         self._lock = trio.Lock()
-        self._threads = trio.CapacityLimiter(4)
+        self._threads = Threads(4)
 
     async def plan(self, needs: Mapping[Recipient, int], deposit: int = 0) -> Funding:
         """What `fund` would send, with the gas it would take at today's price. Sends nothing.
@@ -148,7 +145,7 @@ class Payer:
             await self._load()
             deposits = self._missing(needs, deposit)
             openings = sum(each.opens for each in deposits)
-            gas = await self._in_thread(
+            gas = await self._threads(
                 self._chain.channels.funding_cost_wei, openings, len(deposits) - openings
             )
             return Funding(deposits, gas)
@@ -176,11 +173,11 @@ class Payer:
             deposits = self._missing(needs, deposit)
             openings = tuple(each for each in deposits if each.opens)
             if openings:
-                on_sent(Funding(openings, await self._in_thread(self._open, openings)))
+                on_sent(Funding(openings, await self._threads(self._open, openings)))
             for each in deposits:
                 if not each.opens:
                     account = self._accounts[_key(each.recipient)]
-                    on_sent(Funding((each,), await self._in_thread(self._top_up, account, each.wei)))
+                    on_sent(Funding((each,), await self._threads(self._top_up, account, each.wei)))
             return {each: self._accounts[_key(each)] for each in needs}
 
     def forget(self, recipient: Recipient) -> None:
@@ -191,18 +188,18 @@ class Payer:
         """Write down what was signed and spent on each channel."""
         for account in list(self._accounts.values()):
             channel = account.channel
-            await self._in_thread(self._ledger.payer.store, account.channel_id, channel.signed, channel.spent)
+            await self._threads(self._ledger.payer.store, account.channel_id, channel.signed, channel.spent)
 
     async def _load(self) -> None:
         """Take up the open channels in the ledger, with the chain's view of each."""
         signer = address_of(self._session_key)
-        rows = await self._in_thread(partial(self._ledger.payer.channels, self.domain, ended=False))
+        rows = await self._threads(self._ledger.payer.channels, self.domain, ended=False)
         for row in rows:
             key = (row.payee, row.salt[TAG])
             if key in self._accounts or row.signer != signer or row.payer != self.payer:
                 continue
-            state = await self._in_thread(self._chain.channels.state, row.channel_id)
-            note = partial(
+            state = await self._threads(self._chain.channels.state, row.channel_id)
+            await self._threads(
                 self._ledger.payer.note,
                 row.channel_id,
                 deposit=state.deposit if state.open else None,
@@ -210,7 +207,6 @@ class Payer:
                 close_at=state.close_at,
                 ended=state.closed,
             )
-            await self._in_thread(note)
             if not state.open or state.close_at:
                 continue
             machine = row.machine()
@@ -228,9 +224,6 @@ class Payer:
             if account is None or short > 0:
                 deposits.append(Deposit(recipient, max(short, deposit), account is None))
         return tuple(deposits)
-
-    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        return await trio.to_thread.run_sync(partial(function, *arguments), limiter=self._threads)
 
     def _open(self, deposits: Sequence[Deposit]) -> int:
         signer = address_of(self._session_key)

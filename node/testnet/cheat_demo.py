@@ -10,7 +10,6 @@ from typing import Any
 
 import trio
 
-from hypercluster.market.economics.graph import NoPath
 from hypercluster.market.errors import MarketError
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client.auditing.assembly import Auditing
@@ -20,6 +19,7 @@ from hypercluster.node.client.events import Finished, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
 from hypercluster.node.client.request import Allowance, Request, Sampling
+from hypercluster.node.errors import NodeError
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.identity import short_peer
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
@@ -237,7 +237,7 @@ async def _run(
         else:
             try:
                 result.path_after = (await client.route()).ids
-            except (NoPath, MarketError) as error:
+            except (NodeError, MarketError) as error:
                 raise DemoFailed(f"There is no path without the culprit: {error}") from error
     return result
 

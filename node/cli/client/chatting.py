@@ -101,14 +101,11 @@ def chat(
 
 async def _line() -> str | None:
     """The next turn, None at the end."""
-    import trio
+    from hypercluster.node.threads import Threads
 
     if sys.stdin.isatty():
         say("> ", err)
-    read: bytes = await trio.to_thread.run_sync(
-        sys.stdin.buffer.readline,
-        abandon_on_cancel=True,  # type: ignore[call-arg] # the stubs that mypy finds are older
-    )
+    read: bytes = await Threads(1, abandon=True)(sys.stdin.buffer.readline)
     if not read:
         return None
     try:

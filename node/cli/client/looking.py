@@ -24,9 +24,10 @@ def peers(model: Model = None, bootstrap: Bootstrap = None, wait: Wait = 5.0, js
     from hypercluster.node.cli.client.joining import with_client
 
     async def look(client: Client) -> list[tuple[Node, Advert | None]]:
-        import trio
-
-        await trio.sleep(wait)
+        discovery = client.network.discovery
+        await discovery.settle(wait, lambda: discovery.complete)
+        if not client.adverts():
+            await client.route()  # says why there is nobody
         adverts = {advert.peer: advert for advert in client.adverts()}
         return [(node, adverts.get(node.id)) for node in await client.nodes(full=True)]
 

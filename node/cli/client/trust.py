@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
-from hypercluster.market.money.units import format_hct
-from hypercluster.node.cli.console import Json, err, fail, out, print_json
+from hypercluster.market.money.units import format_hct, round_hct
+from hypercluster.node.cli.console import Json, err, fail, say, show
+from hypercluster.node.cli.tables import Table
 from hypercluster.node.home.resources import open_ledger
 from hypercluster.node.home.settings import Settings
-from hypercluster.node.identity import short_peer
 
 if TYPE_CHECKING:
     from hypercluster.market.ledger import AuditRecord, ReputationEvent, Standing
@@ -58,15 +58,16 @@ def reputation(
     if export is not None:
         _export(export, now, data)
         if not json_:
-            out.print(f"wrote {len(data)} reputations to {export}", highlight=False, soft_wrap=True)
+            say(f"wrote {len(data)} reputations to {export}")
             return
-    if json_:
-        print_json(data)
-        return
-    out.print(_standings_table(found))
-    if peer is not None:
-        for each in found:
-            out.print(_events_table(each.peer, events[each.peer]))
+
+    def view(_: list[dict[str, Any]]) -> Iterator[Table]:
+        yield _standings_table(found)
+        if peer is not None:
+            for each in found:
+                yield _events_table(each.peer, events[each.peer])
+
+    show(data, view, json_)
 
 
 def audits(
@@ -81,38 +82,7 @@ def audits(
     """
     with open_ledger(Settings()) as ledger:
         rows = ledger.trust.audits(limit=limit)
-    if json_:
-        print_json([_audit_json(row) for row in rows])
-        return
-    table = Table()
-    for name in (
-        "at",
-        "peer",
-        "layers",
-        "tokens",
-        "finding",
-        "auditor",
-        "errors",
-        "cost HCT",
-        "case",
-        "note",
-    ):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        colour = COLOURS.get(row.finding, "yellow")
-        table.add_row(
-            _moment(row.at),
-            short_peer(row.peer),
-            f"{row.layer_start}:{row.layer_stop}",
-            str(row.tokens),
-            f"[{colour}]{escape(row.finding)}[/]",
-            row.auditor if len(row.auditor) < 8 else short_peer(row.auditor),
-            "none" if row.exact else _errors(row),
-            format_hct(row.cost),
-            "" if row.case_id is None else str(row.case_id),
-            escape(row.note),
-        )
-    out.print(table)
+    show([_audit_json(row) for row in rows], lambda _: _audits_table(rows), json_)
 
 
 def rewards(json_: Json = False) -> None:
@@ -158,10 +128,7 @@ def demand(
     with err.status("Waiting for the provider to show the row"):
         ruling = trio.run(work)
     data = {"peer": transcript.record.peer, "outcome": ruling.outcome, "slashed_wei": ruling.slashed_wei}
-    if json_:
-        print_json(data)
-    else:
-        out.print(f"{ruling.outcome}; {format_hct(ruling.slashed_wei)} HCT slashed")
+    show(data, lambda _: f"{ruling.outcome}; {round_hct(ruling.slashed_wei)} HCT slashed", json_)
 
 
 def _part(peer: str) -> str:
@@ -244,38 +211,55 @@ def _audit_json(row: AuditRecord) -> dict[str, Any]:
     }
 
 
+def _audits_table(rows: Sequence[AuditRecord]) -> Table:
+    table = Table(
+        *("at", "peer", "layers", "tokens", "finding", "auditor", "errors", "cost HCT", "case", "note")
+    )
+    for row in rows:
+        table.row(
+            _moment(row.at),
+            row.peer,
+            f"{row.layer_start}:{row.layer_stop}",
+            str(row.tokens),
+            Text(row.finding, COLOURS.get(row.finding, "yellow")),
+            row.auditor,
+            "none" if row.exact else _errors(row),
+            format_hct(row.cost),
+            "" if row.case_id is None else str(row.case_id),
+            row.note,
+        )
+    return table
+
+
 def _standings_table(standings: list[Standing]) -> Table:
-    table = Table()
-    for name in ("peer", "operator", "reliability", f"{LEVEL:.0%} interval", "good", "bad", "last evidence"):
-        table.add_column(name, overflow="fold")
+    table = Table(
+        *("peer", "operator", "reliability", f"{LEVEL:.0%} interval", "good", "bad", "last evidence")
+    )
     for each in sorted(standings, key=lambda each: each.reputation.reliability, reverse=True):
         believed = each.reputation
         low, high = believed.credible_interval(LEVEL)
-        style = "bold red" if believed.distrusted else None
-        table.add_row(
-            short_peer(each.peer),
+        table.row(
+            each.peer,
             each.operator,
             f"{believed.reliability:.1%}",
             f"{low:.1%} to {high:.1%}",
             f"{believed.good:.2f}",
             f"{believed.bad:.2f}",
             _moment(each.last),
-            style=style,
+            style="bold red" if believed.distrusted else "",
         )
     return table
 
 
 def _events_table(peer: str, events: list[ReputationEvent]) -> Table:
-    table = Table(title=peer, title_justify="left")
-    for name in ("at", "evidence", "good", "bad", "note"):
-        table.add_column(name, overflow="fold")
+    table = Table("at", "evidence", "good", "bad", "note", title=peer)
     for event in events:
-        table.add_row(
+        table.row(
             _moment(event.at),
             event.kind.replace("_", " "),
             f"{event.good:g}",
             f"{event.bad:g}",
-            escape(event.note),
+            event.note,
         )
     return table
 

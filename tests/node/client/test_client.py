@@ -21,8 +21,7 @@ from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client import hop
 from hypercluster.node.client.client import Client
-from hypercluster.node.client.completing import TooExpensive
-from hypercluster.node.client.completion import Completion
+from hypercluster.node.client.completion import Completion, TooExpensive
 from hypercluster.node.client.events import PathChosen
 from hypercluster.node.client.hop import HopFailed
 from hypercluster.node.client.joining import joined

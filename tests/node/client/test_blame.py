@@ -1,0 +1,55 @@
+"""Whose doing a failure is: every code is judged, and a client's own doing is nobody's fault."""
+
+from __future__ import annotations
+
+import pytest
+
+from hypercluster.market.trust.reputation import Evidence
+from hypercluster.node.client.blame import MOST_TRIES, REFUSALS, Then, judge
+from hypercluster.node.client.hop import HopFailed, How
+from hypercluster.node.errors import ErrorCode
+
+
+def refused(code: ErrorCode) -> HopFailed:
+    return HopFailed("peer", "No.", code, How.REFUSED)
+
+
+def test_b1_every_refusal_is_judged_and_only_its_own_failure_is_held_against_a_provider() -> None:
+    """B1: what a client did itself, or what is nobody's doing, is no evidence and forgets nobody."""
+    assert set(REFUSALS) == set(ErrorCode)
+    for code in ErrorCode:
+        found = judge(refused(code), absent=False, clock_confirmed=False, tried=0)
+        assert (found.evidence is not None) == (code is ErrorCode.INTERNAL), code
+        assert not found.forget
+
+
+@pytest.mark.parametrize("code", [ErrorCode.TIMEOUT, ErrorCode.UNKNOWN_SESSION])
+def test_b2_a_session_that_ended_through_us_is_opened_again(code: ErrorCode) -> None:
+    """B2: also when the connection is found lost after an absence."""
+    assert judge(refused(code), absent=False, clock_confirmed=False, tried=0).then is Then.REOPEN
+    lost = HopFailed("peer", "Lost.", how=How.LOST)
+    assert judge(lost, absent=True, clock_confirmed=False, tried=0).then is Then.REOPEN
+    assert judge(lost, absent=True, clock_confirmed=False, tried=0).evidence is None
+
+
+def test_a_lost_connection_and_a_broken_answer_are_evidence() -> None:
+    lost = judge(HopFailed("peer", "Lost.", how=How.LOST), absent=False, clock_confirmed=False, tried=0)
+    assert (lost.then, lost.evidence, lost.forget) == (Then.LEAVE, Evidence.SESSION_FAILED, True)
+    broke = HopFailed("peer", "Not signed.", ErrorCode.BAD_SIGNATURE)
+    assert judge(broke, absent=False, clock_confirmed=False, tried=0).evidence is Evidence.RECEIPT_WRONG
+
+
+def test_a_wrong_date_is_evidence_only_where_another_provider_confirms_our_clock() -> None:
+    dated = HopFailed("peer", "Dated wrongly.", ErrorCode.BAD_SIGNATURE, How.DATED)
+    assert judge(dated, absent=False, clock_confirmed=False, tried=0).evidence is None
+    assert judge(dated, absent=False, clock_confirmed=True, tried=0).evidence is Evidence.SESSION_FAILED
+
+
+def test_other_chances_end() -> None:
+    for code in ErrorCode:
+        found = judge(refused(code), absent=False, clock_confirmed=False, tried=MOST_TRIES)
+        assert found.then in (Then.LEAVE, Then.REST)
+    moved = judge(refused(ErrorCode.PRICE_TOO_LOW), absent=False, clock_confirmed=False, tried=1)
+    assert moved.evidence is Evidence.SESSION_FAILED, (
+        "it does not stand by the price that it named when asked"
+    )
