@@ -23,6 +23,7 @@ from hypercluster.node.errors import NodeError
 MAX_TEMPLATE = 1 << 20  # characters
 MAX_GROWTH = 1 << 20  # characters that a template may write beyond ten times what was said
 SECONDS = 20  # for a process that may have to wait for a processor
+ROLES = ("system", "user", "assistant", "tool")
 _PRIVATE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 _JINJA = Path(__file__).with_name("jinja.py")
 
@@ -41,7 +42,7 @@ class ChatRefused(ChatError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat: role "system", "user" or "assistant", and what was said, in one part or several."""
+    """One turn of a chat: its role, one of ROLES, and what was said, in one part or several."""
 
     role: str
     content: str | tuple[str, ...]
@@ -103,6 +104,9 @@ def render(
         raise NoChatTemplate("The model has no chat template; use a plain prompt instead.")
     if len(template) > MAX_TEMPLATE:
         raise NoChatTemplate(f"The model's chat template has {len(template)} characters; use a plain prompt.")
+    for message in messages:  # a template writes the role as it is
+        if message.role not in ROLES:
+            raise ChatRefused(f"{message.role!r} is no role in a chat; roles are {', '.join(ROLES)}.")
     said = [(message.role, _text(message.content)) for message in messages]
     guard, letter = _unused(2, chain([template], *said, controls.texts))
     variables = {"bos_token": bos, "eos_token": eos, "add_generation_prompt": add_assistant}

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hypercluster.node.shards.architectures import LAYER_KEYS, SCALAR_KEYS, Kind
+from hypercluster.node.shards.architectures import Kind
 from hypercluster.node.shards.container import Container, Tensor
 from hypercluster.node.shards.errors import ManifestMismatch
+from hypercluster.node.shards.hyperparameters import LAYER_KEYS, SCALAR_KEYS
 from hypercluster.node.shards.manifest import Manifest, digest_of
 from hypercluster.node.shards.model import ModelFile, Tensors, check_source
 from hypercluster.node.shards.vocabulary import tokenizer_digest

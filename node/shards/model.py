@@ -16,10 +16,10 @@ from hypercluster.node.shards.architectures import (
     Spec,
     Specs,
     architecture_of,
-    hyperparameters,
 )
 from hypercluster.node.shards.container import Container, Tensor
 from hypercluster.node.shards.errors import InvalidTensor
+from hypercluster.node.shards.hyperparameters import hyperparameters
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.vocabulary import check_tokenizer
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from gguf.constants import GGMLQuantizationType as Type
 from gguf.constants import GGUFValueType
 
-from hypercluster.node.shards.architectures import LAYER_KEYS, SCALAR_KEYS
 from hypercluster.node.shards.container import Tensor
 from hypercluster.node.shards.digests import Hasher, manifest_of, verify_header, verify_parts
 from hypercluster.node.shards.errors import ManifestMismatch
+from hypercluster.node.shards.hyperparameters import LAYER_KEYS, SCALAR_KEYS
 from hypercluster.node.shards.manifest import Manifest
 from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, ModelFile, check_source
 from hypercluster.node.shards.ranges import check_range

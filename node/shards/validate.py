@@ -7,10 +7,11 @@ from pathlib import Path
 
 from gguf.constants import GGUFValueType
 
-from hypercluster.node.shards.architectures import LAYER_KEYS, SCALAR_KEYS, architecture_of, hyperparameters
+from hypercluster.node.shards.architectures import architecture_of
 from hypercluster.node.shards.container import Container
 from hypercluster.node.shards.digests import verify_header, verify_weights
 from hypercluster.node.shards.errors import ManifestMismatch
+from hypercluster.node.shards.hyperparameters import LAYER_KEYS, SCALAR_KEYS, hyperparameters
 from hypercluster.node.shards.manifest import Manifest
 from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, ModelFile, take_apart
 from hypercluster.node.shards.pieces import read_container
