@@ -25,7 +25,7 @@ from eth_account.messages import SignableMessage, encode_typed_data
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.channel import PayeeChannel
 from hypercluster.market.money.signing import address_of
-from hypercluster.market.money.voucher import DOMAIN_NAME, DOMAIN_VERSION, ChannelDescriptor, VoucherDomain
+from hypercluster.market.money.voucher import DOMAIN_NAME, ChannelDescriptor, VoucherDomain
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def measure(rounds: int, folder: Path) -> dict[str, float]:
         return encode_typed_data(
             domain_data={
                 "name": DOMAIN_NAME,
-                "version": DOMAIN_VERSION,
+                "version": VoucherDomain.VERSION,
                 "chainId": domain.chain_id,
                 "verifyingContract": domain.contract,
             },

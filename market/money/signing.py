@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import ClassVar
 
 import coincurve
 from eth_hash.backends.pysha3 import keccak256 as keccak
@@ -21,6 +23,7 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 __all__ = [
     "NOBODY",
     "SIGNATURE_BYTES",
+    "SigningDomain",
     "address_bytes",
     "address_of",
     "checksum",
@@ -124,3 +127,30 @@ def domain_separator(name: str, version: str, chain_id: int, contract: str) -> b
         + word(chain_id)
         + address_bytes(contract).rjust(32, b"\0")
     )
+
+
+@dataclass(frozen=True)
+class SigningDomain:
+    """The EIP-712 domain, under the name NAME, of a contract on a chain, or of several that share it.
+
+    Raises:
+        InvalidAddress: `contract` is no address.
+    """
+
+    NAME: ClassVar[str]
+    VERSION: ClassVar[str] = "1"
+
+    contract: str
+    chain_id: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "contract", checksum(self.contract))
+
+    @cached_property
+    def separator(self) -> bytes:
+        """The 32-byte domain separator, equal to the contracts' DOMAIN_SEPARATOR()."""
+        return domain_separator(self.NAME, self.VERSION, self.chain_id, self.contract)
+
+    @cached_property
+    def _prefix(self) -> bytes:
+        return b"\x19\x01" + self.separator

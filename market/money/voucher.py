@@ -8,15 +8,14 @@ worth anything elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import coincurve
 
 from hypercluster.market.errors import InvalidAmount
 from hypercluster.market.money.signing import (
+    SigningDomain,
     address_bytes,
     checksum,
-    domain_separator,
     keccak,
     recover_compact,
     sign_compact,
@@ -26,7 +25,6 @@ from hypercluster.market.money.signing import (
 from hypercluster.market.money.units import UINT96_MAX
 
 DOMAIN_NAME = "HyperCluster PaymentChannels"
-DOMAIN_VERSION = "1"
 
 _VOUCHER_TYPE = keccak(b"Voucher(bytes32 channelId,uint96 cumulative)")
 _QUOTE_TYPE = keccak(
@@ -135,23 +133,10 @@ class Quote:
 
 
 @dataclass(frozen=True)
-class VoucherDomain:
+class VoucherDomain(SigningDomain):
     """The EIP-712 domain of one PaymentChannels contract; signs and recovers vouchers and quotes."""
 
-    contract: str
-    chain_id: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "contract", checksum(self.contract))
-
-    @cached_property
-    def separator(self) -> bytes:
-        """The 32-byte domain separator, equal to the contract's DOMAIN_SEPARATOR()."""
-        return domain_separator(DOMAIN_NAME, DOMAIN_VERSION, self.chain_id, self.contract)
-
-    @cached_property
-    def _prefix(self) -> bytes:
-        return b"\x19\x01" + self.separator
+    NAME = DOMAIN_NAME
 
     def channel_id(self, descriptor: ChannelDescriptor) -> bytes:
         """Return the 32-byte id of a channel in this domain's contract."""

@@ -16,8 +16,7 @@ import coincurve
 
 from hypercluster.market.errors import InvalidAmount
 from hypercluster.market.money.signing import (
-    checksum,
-    domain_separator,
+    SigningDomain,
     keccak,
     recover_compact,
     sign_compact,
@@ -25,7 +24,6 @@ from hypercluster.market.money.signing import (
 )
 
 DOMAIN_NAME = "HyperCluster Disputes"
-DOMAIN_VERSION = "1"
 NO_RECEIPT = bytes(32)
 """``previous`` of the first receipt of a stage"""
 MAX_PROFILE = 1024
@@ -199,25 +197,12 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class DisputeDomain:
+class DisputeDomain(SigningDomain):
     """The EIP-712 domain of one contract of cases, and of proofs and demands beside it; signs and recovers receipts and
     verdicts.
     """
 
-    contract: str
-    chain_id: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "contract", checksum(self.contract))
-
-    @cached_property
-    def separator(self) -> bytes:
-        """The 32-byte domain separator, equal to DOMAIN_SEPARATOR() of the three contracts."""
-        return domain_separator(DOMAIN_NAME, DOMAIN_VERSION, self.chain_id, self.contract)
-
-    @cached_property
-    def _prefix(self) -> bytes:
-        return b"\x19\x01" + self.separator
+    NAME = DOMAIN_NAME
 
     def digest(self, struct_hash: bytes) -> bytes:
         """Return the 32 bytes that a signature over a receipt or verdict of this struct hash covers."""
