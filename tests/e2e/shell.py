@@ -123,8 +123,9 @@ class Running:
             thread.join(10)
 
     def _collect(self, stream: Any) -> None:
-        for line in stream:
-            self._printed.append(line.decode(errors="replace"))
+        with stream:
+            for line in stream:
+                self._printed.append(line.decode(errors="replace"))
 
 
 def processes_that_mention(text: str) -> list[str]:

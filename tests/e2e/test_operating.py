@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hypercluster.market.chain import Chain, Deployment
-from hypercluster.market.ledger import Ledger
-from hypercluster.market.money.units import HCT
+from hypercluster.market.ledger import Ledger, PriceStep
+from hypercluster.market.money.units import HCT, parse_price
 from hypercluster.node.serving.stopping import STOP_SECONDS
+from hypercluster.node.shards import Manifest
 from tests.e2e.shell import Result, Running, Terminal
 from tests.market.proxy import hanging
 from tests.node.helpers.providers import new_wallet
@@ -20,6 +22,18 @@ from tests.node.helpers.providers import new_wallet
 pytestmark = pytest.mark.slow
 
 RUN = ["--listen", "/ip4/127.0.0.1/tcp/0", "--refresh", "2", "--claim-multiple", "1000000000"]
+ADAPT = [
+    "hc-provider",
+    "run",
+    "--layers",
+    "0:8",
+    "--price-every",
+    "1000",
+    "--refresh",
+    "2",
+    "--claim-multiple",
+    "1000000000",
+]
 OWED = 2 * HCT
 SERVE = ["hc-provider", "run", "--layers", "0:8", "--price-rule", "fixed", *RUN]
 
@@ -56,6 +70,46 @@ def sentence(done: Result) -> str:
     assert done.code == 1, done.out + done.err
     assert "Traceback" not in done.err + done.out
     return " ".join(done.err.split())
+
+
+def test_i5_o3_o8_a_restart_forgets_neither_port_nor_price(provider: Terminal) -> None:
+    """I5, O3, O8: after kill -9, without any of the flags; and a session holds what the model holds."""
+    first = ["--listen", "/ip4/127.0.0.1/tcp/0", "--session-tokens", "100000"]
+    with provider.running(*ADAPT, *first, until="/p2p/") as process:
+        assert "4 sessions of up to 512 tokens" in process.printed
+        before = provider.json("hc-provider", "status")["running"]
+        process.process.kill()
+        process.process.wait()
+    assert before["session_tokens"] == 512
+    assert provider.json("hc-provider", "status")["running"] is None
+    with Ledger(f"sqlite:///{provider.home / 'ledger.sqlite'}") as ledger:
+        ledger.history.save_price(
+            PriceStep(
+                model_id=demo_manifest(provider).model_id,
+                layer_start=0,
+                layer_stop=8,
+                price_before=parse_price("4"),
+                price_after=parse_price("4.99"),
+                gradient=0.1,
+                probability=0.5,
+                inputs={"next_prompt_price_wei": parse_price("1.2")},
+            )
+        )
+    with provider.running(*ADAPT, until="/p2p/") as process:
+        after = provider.json("hc-provider", "status")["running"]
+        assert (after["addresses"], after["peer"]) == (before["addresses"], before["peer"])
+        assert "price 4.99 HCT per million tokens" in process.printed
+    assert process.process.returncode == 0
+    host, port = after["addresses"][0].split("/")[2], int(after["addresses"][0].split("/")[4])
+    with socket.create_server((host, port)):
+        said = sentence(provider.run(*ADAPT))
+    assert f"/ip4/{host}/tcp/{port}" in said
+    assert "the address of the last run" in said
+
+
+def demo_manifest(provider: Terminal) -> Manifest:
+    [path] = (provider.home / "models").glob("*/manifest.json")
+    return Manifest.load(path)
 
 
 def test_f2_a_second_node_in_one_home_is_refused(provider: Terminal, serving: Running) -> None:
