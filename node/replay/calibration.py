@@ -7,7 +7,7 @@ Other machines can record their answers to the same texts (recordings.py), which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from hypercluster.node.replay.measuring import (
     TOKENS,
     Answers,
     Bench,
+    Progress,
     audit,
     serve,
     write_texts,
@@ -38,8 +39,6 @@ from hypercluster.node.replay.recordings import read_recording
 from hypercluster.node.replay.variations import variations
 from hypercluster.node.rows import TopK
 from hypercluster.node.shards.store import StoredModel
-
-Progress = Callable[[int], None]
 
 
 def calibrate(
@@ -52,7 +51,7 @@ def calibrate(
     seed: int = 0,
     progress: Progress = lambda done: None,
 ) -> Bounds:
-    """Measure and return the bounds of a model; `progress` gets 1 after each of `steps(...)` pieces of work.
+    """Measure and return the bounds of a model; `progress` is told of `steps(...)` pieces of work in all.
 
     Args:
         threads: that audits will use here.
@@ -65,10 +64,8 @@ def calibrate(
     """
     bench = Bench(stored, threads)
     tokens = min(tokens, stored.manifest.context)
-    written = write_texts(bench, texts, tokens, seed)
-    progress(1)
-    own = audit(bench, written)
-    progress(1)
+    written = write_texts(bench, texts, tokens, seed, progress)
+    own = audit(bench, written, progress)
     measured: list[dict[str, Any]] = []
     honest: dict[Kind, dict[Tier, list[Difference]]] = {
         kind: {"prefill": [], "replay": [], "foreign": []} for kind in ("body", "tail")
@@ -83,8 +80,7 @@ def calibrate(
                 measured.append({"variation": name, "kind": kind, "comparison": tier, **asdict(worst)})
 
     for variation in variations(threads):
-        served = serve(bench, variation, written)
-        progress(1)
+        served = serve(bench, variation, written, progress)
         if served is None:
             continue
         tiers: list[tuple[Tier, Answers]] = [("foreign", own.prefill)]
@@ -94,7 +90,7 @@ def calibrate(
     for path in recordings:
         there, name, texts_there = read_recording(path, stored)
         note(name, [("foreign", audit(bench, texts_there).prefill)], there)
-        progress(1)
+        progress(2 * texts)
     limits: dict[Kind, dict[Tier, Thresholds]] = {
         kind: {tier: Thresholds.around(found, tier) for tier, found in tiers.items()}
         for kind, tiers in honest.items()
@@ -102,9 +98,9 @@ def calibrate(
     return Bounds(stored.manifest.model_id, limits, tuple(measured))
 
 
-def steps(threads: int, recordings: int = 0) -> int:
-    """How often `calibrate` reports progress."""
-    return 2 + len(variations(threads)) + recordings
+def steps(threads: int, recordings: int = 0, texts: int = TEXTS) -> int:
+    """Pieces of work in `calibrate`: texts that go through one engine each."""
+    return texts * (1 + 2 * (1 + len(variations(threads)) + recordings))
 
 
 def _differences(kind: Kind, claimed: Answers, own: Answers, f16: bool) -> list[Difference]:

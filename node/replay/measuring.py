@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,17 @@ class Bench:
         )
 
 
-def write_texts(bench: Bench, texts: int, tokens: int, seed: int) -> list[list[int]]:
+Progress = Callable[[int], None]
+"""gets 1 after each text that went through one engine"""
+
+
+def _nothing(_done: int) -> None:
+    """Nobody looks on."""
+
+
+def write_texts(
+    bench: Bench, texts: int, tokens: int, seed: int, progress: Progress = _nothing
+) -> list[list[int]]:
     """Texts that the model writes itself, from random beginnings and by drawing: what it will be used on."""
     draw = np.random.default_rng(seed)
     written = []
@@ -72,17 +83,23 @@ def write_texts(bench: Bench, texts: int, tokens: int, seed: int) -> list[list[i
                 ids.append(int(draw.choice(output.topk.ids[0], p=weights / weights.sum())))
             engine.close(slot)
             written.append(ids)
+            progress(1)
     return written
 
 
-def serve(bench: Bench, variation: Variation, texts: list[list[int]]) -> Answers | None:
+def serve(
+    bench: Bench, variation: Variation, texts: list[list[int]], progress: Progress = _nothing
+) -> Answers | None:
     """What a provider would have answered: a prompt, then token after token. None where it cannot be had here."""
+    results: dict[Kind, list[list[StepOutput]]] = {"body": [], "tail": []}
     try:
-        results: dict[Kind, list[list[StepOutput]]] = {}
-        for kind in ("body", "tail"):
+        for kind, answers in results.items():
             with bench.engine(kind, variation, len(texts[0])) as engine:
-                results[kind] = [_steps(engine, text, texts, variation.company) for text in texts]
+                for text in texts:
+                    answers.append(_steps(engine, text, texts, variation.company))
+                    progress(1)
     except LlamaError:
+        progress(2 * len(texts) - sum(map(len, results.values())))
         return None
     body = [
         np.concatenate([output.activations for output in outputs if output.activations is not None])
@@ -126,7 +143,7 @@ class Audit:
     replay: Answers
 
 
-def audit(bench: Bench, texts: list[list[int]]) -> Audit:
+def audit(bench: Bench, texts: list[list[int]], progress: Progress = _nothing) -> Audit:
     """What an auditor here finds: by one prefill, and by the same steps."""
     own = Variation("auditor", threads=bench.threads)
     width = WIDER * TOP_K
@@ -157,4 +174,5 @@ def audit(bench: Bench, texts: list[list[int]]) -> Audit:
                     replay.body.append(
                         np.concatenate([p.activations for p in parts if p.activations is not None])
                     )
+                progress(1)
     return Audit(prefill, replay)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hypercluster.market.chain import Chain, Deployment
-from hypercluster.market.ledger import Ledger, PriceStep
+from hypercluster.market.ledger import Ledger, PriceRow
 from hypercluster.market.money.units import HCT, parse_price
 from hypercluster.node.serving.stopping import STOP_SECONDS
 from hypercluster.node.shards import Manifest
@@ -84,7 +84,7 @@ def test_i5_o3_o8_a_restart_forgets_neither_port_nor_price(provider: Terminal) -
     assert provider.json("hc-provider", "status")["running"] is None
     with Ledger(f"sqlite:///{provider.home / 'ledger.sqlite'}") as ledger:
         ledger.history.save_price(
-            PriceStep(
+            PriceRow(
                 model_id=demo_manifest(provider).model_id,
                 layer_start=0,
                 layer_stop=8,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,31 @@ def terminal(settings: tuple[Path, dict[str, str]], name: str, **more: str) -> T
     return Terminal(home, {**settings[1], **more})
 
 
+def calibrated_in_a_sentence(judge: Terminal) -> None:
+    """O5: progress with the time left, a sentence at the end, the table on demand, and Ctrl-C harms nothing."""
+    long = ["hc-verifier", "calibrate", "--texts", "4", "--tokens", "96"]
+    with judge.running(*long, until="Calibrating: 10 %, about ") as process:
+        process.process.send_signal(signal.SIGINT)
+        assert process.process.wait(60) == 130
+    assert "Traceback" not in process.printed
+    bounds = judge.home / "bounds.json"
+    short = ["hc-verifier", "calibrate", "--texts", "1", "--tokens", "24", "--bounds", str(bounds)]
+    done = judge.run(*short)
+    assert done.code == 0, done.err
+    sentence, where = done.out.splitlines()
+    assert sentence.startswith("Calibrated: 12 honest ways to compute, ")
+    assert str(bounds) in where
+    assert "Calibrating: 100 %, about 0 s left" in done.err
+    kept = bounds.read_bytes()
+    with judge.running(*short, until="Calibrating: 10 %") as process:
+        process.process.send_signal(signal.SIGINT)
+        process.process.wait(60)
+    assert bounds.read_bytes() == kept
+    table = judge.run(*short, "--table").out
+    assert "flash attention, cache q8_0" in table
+    assert "accepted up to" in table
+
+
 def test_a_verifier_by_hand(settings: tuple[Path, dict[str, str]]) -> None:
     provider, judge = terminal(settings, "provider"), terminal(settings, "judge")
     for program, who in (("hc-provider", provider), ("hc-verifier", judge)):
@@ -43,6 +69,7 @@ def test_a_verifier_by_hand(settings: tuple[Path, dict[str, str]]) -> None:
         who.json("hc-testnet", "fund", keys["operator"])
         registered = who.json(program, "register")
         assert registered["active_wei"] == 100 * HCT
+    calibrated_in_a_sentence(judge)
     found = judge.json("hc-verifier", "calibrate", "--texts", "1", "--tokens", "40")
     assert set(found["limits"]) == {"body", "tail"}
     assert len({row["variation"] for row in found["measured"]}) >= 8

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,13 +82,35 @@ def calibrate(
 def measured(
     stored: StoredModel, threads: int, texts: int, tokens: int, recordings: tuple[Path, ...] = ()
 ) -> Bounds:
-    """Calibrate, with a bar that says how much is left."""
+    """Calibrate, and say how much is left: by a bar on a terminal, by a line now and then elsewhere."""
     from hypercluster.node.replay.calibration import calibrate, steps
 
-    with bar("Calibrating", steps(threads, len(recordings)), unit="steps") as progress:
+    total = steps(threads, len(recordings), texts)
+    with bar("Calibrating", total, unit="steps") if err.to_terminal else _lines(total) as progress:
         return calibrate(
             stored, threads=threads, texts=texts, tokens=tokens, recordings=recordings, progress=progress
         )
+
+
+@contextmanager
+def _lines(total: int) -> Iterator[Callable[[int], None]]:
+    """A line at every tenth of the work, with the time that the rest takes at the pace so far."""
+    started, done, told = time.monotonic(), 0, 0
+
+    def progress(more: int) -> None:
+        nonlocal done, told
+        done += more
+        if done * 10 // total > told:
+            told = done * 10 // total
+            left = (time.monotonic() - started) * (total - done) / done
+            say(f"Calibrating: {10 * told} %, about {duration(left)} left", err)
+
+    yield progress
+
+
+def duration(seconds: float) -> str:
+    """A time in words, as exact as an estimate deserves."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def bounds_of(stored: StoredModel, path: Path | None, threads: int) -> Bounds:

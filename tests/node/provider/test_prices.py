@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from hypercluster.market.ledger import Ledger
-from hypercluster.market.ledger import PriceStep as PriceRow
+from hypercluster.market.ledger import Ledger, PriceRow
 from hypercluster.node.provider.prices import PriceRule, resumed
 
 MODEL = "ab" * 32
