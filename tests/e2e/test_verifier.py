@@ -98,7 +98,7 @@ def test_a_verifier_by_hand(settings: tuple[Path, dict[str, str]]) -> None:
             assert plain.code == 0
             assert "audit: pass" in plain.err
             bad = client.run("hc-client", "generate", "ROMEO:", "--auditor", "nobody")
-            assert (bad.code, "--auditor is 'nobody'" in bad.err) == (1, True)
+            assert (bad.code, "--auditor: 'nobody' is not one of" in bad.err) == (2, True)
             reputation = client.json("hc-client", "reputation")
             assert {row["peer"] for row in reputation} == {
                 said["path"][0]["peer"],
