@@ -74,18 +74,6 @@ class Hex:
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
-    """A member of an enumeration, or another message, which has seen to its own bounds."""
-
-    kind: type
-
-    def check(self, field: str, value: Any) -> None:
-        """Raise WireError unless it is one."""
-        if not isinstance(value, self.kind):
-            raise WireError(field, f"is no {self.kind.__name__}")
-
-
-@dataclass(frozen=True, slots=True)
 class Each:
     """Something that holds for every item of a sequence, beside the Length of the whole."""
 
@@ -102,6 +90,7 @@ class Rules:
     """What is checked of one class. `hints` are its fields with all that is annotated."""
 
     hints: Mapping[str, Any]
+    kinds: tuple[tuple[str, type | tuple[type, ...]], ...]
     numbers: tuple[tuple[str, float, float], ...]
     sizes: tuple[tuple[str, int, int], ...]
     rest: tuple[tuple[str, Bound], ...]
@@ -109,6 +98,9 @@ class Rules:
     def check(self, value: Any) -> None:
         """Raise WireError naming the first field of `value` that is out of its bounds."""
         # Written out, as this runs several times for each token.
+        for name, kind in self.kinds:
+            if not isinstance(getattr(value, name), kind):
+                raise WireError(name, f"is {getattr(value, name)!r:.40}, which is nothing of the right kind")
         for name, low, high in self.numbers:
             if not low <= getattr(value, name) <= high:
                 Range(low, high).check(name, getattr(value, name))
@@ -130,6 +122,7 @@ def declare(kind: type, hints: Mapping[str, Any]) -> Rules:
 
     Raises TypeError if one of them has no bound.
     """
+    kinds: list[tuple[str, type | tuple[type, ...]]] = []
     numbers: list[tuple[str, float, float]] = []
     sizes: list[tuple[str, int, int]] = []
     rest: list[tuple[str, Bound]] = []
@@ -137,6 +130,7 @@ def declare(kind: type, hints: Mapping[str, Any]) -> Rules:
         bounds = _bounds_of(hints.get(name))
         if bounds is None:
             raise TypeError(f"{kind.__name__}.{name} has no bound: declare it as Annotated[..., bound].")
+        kinds.append((name, _kinds(hints[name])))
         for bound in bounds:
             if isinstance(bound, Range):
                 numbers.append((name, bound.low, bound.high))
@@ -144,7 +138,7 @@ def declare(kind: type, hints: Mapping[str, Any]) -> Rules:
                 sizes.append((name, bound.low, bound.high))
             else:
                 rest.append((name, bound))
-    RULES[kind] = rules = Rules(hints, tuple(numbers), tuple(sizes), tuple(rest))
+    RULES[kind] = rules = Rules(hints, tuple(kinds), tuple(numbers), tuple(sizes), tuple(rest))
     return rules
 
 
@@ -164,7 +158,15 @@ def _bounds_of(hint: Any) -> list[Bound] | None:
     kind = bare(hint)
     if not isinstance(kind, type) or not (kind is bool or kind in RULES or issubclass(kind, enum.Enum)):
         return None
-    return [Instance(kind)] if hint is kind else []
+    return []
+
+
+def _kinds(hint: Any) -> type | tuple[type, ...]:
+    """What a value of a field may be an instance of."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return bare(hint), type(None)
+    kind = bare(hint)
+    return (float, int) if kind is float else get_origin(kind) or kind
 
 
 @dataclass_transform(frozen_default=True)

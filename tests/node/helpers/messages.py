@@ -105,6 +105,6 @@ def beyond(hint: Any) -> list[Any]:
         found += ["0x" + "zz" * 20, "0x11", ""]
     if hint in (RoleName, Dtypes):
         found += ["bank"] if hint == RoleName else [("q8",), ("",)]
-    if isinstance(kind, type) and (issubclass(kind, enum.Enum) or kind in RULES) and hint is kind:
-        found += [None, "x"] if kind in RULES else [999]
-    return found
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        found.append(999)
+    return [*found, *([None] if hint != (kind | None) else []), "x" if kind is not str else b"x"]

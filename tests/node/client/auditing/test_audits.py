@@ -316,7 +316,6 @@ async def speaking(world: World, client: Client) -> AsyncIterator[Connection]:
 BAD_OPENINGS: dict[str, tuple[dict[str, Any], ErrorCode]] = {
     "another model": ({"model_id": "00" * 32}, ErrorCode.WRONG_MODEL),
     "layers beyond the model": ({"layer_start": 2, "layer_stop": 9}, ErrorCode.WRONG_RANGE),
-    "more tokens than the context": ({"capacity": 100_000}, ErrorCode.TOO_LONG),
     "a price too low": ({"max_price_wei": AUDIT_PRICE - 1}, ErrorCode.PRICE_TOO_LOW),
 }
 
@@ -362,6 +361,7 @@ def step(world: World, seq: int = 0, rows: int = 2, **changes: Any) -> AuditStep
 BAD_STEPS: dict[str, tuple[Callable[[World], Any], ErrorCode]] = {
     "out of order": (lambda w: step(w, seq=1), ErrorCode.OUT_OF_ORDER),
     "too many rows": (lambda w: step(w, rows=64), ErrorCode.TOO_LONG),
+    "beyond the context": (lambda w: step(w, position=w.stored.manifest.context), ErrorCode.TOO_LONG),
     "something else": (lambda w: Close(), ErrorCode.BAD_REQUEST),
     "nothing at all": (lambda w: AuditEnd(), ErrorCode.BAD_REQUEST),
     "unpaid": (step, ErrorCode.BAD_SIGNATURE),
