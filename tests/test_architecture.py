@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -70,3 +71,9 @@ print(*sorted({{"llama_cpp", "libp2p", "web3", "gguf", "typer", "sqlalchemy"}} &
 """
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
+
+
+def test_no_module_is_long_and_most_are_short() -> None:
+    counts = {str(path.relative_to(ROOT)): lines(path) for path in modules()}
+    assert {name: count for name, count in counts.items() if count > MOST_LINES} == {}
+    assert median(counts.values()) < MEDIAN_LINES
