@@ -136,8 +136,18 @@ class Presence:
             addresses=tuple(f"{address}/p2p/{advert.peer}" for address in advert.addrs),
             layers=(advert.layer_start, advert.layer_stop) if advert.role == "provider" else (),
             session_tokens=advert.session_tokens,
-            notices=self.discovery.notices,
+            notices=(*self.discovery.notices, *self._doubles()),
         )
+
+    def _doubles(self) -> list[str]:
+        """That the network has an advert of our key which is not ours; later ones have higher numbers."""
+        seen = self.discovery.book.get(self.host.peer)
+        if seen is None or seen.sequence <= self._sequence:
+            return []
+        return [
+            "Another node announces itself with this node's key, or the clock was set back since the last run: "
+            "two nodes with one key can be slashed. End one of them, or make a key of its own for it."
+        ]
 
     def follow(self, tell: Callable[[RunningNode], None]) -> None:
         """Have `tell` called with how the node stands, now and whenever that changes."""
@@ -146,6 +156,8 @@ class Presence:
 
     async def _follow(self) -> None:
         now = self.running_node()
+        if self._doubles() and not (self._shown and set(self._doubles()) <= set(self._shown.notices)):
+            log.error("%s", self._doubles()[0])
         if now != self._shown:
             self._shown = now
             for tell in self._followers:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
+from hypercluster.node.network.adverts import sign_advert
 from hypercluster.node.network.memory import Memory
 from tests.node.helpers.providers import running_provider
 
@@ -48,6 +50,26 @@ def test_i6_a_provider_with_a_dead_bootstrap_says_so(
             wait_for(lambda: hidden.presence.advert().direct == "")
             assert "--announce" in "".join(hidden.presence.running_node().notices)
     assert Memory(peers).adverts(stored_tiny.manifest.model_id)
+
+
+def test_f2_a_node_hears_of_another_one_with_its_key(
+    chain: Chain, stored_tiny: StoredModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F2: a copy of the home that runs on another machine, where no lock reaches."""
+    with running_provider(chain, stored_tiny, tmp_path / "one", (0, 4)) as one:
+        assert one.presence.running_node().notices == ()
+        key = one.provider._wallets.node_key
+        double = sign_advert(replace(one.advert, sequence=one.advert.sequence + 10**6), key)
+        heard: list[bool] = []
+
+        async def hear() -> None:
+            await one.presence.discovery.book.offer(double)
+            heard.append(True)
+
+        one.token.run_sync_soon(trio.lowlevel.spawn_system_task, hear)
+        wait_for(lambda: heard)
+        assert "with this node's key" in one.presence.running_node().notices[-1]
+        wait_for(lambda: "two nodes with one key can be slashed" in caplog.text)
 
 
 def wait_for(condition: object, seconds: float = 30) -> None:
