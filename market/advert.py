@@ -53,7 +53,7 @@ class Advert:
     direct: str = ""
     """multiaddr of the dedicated TCP listener for steps, empty if there is none"""
     wire_dtypes: tuple[str, ...] = ("f32",)
-    """names of node.wire.WireDtype the provider accepts, in its order of preference"""
+    """names of node.rows.WireDtype the provider accepts, in its order of preference"""
     features: tuple[str, ...] = ()
     """names of what it can do besides; readers ignore those that they do not know"""
     role: Role = "provider"

@@ -63,7 +63,7 @@ class Stage:
         channel_id: 32 bytes, the channel that pays for it.
         model_id: 32 bytes.
         layer_start, layer_stop: half-open range; within a session it names the stage.
-        wire_dtype: number of node.wire.WireDtype, how rows are encoded.
+        wire_dtype: number of node.rows.WireDtype, how rows are encoded.
         profile: SHA-256 of the provider's backend profile.
     """
 

@@ -54,8 +54,7 @@ def compare(
 ) -> Comparison:
     """Continue `prompt` greedily by `tokens` ids with the unsplit model and with the shards, f32 in between.
 
-    `progress` is called with 1 after each token of the shards. Raises node.llama.LlamaError,
-    node.engine.EngineError.
+    `progress` is called with 1 after each token of the shards. Raises LlamaError, EngineError.
     """
     unsplit = reference.generate(source, prompt, tokens, threads)
     ids, logits = _through(stages, prompt, tokens, threads, progress)

@@ -32,7 +32,7 @@ class BadBackend(NodeError):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Settings of llama.cpp that change the last bits: see node.llama.Context."""
+    """Settings of llama.cpp that change the last bits: see node.engine.llama.Context."""
 
     flash_attention: bool = False
     kv_type: KvType = "f16"

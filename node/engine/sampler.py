@@ -67,7 +67,7 @@ class Sampler:
             ]
 
     def sample(self, best: TopK, row: int = -1) -> int:
-        """Return the token chosen from one row of candidates. Raises node.topk.BadCandidates."""
+        """Return the token chosen from one row of candidates. Raises BadCandidates."""
         if not self._last:
             raise BadSampling("The sampler is closed.")
         check(best, self.n_vocab)

@@ -32,7 +32,7 @@ def _steers(text: str, attributes: int) -> bool:
 
 
 class Tokenizer:
-    """The vocabulary of a model. For one thread at a time; close() frees it. Raises node.llama.LoadFailed."""
+    """The vocabulary of a model. For one thread at a time; close() frees it. Raises LoadFailed."""
 
     def __init__(self, vocabulary: Path) -> None:
         self._model = LoadedModel(vocabulary, vocab_only=True)

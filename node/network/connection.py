@@ -31,7 +31,7 @@ class Connection:
         self._frames = Frames(stream, frame_seconds=frame_seconds)
 
     def raise_bound(self, max_frame: int) -> None:
-        """Allow frames of `max_frame` bytes, see node.wire.frame_bound; never lowers the bound."""
+        """Allow frames of `max_frame` bytes, see node.wire.bounds.frame_bound; never lowers the bound."""
         self._frames.max_frame = max(self._frames.max_frame, max_frame)
 
     async def send(self, message: Message, timeout: float | None = None) -> None:

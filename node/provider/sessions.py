@@ -74,7 +74,7 @@ class Service:
     peer: str
     """our own peer id"""
     profile: str
-    """our backend profile, see node.profile"""
+    """our backend profile, see node.engine.profile"""
     transcripts: "TranscriptStore"
 
     @property
