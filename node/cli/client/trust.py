@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
-from hypercluster.market.money.units import format_hct, round_hct
-from hypercluster.node.cli.console import Json, err, fail, say, show
-from hypercluster.node.cli.tables import Table
+from hypercluster.market.money.units import round_hct
+from hypercluster.node.cli.client.trust_views import (
+    audit_json,
+    audits_table,
+    events_table,
+    standing_json,
+    standings_table,
+)
+from hypercluster.node.cli.console import Json, Shown, err, fail, show
+from hypercluster.node.cli.options import whole
 from hypercluster.node.home.resources import open_ledger
 from hypercluster.node.home.settings import Settings
 
-if TYPE_CHECKING:
-    from hypercluster.market.ledger import AuditRecord, ReputationEvent, Standing
-
-LEVEL = 0.9
 FORMAT = 1
-COLOURS = {"pass": "green", "fail": "bold red"}
 
 
 def reputation(
@@ -54,24 +55,23 @@ def reputation(
             fail(f"there is no evidence on a peer like {peer}; hc-client reputation lists all.")
         detailed = peer is not None or export is not None
         events = {each.peer: ledger.trust.events(each.peer, limit=None) for each in found if detailed}
-    data = [_standing_json(each, events.get(each.peer)) for each in found]
+    data = [standing_json(each, events.get(each.peer)) for each in found]
     if export is not None:
         _export(export, now, data)
-        if not json_:
-            say(f"wrote {len(data)} reputations to {export}")
-            return
 
-    def view(_: list[dict[str, Any]]) -> Iterator[Table]:
-        yield _standings_table(found)
+    def view(_: object) -> Iterator[Shown]:
+        if export is not None:
+            yield f"wrote {len(data)} reputations to {export}"
+            return
+        yield standings_table(found)
         if peer is not None:
-            for each in found:
-                yield _events_table(each.peer, events[each.peer])
+            yield from (events_table(each.peer, events[each.peer]) for each in found)
 
     show(data, view, json_)
 
 
 def audits(
-    limit: Annotated[int, typer.Option(min=1, help="How many of the latest ones.")] = 50,
+    limit: Annotated[int, whole("How many of the latest ones.", least=1)] = 50,
     json_: Json = False,
 ) -> None:
     """List the audits of this client, the newest first: whose stage, who looked, and what was found.
@@ -82,7 +82,7 @@ def audits(
     """
     with open_ledger(Settings()) as ledger:
         rows = ledger.trust.audits(limit=limit)
-    show([_audit_json(row) for row in rows], lambda _: _audits_table(rows), json_)
+    show([audit_json(row) for row in rows], lambda _: audits_table(rows), json_)
 
 
 def rewards(json_: Json = False) -> None:
@@ -155,120 +155,3 @@ def _export(path: Path, now: datetime, data: list[dict[str, Any]]) -> None:
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         fail(f"{path} cannot be written: {error.strerror}.")
-
-
-def _standing_json(standing: Standing, events: list[ReputationEvent] | None) -> dict[str, Any]:
-    believed = standing.reputation
-    data: dict[str, Any] = {
-        "peer": standing.peer,
-        "operator": standing.operator,
-        "reliability": believed.reliability,
-        "interval": list(believed.credible_interval(LEVEL)),
-        "level": LEVEL,
-        "risk": believed.risk,
-        "distrusted": believed.distrusted,
-        "good": believed.good,
-        "bad": believed.bad,
-        "last": standing.last.isoformat(),
-    }
-    if events is not None:
-        data["events"] = [
-            {
-                "kind": event.kind,
-                "operator": event.operator,
-                "good": event.good,
-                "bad": event.bad,
-                "note": event.note,
-                "at": event.at.isoformat(),
-            }
-            for event in events
-        ]
-    return data
-
-
-def _audit_json(row: AuditRecord) -> dict[str, Any]:
-    return {
-        "audit": row.audit_id,
-        "at": row.at.isoformat(),
-        "stage": row.stage_hash.hex(),
-        "session": row.session.hex(),
-        "peer": row.peer,
-        "operator": row.operator,
-        "model": row.model_id,
-        "layers": [row.layer_start, row.layer_stop],
-        "tokens": row.tokens,
-        "generated": row.generated,
-        "auditor": row.auditor,
-        "finding": row.finding,
-        "median_error": row.median_error,
-        "max_error": row.max_error,
-        "agreement": row.agreement,
-        "exact": row.exact,
-        "cost_wei": row.cost,
-        "fingerprint": row.fingerprint.hex(),
-        "case": row.case_id,
-        "note": row.note,
-    }
-
-
-def _audits_table(rows: Sequence[AuditRecord]) -> Table:
-    table = Table(
-        *("at", "peer", "layers", "tokens", "finding", "auditor", "errors", "cost HCT", "case", "note")
-    )
-    for row in rows:
-        table.row(
-            _moment(row.at),
-            row.peer,
-            f"{row.layer_start}:{row.layer_stop}",
-            str(row.tokens),
-            Text(row.finding, COLOURS.get(row.finding, "yellow")),
-            row.auditor,
-            "none" if row.exact else _errors(row),
-            format_hct(row.cost),
-            "" if row.case_id is None else str(row.case_id),
-            row.note,
-        )
-    return table
-
-
-def _standings_table(standings: list[Standing]) -> Table:
-    table = Table(
-        *("peer", "operator", "reliability", f"{LEVEL:.0%} interval", "good", "bad", "last evidence")
-    )
-    for each in sorted(standings, key=lambda each: each.reputation.reliability, reverse=True):
-        believed = each.reputation
-        low, high = believed.credible_interval(LEVEL)
-        table.row(
-            each.peer,
-            each.operator,
-            f"{believed.reliability:.1%}",
-            f"{low:.1%} to {high:.1%}",
-            f"{believed.good:.2f}",
-            f"{believed.bad:.2f}",
-            _moment(each.last),
-            style="bold red" if believed.distrusted else "",
-        )
-    return table
-
-
-def _events_table(peer: str, events: list[ReputationEvent]) -> Table:
-    table = Table("at", "evidence", "good", "bad", "note", title=peer)
-    for event in events:
-        table.row(
-            _moment(event.at),
-            event.kind.replace("_", " "),
-            f"{event.good:g}",
-            f"{event.bad:g}",
-            event.note,
-        )
-    return table
-
-
-def _errors(row: AuditRecord) -> str:
-    if row.median_error is None or row.max_error is None or row.agreement is None:
-        return ""
-    return f"{row.median_error:.1e}, most {row.max_error:.1e}, agree {row.agreement:.0%}"
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}Z"

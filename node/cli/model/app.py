@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from hypercluster.node.cli.console import Json, err, fail, out, print_json
+from hypercluster.node.cli.console import Json, err, fail, print_json, say, show
 from hypercluster.node.cli.model.cutting import check_space, checked, cut, hashed, save_manifest
 from hypercluster.node.cli.model.views import description, overview, shown_size, sizes
+from hypercluster.node.cli.options import layer_range, prose, whole
 from hypercluster.node.cli.program import application, run
 from hypercluster.node.cli.progress import bar
+from hypercluster.node.cli.tables import Table
 from hypercluster.node.errors import NodeError
 from hypercluster.node.shards import ModelFile, parse_path, parse_range, partition, shard_bytes
 from hypercluster.node.shards.container import Container
@@ -48,12 +49,7 @@ def inspect(file: File, json_: Json = False) -> None:
     except NodeError as error:
         model, reason = None, str(error)
     document = description(container, model, reason, _why_no_chat(container))
-    if json_:
-        print_json(document)
-        return
-    out.print(overview(document))
-    if model is not None:
-        out.print(sizes(model))
+    show(document, lambda told: [overview(told), *([sizes(model)] if model else [])], json_)
 
 
 @app.command()
@@ -75,7 +71,7 @@ def manifest(
         print_json(document.document())
     else:
         document.save(output)
-        out.print(f"model id {document.model_id}, written to {output}", soft_wrap=True)
+        say(f"model id {document.model_id}, written to {output}")
 
 
 @app.command()
@@ -84,14 +80,12 @@ def split(
     folder: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for shards, manifest and vocabulary.")
     ],
-    layers: Annotated[
-        str | None, typer.Option(help="One range to cut, as in 0:3.", show_default=False)
-    ] = None,
+    layers: Annotated[str | None, layer_range("One range to cut, as in 0:3.")] = None,
     ranges: Annotated[
-        str | None, typer.Option("--split", help="All ranges, as in 0:3,3:6,6:8.", show_default=False)
+        str | None, layer_range("All ranges, as in 0:3,3:6,6:8.", "--split", several=True)
     ] = None,
     parts: Annotated[
-        int | None, typer.Option(help="How many shards of about equal length to cut.", show_default=False)
+        int | None, whole("How many shards of about equal length to cut.", least=1, most=4096)
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -102,9 +96,9 @@ def split(
     Give one of --layers, --split and --parts. Ranges are half-open: 0:3 is layers 0, 1 and 2. The folder also
     gets manifest.json, which names the model for everyone, and vocab.gguf, which clients tokenize with.
     """
-    model = checked(file)
     if sum(choice is not None for choice in (layers, ranges, parts)) != 1:
-        fail("say what to cut with exactly one of --layers, --split and --parts.")
+        raise typer.BadParameter("say what to cut with exactly one of --layers, --split and --parts")
+    model = checked(file)
     if layers is not None:
         wanted = [parse_range(layers, model.h.layers)]
     elif ranges is not None:
@@ -121,26 +115,27 @@ def split(
     vocabulary = None
     if has_vocabulary(model.file):
         vocabulary = str(write_vocabulary(file, folder / VOCABULARY, model_id=document.model_id))
-    if json_:
-        print_json({"model_id": document.model_id, "shards": written, "vocabulary": vocabulary})
-        return
-    table = Table(title=f"Model {document.model_id}", title_justify="left")
-    for heading in ("layers", "size", "file"):
-        table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
-    for (start, stop), row in zip(wanted, written, strict=True):
-        table.add_row(f"{start}:{stop}", shown_size(int(str(row["bytes"]))), escape(str(row["path"])))
-    out.print(table)
+
+    def view(_: object) -> Table:
+        table = Table("layers", "size", "file", title=f"Model {document.model_id}")
+        for (start, stop), row in zip(wanted, written, strict=True):
+            table.row(f"{start}:{stop}", shown_size(int(str(row["bytes"]))), str(row["path"]))
+        return table
+
+    show({"model_id": document.model_id, "shards": written, "vocabulary": vocabulary}, view, json_)
     if vocabulary is None:
-        err.print("The model has no vocabulary, so there is no vocab.gguf; clients must send token ids.")
+        say("The model has no vocabulary, so there is no vocab.gguf; clients must send token ids.", err)
 
 
 @app.command()
 def check(
     file: File,
-    ranges: Annotated[str, typer.Option("--split", help="The ranges of the path, as in 0:3,3:6,6:8.")],
-    prompt: Annotated[str, typer.Option(help="The text to continue.")] = "The quick brown fox jumps over the",
-    tokens: Annotated[int, typer.Option(min=1, max=10_000, help="How many tokens to generate.")] = 20,
-    threads: Annotated[int, typer.Option(min=1, help="Threads for llama.cpp.")] = os.cpu_count() or 1,
+    ranges: Annotated[
+        str, layer_range("The ranges of the path, as in 0:3,3:6,6:8.", "--split", several=True)
+    ],
+    prompt: Annotated[str, prose("The text to continue.")] = "The quick brown fox jumps over the",
+    tokens: Annotated[int, whole("How many tokens to generate.", least=1, most=10_000)] = 20,
+    threads: Annotated[int, whole("Threads for llama.cpp.", least=1, most=1024)] = os.cpu_count() or 1,
     json_: Json = False,
 ) -> None:
     """Check that shards compute the same as the unsplit model.
@@ -164,16 +159,14 @@ def check(
         ids = _prompt_ids(model, prompt)
         with bar("Comparing", tokens, unit="tokens") as told:
             result = compare(model.file.path, stages, ids, tokens, threads=threads, progress=told)
-    if json_:
-        print_json(
-            {"model_id": document.model_id, "ranges": wanted, "identical": result.identical, **asdict(result)}
-        )
-    else:
-        out.print(f"greedy ids equal: {'yes' if result.identical else 'no'}")
-        out.print(f"maximum absolute logit difference: {result.max_difference}")
-        out.print(
-            f"{result.compared} steps compared, after a prompt of {len(ids)} tokens; ids {result.split}"
-        )
+
+    def told_of(_: object) -> Iterator[str]:
+        yield f"greedy ids equal: {'yes' if result.identical else 'no'}"
+        yield f"maximum absolute logit difference: {result.max_difference}"
+        yield f"{result.compared} steps compared, after a prompt of {len(ids)} tokens; ids {result.split}"
+
+    head = {"model_id": document.model_id, "ranges": wanted, "identical": result.identical}
+    show(head | asdict(result), told_of, json_)
     if not result.identical:
         raise typer.Exit(1)
 

@@ -6,9 +6,10 @@ import math
 from itertools import groupby
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from hypercluster.node.cli.console import visible
+from hypercluster.node.cli.tables import Table
 from hypercluster.node.shards import ModelFile
 from hypercluster.node.shards.container import Container, Scalar
 
@@ -48,28 +49,24 @@ def description(
 
 def overview(document: dict[str, Any]) -> Table:
     """The description as a table."""
-    table = Table(title=escape(document["path"]), title_justify="left", show_header=False)
-    table.add_column(style="bold", overflow="fold")
-    table.add_column(overflow="fold")
-    table.add_row("can be split", _verdict(document["reason"]))
-    table.add_row("can be chatted with", _verdict(document["chat_reason"]))
-    table.add_row("size", shown_size(document["bytes"]))
+    table = Table(title=document["path"])
+    table.row("can be split", _verdict(document["reason"]))
+    table.row("can be chatted with", _verdict(document["chat_reason"]))
+    table.row("size", shown_size(document["bytes"]))
     for kind, row in document["types"].items():
-        table.add_row(f"type {kind}", f"{row['tensors']} tensors, {shown_size(row['bytes'])}")
+        table.row(f"type {kind}", f"{row['tensors']} tensors, {shown_size(row['bytes'])}")
     for key, value in document["metadata"].items():
-        table.add_row(_shown(key), _shown(value))
+        table.row(_shown(key), _shown(value))
     return table
 
 
-def _verdict(reason: str | None) -> str:
-    return "[green]yes[/]" if reason is None else f"[red]no[/]: {escape(reason)}"
+def _verdict(reason: str | None) -> Text:
+    return Text("yes", style="green") if reason is None else Text(f"no: {visible(reason)}", style="red")
 
 
 def sizes(model: ModelFile) -> Table:
     """What its parts add to a shard."""
-    table = Table(title="What a shard weighs", title_justify="left")
-    table.add_column("part")
-    table.add_column("size", justify="right")
+    table = Table("part", "size", title="What a shard weighs")
     rows = _part_bytes(model)
     layers = [sum(tensor.size for tensor in layer.values()) for layer in model.layers]
     first = 0
@@ -78,7 +75,7 @@ def sizes(model: ModelFile) -> Table:
         rows.append((f"layers {first}:{stop}, each", size))
         first = stop
     for name, size in rows:
-        table.add_row(name, shown_size(size))
+        table.row(name, shown_size(size))
     return table
 
 
@@ -92,9 +89,9 @@ def _scalars(file: Container) -> dict[str, Scalar | None]:
 
 
 def _shown(value: object) -> str:
-    """A value from a file, safe for the terminal: one short line without control characters or markup."""
+    """A value from a file, safe for the terminal: one short line without control characters."""
     text = "".join(letter if letter.isprintable() else "·" for letter in str(value)[:80])
-    return escape(text if len(str(value)) <= 80 else f"{text}… ({len(str(value))} characters)")
+    return text if len(str(value)) <= 80 else f"{text}… ({len(str(value))} characters)"
 
 
 def _plain(value: Scalar | None) -> Scalar | None:

@@ -149,10 +149,7 @@ def demo(
             model=model,
             telling=telling,
         )
-    if json_:
-        print_json(result.document())
-    else:
-        show_demo(result, out)
+    print_json(result.document()) if json_ else show_demo(result, out)
     if not (result.reconciled and result.identical_to_unsplit and result.audited):
         raise typer.Exit(1)
 
@@ -171,10 +168,7 @@ def _cheat_demo(cheat: str, prompt: str, tokens: int, model: Path | None, steps:
             steps=steps,
             telling=telling,
         )
-    if json_:
-        print_json(result.document())
-    else:
-        show_cheat(result, out)
+    print_json(result.document()) if json_ else show_cheat(result, out)
     if not result.good:
         raise typer.Exit(1)
 

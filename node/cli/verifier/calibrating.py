@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hypercluster.node.cli.console import Json, Shown, err, print_json, say
+from hypercluster.node.cli.console import Json, Shown, err, say, show
 from hypercluster.node.cli.opening import opened_to_serve
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.progress import bar
@@ -70,13 +70,13 @@ def calibrate(
     found = measured(stored, count, texts, tokens, tuple(include or ()))
     path = bounds or stored.bounds_file
     found.save(path)
-    if json_:
-        print_json(json.loads(path.read_text()))
-        return
-    if table:
-        say(differences(found))
-    for line in _verdict(found, path):
-        say(line)
+
+    def view(_: object) -> Iterator[Shown]:
+        if table:
+            yield differences(found)
+        yield from _verdict(found, path)
+
+    show(json.loads(path.read_text()), view, json_)
 
 
 def measured(

@@ -87,7 +87,7 @@ def test_one_peer_is_shown_with_its_evidence(seen: Ledger) -> None:
 
 def test_people_get_a_table_with_the_best_first(seen: Ledger) -> None:
     text = call("reputation")
-    assert text.index("…onestly1") < text.index("…heating1")
+    assert text.index(HONEST) < text.index(CHEAT)
     assert "92.3%" in text
     assert OPERATORS[CHEAT] in text
 
