@@ -294,7 +294,7 @@ class Completing:
         if found.forget:
             client.network.discovery.book.remove(peer)
         then = found.then
-        if then is not Then.LEAVE:
+        if then is not Then.LEAVE and not absent:
             self._tries[peer] = tried + 1
         match then:
             case Then.ASK:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.money.units import HCT
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
 from hypercluster.node.rows import WireDtype
 
@@ -45,13 +46,13 @@ class Asked:
         )
 
 
-def wishes_of(alpha: float, spread: bool = False, dtype: str = "f32", deposit: int | None = None) -> Wishes:
+def wishes_of(alpha: float, spread: bool = False, dtype: str = "f32", deposit: int = HCT // 100) -> Wishes:
     """Over whom to go; `deposit` in wei."""
-    wishes = Wishes(market=MarketParameters(alpha=alpha), spread=spread, wire_dtype=WireDtype.named(dtype))
-    return (
-        wishes
-        if deposit is None
-        else Wishes(market=wishes.market, spread=spread, wire_dtype=wishes.wire_dtype, deposit_wei=deposit)
+    return Wishes(
+        market=MarketParameters(alpha=alpha),
+        spread=spread,
+        wire_dtype=WireDtype.named(dtype),
+        deposit_wei=deposit,
     )
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from hypercluster.market.money.units import format_hct, round_hct
-from hypercluster.node.identity import short_peer
 
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.inspection import Report
@@ -22,7 +21,7 @@ def report_line(report: Report) -> Text:
     ruling = report.ruling
     slashed = f"; {ruling.outcome}, {round_hct(ruling.slashed_wei)} HCT slashed" if ruling else ""
     layers = f"{report.layer_start}:{report.layer_stop}"
-    rest = f" {short_peer(report.peer)} layers {layers}, {report.tokens} tokens, {report.note}{slashed}"
+    rest = f" {report.peer} layers {layers}, {report.tokens} tokens, {report.note}{slashed}"
     return Text.assemble((f"audit: {report.finding}", COLOURS.get(report.finding, "yellow")), rest)
 
 

@@ -115,6 +115,6 @@ def _show(event: Event, json_: bool) -> None:
         case Token() | Finished() if not json_:
             write_text(sys.stdout, event.text if isinstance(event, Token) else event.rest)
         case HopReplaced() if not json_:
-            say(f"\n{event.reason} Going on without it.", err)
+            say(f"\n{event.reason} Going on.", err)
         case Waiting() if not json_:
             say(f"{event.reason} Waiting.", err)
