@@ -31,8 +31,6 @@ class Contact:
     address: str
     state: Literal["trying", "joined", "failed", "self"] = "trying"
     trouble: Trouble | None = None
-    detail: str = ""
-    """what the system said"""
     failures: int = 0
     """in a row"""
     at: float = 0.0
@@ -113,7 +111,6 @@ class Bootstrap:
                     before,
                     state="failed",
                     trouble=trouble,
-                    detail=str(error),
                     failures=before.failures + 1,
                     at=time.time(),
                 )
