@@ -233,7 +233,7 @@ class Chooser:
         offered = self._offered(wishes)
         wanted = Wanted(
             model_id=book.model_id,
-            name="",
+            name=book.name,
             layers=self.layers,
             ranges=ranges(offered),
             full=ranges([a for a in offered if not a.free]),

@@ -17,6 +17,7 @@ from hypercluster.node.client.request import Wishes
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.resources import open_ledger
 from hypercluster.node.home.settings import PEERS, Settings
+from hypercluster.node.network.diagnosis import Wanted, why_nobody
 from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.eligibility import Eligibility
 from hypercluster.node.network.host import running_host
@@ -25,6 +26,10 @@ from hypercluster.node.network.memory import Memory
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.threads import Threads
+
+
+class Unseen(NodeError):
+    """Who serves a model could not be found out."""
 
 
 class NoBootstrap(NodeError):
@@ -87,7 +92,7 @@ async def joined(
             session_key=coincurve.PrivateKey(purse.session_key),
             ledger=ledger,
         )
-        book = OrderBook(manifest.model_id, Eligibility(chain))
+        book = OrderBook(manifest.model_id, Eligibility(chain), name=manifest.summary)
         async with running_host(purse.session_key) as host:
             on_chain = Threads(1, abandon=True)
 
@@ -121,11 +126,23 @@ async def joined(
                 yield client
 
 
-async def look(settings: Settings, chain: Chain, stored: StoredModel, seconds: float) -> list[Node]:
-    """The adverts for a model that are found within `seconds`, full providers included; none without a way in."""
+async def look(
+    settings: Settings, chain: Chain, stored: StoredModel, seconds: float
+) -> tuple[list[Node], str]:
+    """The adverts for a model that are found within `seconds`, full providers included, and why there are none.
+
+    Without a way in there is nobody. Raises Unseen if nobody could be looked for.
+    """
     if not settings.bootstrap and not settings.mdns:
-        return []
+        return [], "Nobody was looked for: no --bootstrap, so this would be the first node of a network."
     async with joined(settings, chain, stored, empty_purse(), reading=False) as client:
         discovery = client.network.discovery
         await discovery.settle(seconds, lambda: discovery.complete)
-        return await client.nodes(full=True)
+        nodes = await client.nodes(full=True)
+        if nodes:
+            return nodes, ""
+        facts, manifest = discovery.facts(), stored.manifest
+        why = why_nobody(facts, Wanted(manifest.model_id, manifest.summary, manifest.layers))
+        if facts.unchecked or not (facts.peers or settings.mdns):
+            raise Unseen(why)
+        return [], why

@@ -35,10 +35,13 @@ class OrderBook:
         model_id: str,
         eligible: Eligible,
         *,
+        name: str = "",
         limit: int = 1024,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.model_id = model_id
+        self.name = name
+        """what people call the model"""
         self._eligible = eligible
         self._limit = limit
         self._clock = clock

@@ -56,5 +56,7 @@ def live(model: Path | None) -> AdvertFile:
 
     chain, stored = open_chain(settings), opened(model, settings.home)
     with err.status("looking for providers ..."):
-        nodes = trio.run(look, settings, chain, stored, LOOK_SECONDS)
+        nodes, why = trio.run(look, settings, chain, stored, LOOK_SECONDS)
+    if why:
+        fail(why)
     return AdvertFile(stored.manifest.layers, tuple(nodes), {}, MarketParameters())

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hypercluster.market.money.units import format_price
-from hypercluster.node.cli.console import Json, Shown, err, fail, show
+from hypercluster.node.cli.console import Json, Shown, err, fail, say, show
 from hypercluster.node.cli.opening import opened_to_serve
 from hypercluster.node.cli.options import Bootstrap, gib, seconds, whole
 from hypercluster.node.cli.serving import Model, Threads
@@ -93,7 +93,9 @@ def prospects(
         room = int(memory * 2**30) if memory else free_memory()
         machine = measure_machine(stored, memory_bytes=room, threads=threads)
     with err.status("Looking at what others offer"):
-        others = trio.run(look, settings, chain, stored, wait)
+        others, why = trio.run(look, settings, chain, stored, wait)
+    if why:
+        say(why, err)
     size = model_size(stored.source)
     ranked = placements(machine, size, others, market=MarketParameters())
     if not ranked:
