@@ -108,7 +108,7 @@ class Discovery:
             book,
             through(bootstrap, ()),
             self._enter,
-            remembered=memory.peers if memory else {},
+            remembered=lambda: memory.peers if memory else {},
             own=lambda: decode_advert(self._own.body) if self._own else None,
             served=served,
             first=self._pace.first,

@@ -45,7 +45,7 @@ class Neighbours:
         addresses: Sequence[str],
         join: Callable[[str], Awaitable[None]],
         *,
-        remembered: dict[str, tuple[str, ...]],
+        remembered: Callable[[], dict[str, tuple[str, ...]]],
         own: Callable[[], Advert | None],
         served: ServedModel | None,
         first: float,
@@ -82,7 +82,7 @@ class Neighbours:
         while True:
             if not self._host.peers or not self.redialled.is_set():
                 async with trio.open_nursery() as nursery:
-                    for peer, addrs in list(self._remembered.items())[:REDIALLED]:
+                    for peer, addrs in list(self._remembered().items())[:REDIALLED]:
                         if peer != self._host.peer:
                             nursery.start_soon(self._redial, peer, addrs)
                 self.redialled.set()

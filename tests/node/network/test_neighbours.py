@@ -226,6 +226,15 @@ async def test_i5_known_peers_are_dialled_again(tmp_path: Path) -> None:
             await until(lambda: two.book.get(back.peer) is not None)
 
 
+async def test_i5_a_node_left_alone_dials_those_it_has_met(tmp_path: Path) -> None:
+    """I5: also peers that it met since it was started."""
+    memory = Memory(tmp_path / "peers.json")
+    async with node() as (met, _), node(memory=memory) as (lonely, _):
+        await trio.sleep(0.3)
+        memory.keep(MODEL, [], {met.peer: met.addrs})
+        await until(lambda: met.peer in lonely.peers)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", '{"peers": 3, "adverts": {}}', '{"peers": {"x": ["y"]}, "adverts": {"m": [["zz", ""]]}}'],
