@@ -74,14 +74,12 @@ contract DisputeCases is IDisputeCases, VerifierList {
     /// @inheritdoc IDisputeCases
     mapping(address operator => Credit) public credits;
 
-    /// @param token_ HyperToken.
-    /// @param registry_ StakingRegistry; it has to appoint this contract, and those of proofs and demands that are
+    /// @param registry_ StakingRegistry, whose token bonds are in too; it has to appoint this contract, and those of proofs and demands that are
     /// deployed beside it, as its slashers.
     /// @param p What faults cost and how long everything takes, in the contracts of proofs and demands too.
-    constructor(address token_, address registry_, Parameters memory p)
-        Disputes(HyperToken(token_), IStakingRegistry(registry_), address(this), p)
+    constructor(IStakingRegistry registry_, Parameters memory p)
+        Disputes(registry_.token(), registry_, address(this), p)
     {
-        require(token_ != address(0) && registry_ != address(0), ZeroAddress());
         require(p.seats != 0 && p.seats <= 15, BadSeats(p.seats));
         // The registry burns at least half of what it takes.
         uint256 bps = uint256(p.rewardBps) + uint256(p.seats) * p.memberBps;

@@ -15,10 +15,8 @@ contract DisputeProofs is IDisputeProofs, Disputes {
     using Statements for Receipt;
     using Statements for Verdict;
 
-    mapping(bytes32 key => bool) private _equivocations;
-
-    /// @inheritdoc IDisputeProofs
-    mapping(address node => mapping(bytes32 inRoot => bool)) public isContradictor;
+    /// @dev What was taken for a fault so far, by the key of what it is: a step, or an input.
+    mapping(bytes32 key => uint96 taken) private _punished;
 
     /// @param cases The contract of cases: its terms, token, registry and EIP-712 domain hold here too.
     constructor(IDisputeCases cases)
@@ -40,11 +38,9 @@ contract DisputeProofs is IDisputeProofs, Disputes {
         _sameSigner(node, b.hash(stageHash), signatureB);
         address operator = _operator(node);
         bytes32 key = Statements.step(node, stageHash, a.seq);
-        require(!_equivocations[key], AlreadyProven());
+        require(_punished[key] < fault, AlreadyProven());
 
-        _equivocations[key] = true;
-
-        emit EquivocationProven(node, operator, stageHash, a.seq, msg.sender, _punish(operator));
+        emit EquivocationProven(node, operator, stageHash, a.seq, msg.sender, _punish(operator, key));
     }
 
     /// @inheritdoc IDisputeProofs
@@ -63,21 +59,25 @@ contract DisputeProofs is IDisputeProofs, Disputes {
         address node = _signer(a.hash(), signatureA);
         _sameSigner(node, b.hash(), signatureB);
         address operator = _operator(node);
-        require(!isContradictor[node][a.inRoot], AlreadyProven());
+        bytes32 key = _inputKey(node, a.inRoot);
+        require(_punished[key] < fault, AlreadyProven());
         require(RowTree.holds(a.outRoot, a.outputs, row, rowA, proofA), BadProof());
         require(RowTree.holds(b.outRoot, b.outputs, row, rowB, proofB), BadProof());
         require(Floats.differ(rowA, rowB, a.wireDtype), RowsAgree());
 
-        isContradictor[node][a.inRoot] = true;
-
-        emit ContradictionProven(node, operator, a.inRoot, msg.sender, _punish(operator));
+        emit ContradictionProven(node, operator, a.inRoot, msg.sender, _punish(operator, key));
     }
 
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc IDisputeProofs
     function isEquivocator(address node, bytes32 stageHash, uint32 seq) external view returns (bool) {
-        return _equivocations[Statements.step(node, stageHash, seq)];
+        return _punished[Statements.step(node, stageHash, seq)] != 0;
+    }
+
+    /// @inheritdoc IDisputeProofs
+    function isContradictor(address node, bytes32 inRoot) external view returns (bool) {
+        return _punished[_inputKey(node, inRoot)] != 0;
     }
 
     /// @inheritdoc IDisputeProofs
@@ -97,10 +97,21 @@ contract DisputeProofs is IDisputeProofs, Disputes {
 
     // --------------------------------------------------------------- internal
 
-    /// @dev Takes a fault that was proven, with the reporter's part. A proof is not used up on an empty stake.
-    function _punish(address operator) private returns (uint96 taken) {
-        taken = registry.slash(operator, fault, msg.sender, reward);
+    /// @dev Takes what a fault that was proven still costs, with the reporter's part of that. So an operator cannot use a
+    /// proof up on the little stake that it left for this. What was taken is known after the call only; the registry calls
+    /// nobody but the token, which calls nobody.
+    function _punish(address operator, bytes32 key) private returns (uint96 taken) {
+        uint96 before = _punished[key];
+        uint96 rest = fault - before;
+        taken = registry.slash(operator, rest, msg.sender, uint96(uint256(reward) * rest / fault));
         require(taken != 0, NothingAtStake(operator));
+
+        _punished[key] = before + taken;
+    }
+
+    /// @dev Shorter than what a step is hashed from, and so never the key of one.
+    function _inputKey(address node, bytes32 inRoot) private pure returns (bytes32) {
+        return keccak256(abi.encode(node, inRoot));
     }
 
     function _sameSigner(address node, bytes32 structHash, Signature calldata signature) private view {

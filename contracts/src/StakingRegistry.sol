@@ -38,7 +38,7 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
 
     address private immutable deployer = msg.sender;
 
-    /// @notice The token that is staked.
+    /// @inheritdoc IStakingRegistry
     HyperToken public immutable token;
 
     /// @inheritdoc IStakingRegistry

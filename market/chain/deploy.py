@@ -53,7 +53,7 @@ def deploy(
     token, block = _create(sender, "HyperToken", account.address, supply)
     registry, _ = _create(sender, "StakingRegistry", token, unbonding_seconds, min_stake)
     channels, _ = _create(sender, "PaymentChannels", token, grace_seconds)
-    cases, _ = _create(sender, "DisputeCases", token, registry, astuple(terms))
+    cases, _ = _create(sender, "DisputeCases", registry, astuple(terms))
     proofs, _ = _create(sender, "DisputeProofs", cases)
     demands, _ = _create(sender, "DisputeDemands", cases)
     staking = Staking(sender.rpc, registry, Token(sender.rpc, token))

@@ -114,7 +114,7 @@ class Court:
 
     def three(self, terms: Struct = TERMS) -> tuple[Contract, Contract, Contract]:
         """Contracts of cases, proofs and demands, which belong together."""
-        cases = self.deploy("DisputeCases", self.token, self.registry, tuple(terms.values()))
+        cases = self.deploy("DisputeCases", self.registry, tuple(terms.values()))
         return cases, self.deploy("DisputeProofs", cases), self.deploy("DisputeDemands", cases)
 
     def account(self, tokens: int = 0) -> Account:

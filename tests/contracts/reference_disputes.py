@@ -87,23 +87,24 @@ class Disputes:
         fresh = issued <= now + self.terms.skew and now <= issued + self.terms.evidence_window
         require(fresh, "StaleReceipt")
 
-    def _slash(self, operator: str, requested: int, reporter: str, reward: int, now: int) -> None:
-        self.registry.slash(self.address, operator, requested, reporter, reward, now)
+    def _slash(self, operator: str, requested: int, reporter: str, reward: int, now: int) -> int:
+        return self.registry.slash(self.address, operator, requested, reporter, reward, now)
 
 
 @dataclass
 class DisputeProofs(Disputes):
     """Reference of DisputeProofs, of equivocations alone."""
 
-    proven: set[tuple[str, int, int]] = field(default_factory=set)
+    taken: defaultdict[tuple[str, int, int], int] = field(default_factory=lambda: defaultdict(int))
 
     def prove_equivocation(self, sender: str, node: str, stage: int, seq: int, now: int) -> None:
         """Punish two receipts."""
         operator = self._operator(node)
-        require((node, stage, seq) not in self.proven, "AlreadyProven")
+        rest = self.terms.fault - self.taken[node, stage, seq]
+        require(rest != 0, "AlreadyProven")
         require(self._at_stake(operator) != 0, "NothingAtStake")
-        self._slash(operator, self.terms.fault, sender, self.terms.reward, now)
-        self.proven.add((node, stage, seq))
+        reward = self.terms.reward * rest // self.terms.fault
+        self.taken[node, stage, seq] += self._slash(operator, rest, sender, reward, now)
 
 
 @dataclass

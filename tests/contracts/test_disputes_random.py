@@ -297,7 +297,7 @@ def test_disputes_do_as_the_reference(
     people = [accounts.generate_test_account() for _ in range(2 * OPERATORS + 2)]
     money = deploy("HyperToken", deployer, FUNDS * len(people))
     registry = deploy("StakingRegistry", money, UNBONDING, MIN_STAKE)
-    cases = deploy("DisputeCases", money, registry, astuple(TERMS))
+    cases = deploy("DisputeCases", registry, astuple(TERMS))
     three = cases, deploy("DisputeProofs", cases), deploy("DisputeDemands", cases)
     registry.setSlashers(three, sender=deployer)
     for account in people:

@@ -155,6 +155,20 @@ def test_a_proof_is_not_used_up_on_an_empty_stake(
     assert not court.proofs.isContradictor(court.node, b"i" * 32)
 
 
+def test_a_proof_is_not_used_up_on_a_stake_that_was_run_down(
+    court: Court, proof: Call, stranger: Account, sleep: Sleep
+) -> None:
+    court.registry.unstake(STAKE - 1, sender=court.operator)
+    sleep(8 * DAY)
+    court.registry.withdraw(sender=court.operator)
+    court.proofs.proveContradiction(*proof(), sender=court.operator)
+    court.registry.stake(STAKE - 1, sender=court.operator)
+    court.proofs.proveContradiction(*proof(), sender=stranger)
+    assert court.stake_of(court.operator) == STAKE - FAULT
+    with ape.reverts(court.proofs.AlreadyProven):
+        court.proofs.proveContradiction(*proof(), sender=stranger)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 11])
 def test_rows_are_proven_at_every_place(court: Court, proof: Call, size: int) -> None:
     good = [pack([float(row), 1.0]) for row in range(size)]

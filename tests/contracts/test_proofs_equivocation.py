@@ -207,6 +207,28 @@ def test_a_small_stake_is_taken_whole(court: Court, proof: Call, stranger: Accou
     assert court.registry.rewards(stranger)[0] == (11 * HCT + 1) // 2  # never more than half
 
 
+def test_a_proof_is_not_used_up_on_a_stake_that_was_run_down(
+    court: Court, proof: Call, stage: Struct, stranger: Account, sleep: Sleep
+) -> None:
+    """The operator leaves 1 wei, proves its own fault on that, and comes back: the rest of the fault is still due."""
+    court.registry.unstake(STAKE - 1, sender=court.operator)
+    sleep(8 * DAY)
+    court.registry.withdraw(sender=court.operator)
+    arguments, supply = proof(), court.token.totalSupply()
+    own = court.proofs.proveEquivocation(*arguments, sender=court.operator)
+    assert events(own)[-1][1]["taken"] == 1
+    assert court.proofs.isEquivocator(court.node, court.stage_hash(stage), 3)
+    court.registry.stake(STAKE - 1, sender=court.operator)
+    again = court.proofs.proveEquivocation(*arguments, sender=stranger)
+    assert events(again)[-1][1]["taken"] == FAULT - 1
+    assert court.stake_of(court.operator) == STAKE - FAULT
+    reward = REWARD * (FAULT - 1) // FAULT  # of what was still due
+    assert court.registry.rewards(stranger)[0] == reward
+    assert court.token.totalSupply() == supply - FAULT + reward
+    with ape.reverts(court.proofs.AlreadyProven):
+        court.proofs.proveEquivocation(*arguments, sender=stranger)
+
+
 def test_a_proof_is_not_used_up_on_an_empty_stake(
     court: Court, proof: Call, stranger: Account, sleep: Sleep
 ) -> None:

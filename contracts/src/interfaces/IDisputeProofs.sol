@@ -36,8 +36,8 @@ interface IDisputeProofs is IDisputes {
     error RowsAgree();
 
     /// @notice Punishes a provider that signed two receipts for one step of a stage. Whoever submits is rewarded.
-    /// @dev No age limit: stake that is there can be taken. Once per signer, stage and step. Refused while the operator
-    /// has nothing at stake, so that it cannot burn a proof against itself.
+    /// @dev No age limit: stake that is there can be taken. One fault per signer, stage and step: a proof that found less
+    /// at stake can be submitted again for the rest, so that an operator cannot burn it on a stake that it ran down.
     /// @param signatureA Signature of `a`; so for `b`.
     /// @custom:warning A pending proof can be copied, and the reward with it. The fault is punished all the same.
     function proveEquivocation(
@@ -50,7 +50,7 @@ interface IDisputeProofs is IDisputes {
 
     /// @notice Punishes a verifier that passed two outputs of one input that cannot both be right: in one row their
     /// distance is more than a quarter of their root-sum-square length. Whoever submits is rewarded.
-    /// @dev Once per signer and input. A verifier that passes only rows within a tenth of its own cannot be caught.
+    /// @dev One fault per signer and input, as above. A verifier that passes only rows within a tenth of its own cannot be caught.
     /// @param signatureA Signature of `a`; so for `b`.
     /// @param row Number of the row that differs; `rowA` under `a.outRoot`, `rowB` under `b.outRoot`.
     function proveContradiction(

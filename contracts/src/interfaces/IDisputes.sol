@@ -114,8 +114,6 @@ interface IDisputes {
         uint40 issued;
     }
 
-    /// @notice An address must not be zero.
-    error ZeroAddress();
     /// @notice The statement is not signed by a node key that ever had an operator here; `signer` is what the signature
     /// recovers to, zero for a malformed one.
     error UnknownNode(address signer);

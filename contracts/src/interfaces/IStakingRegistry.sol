@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {HyperToken} from "../HyperToken.sol";
+
 /// @title Stake of operators, and the node keys they answer for
 /// @notice An operator stakes tokens and authorises node keys: the hot keys of the machines it runs. Stake leaves only
 /// after an unbonding delay, during which it can still be slashed.
@@ -140,6 +142,9 @@ interface IStakingRegistry {
 
     /// @notice EIP-712 domain: "HyperCluster StakingRegistry", "1", chain id, this contract.
     function DOMAIN_SEPARATOR() external view returns (bytes32);
+
+    /// @notice The token that is staked.
+    function token() external view returns (HyperToken);
 
     /// @notice Whether the account is one of the slashers.
     function isSlasher(address account) external view returns (bool);
