@@ -1,64 +1,20 @@
-import math
-import struct
-from collections.abc import Sequence
-from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import ape
-import numpy as np
 import pytest
-from eth_utils.crypto import keccak
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
-from web3.exceptions import ContractCustomError
 
 from tests.contracts.conftest import DAY, events
+from tests.contracts.contradictions import BAD, F16, GOOD, contradiction, pack
 from tests.contracts.court import STAKE, TERMS, Court, refused, tree_path, tree_root
 from tests.contracts.kinds import Account, Call, Sleep
 
 FAULT = TERMS["fault"]
 REWARD = FAULT * TERMS["rewardBps"] // 10_000
-F32, F16 = 1, 2
-WIDTH: dict[int, Literal[16, 32]] = {F32: 32, F16: 16}
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def pack(values: Sequence[float], encoding: int = F32) -> bytes:
-    return struct.pack(f"<{len(values)}{'f' if encoding == F32 else 'e'}", *values)
-
-
-GOOD = [pack([float(row + column + 1) for column in range(12)]) for row in range(5)]
-BAD = [*GOOD[:3], pack([-1.0] * 12), GOOD[4]]
 
 
 @pytest.fixture
 def proof(court: Court) -> Call:
-    """Arguments of a proof over two sets of rows; what the verdicts say else, and who signs the second."""
-
-    def proof(
-        first: Any = GOOD,
-        second: Any = BAD,
-        row: int = 3,
-        second_by: Account | None = None,
-        by: Account | None = None,
-        second_says: Any = (),
-        **says: Any,
-    ) -> list[Any]:
-        a = court.verdict(outRoot=tree_root(first), outputs=len(first), **says)
-        b = a | {"outRoot": tree_root(second), "job": b"k" * 32} | dict(second_says)
-        return [
-            tuple(a.values()),
-            court.sign_verdict(a, by),
-            tuple(b.values()),
-            court.sign_verdict(b, second_by or by),
-            row,
-            first[row],
-            tree_path(first, row),
-            second[row],
-            tree_path(second, row),
-        ]
-
-    return proof
+    return contradiction(court)
 
 
 def test_two_passes_of_one_input_cost_a_fault(court: Court, proof: Call, stranger: Account) -> None:
@@ -222,143 +178,3 @@ def test_the_size_is_the_one_that_was_signed(court: Court, proof: Call, stranger
         arguments = [*signed, 4, GOOD[4], tree_path(GOOD, 4), BAD[4], tree_path(BAD, 4)]
         with ape.reverts(court.proofs.BadProof):
             court.proofs.proveContradiction(*arguments, sender=stranger)
-
-
-def ask(court: Court, method: Any, arguments: Any) -> Any:
-    """Let the node run a proof without ape, which would trace every refusal."""
-    call = {
-        "from": court.accuser.address,
-        "to": court.proofs.address,
-        "data": court.proofs.proveContradiction.encode_input(*arguments),
-    }
-    return getattr(court.token.provider.web3.eth, method)(call)
-
-
-def verdict_on(court: Court, proof: Call, x: bytes, y: bytes, encoding: int = F32) -> Any:
-    """What the contract says of two rows: None if they differ, or its error."""
-    try:
-        ask(court, "call", proof([x], [y], row=0, wireDtype=encoding))
-    except ContractCustomError as error:
-        names = ("BadRow", "RowsAgree", "BadProof", "NotContradictory")
-        return next(name for name in names if error.data == "0x" + keccak(text=f"{name}()")[:4].hex())
-    return None
-
-
-INFINITY, NAN = math.inf, math.nan
-
-
-@pytest.mark.parametrize("encoding", [F32, F16])
-@pytest.mark.parametrize(
-    ("x", "y"),
-    [
-        ([1.0, INFINITY], [1.0, 2.0]),
-        ([1.0, 2.0], [-INFINITY, 2.0]),
-        ([NAN], [1.0]),
-        ([1.0] * 16, [1.0] * 15 + [NAN]),
-    ],
-)
-def test_rows_that_are_not_finite_prove_nothing(
-    court: Court, proof: Call, encoding: int, x: bytes, y: bytes
-) -> None:
-    assert verdict_on(court, proof, pack(x, encoding), pack(y, encoding), encoding) == "BadRow"
-
-
-def test_rows_that_are_no_rows_prove_nothing(court: Court, proof: Call) -> None:
-    row = pack([1.0, -2.0, 3.0])
-    opposite = pack([-1.0, 2.0, -3.0])
-    assert verdict_on(court, proof, row, opposite) is None
-    for x, y in (
-        (row, row[:8]),
-        (row, row + bytes(4)),
-        (b"", b"\0"),
-        (row[:3], row[1:4]),
-        (row[:6], row[4:10]),
-    ):
-        assert verdict_on(court, proof, x, y) == "BadRow"
-    assert verdict_on(court, proof, row[:6], row[4:10], F16) != "BadRow"
-    for encoding in (0, 3, 255):
-        assert verdict_on(court, proof, row, opposite, encoding) == "BadRow"
-
-
-@pytest.mark.parametrize("encoding", [F32, F16])
-def test_zeros_of_either_sign_are_the_same(court: Court, proof: Call, encoding: int) -> None:
-    zeros, negative = pack([0.0] * 9, encoding), pack([-0.0] * 9, encoding)
-    assert verdict_on(court, proof, zeros, negative, encoding) == "RowsAgree"
-    smallest = (1).to_bytes(WIDTH[encoding] // 8, "little") + zeros[WIDTH[encoding] // 8 :]
-    assert verdict_on(court, proof, zeros, smallest, encoding) is None
-
-
-def test_the_bound(court: Court, proof: Call) -> None:
-    """16 (x - y)^2 > x^2 + y^2, at and around equality: x = 4 s, y = 4 c with (s - c)^2 = 1/16 has no such floats, so
-    orthogonal parts make it exact: |x - y|^2 = 2, |x|^2 + |y|^2 = 32."""
-    x, y = [1.0, 0.0, 3.0, 2.0, 1.0, 1.0], [0.0, 1.0, 3.0, 2.0, 1.0, 1.0]
-    assert verdict_on(court, proof, pack(x), pack(y)) == "RowsAgree"
-    assert verdict_on(court, proof, pack([*x[:-1], 0.999]), pack([*y[:-1], 0.999])) is None
-    assert verdict_on(court, proof, pack([*x[:-1], 1.001]), pack([*y[:-1], 1.001])) == "RowsAgree"
-
-
-def test_a_giant_row_fits_into_a_transaction(court: Court, proof: Call) -> None:
-    """16384 binary32 values in each row; EIP-7825 is the limit."""
-    x = np.random.default_rng(1).standard_normal(16384).astype("<f4")
-    y = x.copy()
-    y[16000:] = 30
-    arguments = proof([x.tobytes()] * 2, [x.tobytes(), y.tobytes()], row=1)
-    assert ask(court, "estimate_gas", arguments) < 2**24
-
-
-def exact(row: bytes, encoding: int) -> list[Fraction]:
-    return [Fraction(value) for (value,) in struct.iter_unpack("<f" if encoding == F32 else "<e", row)]
-
-
-def finite(encoding: int) -> st.SearchStrategy[float]:
-    return st.floats(width=WIDTH[encoding], allow_nan=False, allow_infinity=False)
-
-
-@FUZZ
-@given(data=st.data(), encoding=st.sampled_from([F32, F16]))
-def test_it_computes_as_rational_numbers_do(
-    court: Court, proof: Call, data: st.DataObject, encoding: int
-) -> None:
-    """Any floats, subnormal and huge ones beside each other, rows of any length."""
-    pairs = data.draw(
-        st.lists(
-            st.one_of(
-                st.tuples(finite(encoding), finite(encoding)),
-                finite(encoding).map(lambda value: (value, value)),
-            ),
-            min_size=1,
-            max_size=40,
-        )
-    )
-    x, y = (pack(column, encoding) for column in zip(*pairs, strict=True))
-    assume(x != y)
-    a, b = exact(x, encoding), exact(y, encoding)
-    distance = 16 * sum(((p - q) * (p - q) for p, q in zip(a, b, strict=True)), Fraction())
-    length = sum((p * p + q * q for p, q in zip(a, b, strict=True)), Fraction())
-    assume(abs(distance - length) > length / (1 << 30) or length == 0)  # what scaling may lose
-    expected = None if distance > length else "RowsAgree"
-    assert verdict_on(court, proof, x, y, encoding) == expected
-
-
-@FUZZ
-@given(
-    seed=st.integers(0, 2**32),
-    size=st.integers(1, 70),
-    scale=st.sampled_from([1e-30, 1e-6, 1.0, 1e4, 1e30]),
-    encoding=st.sampled_from([F32, F16]),
-)
-def test_an_honest_verifier_is_never_caught(
-    court: Court, proof: Call, seed: int, size: int, scale: float, encoding: int
-) -> None:
-    """Whatever it passes is within a tenth of its own row, so no two of those differ."""
-    random = np.random.default_rng(seed)
-    own = random.standard_normal(size) * (scale if encoding == F32 else 1.0)
-
-    def passed() -> bytes:
-        error = random.standard_normal(size)
-        row = own + error / np.linalg.norm(error) * np.linalg.norm(own) * 0.0999
-        return row.astype("<f4" if encoding == F32 else "<f2").tobytes()
-
-    x, y = passed(), passed()
-    assume(x != y)
-    assert verdict_on(court, proof, x, y, encoding) == "RowsAgree"
