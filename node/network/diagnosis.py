@@ -178,16 +178,16 @@ def _among(wanted: Wanted) -> str:
     for ranges, why in (
         (
             wanted.short,
-            f"they hold {wanted.longest} tokens at most and {wanted.tokens} are asked for, prompt and answer together: "
+            f"it holds {wanted.longest} tokens at most and {wanted.tokens} are asked for, prompt and answer together: "
             "ask for less with -n",
         ),
         (
             wanted.narrow,
-            f"they give {wanted.widest} candidates at most and {wanted.top_k} are asked for: lower --top-k",
+            f"it gives {wanted.widest} candidates at most and {wanted.top_k} are asked for: lower --top-k",
         ),
-        (wanted.distrusted, "this client distrusts them: see hc-client reputation"),
-        (wanted.failed, "they failed in this completion"),
-        (wanted.full, "they have no free session: try again soon"),
+        (wanted.distrusted, "this client distrusts it: see hc-client reputation"),
+        (wanted.failed, "it failed in this completion"),
+        (wanted.full, "it has no free session: try again soon"),
     ):
         for each in ranges:
             if each in left:
@@ -196,7 +196,7 @@ def _among(wanted: Wanted) -> str:
             which = ", ".join(f"{start}:{stop}" for start, stop in sorted(set(ranges)))
             return (
                 f"No path covers the {wanted.layers} layers of {model}: "
-                f"{_count(len(ranges), 'provider')} of layers {which} cannot be used, as {why}."
+                f"what serves layers {which} cannot be used, as {why}."
             )
     return f"No path covers the {wanted.layers} layers of {model} within what was asked for."
 
