@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 
@@ -64,5 +64,6 @@ async def until_signal() -> AsyncIterator[None]:
 def _end(code: int, why: str) -> None:
     log.warning("%s: gone; what is not claimed yet stays in the ledger", why)
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
     os._exit(code)
