@@ -16,7 +16,7 @@ from hypercluster.node.home.settings import Settings
 
 BIN = Path(sys.executable).parent
 PROGRAMS = ["provider", "client", "verifier", "testnet", "model", "market"]
-NODE = "16Uiu2HAmBqDWvJyvKYxJKJqC1nWnPjLv1kQMrmTGpQXXGHnuLgbV"
+NODE = "16Uiu2HAm5hPxT7s3TA2f4b4YjAPzS7yLRSgdj87ysDZ6NAXMiRuY"
 CHAIN = {"web3"}
 LEDGER = {"sqlalchemy"}
 NOTHING: set[str] = set()
