@@ -31,7 +31,7 @@ class Then(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Consequence:
     """What follows from a failure: what to do, what it says of the provider, and whether its advert is worthless."""
 
     then: Then
@@ -39,11 +39,11 @@ class Judgement:
     forget: bool = False
 
 
-_LEAVE = Judgement(Then.LEAVE)
-_FAULT = Judgement(Then.LEAVE, Evidence.SESSION_FAILED)
-_GONE = Judgement(Then.LEAVE, Evidence.SESSION_FAILED, forget=True)
+_LEAVE = Consequence(Then.LEAVE)
+_FAULT = Consequence(Then.LEAVE, Evidence.SESSION_FAILED)
+_GONE = Consequence(Then.LEAVE, Evidence.SESSION_FAILED, forget=True)
 
-REFUSALS: dict[ErrorCode, Judgement] = {
+REFUSALS: dict[ErrorCode, Consequence] = {
     # Our message was bad, or so it says: another provider may be of the same version as we are.
     ErrorCode.BAD_REQUEST: _LEAVE,
     ErrorCode.UNSUPPORTED_VERSION: _LEAVE,
@@ -52,29 +52,29 @@ REFUSALS: dict[ErrorCode, Judgement] = {
     ErrorCode.NOT_FINITE: _LEAVE,
     ErrorCode.TOO_LONG: _LEAVE,
     # It offers something else than when its advert was made.
-    ErrorCode.WRONG_MODEL: Judgement(Then.ASK),
-    ErrorCode.WRONG_RANGE: Judgement(Then.ASK),
-    ErrorCode.PRICE_TOO_LOW: Judgement(Then.ASK),
+    ErrorCode.WRONG_MODEL: Consequence(Then.ASK),
+    ErrorCode.WRONG_RANGE: Consequence(Then.ASK),
+    ErrorCode.PRICE_TOO_LOW: Consequence(Then.ASK),
     # Others were quicker.
-    ErrorCode.FULL: Judgement(Then.REST),
+    ErrorCode.FULL: Consequence(Then.REST),
     # Its view of the chain is behind ours.
-    ErrorCode.UNKNOWN_CHANNEL: Judgement(Then.REST),
-    ErrorCode.OVER_DEPOSIT: Judgement(Then.REST),
+    ErrorCode.UNKNOWN_CHANNEL: Consequence(Then.REST),
+    ErrorCode.OVER_DEPOSIT: Consequence(Then.REST),
     # Our channel is not what we took it for, or another process of ours uses it.
-    ErrorCode.FOREIGN_CHANNEL: Judgement(Then.FUND),
-    ErrorCode.CHANNEL_CLOSING: Judgement(Then.FUND),
+    ErrorCode.FOREIGN_CHANNEL: Consequence(Then.FUND),
+    ErrorCode.CHANNEL_CLOSING: Consequence(Then.FUND),
     ErrorCode.BAD_SIGNATURE: _LEAVE,
-    ErrorCode.VOUCHER_TOO_LOW: Judgement(Then.REOPEN),
+    ErrorCode.VOUCHER_TOO_LOW: Consequence(Then.REOPEN),
     # We were silent for too long, or it was started again.
-    ErrorCode.TIMEOUT: Judgement(Then.REOPEN),
-    ErrorCode.UNKNOWN_SESSION: Judgement(Then.REOPEN),
+    ErrorCode.TIMEOUT: Consequence(Then.REOPEN),
+    ErrorCode.UNKNOWN_SESSION: Consequence(Then.REOPEN),
     # It failed by its own word.
     ErrorCode.INTERNAL: _FAULT,
 }
 """What a provider's refusal means; a test holds that every code is here."""
 
 
-def judge(failure: HopFailed, *, absent: bool, clock_confirmed: bool, tried: int) -> Judgement:
+def judge(failure: HopFailed, *, absent: bool, clock_confirmed: bool, tried: int) -> Consequence:
     """Say what follows from a session that ended early.
 
     Args:
@@ -87,14 +87,14 @@ def judge(failure: HopFailed, *, absent: bool, clock_confirmed: bool, tried: int
         case How.REFUSED:
             found = REFUSALS[failure.code]
         case How.EXPIRED:
-            found = Judgement(Then.ASK)
+            found = Consequence(Then.ASK)
         case How.LOST:
-            found = Judgement(Then.REOPEN) if absent else _GONE
+            found = Consequence(Then.REOPEN) if absent else _GONE
         case How.DATED:
             found = _FAULT if clock_confirmed else _LEAVE
         case How.BROKE:
             wrong = failure.code is ErrorCode.BAD_SIGNATURE
-            found = Judgement(Then.LEAVE, Evidence.RECEIPT_WRONG) if wrong else _FAULT
+            found = Consequence(Then.LEAVE, Evidence.RECEIPT_WRONG) if wrong else _FAULT
     if not tried or found.then in (Then.LEAVE, Then.REST):
         return found
     if failure.how is How.REFUSED and failure.code is ErrorCode.PRICE_TOO_LOW:

@@ -39,7 +39,7 @@ class NoRoute(NodeError):
     """There is no path; the message says why, as far as anybody here knows."""
 
 
-class TooLong(NodeError):
+class RequestTooLong(NodeError):
     """No path holds as many tokens as the request may need."""
 
     code = ErrorCode.TOO_LONG
@@ -109,7 +109,7 @@ class Chooser:
         Peers in `exclude` are left out, and so are those that the wishes avoid or this client distrusts.
 
         Raises:
-            TooLong, TooManyCandidates: there are paths, but none that holds the request.
+            RequestTooLong, TooManyCandidates: there are paths, but none that holds the request.
             AllBusy: there are, but for want of free sessions.
             NoRoute: there are none.
         """
@@ -209,7 +209,7 @@ class Chooser:
                 if room > 0
                 else f"shorten the prompt to {longest - 1} tokens at most"
             )
-            raise TooLong(
+            raise RequestTooLong(
                 f"The request needs room for {needs.session} tokens ({needs.prompt} of the prompt and "
                 f"{needs.tokens} to generate), and no path here holds more than {longest}: {advice}."
             )

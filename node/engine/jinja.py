@@ -30,7 +30,7 @@ _BROKEN = (
 )
 
 
-class Refused(Exception):
+class TemplateRefused(Exception):
     """The template itself refuses the chat."""
 
 
@@ -51,7 +51,7 @@ def results(job: dict[str, Any]) -> list[dict[str, str]]:
     for messages in job["chats"]:
         try:
             text = environment.render_str(template, **job["variables"], messages=messages)
-        except Refused as error:
+        except TemplateRefused as error:
             found.append({"refused": str(error)})
         except _BROKEN as error:
             found.append({"broken": str(error).split("\n", 1)[0]})
@@ -62,7 +62,7 @@ def results(job: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _refuse(message: object) -> NoReturn:
-    raise Refused(str(message))
+    raise TemplateRefused(str(message))
 
 
 def _now(form: str) -> str:

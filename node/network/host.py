@@ -24,7 +24,7 @@ from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.addresses import expand, split_peer
 from hypercluster.node.network.rate import Rate
 from hypercluster.node.network.stream import LOST, Slots, Stream
-from hypercluster.node.network.swarm import Allowance, check_free, close_connection, hang_up, new_swarm
+from hypercluster.node.network.swarm import HostLimits, check_free, close_connection, hang_up, new_swarm
 from hypercluster.node.network.trouble import reason_of, trouble_of
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _ADDRESS_TTL = 3600
 class Host:
     """A running libp2p host, see `running_host`."""
 
-    def __init__(self, basic: BasicHost, key: bytes, limits: Allowance, nursery: trio.Nursery) -> None:
+    def __init__(self, basic: BasicHost, key: bytes, limits: HostLimits, nursery: trio.Nursery) -> None:
         self.basic = basic
         """py-libp2p's host, for its DHT and pubsub"""
         self.key = key
@@ -176,14 +176,14 @@ class Host:
 
 @asynccontextmanager
 async def running_host(
-    key: bytes, listen: Sequence[str] = (), *, announce: Sequence[str] = (), limits: Allowance | None = None
+    key: bytes, listen: Sequence[str] = (), *, announce: Sequence[str] = (), limits: HostLimits | None = None
 ) -> AsyncIterator[Host]:
     """A libp2p host with the identity of the 32-byte `key`, listening on the multiaddrs `listen` (TCP).
 
     `announce` replaces the addresses it tells others. Without `listen` it only dials.
     Raises HostError if an address is malformed or taken.
     """
-    limits = limits or Allowance()
+    limits = limits or HostLimits()
     try:
         addresses = [Multiaddr(text) for text in listen]
         for address in addresses:

@@ -43,7 +43,7 @@ _HANG_UP_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class HostLimits:
     """What strangers may take of this process."""
 
     connections: int = 256
@@ -94,7 +94,7 @@ class _Swarm(Swarm):
                 await connection.close()
 
 
-def new_swarm(key: bytes, limits: Allowance) -> Swarm:
+def new_swarm(key: bytes, limits: HostLimits) -> Swarm:
     """A swarm with the identity of the 32-byte `key` and a connection per peer."""
     keys = keypair(key)
     peer_id = ID.from_pubkey(keys.public_key)

@@ -11,7 +11,7 @@ import trio
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client import completing as completing_module
-from hypercluster.node.client.choosing import TooLong
+from hypercluster.node.client.choosing import RequestTooLong
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.events import (
@@ -185,7 +185,7 @@ async def test_b1_too_long_is_refused_with_the_numbers_and_nobody_is_blamed(
         for _ in range(16):
             events, done = await events_of(client, request(tokens=97))
             assert [type(event) for event in events] == [Finished]
-            assert isinstance(done.error, TooLong)
+            assert isinstance(done.error, RequestTooLong)
             for number in ("101", "97", "100", "96"):
                 assert number in str(done.error)
         events, done = await events_of(client, request(tokens=4))

@@ -26,7 +26,7 @@ from hypercluster.node.network.connection import Connection, Handler
 from hypercluster.node.network.direct import dial_direct
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.steps import dial_steps, serve_steps
-from hypercluster.node.network.swarm import Allowance
+from hypercluster.node.network.swarm import HostLimits
 from hypercluster.node.wire.bounds import frame_bound
 from hypercluster.node.wire.framing import encode_length
 from hypercluster.node.wire.messages import INFER_PROTOCOL, Close, Error, Step, StepResult
@@ -64,7 +64,7 @@ async def echo(connection: Connection) -> None:
 
 @asynccontextmanager
 async def provider(
-    handler: Handler = echo, limits: Allowance | None = None, frame_seconds: float = 30.0
+    handler: Handler = echo, limits: HostLimits | None = None, frame_seconds: float = 30.0
 ) -> AsyncIterator[tuple[Host, Host, Advert]]:
     async with (
         running_host(secrets.token_bytes(32), LOCAL, limits=limits) as server,
@@ -282,7 +282,7 @@ async def test_the_client_vanishes(direct: bool) -> None:
 
 
 async def test_too_many_direct_connections_of_one_peer() -> None:
-    async with provider(limits=Allowance(streams_per_peer=3)) as (_server, client, advert):
+    async with provider(limits=HostLimits(streams_per_peer=3)) as (_server, client, advert):
         held = [await dial_steps(client, advert) for _ in range(3)]
         extra = await dial_steps(client, advert)
         with pytest.raises((ConnectionLost, FrameError)):
@@ -295,7 +295,7 @@ async def test_too_many_direct_connections_of_one_peer() -> None:
 
 
 async def test_garbage_instead_of_a_handshake() -> None:
-    async with provider(limits=Allowance(handshake_seconds=0.5)) as (_server, client, advert):
+    async with provider(limits=HostLimits(handshake_seconds=0.5)) as (_server, client, advert):
         port = int(advert.direct.rsplit("/", 1)[1])
         strangers = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(40)]
         for index, stranger in enumerate(strangers):

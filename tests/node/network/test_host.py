@@ -15,7 +15,7 @@ from hypercluster.node.errors import ConnectionLost, HostError, PeerUnreachable,
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.stream import Stream
-from hypercluster.node.network.swarm import Allowance
+from hypercluster.node.network.swarm import HostLimits
 from hypercluster.node.wire.framing import Frames
 
 ECHO = "/test/echo/1.0.0"
@@ -32,7 +32,7 @@ async def echo(stream: Stream) -> None:
 
 
 @asynccontextmanager
-async def two(limits: Allowance | None = None) -> AsyncIterator[tuple[Host, Host]]:
+async def two(limits: HostLimits | None = None) -> AsyncIterator[tuple[Host, Host]]:
     server_key, client_key = secrets.token_bytes(32), secrets.token_bytes(32)
     async with (
         running_host(server_key, LOCAL, limits=limits) as server,
@@ -89,7 +89,7 @@ async def test_an_unknown_protocol() -> None:
 
 
 async def test_too_many_streams_of_one_peer() -> None:
-    async with two(Allowance(streams_per_peer=4)) as (server, client):
+    async with two(HostLimits(streams_per_peer=4)) as (server, client):
         streams: list[Stream] = []
 
         async def hold_many() -> None:
@@ -110,14 +110,14 @@ async def test_too_many_streams_of_one_peer() -> None:
 
 
 async def test_streams_come_back_when_they_end() -> None:
-    async with two(Allowance(streams_per_peer=4)) as (server, client):
+    async with two(HostLimits(streams_per_peer=4)) as (server, client):
         for _ in range(30):
             assert await ask(client, server) == b"hello"
 
 
 async def test_many_connections_in_turn() -> None:
     """An inbound slot is given back when its connection ends."""
-    async with two(Allowance(connections=4)) as (server, _client):
+    async with two(HostLimits(connections=4)) as (server, _client):
         for _ in range(12):
             async with running_host(secrets.token_bytes(32)) as other:
                 assert await ask(other, server) == b"hello"
@@ -190,7 +190,7 @@ async def test_an_error_inside_comes_out_as_it_is() -> None:
     ids=["silence", "zeros", "http", "noise"],
 )
 async def test_garbage_before_any_handshake(garbage: bytes) -> None:
-    async with two(Allowance(handshake_seconds=1)) as (server, client):
+    async with two(HostLimits(handshake_seconds=1)) as (server, client):
         port = int(server.addrs[0].rsplit("/", 1)[1])
         streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(8)]
         for stream in streams:

@@ -26,7 +26,7 @@ from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.steps import dial_steps
-from hypercluster.node.network.swarm import Allowance
+from hypercluster.node.network.swarm import HostLimits
 from hypercluster.node.provider import process
 from hypercluster.node.provider import sessions as session
 from hypercluster.node.rows import TopK, WireDtype, pack_tokens
@@ -96,7 +96,7 @@ def world(
     give(chain, settler.address, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "OPEN_SECONDS", 1.5)
-        impatient = partial(running_host, limits=Allowance(handshake_seconds=3.0))
+        impatient = partial(running_host, limits=HostLimits(handshake_seconds=3.0))
         patch.setattr(process, "running_host", impatient)
         with (
             running_provider(chain, stored_tiny, folder / "head", (0, 4), **terms) as head,
