@@ -40,6 +40,7 @@ class Consequence:
 
 
 _LEAVE = Consequence(Then.LEAVE)
+_REST = Consequence(Then.REST)
 _FAULT = Consequence(Then.LEAVE, Evidence.SESSION_FAILED)
 _GONE = Consequence(Then.LEAVE, Evidence.SESSION_FAILED, forget=True)
 
@@ -74,13 +75,16 @@ REFUSALS: dict[ErrorCode, Consequence] = {
 """What a provider's refusal means; a test holds that every code is here."""
 
 
-def judge(failure: HopFailed, *, absent: bool, clock_confirmed: bool, tried: int) -> Consequence:
+def judge(
+    failure: HopFailed, *, absent: bool, clock_confirmed: bool, tried: int, alone: bool = False
+) -> Consequence:
     """Say what follows from a session that ended early.
 
     Args:
         absent: this process was stopped, asleep or idle since the session's last step, so that whatever timed out
             did so through us.
         clock_confirmed: another provider's receipts are dated as our clock says.
+        alone: nobody else answers either, so that it is likely we who are cut off.
         tried: how often this provider was already given another chance in this completion.
     """
     match failure.how:
@@ -89,7 +93,7 @@ def judge(failure: HopFailed, *, absent: bool, clock_confirmed: bool, tried: int
         case How.EXPIRED:
             found = Consequence(Then.ASK)
         case How.LOST:
-            found = Consequence(Then.REOPEN) if absent else _GONE
+            found = Consequence(Then.REOPEN) if absent else _REST if alone else _GONE
         case How.DATED:
             found = _FAULT if clock_confirmed else _LEAVE
         case How.BROKE:

@@ -98,6 +98,7 @@ class Chooser:
         self._waits: dict[str, float] = {}
         self._expected: dict[str, float] = {}
         self._distrusted: frozenset[str] = frozenset()
+        self._met: dict[str, tuple[str, ...]] = {}
 
     async def nodes(self, wishes: Wishes, *, full: bool = False) -> list[Node]:
         """The adverts with the latency measured to each; those with no free session only if `full`."""
@@ -163,16 +164,33 @@ class Chooser:
         known = self._discovery.book.get(peer)
         try:
             await self._discovery.ask(peer, known.addrs if known else addrs)
-        except NodeError as error:
+        except (NodeError, MarketError) as error:
             log.info("%s has no new advert: %s", peer, error)
             return False
         return True
+
+    async def nobody_answers(self, but: Collection[str]) -> bool:
+        """Whether of all providers met so far, `but` left out, none gives its advert; false where there are none."""
+        others = {peer: addrs for peer, addrs in self._met.items() if peer not in but}
+        answered = False
+
+        async def try_one(peer: str, addrs: Sequence[str]) -> None:
+            nonlocal answered
+            if await self.ask(peer, addrs):
+                answered = True
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for each in others.items():
+                nursery.start_soon(try_one, *each)
+        return bool(others) and not answered
 
     def _offered(self, wishes: Wishes) -> list[Advert]:
         dtype = wishes.wire_dtype.name.lower()
         return [a for a in self._discovery.book.snapshot() if dtype in a.wire_dtypes]
 
     async def _nodes(self, adverts: Sequence[Advert]) -> list[Node]:
+        self._met |= {advert.peer: advert.addrs for advert in adverts}
         await self._latencies.measure(adverts)
         risks = await self._risks()
         unknown = Reputation().risk if self._trust else 0.0

@@ -35,6 +35,7 @@ from hypercluster.node.client.request import BadRequest
 from hypercluster.node.client.stops import StopGate
 from hypercluster.node.client.waking import ABSENT_SECONDS, now
 from hypercluster.node.errors import NodeError
+from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
@@ -137,7 +138,8 @@ class Completing:
         request, done, client = self.request, self.completion, self._client
         if request.model not in (None, client.model.model_id):
             raise BadRequest(f"This client is for model {client.model.model_id}, not {request.model}.")
-        done.prompt = tuple(client.model.encode(request.prompt))
+        # A chat's template runs in a process of its own, for seconds where it is a bad one.
+        done.prompt = tuple(await Threads(1)(client.model.encode, request.prompt))
         if not done.prompt:
             raise BadRequest("The prompt has no tokens: give at least one character.")
         sampling = request.sampling
@@ -286,7 +288,10 @@ class Completing:
         tried = self._tries.get(peer, 0)
         absent = self._idled or client.wakefulness.absent_since(self._alive)
         confirmed = any(hop.receipts.last is not None and hop.advert.peer != peer for hop in self._hops)
-        found = judge(failure, absent=absent, clock_confirmed=confirmed, tried=tried)
+        alone = failure.how is How.LOST and not absent
+        if alone and (alone := await client.chooser.nobody_answers({peer, *self.completion.failures})):
+            failure = failure.through_us()
+        found = judge(failure, absent=absent, alone=alone, clock_confirmed=confirmed, tried=tried)
         self._last = failure
         log.log(logging.WARNING if found.evidence else logging.INFO, "%s", failure)
         if found.evidence is not None and advert is not None:

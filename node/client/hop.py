@@ -65,8 +65,14 @@ class HopFailed(NodeError):
         verb = "refused" if how is How.REFUSED else "failed"
         super().__init__(f"Provider {peer} {verb}: {reason}")
         self.peer = peer
+        self.reason = reason
         self.code = code
         self.how = how
+
+    def through_us(self) -> "HopFailed":
+        """The same where nobody else answers either."""
+        reason = f"{self.reason} No other provider answers either: is this machine cut off?"
+        return HopFailed(self.peer, reason, self.code, self.how)
 
 
 @dataclass(slots=True)

@@ -103,9 +103,10 @@ def planned_line(planned: Funding) -> str:
 def bill_line(completion: Completion) -> str:
     """What was generated and what it cost, in one line."""
     bill = completion.bill
+    providers = len({hop.peer for hop in bill.hops})
     parts = [
         f"{len(completion.tokens)} tokens ({completion.finish}), {format_hct(bill.spent_wei)} HCT "
-        f"to {len({hop.peer for hop in bill.hops})} providers"
+        f"to {providers} provider{'' if providers == 1 else 's'}"
     ]
     if bill.risked_wei:
         parts.append(f"up to {format_hct(bill.risked_wei)} HCT more for steps that were not answered")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from hypercluster.market.money.units import HCT
 from hypercluster.node.cli.client.options import (
@@ -26,7 +29,8 @@ from hypercluster.node.cli.client.options import (
     TrapRate,
     Wait,
 )
-from hypercluster.node.cli.console import Json, err, fail, say
+from hypercluster.node.cli.console import Json, fail, print_json, write_text
+from hypercluster.node.cli.ending import INTERRUPTED
 from hypercluster.node.cli.options import Bootstrap
 
 if TYPE_CHECKING:
@@ -71,15 +75,38 @@ def chat(
     asked.request("checks the options before anything is joined")
     spoken: list[Spoken] = []
 
+    def document() -> dict[str, Any]:
+        return {"turns": [each.document() for each in spoken]}
+
+    def interrupted() -> None:
+        if json_:
+            print_json(document() | {"error": "interrupted."})
+        sys.stdout.flush()
+
     async def work(client: Client) -> None:
+        from hypercluster.node.cli.client.interrupts import interrupts
         from hypercluster.node.cli.client.speaking import speak
         from hypercluster.node.engine.chat import Message
 
+        lines = _Lines()
         turns: list[Message] = [Message("system", system)] if system else []
-        while (line := await _line()) is not None:
-            if not line.strip():
+        while True:
+            line = b""
+            async with interrupts(interrupted) as stop:
+                with stop.guard():
+                    line = await lines.read()
+            if stop.seen:
+                interrupted()
+                raise typer.Exit(INTERRUPTED)
+            if not line:
+                return
+            try:
+                said = line.decode().removesuffix("\n").removesuffix("\r")
+            except UnicodeDecodeError:
+                fail("the input is not UTF-8 text.", document())
+            if not said.strip():
                 continue
-            turns.append(Message("user", line))
+            turns.append(Message("user", said))
             spoken.append(await speak(client, asked.request(tuple(turns)), json_=json_))
             done = spoken[-1].completion
             if done.error is not None or (spoken[-1].interrupted and not sys.stdin.isatty()):
@@ -96,19 +123,31 @@ def chat(
     )
     if not spoken:
         fail("nothing was said: each line of the input is a turn.")
-    spoken[-1].end(json_, {"turns": [each.document() for each in spoken]})
+    spoken[-1].end(json_, document())
 
 
-async def _line() -> str | None:
-    """The next turn, None at the end."""
-    from hypercluster.node.threads import Threads
+class _Lines:
+    """Lines of standard input.
 
-    if sys.stdin.isatty():
-        say("> ", err)
-    read: bytes = await Threads(1, abandon=True)(sys.stdin.buffer.readline)
-    if not read:
-        return None
-    try:
-        return read.decode().removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        fail("the input is not UTF-8 text.")
+    Whoever is cancelled leaves the thread that reads behind, so it holds none of the locks of Python's own streams,
+    which the end of the process needs.
+    """
+
+    def __init__(self) -> None:
+        from hypercluster.node.threads import Threads
+
+        self._threads = Threads(1, abandon=True)
+        self._rest = b""
+
+    async def read(self) -> bytes:
+        """The next line, its end included; nothing at the end of the input."""
+        if sys.stdin.isatty():
+            write_text(sys.stderr, "> ")
+        while b"\n" not in self._rest:
+            piece = await self._threads(os.read, sys.stdin.fileno(), 1 << 16)
+            if not piece:
+                last, self._rest = self._rest, b""
+                return last
+            self._rest += piece
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line + b"\n"

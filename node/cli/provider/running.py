@@ -86,6 +86,9 @@ def run(
             least=16,
         ),
     ] = None,
+    idle: Annotated[
+        float, seconds("Until a session whose client sends nothing is closed.", least=15)
+    ] = 120.0,
     threads: Threads = None,
     memory: Memory = None,
     claim_every: ClaimEvery = 60.0,
@@ -173,6 +176,7 @@ def run(
             bootstrap=reach.bootstrap,
             sessions=sessions,
             session_tokens=session_tokens or MOST_SESSION_TOKENS,
+            idle_seconds=idle,
             threads=threads,
             refresh_seconds=refresh,
             claim_seconds=claim_every,

@@ -32,6 +32,18 @@ def test_b2_a_session_that_ended_through_us_is_opened_again(code: ErrorCode) -> 
     assert judge(lost, absent=True, clock_confirmed=False, tried=0).evidence is None
 
 
+def test_b2_who_is_cut_off_from_everybody_blames_nobody_and_tries_again_a_little_later() -> None:
+    """B2's kind: one connection lost is the provider's doing, all of them at once are more likely ours."""
+    lost = HopFailed("peer", "The connection is lost.", how=How.LOST)
+    found = judge(lost, absent=False, alone=True, clock_confirmed=False, tried=0)
+    assert (found.then, found.evidence, found.forget) == (Then.REST, None, False)
+    told = lost.through_us()
+    assert (told.peer, told.how) == ("peer", How.LOST)
+    assert "cut off" in str(told)
+    broke = HopFailed("peer", "Not signed.", ErrorCode.BAD_SIGNATURE)
+    assert judge(broke, absent=False, alone=True, clock_confirmed=False, tried=0).evidence is not None
+
+
 def test_a_lost_connection_and_a_broken_answer_are_evidence() -> None:
     lost = judge(HopFailed("peer", "Lost.", how=How.LOST), absent=False, clock_confirmed=False, tried=0)
     assert (lost.then, lost.evidence, lost.forget) == (Then.LEAVE, Evidence.SESSION_FAILED, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client import completing as completing_module
 from hypercluster.node.client.choosing import RequestTooLong
-from hypercluster.node.client.client import Client
+from hypercluster.node.client.client import Client, Model
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.events import (
     ChannelsOpened,
@@ -78,6 +79,27 @@ async def test_the_events_tell_it_all_in_order(world: World, tmp_path: Path) -> 
     assert [token.id for token in tokens] == done.tokens == world.greedy[:TOKENS]
     assert "".join(token.text for token in tokens) + last.rest == done.text
     assert {token.candidates for token in tokens} == {64}
+
+
+async def test_k2_the_loop_goes_on_while_a_prompt_is_encoded(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K2: a chat's template may take seconds."""
+    encode, going = Model.encode, threading.Event()
+
+    def slow(self: Model, prompt: Any) -> list[int]:
+        assert going.wait(30), "the loop stands still"
+        return encode(self, prompt)
+
+    async def go_on() -> None:
+        await trio.sleep(0.2)
+        going.set()
+
+    monkeypatch.setattr(Model, "encode", slow)
+    async with world.client(new_wallet(world.chain), tmp_path) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(go_on)
+        _, done = await events_of(client, request())
+    assert done.tokens == world.greedy[:TOKENS]
 
 
 @pytest.mark.parametrize("kind", [PathChosen, ChannelsPlanned, ChannelsOpened, Prefilled, Token, Finished])

@@ -95,16 +95,19 @@ class Family:
 
     def tokenizer(self, folder: Path) -> Tokenizer:
         """The vocabulary, written and opened."""
-        return Tokenizer(write_gguf(folder / "vocab.gguf", self._metadata(), ()))
+        return Tokenizer(write_gguf(folder / "vocab.gguf", self.metadata(), ()))
 
-    def _metadata(self) -> dict[str, Value]:
+    @property
+    def n_vocab(self) -> int:
+        """Tokens of it."""
+        return len(self._pairs())
+
+    def metadata(self) -> dict[str, Value]:
+        """Of a model with this tokenizer."""
+        pairs = self._pairs()
         if self.sentencepiece:
-            pairs = [("<unk>", UNKNOWN), *self.special.items(), *((f"<0x{i:02X}>", BYTE) for i in range(256))]
-            pairs += [(letter, NORMAL) for letter in "▁abcdefghijklmnopqrstuvwxyz<>|[]/_ST"]
             kind = {"tokenizer.ggml.scores": _floats([-float(i) for i in range(len(pairs))])}
         else:
-            merged = [merge.replace(" ", "") for merge in MERGES]
-            pairs = [*self.special.items(), *((token, NORMAL) for token in BYTE_TOKENS + merged)]
             kind = {"tokenizer.ggml.pre": text("default"), "tokenizer.ggml.merges": texts(MERGES)}
         bos = int(self.sentencepiece)
         return kind | {
@@ -117,6 +120,14 @@ class Family:
             "tokenizer.ggml.add_bos_token": Value(GGUFValueType.BOOL, bytes([self.add_bos])),
             "tokenizer.chat_template": text(self.template),
         }
+
+    def _pairs(self) -> list[tuple[str, int]]:
+        """All tokens with their types."""
+        if self.sentencepiece:
+            pairs = [("<unk>", UNKNOWN), *self.special.items(), *((f"<0x{i:02X}>", BYTE) for i in range(256))]
+            return pairs + [(letter, NORMAL) for letter in "▁abcdefghijklmnopqrstuvwxyz<>|[]/_ST"]
+        merged = [merge.replace(" ", "") for merge in MERGES]
+        return [*self.special.items(), *((token, NORMAL) for token in BYTE_TOKENS + merged)]
 
 
 def _floats(values: list[float]) -> Value:
