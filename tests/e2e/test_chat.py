@@ -43,12 +43,12 @@ class Talk:
     def command(self, command: str, *arguments: str) -> list[str]:
         return Terminal._command(("hc-client", command, *arguments, "--model", str(self.model), *QUIET))
 
-    def piped(self, lines: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    def piped(self, lines: str | bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """`hc-client chat` with its turns from a pipe."""
         return subprocess.run(
             self.command("chat", *arguments),
             env=self.terminal.environment,
-            input=lines.encode(),
+            input=lines.encode() if isinstance(lines, str) else lines,
             capture_output=True,
             timeout=SECONDS,
         )
@@ -205,15 +205,32 @@ def test_x5_on_a_terminal_ctrl_c_ends_an_answer_and_the_end_of_the_input_the_cha
     assert code == 0, screen.shown
 
 
-def test_x5_ctrl_c_between_answers_ends_the_chat_with_what_was_said(talk: Talk) -> None:
+@pytest.mark.parametrize("moment", ["between answers", "in an answer, twice"])
+def test_x5_ctrl_c_ends_a_chat_with_what_was_said(talk: Talk, moment: str) -> None:
     """X5, E2: also as a document."""
-    screen = Screen(talk, "-n", "4", "--json")
+    screen = Screen(talk, "-n", "60", "--json")
     screen.wait_for("> ")
     screen.type("hello\n")
     screen.wait_for("> ", times=2)
+    if moment != "between answers":
+        screen.type("and more\n")
+        time.sleep(0.3)
+        screen.process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
     screen.process.send_signal(signal.SIGINT)
     assert screen.end() == 130, screen.shown
     assert "Traceback" not in screen.shown
     assert "Fatal Python error" not in screen.shown
-    assert '"turns": [' in screen.shown
-    assert '"error": "interrupted."' in screen.shown
+    document = json.loads(screen.shown[screen.shown.index("{") : screen.shown.rindex("}") + 1])
+    assert len(document["turns"]) == (1 if moment == "between answers" else 2)
+    assert document["turns"][0]["spent_wei"] > 0
+    assert document["error"] == "interrupted."
+
+
+def test_x5_what_is_no_text_ends_a_chat_with_what_was_said(talk: Talk) -> None:
+    """X5, E1: a line that is not UTF-8."""
+    done = talk.piped(b"hello\n\xff\xfe\n", "-n", "4", "--json")
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    assert len(document["turns"]) == 1
+    assert "UTF-8" in document["error"]

@@ -75,8 +75,8 @@ def chat(
     asked.request("checks the options before anything is joined")
     spoken: list[Spoken] = []
 
-    def document() -> dict[str, Any]:
-        return {"turns": [each.document() for each in spoken]}
+    def document(*more: Spoken) -> dict[str, Any]:
+        return {"turns": [each.document() for each in (*spoken, *more)]}
 
     def interrupted() -> None:
         if json_:
@@ -90,28 +90,30 @@ def chat(
 
         lines = _Lines()
         turns: list[Message] = [Message("system", system)] if system else []
-        while True:
-            line = b""
-            async with interrupts(interrupted) as stop:
-                with stop.guard():
-                    line = await lines.read()
-            if stop.seen:
-                interrupted()
-                raise typer.Exit(INTERRUPTED)
-            if not line:
-                return
-            try:
-                said = line.decode().removesuffix("\n").removesuffix("\r")
-            except UnicodeDecodeError:
-                fail("the input is not UTF-8 text.", document())
-            if not said.strip():
-                continue
-            turns.append(Message("user", said))
-            spoken.append(await speak(client, asked.request(tuple(turns)), json_=json_))
-            done = spoken[-1].completion
-            if done.error is not None or (spoken[-1].interrupted and not sys.stdin.isatty()):
-                return
-            turns.append(Message("assistant", done.text))
+        async with interrupts(interrupted) as stop:
+            while True:
+                line = b""
+                if not stop.seen:
+                    with stop.guard():
+                        line = await lines.read()
+                if stop.seen:
+                    interrupted()
+                    raise typer.Exit(INTERRUPTED)
+                if not line:
+                    return
+                try:
+                    said = line.decode().removesuffix("\n").removesuffix("\r")
+                except UnicodeDecodeError:
+                    fail("the input is not UTF-8 text.", document())
+                if not said.strip():
+                    continue
+                turns.append(Message("user", said))
+                request = asked.request(tuple(turns))
+                spoken.append(await speak(client, request, json_=json_, document=document))
+                done = spoken[-1].completion
+                if done.error is not None or (spoken[-1].interrupted and not sys.stdin.isatty()):
+                    return
+                turns.append(Message("assistant", done.text))
 
     with_client(
         work,
@@ -146,6 +148,8 @@ class _Lines:
         while b"\n" not in self._rest:
             piece = await self._threads(os.read, sys.stdin.fileno(), 1 << 16)
             if not piece:
+                if sys.stdin.isatty():
+                    write_text(sys.stderr, "\n")
                 last, self._rest = self._rest, b""
                 return last
             self._rest += piece

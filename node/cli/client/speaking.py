@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +58,20 @@ class Spoken:
             raise typer.Exit(INTERRUPTED)
 
 
-async def speak(client: Client, request: Request, *, json_: bool, echo: str = "") -> Spoken:
+async def speak(
+    client: Client,
+    request: Request,
+    *,
+    json_: bool,
+    echo: str = "",
+    document: Callable[[Spoken], dict[str, Any]] = Spoken.document,
+) -> Spoken:
     """Run a completion and show it. Ctrl-C ends it, its bill and audits follow; once more ends at once.
 
     Args:
         json_: show nothing but what is about to be spent; the document is printed by `Spoken.end`.
         echo: text to show before it.
+        document: what is printed with `json_` where it has to end at once.
     """
     completing = client.complete(request)
     done = completing.completion
@@ -73,7 +82,7 @@ async def speak(client: Client, request: Request, *, json_: bool, echo: str = ""
 
     def last_words() -> None:
         if json_:
-            print_json(spoken().document() | {"error": "interrupted."})
+            print_json(document(spoken()) | {"error": "interrupted."})
         else:
             say(f"\n{bill_line(done)}", err)
         sys.stdout.flush()
