@@ -103,7 +103,10 @@ def test_r2_a_terminal_of_any_width_shows_whole_ids(columns: str, term: str) -> 
     for whole in (PEER, PEER[::-1], CHANNEL, CHANNEL[::-1], "0.0484", "[bold]:heart:[/]"):
         assert whole in sent
     assert "…" not in sent
-    assert ("│" in sent) == (columns == "400" and term == "xterm")
+    if columns != "400":
+        assert "│" not in sent
+    elif term == "xterm":  # how wide a dumb one is, nobody knows
+        assert "│" in sent
 
 
 def test_json_is_ascii_and_lacks_no_number() -> None:

@@ -54,7 +54,7 @@ def address(host: Host) -> str:
     return f"{host.addrs[0]}/p2p/{host.peer}"
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     with trio.fail_after(seconds):
         while not condition():
             await trio.sleep(0.02)
