@@ -87,7 +87,9 @@ def complete(
     return trio.run(main)
 
 
-@pytest.mark.parametrize("moment", [5, random.uniform(0.0, 0.4), random.uniform(0.0, 0.8)])
+@pytest.mark.parametrize(
+    "moment", [5, random.uniform(0.0, 0.4), random.uniform(0.0, 0.8)], ids=["at a token", "early", "anywhere"]
+)
 def test_a_provider_killed_at_work_is_replaced_and_paid(
     network: LocalNetwork, stored: StoredModel, moment: float | int, tmp_path: Path
 ) -> None:

@@ -373,7 +373,7 @@ async def test_no_more_is_spent_than_allowed(
     if lie:
         name, tell = LIES[lie]
         getattr(world, f"{name}_lies").tell = tell
-        monkeypatch.setattr(hop, "STEP_SECONDS", 0.5)
+        monkeypatch.setattr(hop, "STEP_SECONDS", 2.0)
     wallet = new_wallet(world.chain)
     async with world.client(wallet, tmp_path, deposit=HCT) as client:
         # The prompt costs 200 on the cheap path, and 1,000 where one that was paid 100 is silent.
