@@ -234,3 +234,20 @@ def test_x5_what_is_no_text_ends_a_chat_with_what_was_said(talk: Talk) -> None:
     document = json.loads(done.stdout)
     assert len(document["turns"]) == 1
     assert "UTF-8" in document["error"]
+
+
+def test_b2_a_chat_that_was_stopped_between_two_answers_goes_on(talk: Talk) -> None:
+    """B2's kind: meanwhile every advert that the client knew has expired."""
+    screen = Screen(talk, "-n", "8")
+    screen.wait_for("> ")
+    screen.type("hello\n")
+    screen.wait_for("> ", times=2)
+    screen.process.send_signal(signal.SIGSTOP)
+    time.sleep(20)
+    screen.process.send_signal(signal.SIGCONT)
+    screen.type("are you there?\n")
+    screen.wait_for(" HCT to 1 provider", times=2)
+    screen.wait_for("> ", times=3)
+    screen.type("\x04")
+    assert screen.end() == 0, screen.shown
+    assert "error: " not in screen.shown
