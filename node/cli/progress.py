@@ -20,6 +20,7 @@ def bar(what: str, total: int | None = None, *, unit: str = "bytes") -> Iterator
     """Yield a function that is told how much has just been done; without `total` the bar only shows motion."""
     amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    # Into a file it would leave an empty line.
+    with Progress(*columns, console=err, transient=True, disable=not err.is_interactive) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.advance(task, done)

@@ -70,7 +70,7 @@ async def speak(
 
     Args:
         json_: show nothing but what is about to be spent; the document is printed by `Spoken.end`.
-        echo: text to show before it.
+        echo: text to show before its first token.
         document: what is printed with `json_` where it has to end at once.
     """
     completing = client.complete(request)
@@ -88,11 +88,9 @@ async def speak(
         sys.stdout.flush()
 
     async with interrupts(last_words) as stop:
-        if echo and not json_:
-            write_text(sys.stdout, echo)
         try:
             with stop.guard():
-                await _tell(completing, json_)
+                await _tell(completing, json_, echo)
         finally:
             if not json_:
                 # Also where the text went nowhere: it is paid for.
@@ -111,19 +109,23 @@ async def speak(
     return spoken()
 
 
-async def _tell(completing: Completing, json_: bool) -> None:
+async def _tell(completing: Completing, json_: bool, echo: str) -> None:
+    begun = False  # the text, which stands on a line of its own
     async with completing:
         async for event in completing:
-            _show(event, json_)
+            if isinstance(event, Token | Finished) and not begun and not json_:
+                write_text(sys.stdout, echo)
+                begun = True
+            _show(event, json_, "\n" if begun else "")
 
 
-def _show(event: Event, json_: bool) -> None:
+def _show(event: Event, json_: bool, lead: str) -> None:
     match event:
         case ChannelsPlanned():
-            say(planned_line(event.planned), err)
+            say(lead + planned_line(event.planned), err)
         case Token() | Finished() if not json_:
             write_text(sys.stdout, event.text if isinstance(event, Token) else event.rest)
         case HopReplaced() if not json_:
-            say(f"\n{event.reason} Going on.", err)
+            say(f"{lead}{event.reason} Going on.", err)
         case Waiting() if not json_:
-            say(f"{event.reason} Waiting.", err)
+            say(f"{lead}{event.reason} Waiting.", err)
