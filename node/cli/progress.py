@@ -1,4 +1,4 @@
-"""Progress bars on standard error, which disappear when done."""
+"""Progress on standard error, which disappears when done."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,3 +24,13 @@ def bar(what: str, total: int | None = None, *, unit: str = "bytes") -> Iterator
     with Progress(*columns, console=err, transient=True, disable=not err.is_interactive) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.advance(task, done)
+
+
+@contextmanager
+def status(what: str) -> Iterator[None]:
+    """Say on a terminal what is being waited for, from before the first slow import."""
+    if not err.to_terminal:
+        yield
+        return
+    with err.status(what):
+        yield

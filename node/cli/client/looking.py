@@ -9,6 +9,7 @@ from hypercluster.market.money.units import format_price
 from hypercluster.node.cli.client.options import Alpha, Model, Wait
 from hypercluster.node.cli.console import Json, show
 from hypercluster.node.cli.options import Bootstrap
+from hypercluster.node.cli.progress import status
 from hypercluster.node.cli.tables import Table
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 def peers(model: Model = None, bootstrap: Bootstrap = None, wait: Wait = 5.0, json_: Json = False) -> None:
     """List the providers of a model: layers, price, speed, free sessions and their length, latency."""
-    from hypercluster.node.cli.client.joining import with_client
 
     async def look(client: Client) -> list[tuple[Node, Advert | None]]:
         discovery = client.network.discovery
@@ -31,7 +31,10 @@ def peers(model: Model = None, bootstrap: Bootstrap = None, wait: Wait = 5.0, js
         adverts = {advert.peer: advert for advert in client.adverts()}
         return [(node, adverts.get(node.id)) for node in await client.nodes(full=True)]
 
-    found = with_client(look, model=model, bootstrap=bootstrap)
+    with status("Looking for providers"):
+        from hypercluster.node.cli.client.joining import with_client
+
+        found = with_client(look, model=model, bootstrap=bootstrap)
     data = [
         _node_json(node) | {"session_tokens": advert.session_tokens if advert else None}
         for node, advert in found
@@ -63,16 +66,18 @@ def path(
     The weight of a provider is the sum of its price, its time and its risk, which is -ln of how reliable it was to
     you; --alpha weighs price against time and leaves the risk as it is.
     """
-    from hypercluster.market.economics.routing import rivals
-    from hypercluster.node.cli.client.asking import wishes_of
-    from hypercluster.node.cli.client.joining import with_client
 
     async def look(client: Client) -> tuple[Route, list[Node]]:
         route = await client.wait_for_path(wait)
         return route, await client.nodes()
 
-    wishes = wishes_of(alpha)
-    route, nodes = with_client(look, model=model, bootstrap=bootstrap, wishes=wishes)
+    with status("Looking for a path"):
+        from hypercluster.market.economics.routing import rivals
+        from hypercluster.node.cli.client.asking import wishes_of
+        from hypercluster.node.cli.client.joining import with_client
+
+        wishes = wishes_of(alpha)
+        route, nodes = with_client(look, model=model, bootstrap=bootstrap, wishes=wishes)
     others = rivals(nodes, layers=route.nodes[-1].stop, market=wishes.market)
     document = {
         "alpha": alpha,
