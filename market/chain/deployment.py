@@ -54,4 +54,22 @@ class Deployment:
         except FileNotFoundError:
             raise ChainError(f"There is no deployment file {path}: deploy the contracts first.") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidAddress) as error:
-            raise ChainError(f"The deployment file {path} cannot be used: {error}.") from error
+            raise ChainError(
+                f"The deployment file {path} cannot be used: {_what_is_wrong(error)}. Take the file that "
+                "`hc-testnet up` or the deployment of the contracts wrote."
+            ) from error
+
+
+def _what_is_wrong(error: Exception) -> str:
+    match error:
+        case OSError(strerror=str(text)):
+            return text
+        case KeyError(args=(str(name),)):
+            return f"it does not say {name!r}"
+        case InvalidAddress():
+            return str(error).removesuffix(".")
+        case json.JSONDecodeError():
+            return f"it is no JSON ({error})"
+        case UnicodeError():
+            return "it is no text"
+    return "it is no such document, or holds something of another kind than it should"

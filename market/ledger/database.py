@@ -74,7 +74,9 @@ def _url_of(where: str | Path) -> URL:
 
 def _say_why(context: ExceptionContext) -> None:
     reason = _first_line(context.original_exception)
-    raise LedgerError(f"The ledger's database gave up: {reason}.") from context.original_exception
+    url = context.engine.url if context.engine else None
+    file = f" {url.database}" if url and url.get_backend_name() == "sqlite" else ""
+    raise LedgerError(f"The ledger's database{file} gave up: {reason}.") from context.original_exception
 
 
 def _first_line(error: BaseException) -> str:

@@ -76,6 +76,11 @@ def format_price(price_wei: int) -> str:
     return format_hct(price_wei * MILLION)
 
 
+def round_price(price_wei: int) -> str:
+    """Write a price in wei per token as HCT per million tokens for people to read, as ``round_hct`` does."""
+    return round_hct(price_wei * MILLION)
+
+
 def check_wei(wei: int) -> int:
     """Return ``wei`` if it fits the contracts' uint96.
 

@@ -49,7 +49,9 @@ def _check(value: str, context: typer.Context, name: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise typer.BadParameter(f"{name} is not UTF-8 text", context) from None
+        raise typer.BadParameter(
+            f"{name}: what was given is not UTF-8, use another name or text", context
+        ) from None
 
 
 class Application(typer.Typer):

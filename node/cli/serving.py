@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hypercluster.market.money.units import format_price
+from hypercluster.market.money.units import round_price
 from hypercluster.node.cli.console import password, say
 from hypercluster.node.cli.options import multiaddr, seconds, whole
 from hypercluster.node.errors import HostError
@@ -85,6 +85,6 @@ def say_ready(presence: Presence, *lines: str) -> None:
     for line in lines:
         say(line)
     say(f"peer {advert.peer}")
-    say(f"price {format_price(advert.price_wei)} HCT per million tokens; others join through")
+    say(f"price {round_price(advert.price_wei)} HCT per million tokens; others join through")
     for address in presence.running_node().addresses:
         say(f"  {address}")

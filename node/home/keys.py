@@ -70,6 +70,6 @@ def address(home: Path, key: Key) -> str:
 def _existing(home: Path, key: Key) -> Path:
     path = key_file(home, key)
     if not path.exists():
-        program = "hc-provider" if key in PROVIDER else "hc-client"
-        raise KeystoreError(f"There is no {key} key in {path.parent}: run {program} init, or set HC_HOME.")
+        init = "hc-provider init or hc-verifier init" if key in PROVIDER else "hc-client init"
+        raise KeystoreError(f"There is no {key} key in {path.parent}: run {init}, or set HC_HOME.")
     return path

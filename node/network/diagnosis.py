@@ -86,10 +86,7 @@ def why_nobody(facts: Facts, wanted: Wanted) -> str:
     """Why not a single advert for a model is there, and what to do."""
     looked = f"Nobody is known who serves {_model(wanted.model_id, wanted.name)}"
     if facts.unchecked:
-        return (
-            f"{looked}: {_count(facts.unchecked, 'advert')} could not be checked, because the chain does not answer. "
-            f"{facts.chain_error}"
-        )
+        return f"{looked}: {_count(facts.unchecked, 'advert')} could not be checked on the chain. {facts.chain_error}"
     if (clock := clock_notice(facts)) and (
         facts.unfit.get(Unfit.EXPIRED) or facts.unfit.get(Unfit.POST_DATED)
     ):
@@ -205,8 +202,8 @@ def _doubts(facts: Facts) -> str:
     """What may have kept other adverts away."""
     said = []
     if facts.unchecked:
-        chain = f"the chain does not answer. {facts.chain_error}"
-        said.append(f" {_count(facts.unchecked, 'more advert')} could not be checked: {chain}")
+        unchecked = _count(facts.unchecked, "more advert")
+        said.append(f" {unchecked} could not be checked on the chain. {facts.chain_error}")
     if facts.unfit:
         said.append(f" Besides, {_unfit(facts)}.")
     return "".join(said) + _clock(facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hypercluster.market.money.units import format_price
+from hypercluster.market.money.units import round_price
 from hypercluster.node.cli.client.options import Alpha, Model, Wait
 from hypercluster.node.cli.console import Json, show
 from hypercluster.node.cli.options import Bootstrap
@@ -96,7 +96,7 @@ def path(
 
 
 def _path_view(document: dict[str, Any]) -> Table:
-    total = f"{format_price(document['price_wei'])} HCT per million tokens, {document['ms']:.2f} ms a token"
+    total = f"{round_price(document['price_wei'])} HCT per million tokens, {document['ms']:.2f} ms a token"
     table = Table(
         *("", "peer", "layers", "HCT per M tokens", "prompt", "ms a token", "latency ms"),
         *("weight of price", "of time", "of risk", "path weight"),
@@ -137,8 +137,8 @@ def _node_row(node: dict[str, Any]) -> list[str]:
     return [
         node["peer"],
         "{}:{}".format(*node["layers"]),
-        format_price(node["price_wei"]),
-        format_price(node["prompt_price_wei"]),
+        round_price(node["price_wei"]),
+        round_price(node["prompt_price_wei"]),
         f"{node['cost_ms']:.2f}",
         f"{node['latency_ms']:.2f}",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from hypercluster.market.money.units import format_price
+from hypercluster.market.money.units import round_price
 from hypercluster.node.cli.tables import Table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def paths_table(paths: Iterable[Path], title: str) -> Table:
     table = Table("weight", "HCT per M tokens", "ms per token", "nodes", title=title)
     for path in paths:
         hops = " → ".join(f"{node.id} [{node.start},{node.stop})" for node in path.nodes)
-        table.row(f"{path.weight:.4f}", format_price(path.price_wei), f"{path.ms:.2f}", hops)
+        table.row(f"{path.weight:.4f}", round_price(path.price_wei), f"{path.ms:.2f}", hops)
     return table
 
 
@@ -33,7 +33,7 @@ def rivals_table(others: Iterable[Rival]) -> Table:
         table.row(
             node.id,
             f"[{node.start},{node.stop})",
-            format_price(node.price_wei),
+            round_price(node.price_wei),
             f"{node.total_ms:.2f}",
             f"{rival.excess:.4f}",
         )
@@ -51,12 +51,12 @@ def chances_table(nodes: Iterable[Node], chances: dict[str, float], outside: flo
 def price_table(own: Node, step: PriceStep) -> Table:
     """What a node earns and where its price should go."""
     table = Table(title=f"{own.id} on layers [{own.start},{own.stop})")
-    table.row("price", f"{format_price(step.price_wei)} HCT per M tokens")
+    table.row("price", f"{round_price(step.price_wei)} HCT per M tokens")
     table.row("on a client's path", f"{step.marginal:.4f}")
-    table.row("expected revenue", f"{format_price(round(step.revenue_wei))} HCT per M tokens asked for")
+    table.row("expected revenue", f"{round_price(round(step.revenue_wei))} HCT per M tokens asked for")
     table.row("gradient", f"{step.gradient:+.6f}")
-    table.row("next step to", f"{format_price(step.next_price_wei)} HCT per M tokens")
-    table.row("best response", f"{format_price(step.best_response_wei)} HCT per M tokens")
+    table.row("next step to", f"{round_price(step.next_price_wei)} HCT per M tokens")
+    table.row("best response", f"{round_price(step.best_response_wei)} HCT per M tokens")
     table.row("rivals on these layers", str(step.rivals))
     return table
 

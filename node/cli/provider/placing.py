@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from hypercluster.market.money.units import format_price
+from hypercluster.market.money.units import round_price
 from hypercluster.node.cli.console import Json, Shown, err, fail, say, show
 from hypercluster.node.cli.opening import opened_to_serve
 from hypercluster.node.cli.options import Bootstrap, gib, seconds, whole
@@ -58,10 +58,10 @@ def _view(found: dict[str, Any]) -> Iterator[Shown]:
     for place in found["ranges"]:
         table.row(
             f"{place['start']}:{place['stop']}",
-            format_price(place["price_wei"]),
+            round_price(place["price_wei"]),
             f"{place['cost_ms']:.2f}",
             f"{place['marginal']:.1%}",
-            format_price(round(place["revenue_wei"])),
+            round_price(round(place["revenue_wei"])),
             str(place["unserved"]),
         )
     yield table

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from hypercluster.market.money.units import format_price, round_hct
+from hypercluster.market.money.units import round_hct, round_price
 from hypercluster.node.cli.console import Json, Shown, show
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.provider.claims import outlook_document, rule_of
@@ -107,11 +107,11 @@ def _prices(rows: list[dict[str, Any]]) -> Iterator[Shown]:
         table.row(
             each["at"][:19],
             f"{each['layers'][0]}:{each['layers'][1]}",
-            format_price(each["price_wei"]),
-            format_price(each["next_price_wei"]),
+            round_price(each["price_wei"]),
+            round_price(each["next_price_wei"]),
             f"{each['probability']:.1%}",
             f"{each['gradient']:+.4f}",
             str(each["rivals"]),
-            format_price(each["best_response_wei"]),
+            round_price(each["best_response_wei"]),
         )
     yield table

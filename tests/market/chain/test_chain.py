@@ -272,9 +272,21 @@ def test_deployments_survive_their_file(tmp_path: Path, deployment: Deployment) 
     assert Deployment.load(path) == deployment
     assert list(path.parent.iterdir()) == [path]
     good = json.loads(path.read_text())
-    for bad in ("", "[]", "{}", json.dumps(good | {"token": "0x1"}), json.dumps(good | {"chain_id": "x"})):
+    for bad, why in (
+        ("", r"it is no JSON \(Expecting value"),
+        ("[]", "it is no such document"),
+        ("{}", "it does not say 'chain_id'"),
+        (json.dumps(good | {"token": "0x1"}), "'0x1' is not an Ethereum address: give 0x and 40 hex digits"),
+        (json.dumps(good | {"token": 7}), "it is no such document"),
+        (json.dumps(good | {"chain_id": "x"}), "it is no such document, or holds something of another kind"),
+    ):
         path.write_text(bad)
-        with pytest.raises(ChainError, match="cannot be used"):
+        with pytest.raises(ChainError, match=rf"cannot be used: {why}.*(?<!\.)\. Take the file"):
             Deployment.load(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ChainError, match="it is no text"):
+        Deployment.load(path)
+    with pytest.raises(ChainError, match="cannot be used: Is a directory"):
+        Deployment.load(tmp_path)
     with pytest.raises(ChainError, match="deploy the contracts"):
         Deployment.load(tmp_path / "none")

@@ -14,6 +14,7 @@ from hypercluster.market.money.units import (
     parse_hct,
     parse_price,
     round_hct,
+    round_price,
 )
 
 wei = st.integers(0, UINT96_MAX)
@@ -90,3 +91,11 @@ def test_x6_what_does_not_fit_is_said_in_hct() -> None:
     with pytest.raises(InvalidAmount, match="-1 HCT") as caught:
         check_wei(-HCT)
     assert "wei" not in str(caught.value)
+
+
+def test_x6_prices_for_people_have_digits_that_mean_something() -> None:
+    """X6: a price that was climbed to is not shown with twelve decimals."""
+    assert round_price(3_482_259_512_792) == "3.48226"
+    assert round_price(1_500_000_000_000) == "1.5"
+    assert round_price(1) == "0.000000000001"
+    assert round_price(0) == "0"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercluster.market.errors import LedgerError
+from hypercluster.market.errors import KeystoreError, LedgerError
 from hypercluster.market.ledger import Ledger
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
@@ -108,3 +108,14 @@ def test_h1_a_url_with_a_question_mark_in_its_path_is_refused(tmp_path: Path) ->
     with pytest.raises(LedgerError, match="has a \\? in its path"):
         Ledger(f"sqlite:///{tmp_path}/a?b/ledger.sqlite")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("key", "programs"), [(Key.NODE, ["hc-provider", "hc-verifier"]), (Key.WALLET, ["hc-client"])]
+)
+def test_a_home_without_keys_names_every_program_that_makes_them(
+    tmp_path: Path, key: Key, programs: list[str]
+) -> None:
+    with pytest.raises(KeystoreError) as caught:
+        keys.address(tmp_path, key)
+    assert all(f"{program} init" in str(caught.value) for program in programs)

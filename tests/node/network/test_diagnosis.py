@@ -50,7 +50,7 @@ def failed(trouble: Trouble) -> Facts:
         ),
         pytest.param(
             replace(GOOD, unchecked=3, chain_error="The RPC at http://x limits requests."),
-            ["3 adverts could not be checked", "limits requests"],
+            ["3 adverts could not be checked on the chain. The RPC at http://x limits requests."],
             id="chain",
         ),
     ],
