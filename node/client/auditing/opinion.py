@@ -6,18 +6,25 @@ they cost and in whose word it is.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.audit import Difference
 from hypercluster.market.trust.receipt import Finding, Verdict
+from hypercluster.node.client.blame import REFUSALS
+from hypercluster.node.client.hop import HopFailed, How
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 
+if TYPE_CHECKING:
+    from hypercluster.node.client.payer import OutgoingAccount, Payer, Recipient
+
 
 class NoAuditor(NodeError):
-    """Nobody is there who could audit this stage."""
+    """Nobody is there who could audit this stage, or it cannot be paid, or the auditor has no time."""
 
 
 class AuditFailed(NodeError):
@@ -26,6 +33,31 @@ class AuditFailed(NodeError):
     def __init__(self, auditor: str, reason: str) -> None:
         super().__init__(f"Auditor {auditor} failed: {reason}")
         self.auditor = auditor
+
+
+async def funded(payer: Payer, payee: Recipient, wei: int) -> OutgoingAccount:
+    """The account from which an auditor is paid. Raises NoAuditor: an empty wallet or a silent chain is ours."""
+    try:
+        return (await payer.fund({payee: wei}))[payee]
+    except (NodeError, MarketError) as error:
+        raise NoAuditor(f"This audit cannot be paid: {error}") from error
+
+
+@contextmanager
+def asking(auditor: str) -> Iterator[None]:
+    """Say of what goes wrong whose doing it is.
+
+    Raises:
+        NoAuditor: it refused for a reason that is no evidence against it; AuditFailed: it did not do its work.
+    """
+    try:
+        yield
+    except NoAuditor:
+        raise
+    except (NodeError, MarketError) as error:
+        if isinstance(error, HopFailed) and error.how is How.REFUSED and not REFUSALS[error.code].evidence:
+            raise NoAuditor(f"Auditor {auditor} refused: {error.reason}") from error
+        raise AuditFailed(auditor, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

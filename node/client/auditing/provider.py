@@ -6,14 +6,12 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from hypercluster.market.advert import Advert
-from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
-from hypercluster.node.client.auditing.opinion import AuditFailed, NoAuditor, Opinion
+from hypercluster.node.client.auditing.opinion import NoAuditor, Opinion, asking, funded
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.payer import Recipient
 from hypercluster.node.client.pipeline import Pipeline
-from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.steps import dial_steps
@@ -64,10 +62,8 @@ class ProviderAuditor:
         if not rivals:
             raise NoAuditor(f"No other provider serves layers {record.layer_start}:{record.layer_stop}.")
         rival = min(rivals, key=lambda advert: advert.prompt_price_wei)
-        try:
+        with asking(rival.peer):
             return await self._ask(rival, transcript)
-        except (NodeError, MarketError) as error:
-            raise AuditFailed(rival.peer, str(error)) from error
 
     async def _ask(self, rival: Advert, transcript: Transcript) -> Opinion:
         record = transcript.record
@@ -77,12 +73,12 @@ class ProviderAuditor:
             step.rows * max(rival.prompt_price_wei, rival.price_wei if step.rows == 1 else 0)
             for step in transcript.steps
         )
-        accounts = await self._payer.fund({payee: need})
+        account = await funded(self._payer, payee, need)
         connection = await dial_steps(self._host, rival)
         hop = await Hop.open(
             connection,
             rival,
-            accounts[payee],
+            account,
             wire_dtype=record.wire_dtype,
             capacity=transcript.tokens,
             top_k=min(self._n_vocab, MOST_CANDIDATES, WIDER * record.top_k),

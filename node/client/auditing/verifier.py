@@ -9,16 +9,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypercluster.market.advert import Advert
-from hypercluster.market.errors import InvalidSignature, MarketError
+from hypercluster.market.errors import InvalidSignature
 from hypercluster.market.money.signing import address_bytes
 from hypercluster.market.trust.audit import Difference
 from hypercluster.market.trust.fingerprint import BadFingerprint, digest, distance, seed_of
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
 from hypercluster.node.client.auditing.delivery import delivering, opening_for
-from hypercluster.node.client.auditing.opinion import AuditFailed, NoAuditor, Opinion, SignedVerdict
+from hypercluster.node.client.auditing.opinion import NoAuditor, Opinion, SignedVerdict, asking, funded
 from hypercluster.node.client.hop import HopFailed, check_quote, exchange
 from hypercluster.node.client.payer import Recipient
-from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.errors import ErrorCode
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import verdict_on
 from hypercluster.node.identity import address_of_peer
@@ -76,17 +76,15 @@ class VerifierAuditor:
         return await self.ask(verifier, transcript)
 
     async def ask(self, verifier: Advert, transcript: Transcript) -> Opinion:
-        """Have it run by this verifier. Raises AuditFailed."""
-        try:
+        """Have it run by this verifier. Raises NoAuditor, AuditFailed."""
+        with asking(verifier.peer):
             return await self._ask(verifier, transcript)
-        except (NodeError, MarketError) as error:
-            raise AuditFailed(verifier.peer, str(error)) from error
 
     async def _ask(self, verifier: Advert, transcript: Transcript) -> Opinion:
         record = transcript.record
         payee = Recipient(verifier.operator, address_of_peer(verifier.peer))
         cost = transcript.tokens * verifier.price_wei
-        account = (await self._payer.fund({payee: cost}))[payee]
+        account = await funded(self._payer, payee, cost)
         job = secrets.token_bytes(32)
         opening = opening_for(transcript, job[:16], account.descriptor, verifier.price_wei)
         opened = AuditOpen(opening, job, record.profile)
@@ -110,8 +108,11 @@ class VerifierAuditor:
             answer = await exchange(connection, verifier.peer, AuditEnd(), VERDICT_SECONDS)
             if not isinstance(answer, AuditVerdict):
                 raise HopFailed(verifier.peer, f"it answered with {type(answer).__name__}.")
-        except BaseException:
+        except BaseException as error:
             account.release(sent)
+            if isinstance(error, HopFailed):
+                # It took the job, and was paid: a refusal comes too late.
+                raise HopFailed(error.peer, error.reason, error.code) from error
             raise
         account.acknowledge(sent, answer.billed_wei)
         return answer
