@@ -16,6 +16,8 @@ LINT = [
     ["ruff", "check", "."],
     ["mypy"],
 ]
+# Tests wait for peers, chains and deadlines more than they compute, so as many run at once as there are cores.
+PARALLEL = ["-n", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
 
 
 def main() -> int:
@@ -30,7 +32,7 @@ def main() -> int:
         only = ["-m", "not slow"] if arguments.fast else []
         steps += [
             ["ape", "test", "tests/contracts", "--network", "ethereum:local:foundry"],
-            ["pytest", *only],
+            ["pytest", *PARALLEL, *only],
         ]
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     # Without byte code every process of the end-to-end tests compiles libp2p anew.
