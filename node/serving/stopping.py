@@ -17,6 +17,19 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 10.0
 """from the first signal to the end of the process at the latest"""
 
+ECHO_SECONDS = 0.2
+"""the same signal again within this time is the same one: `timeout` sends it to the process and to its group"""
+
+
+async def anew(signals: AsyncIterator[int]) -> AsyncIterator[int]:
+    """Signals as they come, without the echoes of the last one."""
+    last, at = 0, 0.0
+    async for number in signals:
+        now = trio.current_time()
+        if number != last or now - at > ECHO_SECONDS:
+            last, at = number, now
+            yield number
+
 
 @asynccontextmanager
 async def until_signal() -> AsyncIterator[None]:
@@ -41,7 +54,7 @@ async def until_signal() -> AsyncIterator[None]:
     with trio.open_signal_receiver(*wanted) as signals:
 
         async def listen(block: trio.CancelScope) -> None:
-            async for _ in signals:
+            async for _ in anew(signals):
                 if block.cancel_called:
                     _end(130, "told twice to end")
                 log.warning("stopping; a second signal ends this at once")

@@ -11,6 +11,7 @@ import trio
 
 from hypercluster.node.cli.ending import INTERRUPTED
 from hypercluster.node.client.joining import background
+from hypercluster.node.serving.stopping import anew
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -34,7 +35,7 @@ class Interrupts:
 
     async def listen(self, signals: AsyncIterator[int]) -> None:
         """Take note of every signal."""
-        async for _ in signals:
+        async for _ in anew(signals):
             self.seen += 1
             if self._scope is None or self._scope.cancel_called:
                 self._last_words()

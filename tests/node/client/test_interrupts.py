@@ -12,8 +12,11 @@ from hypercluster.node.cli.client.interrupts import interrupts
 async def main():
     async with interrupts(lambda: print("last words", flush=True)) as stop:
         with stop.guard():
-            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(2 if sys.argv[1] == "echo" else 1):
+                os.kill(os.getpid(), signal.SIGINT)
+                await trio.lowlevel.cancel_shielded_checkpoint()
             await trio.sleep_forever()
+        await trio.sleep(0.1)
         print("ended", stop.seen, flush=True)
         if sys.argv[1] == "twice":
             with stop.guard():
@@ -36,6 +39,12 @@ def _run(how: str) -> subprocess.CompletedProcess[str]:
 
 def test_e3_one_ctrl_c_lets_the_rest_follow() -> None:
     done = _run("once")
+    assert (done.returncode, done.stdout) == (0, "ended 1\ndone\n")
+
+
+def test_e3_a_signal_sent_to_the_process_and_to_its_group_is_one() -> None:
+    """As `timeout` does it."""
+    done = _run("echo")
     assert (done.returncode, done.stdout) == (0, "ended 1\ndone\n")
 
 
