@@ -14,7 +14,8 @@ async def main():
         with stop.guard():
             for _ in range(2 if sys.argv[1] == "echo" else 1):
                 os.kill(os.getpid(), signal.SIGINT)
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(0.02)
             await trio.sleep_forever()
         await trio.sleep(0.1)
         print("ended", stop.seen, flush=True)
