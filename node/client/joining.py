@@ -137,7 +137,7 @@ async def look(
         return [], "Nobody was looked for: no --bootstrap, so this would be the first node of a network."
     async with joined(settings, chain, stored, empty_purse(), reading=False) as client:
         discovery = client.network.discovery
-        await discovery.settle(seconds, lambda: discovery.complete)
+        await discovery.settle(seconds, lambda: discovery.looked)
         nodes = await client.nodes(full=True)
         if nodes:
             return nodes, ""

@@ -186,7 +186,12 @@ class Discovery:
     @property
     def complete(self) -> bool:
         """Whether the book likely holds all that is offered: a lookup brought nothing new, or it was remembered."""
-        return len(self.book) > 0 and (self._intake.recalled or self._quiet > 0)
+        return self.looked or (len(self.book) > 0 and self._intake.recalled)
+
+    @property
+    def looked(self) -> bool:
+        """Whether it does by a lookup of now: for decisions that are not made again in a moment."""
+        return len(self.book) > 0 and self._quiet > 0
 
     async def settle(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
         """Return as soon as `enough()` holds or nothing more is to be expected, after `seconds` at the latest."""

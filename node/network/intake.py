@@ -31,7 +31,7 @@ class Intake:
         self._unfit: dict[str, Unfit] = {}
         self._unchecked: dict[str, str] = {}
         self.recalled = False
-        """whether an advert that was remembered still held"""
+        """whether all adverts that were remembered still held"""
 
     @property
     def unfit(self) -> Mapping[Unfit, int]:
@@ -71,17 +71,24 @@ class Intake:
         await self._enter(advert, signed)
 
     async def recall(self, kept: Sequence[SignedAdvert]) -> None:
-        """Take in remembered adverts, all at once: what still holds is known before anybody was asked."""
+        """Take in remembered adverts, all at once: what still holds is known before anybody was asked.
+
+        Where one no longer holds, its provider may have another by now, so the rest is not all there is.
+        """
+        refused = 0
+
+        async def take(signed: SignedAdvert) -> None:
+            nonlocal refused
+            try:
+                await self._enter(self._book.verify(signed), signed)
+            except (NodeError, MarketError) as error:
+                refused += 1
+                log.debug("a remembered advert is not taken: %s", error)
+
         async with trio.open_nursery() as nursery:
             for signed in kept:
-                nursery.start_soon(self._recall, signed)
-
-    async def _recall(self, signed: SignedAdvert) -> None:
-        try:
-            await self._enter(self._book.verify(signed), signed)
-            self.recalled = True
-        except (NodeError, MarketError) as error:
-            log.debug("a remembered advert is not taken: %s", error)
+                nursery.start_soon(take, signed)
+        self.recalled = bool(kept) and not refused
 
     async def _enter(self, advert: Advert, signed: SignedAdvert) -> None:
         try:
