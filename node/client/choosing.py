@@ -104,10 +104,13 @@ class Chooser:
         """The adverts with the latency measured to each; those with no free session only if `full`."""
         return await self._nodes([a for a in self._offered(wishes) if full or a.free > 0])
 
-    async def route(self, wishes: Wishes, needs: Needs, exclude: Collection[str] = ()) -> Path:
+    async def route(
+        self, wishes: Wishes, needs: Needs, exclude: Collection[str] = (), resting: Collection[str] = ()
+    ) -> Path:
         """The path of least weight over the adverts known now, or one drawn by weight where they are spread.
 
-        Peers in `exclude` are left out, and so are those that the wishes avoid or this client distrusts.
+        Peers in `exclude` are left out, and so are those that the wishes avoid or this client distrusts; those that are
+        `resting` are left out as well, and count as busy.
 
         Raises:
             RequestTooLong, TooManyCandidates: there are paths, but none that holds the request.
@@ -116,7 +119,8 @@ class Chooser:
         """
         offered = self._offered(wishes)
         nodes = await self._nodes([a for a in offered if a.free > 0 and needs.met(a)])
-        left_out = {*exclude, *wishes.avoid, *self._distrusted}
+        shunned = {*exclude, *wishes.avoid, *self._distrusted}
+        left_out = {*shunned, *resting}
         try:
             if not wishes.spread:
                 return best_path(nodes, layers=self.layers, market=wishes.market, exclude=left_out)
@@ -126,7 +130,7 @@ class Chooser:
             by_id = {node.id: node for node in nodes}
             return path_of([by_id[table.ids[row]] for row in rows if row >= 0], wishes.market)
         except NoPath:
-            self._explain([a for a in offered if a.peer not in left_out], needs)
+            self._explain([a for a in offered if a.peer not in shunned], needs)
             raise NoRoute(self._why(exclude, wishes)) from None
 
     def learn(self, hop: Hop) -> tuple[Evidence, str] | None:

@@ -34,7 +34,7 @@ from hypercluster.node.client.payer import Funding
 from hypercluster.node.client.request import BadRequest
 from hypercluster.node.client.stops import StopGate
 from hypercluster.node.client.waking import ABSENT_SECONDS, now
-from hypercluster.node.errors import NodeError
+from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
@@ -190,10 +190,11 @@ class Completing:
         began, told = trio.current_time(), ""
         while True:
             at = trio.current_time()
-            out = {peer for peer, until in self._resting.items() if until > at}
-            back = [until for until in self._resting.values() if at < until < math.inf]
+            back = {peer: until for peer, until in self._resting.items() if at < until < math.inf}
+            busy = back if self._last is not None and self._last.code is ErrorCode.FULL else {}
+            out = {peer for peer, until in self._resting.items() if until > at} - busy.keys()
             try:
-                yield PathChosen(await self._client.chooser.route(self._wishes, needs, out))
+                yield PathChosen(await self._client.chooser.route(self._wishes, needs, out, busy))
                 return
             except (NoRoute, AllBusy) as error:
                 reason = str(error)
@@ -206,7 +207,7 @@ class Completing:
                     if self._last is None or isinstance(error, AllBusy):
                         raise
                     raise PathLost(reason) from error
-            pause = min([LOOK_SECONDS, deadline - at, *(max(0.0, until - at) for until in back)])
+            pause = min([LOOK_SECONDS, deadline - at, *(max(0.0, until - at) for until in back.values())])
             if reason != told and at - began >= QUIET_SECONDS:
                 told = reason
                 yield Waiting(reason, pause)

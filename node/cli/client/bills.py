@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from hypercluster.market.money.units import format_hct, round_hct
+from hypercluster.market.money.units import round_hct
+from hypercluster.node.cli.console import counted
 
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.inspection import Report
@@ -91,7 +92,7 @@ def planned_line(planned: Funding) -> str:
     parts = []
     for deposits, verb in ((opened, "opens"), (more, "tops up")):
         if deposits:
-            channels = "a channel" if len(deposits) == 1 else f"{len(deposits)} channels"
+            channels = counted(len(deposits), "channel")
             to = ", ".join(f"{round_hct(each.wei)} HCT for {each.recipient.operator}" for each in deposits)
             parts.append(f"{verb} {channels} with {to}")
     return (
@@ -105,11 +106,11 @@ def bill_line(completion: Completion) -> str:
     bill = completion.bill
     providers = len({hop.peer for hop in bill.hops})
     parts = [
-        f"{len(completion.tokens)} tokens ({completion.finish}), {format_hct(bill.spent_wei)} HCT "
-        f"to {providers} provider{'' if providers == 1 else 's'}"
+        f"{counted(len(completion.tokens), 'token')} ({completion.finish}), {round_hct(bill.spent_wei)} HCT "
+        f"to {counted(providers, 'provider')}"
     ]
     if bill.risked_wei:
-        parts.append(f"up to {format_hct(bill.risked_wei)} HCT more for steps that were not answered")
+        parts.append(f"up to {round_hct(bill.risked_wei)} HCT more for steps that were not answered")
     if bill.fundings:
         parts.append(
             f"{round_hct(bill.deposited_wei)} HCT moved into channels for {round_hct(bill.gas_wei)} coin of gas"
@@ -123,6 +124,4 @@ def audits_line(completion: Completion, gas_wei: int) -> str:
     """What the audits cost, in one line; `gas_wei` is what their channels took."""
     count = len(completion.reports)
     gas = f", and {round_hct(gas_wei)} coin of gas" if gas_wei else ""
-    return (
-        f"{count} audit{'' if count == 1 else 's'}, {format_hct(completion.audit_wei)} HCT to auditors{gas}"
-    )
+    return f"{counted(count, 'audit')}, {round_hct(completion.audit_wei)} HCT to auditors{gas}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from hypercluster.market.errors import MarketError
 from hypercluster.market.money.units import HCT, format_hct, round_hct
-from hypercluster.node.cli.console import Json, fail, password, show
+from hypercluster.node.cli.console import Json, counted, fail, password, show
 from hypercluster.node.cli.options import hct, prose
 from hypercluster.node.cli.tables import Table
 from hypercluster.node.home import keys
@@ -85,7 +85,8 @@ def _balance_view(document: dict[str, Any]) -> Iterator[Shown]:
     table.row("for gas", f"{round_hct(document['gas_wei'])} coin")
     if document["channels"]:
         table.row(
-            f"in {document['channels']} channels", f"{round_hct(document['deposits_wei'])} HCT deposited"
+            f"in {counted(document['channels'], 'channel')}",
+            f"{round_hct(document['deposits_wei'])} HCT deposited",
         )
         table.row("  spent of that", f"{round_hct(document['spent_wei'])} HCT")
         table.row("  comes back", f"{round_hct(document['recoverable_wei'])} HCT, with hc-client close")

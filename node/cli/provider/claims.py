@@ -9,7 +9,7 @@ import typer
 
 from hypercluster.market.money.claiming import ClaimRule, Outlook
 from hypercluster.market.money.units import round_hct
-from hypercluster.node.cli.console import Json, Shown, fail, show
+from hypercluster.node.cli.console import Json, Shown, counted, fail, show
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.serving import wallets_of
 from hypercluster.node.cli.tables import Table
@@ -122,7 +122,7 @@ def _earnings(found: dict[str, Any]) -> Iterator[Shown]:
         table.row(each["channel"], each["payer"], *amounts, each["state"])
     yield table
     total = sum(each["earned_wei"] for each in found["channels"])
-    yield f"earned {round_hct(total)} HCT in {len(found['channels'])} channels"
+    yield f"earned {round_hct(total)} HCT in {counted(len(found['channels']), 'channel')}"
     outlook = found["claim"]
     if outlook["channels"]:
         yield (
@@ -133,7 +133,7 @@ def _earnings(found: dict[str, Any]) -> Iterator[Shown]:
     if lost := found["elsewhere"]:
         owed = sum(each["unclaimed_wei"] for each in lost)
         yield (
-            f"not counted: {len(lost)} channels of another chain, or of one that was reset, "
+            f"not counted: {counted(len(lost), 'channel')} of another chain, or of one that was reset, "
             f"with {round_hct(owed)} HCT that were never claimed there"
         )
 
@@ -167,7 +167,7 @@ def _claim(done: dict[str, Any]) -> str:
     if not done["channels"]:
         return "there is nothing to claim"
     return (
-        f"claimed {round_hct(done['claimed_wei'])} HCT from {done['channels']} channels "
+        f"claimed {round_hct(done['claimed_wei'])} HCT from {counted(done['channels'], 'channel')} "
         f"for {round_hct(done['gas_coin_wei'])} coin of gas, worth {round_hct(done['gas_wei'])} HCT: "
         f"net {round_hct(done['net_wei'])} HCT"
     )

@@ -12,7 +12,7 @@ import trio
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client import completing as completing_module
-from hypercluster.node.client.choosing import RequestTooLong
+from hypercluster.node.client.choosing import AllBusy, RequestTooLong
 from hypercluster.node.client.client import Client, Model
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.events import (
@@ -249,6 +249,23 @@ async def test_b1_full_is_waited_out_where_there_is_no_way_around(world: World, 
     assert done.tokens == world.greedy[:TOKENS]
     assert done.failures == []
     assert max(reputations(tmp_path)) == 0
+
+
+async def test_b1_full_for_as_long_as_one_waits_is_called_that(world: World, tmp_path: Path) -> None:
+    """B1's kind: a provider that stays full has not failed, and the reason says so."""
+
+    def full(message: Any, _count: int) -> Any:
+        return Error(ErrorCode.FULL, "Full.") if isinstance(message, Accept) else message
+
+    world.head_lies.tell = full
+    async with world.client(new_wallet(world.chain), tmp_path) as client:
+        avoided = client.wishes.__class__(
+            market=client.wishes.market, avoid=frozenset({world.whole.advert.peer})
+        )
+        _, done = await events_of(client, request(wishes=avoided, limits={"patience": 2.0}))
+    assert isinstance(done.error, AllBusy)
+    assert done.failures == []
+    assert max(reputations(tmp_path), default=0) == 0
 
 
 async def test_b2_a_client_that_was_away_opens_again_and_goes_on(
