@@ -294,7 +294,7 @@ class Completing:
             failure = failure.through_us()
         found = judge(failure, absent=absent, alone=alone, clock_confirmed=confirmed, tried=tried)
         self._last = failure
-        log.log(logging.WARNING if found.evidence else logging.INFO, "%s", failure)
+        log.info("%s", failure)
         if found.evidence is not None and advert is not None:
             await client.chooser.note(peer, advert.operator, found.evidence, str(failure))
         if found.forget:

@@ -206,6 +206,8 @@ def _doubts(facts: Facts) -> str:
         said.append(f" {unchecked} could not be checked on the chain. {facts.chain_error}")
     if facts.unfit:
         said.append(f" Besides, {_unfit(facts)}.")
+    if dead := [contact for contact in facts.contacts if contact.dead]:
+        said.append(f" {_dead(dead)}")
     return "".join(said) + _clock(facts)
 
 

@@ -138,3 +138,11 @@ def test_which_ranges_make_a_path() -> None:
     assert covers([(4, 8), (2, 4), (0, 2), (1, 9)], 8)
     assert not covers([(0, 5), (4, 8)], 8)
     assert not covers([], 8)
+
+
+def test_a1_a_dead_address_is_named_beside_what_is_missing() -> None:
+    """A1's kind: peers met before still answer, the address to join through does not, and a range is missing."""
+    said = why_no_path(replace(failed(Trouble.REFUSED), peers=2), replace(WANTED, ranges=[(4, 8)]))
+    assert "nobody serves layers 0:4" in said
+    assert "4001" in said
+    assert "refused the connection" in said
