@@ -92,3 +92,8 @@ def check_wei(wei: int) -> int:
             f"{format_hct(wei)} HCT is outside what a channel can hold (0 to {UINT96_MAX // HCT})."
         )
     return wei
+
+
+def counted(number: int, what: str) -> str:
+    """Such as "1 channel" or "3 channels"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -115,11 +115,6 @@ def write_text(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
-def counted(number: int, what: str) -> str:
-    """Such as "1 channel" or "3 channels"."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def visible(text: str) -> str:
     """The text with what could mislead or drive a terminal written as escapes: all controls but tab and newline."""
     return _HARMFUL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

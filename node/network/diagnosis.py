@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hypercluster.market.money.units import counted
 from hypercluster.node.errors import Unfit
 from hypercluster.node.network.adverts import CLOCK_SKEW
 from hypercluster.node.network.bootstrap import Contact
@@ -86,7 +87,7 @@ def why_nobody(facts: Facts, wanted: Wanted) -> str:
     """Why not a single advert for a model is there, and what to do."""
     looked = f"Nobody is known who serves {_model(wanted.model_id, wanted.name)}"
     if facts.unchecked:
-        return f"{looked}: {_count(facts.unchecked, 'advert')} could not be checked on the chain. {facts.chain_error}"
+        return f"{looked}: {counted(facts.unchecked, 'advert')} could not be checked on the chain. {facts.chain_error}"
     if (clock := clock_notice(facts)) and (
         facts.unfit.get(Unfit.EXPIRED) or facts.unfit.get(Unfit.POST_DATED)
     ):
@@ -96,7 +97,7 @@ def why_nobody(facts: Facts, wanted: Wanted) -> str:
     joined = [contact for contact in facts.contacts if contact.state == "joined"]
     if not joined and not facts.peers:
         return f"{looked}: {_nowhere(facts)}{_clock(facts)}"
-    where = f"joined through {joined[0].address}" if joined else f"{_count(facts.peers, 'peer')} found"
+    where = f"joined through {joined[0].address}" if joined else f"{counted(facts.peers, 'peer')} found"
     if facts.others:
         served = ", ".join(_model(each.model_id, each.name) for each in facts.others[:_NAMED])
         more = f" and {len(facts.others) - _NAMED} more" if len(facts.others) > _NAMED else ""
@@ -105,7 +106,7 @@ def why_nobody(facts: Facts, wanted: Wanted) -> str:
             "give the file or folder of one of these with --model, or serve the model yourself."
         )
     return (
-        f"{looked} ({where}, {_count(facts.peers, 'peer')} connected): "
+        f"{looked} ({where}, {counted(facts.peers, 'peer')} connected): "
         f"wait for a provider, or serve it yourself.{_clock(facts)}"
     )
 
@@ -126,7 +127,7 @@ def notices(facts: Facts) -> tuple[str, ...]:
 
 def clock_notice(facts: Facts) -> str:
     """That the own clock is off by more than adverts bear; empty if it is not, or nobody can tell."""
-    offset, what = facts.clock_offset, f"{_count(facts.clocks, 'peer')} asked"
+    offset, what = facts.clock_offset, f"{counted(facts.clocks, 'peer')} asked"
     if offset is None or abs(offset) <= CLOCK_SKEW:
         ahead = facts.chain_ahead
         if ahead is None or ahead <= CLOCK_SKEW or offset is not None:
@@ -151,7 +152,7 @@ def reach_notices(facts: Facts) -> list[str]:
     which = ", ".join(each.address for each in told)
     why = told[0].trouble.value if told[0].trouble else "did not answer"
     return [
-        f"Nobody could dial {which}: {_count(told[0].no, 'peer')} tried, and it {why}. "
+        f"Nobody could dial {which}: {counted(told[0].no, 'peer')} tried, and it {why}. "
         "Open the port in the firewall, forward it on the router, and name what others reach with --announce."
     ]
 
@@ -202,7 +203,7 @@ def _doubts(facts: Facts) -> str:
     """What may have kept other adverts away."""
     said = []
     if facts.unchecked:
-        unchecked = _count(facts.unchecked, "more advert")
+        unchecked = counted(facts.unchecked, "more advert")
         said.append(f" {unchecked} could not be checked on the chain. {facts.chain_error}")
     if facts.unfit:
         said.append(f" Besides, {_unfit(facts)}.")
@@ -232,7 +233,7 @@ def _unfit(facts: Facts) -> str:
     texts = []
     for unfit, count in sorted(facts.unfit.items(), key=lambda item: -item[1]):
         texts.append(
-            f"{_count(count, 'advert')} {'was' if count == 1 else 'were'} refused that {_plural(unfit, count)}"
+            f"{counted(count, 'advert')} {'was' if count == 1 else 'were'} refused that {_plural(unfit, count)}"
         )
     return " and ".join(texts)
 
@@ -256,10 +257,6 @@ def _clock(facts: Facts) -> str:
 
 def _model(model_id: str, name: str) -> str:
     return f"{name} ({model_id[:16]})" if name else f"model {model_id[:16]}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _hole(ranges: Sequence[tuple[int, int]], layers: int) -> tuple[int, int] | None:

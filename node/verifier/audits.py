@@ -30,6 +30,7 @@ from hypercluster.node.serving.refusals import (
     check_payer,
     refuse,
 )
+from hypercluster.node.threads import Threads
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict
 from hypercluster.node.wire.bounds import frame_bound
 from hypercluster.node.wire.codec import Message
@@ -70,7 +71,7 @@ class AuditService:
     take_evidence: Callable[[int, Transcript], Awaitable[None]]
     jobs: trio.CapacityLimiter
     deliveries: trio.CapacityLimiter
-    threads: trio.CapacityLimiter
+    computing: Threads
     idle_seconds: float = 30.0
     max_bytes: int = 256 * 1024 * 1024
 
@@ -204,7 +205,7 @@ async def _audit(
         steps = await _steps(connection, service, opening, pay)
         await service.collector.store(account)
         transcript = Transcript(_anonymous(opened), steps)
-        judgement = await trio.to_thread.run_sync(service.judge, transcript, limiter=service.threads)
+        judgement = await service.computing(service.judge, transcript)
     except BaseException:
         account.channel.refund(charged)
         raise

@@ -58,11 +58,11 @@ class Committee:
         judge: Callable[[Transcript], Judgement],
         evidence: TranscriptStore,
         model_id: str,
-        threads: trio.CapacityLimiter,
+        computing: Threads,
     ) -> None:
         self._chain, self._disputes, self._sender, self._ledger = chain, chain.disputes, sender, ledger
         self._judge, self._evidence, self._model_id = judge, evidence, model_id
-        self._judging = threads
+        self._computing = computing
         # Left alone when the node ends: what is sent is in the ledger before, and is looked up at the next start.
         self._on_chain = Threads(2, abandon=True)
         self._in_thread = Threads(2)
@@ -233,7 +233,7 @@ class Committee:
             log.warning("no evidence arrived in case %d", duty.case_id)
             return replace(duty, phase=DutyPhase.JUDGED, vote=int(Vote.UNSERVED))
         try:
-            judgement = await trio.to_thread.run_sync(self._judge, transcript, limiter=self._judging)
+            judgement = await self._computing(self._judge, transcript)
         except NodeError as error:
             # Nobody is punished for what cannot be run again.
             log.warning("the evidence of case %d cannot be judged: %s", duty.case_id, error)

@@ -19,6 +19,7 @@ from hypercluster.node.serving.collector import Collector, collector_of
 from hypercluster.node.serving.presence import Issue, OnReady, Presence
 from hypercluster.node.serving.stopping import until_signal
 from hypercluster.node.serving.terms import Wallets
+from hypercluster.node.threads import Threads
 from hypercluster.node.verifier.audits import AuditService, Judge, serve_audit
 from hypercluster.node.verifier.committee import Committee
 from hypercluster.node.verifier.terms import VerifierTerms
@@ -53,7 +54,7 @@ class Verifier:
         self._replayer, self._judge = replayer, judge or replayer.judge
         self._wallets, self._chain, self._ledger, self._evidence = wallets, chain, ledger, evidence
         self._model = replayer.stored.manifest
-        self._computing = trio.CapacityLimiter(1)
+        self._computing = Threads(1)
         self._slots = trio.CapacityLimiter(terms.jobs)
         self._committee = Committee(
             chain=chain,
@@ -62,7 +63,7 @@ class Verifier:
             judge=self._judge,
             evidence=evidence,
             model_id=self._model.model_id,
-            threads=self._computing,
+            computing=self._computing,
         )
 
     async def run(self, on_ready: OnReady = lambda presence: None) -> None:
@@ -125,7 +126,7 @@ class Verifier:
             take_evidence=self._committee.take_evidence,
             jobs=self._slots,
             deliveries=trio.CapacityLimiter(DELIVERIES),
-            threads=self._computing,
+            computing=self._computing,
         )
 
     def _enlist(self) -> None:

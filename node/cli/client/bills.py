@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from hypercluster.market.money.units import round_hct
-from hypercluster.node.cli.console import counted
+from hypercluster.market.money.units import counted, round_hct
 
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.inspection import Report

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hypercluster.market.errors import MarketError
-from hypercluster.market.money.units import HCT, format_hct, round_hct
-from hypercluster.node.cli.console import Json, counted, fail, password, show
+from hypercluster.market.money.units import HCT, counted, format_hct, round_hct
+from hypercluster.node.cli.console import Json, fail, password, show
 from hypercluster.node.cli.options import hct, prose
 from hypercluster.node.cli.tables import Table
 from hypercluster.node.home import keys

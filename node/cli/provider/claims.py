@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hypercluster.market.money.claiming import ClaimRule, Outlook
-from hypercluster.market.money.units import round_hct
-from hypercluster.node.cli.console import Json, Shown, counted, fail, show
+from hypercluster.market.money.units import counted, round_hct
+from hypercluster.node.cli.console import Json, Shown, fail, show
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.serving import wallets_of
 from hypercluster.node.cli.tables import Table
