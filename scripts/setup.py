@@ -26,6 +26,12 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 CHECKOUT = VENV / "checkout" / "hypercluster"
 FOLDERS = ("contracts", "market", "migrations", "node")
 LLAMA = "llama-cpp-python"
+DEBIAN = {
+    "chromium": "usr/bin/chromium",
+    "postgresql": "usr/lib/postgresql/*/bin/initdb",
+    "fonts-dejavu-core": "usr/share/fonts/truetype/dejavu",
+}
+"""packages that the tests need, by a file that says they are there"""
 
 Progress = Callable[[str], tuple[int, int] | None]
 
@@ -44,6 +50,8 @@ def main() -> int:
         check_machine()
         install_python(ROOT / ("requirements-dev.lock" if arguments.dev else "requirements.lock"))
         install_node()
+        if arguments.dev:
+            install_debian()
     except SetupError as error:
         print(f"set-up failed: {error}", file=sys.stderr)
         return 1
@@ -141,6 +149,23 @@ def install_node() -> None:
         progress=lambda line: None,
     )
     stamp.write_text(digest)
+
+
+def install_debian() -> None:
+    """What the tests run beside us, from Debian's packages; elsewhere, or without the right to, say what is missing."""
+    missing = [package for package, found in DEBIAN.items() if not any(Path("/").glob(found))]
+    if not missing:
+        return
+    if not shutil.which("apt-get") or os.geteuid():
+        print(f"not installed, and the tests that need them are skipped: {', '.join(missing)}")
+        return
+    run("Debian's lists of packages", ["apt-get", "update"], progress=lambda line: None)
+    run(
+        "Debian's " + " and ".join(missing),
+        ["apt-get", "install", "--yes", "--no-install-recommends", *missing],
+        progress=lambda line: None,
+        environment={"DEBIAN_FRONTEND": "noninteractive"},
+    )
 
 
 def counted(pattern: str, total: int) -> Progress:
