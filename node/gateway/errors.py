@@ -1,0 +1,105 @@
+"""What the gateway refuses, and what went wrong, as HTTP tells it; each API writes it in its own words."""
+
+from __future__ import annotations
+
+import logging
+
+from hypercluster.market.errors import InsufficientFunds, MarketError, NodeUnreachable, OverDeposit
+from hypercluster.node.client.choosing import AllBusy, NoRoute, RequestTooLong, TooManyCandidates
+from hypercluster.node.client.completion import PathLost, TooExpensive
+from hypercluster.node.client.hop import HopFailed
+from hypercluster.node.client.request import BadRequest
+from hypercluster.node.engine.chat import ChatError
+from hypercluster.node.errors import NodeError
+from hypercluster.node.threads import first_cause
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 5
+"""after which those who found no path, or only full ones, may come again"""
+
+
+class ApiError(Exception):
+    """An answer that is an error; the message is a sentence for people.
+
+    Attributes:
+        status: of HTTP.
+        code: one word for programs, such as "model_not_found".
+        type: the kind of error in OpenAI's words; the other APIs make theirs from the status.
+        param: the field of the body that is wrong, as "messages[1].content"; None for none of them.
+        retry_after: seconds; None where waiting changes nothing.
+        retry: whether SDKs should try again by themselves; None leaves it to what they do at the status.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        type: str = "invalid_request_error",
+        param: str | None = None,
+        retry_after: int | None = None,
+        retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.type, self.param = status, code, type, param
+        self.retry_after, self.retry = retry_after, retry
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes beside the body."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["retry-after"] = str(self.retry_after)
+        if self.retry is not None:
+            headers["x-should-retry"] = "true" if self.retry else "false"
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return headers
+
+
+def bad(param: str, message: str) -> ApiError:
+    """A field of the body that is wrong: 400."""
+    return ApiError(400, "invalid_value", message, param=param)
+
+
+def api_error_of(error: BaseException, *, spent: bool = False) -> ApiError:
+    """What a completion failed of, as HTTP tells it; of a group its first cause.
+
+    Args:
+        spent: whether money was spent before, so that trying again would be a second purchase.
+    """
+    error = first_cause(error, ApiError, MarketError, NodeError)
+    found = _api_error_of(error)
+    if spent and found.status >= 429:
+        return ApiError(502, "upstream_failed", str(found), type="server_error", retry=False)
+    return found
+
+
+def _api_error_of(error: BaseException) -> ApiError:
+    said = str(error)
+    match error:
+        case ApiError():
+            return error
+        case RequestTooLong():
+            return ApiError(400, "context_length_exceeded", said, param="messages")
+        case TooManyCandidates() | BadRequest() | ChatError():
+            return ApiError(400, "invalid_value", said)
+        case TooExpensive() | InsufficientFunds() | OverDeposit():
+            return ApiError(402, "insufficient_quota", said, type="insufficient_quota")
+        case AllBusy():
+            return ApiError(503, "overloaded", said, type="server_error", retry_after=PATIENCE_SECONDS)
+        case NoRoute():
+            return ApiError(503, "no_path", said, type="server_error", retry_after=PATIENCE_SECONDS)
+        case NodeUnreachable():
+            return ApiError(503, "chain_unreachable", said, type="server_error", retry_after=PATIENCE_SECONDS)
+        case PathLost() | HopFailed() | NodeError() | MarketError():
+            return ApiError(502, "upstream_failed", said, type="server_error")
+        case OSError():
+            log.error("a completion failed: %s", error)
+            return ApiError(500, "internal_error", "This machine could not do its part.", type="server_error")
+    log.error("a completion failed in a way that is a bug", exc_info=error)
+    return ApiError(
+        500, "internal_error", "This is a bug in the gateway; its log says more.", type="server_error"
+    )
