@@ -1,0 +1,16 @@
+from .answer import Answer as Answer
+from .caller import Caller as Caller
+from .entries import ModelEntry as ModelEntry
+from .entries import NamedModel as NamedModel
+from .entries import UnknownModel as UnknownModel
+from .events import Event as Event
+from .events import Queued as Queued
+from .events import QueueFull as QueueFull
+from .happenings import AdvertChanged as AdvertChanged
+from .happenings import Happening as Happening
+from .happenings import HopLost as HopLost
+from .happenings import RequestAudited as RequestAudited
+from .happenings import RequestBegun as RequestBegun
+from .happenings import RequestEnded as RequestEnded
+from .market import Market as Market
+from .opening import open_market as open_market

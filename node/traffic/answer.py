@@ -1,0 +1,89 @@
+"""One request while it runs, from its place in the queue to its bill."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from hypercluster.node.client.events import Finished, Token
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.completing import Completing
+    from hypercluster.node.client.completion import Completion
+    from hypercluster.node.traffic.caller import Caller
+    from hypercluster.node.traffic.entries import NamedModel
+    from hypercluster.node.traffic.events import Event
+
+
+class Answer:
+    """A request as a stream of its events; see `Market.run`.
+
+    ::
+
+        async with market.run(request, caller) as answer:
+            async for event in answer:
+                ...
+
+    The last event is Finished, with the reason, the bill, and the error where it failed. It may be left at any
+    event: then `completion` holds what came and what it cost.
+    """
+
+    def __init__(self, completing: Completing, model: NamedModel, caller: Caller) -> None:
+        self.model, self.caller = model, caller
+        self._completing = completing
+
+    @property
+    def request_id(self) -> str:
+        """Of the row in the ledger."""
+        return self.completion.request_id
+
+    @property
+    def completion(self) -> Completion:
+        """What has come so far; whole, its bill included, when the stream has ended or its block is left."""
+        return self._completing.completion
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await anext(self._completing)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End it here; nothing if it has ended."""
+        await self._completing.aclose()
+
+    async def text(self) -> str:
+        """Run it to its end and return its text.
+
+        Raises:
+            NodeError, MarketError, OSError: what made it fail; `completion` holds what came before.
+        """
+        await self.finished()
+        return self.completion.text
+
+    async def finished(self) -> Completion:
+        """Run it to its end. Raises what `text` raises."""
+        async with self:
+            async for event in self:
+                if isinstance(event, Finished) and event.error is not None:
+                    raise event.error
+        return self.completion
+
+
+def text_of(event: Event) -> str:
+    """What an event adds to the text that may be shown."""
+    match event:
+        case Token():
+            return event.text
+        case Finished():
+            return event.rest
+        case _:
+            return ""

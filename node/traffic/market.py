@@ -1,0 +1,145 @@
+"""The market as a program sees it: models by name, requests that run at the same time, one wallet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hypercluster.node.client.request import Allowance, Request, Sampling
+from hypercluster.node.engine.chat import Message
+from hypercluster.node.traffic.answer import Answer
+from hypercluster.node.traffic.caller import Caller
+from hypercluster.node.traffic.entries import ModelEntry, NamedModel, UnknownModel
+from hypercluster.node.traffic.happenings import Happening
+from hypercluster.node.traffic.offers import entry_of
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
+    from hypercluster.market.ledger import Ledger
+    from hypercluster.node.client.client import Client
+    from hypercluster.node.client.payer import Payer
+    from hypercluster.node.client.request import Wishes
+    from hypercluster.node.home.settings import Settings
+
+MOST_TOKENS = 2**20
+"""asked for where nobody says how many: as many as the path holds"""
+
+
+class Market:
+    """Runs requests over the models that it knows; see `open_market`.
+
+    Attributes:
+        settings, chain, ledger, payer: those of the wallet that pays for all of them.
+    """
+
+    def __init__(self, *, settings: Settings, chain: Chain, ledger: Ledger, payer: Payer) -> None:
+        self.settings, self.chain, self.ledger, self.payer = settings, chain, ledger, payer
+        self._models: dict[str, tuple[NamedModel, Client]] = {}
+
+    def add(self, model: NamedModel, client: Client) -> None:
+        """Trade in one more model."""
+        self._models[model.model_id] = model, client
+
+    # --- what there is --------------------------------------------------------------------------------------------
+
+    def models(self) -> tuple[ModelEntry, ...]:
+        """What is offered of each model now, in the order in which they came."""
+        return tuple(entry_of(named, client) for named, client in self._models.values())
+
+    def model(self, name: str | None = None) -> ModelEntry:
+        """One of them by its name, alias or id; the first without a name. Raises UnknownModel."""
+        return entry_of(*self._find(name))
+
+    def client(self, name: str | None = None) -> Client:
+        """Who runs the completions of a model: its adverts, routes and latencies. Raises UnknownModel."""
+        return self._find(name)[1]
+
+    async def watch(self) -> AsyncIterator[Happening]:
+        """What happens from now on."""
+        return
+        yield
+
+    # --- what is asked --------------------------------------------------------------------------------------------
+
+    def run(self, request: Request, caller: Caller | None = None) -> Answer:
+        """Run a request, whose `model` may be a name, an alias or an id.
+
+        Raises:
+            UnknownModel: no model is called so.
+            QueueFull: too many wait already.
+        """
+        named, client = self._find(request.model)
+        return Answer(client.complete(replace(request, model=named.model_id)), named, caller or Caller())
+
+    def chat(
+        self,
+        messages: Sequence[Message | Mapping[str, str]],
+        *,
+        model: str | None = None,
+        tokens: int | None = None,
+        max_cost_wei: int | None = None,
+        stop: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        wishes: Wishes | None = None,
+        caller: Caller | None = None,
+    ) -> Answer:
+        """The model's answer to the turns of a chat: Messages, or {"role": ..., "content": ...}.
+
+        Args:
+            tokens: to generate at most; as many as the path holds where None.
+            max_cost_wei: to pay providers at most.
+
+        Raises:
+            UnknownModel, BadRequest, QueueFull.
+        """
+        turns = tuple(
+            each if isinstance(each, Message) else Message(each["role"], each["content"]) for each in messages
+        )
+        return self._ask(turns, model, tokens, max_cost_wei, stop, sampling, wishes, caller)
+
+    def complete(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        model: str | None = None,
+        tokens: int | None = None,
+        max_cost_wei: int | None = None,
+        stop: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        wishes: Wishes | None = None,
+        caller: Caller | None = None,
+    ) -> Answer:
+        """The continuation of a text, or of token ids; otherwise as `chat`."""
+        begun = prompt if isinstance(prompt, str) else tuple(prompt)
+        return self._ask(begun, model, tokens, max_cost_wei, stop, sampling, wishes, caller)
+
+    def _ask(
+        self,
+        prompt: str | tuple[int, ...] | tuple[Message, ...],
+        model: str | None,
+        tokens: int | None,
+        max_cost_wei: int | None,
+        stop: Sequence[str],
+        sampling: Sampling | None,
+        wishes: Wishes | None,
+        caller: Caller | None,
+    ) -> Answer:
+        request = Request(
+            prompt=prompt,
+            allowance=Allowance(tokens=MOST_TOKENS if tokens is None else tokens, cost_wei=max_cost_wei),
+            sampling=sampling or Sampling(),
+            stop=tuple(stop),
+            wishes=wishes,
+            model=model,
+        )
+        return self.run(request, caller)
+
+    def _find(self, name: str | None) -> tuple[NamedModel, Client]:
+        for named, client in self._models.values():
+            if name is None or named.is_called(name):
+                return named, client
+        if name is None:
+            raise UnknownModel("No model is traded in here: name one at the start.")
+        known = ", ".join(named.name for named, _ in self._models.values())
+        raise UnknownModel(f"There is no model {name[:80]!r} here. Known are: {known or 'none'}.")

@@ -1,0 +1,70 @@
+"""What is offered of a model now: its price, how long a request may be, how many more it takes, and its holes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from hypercluster.market.economics.graph import NoPath, node_of
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.economics.routing import best_path
+from hypercluster.node.traffic.entries import ModelEntry
+
+if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
+    from hypercluster.node.client.client import Client
+    from hypercluster.node.traffic.entries import NamedModel
+
+CHEAPEST = MarketParameters(alpha=1.0, risk_weight=0.0)
+
+
+def entry_of(named: NamedModel, client: Client) -> ModelEntry:
+    """The model with what its order book says of it."""
+    manifest = named.stored.manifest
+    adverts = client.adverts()
+    free = [advert for advert in adverts if advert.free > 0]
+    try:
+        path = best_path([node_of(each) for each in free], layers=manifest.layers, market=CHEAPEST)
+    except NoPath:
+        path = None
+    return ModelEntry(
+        name=named.name,
+        aliases=named.aliases,
+        model_id=manifest.model_id,
+        layers=manifest.layers,
+        context=longest(adverts, manifest.layers) or manifest.context,
+        n_vocab=manifest.n_vocab,
+        price_wei=path.price_wei if path else None,
+        prompt_price_wei=path.prompt_price_wei if path else None,
+        coverage=coverage(adverts, manifest.layers),
+        sessions=sessions(free, manifest.layers),
+        has_template=manifest.chat_template is not None,
+    )
+
+
+def coverage(adverts: Iterable[Advert], layers: int) -> float:
+    """Share of the layers that one of them serves, 0 to 1."""
+    served = {layer for each in adverts for layer in range(each.layer_start, min(each.layer_stop, layers))}
+    return len(served) / layers
+
+
+def sessions(adverts: Iterable[Advert], layers: int) -> int:
+    """Sessions that are free over all layers at once, at most: those of the layer that has fewest."""
+    free = [0] * layers
+    for each in adverts:
+        for layer in range(each.layer_start, min(each.layer_stop, layers)):
+            free[layer] += each.free
+    return min(free)
+
+
+def longest(adverts: Iterable[Advert], layers: int) -> int:
+    """Tokens that a session over a whole path holds at most, 0 where there is no whole path."""
+    known = list(adverts)
+    for length in sorted({each.session_tokens for each in known}, reverse=True):
+        nodes = [node_of(each) for each in known if each.session_tokens >= length]
+        try:
+            best_path(nodes, layers=layers, market=CHEAPEST)
+        except NoPath:
+            continue
+        return length
+    return 0

@@ -1,0 +1,51 @@
+"""A market put together from settings, keys and models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from hypercluster.node.client.joining import joined
+from hypercluster.node.home.resources import open_ledger
+from hypercluster.node.traffic.market import Market
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
+    from hypercluster.node.client.auditing.assembly import Auditing
+    from hypercluster.node.client.purse import Purse
+    from hypercluster.node.client.request import Wishes
+    from hypercluster.node.home.settings import Settings
+    from hypercluster.node.traffic.entries import NamedModel
+
+
+@asynccontextmanager
+async def open_market(
+    settings: Settings,
+    chain: Chain,
+    purse: Purse,
+    models: Sequence[NamedModel],
+    *,
+    wishes: Wishes | None = None,
+    auditing: Auditing | None = None,
+    seed: int | None = None,
+) -> AsyncIterator[Market]:
+    """A market in `models` that has joined the network, for as long as the block lasts.
+
+    Whoever opens it holds the wallet of the home meanwhile (node.home.lock).
+
+    Raises:
+        NoBootstrap: the settings name no node to join through.
+        NodeError, MarketError: a vocabulary or the ledger cannot be opened.
+    """
+    async with AsyncExitStack() as stack:
+        ledger = stack.enter_context(open_ledger(settings))
+        market: Market | None = None
+        for named in models:
+            client = await stack.enter_async_context(
+                joined(settings, chain, named.stored, purse, wishes=wishes, auditing=auditing, seed=seed)
+            )
+            market = market or Market(settings=settings, chain=chain, ledger=ledger, payer=client.payer)
+            market.add(named, client)
+        assert market is not None
+        yield market
