@@ -19,6 +19,7 @@ from hypercluster.node.client.completing import Completing
 from hypercluster.node.client.opening import Opener, Terms, adverts_of, needed
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.client.waking import Wakefulness
+from hypercluster.node.engine.chat import Chat
 from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
     from hypercluster.node.engine.chat import Message
+    from hypercluster.node.engine.replies import Reply
     from hypercluster.node.engine.tokenizer import Tokenizer
     from hypercluster.node.evidence.transcript import TranscriptStore
     from hypercluster.node.network.discovery import Discovery
@@ -79,10 +81,18 @@ class Model:
         if "tokenizer" in self.__dict__:
             self.tokenizer.close()
 
-    def encode(self, prompt: str | Sequence[int] | Sequence[Message]) -> list[int]:
+    def reply(self, request: Request) -> Reply:
+        """What takes the answer to a request apart, as the model's template writes thoughts and calls of tools."""
+        from hypercluster.node.engine.replies import Reply
+
+        return Reply()
+
+    def encode(self, prompt: str | Sequence[int] | Sequence[Message] | Chat) -> list[int]:
         """The token ids of a prompt, whichever form it has. Raises TokenizerError."""
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt)
+        if isinstance(prompt, Chat):
+            return self.tokenizer.encode_chat(prompt.messages)
         ids = [part for part in prompt if isinstance(part, int)]
         if len(ids) == len(prompt):
             return ids

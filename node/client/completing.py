@@ -17,6 +17,7 @@ from hypercluster.market.errors import MarketError, OverDeposit
 from hypercluster.node.client.blame import Then, judge
 from hypercluster.node.client.choosing import AllBusy, Needs, NoRoute
 from hypercluster.node.client.completion import Completion, HopBill, PathLost, TooExpensive
+from hypercluster.node.client.drawing import Drawing
 from hypercluster.node.client.events import (
     ChannelsOpened,
     ChannelsPlanned,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
-    from hypercluster.node.engine.sampler import Sampler
 
 log = logging.getLogger(__name__)
 
@@ -142,19 +142,7 @@ class Completing:
         done.prompt = tuple(await Threads(1)(client.model.encode, request.prompt))
         if not done.prompt:
             raise BadRequest("The prompt has no tokens: give at least one character.")
-        sampling = request.sampling
-        from hypercluster.node.engine.sampler import Sampler
-
-        sampler = Sampler(
-            client.model.tokenizer.n_vocab,
-            sampling.temperature,
-            sampling.top_k,
-            sampling.top_p,
-            sampling.min_p,
-            sampling.seed,
-        )
-        done.seed = sampler.seed if sampling.temperature else None
-        with sampler:
+        with Drawing(client.model, request, done) as drawing:
             while True:
                 path: Path | None = None
                 async with aclosing(self._looking()) as looking:
@@ -165,7 +153,7 @@ class Completing:
                 assert path is not None
                 failure: HopFailed | OverDeposit
                 try:
-                    async with aclosing(self._on(path, sampler)) as events:
+                    async with aclosing(self._on(path, drawing)) as events:
                         async for event in events:
                             yield event
                     return
@@ -213,7 +201,7 @@ class Completing:
                 yield Waiting(reason, pause)
             await trio.sleep(max(0.01, pause))
 
-    async def _on(self, path: Path, sampler: Sampler) -> AsyncGenerator[Event, None]:
+    async def _on(self, path: Path, drawing: Drawing) -> AsyncGenerator[Event, None]:
         """Go on over one path until it is finished. Raises HopFailed where the path breaks."""
         request, done, client = self.request, self.completion, self._client
         allowance, wishes = request.allowance, self._wishes
@@ -235,7 +223,7 @@ class Completing:
         )
         pipeline = await client.opener.open(adverts, accounts, terms)
         try:
-            async with aclosing(self._generate(pipeline, pending, sampler)) as events:
+            async with aclosing(self._generate(pipeline, pending, drawing)) as events:
                 async for event in events:
                     yield event
         finally:
@@ -244,7 +232,7 @@ class Completing:
             await pipeline.close()
 
     async def _generate(
-        self, pipeline: Pipeline, pending: list[int], sampler: Sampler
+        self, pipeline: Pipeline, pending: list[int], drawing: Drawing
     ) -> AsyncGenerator[Event, None]:
         done, allowance = self.completion, self.request.allowance
         first = True
@@ -263,22 +251,23 @@ class Completing:
             if first:
                 first, self._waiting_since, self._last = False, None, None
                 yield Prefilled(len(pending), took)
-            token = sampler.sample(best)
-            if token in self._client.model.tokenizer.end_ids:
+            drawn = drawing.draw(best)
+            if drawn.ends:
                 done.finish = "stop"
                 return
-            done.tokens.append(token)
-            text = self._gate.push(self._text.push(token))
+            done.tokens.append(drawn.id)
+            text = self._gate.push(self._text.push(drawn.id))
             done.text += text
-            piece = self._client.model.tokenizer.piece(token)
-            yield Token(token, text, piece, best.ids.shape[1], took)
+            yield Token(
+                drawn.id, text, drawn.piece, best.ids.shape[1], took, logprob=drawn.logprob, top=drawn.top
+            )
             if self._gate.stopped:
                 done.finish = "stop"
                 return
             if len(done.tokens) == allowance.tokens:
                 done.finish = "length"
                 return
-            pending = [token]
+            pending = [drawn.id]
 
     # --- what ends a path -----------------------------------------------------------------------------------------
 

@@ -111,6 +111,10 @@ class Completion:
     error: Exception | None = None
     seed: int | None = None
     """of the draws; None where there are none"""
+    cut_short: int = 0
+    """tokens that were drawn from fewer candidates than sampling on all logits would have had"""
+    grammar_forced: int = 0
+    """tokens that the format asked for and that were not among the candidates"""
     bills: list[HopBill] = field(default_factory=list)
     fundings: list[Funding] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)

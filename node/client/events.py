@@ -48,6 +48,15 @@ class Prefilled:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token that might have come: its own bytes, and the natural logarithm of the model's probability for it."""
+
+    id: int
+    piece: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One token of the answer.
 
@@ -56,6 +65,9 @@ class Token:
         piece: the token's own bytes.
         candidates: among how many it was drawn.
         ms: since the token before, or since the prompt went out.
+        logprob: natural logarithm of the probability that the model itself gave it, whatever penalties, biases and
+            temperature made of that; None where it was not asked for, or the token was beyond the candidates.
+        top: the likeliest tokens, as many as were asked for, best first.
     """
 
     id: int
@@ -63,6 +75,8 @@ class Token:
     piece: bytes
     candidates: int
     ms: float
+    logprob: float | None = None
+    top: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.money.units import HCT
+from hypercluster.node.engine.chat import Chat
+from hypercluster.node.engine.grammar import BadFormat, Format, check_format
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.rows import WireDtype
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from hypercluster.node.engine.chat import Message
 
 MOST_STOPS = 16
+MOST_LAST_N = 1 << 16
+MOST_BIASES = 1024
+MOST_LOGPROBS = 20
 
 
 class BadRequest(NodeError):
@@ -40,6 +45,16 @@ class Sampling:
     """from 0, which switches it off, to below 1"""
     seed: int | None = None
     """0 to 2^32 - 2; drawn where None"""
+    presence_penalty: float = 0.0
+    """-2 to 2, taken from the logit of what has come among the last `penalty_last_n` tokens; 0 is off"""
+    frequency_penalty: float = 0.0
+    """-2 to 2, the same for each time; 0 is off"""
+    repetition_penalty: float = 1.0
+    """above 0, up to 10: such a logit is divided by it, or multiplied where negative; 1 is off"""
+    penalty_last_n: int = 64
+    """tokens of prompt and answer that penalties look back on; 0 is off"""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """token ids and what is added to their logits, -100 to 100; -100 bans the token"""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -52,6 +67,26 @@ class Sampling:
             raise BadRequest(f"min-p is {self.min_p}: it must be 0 (off) or more and lie below 1.")
         if self.seed is not None and not 0 <= self.seed < 2**32 - 1:
             raise BadRequest(f"The seed is {self.seed}: it must lie between 0 and {2**32 - 2}.")
+        for name in ("presence", "frequency"):
+            value = getattr(self, f"{name}_penalty")
+            if not -2 <= value <= 2:
+                raise BadRequest(f"The {name} penalty is {value}: it must lie between -2 and 2; 0 is off.")
+        if not 0 < self.repetition_penalty <= 10:
+            raise BadRequest(
+                f"The repetition penalty is {self.repetition_penalty}: it must lie above 0 and be 10 at most; "
+                "1 is off."
+            )
+        if not 0 <= self.penalty_last_n <= MOST_LAST_N:
+            raise BadRequest(
+                f"Penalties cannot look back on {self.penalty_last_n} tokens: 0 (off) to {MOST_LAST_N} can be."
+            )
+        if len(self.logit_bias) > MOST_BIASES:
+            raise BadRequest(f"{len(self.logit_bias)} tokens have a bias; {MOST_BIASES} are the most.")
+        if len({token for token, _ in self.logit_bias}) < len(self.logit_bias):
+            raise BadRequest("A token has two biases.")
+        for token, bias in self.logit_bias:
+            if token < 0 or not -100 <= bias <= 100:
+                raise BadRequest(f"The bias of token {token} is {bias}: it must lie between -100 and 100.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +130,11 @@ class Wishes:
 class Request:
     """One completion.
 
-    Raises BadRequest for an empty prompt or stop text.
+    Raises BadRequest for an empty prompt or stop text, and for a format that cannot be enforced.
     """
 
-    prompt: str | tuple[int, ...] | tuple[Message, ...]
-    """a text to continue, its token ids, or the turns of a chat that the model is to answer"""
+    prompt: str | tuple[int, ...] | tuple[Message, ...] | Chat
+    """a text to continue, its token ids, or a chat that the model is to answer"""
     allowance: Allowance
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
@@ -110,9 +145,13 @@ class Request:
     """model id, 64 hex digits; None: whatever the client is for"""
     candidates: int = 64
     """that the last provider gives for each token at least"""
+    logprobs: int | None = None
+    """so many of the likeliest tokens are told with each token, 0 to 20, and what it was itself; None tells nothing"""
+    format: Format | None = None
+    """form that the answer must have"""
 
     def __post_init__(self) -> None:
-        if not self.prompt:
+        if not (self.prompt.messages if isinstance(self.prompt, Chat) else self.prompt):
             raise BadRequest("The prompt is empty: give at least one character.")
         if "" in self.stop:
             raise BadRequest("A text to stop at is empty: it would stop before the first token.")
@@ -120,8 +159,17 @@ class Request:
             raise BadRequest(f"There are {len(self.stop)} texts to stop at; {MOST_STOPS} are the most.")
         if self.candidates < 1:
             raise BadRequest(f"{self.candidates} candidates leave no choice: ask for 1 at least.")
+        if self.logprobs is not None and not 0 <= self.logprobs <= MOST_LOGPROBS:
+            raise BadRequest(
+                f"{self.logprobs} of the likeliest tokens were asked for: 0 to {MOST_LOGPROBS} can be told."
+            )
+        if self.format is not None:
+            try:
+                check_format(self.format)
+            except BadFormat as error:
+                raise BadRequest(str(error)) from error
 
     @property
     def top_k(self) -> int:
         """Candidates to ask the last provider for."""
-        return max(self.candidates, self.sampling.top_k)
+        return max(self.candidates, self.sampling.top_k, self.logprobs or 0)

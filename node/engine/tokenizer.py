@@ -13,8 +13,9 @@ from typing import Self
 
 import llama_cpp as native
 
-from hypercluster.node.engine.chat import Controls, Message, Rendered, render
+from hypercluster.node.engine.chat import Message
 from hypercluster.node.engine.llama import LoadedModel
+from hypercluster.node.engine.rendering import Controls, Rendered, render
 from hypercluster.node.errors import NodeError
 
 _NO_TOKEN = -1

@@ -186,7 +186,8 @@ def _prompt_ids(model: ModelFile, prompt: str) -> list[int]:
 
 
 def _why_no_chat(file: Container) -> str | None:
-    from hypercluster.node.engine.chat import Controls, Message, render
+    from hypercluster.node.engine.chat import Message
+    from hypercluster.node.engine.rendering import Controls, render
 
     try:
         template = file.scalar("tokenizer.chat_template")

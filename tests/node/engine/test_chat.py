@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hypercluster.node.engine.chat import ChatRefused, Controls, Message, NoChatTemplate, render
+from hypercluster.node.engine.chat import ChatRefused, Message, NoChatTemplate
+from hypercluster.node.engine.rendering import Controls, render
 from hypercluster.node.engine.tokenizer import Tokenizer
 from tests.node.helpers.chats import CHATML, FAMILIES, LLAMA_3
 

@@ -1,0 +1,81 @@
+"""How the tokens of one completion are drawn: the sampler, and what is told of each token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from hypercluster.node.client.events import Candidate
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.client import Model
+    from hypercluster.node.client.completion import Completion
+    from hypercluster.node.client.request import Request
+    from hypercluster.node.rows import TopK
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A token that was drawn; the fields that Token has too mean the same. `ends` is whether it ends the answer."""
+
+    id: int
+    piece: bytes
+    ends: bool
+    logprob: float | None
+    top: tuple[Candidate, ...]
+
+
+class Drawing:
+    """Draws the tokens of one request. To be closed.
+
+    It outlives the paths that the completion goes over, so that a replaced hop changes nothing of what is drawn.
+    Its seed and its counts stand in `completion`.
+    """
+
+    def __init__(self, model: Model, request: Request, completion: Completion) -> None:
+        from hypercluster.node.engine.sampler import Sampler
+
+        sampling = request.sampling
+        self._tokenizer = model.tokenizer
+        self._tell = request.logprobs
+        self._completion = completion
+        self._sampler = Sampler(
+            self._tokenizer.n_vocab,
+            sampling.temperature,
+            sampling.top_k,
+            sampling.top_p,
+            sampling.min_p,
+            sampling.seed,
+        )
+        completion.seed = self._sampler.seed if sampling.temperature else None
+
+    def draw(self, best: TopK) -> Drawn:
+        """Choose from the candidates [1, k] that follow all tokens so far. Raises BadCandidates."""
+        token = self._sampler.sample(best)
+        self._completion.cut_short = self._sampler.cut_short
+        piece = self._tokenizer.piece(token)
+        return Drawn(token, piece, token in self._tokenizer.end_ids, *self._told(best, token))
+
+    def _told(self, best: TopK, token: int) -> tuple[float | None, tuple[Candidate, ...]]:
+        if self._tell is None:
+            return None, ()
+        ids = best.ids[-1].tolist()
+        logprobs = (best.logits[-1].astype(float) - best.logsumexp[-1]).tolist()
+        top = tuple(
+            Candidate(i, self._tokenizer.piece(i, special=True), logprob)
+            for i, logprob in zip(ids[: self._tell], logprobs, strict=False)
+        )
+        return (logprobs[ids.index(token)] if token in ids else None), top
+
+    def close(self) -> None:
+        """Free the sampler."""
+        self._sampler.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
