@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,3 +74,19 @@ def stored_tiny(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> S
     from hypercluster.node.shards.store import open_model
 
     return open_model(tiny_model, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The GGUF file of SmolLM2, a real model that chats; fetched once per machine."""
+    from hypercluster.node.catalogue import SMOLLM2
+    from hypercluster.node.home.settings import Settings
+    from hypercluster.node.shards import FetchFailed, fetch
+
+    assert SMOLLM2.source is not None
+    try:
+        return fetch(SMOLLM2.source, Settings().cache_folder)
+    except FetchFailed as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))

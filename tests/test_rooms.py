@@ -20,6 +20,7 @@ FLOORS = (
     "evidence",
     "engine wire",
     "shards home identity rows",
+    "catalogue",
     "threads errors",
 )
 """Rooms of node/ from the roof down: each may import what stands below it, never its own floor or above."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from json import JSONDecodeError
 from typing import Any, NoReturn
 
+from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.exceptions import (
     BadFunctionCallOutput,
@@ -110,6 +111,12 @@ class Rpc:
         """Return an account's balance of the chain's own coin, in wei."""
         with self.clear_errors("to look up a balance"):
             return int(self.web3.eth.get_balance(self.web3.to_checksum_address(checksum(address))))
+
+    def code_hashes(self, addresses: Sequence[str]) -> list[str]:
+        """Return the Keccak-256 of the code at each address, 64 hex digits."""
+        with self.clear_errors("to show a contract's code"):
+            codes = [self.web3.eth.get_code(self.web3.to_checksum_address(each)) for each in addresses]
+        return [keccak(code).hex() for code in codes]
 
     def fees(self) -> tuple[int, int]:
         """Return (max fee, priority fee) per gas in wei for a transaction now (EIP-1559).

@@ -4,6 +4,8 @@ from .lock import Holder as Holder
 from .lock import HomeInUse as HomeInUse
 from .lock import held as held
 from .lock import key_held as key_held
+from .profile import NetworkProfile as NetworkProfile
+from .profile import profile_at as profile_at
 from .resources import NoDeployment as NoDeployment
 from .resources import open_chain as open_chain
 from .resources import open_ledger as open_ledger

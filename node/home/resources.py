@@ -15,17 +15,25 @@ class NoDeployment(NodeError):
 
 
 def open_chain(settings: Settings) -> "Chain":
-    """The chain of the settings. Raises NoDeployment, NodeUnreachable, ChainError."""
+    """The chain of the settings: of the deployment file, else of the profile, whose hashes are compared.
+
+    Raises NoDeployment, WrongContracts, NodeUnreachable, ChainError.
+    """
     from hypercluster.market.chain import (  # web3 takes a second to import, which --help can do without
         Chain,
         Deployment,
     )
 
+    profile = settings.network_profile
+    if profile is not None and settings.deployment is None:
+        chain = Chain(settings.rpc_url, profile.deployment())
+        profile.check(chain)
+        return chain
     path = settings.deployment_file
     if not path.exists():
         raise NoDeployment(
-            f"The deployment file {path} does not exist: run `hc-testnet up`, "
-            "or set HC_DEPLOYMENT to the file of your chain."
+            f"The deployment file {path} does not exist: run `hc up` or `hc-testnet up` "
+            "for a network of your own, or set HC_PROFILE to the profile of one to join, or HC_DEPLOYMENT."
         )
     return Chain(settings.rpc_url, Deployment.load(path))
 

@@ -1,13 +1,18 @@
 """Settings from the environment (12-factor): every one is `HC_` and its name, also read from a `.env` file."""
 
+import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hypercluster.market.redaction import hide
+from hypercluster.node.catalogue import CATALOGUE, Catalogue
+
+if TYPE_CHECKING:
+    from hypercluster.node.home.profile import NetworkProfile
 
 TESTNET_HOME = "testnet"
 PEERS = "peers.json"
@@ -44,6 +49,10 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of the ledger; SQLite in the home folder when not set"""
     mdns: bool = False
     """also look for nodes on the local network"""
+    profile: str | None = None
+    """network to join, a JSON file or an https URL: says where the chain, the contracts, nodes and models are"""
+    cache: Path | None = None
+    """folder of fetched models; ~/.cache/hypercluster when not set"""
     log_level: str = "WARNING"
     """how much is logged to standard error: debug, info, warning, error or critical"""
 
@@ -74,7 +83,7 @@ class Settings(BaseSettings):
             raise ValueError(f"it is one of {', '.join(LEVELS)}")
         return value.upper()
 
-    @field_validator("home", "deployment", "password_file", mode="after")
+    @field_validator("home", "deployment", "password_file", "cache", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         try:
@@ -87,6 +96,40 @@ class Settings(BaseSettings):
         hide(self.rpc_url)
         hide(self.ledger_url)
         return self
+
+    @model_validator(mode="after")
+    def _fill_from_profile(self) -> "Settings":
+        """What was not set is as the profile says. Raises BadProfile."""
+        profile = self.network_profile
+        if profile is not None:
+            if profile.rpc_url is not None and "rpc_url" not in self.model_fields_set:
+                self.rpc_url = profile.rpc_url
+            if "bootstrap" not in self.model_fields_set:
+                self.bootstrap = profile.bootstrap
+        return self
+
+    @property
+    def network_profile(self) -> "NetworkProfile | None":
+        """The profile named, read once per process. Raises BadProfile."""
+        if self.profile is None:
+            return None
+        from hypercluster.node.home.profile import known_profile
+
+        return known_profile(self.profile, self.home)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Models by name: those of the profile, then those that everyone has."""
+        profile = self.network_profile
+        return CATALOGUE if profile is None else profile.catalogue
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where fetched models are kept."""
+        if self.cache is not None:
+            return self.cache
+        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "hypercluster"
 
     @property
     def deployment_file(self) -> Path:

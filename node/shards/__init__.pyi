@@ -1,5 +1,6 @@
 from .digests import build_manifest as build_manifest
 from .digests import manifest_of as manifest_of
+from .errors import FetchFailed as FetchFailed
 from .errors import InvalidRange as InvalidRange
 from .errors import InvalidTensor as InvalidTensor
 from .errors import MalformedFile as MalformedFile
@@ -8,6 +9,7 @@ from .errors import ManifestMismatch as ManifestMismatch
 from .errors import ShardError as ShardError
 from .errors import UnsupportedModel as UnsupportedModel
 from .errors import WriteFailed as WriteFailed
+from .fetching import fetch as fetch
 from .manifest import Manifest as Manifest
 from .model import ModelFile as ModelFile
 from .model import check_source as check_source

@@ -41,3 +41,7 @@ class ManifestError(ShardError):
 
 class ManifestMismatch(ShardError):
     """A file that is not the model, or not the part of it, that the manifest describes."""
+
+
+class FetchFailed(NodeError):
+    """A file could not be had from elsewhere, or is not what it should be; the sentence says what to do."""

@@ -1,0 +1,295 @@
+"""What one has to know to join a network, in one small JSON file or at one https URL: chain, contracts, nodes, models.
+
+Whoever takes a profile trusts its author with the names of models and with where the contracts are. So a profile from
+a URL is kept at the first use, and from then on only one with the same chain and contracts is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from hypercluster.market.errors import InvalidAddress
+from hypercluster.market.money.signing import checksum
+from hypercluster.market.redaction import place
+from hypercluster.node.catalogue import CATALOGUE, LOOPBACK, BadCatalogue, Catalogue, NamedModel, Source
+from hypercluster.node.errors import NodeError
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain, Deployment
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+MOST_BYTES = 1 << 20
+MOST_MODELS = 1000
+MOST_NODES = 100
+SECONDS = 15.0
+KEPT = "profiles"
+"""folder in a home"""
+CONTRACTS = ("token", "registry", "channels", "cases", "proofs", "demands")
+
+
+class BadProfile(NodeError):
+    """A profile cannot be had or read, breaks a rule, or is of other contracts than before."""
+
+
+class WrongContracts(NodeError):
+    """The chain does not hold what the profile says."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContractAt:
+    """An EIP-55 address, and the Keccak-256 of the code that is there (64 hex digits)."""
+
+    address: str
+    code_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkProfile:
+    """A network that can be joined. Raises BadProfile."""
+
+    name: str
+    chain_id: int
+    rpc_url: str | None
+    """None: everyone has to bring a node of the chain"""
+    contracts: dict[str, ContractAt]
+    block: int = 0
+    """in which the contracts were deployed"""
+    bootstrap: tuple[str, ...] = ()
+    """multiaddrs with /p2p/ to join through"""
+    models: tuple[NamedModel, ...] = ()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Its models by name, then those that everyone has."""
+        return Catalogue(self.models) | CATALOGUE.models
+
+    def deployment(self) -> Deployment:
+        """Where the contracts are."""
+        from hypercluster.market.chain import Deployment
+
+        addresses = {name: each.address for name, each in self.contracts.items()}
+        return Deployment(chain_id=self.chain_id, block=self.block, **addresses)
+
+    def check(self, chain: Chain) -> None:
+        """Compare the code on the chain with the profile's hashes. Raises WrongContracts, ChainError."""
+        found = chain.code_hashes([each.address for each in self.contracts.values()])
+        for (name, told), there in zip(self.contracts.items(), found, strict=True):
+            if there != told.code_hash:
+                raise WrongContracts(
+                    f"The contract {name} at {told.address} on chain {self.chain_id} is not the one that the profile "
+                    f"of {self.name} names, by the hash of its code: use a profile from somebody you trust."
+                )
+
+    def document(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "chain": {
+                "rpc_url": self.rpc_url,
+                "chain_id": self.chain_id,
+                "block": self.block,
+                "contracts": {name: asdict(each) for name, each in self.contracts.items()},
+            },
+            "bootstrap": list(self.bootstrap),
+            "models": [_model_document(model) for model in self.models],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the file in one move. Raises OSError."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.write_text(json.dumps(self.document(), indent=2) + "\n")
+        part.replace(path)
+
+    @classmethod
+    def parse(cls, raw: bytes, where: str, folder: Path | None = None) -> NetworkProfile:
+        """Read a profile strictly; paths of models are relative to `folder`, and refused where there is none."""
+        try:
+            document = json.loads(raw)
+            if not isinstance(document, dict) or document.get("format") != FORMAT:
+                raise BadProfile(f"{where} is no network profile of format {FORMAT}.")
+            return _profile(document, folder)
+        except (ValueError, RecursionError) as error:
+            raise BadProfile(f"{where} is no network profile: it is no JSON ({error}).") from None
+        except KeyError as error:
+            raise BadProfile(f"The network profile {where} does not say {error}.") from None
+        except (TypeError, AttributeError):
+            raise BadProfile(
+                f"The network profile {where} holds something of another kind than it should."
+            ) from None
+        except (BadCatalogue, InvalidAddress) as error:
+            raise BadProfile(f"The network profile {where} cannot be used: {error}") from None
+
+
+def profile_at(where: str, home: Path) -> NetworkProfile:
+    """The profile in a file or at a URL; one from a URL is kept in `home` and serves while the URL does not answer.
+
+    Raises BadProfile.
+    """
+    if "://" in where:
+        return _from_url(where, home)
+    path = Path(where).expanduser()
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise BadProfile(f"The network profile {path} cannot be read: {error.strerror}.") from None
+    return NetworkProfile.parse(_bounded(raw, str(path)), str(path), path.absolute().parent)
+
+
+@lru_cache(maxsize=8)
+def known_profile(where: str, home: Path) -> NetworkProfile:
+    """The same, once per process."""
+    return profile_at(where, home)
+
+
+def _from_url(url: str, home: Path) -> NetworkProfile:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise BadProfile(f"A network profile is a file or an https URL, not {place(url)}.")
+    kept = home / KEPT / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
+    before = None
+    if kept.exists():
+        before = NetworkProfile.parse(kept.read_bytes(), str(kept))
+    try:
+        raw = _get(url)
+    except BadProfile as error:
+        if before is None:
+            raise
+        log.warning("%s The copy of the last time serves.", error)
+        return before
+    now = NetworkProfile.parse(raw, place(url))
+    if before is not None and (now.chain_id, now.contracts) != (before.chain_id, before.contracts):
+        raise BadProfile(
+            f"The network profile at {place(url)} names another chain or other contracts than at its first use here. "
+            f"If that is known to be right, delete {kept} and try again."
+        )
+    now.save(kept)
+    return now
+
+
+def _get(url: str) -> bytes:
+    import httpx
+
+    try:
+        with (
+            httpx.Client(timeout=SECONDS, follow_redirects=True, max_redirects=5) as client,
+            client.stream("GET", url) as answer,
+        ):
+            if answer.url.scheme != "https" and answer.url.host not in LOOPBACK:
+                raise BadProfile(f"{place(url)} leads to where it is not https: its profile is not taken.")
+            if not answer.is_success:
+                raise BadProfile(
+                    f"{place(url)} answers {answer.status_code} {answer.reason_phrase}: no profile there."
+                )
+            raw = b""
+            for chunk in answer.iter_bytes():
+                raw = _bounded(raw + chunk, place(url))
+            return raw
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise BadProfile(
+            f"{place(url)} gives no network profile: {str(error) or type(error).__name__}."
+        ) from None
+
+
+def _bounded(raw: bytes, where: str) -> bytes:
+    if len(raw) > MOST_BYTES:
+        raise BadProfile(f"{where} is longer than a network profile may be ({MOST_BYTES >> 10} KiB).")
+    return raw
+
+
+def _profile(document: dict[str, Any], folder: Path | None) -> NetworkProfile:
+    chain, bootstrap, models = document["chain"], document["bootstrap"], document["models"]
+    contracts = {
+        name: ContractAt(
+            checksum(chain["contracts"][name]["address"]), _digest(chain["contracts"][name]["code_hash"])
+        )
+        for name in CONTRACTS
+    }
+    if not (isinstance(bootstrap, list) and len(bootstrap) <= MOST_NODES):
+        raise BadCatalogue(f"bootstrap is a list of {MOST_NODES} addresses at most.")
+    for address in bootstrap:
+        if not (
+            isinstance(address, str) and address.startswith("/") and "/p2p/" in address and len(address) < 500
+        ):
+            raise BadCatalogue("bootstrap holds what is no multiaddr with /p2p/.")
+    if not (isinstance(models, list) and len(models) <= MOST_MODELS):
+        raise BadCatalogue(f"models is a list of {MOST_MODELS} at most.")
+    rpc_url, name = chain["rpc_url"], document["name"]
+    if not (rpc_url is None or (isinstance(rpc_url, str) and urlsplit(rpc_url).scheme in ("http", "https"))):
+        raise BadCatalogue("rpc_url is no URL that begins with http:// or https://.")
+    if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= 80):
+        raise BadCatalogue("its name is no short text.")
+    return NetworkProfile(
+        name=name,
+        chain_id=_whole(chain["chain_id"]),
+        rpc_url=rpc_url,
+        contracts=contracts,
+        block=_whole(chain.get("block", 0)),
+        bootstrap=tuple(bootstrap),
+        models=tuple(_model(each, folder) for each in models),
+    )
+
+
+def _model(told: dict[str, Any], folder: Path | None) -> NamedModel:
+    known = {each.name for each in fields(NamedModel)}
+    values = {name: value for name, value in told.items() if name in known}
+    aliases, about, source = values.pop("aliases", []), values.pop("about", ""), values.pop("source", None)
+    if not (
+        isinstance(aliases, list) and len(aliases) <= 20 and isinstance(about, str) and len(about) <= 500
+    ):
+        raise BadCatalogue(
+            "the aliases of a model are a list of 20 names at most, and what is said of it is short."
+        )
+    return NamedModel(
+        **values,
+        aliases=tuple(aliases),
+        about="".join(letter for letter in about if letter.isprintable()),
+        source=_source(source, folder),
+    )
+
+
+def _source(told: dict[str, Any] | None, folder: Path | None) -> Source | None:
+    if told is None:
+        return None
+    known = {each.name for each in fields(Source)}
+    values = {name: value for name, value in told.items() if name in known and value is not None}
+    if any(not isinstance(value, str) for name, value in values.items() if name != "size"):
+        raise BadCatalogue("a model's source holds texts, and its size.")
+    if "path" in values:
+        if folder is None:
+            raise BadCatalogue("a path is for profiles in files: name a URL.")
+        values["path"] = folder / Path(values["path"]).expanduser()
+    return Source(**values)
+
+
+def _model_document(model: NamedModel) -> dict[str, Any]:
+    source = None
+    if model.source is not None:
+        told = {name: value for name, value in asdict(model.source).items() if value not in ("", None)}
+        source = {name: str(value) if isinstance(value, Path) else value for name, value in told.items()}
+    return {**asdict(model), "aliases": list(model.aliases), "source": source}
+
+
+def _digest(value: Any) -> str:
+    text = str(value).removeprefix("0x")
+    if len(text) != 64 or set(text) - set("0123456789abcdef"):
+        raise BadCatalogue("the hash of a contract's code is 64 hex digits.")
+    return text
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise BadCatalogue("a number is none.")
+    return value
