@@ -6,6 +6,7 @@ By hand: ``alembic -x url=sqlite:///ledger.db upgrade head`` in the repository.
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
+from hypercluster.market.ledger import Ledger  # noqa: F401 - makes all tables known
 from hypercluster.market.ledger.tables import Base
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
+from hypercluster.market.ledger.adverts import AdvertsSeen
+from hypercluster.market.ledger.api_keys import ApiKeys
 from hypercluster.market.ledger.database import open_engine
+from hypercluster.market.ledger.front_tables import AdvertRow, ApiKeyRow, Outcome, RequestRow
 from hypercluster.market.ledger.history import History
 from hypercluster.market.ledger.payee import PayeeLedger
 from hypercluster.market.ledger.payer import PayerLedger
+from hypercluster.market.ledger.requests import RequestDetail, Requests, Which
 from hypercluster.market.ledger.tables import (
     AuditRecord,
     Duty,
@@ -20,26 +25,39 @@ from hypercluster.market.ledger.tables import (
     Role,
     SessionRecord,
 )
+from hypercluster.market.ledger.totals import By, Total
 from hypercluster.market.ledger.trust import Standing, Trust
 
 __all__ = [
+    "AdvertRow",
+    "AdvertsSeen",
+    "ApiKeyRow",
+    "ApiKeys",
     "AuditRecord",
+    "By",
     "Duty",
     "DutyPhase",
     "IncomingChannel",
     "Ledger",
+    "Outcome",
     "OutgoingChannel",
     "PriceRow",
     "ReputationEvent",
+    "RequestDetail",
+    "RequestRow",
+    "Requests",
     "Role",
     "SessionRecord",
     "Standing",
+    "Total",
     "Trust",
+    "Which",
 ]
 
 
 class Ledger:
-    """One database with four sides: ``payee``, ``payer``, ``history`` and ``trust``.
+    """One database with seven sides: ``payee``, ``payer``, ``history``, ``trust``, ``requests``, ``api_keys`` and
+    ``adverts``.
 
     Args:
         where: a file for SQLite, or any SQLAlchemy URL; migrations are applied before this returns.
@@ -54,6 +72,13 @@ class Ledger:
         self.payer = PayerLedger(self.engine)
         self.history = History(self.engine)
         self.trust = Trust(self.engine)
+        self.requests = Requests(self.engine)
+        self.api_keys = ApiKeys(self.engine)
+        self.adverts = AdvertsSeen(self.engine)
+
+    def prune(self, before: datetime) -> int:
+        """Delete what is over since before a moment; returns how many rows. What keys spent is not forgotten."""
+        return self.requests.prune(before) + self.history.prune(before)
 
     def close(self) -> None:
         """Close all connections; the ledger cannot be used afterwards."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
+from hypercluster.market.ledger.front_tables import AdvertRow, ApiKeyRow
 from hypercluster.market.ledger.tables import (
     DONE,
     AuditRecord,
@@ -69,11 +70,13 @@ class History:
     def prune(self, before: datetime) -> int:
         """Delete what is over since before a moment; returns how many rows.
 
-        That is sessions ended, prices set, audits made, evidence seen (what it amounts to stays
-        in the reputations), and duties resolved or missed whose committee was drawn before it.
+        That is sessions ended, prices set, adverts and evidence seen (what that amounts to stays in the reputations),
+        audits made, keys revoked, and duties resolved or missed whose committee was drawn before it.
         """
         old = (
             delete(SessionRecord).where(SessionRecord.ended < before),
+            delete(AdvertRow).where(AdvertRow.seen < before),
+            delete(ApiKeyRow).where(ApiKeyRow.revoked < before),
             delete(PriceRow).where(PriceRow.taken < before),
             delete(AuditRecord).where(AuditRecord.at < before),
             delete(ReputationEvent).where(ReputationEvent.at < before),

@@ -12,12 +12,15 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Index, Integer, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
-from hypercluster.market.ledger.columns import Address, Hash, ModelId, Moment, Wei
+from hypercluster.market.ledger.columns import DIGITS, Address, Hash, ModelId, Moment, Wei
 from hypercluster.market.money.channel import PayeeChannel, PayerChannel
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
 NOTE = 300
 """characters of a note at most"""
+
+NOTHING = "0".zfill(DIGITS)
+"""no wei, as a column's default: a number, and of the width that amounts have as text"""
 
 
 class DutyPhase(StrEnum):
@@ -93,12 +96,15 @@ class IncomingChannel(_Channel, Base, kw_only=True):
 
 
 class OutgoingChannel(_Channel, Base, kw_only=True):
-    """A channel that we pay from: what was signed away at most, and what answered steps cost."""
+    """A channel that we pay from: what was signed away at most, what answered steps cost, and the gas for its deposits
+    and closing, in wei of the chain's own coin.
+    """
 
     __tablename__ = "channels_out"
 
     signed: Mapped[int] = mapped_column(Wei, default=0)
     spent: Mapped[int] = mapped_column(Wei, default=0)
+    gas: Mapped[int] = mapped_column(Wei, default=0, server_default=NOTHING)
 
     def machine(self) -> PayerChannel:
         """Return the state machine that goes on from this row."""
@@ -116,7 +122,7 @@ class SessionRecord(Base, kw_only=True):
     """One stage of one session: who, which layers, at what price, and what came of it."""
 
     __tablename__ = "sessions"
-    __table_args__ = (Index("ix_sessions_started", "started"),)
+    __table_args__ = (Index("ix_sessions_started", "started"), Index("ix_sessions_request", "request_id"))
 
     session_id: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
     peer: Mapped[str] = mapped_column(String(128), primary_key=True)
@@ -133,6 +139,8 @@ class SessionRecord(Base, kw_only=True):
     started: Mapped[datetime] = mapped_column(Moment, default_factory=now)
     ended: Mapped[datetime | None] = mapped_column(Moment, default=None)
     outcome: Mapped[str] = mapped_column(String(300), default="")
+    request_id: Mapped[str | None] = mapped_column(String(32), default=None)
+    """of our own request, where we were the client"""
 
 
 class PriceRow(Base, kw_only=True):
@@ -194,7 +202,7 @@ class AuditRecord(Base, kw_only=True):
     """
 
     __tablename__ = "audits"
-    __table_args__ = (Index("ix_audits_at", "at"),)
+    __table_args__ = (Index("ix_audits_at", "at"), Index("ix_audits_session", "session"))
 
     audit_id: Mapped[int] = mapped_column(
         BigInteger().with_variant(Integer, "sqlite"), primary_key=True, init=False

@@ -1,5 +1,11 @@
 # The face of the room: what others use, loaded when it is first used. See docs/architecture.md, "Faces".
 
+from .budget import (
+    Budget,
+    LimitReached,
+    Period,
+    PeriodBudget,
+)
 from .channel import (
     PayeeChannel,
     PayerChannel,
@@ -35,11 +41,15 @@ from .voucher import (
 __all__ = [
     "HCT",
     "NOBODY",
+    "Budget",
     "ChannelDescriptor",
     "ClaimRule",
+    "LimitReached",
     "Outlook",
     "PayeeChannel",
     "PayerChannel",
+    "Period",
+    "PeriodBudget",
     "VoucherDomain",
     "address_of",
     "charge",

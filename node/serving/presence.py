@@ -172,4 +172,4 @@ OnReady = Callable[[Presence], None]
 
 
 async def _prune(ledger: Ledger) -> None:
-    await trio.to_thread.run_sync(ledger.history.prune, datetime.now(UTC) - timedelta(days=KEEP_DAYS))
+    await trio.to_thread.run_sync(ledger.prune, datetime.now(UTC) - timedelta(days=KEEP_DAYS))

@@ -29,6 +29,8 @@ def postgres() -> Iterator[str]:
     """Run a PostgreSQL server of our own on a Unix socket and yield the URL of its first database."""
     programs = _postgres_folder()
     if programs is None:
+        if os.environ.get("CI"):
+            pytest.fail("no PostgreSQL server is installed: run scripts/setup.py --dev")
         pytest.skip("no PostgreSQL server is installed")
     with tempfile.TemporaryDirectory(prefix="hc-pg-") as folder:
         data = Path(folder) / "data"
