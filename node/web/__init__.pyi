@@ -1,0 +1,12 @@
+from .answers import problem as problem
+from .guard import guarded as guarded
+from .guard import own_origin as own_origin
+from .health import Check as Check
+from .health import health as health
+from .login import Logins as Logins
+from .login import new_link as new_link
+from .metrics import ProcessMetrics as ProcessMetrics
+from .metrics import metrics_route as metrics_route
+from .serving import CannotServe as CannotServe
+from .serving import serve as serve
+from .static import site as site

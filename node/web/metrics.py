@@ -1,0 +1,49 @@
+"""Prometheus metrics: a registry per process, at /metrics; no peer id and no secret is ever a label."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+PREFIX = "hypercluster_"
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+"""bounds of histograms of times"""
+
+
+class ProcessMetrics:
+    """What every program of ours tells about itself.
+
+    Args:
+        registry: where the metrics are registered; one per process, shared with the program's own.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.build_info = Gauge(
+            f"{PREFIX}build_info", "What runs.", ["version", "llama_cpp", "backend"], registry=registry
+        )
+        self.ready = Gauge(f"{PREFIX}up_ready", "1 when /readyz says ready.", registry=registry)
+        self.job_failures = Counter(
+            f"{PREFIX}job_failures", "Periodic work that failed.", ["job"], registry=registry
+        )
+        self.job_last_success = Gauge(
+            f"{PREFIX}job_last_success_timestamp_seconds",
+            "When periodic work last went well.",
+            ["job"],
+            registry=registry,
+        )
+        self.chain_head_age = Gauge(
+            f"{PREFIX}chain_head_age_seconds", "Age of the newest block that was seen.", registry=registry
+        )
+
+
+def metrics_route(registry: CollectorRegistry) -> Route:
+    """GET /metrics in the text format of Prometheus."""
+
+    async def metrics(request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Route("/metrics", metrics, methods=["GET"])
