@@ -76,7 +76,7 @@ class _House:
     """All connections of one `serve`."""
 
     def __init__(self, app: ASGIApp, *, idle_s: float, send_s: float, most: int) -> None:
-        self._app = ASGIWrapper(app)
+        self._app = ASGIWrapper(app)  # type: ignore[arg-type]
         self._context = WorkerContext(None)
         self._send_s, self._most = send_s, most
         self._open: dict[_Connection, trio.CancelScope] = {}
@@ -84,7 +84,7 @@ class _House:
         self._config = config = Config()
         config.errorlog, config.accesslog = log, None
         config.h11_max_incomplete_size = HEADER_BYTES
-        config.keep_alive_timeout = idle_s  # type: ignore[assignment]
+        config.keep_alive_timeout = idle_s
         config.include_server_header = False
         config.websocket_max_message_size = HEADER_BYTES
 
