@@ -121,6 +121,10 @@ class Logins:
             return Response()
         token = request.query_params.get("t", "")
         if not self._redeem(token):
+            if "text/html" in request.headers.get("accept", ""):
+                return RedirectResponse(
+                    "/", status_code=303
+                )  # the shell knows whether there is a session, and says so
             return problem(
                 401,
                 "link_not_valid",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from hypercluster.node.errors import NodeError
@@ -47,29 +47,31 @@ class File:
     etag: str
 
 
-def site(pages: Sequence[str]) -> list[Route]:
-    """Routes of some pages: "chat" is /chat, from pages/chat.html; the first is / as well.
+def site() -> list[Route]:
+    """Routes of the pages: the shell, pages/index.html, at /, and what it loads at /pages/... and /vendor/...
 
-    What pages load is at /pages/... and /vendor/.... All of it is public: a page holds nothing, it asks.
+    All of it is public: the shell holds nothing, it asks. Its views are in the fragment of the address, and which of
+    them it shows is told by GET /hc/me.
 
     Raises:
-        PageMissing: one is not in the installation.
+        PageMissing: the installation lacks the shell.
     """
     found = assets()
-    routes = []
-    for name in pages:
-        file = found.get(f"/pages/{name}.html")
-        if file is None:
-            raise PageMissing(f"The page {name} is not in this installation: install it again.")
-        routes.append(_route(f"/{name}", file))
-    if pages:
-        routes.append(Route("/", _go_to(f"/{pages[0]}"), methods=["GET"]))
+    shell = found.get("/pages/index.html")
+    if shell is None:
+        raise PageMissing("The pages are not in this installation: install it again.")
+
+    async def page(request: Request) -> Response:
+        return _answer(request, shell)
 
     async def asset(request: Request) -> Response:
         file = found.get(request.url.path)
         return _answer(request, file) if file else problem(404, "not_found", "No such file.")
 
-    return [*routes, *(Route(f"/{folder}/{{path:path}}", asset, methods=["GET"]) for folder in FOLDERS)]
+    return [
+        Route("/", page, methods=["GET"]),
+        *(Route(f"/{folder}/{{path:path}}", asset, methods=["GET"]) for folder in FOLDERS),
+    ]
 
 
 def assets() -> dict[str, File]:
@@ -95,20 +97,6 @@ def _walk(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
 def _type(path: str) -> str:
     suffix = "." + path.rpartition(".")[2]
     return TYPES.get(suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"
-
-
-def _route(path: str, file: File) -> Route:
-    async def page(request: Request) -> Response:
-        return _answer(request, file)
-
-    return Route(path, page, methods=["GET"])
-
-
-def _go_to(path: str):  # type: ignore[no-untyped-def]
-    async def go(request: Request) -> Response:
-        return RedirectResponse(path, status_code=303)
-
-    return go
 
 
 def _answer(request: Request, file: File) -> Response:

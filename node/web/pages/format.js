@@ -1,0 +1,92 @@
+/** Numbers, amounts and moments as people read them. Amounts arrive as wei in decimal strings and stay exact. */
+
+const WEI = 18;
+
+/** @param {string|number|bigint|null|undefined} wei */
+export const big = (wei) => BigInt(wei ?? 0);
+
+/** The sum of amounts in wei. @returns {bigint} */
+export const sum = (amounts) => amounts.reduce((total, each) => total + big(each), 0n);
+
+/** Wei as a number of HCT, for drawing only. */
+export const asNumber = (wei) => Number(big(wei)) / 1e18;
+
+/**
+ * Wei in HCT with `digits` that mean something, rounded: 0.0000543, 1.25, 1,234.
+ * @param {string|bigint|null|undefined} wei
+ */
+export function hct(wei, digits = 3) {
+  if (wei === null || wei === undefined) return "–";
+  let amount = big(wei);
+  const sign = amount < 0n ? "−" : "";
+  if (amount < 0n) amount = -amount;
+  if (amount === 0n) return "0";
+  const magnitude = amount.toString().length - WEI; // digits before the point where positive
+  const decimals = Math.min(WEI, Math.max(0, magnitude > 0 ? Math.max(2, digits - magnitude) : digits - magnitude));
+  const unit = 10n ** BigInt(WEI - decimals);
+  const rounded = (amount + unit / 2n) / unit;
+  const text = rounded.toString().padStart(decimals + 1, "0");
+  const whole = text.slice(0, text.length - decimals).replace(/\B(?=(\d{3})+$)/g, ",");
+  const fraction = decimals ? text.slice(-decimals).replace(/0+$/, magnitude > 0 ? (all) => all.slice(0, 0) : "") : "";
+  return sign + (fraction ? `${whole}.${fraction}` : whole);
+}
+
+/** All digits, for those who check. */
+export function exact(wei) {
+  const text = big(wei).toString().padStart(WEI + 1, "0");
+  return `${text.slice(0, -WEI)}.${text.slice(-WEI)}`.replace(/\.?0+$/, "");
+}
+
+/** Wei per token as HCT per million tokens. */
+export const perMillion = (wei) => (wei === null || wei === undefined ? "–" : hct(big(wei) * 1000000n));
+
+/** What a person typed as HCT, in wei; null for nothing, undefined for what is no amount. */
+export function wei(text) {
+  const typed = String(text).trim().replaceAll(",", "");
+  if (!typed) return null;
+  const match = /^(\d{0,12})(?:\.(\d{0,18}))?$/.exec(typed);
+  if (!match || typed === ".") return undefined;
+  return (BigInt(match[1] || 0) * 10n ** 18n + BigInt((match[2] ?? "").padEnd(WEI, "0"))).toString();
+}
+
+/** @param {number|null|undefined} value */
+export const count = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en"));
+
+/** One of it or several: plural(2, "hop"). */
+export const plural = (value, noun, many = `${noun}s`) => `${count(value)} ${value === 1 ? noun : many}`;
+
+/** Milliseconds with digits that mean something. */
+export function ms(value) {
+  if (value === null || value === undefined) return "–";
+  if (value >= 10000) return `${(value / 1000).toFixed(1)} s`;
+  if (value >= 1000) return `${(value / 1000).toFixed(2)} s`;
+  return `${value >= 10 ? Math.round(value) : value.toFixed(1)} ms`;
+}
+
+/** A number of seconds as a length of time: 40 s, 12 min, 3 h, 2 d. */
+export function length(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 90) return `${s} s`;
+  if (s < 5400) return `${Math.round(s / 60)} min`;
+  if (s < 172800) return `${Math.round(s / 3600)} h`;
+  return `${Math.round(s / 86400)} d`;
+}
+
+/** The end of a peer id or an address, which is where they differ. */
+export const short = (id) => (id && id.length > 9 ? `…${id.slice(-8)}` : id || "–");
+
+/** Layers [start, stop) as the command line writes them. */
+export const layers = ([start, stop]) => `${start}:${stop}`;
+
+/** A moment (unix seconds): the time today, the day otherwise. */
+export function moment(seconds) {
+  if (!seconds) return "–";
+  const then = new Date(seconds * 1000);
+  const time = then.toLocaleTimeString("en-GB");
+  return then.toDateString() === new Date().toDateString()
+    ? time
+    : `${then.toLocaleDateString("en-CA")} ${time.slice(0, 5)}`;
+}
+
+/** A share of one as a percentage. */
+export const percent = (value) => (value === null || value === undefined ? "–" : `${(value * 100).toFixed(value > 0.995 || value < 0.1 ? 1 : 0)} %`);
