@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import math
 import statistics
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 import trio
 
-from hypercluster.market.economics.gibbs import sample_paths
 from hypercluster.market.economics.graph import AdvertTable, Node, NoPath, node_of
-from hypercluster.market.economics.routing import Path, best_path, path_of
+from hypercluster.market.economics.routing import Path
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.reputation import Evidence, Reputation
+from hypercluster.node.client.wishing import fitting_path
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.network.diagnosis import Wanted, why_no_path
 
@@ -116,19 +115,14 @@ class Chooser:
             RequestTooLong, TooManyCandidates: there are paths, but none that holds the request.
             AllBusy: there are, but for want of free sessions.
             NoRoute: there are none.
+            TooDear: all of them cost more than the wishes allow.
         """
         offered = self._offered(wishes)
         nodes = await self._nodes([a for a in offered if a.free > 0 and needs.met(a)])
         shunned = {*exclude, *wishes.avoid, *self._distrusted}
         left_out = {*shunned, *resting}
         try:
-            if not wishes.spread:
-                return best_path(nodes, layers=self.layers, market=wishes.market, exclude=left_out)
-            table = AdvertTable.of(nodes, self.layers, left_out)
-            inside = replace(wishes.market, outside_weight=math.inf)
-            rows = sample_paths(table, inside, 1, self._rng)[0]
-            by_id = {node.id: node for node in nodes}
-            return path_of([by_id[table.ids[row]] for row in rows if row >= 0], wishes.market)
+            return fitting_path(nodes, self.layers, wishes, left_out, self._rng)
         except NoPath:
             self._explain([a for a in offered if a.peer not in shunned], needs)
             raise NoRoute(self._why(exclude, wishes)) from None
@@ -190,8 +184,12 @@ class Chooser:
         return bool(others) and not answered
 
     def _offered(self, wishes: Wishes) -> list[Advert]:
-        dtype = wishes.wire_dtype.name.lower()
-        return [a for a in self._discovery.book.snapshot() if dtype in a.wire_dtypes]
+        dtype, only = wishes.wire_dtype.name.lower(), wishes.only
+        return [
+            a
+            for a in self._discovery.book.snapshot()
+            if dtype in a.wire_dtypes and (only is None or a.peer in only)
+        ]
 
     async def _nodes(self, adverts: Sequence[Advert]) -> list[Node]:
         self._met |= {advert.peer: advert.addrs for advert in adverts}

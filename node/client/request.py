@@ -121,6 +121,14 @@ class Wishes:
     """draw the path by weight (paper eq. 3) instead of taking the lightest, so that many clients share providers"""
     avoid: frozenset[str] = frozenset()
     """peer ids that are on no path"""
+    only: frozenset[str] | None = None
+    """peer ids beside which nobody is on a path; None: anybody may be"""
+    prefer: tuple[str, ...] = ()
+    """peer ids that serve as many layers as they can, the first before the next; weight decides among the others"""
+    max_price_wei: int | None = None
+    """per generated token over the whole path, at most"""
+    max_prompt_price_wei: int | None = None
+    """per prompt token over the whole path, at most"""
     wire_dtype: WireDtype = WireDtype.F32
     deposit_wei: int = HCT // 100
     """put into a channel that is opened or topped up, at least"""

@@ -37,6 +37,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class PathKnown:
+    """Sessions for choice `index` are opened over these hops next, as facts.known_path lists them."""
+
+    index: int
+    path: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A piece of what choice `index` says; `tokens` are those drawn for it since its last piece, of any kind."""
 
@@ -89,4 +97,4 @@ class Done:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-Chunk = Waiting | Text | Reasoning | ToolCall | Ended | Done
+Chunk = Waiting | PathKnown | Text | Reasoning | ToolCall | Ended | Done

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from hypercluster.market.errors import InsufficientFunds, MarketError, NodeUnreachable, OverDeposit
+from hypercluster.market.money.budget import LimitReached
 from hypercluster.node.client.choosing import AllBusy, NoRoute, RequestTooLong, TooManyCandidates
 from hypercluster.node.client.completion import PathLost, TooExpensive
 from hypercluster.node.client.hop import HopFailed
 from hypercluster.node.client.request import BadRequest
 from hypercluster.node.engine.chat import ChatError
+from hypercluster.node.engine.grammar import BadFormat
 from hypercluster.node.errors import NodeError
 from hypercluster.node.threads import first_cause
+from hypercluster.node.traffic.entries import UnknownModel
+from hypercluster.node.traffic.events import QueueFull
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +89,17 @@ def _api_error_of(error: BaseException) -> ApiError:
             return error
         case RequestTooLong():
             return ApiError(400, "context_length_exceeded", said, param="messages")
+        case UnknownModel():
+            return ApiError(404, "model_not_found", said, param="model")
+        case BadFormat():
+            return ApiError(400, "invalid_value", said, param="response_format")
         case TooManyCandidates() | BadRequest() | ChatError():
             return ApiError(400, "invalid_value", said)
-        case TooExpensive() | InsufficientFunds() | OverDeposit():
+        case TooExpensive() | LimitReached() | InsufficientFunds() | OverDeposit():
             return ApiError(402, "insufficient_quota", said, type="insufficient_quota")
+        case QueueFull():
+            wait = max(1, math.ceil(error.retry_after))
+            return ApiError(429, "rate_limit_exceeded", said, type="rate_limit_error", retry_after=wait)
         case AllBusy():
             return ApiError(503, "overloaded", said, type="server_error", retry_after=PATIENCE_SECONDS)
         case NoRoute():

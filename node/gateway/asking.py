@@ -1,0 +1,77 @@
+"""What is asked of the gateway, in no API's words: each API reads its bodies into this, and this becomes requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hypercluster.node.client.request import Allowance, Request, Sampling
+from hypercluster.node.gateway.preferences import ANYBODY, Preferences
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.client import Client
+    from hypercluster.node.engine.chat import Chat
+    from hypercluster.node.engine.grammar import Format
+
+MOST_TOKENS = 1 << 20
+"""to generate; whoever asks for more, or for no number, gets what the path holds"""
+MOST_CHOICES = 16
+DEFAULT = Sampling(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
+"""where a request does not say how tokens are drawn: llama.cpp's own choice"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One call of an API that generates."""
+
+    model: str
+    """name, alias or id"""
+    prompts: tuple[str | tuple[int, ...] | Chat, ...]
+    """one, or where an API allows it several, each of which is answered `n` times"""
+    tokens: int | None = None
+    """to generate at most; None: as many as the path and the budgets hold"""
+    cost_wei: int | None = None
+    """to pay at most; None: what the budgets of the key hold"""
+    sampling: Sampling = DEFAULT
+    stop: tuple[str, ...] = ()
+    n: int = 1
+    logprobs: int | None = None
+    """alternatives to tell of each token, 0 to 20; None: no probabilities at all"""
+    format: Format | None = None
+    preferences: Preferences = ANYBODY
+    stream: bool = False
+    usage: bool = True
+    """whether a stream is to end with what it took"""
+
+    @property
+    def choices(self) -> int:
+        """Answers that are wanted."""
+        return len(self.prompts) * self.n
+
+    def requests(self, client: Client) -> tuple[Request, ...]:
+        """One for each choice; those of one prompt differ by their seed. Raises BadRequest, ApiError."""
+        wishes = self.preferences.wishes(client)
+        found = []
+        for prompt in self.prompts:
+            for k in range(self.n):
+                sampling = self.sampling
+                if sampling.seed is not None:
+                    sampling = replace(sampling, seed=(sampling.seed + k) % (2**32 - 1))
+                found.append(
+                    Request(
+                        prompt=prompt,
+                        allowance=Allowance(
+                            tokens=min(self.tokens or MOST_TOKENS, MOST_TOKENS), cost_wei=self._share()
+                        ),
+                        sampling=sampling,
+                        stop=self.stop,
+                        wishes=wishes,
+                        model=client.model.model_id,
+                        logprobs=self.logprobs,
+                        format=self.format,
+                    )
+                )
+        return tuple(found)
+
+    def _share(self) -> int | None:
+        return None if self.cost_wei is None else self.cost_wei // self.choices

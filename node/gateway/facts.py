@@ -1,0 +1,58 @@
+"""What only this network has to say of an answer: the object "hypercluster" beside what every API has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hypercluster.market.economics.routing import Path
+    from hypercluster.node.traffic.answer import Answer
+
+
+def known_path(path: Path) -> list[dict[str, Any]]:
+    """The hops that sessions are opened over; prices in wei per token, as texts."""
+    return [
+        {
+            "peer": node.id,
+            "layers": [node.start, node.stop],
+            "price_wei": str(node.price_wei),
+            "prompt_price_wei": str(node.prompt_price_wei),
+        }
+        for node in path.nodes
+    ]
+
+
+def facts_of(answer: Answer, *, stopping: bool = False) -> dict[str, Any]:
+    """What came of one choice. All amounts in wei, as texts.
+
+    "finish" is the reason in this network's own words: stop, length, cost, or cancelled where the gateway was
+    `stopping`. "path" has every session, those that were replaced included, with what it was paid.
+    """
+    done = answer.completion
+    bill = done.bill
+    return {
+        "request_id": answer.request_id,
+        "model_id": answer.model.model_id,
+        "finish": "shutdown" if stopping and done.finish == "cancelled" else done.finish,
+        "path": [
+            {
+                "peer": hop.peer,
+                "layers": [hop.layer_start, hop.layer_stop],
+                "price_wei": str(hop.price_wei),
+                "prompt_price_wei": str(hop.prompt_price_wei),
+                "tokens": hop.tokens,
+                "cost_wei": str(hop.paid_wei),
+                "risked_wei": str(hop.risked_wei),
+                "ms": round(sum(hop.timing.total) / len(hop.timing.total), 2) if hop.timing.total else None,
+            }
+            for hop in bill.hops
+        ],
+        "cost_wei": str(bill.spent_wei),
+        "risked_wei": str(bill.risked_wei),
+        "deposited_wei": str(bill.deposited_wei),
+        "gas_wei": str(bill.gas_wei),
+        "seed": done.seed,
+        "replaced": len(done.failures),
+        "cut_short": done.cut_short,
+        "doubtful": done.doubtful,
+    }
