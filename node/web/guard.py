@@ -127,7 +127,8 @@ class Guard:
         except _Refusal as refusal:
             log.info("%s %s refused: %s", scope["method"], scope["path"], refusal.message)
             answer = problem(refusal.status, refusal.code, refusal.message, {"connection": "close"})
-            await answer(scope, receive, partial(_send_then_drain, send, receive, _has_body(headers)))
+            coming = _has_body(headers) and refusal.status != 408
+            await answer(scope, receive, partial(_send_then_drain, send, receive, coming))
             return
         await self._app(scope, receive, send)
 

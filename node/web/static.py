@@ -65,7 +65,7 @@ def site() -> list[Route]:
         return _answer(request, shell)
 
     async def asset(request: Request) -> Response:
-        file = found.get(request.url.path)
+        file = found.get(request.scope["path"])
         return _answer(request, file) if file else problem(404, "not_found", "No such file.")
 
     return [
