@@ -50,6 +50,7 @@ def guarded(
     *,
     hosts: Iterable[str] = (),
     origins: Iterable[str] = (),
+    secret_paths: Iterable[str] = (),
     most_body: int = MOST_BODY,
     body_seconds: float = BODY_SECONDS,
 ) -> ASGIApp:
@@ -58,6 +59,8 @@ def guarded(
     Args:
         hosts: names that this server goes by beside localhost and addresses in digits, which no DNS can point here.
         origins: of pages elsewhere that may use it with an API key of their own, such as https://chat.example.
+        secret_paths: beginnings of paths that go on with a secret; a page that does not know it sends nothing there,
+            so bodies need not call themselves JSON.
         most_body: bytes of a request's body.
         body_seconds: until all of a body must be here.
     """
@@ -65,6 +68,7 @@ def guarded(
         app,
         frozenset(each.lower().rstrip(".") for each in hosts),
         frozenset(each.lower() for each in origins),
+        tuple(secret_paths),
         most_body=most_body,
         body_seconds=body_seconds,
     )
@@ -99,11 +103,12 @@ class Guard:
         app: ASGIApp,
         hosts: frozenset[str],
         origins: frozenset[str],
+        secret_paths: tuple[str, ...],
         *,
         most_body: int,
         body_seconds: float,
     ) -> None:
-        self._app, self._hosts, self._origins = app, hosts, origins
+        self._app, self._hosts, self._origins, self._secret = app, hosts, origins, secret_paths
         self._most_body, self._body_seconds = most_body, body_seconds
         self._reading = 0
 
@@ -159,7 +164,8 @@ class Guard:
                 "Pages of other sites may not use this server: name the page's origin with --allow-origin.",
             )
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
-        if scope["method"] in WITH_BODY and kind != "application/json":
+        typed = kind == "application/json" or scope["path"].startswith(self._secret)
+        if scope["method"] in WITH_BODY and not typed:
             raise _Refusal(
                 415, "json_required", "A body is JSON here: send it with Content-Type: application/json."
             )

@@ -145,6 +145,16 @@ async def test_what_calls_itself_no_json_is_refused_even_when_it_is_empty() -> N
             assert answer.json() == {"method": "POST", "body": 2, "own": True}
 
 
+async def test_where_the_path_is_a_secret_any_body_is_read_and_no_other_page() -> None:
+    async with served(guarded(Echo(), secret_paths=["/k/"])) as url:
+        assert (await ask(url + "/k/secret", "POST", content=b"x")).json()["body"] == 1
+        assert (await ask(url + "/k/../k", "POST", content=b"x")).status_code == 415
+        foreign = await ask(
+            url + "/k/secret", "POST", content=b"x", headers={"origin": "http://evil.example"}
+        )
+        assert foreign.status_code == 403
+
+
 async def test_a_body_that_is_too_long_gets_an_answer_that_its_sender_reads() -> None:
     async with served(guarded(Echo(), most_body=1000)) as url:
         assert (await ask(url, "POST", json="x" * 998)).json()["body"] == 1000

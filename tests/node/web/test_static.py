@@ -15,8 +15,7 @@ from hypercluster.node.web.static import File, PageMissing, assets, site
 from tests.node.helpers.http import exchange, served
 
 FILES = {
-    "/pages/a.html": File(b"<p>a</p>", "text/html; charset=utf-8", '"1"'),
-    "/pages/b.html": File(b"<p>b</p>", "text/html; charset=utf-8", '"2"'),
+    "/pages/index.html": File(b"<p>b</p>", "text/html; charset=utf-8", '"2"'),
     "/vendor/x/x.js": File(b"export {}", "text/javascript; charset=utf-8", '"3"'),
 }
 
@@ -24,13 +23,12 @@ FILES = {
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Starlette:
     monkeypatch.setattr(static, "assets", lambda: FILES)
-    return Starlette(routes=site(["a", "b"]))
+    return Starlette(routes=site())
 
 
 async def test_pages_and_files_are_served_with_a_policy_and_a_tag(app: Starlette) -> None:
     async with served(guarded(app)) as url, httpx.AsyncClient(base_url=url) as browser:
-        assert (await browser.get("/")).headers["location"] == "/a"
-        page = await browser.get("/b")
+        page = await browser.get("/")
         assert (page.text, page.headers["etag"]) == ("<p>b</p>", '"2"')
         policy = page.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -48,11 +46,11 @@ async def test_pages_and_files_are_served_with_a_policy_and_a_tag(app: Starlette
         ):
             answer = await browser.get("/vendor/x/x.js", headers={"if-none-match": told})
             assert answer.status_code == status, told
-        head = await browser.head("/b")
+        head = await browser.head("/pages/index.html")
         assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "8")
-        part = await browser.get("/b", headers={"range": "bytes=0-2"})
+        part = await browser.get("/", headers={"range": "bytes=0-2"})
         assert (part.status_code, part.text) == (200, "<p>b</p>")
-        assert (await browser.post("/b", json={})).status_code == 405
+        assert (await browser.post("/", json={})).status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -70,18 +68,18 @@ async def test_pages_and_files_are_served_with_a_policy_and_a_tag(app: Starlette
         r"/vendor/x",
         r"/vendor/x/x.js/",
         r"/vendor/x/x.js%00",
-        r"/Pages/a.html",
-        r"/pages/a.html%20",
-        r"/pages/a.HTML",
+        r"/Pages/index.html",
+        r"/pages/index.html%20",
+        r"/pages/index.HTML",
         r"/pages/%ff",
         r"/c",
         r"/pages/file:///etc/passwd",
         r"//etc/passwd",
-        r"/pages/./a.html",
+        r"/pages/./index.html",
         r"/.git/config",
         r"/pages/..\login.py",
         r"/pages/C:/x",
-        r"/pages/a.html;x",
+        r"/pages/index.html;x",
         r"/pages/%c0%ae%c0%ae/login.py",
     ],
 )
@@ -92,16 +90,17 @@ async def test_no_path_leads_elsewhere(app: Starlette, path: str) -> None:
     assert answer[9:12] in (b"404", b"400")
 
 
-async def test_a_page_that_is_not_installed_is_said_at_the_start(app: Starlette) -> None:
-    with pytest.raises(PageMissing, match="The page c is not in this installation"):
-        site(["c"])
+def test_an_installation_without_pages_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static, "assets", dict)
+    with pytest.raises(PageMissing, match="The pages are not in this installation"):
+        site()
 
 
 def test_what_is_installed_is_found_with_its_kind() -> None:
     for path, file in assets().items():
         assert path.startswith(("/pages/", "/vendor/"))
         assert not path.endswith((".py", ".pyc"))
-        assert file.type != "application/octet-stream" or path.endswith(".gitkeep"), path
+        assert file.type != "application/octet-stream", path
 
 
 async def test_health_says_what_is_missing_and_metrics_are_there() -> None:
