@@ -12,8 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hypercluster.node.gateway import openai
+from hypercluster.node.gateway.anthropic import events as anthropic
+from hypercluster.node.gateway.anthropic import messages
 from hypercluster.node.gateway.errors import ApiError, api_error_of
 from hypercluster.node.gateway.live import json_response, new_request_id
+from hypercluster.node.gateway.ollama import api as ollama
 from hypercluster.node.gateway.openai.errors import error_document
 from hypercluster.node.gateway.sse import compact
 
@@ -24,14 +27,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOCUMENTS: tuple[tuple[str, Callable[[ApiError], dict[str, Any]]], ...] = ()
+DOCUMENTS: tuple[tuple[str, Callable[[ApiError], dict[str, Any]]], ...] = (
+    (messages.PATH, anthropic.error_document),
+    ("/api/", ollama.error_document),
+    ("/k/", ollama.error_document),
+)
 """beginnings of paths, and how errors are written below them; everywhere else as OpenAI has them"""
 
 
 def application(gateway: Gateway) -> ASGIApp:
     """Everything that the gateway answers, without the guard in front of it (node.web.guard)."""
     return Starlette(
-        routes=[*openai.routes(gateway)],
+        routes=[*openai.routes(gateway), *messages.routes(gateway), *ollama.routes(gateway)],
         exception_handlers={ApiError: _refuse, HTTPException: _refuse, Exception: _refuse},
     )
 

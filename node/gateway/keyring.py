@@ -51,8 +51,7 @@ class Visit:
 
     def check(self, entry: ModelEntry) -> None:
         """Refuse a model that the key is not for. Raises ApiError."""
-        called = {entry.name, entry.model_id, *entry.aliases}
-        if self.models and called.isdisjoint(self.models):
+        if not self.allows(entry):
             raise ApiError(
                 403,
                 "model_not_allowed",
@@ -61,6 +60,10 @@ class Visit:
                 type="permission_error",
                 param="model",
             )
+
+    def allows(self, entry: ModelEntry) -> bool:
+        """Whether the key is for a model."""
+        return not self.models or not {entry.name, entry.model_id, *entry.aliases}.isdisjoint(self.models)
 
     def end(self, refusal: ApiError) -> None:
         """Stop what runs, at its next step."""
@@ -98,7 +101,17 @@ class Keyring:
             if self._logins is not None and self._logins.logged_in(request.scope):
                 return Visit(Caller(name="page", app="page", endpoint="page"))
             raise _unknown("No API key was given: send it as Authorization: Bearer sk-hc-...")
-        row = await self._row(text)
+        return await self._visit(await self._row(text), app, endpoint)
+
+    async def admit_as(self, name: str, request: HTTPConnection, endpoint: str) -> Visit:
+        """Let a call without a key in as if it had the key of that name. Raises as `admit` does."""
+        await self.refresh()
+        for row in self._rows.values():
+            if row.name == name and not row.refusal(datetime.now(UTC)):
+                return await self._visit(row, request.headers.get("user-agent", "")[:MOST_APP], endpoint)
+        raise _unknown(f"Calls without a key count as the key {name!r}, and there is none of that name.")
+
+    async def _visit(self, row: ApiKeyRow, app: str, endpoint: str) -> Visit:
         if (retry_after := self._rates.take(row.key_id, row.rpm)) is not None:
             raise ApiError(
                 429,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.payer import Payer
     from hypercluster.node.client.request import Wishes
     from hypercluster.node.home.settings import Settings
+    from hypercluster.node.shards import Manifest
 
 MOST_TOKENS = 2**20
 """asked for where nobody says how many: as many as the path holds"""
@@ -50,6 +51,10 @@ class Market:
     def model(self, name: str | None = None) -> ModelEntry:
         """One of them by its name, alias or id; the first without a name. Raises UnknownModel."""
         return entry_of(*self._find(name))
+
+    def manifest(self, name: str | None = None) -> Manifest:
+        """What identifies a model. Raises UnknownModel."""
+        return self._find(name)[0].stored.manifest
 
     def client(self, name: str | None = None) -> Client:
         """Who runs the completions of a model: its adverts, routes and latencies. Raises UnknownModel."""
