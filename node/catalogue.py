@@ -76,7 +76,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NamedModel:
+class ListedModel:
     """A model and what it is called. Raises BadCatalogue."""
 
     name: str
@@ -115,9 +115,9 @@ class NamedModel:
 class Catalogue:
     """Models by their names; the earlier one keeps a name that two claim."""
 
-    models: tuple[NamedModel, ...] = field(default=())
+    models: tuple[ListedModel, ...] = field(default=())
 
-    def find(self, name: str) -> NamedModel | None:
+    def find(self, name: str) -> ListedModel | None:
         """The model of a name, whatever its case, or of a model id or eight digits and more of one; None if none."""
         wanted = name.casefold()
         for model in self.models:
@@ -126,19 +126,21 @@ class Catalogue:
         ids = {each.model_id: each for each in self.models if each.model_id.startswith(wanted)}
         return next(iter(ids.values())) if len(wanted) >= 8 and len(ids) == 1 else None
 
-    def named(self, name: str) -> NamedModel:
+    def named(self, name: str) -> ListedModel:
         """The model of a name. Raises UnknownModel, which lists the names there are."""
         found = self.find(name)
         if found is None:
             known = ", ".join(model.name for model in self.models) or "none"
-            raise UnknownModel(f"There is no model called {name[:80]!r}; the names known here: {known}.")
+            raise UnknownModel(
+                f"There is no model called {name[:80]!r}, and no such file; the names known here: {known}."
+            )
         return found
 
-    def of(self, model_id: str) -> NamedModel | None:
+    def of(self, model_id: str) -> ListedModel | None:
         """The model of an id."""
         return next((model for model in self.models if model.model_id == model_id), None)
 
-    def __or__(self, others: Iterable[NamedModel]) -> Catalogue:
+    def __or__(self, others: Iterable[ListedModel]) -> Catalogue:
         """These and those others that are not here under the same name."""
         known = {model.name for model in self.models}
         return Catalogue((*self.models, *(each for each in others if each.name not in known)))
@@ -154,7 +156,7 @@ def _is_safe(url: str) -> bool:
     )
 
 
-SMOLLM2 = NamedModel(
+SMOLLM2 = ListedModel(
     name="smollm2",
     aliases=("smollm2-135m", "SmolLM2-135M-Instruct"),
     model_id="886a3470eee261c8e22b0817636b1e061655bfda6aa5934916371ac66f0de6e6",
@@ -171,7 +173,7 @@ SMOLLM2 = NamedModel(
     about="SmolLM2-135M-Instruct: chats in plain English and knows a few facts; it makes up others, fails at sums and "
     "longer instructions.",
 )
-VERSE = NamedModel(
+VERSE = ListedModel(
     name="verse",
     aliases=("hypercluster-demo",),
     model_id="c7a30070df172baf2956c4c3ddeeb8ec75afd2806f86bcb52c3bccee95af2f57",

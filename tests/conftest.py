@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from hypercluster.market.chain import Chain, Deployment
     from hypercluster.node.shards.store import StoredModel
+    from tests.node.helpers.gateways import FrontDoor
 
 MNEMONIC = "test test test test test test test test test test test junk"
 
@@ -90,3 +91,33 @@ def smollm2() -> Path:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(error))
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def stored_chatty(tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
+    """A random model of 4 layers with a context of 1,024 and a plain chat template, opened."""
+    from hypercluster.node.shards.store import open_model
+    from hypercluster.node.shards.writing import text
+    from tests.node.helpers.random_models import Shape, rewritten, write_random_model
+
+    folder = tmp_path_factory.mktemp("chatty")
+    plain = write_random_model(folder / "plain.gguf", Shape(context=1024))
+    path = rewritten(plain, folder / "chatty.gguf", metadata={"tokenizer.chat_template": text(CHAT_TEMPLATE)})
+    return open_model(path, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def front_door(
+    chain: Chain, stored_chatty: StoredModel, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FrontDoor]:
+    """A gateway over two providers of two layers each, four sessions of 1,024 tokens, paid on the chain."""
+    from tests.node.helpers.gateways import running_gateway
+
+    with running_gateway(chain, stored_chatty, tmp_path_factory.mktemp("gateway")) as door:
+        yield door

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from hypercluster.market.money.units import round_price
 from hypercluster.node.cli.console import password, say
 from hypercluster.node.cli.options import multiaddr, seconds, whole
@@ -24,10 +22,6 @@ if TYPE_CHECKING:
     from hypercluster.node.serving.presence import Presence
     from hypercluster.node.serving.terms import Wallets
 
-Model = Annotated[
-    Path | None,
-    typer.Option(help="GGUF file, or folder of shards from `hc-model split`. Default: the demo model."),
-]
 Listen = Annotated[
     list[str] | None,
     multiaddr(

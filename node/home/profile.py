@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from hypercluster.market.errors import InvalidAddress
 from hypercluster.market.money.signing import checksum
 from hypercluster.market.redaction import place
-from hypercluster.node.catalogue import CATALOGUE, LOOPBACK, BadCatalogue, Catalogue, NamedModel, Source
+from hypercluster.node.catalogue import CATALOGUE, LOOPBACK, BadCatalogue, Catalogue, ListedModel, Source
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class NetworkProfile:
     """in which the contracts were deployed"""
     bootstrap: tuple[str, ...] = ()
     """multiaddrs with /p2p/ to join through"""
-    models: tuple[NamedModel, ...] = ()
+    models: tuple[ListedModel, ...] = ()
 
     @property
     def catalogue(self) -> Catalogue:
@@ -146,6 +146,30 @@ def profile_at(where: str, home: Path) -> NetworkProfile:
     except OSError as error:
         raise BadProfile(f"The network profile {path} cannot be read: {error.strerror}.") from None
     return NetworkProfile.parse(_bounded(raw, str(path)), str(path), path.absolute().parent)
+
+
+def profile_of(
+    chain: Chain,
+    name: str,
+    *,
+    bootstrap: tuple[str, ...] = (),
+    models: tuple[ListedModel, ...] = CATALOGUE.models,
+) -> NetworkProfile:
+    """The profile of a network whose contracts are on `chain` now, in which models have names. Raises ChainError."""
+    deployment = chain.deployment
+    addresses = {each: getattr(deployment, each) for each in CONTRACTS}
+    hashes = chain.code_hashes(list(addresses.values()))
+    return NetworkProfile(
+        name=name,
+        chain_id=deployment.chain_id,
+        rpc_url=chain.url,
+        contracts={
+            each: ContractAt(addresses[each], found) for each, found in zip(CONTRACTS, hashes, strict=True)
+        },
+        block=deployment.block,
+        bootstrap=bootstrap,
+        models=models,
+    )
 
 
 @lru_cache(maxsize=8)
@@ -242,8 +266,8 @@ def _profile(document: dict[str, Any], folder: Path | None) -> NetworkProfile:
     )
 
 
-def _model(told: dict[str, Any], folder: Path | None) -> NamedModel:
-    known = {each.name for each in fields(NamedModel)}
+def _model(told: dict[str, Any], folder: Path | None) -> ListedModel:
+    known = {each.name for each in fields(ListedModel)}
     values = {name: value for name, value in told.items() if name in known}
     aliases, about, source = values.pop("aliases", []), values.pop("about", ""), values.pop("source", None)
     if not (
@@ -252,7 +276,7 @@ def _model(told: dict[str, Any], folder: Path | None) -> NamedModel:
         raise BadCatalogue(
             "the aliases of a model are a list of 20 names at most, and what is said of it is short."
         )
-    return NamedModel(
+    return ListedModel(
         **values,
         aliases=tuple(aliases),
         about="".join(letter for letter in about if letter.isprintable()),
@@ -274,7 +298,7 @@ def _source(told: dict[str, Any] | None, folder: Path | None) -> Source | None:
     return Source(**values)
 
 
-def _model_document(model: NamedModel) -> dict[str, Any]:
+def _model_document(model: ListedModel) -> dict[str, Any]:
     source = None
     if model.source is not None:
         told = {name: value for name, value in asdict(model.source).items() if value not in ("", None)}

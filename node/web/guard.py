@@ -50,27 +50,27 @@ def guarded(
     *,
     hosts: Iterable[str] = (),
     origins: Iterable[str] = (),
+    secret_paths: Iterable[str] = (),
     most_body: int = MOST_BODY,
     body_seconds: float = BODY_SECONDS,
-    secret: Iterable[str] = (),
 ) -> ASGIApp:
     """`app` behind the checks; what they refuse never reaches it.
 
     Args:
         hosts: names that this server goes by beside localhost and addresses in digits, which no DNS can point here.
         origins: of pages elsewhere that may use it with an API key of their own, such as https://chat.example.
+        secret_paths: beginnings of paths that go on with a secret; a page that does not know it sends nothing there,
+            so bodies need not call themselves JSON.
         most_body: bytes of a request's body.
         body_seconds: until all of a body must be here.
-        secret: beginnings of paths that hold a secret, such as /k/, where a body need not say what it is: some
-            programs do not, and pages elsewhere do not know the path.
     """
     return Guard(
         app,
         frozenset(each.lower().rstrip(".") for each in hosts),
         frozenset(each.lower() for each in origins),
+        tuple(secret_paths),
         most_body=most_body,
         body_seconds=body_seconds,
-        secret=tuple(secret),
     )
 
 
@@ -103,14 +103,13 @@ class Guard:
         app: ASGIApp,
         hosts: frozenset[str],
         origins: frozenset[str],
+        secret_paths: tuple[str, ...],
         *,
         most_body: int,
         body_seconds: float,
-        secret: tuple[str, ...],
     ) -> None:
-        self._app, self._hosts, self._origins = app, hosts, origins
+        self._app, self._hosts, self._origins, self._secret = app, hosts, origins, secret_paths
         self._most_body, self._body_seconds = most_body, body_seconds
-        self._secret = secret
         self._reading = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,7 +132,8 @@ class Guard:
         except _Refusal as refusal:
             log.info("%s %s refused: %s", scope["method"], scope["path"], refusal.message)
             answer = problem(refusal.status, refusal.code, refusal.message, {"connection": "close"})
-            await answer(scope, receive, partial(_send_then_drain, send, receive, _has_body(headers)))
+            coming = _has_body(headers) and refusal.status != 408
+            await answer(scope, receive, partial(_send_then_drain, send, receive, coming))
             return
         await self._app(scope, receive, send)
 
@@ -164,8 +164,8 @@ class Guard:
                 "Pages of other sites may not use this server: name the page's origin with --allow-origin.",
             )
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
-        unlabelled = not kind and scope["path"].startswith(self._secret)
-        if scope["method"] in WITH_BODY and kind != "application/json" and not unlabelled:
+        typed = kind == "application/json" or scope["path"].startswith(self._secret)
+        if scope["method"] in WITH_BODY and not typed:
             raise _Refusal(
                 415, "json_required", "A body is JSON here: send it with Content-Type: application/json."
             )

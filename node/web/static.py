@@ -30,6 +30,7 @@ TYPES = {
     ".txt": "text/plain; charset=utf-8",
     ".md": "text/plain; charset=utf-8",
     ".woff2": "font/woff2",
+    ".license": "text/plain; charset=utf-8",
 }
 FOLDERS = ("pages", "vendor")
 
@@ -65,7 +66,7 @@ def site() -> list[Route]:
         return _answer(request, shell)
 
     async def asset(request: Request) -> Response:
-        file = found.get(request.url.path)
+        file = found.get(request.scope["path"])
         return _answer(request, file) if file else problem(404, "not_found", "No such file.")
 
     return [
@@ -96,7 +97,7 @@ def _walk(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
 
 def _type(path: str) -> str:
     suffix = "." + path.rpartition(".")[2]
-    return TYPES.get(suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"
+    return TYPES.get(suffix.lower()) or mimetypes.guess_type(path)[0] or "application/octet-stream"
 
 
 def _answer(request: Request, file: File) -> Response:

@@ -17,7 +17,6 @@ from hypercluster.node.cli.client.options import (
     Dtype,
     MaxCost,
     MinP,
-    Model,
     Seed,
     Spread,
     Stop,
@@ -31,6 +30,7 @@ from hypercluster.node.cli.client.options import (
 )
 from hypercluster.node.cli.client.prompts import read_prompt
 from hypercluster.node.cli.console import Json
+from hypercluster.node.cli.opening import Model
 from hypercluster.node.cli.options import Bootstrap, literal
 
 if TYPE_CHECKING:

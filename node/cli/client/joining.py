@@ -37,7 +37,7 @@ def wallet_held(home: Path, program: str) -> Iterator[None]:
 def with_client(
     work: Callable[[Client], Awaitable[T]],
     *,
-    model: Path | None,
+    model: str | None,
     bootstrap: list[str] | None,
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
@@ -58,7 +58,7 @@ def with_client(
     chain = open_chain(settings)
     purse = purse_of(settings.home, chain, password(settings)) if paying else empty_purse()
     with wallet_held(settings.home, paying) if paying else nullcontext():
-        stored = opened(model, settings.home)
+        stored = opened(model, settings)
 
         async def main() -> T:
             async with joined(

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hypercluster.market.money.units import round_price
-from hypercluster.node.cli.client.options import Alpha, Model, Wait
+from hypercluster.node.cli.client.options import Alpha, Wait
 from hypercluster.node.cli.console import Json, show
+from hypercluster.node.cli.opening import Model
 from hypercluster.node.cli.options import Bootstrap
 from hypercluster.node.cli.progress import status
 from hypercluster.node.cli.tables import Table

@@ -1,6 +1,5 @@
 """Options that several commands of `hc-client` share."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -9,10 +8,6 @@ from hypercluster.node.cli.options import hct, literal, prose, real, seconds, sh
 
 AuditorName = Literal["auto", "verifier", "provider", "own"]
 
-Model = Annotated[
-    Path | None,
-    typer.Option(help="GGUF file, or folder with manifest.json and vocab.gguf. Default: the demo model."),
-]
 Alpha = Annotated[
     float,
     share(

@@ -21,15 +21,11 @@ Adverts = Annotated[
         help="JSON file of adverts; docs/economics.md describes it. Default: the live network (HC_BOOTSTRAP)."
     ),
 ]
-Model = Annotated[
-    Path | None,
-    typer.Option(help="Live network: GGUF file or folder of the model. Default: the demo model."),
-]
 Alpha = Annotated[float | None, share("Weight of price against time. Default: the file's.")]
 LOOK_SECONDS = 5.0
 
 
-def load(adverts: Path | None, model: Path | None, alpha: float | None) -> AdvertFile:
+def load(adverts: Path | None, model: str | None, alpha: float | None) -> AdvertFile:
     """The adverts to look at, with `alpha` for clients where it is given. Raises BadAdvertFile, NodeError."""
     from hypercluster.market.economics.advert_file import load_adverts
 
@@ -37,7 +33,7 @@ def load(adverts: Path | None, model: Path | None, alpha: float | None) -> Adver
     return file if alpha is None else replace(file, market=file.market.with_alpha(alpha))
 
 
-def live(model: Path | None) -> AdvertFile:
+def live(model: str | None) -> AdvertFile:
     """Join the network for a few seconds and return the adverts seen, with latencies measured from here."""
     from hypercluster.node.home.settings import Settings
 
@@ -54,7 +50,7 @@ def live(model: Path | None) -> AdvertFile:
     from hypercluster.node.client.joining import look
     from hypercluster.node.home.resources import open_chain
 
-    chain, stored = open_chain(settings), opened(model, settings.home)
+    chain, stored = open_chain(settings), opened(model, settings)
     with err.status("looking for providers ..."):
         nodes, why = trio.run(look, settings, chain, stored, LOOK_SECONDS)
     if why:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from hypercluster.node.cli.console import Json, fail, show
-from hypercluster.node.cli.market.adverts import Adverts, Alpha, Model, live, load
+from hypercluster.node.cli.market.adverts import Adverts, Alpha, live, load
+from hypercluster.node.cli.opening import Model
 
 
 def snapshot(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hypercluster.node.cli.console import Json, Shown, fail, show
-from hypercluster.node.cli.market.adverts import Adverts, Alpha, Model, load
+from hypercluster.node.cli.market.adverts import Adverts, Alpha, load
 from hypercluster.node.cli.market.views import chances_table, paths_table, price_table, rivals_table
+from hypercluster.node.cli.opening import Model
 from hypercluster.node.cli.options import MOST, real, whole
 from hypercluster.node.cli.options import price as price_option
 

@@ -13,6 +13,7 @@ import typer
 
 from hypercluster.node.cli.console import Json, err, fail, print_json, say, show
 from hypercluster.node.cli.model.cutting import check_space, checked, cut, hashed, save_manifest
+from hypercluster.node.cli.model.naming import list_, pull
 from hypercluster.node.cli.model.views import description, overview, shown_size, sizes
 from hypercluster.node.cli.options import layer_range, prose, whole
 from hypercluster.node.cli.program import application, run
@@ -26,6 +27,8 @@ from hypercluster.node.shards.store import MANIFEST, VOCABULARY
 from hypercluster.node.shards.vocabulary import has_vocabulary, write_vocabulary
 
 app = application("Look into GGUF models, cut them into shards, and check that the shards compute the same.")
+app.command("list")(list_)
+app.command()(pull)
 
 File = Annotated[
     Path,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from hypercluster.market.money.units import round_price
 from hypercluster.node.cli.console import Json, Shown, err, fail, say, show
-from hypercluster.node.cli.opening import opened_to_serve
+from hypercluster.node.cli.opening import Model, opened_to_serve
 from hypercluster.node.cli.options import Bootstrap, gib, seconds, whole
-from hypercluster.node.cli.serving import Model, Threads
+from hypercluster.node.cli.serving import Threads
 from hypercluster.node.cli.staking import default_threads
 from hypercluster.node.cli.tables import Table
 from hypercluster.node.home.resources import open_chain
@@ -43,7 +43,7 @@ def advise(
     settings = Settings()
     settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
     chain = open_chain(settings)
-    stored = opened_to_serve(model, settings.home)
+    stored = opened_to_serve(model, settings)
     machine, _, ranked = prospects(settings, chain, stored, threads or default_threads(), memory, wait=wait)
     show({"machine": asdict(machine), "ranges": [asdict(place) for place in ranked[:top]]}, _view, json_)
 

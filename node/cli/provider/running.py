@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hypercluster.market.money.units import parse_price
-from hypercluster.node.cli.opening import opened_to_serve
+from hypercluster.node.cli.opening import Model, opened_to_serve
 from hypercluster.node.cli.options import Bootstrap, gib, layer_range, multiaddr, price, real, seconds, whole
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.provider.placing import prospects
@@ -18,7 +18,6 @@ from hypercluster.node.cli.serving import (
     ClaimMultiple,
     HctPerCoin,
     Listen,
-    Model,
     Refresh,
     Threads,
     kept_address,
@@ -140,7 +139,7 @@ def run(
     with node_held(settings.home, "hc-provider run"):
         chain = open_chain(settings)
         wallets = wallets_of(settings, chain)
-        stored = opened_to_serve(model, settings.home)
+        stored = opened_to_serve(model, settings)
 
         from hypercluster.market.money.claiming import ClaimRule
         from hypercluster.node.engine.profile import Backend

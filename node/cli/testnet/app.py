@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from hypercluster.market.money.units import HCT, round_hct
+from hypercluster.node.catalogue import SMOLLM2, VERSE
 from hypercluster.node.cli.console import Json, err, out, print_json, say, show
 from hypercluster.node.cli.options import account, hct, prose, real, share, whole
 from hypercluster.node.cli.options import port as port_option
@@ -56,8 +57,9 @@ def up(
 
     from eth_account import Account
 
-    from hypercluster.market.chain import LOCAL_TERMS, deploy
+    from hypercluster.market.chain import LOCAL_TERMS, Chain, deploy
     from hypercluster.market.chain.deployment import CONTRACTS
+    from hypercluster.node.home.profile import profile_of
     from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 
     LOCAL_TERMS.check(unbonding)
@@ -78,8 +80,10 @@ def up(
         say(f"Chain {deployment.chain_id} runs at {url}; its contracts:")
         for name in CONTRACTS:
             say(f"  {name:9} {getattr(deployment, name)}")
+        profile = home / "profile.json"
+        profile_of(Chain(url, deployment), "local testnet", models=(VERSE, SMOLLM2)).save(profile)
         say("\nIn the other terminals:")
-        say(f"  export HC_RPC_URL={url} HC_DEPLOYMENT={shlex.quote(str(path.absolute()))}")
+        say(f"  export HC_PROFILE={shlex.quote(str(profile.absolute()))}")
         say("\nMoney to play with: hc-testnet fund ADDRESS. Ctrl-C ends the chain.")
         try:
             while True:

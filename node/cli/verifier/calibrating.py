@@ -31,7 +31,9 @@ BoundsFile = Annotated[
 
 
 def calibrate(
-    model: Annotated[Path | None, typer.Argument(help="GGUF file. Default: the demo model.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="GGUF file or name. Default: the demo model.", metavar="NAME|FILE")
+    ] = None,
     texts: Annotated[int, whole("Texts that the model writes for it.", least=1)] = TEXTS,
     tokens: Annotated[int, whole("Tokens of each.", least=24)] = TOKENS,
     threads: Threads = None,
@@ -58,7 +60,7 @@ def calibrate(
     as they were.
     """
     settings = Settings()
-    stored = opened_to_serve(model, settings.home)
+    stored = opened_to_serve(model, settings)
     count = threads or default_threads()
     if record is not None:
         from hypercluster.node.replay import recordings

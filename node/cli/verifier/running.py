@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hypercluster.market.money.units import parse_price
-from hypercluster.node.cli.opening import opened_to_serve
+from hypercluster.node.cli.opening import Model, opened_to_serve
 from hypercluster.node.cli.options import Bootstrap, price, seconds, whole
 from hypercluster.node.cli.serving import (
     Announce,
@@ -15,7 +15,6 @@ from hypercluster.node.cli.serving import (
     ClaimMultiple,
     HctPerCoin,
     Listen,
-    Model,
     Refresh,
     Threads,
     kept_address,
@@ -75,7 +74,7 @@ def run(
     with node_held(settings.home, "hc-verifier run"):
         chain = open_chain(settings)
         wallets = wallets_of(settings, chain)
-        stored = opened_to_serve(model, settings.home)
+        stored = opened_to_serve(model, settings)
 
         from hypercluster.market.money.claiming import ClaimRule
         from hypercluster.node.replay.replayer import Replayer

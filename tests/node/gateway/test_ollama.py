@@ -6,8 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
 
 from hypercluster.node.engine.chat import Chat, Message, Tool, ToolCall
 from hypercluster.node.engine.grammar import JsonObject, JsonSchema, ToolUse
@@ -30,8 +28,6 @@ from hypercluster.node.gateway.ollama.lines import Lines
 from hypercluster.node.gateway.reading import Fields
 from hypercluster.node.gateway.whole import Call as WholeCall
 from hypercluster.node.gateway.whole import Choice, Whole
-from hypercluster.node.web.guard import guarded
-from tests.node.helpers.http import exchange, served
 
 USAGE = Usage(prompt=7, cached=0, generated=3, thought=0, cost_wei=123)
 WEATHER = {
@@ -193,22 +189,3 @@ def test_an_error_is_a_line_of_its_own() -> None:
         "error": "None.",
         "code": "model_not_found",
     }
-
-
-async def test_a_body_that_does_not_say_what_it_is_is_taken_only_where_the_path_holds_the_key() -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await PlainTextResponse("in")(scope, receive, send)
-
-    body = b"Content-Length: 2\r\nConnection: close\r\n\r\n{}"
-    async with served(guarded(app, secret=("/k/",))) as url:
-        host = url.removeprefix("http://").encode()
-        for path, kind, status in (
-            (b"/k/sk-hc-x/api/chat", b"", b"200"),
-            (b"/k/sk-hc-x/api/chat", b"Content-Type: text/plain\r\n", b"415"),
-            (b"/api/chat", b"", b"415"),
-            (b"/api/chat", b"Content-Type: application/json\r\n", b"200"),
-        ):
-            head = b"POST %s HTTP/1.1\r\nHost: %s\r\n%s" % (path, host, kind)
-            assert (await exchange(url, head + body)).split()[1] == status
-        stranger = b"POST /k/sk-hc-x/api/chat HTTP/1.1\r\nHost: %s\r\nOrigin: http://evil.example\r\n" % host
-        assert (await exchange(url, stranger + body)).split()[1] == b"403"

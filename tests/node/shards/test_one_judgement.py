@@ -14,6 +14,7 @@ from hypercluster.node.cli.model.app import app
 from hypercluster.node.cli.opening import opened_to_serve
 from hypercluster.node.engine.preflight import PASSED, VocabularyRefused, check_stored_vocabulary
 from hypercluster.node.errors import NodeError
+from hypercluster.node.home.settings import Settings
 from hypercluster.node.shards import ShardError, check_source
 from hypercluster.node.shards.store import StoredModel, open_model
 from hypercluster.node.shards.writing import Value, float32, int32s, text, texts, uint32
@@ -76,7 +77,7 @@ def test_j1_what_a_provider_opens_is_tried_once(whole: Path, tmp_path: Path) -> 
     bad = rewritten(whole, tmp_path / "bad.gguf", metadata={"tokenizer.ggml.pre": text("future-bpe")})
     for _ in range(2):
         with pytest.raises(VocabularyRefused, match="future-bpe"):
-            opened_to_serve(bad, tmp_path / "home")
+            opened_to_serve(str(bad), Settings(home=tmp_path / "home"))
 
 
 def test_j1_shards_without_a_vocabulary_need_none(tmp_path: Path) -> None:
