@@ -219,7 +219,9 @@ class Completing:
             yield ChannelsOpened(Funding(deposits, sum(each.gas_wei for each in sent)))
         self._alive, self._idled = now(), False
         terms = Terms(
-            capacity=len(done.prompt) + allowance.tokens, top_k=request.top_k, wire_dtype=wishes.wire_dtype
+            capacity=len(done.prompt) + allowance.tokens,
+            top_k=max(request.top_k, min(request.wanted_top_k, adverts[-1].max_top_k)),
+            wire_dtype=wishes.wire_dtype,
         )
         pipeline = await client.opener.open(adverts, accounts, terms)
         try:

@@ -7,11 +7,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from hypercluster.node.client.events import Candidate
+from hypercluster.node.client.request import BadRequest
 
 if TYPE_CHECKING:
     from hypercluster.node.client.client import Model
     from hypercluster.node.client.completion import Completion
-    from hypercluster.node.client.request import Request
+    from hypercluster.node.client.request import Request, Sampling
+    from hypercluster.node.engine.sampler import Sampler
     from hypercluster.node.rows import TopK
 
 
@@ -29,30 +31,27 @@ class Drawn:
 class Drawing:
     """Draws the tokens of one request. To be closed.
 
-    It outlives the paths that the completion goes over, so that a replaced hop changes nothing of what is drawn.
-    Its seed and its counts stand in `completion`.
+    Penalties look back on the prompt as well. It outlives the paths that the completion goes over, so that a replaced
+    hop changes nothing of what is drawn. Its seed and its counts stand in `completion`.
     """
 
     def __init__(self, model: Model, request: Request, completion: Completion) -> None:
-        from hypercluster.node.engine.sampler import Sampler
+        from hypercluster.node.engine.sampler import BadSampling
 
-        sampling = request.sampling
         self._tokenizer = model.tokenizer
         self._tell = request.logprobs
         self._completion = completion
-        self._sampler = Sampler(
-            self._tokenizer.n_vocab,
-            sampling.temperature,
-            sampling.top_k,
-            sampling.top_p,
-            sampling.min_p,
-            sampling.seed,
-        )
-        completion.seed = self._sampler.seed if sampling.temperature else None
+        try:
+            self._sampler = sampler_of(request.sampling, self._tokenizer.n_vocab)
+        except BadSampling as error:
+            raise BadRequest(str(error)) from error
+        self._sampler.accept(completion.prompt)
+        completion.seed = self._sampler.seed if request.sampling.temperature else None
 
     def draw(self, best: TopK) -> Drawn:
         """Choose from the candidates [1, k] that follow all tokens so far. Raises BadCandidates."""
         token = self._sampler.sample(best)
+        self._sampler.accept([token])
         self._completion.cut_short = self._sampler.cut_short
         piece = self._tokenizer.piece(token)
         return Drawn(token, piece, token in self._tokenizer.end_ids, *self._told(best, token))
@@ -79,3 +78,25 @@ class Drawing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def sampler_of(sampling: Sampling, n_vocab: int) -> Sampler:
+    """llama.cpp's samplers for it. Raises BadSampling for a bias outside the vocabulary."""
+    from hypercluster.node.engine.penalties import Penalties
+    from hypercluster.node.engine.sampler import Sampler
+
+    return Sampler(
+        n_vocab,
+        sampling.temperature,
+        sampling.top_k,
+        sampling.top_p,
+        sampling.min_p,
+        sampling.seed,
+        penalties=Penalties(
+            presence=sampling.presence_penalty,
+            frequency=sampling.frequency_penalty,
+            repetition=sampling.repetition_penalty,
+            last_n=sampling.penalty_last_n,
+        ),
+        bias=sampling.logit_bias,
+    )

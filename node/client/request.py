@@ -20,6 +20,10 @@ MOST_STOPS = 16
 MOST_LAST_N = 1 << 16
 MOST_BIASES = 1024
 MOST_LOGPROBS = 20
+MOST_CANDIDATES = 1024
+"""that a provider gives unless it is told otherwise"""
+BAN = -100.0
+"""a bias that low bans a token"""
 
 
 class BadRequest(NodeError):
@@ -55,6 +59,12 @@ class Sampling:
     """tokens of prompt and answer that penalties look back on; 0 is off"""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """token ids and what is added to their logits, -100 to 100; -100 bans the token"""
+
+    @property
+    def penalises(self) -> bool:
+        """Whether what has come changes what may come."""
+        off = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty) == (0, 0, 1)
+        return bool(self.penalty_last_n) and not off
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -179,5 +189,15 @@ class Request:
 
     @property
     def top_k(self) -> int:
-        """Candidates to ask the last provider for."""
-        return max(self.candidates, self.sampling.top_k, self.logprobs or 0)
+        """Candidates that the last provider must give."""
+        bans = sum(bias <= BAN for _, bias in self.sampling.logit_bias)
+        return max(self.candidates + bans, self.sampling.top_k, self.logprobs or 0)
+
+    @property
+    def wanted_top_k(self) -> int:
+        """Candidates to ask it for, if it gives so many: what penalties, biases and a format may need."""
+        own = self.sampling
+        if self.format is not None or any(bias > 0 for _, bias in own.logit_bias):
+            return max(self.top_k, MOST_CANDIDATES)
+        penalised = own.penalty_last_n if own.penalises else 0
+        return max(self.top_k, min(self.top_k + penalised, MOST_CANDIDATES))
