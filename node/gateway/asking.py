@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hypercluster.node.client.request import Allowance, Request, Sampling
+from hypercluster.node.gateway.errors import bad
 from hypercluster.node.gateway.preferences import ANYBODY, Preferences
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 1 << 20
 """to generate; whoever asks for more, or for no number, gets what the path holds"""
-MOST_CHOICES = 16
+MOST_CHOICES = 32
 DEFAULT = Sampling(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 """where a request does not say how tokens are drawn: llama.cpp's own choice"""
 
@@ -53,6 +54,8 @@ class Asked:
         wishes = self.preferences.wishes(client)
         found = []
         for prompt in self.prompts:
+            if isinstance(prompt, tuple) and (most := max(prompt)) >= client.model.n_vocab:
+                raise bad("prompt", f"prompt holds the token {most}; this model has {client.model.n_vocab}.")
             for k in range(self.n):
                 sampling = self.sampling
                 if sampling.seed is not None:

@@ -49,6 +49,10 @@ class Visit:
     refusal: ApiError | None = None
     """why it stopped"""
 
+    def allows(self, entry: ModelEntry) -> bool:
+        """Whether the key is for a model, by any of its names."""
+        return not self.models or not {entry.name, entry.model_id, *entry.aliases}.isdisjoint(self.models)
+
     def check(self, entry: ModelEntry) -> None:
         """Refuse a model that the key is not for. Raises ApiError."""
         if not self.allows(entry):

@@ -20,9 +20,11 @@ from hypercluster.node.gateway.openai.options import (
     read_cost,
     read_form,
     read_logprobs,
+    read_model,
     read_reasoning,
     read_sampling,
     read_stops,
+    read_stream,
     read_tokens,
 )
 from hypercluster.node.gateway.openai.probabilities import chat_logprobs
@@ -65,7 +67,7 @@ def read_chat(body: Fields) -> Asked:
         if use.choice != "auto":
             body.refuse("response_format", "A tool must be called, so the answer has no other form.")
         use = None  # the form decides; tools stay known to the model
-    options = body.fields("stream_options")
+    stream, usage = read_stream(body)
     return Asked(
         model=read_model(body),
         prompts=(Chat(messages, tools, read_reasoning(body)),),
@@ -77,17 +79,9 @@ def read_chat(body: Fields) -> Asked:
         logprobs=read_logprobs(body),
         format=use or form,
         preferences=read_preferences(body),
-        stream=body.flag("stream") is True,
-        usage=options is not None and options.flag("include_usage") is True,
+        stream=stream,
+        usage=usage,
     )
-
-
-def read_model(body: Fields) -> str:
-    """The name in "model". Raises ApiError."""
-    name = body.text("model")
-    if not name:
-        body.missing("model")
-    return name
 
 
 class ChatFlavour:

@@ -44,6 +44,17 @@ def read_sampling(body: Fields) -> Sampling:
     )
 
 
+def read_model(body: Fields) -> str:
+    """The name in "model". Raises ApiError."""
+    return body.text("model") or body.missing("model")
+
+
+def read_stream(body: Fields) -> tuple[bool, bool]:
+    """Whether a stream is wanted, and whether it is to end with the usage. Raises ApiError."""
+    options = body.fields("stream_options")
+    return body.flag("stream") is True, options is not None and options.flag("include_usage") is True
+
+
 def read_tokens(body: Fields) -> int | None:
     """The most tokens to generate, by either name. Raises ApiError."""
     newer, older = (body.whole(name, 1, MOST) for name in ("max_completion_tokens", "max_tokens"))
