@@ -65,10 +65,6 @@ class Visit:
                 param="model",
             )
 
-    def allows(self, entry: ModelEntry) -> bool:
-        """Whether the key is for a model."""
-        return not self.models or not {entry.name, entry.model_id, *entry.aliases}.isdisjoint(self.models)
-
     def end(self, refusal: ApiError) -> None:
         """Stop what runs, at its next step."""
         self.refusal = refusal

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SECRET_PATHS = ("/k/",)
+"""beginnings of paths that hold the key"""
 LINK_FILE = "gateway.link"
 """in the home, with the secret of links to the pages"""
 
@@ -77,7 +79,9 @@ async def serve_gateway(
         logins=logins,
         ollama_open=options.ollama_open,
     )
-    app = guarded(application(gateway), hosts=options.hosts, origins=options.origins)
+    app = guarded(
+        application(gateway), hosts=options.hosts, origins=options.origins, secret_paths=SECRET_PATHS
+    )
     try:
         async with trio.open_nursery() as nursery:
             urls = await nursery.start(serve, app, options.binds)

@@ -20,7 +20,8 @@ def ask(door: FrontDoor, **fields: Any) -> httpx.Response:
 
 def streamed(door: FrontDoor, path: str = "/chat/completions", **fields: Any) -> list[Any]:
     """The events of a stream: documents, comments as texts, and "[DONE]"."""
-    body = {"model": MODEL, "messages": HI, "max_tokens": 6, "temperature": 0, "stream": True} | fields
+    said = {} if "prompt" in fields else {"messages": HI}
+    body = {"model": MODEL, "max_tokens": 6, "temperature": 0, "stream": True} | said | fields
     answer = door.http().post(path, json=body)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/event-stream")
