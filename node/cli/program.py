@@ -81,6 +81,19 @@ def application(help_text: str) -> Application:
     return app
 
 
+def group(help_text: str) -> Application:
+    """Commands under a common word of a program."""
+    app = Application(rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+    @app.callback(help=help_text, invoke_without_command=True)
+    def words(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            context.get_help()
+            raise typer.Exit(USAGE)
+
+    return app
+
+
 def _settings() -> str:
     """What the environment may say, for the help."""
     each = (

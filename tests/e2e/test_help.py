@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 HEAVY = ["libp2p", "llama_cpp", "web3", "trio", "sqlalchemy"]
-PROGRAMS = ["provider", "client", "verifier", "testnet", "model", "market"]
+PROGRAMS = ["provider", "client", "verifier", "testnet", "model", "market", "gateway"]
 
 # Asks for the help of a program and of each of its commands, and says what was imported and printed.
 SCRIPT = """

@@ -1,0 +1,188 @@
+"""`hc-gateway run`: what the command line says, made into a market that is served."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hypercluster.market.money.units import HCT
+from hypercluster.node.cli.client.joining import wallet_held
+from hypercluster.node.cli.client.options import (
+    Alpha,
+    Auditor,
+    AuditRate,
+    Deposit,
+    Dispute,
+    Dtype,
+    Spread,
+    TrapRate,
+)
+from hypercluster.node.cli.console import err, fail, password, say
+from hypercluster.node.cli.opening import listed, opened
+from hypercluster.node.cli.options import Bootstrap, prose
+from hypercluster.node.home.resources import open_chain
+from hypercluster.node.home.settings import Settings
+
+if TYPE_CHECKING:
+    from hypercluster.node.gateway.running import RunningGateway
+    from hypercluster.node.traffic.entries import NamedModel
+
+PORT = 11535
+
+
+def run(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A name (hc-model list), a GGUF file, or a folder from `hc-model split`; may be given several "
+            "times. Default: the first of the profile, else the demo model.",
+            show_default=False,
+        ),
+    ] = None,
+    listen: Annotated[
+        list[str] | None,
+        prose(f"HOST:PORT to serve at; may be given several times. Default: 127.0.0.1:{PORT}.", "--listen"),
+    ] = None,
+    expose: Annotated[
+        bool,
+        typer.Option(
+            "--expose",
+            help="Allow --listen beyond this machine: whoever has a key and reaches the address spends from your "
+            "wallet, and without TLS in front keys can be read on the way.",
+        ),
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        prose("Name that the gateway goes by, such as that of a proxy in front of it.", "--allow-host"),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        prose("Origin of a page that may use it with a key, such as https://chat.example.", "--allow-origin"),
+    ] = None,
+    ollama_open: Annotated[
+        str | None,
+        prose("Name of the key as which calls of Ollama's API count that bring none; on this machine only."),
+    ] = None,
+    bootstrap: Bootstrap = None,
+    alpha: Alpha = 0.5,
+    dtype: Dtype = "f32",
+    deposit: Deposit = HCT // 100,
+    spread: Spread = False,
+    audit_rate: AuditRate = 0.05,
+    auditor: Auditor = "auto",
+    trap_rate: TrapRate = 0.1,
+    dispute: Dispute = False,
+) -> None:
+    """Serve the APIs and the pages until Ctrl-C.
+
+    Example: [bold]hc-gateway run --model smollm2[/]
+
+    Programs use http://127.0.0.1:11535/v1 with a key from [bold]hc-gateway keys create[/]. What runs when it is told to
+    end is answered with what was paid for.
+    """
+    from functools import partial
+
+    import trio
+
+    from hypercluster.node.cli.client.asking import auditing_of, wishes_of
+    from hypercluster.node.client.purse import purse_of
+    from hypercluster.node.gateway.running import LINK_FILE, GatewayOptions, serve_gateway
+    from hypercluster.node.network.addresses import through
+    from hypercluster.node.serving.stopping import until_signal
+    from hypercluster.node.traffic.opening import open_market
+
+    binds = tuple(listen or (f"127.0.0.1:{PORT}",))
+    _check(binds, expose, ollama_open)
+    settings = Settings()
+    settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
+    with wallet_held(settings.home, "hc-gateway run"):
+        chain = open_chain(settings)
+        purse = purse_of(settings.home, chain, password(settings))
+        models = [_named(each, settings) for each in (model or (None,))]
+        options = GatewayOptions(
+            binds=binds,
+            hosts=tuple(allow_host or ()),
+            origins=tuple(allow_origin or ()),
+            ollama_open=ollama_open,
+            keep=settings.home / LINK_FILE,
+            password=partial(_is_password, settings.home),
+        )
+
+        async def main() -> None:
+            async with (
+                until_signal(),
+                open_market(
+                    settings,
+                    chain,
+                    purse,
+                    models,
+                    wishes=wishes_of(alpha, spread, dtype, deposit),
+                    auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
+                ) as market,
+                trio.open_nursery() as nursery,
+            ):
+                _say(await nursery.start(partial(serve_gateway, market, options)))
+
+        trio.run(main)
+
+
+def _check(binds: tuple[str, ...], expose: bool, ollama_open: str | None) -> None:
+    """Refuse what would let others near the wallet by accident."""
+    from hypercluster.node.web.serving import host_and_port
+
+    beyond = [bind for bind in binds if not _is_loopback(host_and_port(bind)[0])]
+    if beyond and not expose:
+        fail(
+            f"{beyond[0]} can be reached from other machines: whoever has a key spends from your wallet, and without "
+            "TLS in front keys can be read on the way. Say --expose if that is meant."
+        )
+    if beyond and ollama_open is not None:
+        fail("--ollama-open lets calls in without a key: it goes with an address of this machine only.")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _named(model: str | None, settings: Settings) -> NamedModel:
+    """A model with its names: those of the catalogue, or that of its file."""
+    from hypercluster.node.traffic.entries import NamedModel
+
+    found, stored = listed(model, settings), opened(model, settings)
+    if found is not None:
+        return NamedModel(found.name, stored, found.aliases)
+    assert model is not None
+    path = Path(model).expanduser()
+    return NamedModel(path.name if path.is_dir() else path.stem, stored)
+
+
+async def _is_password(home: Path, word: str) -> bool:
+    """Whether a password opens the wallet."""
+    from hypercluster.market.errors import KeystoreError
+    from hypercluster.node.home import keys
+    from hypercluster.node.home.keys import Key
+    from hypercluster.node.threads import Threads
+
+    try:
+        await Threads(1)(keys.unlock, home, Key.WALLET, word)
+    except KeystoreError:
+        return False
+    return True
+
+
+def _say(running: RunningGateway) -> None:
+    """Where people and programs find it."""
+    market = running.gateway.market
+    say(f"Chat       {running.gateway.logins.one_time_link()}")
+    say(f"OpenAI     {running.base_url}")
+    say(f"Anthropic  {running.urls[0]}")
+    say(f"Models     {', '.join(entry.name for entry in market.models())}")
+    if not market.ledger.api_keys.list(revoked=False):
+        say("There is no API key yet: hc-gateway keys create NAME makes one.", err)
