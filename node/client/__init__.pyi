@@ -14,11 +14,13 @@ from .events import Finished as Finished
 from .events import HopReplaced as HopReplaced
 from .events import PathChosen as PathChosen
 from .events import Prefilled as Prefilled
+from .events import Queued as Queued
 from .events import Token as Token
 from .events import Waiting as Waiting
 from .joining import background as background
 from .joining import joined as joined
 from .joining import look as look
+from .line import QueueFull as QueueFull
 from .payer import Funding as Funding
 from .purse import Purse as Purse
 from .purse import empty_purse as empty_purse

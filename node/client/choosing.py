@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from hypercluster.market.ledger.trust import Trust
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.request import Wishes
+    from hypercluster.node.client.vacancies import Vacancies
     from hypercluster.node.network.discovery import Discovery
     from hypercluster.node.network.latency import Latencies
 
 log = logging.getLogger(__name__)
 
+ENOUGH_TOKENS = 1024
+"""a session with room for so many tokens of the answer is not passed over for one that holds all that were asked for"""
 LIE_FACTOR, LIE_MS = 5.0, 100.0
 """A provider that takes this many times what it advertised, and this much more, said what is not so."""
 
@@ -39,7 +42,7 @@ class NoRoute(NodeError):
 
 
 class RequestTooLong(NodeError):
-    """No path holds as many tokens as the request may need."""
+    """No path holds the prompt and a token of the answer."""
 
     code = ErrorCode.TOO_LONG
 
@@ -56,7 +59,10 @@ class AllBusy(NodeError):
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What every provider on the path must hold: tokens in a session, candidates of the last one."""
+    """What every provider on the path should hold: tokens of the prompt and of the answer, candidates of the last one.
+
+    `tokens` is as much as is of use; a path that holds fewer will do where there is no better.
+    """
 
     prompt: int = 0
     tokens: int = 0
@@ -67,11 +73,9 @@ class Needs:
         """Tokens of the prompt and of the answer."""
         return self.prompt + self.tokens
 
-    def met(self, advert: Advert) -> bool:
-        """Whether the provider's session is long enough and gives enough candidates, if it gives any."""
-        return advert.session_tokens >= self.session and (
-            not advert.max_top_k or advert.max_top_k >= self.top_k
-        )
+    def chosen_from(self, advert: Advert) -> bool:
+        """Whether the provider gives enough candidates, if it gives any."""
+        return not advert.max_top_k or advert.max_top_k >= self.top_k
 
 
 class Chooser:
@@ -87,12 +91,14 @@ class Chooser:
         self,
         discovery: Discovery,
         latencies: Latencies,
+        vacancies: Vacancies,
         layers: int,
         trust: Trust | None,
         seed: int | None = None,
     ) -> None:
         self.layers = layers
-        self._discovery, self._latencies, self._trust = discovery, latencies, trust
+        self._discovery, self._latencies, self._vacancies = discovery, latencies, vacancies
+        self._trust = trust
         self._rng = np.random.default_rng(seed)
         self._waits: dict[str, float] = {}
         self._expected: dict[str, float] = {}
@@ -101,15 +107,13 @@ class Chooser:
 
     async def nodes(self, wishes: Wishes, *, full: bool = False) -> list[Node]:
         """The adverts with the latency measured to each; those with no free session only if `full`."""
-        return await self._nodes([a for a in self._offered(wishes) if full or a.free > 0])
+        return await self._nodes([a for a in self._offered(wishes) if full or self._vacancies.free(a) > 0])
 
-    async def route(
-        self, wishes: Wishes, needs: Needs, exclude: Collection[str] = (), resting: Collection[str] = ()
-    ) -> Path:
+    async def route(self, wishes: Wishes, needs: Needs, exclude: Collection[str] = ()) -> Path:
         """The path of least weight over the adverts known now, or one drawn by weight where they are spread.
 
-        Peers in `exclude` are left out, and so are those that the wishes avoid or this client distrusts; those that are
-        `resting` are left out as well, and count as busy.
+        Peers in `exclude` are left out, and so are those that the wishes avoid or this client distrusts. Of what is
+        free the sessions are long enough for the whole request, or for as much of it as there is to be had.
 
         Raises:
             RequestTooLong, TooManyCandidates: there are paths, but none that holds the request.
@@ -118,11 +122,15 @@ class Chooser:
             TooDear: all of them cost more than the wishes allow.
         """
         offered = self._offered(wishes)
-        nodes = await self._nodes([a for a in offered if a.free > 0 and needs.met(a)])
+        nodes = await self._nodes([a for a in offered if self._vacancies.free(a) and needs.chosen_from(a)])
         shunned = {*exclude, *wishes.avoid, *self._distrusted}
-        left_out = {*shunned, *resting}
+        usable = {a.peer: a for a in offered if a.peer not in shunned and needs.chosen_from(a)}
+        # Measuring took its time: what was free may be taken by now.
+        free = {peer: a for peer, a in usable.items() if self._vacancies.free(a)}
+        length = self._length(needs, usable.values(), free.values())
+        nodes = [node for node in nodes if node.id in free and free[node.id].session_tokens >= length]
         try:
-            return fitting_path(nodes, self.layers, wishes, left_out, self._rng)
+            return fitting_path(nodes, self.layers, wishes, (), self._rng)
         except NoPath:
             self._explain([a for a in offered if a.peer not in shunned], needs)
             raise NoRoute(self._why(exclude, wishes)) from None
@@ -216,32 +224,44 @@ class Chooser:
         self._distrusted = frozenset(peer for peer, each in standings.items() if each.reputation.distrusted)
         return {peer: each.reputation.risk for peer, each in standings.items()}
 
-    def _explain(self, offered: Sequence[Advert], needs: Needs) -> None:
+    def _length(self, needs: Needs, usable: Collection[Advert], free: Collection[Advert]) -> int:
+        """Tokens that each session of the path has to hold: of the whole request, or what the longest ones hold.
+
+        A session that leaves little room is taken only where a longer one is not to be had by waiting either.
+        """
+        if self._covered([a for a in free if a.session_tokens >= needs.session]):
+            return needs.session
+        most = self._longest(usable)
+        room = min(needs.tokens, ENOUGH_TOKENS, max(1, most - needs.prompt))
+        return max(self._longest(free), needs.prompt + room)
+
+    def _explain(self, offered: Collection[Advert], needs: Needs) -> None:
         """Raise why there is no path, where there would be one for a smaller request or a little later."""
         if not self._covered(offered):
             return
-        if not self._covered([a for a in offered if a.session_tokens >= needs.session]):
-            lengths = sorted({a.session_tokens for a in offered}, reverse=True)
-            longest = next(n for n in lengths if self._covered([a for a in offered if a.session_tokens >= n]))
-            room = longest - needs.prompt
-            advice = (
-                f"generate {room} at most"
-                if room > 0
-                else f"shorten the prompt to {longest - 1} tokens at most"
-            )
-            raise RequestTooLong(
-                f"The request needs room for {needs.session} tokens ({needs.prompt} of the prompt and "
-                f"{needs.tokens} to generate), and no path here holds more than {longest}: {advice}."
-            )
-        if not self._covered([a for a in offered if needs.met(a)]):
+        chosen_from = [a for a in offered if needs.chosen_from(a)]
+        if not self._covered(chosen_from):
             most = max(a.max_top_k for a in offered if a.layer_stop == self.layers)
             raise TooManyCandidates(
                 f"The request asks for {needs.top_k} candidates a token, and no path here gives more than "
                 f"{most}: lower --top-k."
             )
+        longest = self._longest(chosen_from)
+        if longest <= needs.prompt:
+            raise RequestTooLong(
+                f"The prompt has {needs.prompt} tokens, and no path here holds more than {longest} with the answer: "
+                f"shorten the prompt to {longest - 1} tokens at most."
+            )
         raise AllBusy(
             "All paths that hold the request go over providers without a free session: try again in a while."
         )
+
+    def _longest(self, adverts: Collection[Advert]) -> int:
+        """Tokens that the sessions of a whole path hold at most; 0 where there is none."""
+        for length in sorted({a.session_tokens for a in adverts}, reverse=True):
+            if self._covered([a for a in adverts if a.session_tokens >= length]):
+                return length
+        return 0
 
     def _why(self, failed: Collection[str], wishes: Wishes) -> str:
         """The reason that explains best why no path is there at all."""
@@ -256,12 +276,12 @@ class Chooser:
             name=book.name,
             layers=self.layers,
             ranges=ranges(offered),
-            full=ranges([a for a in offered if not a.free]),
+            full=ranges([a for a in offered if not self._vacancies.free(a)]),
             distrusted=ranges([a for a in offered if a.peer in self._distrusted]),
             failed=ranges([a for a in offered if a.peer in failed or a.peer in wishes.avoid]),
         )
         return why_no_path(self._discovery.facts(), wanted)
 
-    def _covered(self, adverts: Sequence[Advert]) -> bool:
+    def _covered(self, adverts: Collection[Advert]) -> bool:
         nodes = [node_of(advert) for advert in adverts if advert.layer_stop <= self.layers]
         return AdvertTable.of(nodes, self.layers).no_path() is None

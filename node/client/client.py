@@ -16,8 +16,10 @@ from hypercluster.market.economics.routing import Path
 from hypercluster.market.errors import MarketError
 from hypercluster.node.client.choosing import AllBusy, Chooser, Needs, NoRoute
 from hypercluster.node.client.completing import Completing
+from hypercluster.node.client.line import Line
 from hypercluster.node.client.opening import Opener, Terms, adverts_of, needed
 from hypercluster.node.client.request import Wishes
+from hypercluster.node.client.vacancies import Vacancies
 from hypercluster.node.client.waking import Wakefulness
 from hypercluster.node.engine.chat import Chat
 from hypercluster.node.rows import WireDtype
@@ -131,7 +133,11 @@ class Client:
         self.wishes = wishes or Wishes()
         self.audits = audits
         self.wakefulness = Wakefulness()
-        self.chooser = Chooser(network.discovery, network.latencies, model.layers, records.trust, seed)
+        self.vacancies = Vacancies()
+        self.line = Line(self.vacancies)
+        self.chooser = Chooser(
+            network.discovery, network.latencies, self.vacancies, model.layers, records.trust, seed
+        )
         self.opener = Opener(
             network.host,
             layers=model.layers,
@@ -140,7 +146,7 @@ class Client:
             transcripts=records.transcripts,
         )
 
-    def complete(self, request: Request) -> Completing:
+    def complete(self, request: Request, key: str = "") -> Completing:
         """Run one completion, token by token: an asynchronous iterator of its events.
 
         ::
@@ -158,9 +164,11 @@ class Client:
         it as a prompt, so the text goes on where it was (a prefill may differ from single steps in the last bits of
         a logit, and so, rarely, in a token).
 
+        Where all sessions are taken it waits its turn: those of one `key` after each other, the keys in turn.
+
         Audits of its stages begin when it has ended, however it did; `reports` waits for them.
         """
-        return Completing(self, request)
+        return Completing(self, request, key)
 
     async def reports(self, request_id: str) -> list[Report]:
         """The audits of a completion that has ended, when all of them are done."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -13,47 +12,43 @@ from typing import TYPE_CHECKING, Self
 
 import trio
 
-from hypercluster.market.errors import MarketError, OverDeposit
-from hypercluster.node.client.blame import Then, judge
-from hypercluster.node.client.choosing import AllBusy, Needs, NoRoute
-from hypercluster.node.client.completion import Completion, HopBill, PathLost, TooExpensive
+from hypercluster.market.errors import InsufficientFunds, MarketError, OverDeposit
+from hypercluster.node.client.choosing import RequestTooLong
+from hypercluster.node.client.completion import Completion, HopBill, TooExpensive
 from hypercluster.node.client.drawing import Drawing
 from hypercluster.node.client.events import (
     ChannelsOpened,
     ChannelsPlanned,
     Event,
     Finished,
-    HopReplaced,
     PathChosen,
     Prefilled,
     Token,
-    Waiting,
 )
-from hypercluster.node.client.hop import HopFailed, How
+from hypercluster.node.client.hop import HopFailed
+from hypercluster.node.client.looking import Looking
 from hypercluster.node.client.opening import Terms, adverts_of, needed, recipient_of
 from hypercluster.node.client.payer import Funding
 from hypercluster.node.client.request import BadRequest
 from hypercluster.node.client.stops import StopGate
 from hypercluster.node.client.waking import ABSENT_SECONDS, now
-from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.errors import NodeError
 from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.market.economics.routing import Path
     from hypercluster.node.client.client import Client
-    from hypercluster.node.client.hop import Hop
+    from hypercluster.node.client.payer import OutgoingAccount, Recipient
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
 
 log = logging.getLogger(__name__)
 
-REST_SECONDS = 0.5
-"""a provider that is full is left alone for so long, and for twice as long each time"""
-MOST_REST_SECONDS = 8.0
-LOOK_SECONDS = 0.3
-QUIET_SECONDS = 2.0
-"""a wait that is no news: providers are found in this time"""
+AHEAD_TOKENS = 256
+"""for which a channel is to hold enough when it is opened or topped up"""
+LEAST_TOKENS = 2
+"""for which it must hold enough at any moment, for each of the completions that draw on it"""
 
 
 class Completing:
@@ -63,23 +58,14 @@ class Completing:
     has come so far, and is whole, its bill included, when the stream has ended or its block is left.
     """
 
-    def __init__(self, client: Client, request: Request) -> None:
+    def __init__(self, client: Client, request: Request, key: str = "") -> None:
         self.request = request
         self.completion = Completion(secrets.token_hex(8))
         self._client = client
-        self._wishes = request.wishes or client.wishes
+        self._looking = Looking(client, request, self.completion, key)
         self._text = client.model.tokenizer.stream()
         self._gate = StopGate(request.stop)
-        self._hops: list[Hop] = []
-        self._resting: dict[str, float] = {}
-        """until when a peer is left out, in trio's time; for ever where it failed"""
-        self._tries: dict[str, int] = {}
-        self._rests: dict[str, int] = {}
-        self._began = self._alive = now()
-        """when a session last went forward, and whether it stood idle after that before its next step"""
-        self._idled = False
-        self._waiting_since: float | None = None
-        self._last: HopFailed | None = None
+        self._topped_up = 0
         self._events = self._run()
 
     # --- how it is used -------------------------------------------------------------------------------------------
@@ -124,13 +110,18 @@ class Completing:
                 async for event in events:
                     yield event
         except (NodeError, MarketError, OSError) as error:
-            done.finish, done.error = "failed", error
-            log.info("completion %s failed: %s", done.request_id, error)
+            log.info("completion %s ends early: %s", done.request_id, error)
+            if done.tokens and isinstance(error, RequestTooLong | InsufficientFunds):
+                # What came is whole, and no other path or wallet would go on with it.
+                done.finish = "length" if isinstance(error, RequestTooLong) else "cost"
+            else:
+                done.finish, done.error = "failed", error
         finally:
+            self._looking.give_back()
             rest = self._gate.push(self._text.finish()) + self._gate.finish()
             done.text += rest
             with trio.CancelScope(shield=True):
-                await self._client.settle(done, self._hops, self._began)
+                await self._client.settle(done, self._looking.hops, self._looking.began)
         yield Finished(done.finish, done.bill, rest, done.error)
 
     async def _over_paths(self) -> AsyncGenerator[Event, None]:
@@ -145,7 +136,7 @@ class Completing:
         with Drawing(client.model, request, done) as drawing:
             while True:
                 path: Path | None = None
-                async with aclosing(self._looking()) as looking:
+                async with aclosing(self._looking.paths()) as looking:
                     async for found in looking:
                         if isinstance(found, PathChosen):
                             path = found.path
@@ -159,84 +150,56 @@ class Completing:
                     return
                 except (HopFailed, OverDeposit) as error:
                     failure = error
+                finally:
+                    self._looking.give_back()
                 if isinstance(failure, HopFailed):
-                    yield await self._go_on_after(failure)
+                    yield await self._looking.after(failure)
                 else:
                     # The ledger was behind, or another completion drew on the same channel: top up and go on.
-                    self._tries[""] = self._tries.get("", 0) + 1
-                    if self._tries[""] > request.allowance.failures:
+                    self._topped_up += 1
+                    if self._topped_up > request.allowance.failures:
                         raise failure
-
-    async def _looking(self) -> AsyncGenerator[Waiting | PathChosen, None]:
-        """Wait for a path, as long as one may still appear. Raises why there is none."""
-        request, done = self.request, self.completion
-        needs = Needs(len(done.prompt), request.allowance.tokens, request.top_k)
-        if self._waiting_since is None:
-            self._waiting_since = trio.current_time()
-        deadline = self._waiting_since + request.allowance.patience
-        discovery = self._client.network.discovery
-        began, told = trio.current_time(), ""
-        while True:
-            at = trio.current_time()
-            back = {peer: until for peer, until in self._resting.items() if at < until < math.inf}
-            busy = back if self._last is not None and self._last.code is ErrorCode.FULL else {}
-            out = {peer for peer, until in self._resting.items() if until > at} - busy.keys()
-            try:
-                yield PathChosen(await self._client.chooser.route(self._wishes, needs, out, busy))
-                return
-            except (NoRoute, AllBusy) as error:
-                reason = str(error)
-                if self._last is not None and not isinstance(error, AllBusy):
-                    reason = f"{self._last} Without it there is no path: {error}"
-                # Who failed for good does not come back; who is full or not yet found may.
-                hopeless = not back and not isinstance(error, AllBusy)
-                hopeless = hopeless and bool(done.failures or discovery.hopeless)
-                if hopeless or at >= deadline:
-                    if self._last is None or isinstance(error, AllBusy):
-                        raise
-                    raise PathLost(reason) from error
-            pause = min([LOOK_SECONDS, deadline - at, *(max(0.0, until - at) for until in back.values())])
-            if reason != told and at - began >= QUIET_SECONDS:
-                told = reason
-                yield Waiting(reason, pause)
-            await trio.sleep(max(0.01, pause))
 
     async def _on(self, path: Path, drawing: Drawing) -> AsyncGenerator[Event, None]:
         """Go on over one path until it is finished. Raises HopFailed where the path breaks."""
         request, done, client = self.request, self.completion, self._client
-        allowance, wishes = request.allowance, self._wishes
+        wishes = self._looking.wishes
         pending = [*done.prompt, *done.tokens]
         adverts = adverts_of(path, client.network.discovery.book)
+        capacity = min(each.session_tokens for each in adverts)
+        done.allowed = min(request.allowance.tokens, capacity - len(done.prompt))
+        if done.allowed <= len(done.tokens):
+            raise RequestTooLong(
+                f"The sessions of this path hold {capacity} tokens by now, which are used up."
+            )
         self._check_budget(adverts, len(pending))
-        needs = needed(adverts, len(pending), allowance.tokens - len(done.tokens), allowance.cost_wei)
-        planned = await client.payer.plan(needs, wishes.deposit_wei)
-        if planned.deposits:
-            yield ChannelsPlanned(planned)
-        before = len(done.fundings)
-        accounts = await client.payer.fund(needs, wishes.deposit_wei, done.fundings.append)
-        if sent := done.fundings[before:]:
-            deposits = tuple(deposit for each in sent for deposit in each.deposits)
-            yield ChannelsOpened(Funding(deposits, sum(each.gas_wei for each in sent)))
-        self._alive, self._idled = now(), False
+        ahead = min(done.allowed - len(done.tokens), AHEAD_TOKENS)
+        needs = needed(adverts, len(pending), ahead, request.allowance.cost_wei)
+        accounts: dict[Recipient, OutgoingAccount] = {}
+        async with aclosing(self._fund(needs, accounts)) as funding:
+            async for sent in funding:
+                yield sent
+        self._looking.alive, self._looking.idled = now(), False
         terms = Terms(
-            capacity=len(done.prompt) + allowance.tokens,
+            capacity=len(done.prompt) + done.allowed,
             top_k=max(request.top_k, min(request.wanted_top_k, adverts[-1].max_top_k)),
             wire_dtype=wishes.wire_dtype,
         )
         pipeline = await client.opener.open(adverts, accounts, terms)
+        self._looking.opened()
         try:
             async with aclosing(self._generate(pipeline, pending, drawing)) as events:
                 async for event in events:
                     yield event
         finally:
             done.bills += [HopBill.of(hop) for hop in pipeline.hops]
-            self._hops += pipeline.hops
+            self._looking.hops += pipeline.hops
             await pipeline.close()
 
     async def _generate(
         self, pipeline: Pipeline, pending: list[int], drawing: Drawing
     ) -> AsyncGenerator[Event, None]:
-        done, allowance = self.completion, self.request.allowance
+        done, looking = self.completion, self._looking
         first = True
         while True:
             left = self._left(pipeline)
@@ -245,13 +208,18 @@ class Completing:
                     raise TooExpensive(pipeline.cost(len(pending)), left)
                 done.finish = "cost"
                 return
+            if short := self._short(pipeline, len(pending)):
+                async with aclosing(self._fund(short, {})) as topping_up:
+                    async for event in topping_up:
+                        yield event
             began = time.perf_counter()
-            self._idled = now() - self._alive > ABSENT_SECONDS
+            looking.idled = now() - looking.alive > ABSENT_SECONDS
             best = await pipeline.run(pending)
-            self._alive, self._idled = now(), False
+            looking.alive, looking.idled = now(), False
             took = 1000 * (time.perf_counter() - began)
             if first:
-                first, self._waiting_since, self._last = False, None, None
+                first = False
+                looking.went_on()
                 yield Prefilled(len(pending), took)
             drawn = drawing.draw(best)
             if drawn.ends:
@@ -266,60 +234,42 @@ class Completing:
             if self._gate.stopped:
                 done.finish = "stop"
                 return
-            if len(done.tokens) == allowance.tokens:
+            if len(done.tokens) >= done.allowed:
                 done.finish = "length"
                 return
             pending = [drawn.id]
 
-    # --- what ends a path -----------------------------------------------------------------------------------------
+    # --- what it costs --------------------------------------------------------------------------------------------
 
-    async def _go_on_after(self, failure: HopFailed) -> HopReplaced:
-        """Decide what becomes of a provider whose session ended. Raises the failure where too many have."""
-        client, peer = self._client, failure.peer
-        advert = client.network.discovery.book.get(peer)
-        tried = self._tries.get(peer, 0)
-        absent = self._idled or client.wakefulness.absent_since(self._alive)
-        confirmed = any(hop.receipts.last is not None and hop.advert.peer != peer for hop in self._hops)
-        alone = failure.how is How.LOST and not absent
-        if alone and (alone := await client.chooser.nobody_answers({peer, *self.completion.failures})):
-            failure = failure.through_us()
-        found = judge(failure, absent=absent, alone=alone, clock_confirmed=confirmed, tried=tried)
-        self._last = failure
-        log.info("%s", failure)
-        if found.evidence is not None and advert is not None:
-            await client.chooser.note(peer, advert.operator, found.evidence, str(failure))
-        if found.forget:
-            client.network.discovery.book.remove(peer)
-        then = found.then
-        if then is not Then.LEAVE and not absent:
-            self._tries[peer] = tried + 1
-        match then:
-            case Then.ASK:
-                if not await client.chooser.ask(peer) and failure.how is not How.EXPIRED:
-                    then = Then.LEAVE
-            case Then.REOPEN if absent:
-                await self._rejoin()
-            case Then.FUND:
-                if advert is not None:
-                    client.payer.forget(recipient_of(advert))
-            case Then.REST:
-                count = self._rests[peer] = self._rests.get(peer, 0) + 1
-                rest = min(MOST_REST_SECONDS, REST_SECONDS * 2 ** (count - 1))
-                self._resting[peer] = trio.current_time() + rest
-        if then is Then.LEAVE:
-            self._resting[peer] = math.inf
-            self.completion.failures.append(peer)
-            if len(self.completion.failures) > self.request.allowance.failures:
-                raise failure
-        return HopReplaced(peer, str(failure), found.evidence is not None)
+    async def _fund(
+        self, needs: dict[Recipient, int], accounts: dict[Recipient, OutgoingAccount]
+    ) -> AsyncGenerator[ChannelsPlanned | ChannelsOpened, None]:
+        """See that the channels hold what is needed; they are put into `accounts`."""
+        done, payer, deposit = self.completion, self._client.payer, self._looking.wishes.deposit_wei
+        planned = await payer.plan(needs, deposit)
+        if planned.deposits:
+            yield ChannelsPlanned(planned)
+        before = len(done.fundings)
+        accounts |= await payer.fund(needs, deposit, done.fundings.append)
+        if sent := done.fundings[before:]:
+            deposits = tuple(deposit for each in sent for deposit in each.deposits)
+            yield ChannelsOpened(Funding(deposits, sum(each.gas_wei for each in sent)))
 
-    async def _rejoin(self) -> None:
-        """After an absence adverts have expired: get those of the path again from who is known to be there."""
-        self._alive = now()
-        async with trio.open_nursery() as nursery:
-            for advert in {hop.advert.peer: hop.advert for hop in self._hops}.values():
-                if advert.peer not in self.completion.failures:
-                    nursery.start_soon(self._client.chooser.ask, advert.peer, advert.addrs)
+    def _short(self, pipeline: Pipeline, rows: int) -> dict[Recipient, int]:
+        """Wei that channels need which do not hold the next steps of all who draw on them, by recipient."""
+        sharing = max(1, self._client.vacancies.paths)
+        left, left_wei = self.completion.allowed - len(self.completion.tokens), self._left(pipeline)
+        short = {}
+        for hop in pipeline.hops:
+            step = sum(hop.cost(each) for each in pipeline.chunks(rows))
+            least, enough = (
+                step + min(left, tokens) * sharing * hop.price_wei for tokens in (LEAST_TOKENS, AHEAD_TOKENS)
+            )
+            if left_wei is not None:
+                least, enough = min(least, left_wei), min(enough, left_wei)
+            if hop.account.channel.available < least:
+                short[recipient_of(hop.advert)] = enough
+        return short
 
     def _left(self, pipeline: Pipeline | None = None) -> int | None:
         """Wei that may still be spent; None without a bound."""

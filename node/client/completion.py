@@ -106,6 +106,8 @@ class Completion:
     request_id: str
     prompt: tuple[int, ...] = ()
     tokens: list[int] = field(default_factory=list)
+    allowed: int = 0
+    """tokens to generate at most, as many as the last path holds; 0 before there is one"""
     text: str = ""
     finish: FinishReason = "cancelled"
     error: Exception | None = None

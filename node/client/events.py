@@ -92,6 +92,14 @@ class HopReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """All sessions are taken; `position` is 1 for the next in turn, `seconds` how long the request has waited."""
+
+    position: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """There is no path at this moment; it is looked for again after so many seconds."""
 
@@ -114,4 +122,14 @@ class Finished:
     error: Exception | None
 
 
-Event = PathChosen | ChannelsPlanned | ChannelsOpened | Prefilled | Token | HopReplaced | Waiting | Finished
+Event = (
+    PathChosen
+    | ChannelsPlanned
+    | ChannelsOpened
+    | Prefilled
+    | Token
+    | HopReplaced
+    | Queued
+    | Waiting
+    | Finished
+)

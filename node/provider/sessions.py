@@ -248,7 +248,7 @@ class Session:
         opening, prices, account = self._opening, self._prices, self._account
         payload = self._payload(step)
         cost = charge(prices.price_wei, prices.prompt_price_wei, step.rows)
-        account.channel.admit(cost, step.cumulative_wei, step.signature)
+        await self._service.collector.bill(account, cost, step.cumulative_wei, step.signature)
         try:
             if self._service.throttle_seconds:
                 await trio.sleep(self._service.throttle_seconds)

@@ -138,6 +138,21 @@ class Collector:
             account.channel.close_at = 0
             return account
 
+    async def bill(self, account: IncomingAccount, cost: int, cumulative: int, signature: bytes) -> None:
+        """Bill a step of `cost` wei against its voucher, before it is computed.
+
+        A voucher beyond the deposit may be the first to come after a top-up, so the chain is asked about it, once.
+
+        Raises:
+            VoucherRefused: see PayeeChannel.admit.
+        """
+        if cumulative > account.channel.deposit:
+            try:
+                await self._refresh(account)
+            except MarketError as error:
+                log.info("the deposit of a channel could not be looked up again: %s", error)
+        account.channel.admit(cost, cumulative, signature)
+
     async def store(self, account: IncomingAccount) -> None:
         """Write the channel's best voucher down unless it is; when this returns it survives any crash.
 

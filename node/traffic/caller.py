@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypercluster.market.money.budget import Budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,5 +21,5 @@ class Caller:
     """the program that asked, as it calls itself"""
     endpoint: str = "python"
     """through which door: "chat", "completions", "responses", "messages", "ollama", "python", "cli" or "page" """
-    budgets: tuple[object, ...] = ()
+    budgets: tuple[Budget, ...] = ()
     """each of them has to hold what the request costs"""

@@ -199,19 +199,33 @@ async def test_e1_a_full_disk_or_a_dead_chain_ends_it_with_what_came(
     assert max(reputations(tmp_path)) == 0
 
 
-async def test_b1_too_long_is_refused_with_the_numbers_and_nobody_is_blamed(
+async def test_b1_a_prompt_too_long_is_refused_with_the_numbers_and_nobody_is_blamed(
     world: World, tmp_path: Path
 ) -> None:
-    """B1: 16 times too long for the sessions of 100 that all offer; then a good request works."""
+    """B1: 16 prompts that fill the sessions of 100 that all offer; then a good request works."""
+    long = Request(prompt=(72,) * 100, allowance=Allowance(tokens=1))
     async with world.client(new_wallet(world.chain), tmp_path) as client:
         for _ in range(16):
-            events, done = await events_of(client, request(tokens=97))
+            events, done = await events_of(client, long)
             assert [type(event) for event in events] == [Finished]
             assert isinstance(done.error, RequestTooLong)
-            for number in ("101", "97", "100", "96"):
+            for number in ("100", "99"):
                 assert number in str(done.error)
         events, done = await events_of(client, request(tokens=4))
         assert done.tokens == world.greedy[:4]
+    assert max(reputations(tmp_path)) == 0
+
+
+async def test_tokens_are_an_upper_bound_and_never_too_many(world: World, tmp_path: Path) -> None:
+    """Agents ask for 128,000: they get what the sessions of 100 hold, and channels of no more than usual."""
+    async with world.client(new_wallet(world.chain), tmp_path) as client:
+        last = Request(prompt=(72,) * 99, allowance=Allowance(tokens=128_000))
+        _, done = await events_of(client, last)
+        assert (done.finish, len(done.tokens), done.allowed) == ("length", 1, 1)
+        _, done = await events_of(client, request(tokens=128_000))
+        assert (done.finish, len(done.tokens), done.allowed) == ("length", 96, 96)
+        assert done.tokens[: len(world.greedy)] == world.greedy
+        assert done.bill.deposited_wei <= 2 * HCT // 100
     assert max(reputations(tmp_path)) == 0
 
 

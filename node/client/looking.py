@@ -1,0 +1,204 @@
+"""Finding a path for one completion: standing in line for it, and going around those who fail."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+import trio
+
+from hypercluster.node.client.blame import Then, judge
+from hypercluster.node.client.choosing import AllBusy, Needs, NoRoute
+from hypercluster.node.client.completion import PathLost
+from hypercluster.node.client.events import HopReplaced, PathChosen, Queued, Waiting
+from hypercluster.node.client.hop import HopFailed, How
+from hypercluster.node.client.line import QueueFull
+from hypercluster.node.client.opening import recipient_of
+from hypercluster.node.client.vacancies import MOST_REST_SECONDS, REST_SECONDS
+from hypercluster.node.client.waking import now
+from hypercluster.node.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from hypercluster.market.economics.routing import Path
+    from hypercluster.node.client.client import Client
+    from hypercluster.node.client.completion import Completion
+    from hypercluster.node.client.hop import Hop
+    from hypercluster.node.client.request import Request
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.3
+TELL_SECONDS = 5.0
+"""after which a place in the line is told again though it is the same"""
+QUIET_SECONDS = 2.0
+"""a wait that is no news: providers are found in this time"""
+
+
+class Looking:
+    """Looks for paths for a completion; what it knows of those who failed lasts as long as the completion.
+
+    Args:
+        key: with whose requests this one takes turns.
+
+    Attributes:
+        hops: the sessions that have ended.
+        alive, idled: when a session last went forward, and whether it stood idle after that before its next step.
+    """
+
+    def __init__(self, client: Client, request: Request, done: Completion, key: str) -> None:
+        self.wishes = request.wishes or client.wishes
+        self.hops: list[Hop] = []
+        self.began = self.alive = now()
+        self.idled = False
+        self._client, self._request, self._done, self._key = client, request, done, key
+        self._resting: dict[str, float] = {}
+        """until when a peer is left out, in trio's time; for ever where it failed"""
+        self._tries: dict[str, int] = {}
+        self._rests: dict[str, int] = {}
+        self._since: float | None = None
+        self._last: HopFailed | None = None
+        self._taken: tuple[Path, float] | None = None
+        self._admitted = False
+
+    def went_on(self) -> None:
+        """Note that a step was answered, so that what comes next has all the patience again."""
+        self._since, self._last = None, None
+
+    def opened(self) -> None:
+        """Note that all providers of the path took their sessions."""
+        assert self._taken is not None
+        self._client.vacancies.accepted(self._taken[0].ids)
+
+    def give_back(self) -> None:
+        """Note that the sessions of the path have ended; nothing if there is none."""
+        if self._taken is not None:
+            path, since = self._taken
+            self._taken = None
+            self._client.vacancies.give_back(path, trio.current_time() - since)
+
+    async def paths(self) -> AsyncGenerator[Queued | Waiting | PathChosen, None]:
+        """Wait for a path, as long as one may still appear; it comes last and is taken until `give_back`.
+
+        Raises why there is none.
+        """
+        line, patience = self._client.line, self._request.allowance.patience
+        place = line.join(self._key, self._find, first=self._admitted)
+        began = trio.current_time()
+        if self._since is None:
+            self._since = began
+        deadline = self._since + patience
+        told, position, at_told = "", 0, -math.inf
+        try:
+            while True:
+                back = self._coming_back()
+                pauses = (until - trio.current_time() for until in back.values())
+                seconds = max(0.01, min([LOOK_SECONDS, deadline - trio.current_time(), *pauses]))
+                if await line.wait(place, seconds):
+                    if place.path is None:
+                        assert place.error is not None
+                        raise place.error
+                    path, place.path = place.path, None
+                    self._taken, self._admitted = (path, trio.current_time()), True
+                    yield PathChosen(path)
+                    return
+                reason = self._give_up(place.error, back, over=trio.current_time() >= deadline)
+                at = trio.current_time()
+                if isinstance(place.error, AllBusy):
+                    now_at = line.position(place)
+                    if now_at != position or at - at_told > TELL_SECONDS:
+                        position, at_told = now_at, at
+                        yield Queued(now_at, at - began)
+                if reason != told and at - began >= QUIET_SECONDS:
+                    told = reason
+                    yield Waiting(reason, seconds)
+        finally:
+            line.leave(place)
+            if place.path is not None:
+                self._client.vacancies.give_back(place.path, 0.0)
+
+    def _coming_back(self) -> dict[str, float]:
+        at = trio.current_time()
+        return {peer: until for peer, until in self._resting.items() if at < until < math.inf}
+
+    async def _find(self) -> Path:
+        done, allowance = self._done, self._request.allowance
+        needs = Needs(
+            prompt=len(done.prompt) + len(done.tokens),
+            tokens=allowance.tokens - len(done.tokens),
+            top_k=self._request.top_k,
+        )
+        at = trio.current_time()
+        out = {peer for peer, until in self._resting.items() if until > at}
+        return await self._client.chooser.route(self.wishes, needs, out)
+
+    def _give_up(self, error: Exception | None, back: dict[str, float], *, over: bool) -> str:
+        """Raise where there is nothing to wait for; else return why there is no path yet."""
+        if error is not None and not isinstance(error, NoRoute | AllBusy):
+            raise error
+        busy = isinstance(error, AllBusy)
+        reason = str(error or "Providers are being looked for.")
+        if self._last is not None and not busy:
+            reason = f"{self._last} Without it there is no path: {error}"
+        # Who failed for good does not come back; who is full or not yet found may.
+        hopeless = not back and not busy and error is not None
+        hopeless = hopeless and bool(self._done.failures or self._client.network.discovery.hopeless)
+        if not (hopeless or over):
+            return reason
+        if busy:
+            line = self._client.line
+            raise QueueFull(reason, line.retry_after()) from error
+        if self._last is None and error is not None:
+            raise error
+        raise PathLost(reason) from error
+
+    async def after(self, failure: HopFailed) -> HopReplaced:
+        """Decide what becomes of a provider whose session ended. Raises the failure where too many have."""
+        client, peer = self._client, failure.peer
+        advert = client.network.discovery.book.get(peer)
+        tried = self._tries.get(peer, 0)
+        absent = self.idled or client.wakefulness.absent_since(self.alive)
+        confirmed = any(hop.receipts.last is not None and hop.advert.peer != peer for hop in self.hops)
+        alone = failure.how is How.LOST and not absent
+        if alone and (alone := await client.chooser.nobody_answers({peer, *self._done.failures})):
+            failure = failure.through_us()
+        found = judge(failure, absent=absent, alone=alone, clock_confirmed=confirmed, tried=tried)
+        self._last = failure
+        log.info("%s", failure)
+        if found.evidence is not None and advert is not None:
+            await client.chooser.note(peer, advert.operator, found.evidence, str(failure))
+        if found.forget:
+            client.network.discovery.book.remove(peer)
+        then = found.then
+        if then is not Then.LEAVE and not absent:
+            self._tries[peer] = tried + 1
+        match then:
+            case Then.ASK:
+                if not await client.chooser.ask(peer) and failure.how is not How.EXPIRED:
+                    then = Then.LEAVE
+            case Then.REOPEN if absent:
+                await self._rejoin()
+            case Then.FUND:
+                if advert is not None:
+                    client.payer.forget(recipient_of(advert))
+            case Then.REST if failure.code is ErrorCode.FULL and advert is not None:
+                client.vacancies.full(advert)
+            case Then.REST:
+                count = self._rests[peer] = self._rests.get(peer, 0) + 1
+                rest = min(MOST_REST_SECONDS, REST_SECONDS * 2 ** (count - 1))
+                self._resting[peer] = trio.current_time() + rest
+        if then is Then.LEAVE:
+            self._resting[peer] = math.inf
+            self._done.failures.append(peer)
+            if len(self._done.failures) > self._request.allowance.failures:
+                raise failure
+        return HopReplaced(peer, str(failure), found.evidence is not None)
+
+    async def _rejoin(self) -> None:
+        """After an absence adverts have expired: get those of the path again from who is known to be there."""
+        self.alive = now()
+        async with trio.open_nursery() as nursery:
+            for advert in {hop.advert.peer: hop.advert for hop in self.hops}.values():
+                if advert.peer not in self._done.failures:
+                    nursery.start_soon(self._client.chooser.ask, advert.peer, advert.addrs)
