@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import Engine, Select, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from hypercluster.market.errors import LedgerError
@@ -17,6 +18,8 @@ from hypercluster.market.ledger.totals import By, Total, totals
 
 MOST_ROWS = 1000
 """rows that one look at requests gives at most"""
+MOST_DETAILS = 100
+"""requests whose hops and audits one look gives at most"""
 
 
 class Change(TypedDict, total=False):
@@ -46,6 +49,7 @@ class Which:
     """Which requests: those that meet all that is not None. The texts are compared as they are."""
 
     key_id: str | None = None
+    """"" for those without a key"""
     model_id: str | None = None
     app: str | None = None
     outcome: str | None = None
@@ -111,7 +115,7 @@ class Requests:
             limit: how many at most, up to 1,000.
         """
         row = RequestRow
-        query = _only(select(row), which).order_by(row.started.desc(), row.request_id.desc())
+        query = select(row).where(*_conditions(which)).order_by(row.started.desc(), row.request_id.desc())
         with Session(self._autocommit) as session:
             if before is not None:
                 edge = session.get(row, before)
@@ -123,23 +127,45 @@ class Requests:
 
     def one(self, request_id: str) -> RequestDetail | None:
         """Return a request with its hops and audits, or None."""
+        return self.stages([request_id]).get(request_id)
+
+    def stages(self, request_ids: Sequence[str]) -> dict[str, RequestDetail]:
+        """Return several requests as `one` does, 100 at most; unknown ids are left out."""
+        ids = list(request_ids)[:MOST_DETAILS]
+        hops: dict[str, list[SessionRecord]] = {each: [] for each in ids}
+        audits: dict[bytes, list[AuditRecord]] = {}
         with Session(self._autocommit) as session:
-            row = session.get(RequestRow, request_id)
-            if row is None:
-                return None
-            hops = session.scalars(
+            rows = {
+                row.request_id: row
+                for row in session.scalars(select(RequestRow).where(RequestRow.request_id.in_(ids)))
+            }
+            for hop in session.scalars(
                 select(SessionRecord)
-                .where(SessionRecord.request_id == request_id, SessionRecord.role == Role.CLIENT)
+                .where(SessionRecord.request_id.in_(ids), SessionRecord.role == Role.CLIENT)
                 .order_by(SessionRecord.started, SessionRecord.layer_start)
-                .limit(MOST_ROWS)
-            ).all()
-            audits = session.scalars(
+                .limit(MOST_ROWS * 10)
+            ):
+                hops[hop.request_id or ""].append(hop)
+            known = [hop.session_id for each in hops.values() for hop in each]
+            for audit in session.scalars(
                 select(AuditRecord)
-                .where(AuditRecord.session.in_([hop.session_id for hop in hops]))
+                .where(AuditRecord.session.in_(known))
                 .order_by(AuditRecord.at, AuditRecord.audit_id)
-                .limit(MOST_ROWS)
-            ).all()
-        return RequestDetail(row, tuple(hops), tuple(audits))
+            ):
+                audits.setdefault(audit.session, []).append(audit)
+        return {
+            each: RequestDetail(
+                rows[each],
+                tuple(hops[each]),
+                tuple(
+                    audit
+                    for key in dict.fromkeys(hop.session_id for hop in hops[each])
+                    for audit in audits.get(key, [])
+                ),
+            )
+            for each in ids
+            if each in rows
+        }
 
     def of_session(self, session_id: bytes) -> str | None:
         """Return the id of the request that a session of ours (16 bytes) was opened for, or None."""
@@ -149,10 +175,10 @@ class Requests:
         with Session(self._autocommit) as session:
             return session.scalar(query.limit(1))
 
-    def totals(self, since: datetime, until: datetime, by: By) -> list[Total]:
-        """Return sums over the requests that started in [since, until); see `hypercluster.market.ledger.totals`."""
+    def totals(self, since: datetime, until: datetime, by: By, which: Which = Which()) -> list[Total]:
+        """Return sums over requests that started in [since, until); see `hypercluster.market.ledger.totals`."""
         with Session(self._autocommit) as session:
-            return totals(session, since, until, by)
+            return totals(session, since, until, by, _conditions(which))
 
     def spent_in(self, key_id: str | None, since: datetime | None) -> int:
         """Return wei spent since a moment, or ever: by one key, or by the whole wallet where ``key_id`` is None.
@@ -195,18 +221,20 @@ class Requests:
                 raise LedgerError(f"The ledger knows no request {request_id}: add it first.")
 
 
-def _only(query: Select[tuple[RequestRow]], which: Which) -> Select[tuple[RequestRow]]:
+def _conditions(which: Which) -> list[ColumnElement[bool]]:
     row = RequestRow
     wanted = {
-        row.key_id: which.key_id,
+        row.key_id: which.key_id or None,
         row.model_id: which.model_id,
         row.app: which.app,
         row.outcome: which.outcome,
         row.doubtful: which.doubtful,
     }
-    query = query.where(*(column == value for column, value in wanted.items() if value is not None))
+    found = [column == value for column, value in wanted.items() if value is not None]
+    if which.key_id == "":
+        found.append(row.key_id.is_(None))
     if which.since is not None:
-        query = query.where(row.started >= which.since)
+        found.append(row.started >= which.since)
     if which.until is not None:
-        query = query.where(row.started < which.until)
-    return query
+        found.append(row.started < which.until)
+    return found

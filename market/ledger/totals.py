@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -59,8 +60,10 @@ _LENGTH = {By.HOUR: len("2026-01-31 23"), By.DAY: len("2026-01-31")}
 _REST = {By.HOUR: ":00:00+00:00", By.DAY: "T00:00:00+00:00"}
 
 
-def totals(session: Session, since: datetime, until: datetime, by: By) -> list[Total]:
-    """Add up the requests that started in [since, until).
+def totals(
+    session: Session, since: datetime, until: datetime, by: By, only: Sequence[ColumnElement[bool]] = ()
+) -> list[Total]:
+    """Add up the requests that started in [since, until) and meet `only`.
 
     Hours and days come in order, and only those with requests; the others come with the dearest first.
     """
@@ -84,7 +87,7 @@ def totals(session: Session, since: datetime, until: datetime, by: By) -> list[T
     ]
     query = (
         select(group, func.count(), *sums)
-        .where(row.started >= since, row.started < until)
+        .where(row.started >= since, row.started < until, *only)
         .group_by(group)
         .order_by(group.desc())
     )

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hypercluster.node.gateway import openai
+from hypercluster.node.gateway import openai, pages
 from hypercluster.node.gateway.anthropic import events as anthropic
 from hypercluster.node.gateway.anthropic import messages
 from hypercluster.node.gateway.errors import ApiError, api_error_of
@@ -19,6 +19,7 @@ from hypercluster.node.gateway.live import json_response, new_request_id
 from hypercluster.node.gateway.ollama import api as ollama
 from hypercluster.node.gateway.openai.errors import error_document
 from hypercluster.node.gateway.sse import compact
+from hypercluster.node.web.static import site
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -38,7 +39,14 @@ DOCUMENTS: tuple[tuple[str, Callable[[ApiError], dict[str, Any]]], ...] = (
 def application(gateway: Gateway) -> ASGIApp:
     """Everything that the gateway answers, without the guard in front of it (node.web.guard)."""
     return Starlette(
-        routes=[*openai.routes(gateway), *messages.routes(gateway), *ollama.routes(gateway)],
+        routes=[
+            *openai.routes(gateway),
+            *messages.routes(gateway),
+            *ollama.routes(gateway),
+            *pages.routes(gateway),
+            *site(),
+            *gateway.logins.routes(),
+        ],
         exception_handlers={ApiError: _refuse, HTTPException: _refuse, Exception: _refuse},
     )
 

@@ -196,8 +196,7 @@ export async function* events(response) {
         if (line.startsWith(":")) yield { comment: line.slice(1).trim() };
         else if (line.startsWith("data:")) {
           const data = line.slice(5).trim();
-          if (data === "[DONE]") return;
-          yield JSON.parse(data);
+          if (data !== "[DONE]") yield JSON.parse(data);
         }
       }
     }

@@ -45,6 +45,13 @@ export function Chart({ data, series, label, height = 170, axis, time = true }) 
   return html`<div class="chart" ref=${box} role="img" aria-label=${label}></div>`;
 }
 
+/** Room for half a bar at both ends. */
+function beside(plot) {
+  const at = plot.data[0];
+  const step = at.length > 1 ? at[1] - at[0] : 3600;
+  return [at[0] - step / 2, at.at(-1) + step / 2];
+}
+
 function options({ series, height, axis, time, width }) {
   const soft = colour("--soft");
   const line = colour("--line");
@@ -54,7 +61,7 @@ function options({ series, height, axis, time, width }) {
     width,
     height,
     padding: [10, 8, 0, 0],
-    scales: { x: { time }, y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+    scales: { x: { time, ...(series.some((each) => each.kind === "bars") ? { range: beside } : {}) }, y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [
       { ...lines, grid: { show: false }, space: 80, values: time ? [
         [86400, "{MMM} {D}", null, null, null, null, null, null, 1],

@@ -37,8 +37,15 @@ export function exact(wei) {
   return `${text.slice(0, -WEI)}.${text.slice(-WEI)}`.replace(/\.?0+$/, "");
 }
 
-/** Wei per token as HCT per million tokens. */
-export const perMillion = (wei) => (wei === null || wei === undefined ? "–" : hct(big(wei) * 1000000n));
+/** Wei per token as HCT per million tokens; two decimals where they say enough, so that columns of them line up. */
+export function perMillion(wei) {
+  if (wei === null || wei === undefined) return "–";
+  const price = big(wei) * 1000000n;
+  const cents = (price + 5n * 10n ** 15n) / 10n ** 16n;
+  if (cents < 10n) return hct(price);
+  const text = cents.toString().padStart(3, "0");
+  return `${text.slice(0, -2).replace(/\B(?=(\d{3})+$)/g, ",")}.${text.slice(-2)}`;
+}
 
 /** What a person typed as HCT, in wei; null for nothing, undefined for what is no amount. */
 export function wei(text) {
@@ -78,14 +85,14 @@ export const short = (id) => (id && id.length > 9 ? `…${id.slice(-8)}` : id ||
 /** Layers [start, stop) as the command line writes them. */
 export const layers = ([start, stop]) => `${start}:${stop}`;
 
-/** A moment (unix seconds): the time today, the day otherwise. */
+/** A moment (unix seconds): the time today, else the day, with the time unless it is over a month away. */
 export function moment(seconds) {
   if (!seconds) return "–";
   const then = new Date(seconds * 1000);
   const time = then.toLocaleTimeString("en-GB");
-  return then.toDateString() === new Date().toDateString()
-    ? time
-    : `${then.toLocaleDateString("en-CA")} ${time.slice(0, 5)}`;
+  if (then.toDateString() === new Date().toDateString()) return time;
+  const day = then.toLocaleDateString("en-CA");
+  return Math.abs(Date.now() / 1000 - seconds) > 2592000 ? day : `${day.slice(5)} ${time.slice(0, 5)}`;
 }
 
 /** A share of one as a percentage. */

@@ -25,9 +25,9 @@ export function Keys() {
       all.length
         ? html`<${Table} label="Keys" columns=${[["Name"], ["Key"], ["Models"], ["Budget", 1], ["Spent", 1], ["Left", 1], ["Rate", 1], ["Expires"], ["Last used"], ["State"], [""]]}>
             ${all.map((each) => html`<tr key=${each.key_id}><th scope="row">${each.name}</th><td><code>${each.prefix}…</code></td><td class="wrap">${each.models.length ? each.models.join(", ") : "all"}</td>
-              <td class="n">${each.budget_wei === null ? "none" : html`<${Amount} wei=${each.budget_wei} />`}${each.budget_wei !== null && html` <span class="soft">a ${each.period}</span>`}</td>
+              <td class="n">${each.budget_wei === null ? "none" : html`<${Amount} wei=${each.budget_wei} />`}${each.budget_wei !== null && html` <span class="soft">${each.period === "total" ? "in all" : `a ${each.period}`}</span>`}</td>
               <td class="n"><${Amount} wei=${each.spent_wei} /></td><td class="n">${each.left_wei === null ? "–" : html`<${Amount} wei=${each.left_wei} />`}</td>
-              <td class="n">${each.rpm ? `${each.rpm} a min` : "–"}</td><td class="mono">${each.expires ? moment(each.expires) : "never"}</td><td class="mono">${each.last_used ? moment(each.last_used) : "never"}</td>
+              <td class="n">${each.rpm ? `${each.rpm}/min` : "–"}</td><td class="mono">${each.expires ? moment(each.expires) : "never"}</td><td class="mono">${each.last_used ? moment(each.last_used) : "never"}</td>
               <td><${State} each=${each} /></td>
               <td>${each.state === "active" && html`<button class="plain danger" aria-label=${`Revoke the key ${each.name}`} onClick=${() => setRevoking(each)}>Revoke</button>`}</td></tr>`)}<//>
           <p class="soft"><small>Amounts in HCT. Of a key only its hash is kept here.</small></p>`

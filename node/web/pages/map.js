@@ -37,7 +37,7 @@ function shades(providers) {
   return (each) => (high > low ? 0.5 - (0.38 * (price(each) - low)) / (high - low) : 0.34);
 }
 
-const tickStep = (count, room) => [1, 2, 5, 10, 20, 50, 100, 200].find((step) => (room / count) * step >= 26) ?? 500;
+const tickStep = (count, room) => [1, 2, 5, 10, 20, 50, 100, 200].find((step) => (room / count) * step >= 40) ?? 500;
 
 /** @param {{network: object}} props as /hc/network has it */
 export function LayerMap({ network }) {
@@ -99,6 +99,7 @@ function Row({ each, y, x, shade, narrow }) {
   const about = `${each.peer}, layers ${layers(each.layers)}, ${text} HCT per million tokens${each.on_path ? ", on your path" : ""}${each.distrusted ? ", not trusted" : ""}`;
   return html`<g class=${each.on_path ? "bar-on" : "bar-off"}><title>${about}</title>
     <text class="id" x="0" y=${y + 14}>${narrow ? `…${each.peer.slice(-6)}` : short(each.peer)}</text>
+    <rect x=${from} y=${y} width=${Math.max(2, to - from)} height="19" rx="4" fill="var(--card)" />
     <rect x=${from} y=${y} width=${Math.max(2, to - from)} height="19" rx="4" fill="var(--accent)" opacity=${each.on_path ? 1 : shade} />
     ${each.distrusted && html`<rect x=${from + 0.5} y=${y + 0.5} width=${Math.max(2, to - from - 1)} height="18" rx="4" fill="none" stroke="var(--bad)" stroke-dasharray="3 2" />`}
     ${each.on_path && html`<circle cx=${from + 10} cy=${y + 9.5} r="3" fill="var(--on-accent)" />`}

@@ -71,7 +71,7 @@ export const Table = ({ label, columns, children }) => html`
 
 /** A labelled field. */
 export const Field = ({ label, note, wrong, children }) => html`
-  <label class="field"><span>${label}${note && html` <small>${note}</small>`}</span>${children}${wrong && html`<em role="alert">${wrong}</em>`}</label>`;
+  <label class="field"><span>${label}${note && html` <small class="soft">${note}</small>`}</span>${children}${wrong && html`<em role="alert">${wrong}</em>`}</label>`;
 
 /** Copies a text and says that it did. */
 export function Copy({ text, label = "Copy", plain = true }) {

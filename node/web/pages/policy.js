@@ -30,7 +30,7 @@ const typed = (policy) => ({
 });
 
 const Shown = ({ policy }) => html`<div class="two"><dl class="facts">
-    ${LIMITS.map(([name, label]) => html`<dt>${label.toLowerCase()}</dt><dd>${policy[name] === null ? "no limit" : html`<${Amount} wei=${policy[name]} unit />`}${name === "per_key_wei" && policy[name] !== null ? ` for each ${policy.per_key_period}` : ""}</dd>`)}
+    ${LIMITS.map(([name, label]) => html`<dt>${label.toLowerCase()}</dt><dd>${policy[name] === null ? "no limit" : html`<${Amount} wei=${policy[name]} unit />`}${name === "per_key_wei" && policy[name] !== null ? (policy.per_key_period === "total" ? " in all" : ` a ${policy.per_key_period}`) : ""}</dd>`)}
   </dl><dl class="facts">
     ${DEPOSITS.map(([name, label]) => html`<dt>${label.toLowerCase()}</dt><dd><${Amount} wei=${policy[name]} unit /></dd>`)}
     <dt>spent today</dt><dd><${Amount} wei=${policy.spent_today_wei} unit /></dd>

@@ -32,8 +32,8 @@ const Choice = ({ label, all, value, options, set }) => html`<label class="visua
 const Figures = ({ of }) => html`<dl class="kpis">
   <${Kpi} name="today" value=${hct(of.today_wei)} title=${`${exact(of.today_wei)} HCT`} note=${`HCT, ${plural(of.today_requests, "request")}`} />
   <${Kpi} name="per million tokens" value=${of.per_million_wei === null ? "–" : hct(of.per_million_wei)} note="HCT, of prompt and answer" />
-  <${Kpi} name="at risk now" value=${hct(of.risk_wei)} title=${`${exact(of.risk_wei)} HCT`} note=${of.risk_wei === "0" ? "HCT, nothing without an answer" : "HCT, signed for steps without an answer"} />
-  <${Kpi} name="gas today" value=${hct(of.gas_wei)} title=${exact(of.gas_wei)} note=${`coin, ${plural(of.funded, "channel")} opened or filled`} />
+  <${Kpi} name="at risk now" value=${hct(of.risk_wei)} title=${`${exact(of.risk_wei)} HCT`} note=${of.risk_wei === "0" ? "HCT, every step was answered" : "HCT, of steps without an answer"} />
+  <${Kpi} name="gas today" value=${hct(of.gas_wei)} title=${exact(of.gas_wei)} note=${`coin, with ${hct(of.deposited_wei)} HCT deposited`} />
 </dl>`;
 
 function Curve({ spend }) {
@@ -56,13 +56,13 @@ function Requests({ filter, base }) {
   return html`<${Card} title="Requests" note="newest first">
     <${Found} of=${found} what="The requests">${({ requests, next }) => html`
       ${requests.length
-        ? html`<${Table} label="Requests" columns=${[["When"], ["App"], ["Key"], ["Model"], ["In", 1], ["Cached", 1], ["Out", 1], ["HCT", 1], ["First token", 1], ["Took", 1], ["Ended"], ["Audit"]]}>
+        ? html`<${Table} label="Requests" columns=${[["When"], ["App"], ["Key"], ["Model"], ["In", 1], ["Cached", 1], ["Out", 1], ["HCT", 1], ["First", 1], ["Took", 1], ["Ended"], ["Audit"]]}>
             ${requests.map((each) => html`<tr key=${each.request_id}>
               <td><a class="go mono" href=${`#/spend/${each.request_id}`} aria-label=${`Request at ${moment(each.started)}`}>${moment(each.started)}</a></td>
               <td>${each.app || each.endpoint}</td><td>${each.key_id ? names[each.key_id] ?? each.key_id : html`<span class="soft">owner</span>`}</td><td>${each.model}</td>
               <td class="n">${count(each.tokens_in)}</td><td class="n">${count(each.tokens_cached)}</td><td class="n">${count(each.tokens_out)}</td>
               <td class="n"><${Amount} wei=${each.spent_wei} /></td><td class="n">${ms(each.first_ms)}</td><td class="n">${ms(each.took_ms)}</td>
-              <td>${outcome(each)}</td><td><${AuditBadge} audit=${auditOf(each)} /></td></tr>`)}<//>`
+              <td>${outcome(each)}</td><td><${AuditBadge} audit=${auditOf(each)} brief /></td></tr>`)}<//>`
         : html`<${Empty} title=${before || Object.values(filter).some(Boolean) ? "No such request" : "No request yet"}>
             ${before || Object.values(filter).some(Boolean) ? "None meets what is chosen above." : html`Say something on <a href="#/chat">the chat page</a>, or give a program a key of <a href="#/keys">the keys page</a>.`}<//>`}
       ${(next || before) && html`<div class="form-end"><button disabled=${!before} onClick=${() => setPages(pages.slice(0, -1))}>Newer</button>
