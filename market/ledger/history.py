@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, func, literal_column, select
 from sqlalchemy.orm import Session
 
+from hypercluster.market.ledger.columns import calendar_text, total_wei
 from hypercluster.market.ledger.front_tables import AdvertRow, ApiKeyRow
 from hypercluster.market.ledger.tables import (
     DONE,
@@ -17,6 +19,17 @@ from hypercluster.market.ledger.tables import (
     Role,
     SessionRecord,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earned:
+    """What we served in sessions that ended on one day in UTC, such as "2026-01-31"; ``billed`` in wei."""
+
+    day: str
+    sessions: int
+    tokens: int
+    prompt_tokens: int
+    billed: int
 
 
 class History:
@@ -31,13 +44,39 @@ class History:
         with Session(self._engine) as session, session.begin():
             session.merge(record)
 
-    def sessions(self, *, role: Role | None = None, limit: int = 100) -> list[SessionRecord]:
-        """Return the latest sessions, newest first."""
+    def sessions(
+        self, *, role: Role | None = None, limit: int = 100, before: datetime | None = None
+    ) -> list[SessionRecord]:
+        """Return the latest sessions, or the latest that began before a moment, newest first."""
         query = select(SessionRecord).order_by(SessionRecord.started.desc()).limit(limit)
         if role is not None:
             query = query.where(SessionRecord.role == role)
+        if before is not None:
+            query = query.where(SessionRecord.started < before)
         with Session(self._autocommit) as session:
             return list(session.scalars(query))
+
+    def earned_by_day(self, since: datetime) -> list[Earned]:
+        """Add up what we served by the day (UTC) on which it ended, oldest first; days without any are left out."""
+        row = SessionRecord
+        day = calendar_text(row.ended, literal_column(str(len("2026-01-31"))))
+        tokens, prompt = (func.coalesce(func.sum(each), 0) for each in (row.tokens, row.prompt_tokens))
+        query = (
+            select(day, func.count(), tokens, prompt, total_wei(row.billed))
+            .where(row.role == Role.PROVIDER, row.ended >= since)
+            .group_by(day)
+            .order_by(day)
+        )
+        with Session(self._autocommit) as session:
+            return [
+                Earned(day=date, sessions=count, tokens=int(out), prompt_tokens=int(read), billed=billed)
+                for date, count, out, read, billed in session.execute(query)
+            ]
+
+    def price(self, step_id: int) -> PriceRow | None:
+        """Return one update of our price by its number, or None."""
+        with Session(self._autocommit) as session:
+            return session.get(PriceRow, step_id)
 
     def save_price(self, step: PriceRow) -> None:
         """Write down one update of our price."""

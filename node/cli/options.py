@@ -31,6 +31,7 @@ MOST = 10**9
 _WHOLE = re.compile(r"[+-]?\d{1,40}(_\d+)*", re.ASCII)
 _REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
 _RANGE = re.compile(r"\d{1,4}:\d{1,4}", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 
@@ -177,6 +178,29 @@ def multiaddr(help_: str, *names: str, use: Use, word: str | None = None) -> Any
         return text
 
     return option(read, f"MULTIADDR|{word}" if word else "MULTIADDR", help_, names)
+
+
+def host_port(help_: str, *names: str) -> Any:
+    """Where HTTP is served: HOST:PORT, an IPv6 address in brackets; comes as text."""
+
+    def read(text: str) -> str:
+        from hypercluster.node.web.serving import host_and_port
+
+        host_and_port(text.strip())
+        return text.strip()
+
+    return option(read, "HOST:PORT", help_, names)
+
+
+def host_name(help_: str, *names: str) -> Any:
+    """A name that a server goes by, without scheme and port."""
+
+    def read(text: str) -> str:
+        if not _HOST.fullmatch(text.strip()):
+            raise ValueError(f"{_short(text)} is no host's name: write it without scheme and port.")
+        return text.strip().lower()
+
+    return option(read, "NAME", help_, names)
 
 
 def layer_range(help_: str, *names: str, word: str | None = None, several: bool = False) -> Any:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from hypercluster.market.money.units import round_price
-from hypercluster.node.cli.console import password, say
-from hypercluster.node.cli.options import multiaddr, seconds, whole
+from hypercluster.node.cli.console import password, say, show
+from hypercluster.node.cli.options import host_name, host_port, multiaddr, seconds, whole
 from hypercluster.node.errors import HostError
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
@@ -20,7 +20,7 @@ from hypercluster.node.home.settings import Settings
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
     from hypercluster.node.serving.presence import Presence
-    from hypercluster.node.serving.terms import Wallets
+    from hypercluster.node.serving.terms import HttpTerms, Wallets
 
 Listen = Annotated[
     list[str] | None,
@@ -39,6 +39,44 @@ Refresh = Annotated[float, seconds("Between adverts.", least=0.5)]
 Threads = Annotated[
     int | None, whole("Threads that compute. Default: half of the processors.", least=1, most=1024)
 ]
+
+Http = Annotated[
+    list[str] | None,
+    host_port(
+        "Serve pages, /healthz, /readyz and /metrics here, such as 127.0.0.1:4080; may be given several times.",
+        "--http",
+    ),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    host_name(
+        "Name that browsers reach --http by, beside localhost and addresses; may be given several times."
+    ),
+]
+
+
+def http_terms(
+    program: str, home: Path, binds: list[str] | None, hosts: list[str] | None
+) -> HttpTerms | None:
+    """Where a node shows itself; None where no --http was given."""
+    from hypercluster.node.serving.terms import HttpTerms
+
+    if not binds:
+        return None
+    return HttpTerms(binds=tuple(binds), hosts=tuple(hosts or ()), link_file=link_file(home, program))
+
+
+def link_file(home: Path, program: str) -> Path:
+    """Where a program that serves pages keeps what links are made with."""
+    return home / f"{program}.link"
+
+
+def print_link(program: str, json_: bool) -> None:
+    """Print another one-time link to the pages of a program that runs from this home. Raises NoLink."""
+    from hypercluster.node.web.login import new_link
+
+    link = new_link(link_file(Settings().home, program))
+    show({"link": link}, lambda found: found["link"], json_)
 
 
 @contextmanager
@@ -82,3 +120,5 @@ def say_ready(presence: Presence, *lines: str) -> None:
     say(f"price {round_price(advert.price_wei)} HCT per million tokens; others join through")
     for address in presence.running_node().addresses:
         say(f"  {address}")
+    if presence.link:
+        say(f"pages, by a link that opens once: {presence.link}")

@@ -188,6 +188,7 @@ class Engine:
             return EngineStats(
                 sessions=len(self._slots),
                 free=len(self._free),
+                waiting=len(self._singles) + len(self._longs),
                 steps=self._steps,
                 tokens=self._tokens,
                 decodes=self._decodes,

@@ -18,8 +18,12 @@ from typing import Literal, get_args
 import llama_cpp as native
 
 from hypercluster.market.trust.receipt import MAX_PROFILE
+from hypercluster.node.engine.devices import accelerators
 from hypercluster.node.engine.llama import start
 from hypercluster.node.errors import NodeError
+
+LLAMA_CPP: str = native.__version__
+"""version of the binding, which brings its own llama.cpp"""
 
 KvType = Literal["f16", "f32", "bf16", "q8_0"]
 """Types of the cache that count as honest: a q4_0 cache changes results more than a coarser quantisation of weights."""
@@ -57,6 +61,10 @@ def profile(backend: Backend, *, threads: int, chunk: int) -> str:
         "kv": backend.kv_type,
         "chunk": chunk,
         **({"threads": threads} if backend.flash_attention else {}),
+        # A card rounds otherwise than a processor, and than another card.
+        **(
+            {"accelerators": [device.description[:40] for device in accelerators()]} if accelerators() else {}
+        ),
     }
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))[:MAX_PROFILE]
 

@@ -100,6 +100,8 @@ class EngineStats:
 
     sessions: int
     free: int
+    waiting: int
+    """steps that are not computed yet"""
     steps: int
     tokens: int
     decodes: int

@@ -217,7 +217,7 @@ class TranscriptStore:
 
     def size(self) -> int:
         """Bytes that all of them take."""
-        return sum(path.stat().st_size for path in self._files())
+        return sum(map(_size, self._files()))
 
     def prune(self, now: float | None = None) -> int:
         """Delete those whose time is over (`now` in unix seconds); returns how many."""
@@ -232,6 +232,13 @@ class TranscriptStore:
 
     def _path(self, stage_hash: bytes) -> Path:
         return self.folder / f"{stage_hash.hex()}.transcript"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # deleted since it was listed
+        return 0
 
 
 def _frames(data: bytes) -> Iterator[bytes]:

@@ -21,6 +21,8 @@ class Demands:
     def __init__(self, *, chain: Chain, sender: Sender, node: str, transcripts: TranscriptStore) -> None:
         self._chain, self._sender, self._node, self._transcripts = chain, sender, node, transcripts
         self._next_block: int | None = None
+        self.open: dict[int, Demanded] = {}
+        """by their number, until they are served or lapse"""
         self._on_chain = Threads(1, abandon=True)
 
     async def work(self) -> None:
@@ -37,7 +39,11 @@ class Demands:
         events, next_block = disputes.events_from(start)
         for event in events:
             if isinstance(event, Demanded) and event.node == self._node:
+                self.open[event.demand_id] = event
                 self._serve(event)
+        for demand_id in list(self.open):
+            if disputes.demands.state(demand_id).status is not DemandStatus.OPEN:
+                del self.open[demand_id]
         self._next_block = next_block
 
     def _serve(self, demanded: Demanded) -> None:

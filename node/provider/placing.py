@@ -1,7 +1,8 @@
 """What this machine could serve: the memory it has, how fast it is, and how large the parts of a model are."""
 
-import os
 from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
 
 from hypercluster.market.economics.placement import Machine, ModelSize
 from hypercluster.node.engine.engine import Engine
@@ -17,7 +18,7 @@ MEMORY_SHARE = 0.6
 
 def free_memory() -> int:
     """Bytes of weights that this machine has room for now."""
-    return int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+    return int(MEMORY_SHARE * psutil.virtual_memory().available)
 
 
 def model_size(source: Path) -> ModelSize:

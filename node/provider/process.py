@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from hypercluster.node.provider.recall import serve_recall
 from hypercluster.node.provider.sessions import Service, serve_session
 from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
+from hypercluster.node.provider.visits import Visits
 from hypercluster.node.serving.collector import Collector, collector_of
 from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.presence import OnReady, Presence
@@ -73,6 +75,7 @@ class Provider:
 
     Args:
         shard: GGUF file of the layers of `terms`.
+        source: the whole model, where it is here: to see which layers else it could serve.
     """
 
     def __init__(
@@ -86,11 +89,13 @@ class Provider:
         ledger: Ledger,
         transcripts: TranscriptStore,
         ways: Ways = HONEST,
+        source: Path | None = None,
     ) -> None:
         self.terms, self.manifest, self.transcripts = terms, manifest, transcripts
         self.asking = Asking(terms.price, terms.market, manifest.layers)
         self._shard, self._wallets, self._chain, self._ledger = shard, wallets, chain, ledger
-        self._ways = ways
+        self._ways, self._source = ways, source
+        self._visits = Visits()
 
     async def run(self, on_ready: OnReady = lambda presence: None) -> tuple[int, int] | None:
         """Load the shard, join the network, and serve; `on_ready` is told when the first advert is out.
@@ -159,16 +164,58 @@ class Provider:
                 offer=partial(offer.advert, direct=direct),
             )
             async with presence.running(collector, self._ledger) as jobs:
-                self._schedule(jobs, offer, presence)
+                demands = self._schedule(jobs, offer, presence)
                 mover = Mover(terms.move, offer, presence) if terms.move else None
                 if mover and terms.move:
                     jobs.every(terms.move.every_seconds, "looking for better layers", mover.look_around)
-                on_ready(presence)
-                if mover is None:
-                    await trio.sleep_forever()
-                    return None
-                await mover.moved_out()
-                return mover.better
+                async with self._shown(offer, presence, collector, demands, jobs):
+                    on_ready(presence)
+                    if mover is None:
+                        await trio.sleep_forever()
+                        return None
+                    await mover.moved_out()
+                    return mover.better
+
+    @asynccontextmanager
+    async def _shown(
+        self, offer: Offer, presence: Presence, collector: Collector, demands: Demands, jobs: Jobs
+    ) -> AsyncIterator[None]:
+        if self.terms.http is None:
+            yield
+            return
+        from hypercluster.node.provider.http import Showing, shown
+        from hypercluster.node.provider.metrics import counted
+        from hypercluster.node.provider.prospects import Prospects
+        from hypercluster.node.serving.standing import Standings
+
+        wallets = self._wallets
+        standings = Standings(
+            chain=self._chain,
+            ledger=self._ledger,
+            collector=collector,
+            wallets=wallets,
+            rule=self.terms.claim,
+        )
+        showing = Showing(
+            offer=offer,
+            presence=presence,
+            standings=standings,
+            ledger=self._ledger,
+            demands=demands,
+            visits=self._visits,
+            prospects=Prospects(
+                offer=offer,
+                presence=presence,
+                transcripts=self.transcripts,
+                shard=self._shard,
+                source=self._source,
+            ),
+            node=wallets.sender.address,
+            operator=wallets.operator,
+        )
+        metrics = counted(showing, collector, jobs)
+        async with shown(showing, self.terms.http, metrics, jobs):
+            yield
 
     def _service(self, offer: Offer, collector: Collector) -> Service:
         terms = self.terms
@@ -193,9 +240,10 @@ class Provider:
             peer=peer_of_key(self._wallets.node_key),
             profile=profile(terms.backend, threads=terms.threads, chunk=terms.step_tokens),
             transcripts=self.transcripts,
+            visits=self._visits,
         )
 
-    def _schedule(self, jobs: Jobs, offer: Offer, presence: Presence) -> None:
+    def _schedule(self, jobs: Jobs, offer: Offer, presence: Presence) -> Demands:
         terms = self.terms
         demands = Demands(
             chain=self._chain,
@@ -217,6 +265,7 @@ class Provider:
                 return
             row = price_row(step, self.manifest.model_id)
             await trio.to_thread.run_sync(self._ledger.history.save_price, row)
+            self._visits.on_price(step.price_wei, step.next_price_wei)
             if step.next_price_wei != step.price_wei:
                 log.info("price %d -> %d wei a token", step.price_wei, step.next_price_wei)
                 await presence.publish()
@@ -230,3 +279,4 @@ class Provider:
         jobs.every(60, "forgetting old transcripts", forget)
         if terms.price.adapt:
             jobs.every(terms.price_seconds, "price update", reprice)
+        return demands

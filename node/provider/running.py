@@ -81,6 +81,7 @@ def run_provider(
                 ledger=ledger,
                 transcripts=transcripts,
                 ways=ways,
+                source=premises.stored.source,
             )
             with running_file(home) as file:
 

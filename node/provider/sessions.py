@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from hypercluster.market.money.voucher import VoucherDomain, charge
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.provider.prices import Prices
+from hypercluster.node.provider.visits import Visits
 from hypercluster.node.rows import WireDtype, unpack_input
 from hypercluster.node.serving.refusals import (
     OPEN_SECONDS,
@@ -26,6 +27,7 @@ from hypercluster.node.serving.refusals import (
     SEND_SECONDS,
     Refused,
     check_payer,
+    code_of,
     refuse,
 )
 from hypercluster.node.threads import completed
@@ -76,6 +78,7 @@ class Service:
     profile: str
     """our backend profile, see node.engine.profile"""
     transcripts: "TranscriptStore"
+    visits: Visits = field(default_factory=Visits)
 
     @property
     def is_first(self) -> bool:
@@ -94,21 +97,28 @@ async def serve_session(connection: "Connection", service: Service) -> None:
     Never raises for anything that a peer does: it is answered with a coded Error and the connection ends.
     """
     account: IncomingAccount | None = None
+    session: Session | None = None
+    began, asked, code, outcome = time.time(), b"", None, "closed"
     try:
         opening = await connection.receive(OPEN_SECONDS)
         if not isinstance(opening, Open):
             raise Refused(ErrorCode.UNKNOWN_SESSION, "The first message of a session is Open.")
+        asked = opening.session
         check_payer(connection.peer, opening.channel)
         prices = _check_opening(opening, service)
         account = await service.collector.admit_channel(opening.channel)
         session = Session(connection, service, opening, prices, account)
         await session.run()
     except ConnectionLost:
-        pass
+        outcome = "the client left"
     except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on
+        code, outcome = code_of(error), str(error)
+        service.visits.on_refusal(code)
         await refuse(connection, error, account.channel.billed if account else 0)
     finally:
         await connection.close()
+    if session is None or not session.billed:
+        service.visits.for_nothing(asked, connection.peer, began, code, outcome)
 
 
 def _check_opening(opening: Open, service: Service) -> Prices:
@@ -162,6 +172,11 @@ class Session:
             price_wei=prices.price_wei,
             prompt_price_wei=prices.prompt_price_wei,
         )
+
+    @property
+    def billed(self) -> int:
+        """Wei so far."""
+        return self._record.billed
 
     async def run(self) -> None:
         """Answer steps until the client closes the session. Raises what the client is to be told."""
@@ -264,6 +279,7 @@ class Session:
             account.channel.refund(cost)
             raise
         self._record.billed += cost
+        self._service.visits.on_step(step.rows, output.compute_ms)
         if step.rows > 1:
             self._record.prompt_tokens += step.rows
         else:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
@@ -85,8 +85,15 @@ class Collector:
         self._reading = trio.Lock()
         # One connection at a time to the database keeps the writes in order; the chain gets threads of its own.
         self._in_ledger = Threads(1)
+        self.on_claim: Callable[[str], None] = lambda outcome: None
+        """told "paid" or "failed" after each transaction"""
         # A chain that hangs must not hold up the end of the node: what is left alone is looked up at the next start.
         self._on_chain = Threads(4, abandon=True)
+
+    @property
+    def known(self) -> frozenset[bytes]:
+        """Ids of the channels that are open and of this chain."""
+        return frozenset(self._accounts)
 
     async def load(self) -> None:
         """Take up the channels of earlier runs, so that what they paid is claimed and watched."""
@@ -267,8 +274,10 @@ class Collector:
                 await self._on_chain(self._chain.channels.settle_batch, self._sender, self.operator, claims)
             except MarketError:
                 self._under_way -= under_way
+                self.on_claim("failed")
                 raise
             self._under_way -= under_way
+            self.on_claim("paid")
             for account in batch:
                 await self._refresh(account)
             received += sum(account.settled for account in batch) - before

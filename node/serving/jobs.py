@@ -22,6 +22,8 @@ class Jobs:
         self._token = trio.lowlevel.current_trio_token()
         self._running: set[str] = set()
         self.closed = False
+        self.on_end: Callable[[str, bool], None] = lambda name, well: None
+        """told a job's name whenever it ends, and whether it went well"""
 
     def every(self, seconds: float, name: str, work: Work, *, first_after: float | None = None) -> None:
         """Run `work` every so many seconds, the first time after `first_after` seconds (default: `seconds`)."""
@@ -47,6 +49,9 @@ class Jobs:
             log.warning(
                 "%s failed and will be tried again: %s", name, error, exc_info=log.isEnabledFor(logging.DEBUG)
             )
+            self.on_end(name, False)
+        else:
+            self.on_end(name, True)
         finally:
             self._running.discard(name)
 

@@ -88,6 +88,9 @@ class Presence:
         self._told: Advert | None = None
         self._followers: list[Callable[[RunningNode], None]] = []
         self._shown: RunningNode | None = None
+        self.since = time.time()
+        self.link = ""
+        """to the node's pages, good once; empty where it has none"""
 
     @property
     def told(self) -> Advert:

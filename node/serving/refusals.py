@@ -47,7 +47,7 @@ def check_payer(peer: str, channel: ChannelDescriptor) -> None:
 
 async def refuse(connection: Connection, error: Exception, billed: int = 0) -> None:
     """Tell the peer why; `billed` is what its channel was charged so far, in wei. Never raises for a lost peer."""
-    code = _code(error)
+    code = code_of(error)
     if code is ErrorCode.INTERNAL:
         log.error("a session failed", exc_info=error)
         sentence = "This node failed; try another one."
@@ -60,7 +60,8 @@ async def refuse(connection: Connection, error: Exception, billed: int = 0) -> N
         log.debug("the refusal could not be delivered: %s", lost)
 
 
-def _code(error: Exception) -> ErrorCode:
+def code_of(error: Exception) -> ErrorCode:
+    """What a peer is told about whatever went wrong."""
     if isinstance(error, VoucherRefused):
         return _CODES[error.reason]
     if isinstance(error, BadProof):

@@ -10,6 +10,15 @@ from hypercluster.market.money.claiming import ClaimRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HttpTerms:
+    """Where a node shows how it stands over HTTP: HOST:PORT, names that it goes by, and the file of its links."""
+
+    binds: tuple[str, ...]
+    hosts: tuple[str, ...] = ()
+    link_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTerms:
     """How a node is reached, announced and paid: the operator's to choose. Times in seconds."""
 
@@ -26,6 +35,8 @@ class NodeTerms:
     claim: ClaimRule = field(default_factory=ClaimRule)
     watch_seconds: float = 2.0
     """between looks at the chain"""
+    http: HttpTerms | None = None
+    """no listener if None"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

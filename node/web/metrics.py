@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import trio
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
@@ -39,11 +45,27 @@ class ProcessMetrics:
             f"{PREFIX}chain_head_age_seconds", "Age of the newest block that was seen.", registry=registry
         )
 
+    def build(self, *, llama_cpp: str, backend: str) -> None:
+        """Say what runs; `backend` is what it computes on, such as cpu."""
+        self.build_info.labels(version("hypercluster"), llama_cpp, backend).set(1)
+
+    def chain_head(self, made: Callable[[], int | None]) -> None:
+        """Have the newest block's moment (unix s) asked for at each look."""
+        self.chain_head_age.set_function(lambda: time.time() - (made() or math.nan))
+
+    def job(self, name: str, well: bool) -> None:
+        """Periodic work has ended."""
+        if well:
+            self.job_last_success.labels(name).set_to_current_time()
+        else:
+            self.job_failures.labels(name).inc()
+
 
 def metrics_route(registry: CollectorRegistry) -> Route:
     """GET /metrics in the text format of Prometheus."""
 
     async def metrics(request: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        text = await trio.to_thread.run_sync(generate_latest, registry)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return Route("/metrics", metrics, methods=["GET"])

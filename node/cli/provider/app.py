@@ -12,6 +12,7 @@ for command in (
     stake.init,
     stake.register,
     running.run,
+    running.link,
     placing.advise,
     standing.prices,
     standing.status,

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hypercluster.market.money.units import parse_price
+from hypercluster.node.cli.console import Json
 from hypercluster.node.cli.opening import Model, opened_to_serve
 from hypercluster.node.cli.options import Bootstrap, gib, layer_range, multiaddr, price, real, seconds, whole
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.provider.placing import prospects
 from hypercluster.node.cli.serving import (
+    AllowHost,
     Announce,
     ClaimEvery,
     ClaimMultiple,
     HctPerCoin,
+    Http,
     Listen,
     Refresh,
     Threads,
+    http_terms,
     kept_address,
     node_held,
+    print_link,
     say_ready,
     wallets_of,
 )
@@ -114,6 +119,8 @@ def run(
             metavar="MS",
         ),
     ] = 0.0,
+    http: Http = None,
+    allow_host: AllowHost = None,
 ) -> None:
     """Serve layers of a model until Ctrl-C.
 
@@ -186,6 +193,7 @@ def run(
             move=move,
             mdns=settings.mdns,
             peers_file=settings.home / PEERS,
+            http=http_terms("provider", settings.home, http, allow_host),
         )
         with kept_address(listen, last):
             run_provider(
@@ -201,6 +209,11 @@ def run(
                 cutting=partial(bar, "Preparing the shard"),
                 ways=context.obj or HONEST,
             )
+
+
+def link(json_: Json = False) -> None:
+    """Print another one-time link to the pages of the provider that runs from this home with --http."""
+    print_link("provider", json_)
 
 
 def _say_serving(presence: Presence) -> None:

@@ -1,0 +1,80 @@
+"""Which layers this machine could rather serve, looked at while it serves: no layer is timed anew for it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from hypercluster.market.economics.graph import Node, node_of
+from hypercluster.market.economics.placement import Machine, NothingFits, Placement, placements
+from hypercluster.node.evidence.transcript import TranscriptStore
+from hypercluster.node.provider.offers import Offer
+from hypercluster.node.provider.placing import free_memory, model_size
+from hypercluster.node.serving.presence import Presence
+
+FRESH_SECONDS = 30.0
+MOST_RANGES = 50
+
+
+@dataclass(slots=True, kw_only=True)
+class Prospects:
+    """Asked for by a page; looked at again when the last look is FRESH_SECONDS old.
+
+    `shard` is what is loaded now, whose bytes would be free again; `source` the whole model, None where only the
+    shard is here.
+    """
+
+    offer: Offer
+    presence: Presence
+    transcripts: TranscriptStore
+    shard: Path
+    source: Path | None
+    _document: dict[str, Any] = field(default_factory=dict)
+    _looking: trio.Lock = field(default_factory=trio.Lock)
+
+    async def document(self) -> dict[str, Any]:
+        """See hypercluster.node.provider.http."""
+        async with self._looking:
+            if time.time() - self._document.get("at", 0.0) > FRESH_SECONDS:
+                others = [node_of(advert) for advert in self.presence.others()]
+                self._document = await trio.to_thread.run_sync(self._look, others)
+            return self._document
+
+    def _look(self, others: list[Node]) -> dict[str, Any]:
+        terms = self.offer.terms
+        nothing: dict[str, Any] = {"machine": None, "ranges": [], "at": time.time()}
+        if terms.move:
+            machine, model = terms.move.machine, terms.move.model
+        elif self.source is None:
+            return nothing | {
+                "why": "To choose among all layers the whole model is needed, and only a shard is here."
+            }
+        else:
+            layer_ms = self.offer.speed.cost_ms / (terms.stop - terms.start)
+            machine = Machine(free_memory() + self.shard.stat().st_size, layer_ms)
+            model = model_size(self.source)
+        try:
+            ranked = placements(machine, model, others, market=terms.market, floor_wei=terms.price.floor_wei)
+        except NothingFits as error:
+            return nothing | {"why": str(error)}
+        return {
+            "machine": {"memory_bytes": machine.memory_bytes, "layer_ms": machine.layer_ms},
+            "ranges": [_range(each) for each in ranked[:MOST_RANGES]],
+            "at": time.time(),
+            "why": None,
+        }
+
+
+def _range(place: Placement) -> dict[str, Any]:
+    return {
+        "layers": [place.start, place.stop],
+        "price_wei": str(place.price_wei),
+        "cost_ms": place.cost_ms,
+        "probability": place.marginal,
+        "revenue_wei": str(round(place.revenue_wei)),
+        "unserved": place.unserved,
+    }
