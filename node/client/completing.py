@@ -120,6 +120,7 @@ class Completing:
             self._looking.give_back()
             rest = self._gate.push(self._text.finish()) + self._gate.finish()
             done.text += rest
+            done.stop = self._gate.stop
             with trio.CancelScope(shield=True):
                 await self._client.settle(done, self._looking.hops, self._looking.began)
         yield Finished(done.finish, done.bill, rest, done.error)

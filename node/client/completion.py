@@ -110,6 +110,8 @@ class Completion:
     """tokens to generate at most, as many as the last path holds; 0 before there is one"""
     text: str = ""
     finish: FinishReason = "cancelled"
+    stop: str | None = None
+    """the text at which it ended, of those that were to end it"""
     error: Exception | None = None
     seed: int | None = None
     """of the draws; None where there are none"""

@@ -11,17 +11,23 @@ class StopGate:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
-        self.stopped = False
+        self.stop: str | None = None
+        """the text that ended the answer"""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether one of them came."""
+        return self.stop is not None
 
     def push(self, text: str) -> str:
         """Return what may be shown now; nothing more after a stop."""
         if self.stopped:
             return ""
         self._held += text
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = [(at, -len(stop), stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            self.stopped = True
-            shown, self._held = self._held[: min(found)], ""
+            at, _, self.stop = min(found)
+            shown, self._held = self._held[:at], ""
             return shown
         keep = max((self._overlap(stop) for stop in self._stops), default=0)
         cut = len(self._held) - keep

@@ -118,7 +118,7 @@ class Answering:
         self._finish[index] = completion.finish
         self._thought += choice.thought
         if self.visit.refusal is None:
-            for chunk in choice.end(_REASONS[completion.finish]):
+            for chunk in choice.end(_REASONS[completion.finish], completion.stop):
                 await out.send(chunk)
 
     async def _halt_at(self, event: trio.Event) -> None:
@@ -168,7 +168,7 @@ class _Choice:
             case events.ChannelsOpened():
                 yield Waiting("payment channels are open, the prompt goes through the layers")
             case events.Prefilled():
-                yield Waiting(f"the prompt of {event.tokens} tokens is read")
+                yield Waiting(f"the prompt of {event.tokens} tokens is read", len(answer.completion.prompt))
             case events.HopReplaced():
                 yield Waiting("a session ended early, another takes over")
             case events.Waiting():
@@ -181,12 +181,12 @@ class _Choice:
             case events.Finished():
                 yield from self._pieces(self._reply.push(event.rest))
 
-    def end(self, reason: Reason) -> Iterator[Chunk]:
+    def end(self, reason: Reason, stop: str | None) -> Iterator[Chunk]:
         """What was held back, and the end."""
         yield from self._pieces(self._reply.finish())
         if self._calls and reason == "stop":
             reason = "tool_calls"
-        yield Ended(self._index, reason, tokens=self._taken())
+        yield Ended(self._index, reason, stop, self._taken())
 
     def _pieces(self, pieces: list[Piece]) -> Iterator[Chunk]:
         for piece in pieces:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 DOCUMENTS: tuple[tuple[str, Callable[[ApiError], dict[str, Any]]], ...] = (
     (messages.PATH, anthropic.error_document),
     ("/api/", ollama.error_document),
-    ("/k/", ollama.error_document),
+    (ollama.SECRET_PATHS[0], ollama.error_document),
 )
 """beginnings of paths, and how errors are written below them; everywhere else as OpenAI has them"""
 

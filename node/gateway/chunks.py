@@ -34,6 +34,8 @@ class Waiting:
     """Nothing yet, and why: a place in the queue, channels that open, a prompt that goes through the layers."""
 
     comment: str
+    prompt: int = 0
+    """tokens of the prompt, once it is read"""
 
 
 @dataclass(frozen=True, slots=True)

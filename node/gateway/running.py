@@ -12,6 +12,7 @@ import trio
 from hypercluster.node.gateway.app import application
 from hypercluster.node.gateway.gateway import PORT, Gateway
 from hypercluster.node.gateway.keyring import Keyring
+from hypercluster.node.gateway.ollama.api import SECRET_PATHS
 from hypercluster.node.web.guard import guarded
 from hypercluster.node.web.login import Logins, Password
 from hypercluster.node.web.serving import serve

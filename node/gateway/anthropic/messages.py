@@ -62,6 +62,7 @@ class Messages:
     def write(self, chunk: Chunk) -> bytes:
         """The events of a chunk."""
         if isinstance(chunk, Waiting):
+            self._message["usage"]["input_tokens"] = chunk.prompt
             return self.wait(chunk.comment)
         if isinstance(chunk, Done):
             return self._last(chunk)

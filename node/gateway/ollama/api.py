@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     Answers = Callable[[Request], Awaitable[Response | Live]]
 
+SECRET_PATHS = ("/k/",)
+"""go on with a key"""
 _REFUSED = {
     "embed": "No provider here makes embeddings: this network runs models that write text.",
     "embeddings": "No provider here makes embeddings: this network runs models that write text.",

@@ -308,3 +308,8 @@ def test_errors_have_the_types_of_this_api(status: int, kind: str) -> None:
     document = error_document(ApiError(status, "code", "A sentence."))
     assert document["type"] == "error"
     assert (document["error"]["type"], document["error"]["message"]) == (kind, "A sentence.")
+
+
+def test_the_first_event_counts_the_prompt() -> None:
+    told = events(Waiting("read", 7), Text(0, "x"), Ended(0, "stop"), Done(USAGE))
+    assert dict(told)["message_start"]["message"]["usage"] == {"input_tokens": 7, "output_tokens": 0}
