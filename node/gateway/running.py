@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SECRET_PATHS = ("/k/",)
-"""beginnings of paths that hold the key"""
 LINK_FILE = "gateway.link"
 """in the home, with the secret of links to the pages"""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -85,7 +86,7 @@ def node_program(name: str, modules: Future[Path]) -> Program:
     return Program(("node", str(folder / f"{name}.mjs")), {})
 
 
-def facts(program: Program, given: dict[str, str], timeout: float) -> dict[str, object]:
+def facts(program: Program, given: dict[str, str], timeout: float) -> dict[str, Any]:
     """Run a client's script; returns what it tells.
 
     Args:
@@ -101,7 +102,7 @@ def facts(program: Program, given: dict[str, str], timeout: float) -> dict[str, 
         timeout=timeout,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    told: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
 
 
