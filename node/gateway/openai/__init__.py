@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypercluster.node.gateway.openai import chat, completions, models
+from hypercluster.node.gateway.openai import chat, completions, models, responses
 
 if TYPE_CHECKING:
     from starlette.routing import Route
@@ -14,4 +14,9 @@ if TYPE_CHECKING:
 
 def routes(gateway: Gateway) -> list[Route]:
     """Everything under /v1 that OpenAI's SDKs call."""
-    return [*models.routes(gateway), *chat.routes(gateway), *completions.routes(gateway)]
+    return [
+        *models.routes(gateway),
+        *chat.routes(gateway),
+        *completions.routes(gateway),
+        *responses.routes(gateway),
+    ]
