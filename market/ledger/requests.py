@@ -132,39 +132,28 @@ class Requests:
     def stages(self, request_ids: Sequence[str]) -> dict[str, RequestDetail]:
         """Return several requests as `one` does, 100 at most; unknown ids are left out."""
         ids = list(request_ids)[:MOST_DETAILS]
-        hops: dict[str, list[SessionRecord]] = {each: [] for each in ids}
-        audits: dict[bytes, list[AuditRecord]] = {}
         with Session(self._autocommit) as session:
-            rows = {
-                row.request_id: row
-                for row in session.scalars(select(RequestRow).where(RequestRow.request_id.in_(ids)))
-            }
-            for hop in session.scalars(
+            rows = session.scalars(select(RequestRow).where(RequestRow.request_id.in_(ids))).all()
+            hops = session.scalars(
                 select(SessionRecord)
                 .where(SessionRecord.request_id.in_(ids), SessionRecord.role == Role.CLIENT)
                 .order_by(SessionRecord.started, SessionRecord.layer_start)
-                .limit(MOST_ROWS * 10)
-            ):
-                hops[hop.request_id or ""].append(hop)
-            known = [hop.session_id for each in hops.values() for hop in each]
-            for audit in session.scalars(
+                .limit(MOST_ROWS * len(ids))
+            ).all()
+            audits = session.scalars(
                 select(AuditRecord)
-                .where(AuditRecord.session.in_(known))
+                .where(AuditRecord.session.in_([hop.session_id for hop in hops]))
                 .order_by(AuditRecord.at, AuditRecord.audit_id)
-            ):
-                audits.setdefault(audit.session, []).append(audit)
+                .limit(MOST_ROWS * len(ids))
+            ).all()
+        request_of = {hop.session_id: hop.request_id for hop in hops}
         return {
-            each: RequestDetail(
-                rows[each],
-                tuple(hops[each]),
-                tuple(
-                    audit
-                    for key in dict.fromkeys(hop.session_id for hop in hops[each])
-                    for audit in audits.get(key, [])
-                ),
+            row.request_id: RequestDetail(
+                row,
+                tuple(hop for hop in hops if hop.request_id == row.request_id),
+                tuple(audit for audit in audits if request_of[audit.session] == row.request_id),
             )
-            for each in ids
-            if each in rows
+            for row in rows
         }
 
     def of_session(self, session_id: bytes) -> str | None:

@@ -368,3 +368,21 @@ def test_a_new_start_goes_on_with_the_history(database: str) -> None:
     with Ledger(database) as ledger:
         assert ledger.adverts.seen(MODEL, [advert("one")], NOON + timedelta(seconds=1)) == 0
         assert ledger.adverts.seen(MODEL, [], NOON + timedelta(seconds=2)) == 1
+
+
+def test_several_requests_are_found_at_once_each_with_what_is_its_own(ledger: Ledger) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        ledger.requests.add(row(name, NOON + timedelta(minutes=number), key_id=None if name == "a" else "k1"))
+    ledger.history.save_session(session(1, "a"))
+    ledger.history.save_session(session(2, "b"))
+    ledger.history.save_session(session(3, "b", layer_start=4, layer_stop=8))
+    ledger.trust.save_audit(audit(3, "fail"))
+    found = ledger.requests.stages(["b", "a", "unknown"])
+    assert found.keys() == {"a", "b"}
+    assert [(len(found[each].hops), len(found[each].audits)) for each in "ab"] == [(1, 0), (2, 1)]
+    assert [each.request_id for each in ledger.requests.latest(Which(key_id=""))] == ["a"]
+    day = (NOON - timedelta(days=1), NOON + timedelta(days=1), By.DAY)
+    assert [
+        sum(each.requests for each in ledger.requests.totals(*day, which))
+        for which in (Which(), Which(key_id=""), Which(key_id="k1"), Which(app="nobody"))
+    ] == [3, 1, 2, 0]
