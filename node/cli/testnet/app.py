@@ -1,21 +1,29 @@
 """`hc-testnet`: a chain of one's own with the contracts on it, and the whole market in one command."""
 
+from __future__ import annotations
+
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from hypercluster.market.money.units import HCT, round_hct
 from hypercluster.node.catalogue import SMOLLM2, VERSE
-from hypercluster.node.cli.console import Json, err, out, print_json, say, show
+from hypercluster.node.cli.console import Json, err, fail, out, print_json, say, show
+from hypercluster.node.cli.opening import opened, opened_to_show
 from hypercluster.node.cli.options import account, hct, prose, real, share, whole
 from hypercluster.node.cli.options import port as port_option
 from hypercluster.node.cli.program import application, run
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import TESTNET_HOME, Settings
 
+if TYPE_CHECKING:
+    from hypercluster.node.shards.store import StoredModel
+
 YEAR = 366 * 86_400
+CHAT_PROMPT = "What is gravity?"
+PROMPT = "ROMEO:"
 
 app = application(
     "A local chain with the contracts on it, for trying everything out with play money.\n\n"
@@ -112,14 +120,25 @@ def fund(
 
 @app.command()
 def demo(
-    prompt: Annotated[str, prose("Text to continue.")] = "ROMEO:",
+    prompt: Annotated[
+        str | None,
+        prose(
+            "What the model is asked, or, where it cannot chat, the text that it continues.",
+            default=f"{CHAT_PROMPT}, or {PROMPT}",
+        ),
+    ] = None,
     tokens: Annotated[int, whole("Tokens to generate.", "--tokens", "-n", least=1, most=200)] = 64,
     alpha: Annotated[float, share("Weight of price against time.")] = 0.5,
-    temperature: Annotated[
-        float, real("0 is greedy; 0.8 makes the small demo model read like verse.", least=0, most=100)
-    ] = 0.0,
+    temperature: Annotated[float, real("0 is greedy.", least=0, most=100)] = 0.0,
     seed: Annotated[int, whole("Fixes the draws.", most=2**32 - 2)] = 2,
-    model: Annotated[Path | None, typer.Option(help="GGUF file. Default: the demo model.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A name (hc-model list) or a GGUF file. Default: smollm2, fetched once; verse without a network.",
+            show_default=False,
+        ),
+    ] = None,
     cheat: Annotated[
         Cheat | None,
         typer.Option(
@@ -133,24 +152,28 @@ def demo(
 
     Examples: [bold]hc-testnet demo --alpha 0.9[/], [bold]hc-testnet demo --cheat quantised[/]
 
-    Starts everything, streams the completion, has each stage audited, lets all claim, reconciles to the wei, and ends
-    all processes that it started.
+    With [bold]--cheat[/] the verse model serves if none is named. Starts everything, streams the completion, has each
+    stage audited, lets all claim, reconciles to the wei, and ends all processes that it started.
     """
     if cheat is not None:
-        _cheat_demo(cheat, prompt, tokens, model, steps, json_)
+        _cheat_demo(cheat, prompt or PROMPT, tokens, model, steps, json_)
         return
     from hypercluster.node.cli.testnet_views import show_demo, shown
     from hypercluster.node.testnet.demo import run_demo
 
+    settings = Settings()
+    stored = opened_to_show(model, settings)
+    chat = stored.manifest.chat_template is not None
     with shown(None if json_ else out, err) as telling:
         result = run_demo(
-            Settings().home / "demo",
-            prompt=prompt,
+            settings.home / "demo",
+            prompt=prompt or (CHAT_PROMPT if chat else PROMPT),
             tokens=tokens,
             alpha=alpha,
             temperature=temperature,
             seed=seed,
-            model=model,
+            model=_whole(stored),
+            chat=chat,
             telling=telling,
         )
     print_json(result.document()) if json_ else show_demo(result, out)
@@ -158,17 +181,26 @@ def demo(
         raise typer.Exit(1)
 
 
-def _cheat_demo(cheat: str, prompt: str, tokens: int, model: Path | None, steps: int, json_: bool) -> None:
+def _whole(stored: StoredModel) -> Path:
+    """The file that all layers are cut from."""
+    if stored.source is None:
+        fail(f"{stored.folder} holds shards only: give --model the whole model as a GGUF file.")
+    return stored.source
+
+
+def _cheat_demo(cheat: str, prompt: str, tokens: int, model: str | None, steps: int, json_: bool) -> None:
     from hypercluster.node.cli.testnet_views import show_cheat, shown
     from hypercluster.node.testnet.cheat_demo import run_cheat_demo
 
+    settings = Settings()
+    file = _whole(opened(model or VERSE.name, settings))
     with shown(None if json_ else out, err) as telling:
         result = run_cheat_demo(
-            Settings().home / "demo",
+            settings.home / "demo",
             cheat=cheat,
             prompt=prompt,
             tokens=tokens,
-            model=model,
+            model=file,
             steps=steps,
             telling=telling,
         )
