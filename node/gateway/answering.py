@@ -62,7 +62,6 @@ class Answering:
         self.error: ApiError | None = None
         """why the stream of chunks ended without Done"""
         self._halts = [trio.CancelScope() for _ in self.answers]
-        self._finish = [""] * len(self.answers)
         self._thought = 0
 
     @asynccontextmanager
@@ -72,13 +71,13 @@ class Answering:
         The channel ends after Done, or without it where `error` says why.
         """
         send, receive = trio.open_memory_channel[Chunk](0)
-        async with trio.open_nursery() as nursery:
-            with receive:
+        with receive:
+            async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run, send)
                 nursery.start_soon(self._halt_at, self.visit.ended)
                 nursery.start_soon(self._halt_at, self._gateway.stopping)
                 yield receive
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
 
     @property
     def spent_wei(self) -> int:
@@ -115,7 +114,6 @@ class Answering:
                     for chunk in choice.take(event, answer):
                         await out.send(chunk)
         completion = answer.completion
-        self._finish[index] = completion.finish
         self._thought += choice.thought
         if self.visit.refusal is None:
             for chunk in choice.end(_REASONS[completion.finish], completion.stop):

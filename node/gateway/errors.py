@@ -5,7 +5,13 @@ from __future__ import annotations
 import logging
 import math
 
-from hypercluster.market.errors import InsufficientFunds, MarketError, NodeUnreachable, OverDeposit
+from hypercluster.market.errors import (
+    InsufficientFunds,
+    LedgerError,
+    MarketError,
+    NodeUnreachable,
+    OverDeposit,
+)
 from hypercluster.market.money.budget import LimitReached
 from hypercluster.node.client.choosing import AllBusy, NoRoute, RequestTooLong, TooManyCandidates
 from hypercluster.node.client.completion import PathLost, TooExpensive
@@ -104,6 +110,8 @@ def _api_error_of(error: BaseException) -> ApiError:
             return ApiError(503, "overloaded", said, type="server_error", retry_after=PATIENCE_SECONDS)
         case NoRoute():
             return ApiError(503, "no_path", said, type="server_error", retry_after=PATIENCE_SECONDS)
+        case LedgerError():
+            return ApiError(503, "ledger_busy", said, type="server_error", retry_after=1)
         case NodeUnreachable():
             return ApiError(503, "chain_unreachable", said, type="server_error", retry_after=PATIENCE_SECONDS)
         case PathLost() | HopFailed() | NodeError() | MarketError():

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import trio
 
-from hypercluster.market.errors import LedgerError
 from hypercluster.market.ledger.api_keys import digest_of
 from hypercluster.market.money.budget import Period, PeriodBudget
 from hypercluster.market.money.units import format_hct
@@ -88,8 +87,12 @@ class Keyring:
         self._visits: dict[Visit, str] = {}
         self._used: dict[str, datetime] = {}
 
-    async def admit(self, request: HTTPConnection, endpoint: str, key: str | None = None) -> Visit:
+    async def admit(
+        self, request: HTTPConnection, endpoint: str, key: str | None = None, *, spends: bool = True
+    ) -> Visit:
         """Let a call in: by `key`, else by its Authorization or x-api-key header, else by the cookie of a page.
+
+        What `spends` nothing is not counted and needs no budget.
 
         Raises:
             ApiError: 401 for an unknown, revoked or expired key, 402 for a budget that is spent, 429 for too many
@@ -101,7 +104,7 @@ class Keyring:
             if self._logins is not None and self._logins.logged_in(request.scope):
                 return Visit(Caller(name="page", app="page", endpoint="page"))
             raise _unknown("No API key was given: send it as Authorization: Bearer sk-hc-...")
-        return await self._visit(await self._row(text), app, endpoint)
+        return await self._visit(await self._row(text), app, endpoint, spends)
 
     async def admit_as(self, name: str, request: HTTPConnection, endpoint: str) -> Visit:
         """Let a call without a key in as if it had the key of that name. Raises as `admit` does."""
@@ -111,7 +114,11 @@ class Keyring:
                 return await self._visit(row, request.headers.get("user-agent", "")[:MOST_APP], endpoint)
         raise _unknown(f"Calls without a key count as the key {name!r}, and there is none of that name.")
 
-    async def _visit(self, row: ApiKeyRow, app: str, endpoint: str) -> Visit:
+    async def _visit(self, row: ApiKeyRow, app: str, endpoint: str, spends: bool = True) -> Visit:
+        if not spends:
+            return Visit(
+                Caller(key_id=row.key_id, name=row.name, app=app, endpoint=endpoint), tuple(row.models)
+            )
         if (retry_after := self._rates.take(row.key_id, row.rpm)) is not None:
             raise ApiError(
                 429,
@@ -148,10 +155,12 @@ class Keyring:
         """Look after the calls that run, until cancelled: revoked and expired keys end theirs."""
         while True:
             await trio.sleep(FRESH_SECONDS)
-            with suppress(LedgerError):  # what the ledger cannot say now it says in a second
+            try:
                 if self._visits:
                     await self.refresh()
                 await self._note_uses()
+            except Exception as error:  # noqa: BLE001 - what the ledger cannot say now it says in a second
+                log.warning("the keys could not be read: %s", error)
 
     async def refresh(self) -> None:
         """Read the keys again, and end what runs with those that no longer count."""
@@ -185,11 +194,10 @@ class Keyring:
 
     async def _row(self, text: str) -> ApiKeyRow:
         digest = digest_of(text)
-        row = self._rows.get(digest)
-        if row is None or trio.current_time() - self._read_at > FRESH_SECONDS:
+        if trio.current_time() - self._read_at > FRESH_SECONDS:
             await self.refresh()
-            row = self._rows.get(digest)
-        if row is None:  # revoked ones are told so
+        row = self._rows.get(digest)
+        if row is None:  # made within the last second, or revoked
             row = await self._thread(self._ledger.api_keys.by_digest, digest)
         if row is None or not hmac.compare_digest(row.digest, digest):
             raise _unknown("This API key is unknown: make one with `hc-gateway keys create`.")

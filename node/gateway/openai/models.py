@@ -44,13 +44,13 @@ def routes(gateway: Gateway) -> list[Route]:
     """The two endpoints."""
 
     async def models(request: Request) -> Response:
-        visit = await gateway.keyring.admit(request, "models")
+        visit = await gateway.keyring.admit(request, "models", spends=False)
         entries = [entry for entry in gateway.market.models() if visit.allows(entry)]
         document = {"object": "list", "data": [model_document(entry, gateway.started) for entry in entries]}
         return json_response(compact(document), 200, new_request_id())
 
     async def model(request: Request) -> Response:
-        visit = await gateway.keyring.admit(request, "models")
+        visit = await gateway.keyring.admit(request, "models", spends=False)
         try:
             entry = gateway.market.model(request.path_params["model"])
         except UnknownModel as error:

@@ -1,0 +1,113 @@
+"""Who may ask, for what, how often, and for how long: keys at a gateway that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.node.gateway.test_chat import HI
+from tests.node.helpers.gateways import ALIAS, MODEL, FrontDoor
+
+BODY: dict[str, Any] = {"model": MODEL, "messages": HI, "max_tokens": 2, "temperature": 0}
+LONG = {**BODY, "max_tokens": 900, "stream": True, "logit_bias": {"319": -100}}
+
+
+def ask(door: FrontDoor, key: str, **fields: Any) -> httpx.Response:
+    return door.http(key).post("/chat/completions", json=BODY | fields)
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer sk-hc-unknown"},
+        {"authorization": "Basic c2s6aGM="},
+        {"authorization": "Bearer " + "x" * 5000},
+        {"x-api-key": "sk-hc-unknown"},
+        {"cookie": "hc_1=x"},
+    ],
+    ids=str,
+)
+def test_nobody_asks_without_a_key_that_counts(front_door: FrontDoor, headers: dict[str, str]) -> None:
+    for path, body in (
+        ("/chat/completions", BODY),
+        ("/models", None),
+        ("/responses", BODY),
+        ("/completions", BODY),
+    ):
+        url = front_door.base_url + path
+        answer = (
+            httpx.get(url, headers=headers) if body is None else httpx.post(url, json=body, headers=headers)
+        )
+        assert refusal(answer) == (401, "invalid_api_key")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert len(answer.headers["x-request-id"]) == 16
+
+
+def test_either_header_carries_a_key(front_door: FrontDoor) -> None:
+    for headers in ({"x-api-key": front_door.key}, {"authorization": f"bearer {front_door.key}"}):
+        assert httpx.get(f"{front_door.base_url}/models", headers=headers).status_code == 200
+
+
+def test_a_key_counts_until_it_expires_and_is_noted_when_it_was_used(front_door: FrontDoor) -> None:
+    _, dead = front_door.new_key("dead", expires=datetime.now(UTC) - timedelta(seconds=1))
+    assert refusal(ask(front_door, dead)) == (401, "invalid_api_key")
+    row, alive = front_door.new_key("alive", expires=datetime.now(UTC) + timedelta(hours=1))
+    assert ask(front_door, alive).status_code == 200
+    front_door.inside(front_door.gateway.keyring._note_uses)
+    assert front_door.market.ledger.api_keys.named(row.key_id).last_used is not None
+
+
+def test_a_key_for_some_models_sees_and_asks_no_other(front_door: FrontDoor) -> None:
+    _, here = front_door.new_key("here", models=[ALIAS])
+    _, elsewhere = front_door.new_key("elsewhere", models=["gpt-5"])
+    assert ask(front_door, here).status_code == 200
+    assert refusal(ask(front_door, elsewhere)) == (403, "model_not_allowed")
+    assert front_door.http(elsewhere).get("/models").json()["data"] == []
+    assert front_door.http(elsewhere).get(f"/models/{MODEL}").status_code == 403
+
+
+def test_a_key_may_be_used_so_many_times_a_minute(front_door: FrontDoor) -> None:
+    _, key = front_door.new_key("twice", rpm=2)
+    assert [ask(front_door, key).status_code for _ in range(2)] == [200, 200]
+    answer = ask(front_door, key)
+    assert refusal(answer) == (429, "rate_limit_exceeded")
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert front_door.http(key).get("/models").status_code == 200
+
+
+def test_a_key_without_any_budget_left_is_told_to_pay_and_still_sees_the_models(
+    front_door: FrontDoor,
+) -> None:
+    _, key = front_door.new_key("poor", budget=0)
+    answer = ask(front_door, key)
+    assert refusal(answer) == (402, "insufficient_quota")
+    assert answer.json()["error"]["type"] == "insufficient_quota"
+    assert "retry-after" not in answer.headers
+    assert front_door.http(key).get("/models").status_code == 200
+
+
+def lines(answer: httpx.Response) -> Iterator[str]:
+    return (line for line in answer.iter_lines() if line.startswith("data: "))
+
+
+def test_revoking_a_key_ends_what_runs_with_it_at_its_next_token(front_door: FrontDoor) -> None:
+    row, key = front_door.new_key("doomed")
+    with front_door.http(key).stream("POST", "/chat/completions", json=LONG) as answer:
+        told = lines(answer)
+        next(told), next(told)
+        front_door.market.ledger.api_keys.revoke(row.key_id)
+        rest = list(told)
+    assert rest[-1] == "data: [DONE]"
+    assert '"code":"invalid_api_key"' in rest[-2]
+    assert len(rest) < 900
+    assert "was revoked" in ask(front_door, key).json()["error"]["message"]
