@@ -65,6 +65,13 @@ class Budget:
             return None
         return max(0, self.limit_wei - self.spent_wei - self._reserved)
 
+    def refusal(self, wei: int) -> LimitReached | None:
+        """Why ``wei`` cannot be reserved, or None if it can."""
+        left = self.left_wei
+        if left is None or self.limit_wei is None or wei <= left:
+            return None
+        return LimitReached(self.name, self.limit_wei, self.spent_wei + self._reserved, wei)
+
     def reserve(self, wei: int) -> None:
         """Set ``wei`` aside.
 
@@ -73,9 +80,8 @@ class Budget:
         """
         if wei < 0:
             raise InvalidAmount(f"A step cannot cost {wei} wei.")
-        left = self.left_wei
-        if left is not None and self.limit_wei is not None and wei > left:
-            raise LimitReached(self.name, self.limit_wei, self.spent_wei + self._reserved, wei)
+        if refusal := self.refusal(wei):
+            raise refusal
         self._reserved += wei
 
     def book(self, reserved: int, spent: int) -> None:

@@ -1,7 +1,7 @@
 from .auditing.assembly import Auditing as Auditing
 from .auditing.assembly import client_transcripts as client_transcripts
-from .auditing.inspection import Policy as Policy
-from .auditing.inspection import Report as Report
+from .auditing.policy import Policy as Policy
+from .auditing.policy import Report as Report
 from .client import Client as Client
 from .completion import Bill as Bill
 from .completion import Completion as Completion

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from hypercluster.market.ledger.trust import Trust
     from hypercluster.market.trust.receipt import DisputeDomain
     from hypercluster.node.client.auditing.afterwards import Audits
-    from hypercluster.node.client.auditing.inspection import Report
+    from hypercluster.node.client.auditing.policy import Report
     from hypercluster.node.client.completion import Completion
     from hypercluster.node.client.hop import Hop
+    from hypercluster.node.client.limits import Spending
     from hypercluster.node.client.payer import Payer
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
@@ -226,10 +227,13 @@ class Client:
         adverts = adverts_of(path, self.network.discovery.book)
         accounts = await self.payer.fund(needed(adverts, prompt, tokens), self.wishes.deposit_wei)
         terms = Terms(capacity=capacity, top_k=top_k, wire_dtype=wire_dtype or self.wishes.wire_dtype)
-        return await self.opener.open(adverts, accounts, terms)
+        return await self.opener.open(adverts, accounts, terms, self.payer.spending())
 
-    async def settle(self, completion: Completion, hops: Sequence[Hop], since: float) -> None:
-        """Write down what a completion did that began at `since` (node.client.waking.now), and have it looked over.
+    async def settle(
+        self, completion: Completion, hops: Sequence[Hop], since: float, spending: Spending
+    ) -> None:
+        """Write down what a completion did that began at `since` (node.client.waking.now), and have it looked over,
+        paid within `spending`.
 
         Never raises for a disk or a chain.
         """
@@ -238,7 +242,7 @@ class Client:
                 await self.chooser.note(hop.advert.peer, hop.advert.operator, *said)
         await self.save()
         if self.audits is not None:
-            self.audits.begin(completion, hops)
+            self.audits.begin(completion, hops, spending)
 
     async def save(self) -> None:
         """Write down what was signed and spent. Where that fails, the providers' books say it at the next opening."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 import trio
 
 from hypercluster.market.errors import InsufficientFunds, MarketError, OverDeposit
+from hypercluster.market.money.budget import Budget
 from hypercluster.node.client.choosing import RequestTooLong
 from hypercluster.node.client.completion import Completion, HopBill, TooExpensive
 from hypercluster.node.client.drawing import Drawing
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.market.economics.routing import Path
     from hypercluster.node.client.client import Client
-    from hypercluster.node.client.payer import OutgoingAccount, Recipient
+    from hypercluster.node.client.account import OutgoingAccount, Recipient
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
 
@@ -63,6 +64,9 @@ class Completing:
         self.completion = Completion(secrets.token_hex(8))
         self._client = client
         self._looking = Looking(client, request, self.completion, key)
+        self._paying = client.payer.spending(self.completion.request_id, request.budgets)
+        """what it may cost in all; `_spending` is what of that may go to providers"""
+        self._spending = self._paying.within(Budget("limit of this request", request.allowance.cost_wei))
         self._text = client.model.tokenizer.stream()
         self._gate = StopGate(request.stop)
         self._topped_up = 0
@@ -122,7 +126,7 @@ class Completing:
             done.text += rest
             done.stop = self._gate.stop
             with trio.CancelScope(shield=True):
-                await self._client.settle(done, self._looking.hops, self._looking.began)
+                await self._client.settle(done, self._looking.hops, self._looking.began, self._paying)
         yield Finished(done.finish, done.bill, rest, done.error)
 
     async def _over_paths(self) -> AsyncGenerator[Event, None]:
@@ -175,7 +179,7 @@ class Completing:
             )
         self._check_budget(adverts, len(pending))
         ahead = min(done.allowed - len(done.tokens), AHEAD_TOKENS)
-        needs = needed(adverts, len(pending), ahead, request.allowance.cost_wei)
+        needs = needed(adverts, len(pending), ahead, self._spending.left_wei)
         accounts: dict[Recipient, OutgoingAccount] = {}
         async with aclosing(self._fund(needs, accounts)) as funding:
             async for sent in funding:
@@ -186,7 +190,7 @@ class Completing:
             top_k=max(request.top_k, min(request.wanted_top_k, adverts[-1].max_top_k)),
             wire_dtype=wishes.wire_dtype,
         )
-        pipeline = await client.opener.open(adverts, accounts, terms)
+        pipeline = await client.opener.open(adverts, accounts, terms, self._spending)
         self._looking.opened()
         try:
             async with aclosing(self._generate(pipeline, pending, drawing)) as events:
@@ -203,11 +207,11 @@ class Completing:
         done, looking = self.completion, self._looking
         first = True
         while True:
-            left = self._left(pipeline)
-            if left is not None and pipeline.cost(len(pending)) > left:
+            cost = pipeline.cost(len(pending))
+            if reached := self._spending.refusal(cost):
                 if not done.tokens:
-                    raise TooExpensive(pipeline.cost(len(pending)), left)
-                done.finish = "cost"
+                    raise TooExpensive(reached)
+                done.finish, done.limit = "cost", reached
                 return
             if short := self._short(pipeline, len(pending)):
                 async with aclosing(self._fund(short, {})) as topping_up:
@@ -215,7 +219,8 @@ class Completing:
                         yield event
             began = time.perf_counter()
             looking.idled = now() - looking.alive > ABSENT_SECONDS
-            best = await pipeline.run(pending)
+            with self._spending.step(cost):
+                best = await pipeline.run(pending)
             looking.alive, looking.idled = now(), False
             took = 1000 * (time.perf_counter() - began)
             if first:
@@ -259,7 +264,7 @@ class Completing:
     def _short(self, pipeline: Pipeline, rows: int) -> dict[Recipient, int]:
         """Wei that channels need which do not hold the next steps of all who draw on them, by recipient."""
         sharing = max(1, self._client.vacancies.paths)
-        left, left_wei = self.completion.allowed - len(self.completion.tokens), self._left(pipeline)
+        left, left_wei = self.completion.allowed - len(self.completion.tokens), self._spending.left_wei
         short = {}
         for hop in pipeline.hops:
             step = sum(hop.cost(each) for each in pipeline.chunks(rows))
@@ -272,19 +277,10 @@ class Completing:
                 short[recipient_of(hop.advert)] = enough
         return short
 
-    def _left(self, pipeline: Pipeline | None = None) -> int | None:
-        """Wei that may still be spent; None without a bound."""
-        cost = self.request.allowance.cost_wei
-        if cost is None:
-            return None
-        spent = self.completion.spent_wei + self.completion.risked_wei
-        return cost - spent - (pipeline.paid_wei if pipeline else 0)
-
     def _check_budget(self, adverts: list[Advert], prompt: int) -> None:
         """Refuse what cannot be paid before a channel is opened for it."""
-        left = self._left()
-        if left is None or self.completion.tokens:
+        if self.completion.tokens:
             return
         least = sum(min(each.prompt_price_wei, each.price_wei) for each in adverts) * prompt
-        if least > left:
-            raise TooExpensive(least, left)
+        if refusal := self._spending.refusal(least):
+            raise TooExpensive(refusal)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from hypercluster.market.money.units import format_hct
-from hypercluster.node.client.hop import Timing
+from hypercluster.node.client.timing import Timing
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
-    from hypercluster.node.client.auditing.inspection import Report
+    from hypercluster.market.money.budget import LimitReached
+    from hypercluster.node.client.auditing.policy import Report
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.payer import Funding
 
@@ -19,13 +20,15 @@ FinishReason = Literal["stop", "length", "cost", "failed", "cancelled"]
 
 
 class TooExpensive(NodeError):
-    """The prompt alone costs more than the client allows; both in wei."""
+    """The prompt alone costs more than a limit leaves; `limit` names it."""
 
-    def __init__(self, cost: int, left: int) -> None:
+    def __init__(self, limit: LimitReached) -> None:
+        left = max(0, limit.limit_wei - limit.spent_wei)
         super().__init__(
-            f"The prompt costs {format_hct(cost)} HCT and at most {format_hct(left)} HCT may be spent: "
-            "raise --max-cost."
+            f"The prompt costs {format_hct(limit.needed_wei)} HCT, and of the {limit.name} "
+            f"({format_hct(limit.limit_wei)} HCT) {format_hct(left)} HCT are left: raise it, or shorten the prompt."
         )
+        self.limit = limit
 
 
 class PathLost(NodeError):
@@ -117,6 +120,8 @@ class Completion:
     """of the draws; None where there are none"""
     cut_short: int = 0
     """tokens that were drawn from fewer candidates than sampling on all logits would have had"""
+    limit: LimitReached | None = None
+    """what ended it where that was its cost"""
     grammar_forced: int = 0
     """tokens that the format asked for and that were not among the candidates"""
     bills: list[HopBill] = field(default_factory=list)

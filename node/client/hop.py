@@ -4,7 +4,6 @@ import enum
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import InvalidSignature, Overbilled
 from hypercluster.market.money.voucher import charge
+from hypercluster.node.client.timing import Timing
 from hypercluster.node.errors import ConnectionLost, ErrorCode, FrameTimeout, NodeError, PeerRefused
 from hypercluster.node.evidence.receipts import CLOCK_SKEW, ReceiptChain
 from hypercluster.node.identity import address_of_peer, peer_of_public_key
@@ -31,7 +31,8 @@ from hypercluster.node.wire.records import StageRecord, served
 
 if TYPE_CHECKING:
     from hypercluster.market.trust.receipt import DisputeDomain
-    from hypercluster.node.client.payer import OutgoingAccount
+    from hypercluster.node.client.account import OutgoingAccount
+    from hypercluster.node.client.limits import Spending
     from hypercluster.node.evidence.transcript import TranscriptStore, TranscriptWriter
     from hypercluster.node.network.connection import Connection
 
@@ -75,20 +76,6 @@ class HopFailed(NodeError):
         return HopFailed(self.peer, reason, self.code, self.how)
 
 
-@dataclass(slots=True)
-class Timing:
-    """Where a hop's time went, in ms, one entry per step.
-
-    `compute` and `waited` (checks, queue and ledger) are what the provider reports; what is left of `total`
-    after these and `sign` is the wire, with encoding and waking up on both sides.
-    """
-
-    total: list[float] = field(default_factory=list)
-    compute: list[float] = field(default_factory=list)
-    sign: list[float] = field(default_factory=list)
-    waited: list[float] = field(default_factory=list)
-
-
 class Hop:
     """An open session with the provider of layers [start, stop).
 
@@ -107,9 +94,11 @@ class Hop:
         domain: "DisputeDomain",
         transcripts: "TranscriptStore | None",
         client: str,
+        spending: "Spending",
     ) -> None:
         self.advert = advert
         self.account = account
+        self.spending = spending
         self.price_wei = accepted.price_wei
         self.prompt_price_wei = accepted.prompt_price_wei
         self.capacity = accepted.capacity
@@ -156,9 +145,10 @@ class Hop:
         n_vocab: int,
         is_last: bool,
         domain: "DisputeDomain",
+        spending: "Spending",
         transcripts: "TranscriptStore | None" = None,
     ) -> "Hop":
-        """Open a session of `capacity` tokens at the advertised prices or better.
+        """Open a session of `capacity` tokens at the advertised prices or better, paid within `spending`.
 
         Receipts are checked in `domain`; what is sent and answered is kept in `transcripts` if given.
 
@@ -190,7 +180,17 @@ class Hop:
         )
         client = peer_of_public_key(account.session_key.public_key)
         return cls(
-            connection, advert, account, accepted, opening, is_last, n_vocab, domain, transcripts, client
+            connection,
+            advert,
+            account,
+            accepted,
+            opening,
+            is_last,
+            n_vocab,
+            domain,
+            transcripts,
+            client,
+            spending,
         )
 
     def cost(self, rows: int) -> int:
@@ -206,12 +206,12 @@ class Hop:
             The packed activations for the next stage, or the logits at the last.
 
         Raises:
-            OverDeposit: the channel does not cover the step; nothing was sent.
+            OverDeposit, LimitReached: the channel or a budget does not cover the step; nothing was sent.
             HopFailed: no good answer came.
         """
         start = time.perf_counter()
         cost = self.cost(rows)
-        cumulative, signature = self.account.authorise(cost)
+        cumulative, signature = self.account.authorise(cost, self.spending)
         signed = time.perf_counter()
         step = Step(
             seq=self._seq,
@@ -227,12 +227,12 @@ class Hop:
             output = self._check(result, rows, all_outputs)
             self._check_receipt(step, result)
         except BaseException:
-            self.account.release(cost)
+            self.account.release(cost, self.spending)
             self.risked_wei += cost
             raise
         assert isinstance(result, StepResult)
         try:
-            self.account.acknowledge(cost, result.billed_wei)
+            self.account.acknowledge(cost, result.billed_wei, self.spending)
         except Overbilled as error:
             self.risked_wei += cost
             raise HopFailed(self.advert.peer, str(error)) from error

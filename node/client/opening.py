@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from hypercluster.market.money.voucher import charge
+from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.hop import Hop, HopFailed, How
-from hypercluster.node.client.payer import Recipient
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.errors import NodeError
 from hypercluster.node.identity import address_of_peer
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.market.economics.routing import Path
     from hypercluster.market.trust.receipt import DisputeDomain
-    from hypercluster.node.client.payer import OutgoingAccount
+    from hypercluster.node.client.account import OutgoingAccount
+    from hypercluster.node.client.limits import Spending
     from hypercluster.node.evidence.transcript import TranscriptStore
     from hypercluster.node.network.host import Host
     from hypercluster.node.network.orderbook import OrderBook
@@ -87,9 +88,13 @@ class Opener:
         self._domain, self._transcripts = domain, transcripts
 
     async def open(
-        self, adverts: Sequence[Advert], accounts: Mapping[Recipient, OutgoingAccount], terms: Terms
+        self,
+        adverts: Sequence[Advert],
+        accounts: Mapping[Recipient, OutgoingAccount],
+        terms: Terms,
+        spending: Spending,
     ) -> Pipeline:
-        """Open a session with every provider, paid from its account.
+        """Open a session with every provider, paid from its account and within `spending`.
 
         Raises:
             HopFailed: a provider does not take it; those already open are closed.
@@ -99,7 +104,9 @@ class Opener:
 
         async def open_hop(advert: Advert) -> None:
             try:
-                hops[advert.peer] = await self._open_hop(advert, accounts[recipient_of(advert)], terms)
+                hops[advert.peer] = await self._open_hop(
+                    advert, accounts[recipient_of(advert)], terms, spending
+                )
             except HopFailed as failure:
                 failures.append(failure)
                 nursery.cancel_scope.cancel()
@@ -119,7 +126,9 @@ class Opener:
             raise failures[0]
         return Pipeline([hops[advert.peer] for advert in adverts])
 
-    async def _open_hop(self, advert: Advert, account: OutgoingAccount, terms: Terms) -> Hop:
+    async def _open_hop(
+        self, advert: Advert, account: OutgoingAccount, terms: Terms, spending: Spending
+    ) -> Hop:
         try:
             connection = await dial_steps(self._host, advert)
         except NodeError as error:
@@ -135,6 +144,7 @@ class Opener:
                 n_vocab=self._n_vocab,
                 is_last=advert.layer_stop == self._layers,
                 domain=self._domain,
+                spending=spending,
                 transcripts=self._transcripts,
             )
         except BaseException:

@@ -8,28 +8,16 @@ import coincurve
 import trio
 
 from hypercluster.market.chain import Chain, Sender
-from hypercluster.market.errors import InvalidSignature, Overbilled
 from hypercluster.market.ledger import Ledger
+from hypercluster.market.money.budget import Budget
 from hypercluster.market.money.channel import PayerChannel
 from hypercluster.market.money.signing import address_of
-from hypercluster.market.money.units import format_hct
-from hypercluster.market.money.voucher import (
-    TAG,
-    ChannelDescriptor,
-    Quote,
-    VoucherDomain,
-    channel_salt,
-    node_tag,
-)
+from hypercluster.market.money.voucher import TAG, ChannelDescriptor, channel_salt, node_tag
+from hypercluster.node.client.account import OutgoingAccount, Recipient
+from hypercluster.node.client.journal import Journal
+from hypercluster.node.client.limits import Spending, WalletLimits
+from hypercluster.node.home.policy import WalletPolicy
 from hypercluster.node.threads import Threads
-
-
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """Who is paid over one channel: the operator gets the money, its node does the work and keeps the books."""
-
-    operator: str
-    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,56 +42,6 @@ class Funding:
         return sum(deposit.wei for deposit in self.deposits)
 
 
-@dataclass(eq=False, slots=True)
-class OutgoingAccount:
-    """One channel that we pay from, shared by all our sessions with one node."""
-
-    descriptor: ChannelDescriptor
-    channel_id: bytes
-    channel: PayerChannel
-    domain: VoucherDomain
-    session_key: coincurve.PrivateKey
-
-    def authorise(self, amount: int) -> tuple[int, bytes]:
-        """Set `amount` wei aside and return the voucher for it: cumulative wei and its signature, 64 bytes.
-
-        Raises:
-            OverDeposit: the channel does not hold enough.
-        """
-        cumulative = self.channel.authorise(amount)
-        return cumulative, self.domain.sign(self.session_key, self.channel_id, cumulative)
-
-    def acknowledge(self, amount: int, billed: int) -> None:
-        """Book an answered step. Raises Overbilled."""
-        self.channel.acknowledge(amount, billed)
-
-    def release(self, amount: int) -> None:
-        """Book a step that was refused or never answered."""
-        self.channel.release(amount)
-
-    def resume(self, billed: int, paid: int, signature: bytes) -> None:
-        """Take over the provider's totals; what it says it was paid must carry our own signature.
-
-        Raises:
-            Overbilled: it says more than we ever signed.
-        """
-        if paid > self.channel.signed:
-            try:
-                signer = self.domain.recover(self.channel_id, paid, signature)
-            except InvalidSignature:
-                signer = ""
-            if signer != self.descriptor.signer:
-                raise Overbilled(
-                    f"The provider shows a voucher of {format_hct(paid)} HCT that we never signed: leave it."
-                )
-        self.channel.resume(billed, paid)
-
-    def check_quote(self, quote: Quote, signature: bytes, node: str) -> None:
-        """Raise InvalidSignature unless the Ethereum address `node` signed the quote."""
-        if self.domain.recover_quote(quote, signature) != node:
-            raise InvalidSignature("The quote is signed by another key than the provider's node key.")
-
-
 class Payer:
     """Opens and tops up the channels of one wallet.
 
@@ -111,6 +49,8 @@ class Payer:
         payer: the wallet's address.
         wallet: unlocks the wallet; called, in a thread, only when a channel has to be opened or topped up.
         session_key: signs the vouchers.
+        limits: of the wallet; those of a policy that nobody changed where there are none.
+        journal: in which vouchers are written down before they leave, if given.
     """
 
     def __init__(
@@ -121,6 +61,8 @@ class Payer:
         wallet: Callable[[], Sender],
         session_key: coincurve.PrivateKey,
         ledger: Ledger,
+        limits: WalletLimits | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.domain = chain.channels.domain
         self._chain = chain
@@ -128,12 +70,18 @@ class Payer:
         self._wallet = wallet
         self._session_key = session_key
         self._ledger = ledger
+        self.limits = limits or WalletLimits(WalletPolicy())
+        self._journal = journal
         self._accounts: dict[tuple[str, bytes], OutgoingAccount] = {}
         """by operator and the tag of the node"""
         self.gas_wei = 0
         """paid so far, in wei of the chain's own coin"""
         self._lock = trio.Lock()
         self._threads = Threads(4)
+
+    def spending(self, request_id: str = "", budgets: Sequence[Budget] = ()) -> Spending:
+        """What one request may spend: within its own budgets and the limits of the wallet."""
+        return Spending(request_id, (*budgets, *self.limits.budgets()))
 
     async def plan(self, needs: Mapping[Recipient, int], deposit: int = 0) -> Funding:
         """What `fund` would send, with the gas it would take at today's price. Sends nothing.
@@ -144,6 +92,8 @@ class Payer:
         async with self._lock:
             await self._load()
             deposits = self._missing(needs, deposit)
+            if not deposits:
+                return Funding()
             openings = sum(each.opens for each in deposits)
             gas = await self._threads(
                 self._chain.channels.funding_cost_wei, openings, len(deposits) - openings
@@ -213,7 +163,7 @@ class Payer:
             machine.topped_up(state.deposit)
             machine.resume(max(machine.spent, state.settled), max(machine.signed, state.settled))
             self._accounts[key] = OutgoingAccount(
-                row.descriptor, row.channel_id, machine, self.domain, self._session_key
+                row.descriptor, row.channel_id, machine, self.domain, self._session_key, self._journal
             )
 
     def _missing(self, needs: Mapping[Recipient, int], deposit: int) -> tuple[Deposit, ...]:
@@ -240,7 +190,7 @@ class Payer:
         for each, (descriptor, amount) in zip(deposits, opened, strict=True):
             channel_id = self.domain.channel_id(descriptor)
             self._accounts[_key(each.recipient)] = OutgoingAccount(
-                descriptor, channel_id, PayerChannel(amount), self.domain, self._session_key
+                descriptor, channel_id, PayerChannel(amount), self.domain, self._session_key, self._journal
             )
         return mined.cost_wei
 

@@ -14,6 +14,7 @@ from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
+    from hypercluster.market.money.budget import Budget
     from hypercluster.node.engine.chat import Message
 
 MOST_STOPS = 16
@@ -157,6 +158,8 @@ class Request:
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     """texts that end the completion; none of them is part of the answer"""
+    budgets: tuple[Budget, ...] = ()
+    """each has to hold what it costs, audits included, beside its own limit and those of the wallet"""
     wishes: Wishes | None = None
     """None: those of the client"""
     model: str | None = None

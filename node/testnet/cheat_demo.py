@@ -13,7 +13,7 @@ import trio
 from hypercluster.market.errors import MarketError
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client.auditing.assembly import Auditing
-from hypercluster.node.client.auditing.inspection import Policy, Report
+from hypercluster.node.client.auditing.policy import Policy, Report
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.events import Finished, Token
 from hypercluster.node.client.joining import joined

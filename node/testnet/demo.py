@@ -17,7 +17,7 @@ from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import BadBounds, Bounds
 from hypercluster.node.catalogue import SMOLLM2
 from hypercluster.node.client.auditing.assembly import Auditing
-from hypercluster.node.client.auditing.inspection import Policy
+from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion, HopBill
 from hypercluster.node.client.events import Finished, PathChosen, Token

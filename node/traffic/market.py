@@ -75,7 +75,9 @@ class Market:
             QueueFull: too many wait already.
         """
         named, client = self._find(request.model)
-        return Answer(client.complete(replace(request, model=named.model_id)), named, caller or Caller())
+        caller = caller or Caller()
+        asked = replace(request, model=named.model_id, budgets=(*request.budgets, *caller.budgets))
+        return Answer(client.complete(asked), named, caller)
 
     def chat(
         self,

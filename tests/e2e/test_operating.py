@@ -18,7 +18,7 @@ from hypercluster.node.serving.stopping import ECHO_SECONDS, STOP_SECONDS
 from hypercluster.node.shards import Manifest
 from tests.e2e.shell import Result, Running, Terminal
 from tests.market.proxy import hanging
-from tests.node.helpers.providers import new_wallet
+from tests.node.helpers.providers import FREE, new_wallet
 
 pytestmark = pytest.mark.slow
 
@@ -174,7 +174,7 @@ def test_x4_a_chain_that_hangs_does_not_hold_up_the_end(
 def owe(chain: Chain, home: Path, operator: str) -> None:
     """A client has paid this provider, which has not claimed it yet."""
     paying = new_wallet(chain).channel(operator, OWED)
-    cumulative, signature = paying.authorise(OWED)
+    cumulative, signature = paying.authorise(OWED, FREE)
     with Ledger(f"sqlite:///{home / 'ledger.sqlite'}") as ledger:
         ledger.payee.adopt(paying.domain, paying.descriptor, deposit=OWED)
         ledger.payee.store_voucher(paying.channel_id, cumulative, signature, cumulative)

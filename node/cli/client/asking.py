@@ -59,7 +59,7 @@ def wishes_of(alpha: float, spread: bool = False, dtype: str = "f32", deposit: i
 def auditing_of(rate: float, auditor: AuditorName, traps: float, disputes: bool) -> Auditing | None:
     """How completions are looked over; None where they are not."""
     from hypercluster.node.client.auditing.assembly import Auditing
-    from hypercluster.node.client.auditing.inspection import Policy
+    from hypercluster.node.client.auditing.policy import Policy
 
     if not rate:
         return None

@@ -9,7 +9,7 @@ from rich.text import Text
 from hypercluster.market.money.units import counted, round_hct
 
 if TYPE_CHECKING:
-    from hypercluster.node.client.auditing.inspection import Report
+    from hypercluster.node.client.auditing.policy import Report
     from hypercluster.node.client.completion import Completion
     from hypercluster.node.client.payer import Funding
 

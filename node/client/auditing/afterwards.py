@@ -12,9 +12,11 @@ from hypercluster.market.errors import MarketError
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
-    from hypercluster.node.client.auditing.inspection import Inspector, Report
+    from hypercluster.node.client.auditing.inspection import Inspector
+    from hypercluster.node.client.auditing.policy import Report
     from hypercluster.node.client.completion import Completion
     from hypercluster.node.client.hop import Hop
+    from hypercluster.node.client.limits import Spending
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +46,14 @@ class Audits:
         self._nursery, self._saved = nursery, saved
         self._of: dict[str, _Audited] = {}
 
-    def begin(self, completion: Completion, hops: Sequence[Hop]) -> None:
-        """Look over the stages of a completion; each report is added to it and told to who follows."""
+    def begin(self, completion: Completion, hops: Sequence[Hop], spending: Spending) -> None:
+        """Look over the stages of a completion, paid within `spending`; each report is added to it and told to who
+        follows.
+        """
         for old in [*self._of][: len(self._of) + 1 - MOST_REMEMBERED]:
             del self._of[old]
         audited = self._of[completion.request_id] = _Audited(completion.reports)
-        self._nursery.start_soon(self._look, audited, tuple(hops), completion.request_id)
+        self._nursery.start_soon(self._look, audited, tuple(hops), spending)
 
     async def follow(self, request_id: str) -> AsyncIterator[Report]:
         """The reports on a completion, each as soon as it is there, until all are; none if it is not known."""
@@ -65,16 +69,16 @@ class Audits:
                 while told == len(audited.reports) and not audited.done:
                     await audited.changed.wait()
 
-    async def _look(self, audited: _Audited, hops: Sequence[Hop], request_id: str) -> None:
+    async def _look(self, audited: _Audited, hops: Sequence[Hop], spending: Spending) -> None:
         def on_report(report: Report) -> None:
             audited.reports.append(report)
             self._nursery.start_soon(self._tell, audited)
 
         try:
-            await self.inspector.inspect(hops, on_report)
+            await self.inspector.inspect(hops, spending, on_report)
         except (NodeError, MarketError, OSError) as error:
             # A chain, a ledger or a disk that fails: the completion is whole all the same.
-            log.warning("the audits of completion %s ended early: %s", request_id, error)
+            log.warning("the audits of completion %s ended early: %s", spending.request_id, error)
         finally:
             with trio.CancelScope(shield=True):
                 await self._saved()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from hypercluster.market.trust.audit import BadBounds, Bounds
 from hypercluster.node.client.auditing.accuser import Accuser
-from hypercluster.node.client.auditing.inspection import Inspector, Policy
+from hypercluster.node.client.auditing.inspection import Inspector
 from hypercluster.node.client.auditing.opinion import Auditor
+from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.auditing.provider import ProviderAuditor
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.evidence.transcript import TranscriptStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from hypercluster.market.trust.fingerprint import fingerprint
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
 from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client.auditing.opinion import AuditFailed, Auditor, NoAuditor, Opinion
+from hypercluster.node.client.auditing.policy import Policy, Report
 from hypercluster.node.client.auditing.recall import Equivocation, NotShown, recall
 from hypercluster.node.client.auditing.traps import plant
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
@@ -32,51 +33,11 @@ if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.node.client.auditing.accuser import Accuser, Ruling
     from hypercluster.node.client.hop import Hop
+    from hypercluster.node.client.limits import Spending
     from hypercluster.node.network.discovery import Discovery
     from hypercluster.node.network.host import Host
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How much a client looks into.
-
-    Attributes:
-        rate: probability that a stage is audited, 0 to 1.
-        traps: probability that an audit is done by a verifier that gets the same with a planted fault as well.
-        disputes: whether faults are taken to the chain, which takes a bond from the wallet until it is decided.
-    """
-
-    rate: float = 0.0
-    traps: float = 0.0
-    disputes: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One audit and what came of it.
-
-    Attributes:
-        finding: pass, grey or fail; "error" where nobody could tell.
-        tokens, generated: rows that were looked at, and steps of a single token among them.
-        auditor: peer id or "own"; empty where none was found. `cost_wei` is what it was paid.
-        fault: who is at fault and is avoided from now on: the provider, the auditor, or nobody.
-    """
-
-    peer: str
-    operator: str
-    layer_start: int
-    layer_stop: int
-    tokens: int
-    generated: int
-    finding: str
-    auditor: str
-    cost_wei: int
-    note: str
-    fault: str = ""
-    difference: Difference | None = None
-    ruling: Ruling | None = None
 
 
 class Inspector:
@@ -111,9 +72,15 @@ class Inspector:
         self._layers, self._n_embd = layers, n_embd
 
     async def inspect(
-        self, hops: Sequence[Hop], on_report: Callable[[Report], None] = lambda report: None
+        self,
+        hops: Sequence[Hop],
+        spending: Spending,
+        on_report: Callable[[Report], None] = lambda report: None,
     ) -> list[Report]:
-        """Audit those stages that the secret picks, and act on what is found. Never raises for what peers do."""
+        """Audit those stages that the secret picks, paid within `spending`, and act on what is found.
+
+        Never raises for what peers do.
+        """
         reports: list[Report] = []
         for hop in hops:
             if hop.receipts.last is None or not is_sampled(
@@ -126,13 +93,18 @@ class Inspector:
             except NoTranscript as error:
                 log.warning("%s", error)
                 continue
-            for report in await self._look_into(transcript, hop.advert.operator, hop.advert.addrs):
+            found = await self._look_into(
+                transcript, hop.advert.operator, hop.advert.addrs, spending.within()
+            )
+            for report in found:
                 reports.append(report)
                 on_report(report)
         await trio.to_thread.run_sync(self._transcripts.prune)
         return reports
 
-    async def _look_into(self, transcript: Transcript, operator: str, addrs: Sequence[str]) -> list[Report]:
+    async def _look_into(
+        self, transcript: Transcript, operator: str, addrs: Sequence[str], spending: Spending
+    ) -> list[Report]:
         shown = await self._recall(transcript, operator, addrs)
         if shown is not None:
             return [shown]
@@ -140,14 +112,26 @@ class Inspector:
         trapped = self._verifiers.pick({operator, transcript.record.peer}) if trap else None
         try:
             if trapped is not None:
-                return await self._with_trap(transcript, operator, trapped)
-            return [await self._act_on(transcript, operator, await self._opinion(transcript, operator))]
+                return await self._with_trap(transcript, operator, trapped, spending)
+            opinion = await self._opinion(transcript, operator, spending)
+            return [await self._act_on(transcript, operator, opinion)]
         except NoAuditor as error:
-            return [await self._report(transcript, operator, "error", note=str(error))]
+            return [
+                await self._report(transcript, operator, "error", note=str(error), cost=spending.spent_wei)
+            ]
         except AuditFailed as error:
             # Also a verifier whose fingerprint contradicts its verdict ends here.
             await self._note(error.auditor, "", Evidence.SESSION_FAILED, str(error))
-            return [await self._report(transcript, operator, "error", note=str(error), fault=error.auditor)]
+            return [
+                await self._report(
+                    transcript,
+                    operator,
+                    "error",
+                    note=str(error),
+                    fault=error.auditor,
+                    cost=spending.spent_wei,
+                )
+            ]
 
     async def _recall(self, transcript: Transcript, operator: str, addrs: Sequence[str]) -> Report | None:
         """Have the provider show a step again; a report only if it shows something else."""
@@ -173,19 +157,19 @@ class Inspector:
             auditor="own",
         )
 
-    async def _opinion(self, transcript: Transcript, operator: str) -> Opinion:
+    async def _opinion(self, transcript: Transcript, operator: str, spending: Spending) -> Opinion:
         """The auditor's; where that is another provider's word against this one's, a verifier's as well."""
-        opinion = await self._auditor.audit(transcript, {operator})
+        opinion = await self._auditor.audit(transcript, {operator}, spending)
         if opinion.certain:
             return opinion
         try:
-            second = await self._verifiers.audit(transcript, {operator, opinion.auditor})
+            second = await self._verifiers.audit(transcript, {operator, opinion.auditor}, spending)
         except NoAuditor:
             return opinion
         if second.finding is Finding.PASS:
             # It is the other provider that differs from both.
             await self._note(opinion.auditor, "", Evidence.AUDIT_GREY, "It differed from a verifier.")
-        return second
+        return replace(second, cost_wei=opinion.cost_wei + second.cost_wei)
 
     async def _act_on(self, transcript: Transcript, operator: str, opinion: Opinion) -> Report:
         peer, finding = transcript.record.peer, opinion.finding
@@ -221,7 +205,9 @@ class Inspector:
     def _trapped(self) -> bool:
         return secrets.randbelow(2**32) < self.policy.traps * 2**32
 
-    async def _with_trap(self, transcript: Transcript, operator: str, verifier: Advert) -> list[Report]:
+    async def _with_trap(
+        self, transcript: Transcript, operator: str, verifier: Advert, spending: Spending
+    ) -> list[Report]:
         """Have one verifier look at the transcript and at the same with a planted fault, in either order, so that it
         cannot tell which is which without running them. Passing both is proof that it does not look.
         """
@@ -229,7 +215,8 @@ class Inspector:
         planted, row = plant(transcript, is_tail=is_tail)
         opinions: dict[bool, Opinion] = {}
         for is_trap in (True, False) if secrets.randbits(1) else (False, True):
-            opinions[is_trap] = await self._verifiers.ask(verifier, planted if is_trap else transcript)
+            shown = planted if is_trap else transcript
+            opinions[is_trap] = await self._verifiers.ask(verifier, shown, spending)
         caught, real = opinions[True], opinions[False]
         if caught.finding is Finding.FAIL:
             note = "trap: the verifier found the planted fault"
@@ -245,9 +232,9 @@ class Inspector:
         both = (real.finding, caught.finding) == (Finding.PASS, Finding.PASS)
         if both and not is_tail and first and second:
             rows = [merkle.split_rows(each.output, each.outputs) for each in (transcript, planted)]
-            shown, other = ((table[row], merkle.proof(table, row)) for table in rows)
+            ours, other = ((table[row], merkle.proof(table, row)) for table in rows)
             ruling = await self._dispute(
-                lambda accuser: accuser.prove_contradiction(first, second, row, shown, other)
+                lambda accuser: accuser.prove_contradiction(first, second, row, ours, other)
             )
         missed = await self._report(
             planted,

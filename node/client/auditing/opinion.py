@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hypercluster.market.errors import MarketError
+from hypercluster.market.money.budget import LimitReached
 from hypercluster.market.trust.audit import Difference
 from hypercluster.market.trust.receipt import Finding, Verdict
 from hypercluster.node.client.blame import REFUSALS
@@ -20,7 +21,9 @@ from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 
 if TYPE_CHECKING:
-    from hypercluster.node.client.payer import OutgoingAccount, Payer, Recipient
+    from hypercluster.node.client.account import OutgoingAccount, Recipient
+    from hypercluster.node.client.limits import Spending
+    from hypercluster.node.client.payer import Payer
 
 
 class NoAuditor(NodeError):
@@ -35,8 +38,14 @@ class AuditFailed(NodeError):
         self.auditor = auditor
 
 
-async def funded(payer: Payer, payee: Recipient, wei: int) -> OutgoingAccount:
-    """The account from which an auditor is paid. Raises NoAuditor: an empty wallet or a silent chain is ours."""
+async def funded(payer: Payer, payee: Recipient, wei: int, spending: Spending) -> OutgoingAccount:
+    """The account from which an auditor is paid `wei`.
+
+    Raises:
+        NoAuditor: a limit, an empty wallet or a silent chain is ours.
+    """
+    if refusal := spending.refusal(wei):
+        raise NoAuditor(f"This audit is not paid: {refusal}")
     try:
         return (await payer.fund({payee: wei}))[payee]
     except (NodeError, MarketError) as error:
@@ -48,12 +57,15 @@ def asking(auditor: str) -> Iterator[None]:
     """Say of what goes wrong whose doing it is.
 
     Raises:
-        NoAuditor: it refused for a reason that is no evidence against it; AuditFailed: it did not do its work.
+        NoAuditor: a limit of ours is reached, or it refused for a reason that is no evidence against it;
+        AuditFailed: it did not do its work.
     """
     try:
         yield
     except NoAuditor:
         raise
+    except LimitReached as refusal:
+        raise NoAuditor(f"This audit is not paid: {refusal}") from refusal
     except (NodeError, MarketError) as error:
         if isinstance(error, HopFailed) and error.how is How.REFUSED and not REFUSALS[error.code].evidence:
             raise NoAuditor(f"Auditor {auditor} refused: {error.reason}") from error
@@ -87,8 +99,8 @@ class Opinion:
 class Auditor(Protocol):
     """Looks over transcripts."""
 
-    async def audit(self, transcript: Transcript, avoid: Collection[str] = ()) -> Opinion:
-        """Look over a transcript; `avoid` names peers and operators that must not do it.
+    async def audit(self, transcript: Transcript, avoid: Collection[str], spending: Spending) -> Opinion:
+        """Look over a transcript, paid within `spending`; `avoid` names peers and operators that must not do it.
 
         Raises:
             NoAuditor: nobody can; AuditFailed: who should did not.

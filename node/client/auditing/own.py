@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import MarketError
 from hypercluster.node.client.auditing.opinion import AuditFailed, NoAuditor, Opinion
@@ -10,6 +11,9 @@ from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.threads import Threads
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.limits import Spending
 
 
 class OwnAuditor:
@@ -19,7 +23,7 @@ class OwnAuditor:
         self._replayer = replayer
         self._in_thread = Threads(1)
 
-    async def audit(self, transcript: Transcript, avoid: Collection[str] = ()) -> Opinion:
+    async def audit(self, transcript: Transcript, avoid: Collection[str], spending: Spending) -> Opinion:
         """Run it here. Raises NoAuditor, AuditFailed."""
         record = transcript.record
         if not self._replayer.has(record.layer_start, record.layer_stop):

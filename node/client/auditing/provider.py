@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from hypercluster.market.advert import Advert
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
+from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.auditing.opinion import NoAuditor, Opinion, asking, funded
 from hypercluster.node.client.hop import Hop
-from hypercluster.node.client.payer import Recipient
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
@@ -19,6 +19,7 @@ from hypercluster.node.replay.comparing import WIDER, judge_against
 from hypercluster.node.rows import TopK, unpack_tokens
 
 if TYPE_CHECKING:
+    from hypercluster.node.client.limits import Spending
     from hypercluster.node.client.payer import Payer
     from hypercluster.node.network.discovery import Discovery
     from hypercluster.node.network.host import Host
@@ -44,7 +45,7 @@ class ProviderAuditor:
         self._host, self._discovery, self._payer, self._domain = host, discovery, payer, domain
         self._bounds, self._layers, self._n_vocab = bounds, layers, n_vocab
 
-    async def audit(self, transcript: Transcript, avoid: Collection[str] = ()) -> Opinion:
+    async def audit(self, transcript: Transcript, avoid: Collection[str], spending: Spending) -> Opinion:
         """Have it run by the cheapest other provider. Raises NoAuditor, AuditFailed."""
         record = transcript.record
         if len(transcript.runs) > 1:
@@ -63,9 +64,9 @@ class ProviderAuditor:
             raise NoAuditor(f"No other provider serves layers {record.layer_start}:{record.layer_stop}.")
         rival = min(rivals, key=lambda advert: advert.prompt_price_wei)
         with asking(rival.peer):
-            return await self._ask(rival, transcript)
+            return await self._ask(rival, transcript, spending)
 
-    async def _ask(self, rival: Advert, transcript: Transcript) -> Opinion:
+    async def _ask(self, rival: Advert, transcript: Transcript, spending: Spending) -> Opinion:
         record = transcript.record
         is_tail = record.layer_stop == self._layers
         payee = Recipient(rival.operator, address_of_peer(rival.peer))
@@ -73,7 +74,7 @@ class ProviderAuditor:
             step.rows * max(rival.prompt_price_wei, rival.price_wei if step.rows == 1 else 0)
             for step in transcript.steps
         )
-        account = await funded(self._payer, payee, need)
+        account = await funded(self._payer, payee, need, spending)
         connection = await dial_steps(self._host, rival)
         hop = await Hop.open(
             connection,
@@ -85,14 +86,17 @@ class ProviderAuditor:
             n_vocab=self._n_vocab,
             is_last=is_tail,
             domain=self._domain,
+            spending=spending,
         )
         outputs: list[bytes | TopK] = []
         async with Pipeline([hop]) as pipeline:
             at = 0
-            for rows in pipeline.chunks(transcript.tokens):
-                payload = _rows(transcript, at, rows)
-                outputs.append(await hop.step(payload, rows, all_outputs=is_tail))
-                at += rows
+            # All of it is set aside at once: half an audit would be paid for nothing.
+            with spending.step(pipeline.cost(transcript.tokens)):
+                for rows in pipeline.chunks(transcript.tokens):
+                    payload = _rows(transcript, at, rows)
+                    outputs.append(await hop.step(payload, rows, all_outputs=is_tail))
+                    at += rows
         difference = judge_against(transcript, outputs, n_embd=rival.n_embd, is_tail=is_tail)
         finding = self._bounds().of("tail" if is_tail else "body", "foreign").judge(difference)
         return Opinion(finding, difference, rival.peer, hop.paid_wei, certain=finding is Finding.PASS)

@@ -14,10 +14,10 @@ from hypercluster.market.money.signing import address_bytes
 from hypercluster.market.trust.audit import Difference
 from hypercluster.market.trust.fingerprint import BadFingerprint, digest, distance, seed_of
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
+from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.auditing.delivery import delivering, opening_for
 from hypercluster.node.client.auditing.opinion import NoAuditor, Opinion, SignedVerdict, asking, funded
 from hypercluster.node.client.hop import HopFailed, check_quote, exchange
-from hypercluster.node.client.payer import Recipient
 from hypercluster.node.errors import ErrorCode
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import verdict_on
@@ -27,7 +27,9 @@ from hypercluster.node.replay.comparing import claimed_numbers
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict
 
 if TYPE_CHECKING:
-    from hypercluster.node.client.payer import OutgoingAccount, Payer
+    from hypercluster.node.client.account import OutgoingAccount
+    from hypercluster.node.client.limits import Spending
+    from hypercluster.node.client.payer import Payer
     from hypercluster.node.network.discovery import Discovery
     from hypercluster.node.network.host import Host
 
@@ -68,40 +70,47 @@ class VerifierAuditor:
         found = self.verifiers({*avoid, *self._distrusted()})
         return secrets.choice([a for a in found if a.price_wei == found[0].price_wei]) if found else None
 
-    async def audit(self, transcript: Transcript, avoid: Collection[str] = ()) -> Opinion:
+    async def audit(self, transcript: Transcript, avoid: Collection[str], spending: Spending) -> Opinion:
         """Have it run by a verifier drawn among the cheapest. Raises NoAuditor, AuditFailed."""
         verifier = self.pick({*avoid, transcript.record.peer})
         if verifier is None:
             raise NoAuditor("No verifier offers to audit this model.")
-        return await self.ask(verifier, transcript)
+        return await self.ask(verifier, transcript, spending)
 
-    async def ask(self, verifier: Advert, transcript: Transcript) -> Opinion:
+    async def ask(self, verifier: Advert, transcript: Transcript, spending: Spending) -> Opinion:
         """Have it run by this verifier. Raises NoAuditor, AuditFailed."""
         with asking(verifier.peer):
-            return await self._ask(verifier, transcript)
+            return await self._ask(verifier, transcript, spending)
 
-    async def _ask(self, verifier: Advert, transcript: Transcript) -> Opinion:
+    async def _ask(self, verifier: Advert, transcript: Transcript, spending: Spending) -> Opinion:
         record = transcript.record
         payee = Recipient(verifier.operator, address_of_peer(verifier.peer))
         cost = transcript.tokens * verifier.price_wei
-        account = await funded(self._payer, payee, cost)
+        account = await funded(self._payer, payee, cost, spending)
         job = secrets.token_bytes(32)
         opening = opening_for(transcript, job[:16], account.descriptor, verifier.price_wei)
         opened = AuditOpen(opening, job, record.profile)
         async with delivering(self._host, verifier, opened) as (connection, accepted):
             check_quote(accepted, opening, verifier, account)
             account.resume(accepted.billed_wei, accepted.paid_wei, accepted.paid_signature)
-            answer = await self._send(connection, verifier, account, transcript)
+            # All of it is set aside at once: half an audit would be paid for nothing.
+            with spending.step(cost):
+                answer = await self._send(connection, verifier, account, transcript, spending)
         return self._opinion(verifier, transcript, job, answer, cost)
 
     async def _send(
-        self, connection: Connection, verifier: Advert, account: OutgoingAccount, transcript: Transcript
+        self,
+        connection: Connection,
+        verifier: Advert,
+        account: OutgoingAccount,
+        transcript: Transcript,
+        spending: Spending,
     ) -> AuditVerdict:
         """Send everything with its vouchers, and return the verdict."""
         sent = 0
         try:
             for step in transcript.steps:
-                cumulative, signature = account.authorise(step.rows * verifier.price_wei)
+                cumulative, signature = account.authorise(step.rows * verifier.price_wei, spending)
                 sent += step.rows * verifier.price_wei
                 paid = replace(step, issued=0, receipt=b"", cumulative_wei=cumulative, voucher=signature)
                 await connection.send(paid, VERDICT_SECONDS)
@@ -109,12 +118,12 @@ class VerifierAuditor:
             if not isinstance(answer, AuditVerdict):
                 raise HopFailed(verifier.peer, f"it answered with {type(answer).__name__}.")
         except BaseException as error:
-            account.release(sent)
+            account.release(sent, spending)
             if isinstance(error, HopFailed):
                 # It took the job, and was paid: a refusal comes too late.
                 raise HopFailed(error.peer, error.reason, error.code) from error
             raise
-        account.acknowledge(sent, answer.billed_wei)
+        account.acknowledge(sent, answer.billed_wei, spending)
         return answer
 
     def _opinion(

@@ -378,7 +378,7 @@ async def test_no_more_is_spent_than_allowed(
     async with world.client(wallet, tmp_path, deposit=HCT) as client:
         # The prompt costs 200 on the cheap path, and 1,000 where one that was paid 100 is silent.
         if cost < (1100 if lie == "is silent when paid" else 200):
-            with pytest.raises(TooExpensive, match="--max-cost"):
+            with pytest.raises(TooExpensive, match="limit of this request"):
                 await complete(client, cost=cost)
         else:
             completion = await complete(client, cost=cost)

@@ -13,8 +13,9 @@ from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.errors import InsufficientFunds, Overbilled, OverDeposit
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
-from hypercluster.node.client.payer import Payer, Recipient
-from tests.node.helpers.providers import Wallet, new_wallet
+from hypercluster.node.client.account import Recipient
+from hypercluster.node.client.payer import Payer
+from tests.node.helpers.providers import FREE, Wallet, new_wallet
 
 
 @pytest.fixture
@@ -77,13 +78,13 @@ async def test_what_is_short_is_topped_up(
 ) -> None:
     payer = payer_of(wallet, ledger)
     account = (await payer.fund({operators[0]: 1000}))[operators[0]]
-    account.authorise(800)
-    account.acknowledge(800, 800)
+    account.authorise(800, FREE)
+    account.acknowledge(800, 800, FREE)
     with pytest.raises(OverDeposit):
-        account.authorise(201)
+        account.authorise(201, FREE)
     assert (await payer.fund({operators[0]: 1000}))[operators[0]] is account
     assert chain.channels.state(account.channel_id).deposit == account.channel.deposit == 1800
-    assert account.authorise(1000)[0] == 1800
+    assert account.authorise(1000, FREE)[0] == 1800
 
 
 async def test_two_at_once_open_one_channel(
@@ -101,8 +102,8 @@ async def test_the_next_run_takes_the_channels_up(
 ) -> None:
     payer = payer_of(wallet, ledger)
     account = (await payer.fund({operators[0]: 1000}))[operators[0]]
-    account.authorise(700)
-    account.acknowledge(700, 700)
+    account.authorise(700, FREE)
+    account.acknowledge(700, 700, FREE)
     await payer.save()
     before = chain.block_number()
     again = (await payer_of(wallet, ledger).fund({operators[0]: 300}))[operators[0]]
@@ -159,7 +160,7 @@ async def test_the_wallet_stays_locked_while_no_money_moves(
     )
     assert unlocked == 0
     account = (await payer.fund({operators[0]: 1000}))[operators[0]]
-    account.authorise(10)
+    account.authorise(10, FREE)
     await payer.fund({operators[0]: 900})
     await payer.save()
     assert unlocked == 1
@@ -178,5 +179,5 @@ async def test_a_provider_is_believed_what_we_signed_and_no_more(
     assert (account.channel.signed, account.channel.spent) == (0, 0)
     account.resume(500, 600, signature)
     # The credit of 100 wei pays for the next step.
-    assert account.authorise(100)[0] == 600
+    assert account.authorise(100, FREE)[0] == 600
     assert account.channel.available == 400

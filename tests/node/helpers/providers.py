@@ -20,7 +20,8 @@ from hypercluster.market.money.channel import PayerChannel
 from hypercluster.market.money.signing import address_of
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import ChannelDescriptor, channel_salt
-from hypercluster.node.client.payer import OutgoingAccount
+from hypercluster.node.client.account import OutgoingAccount
+from hypercluster.node.client.limits import Spending
 from hypercluster.node.client.purse import Purse
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.rows import WireDtype
@@ -137,6 +138,10 @@ def running_provider(
                 tokens[0].run_sync_soon(scope.cancel)
                 thread.join(30)
             assert not thread.is_alive()
+
+
+FREE = Spending()
+"""without limits"""
 
 
 @dataclass(eq=False)

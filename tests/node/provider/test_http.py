@@ -27,7 +27,15 @@ from hypercluster.node.rows import WireDtype
 from hypercluster.node.serving.terms import HttpTerms
 from hypercluster.node.web.login import new_link
 from hypercluster.node.wire.messages import Accept, Close, Error
-from tests.node.helpers.providers import PRICE, PROMPT_PRICE, Served, new_wallet, opening, running_provider
+from tests.node.helpers.providers import (
+    FREE,
+    PRICE,
+    PROMPT_PRICE,
+    Served,
+    new_wallet,
+    opening,
+    running_provider,
+)
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
@@ -98,6 +106,7 @@ def bill(served: Served) -> dict[str, int]:
                 n_vocab=320,
                 is_last=False,
                 domain=served.chain.disputes.domain,
+                spending=FREE,
             )
             await hop.step([72, 101, 108], 3)
             await hop.step([108], 1)

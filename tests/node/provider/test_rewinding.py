@@ -11,7 +11,7 @@ import pytest
 from hypercluster.market.chain import Chain
 from hypercluster.market.money.voucher import charge
 from hypercluster.market.trust.receipt import Finding
-from hypercluster.node.client.payer import OutgoingAccount
+from hypercluster.node.client.account import OutgoingAccount
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
@@ -27,7 +27,15 @@ from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.bounds import frame_bound
 from hypercluster.node.wire.messages import REWIND, Accept, Close, Error, Open, Step, StepResult
 from hypercluster.node.wire.records import StageRecord, served
-from tests.node.helpers.providers import PRICE, PROMPT_PRICE, Served, new_wallet, opening, running_provider
+from tests.node.helpers.providers import (
+    FREE,
+    PRICE,
+    PROMPT_PRICE,
+    Served,
+    new_wallet,
+    opening,
+    running_provider,
+)
 
 PROMPT = [72, 101, 108, 108, 111, 32]
 WAIT = 20.0
@@ -70,7 +78,7 @@ class Session:
     async def step(self, position: int, tokens: list[int]) -> int | Error:
         """The token that follows, or why not."""
         cost = charge(PRICE, PROMPT_PRICE, len(tokens))
-        cumulative, signature = self._account.authorise(cost)
+        cumulative, signature = self._account.authorise(cost, FREE)
         step = Step(
             seq=self.sent,
             position=position,
@@ -91,7 +99,7 @@ class Session:
         self.cost += cost
         self.sent += 1
         assert answer.billed_wei == self.cost
-        self._account.acknowledge(cost, answer.billed_wei)
+        self._account.acknowledge(cost, answer.billed_wei, FREE)
         return int(unpack_topk(answer.output, answer.rows).ids[0, 0])
 
 

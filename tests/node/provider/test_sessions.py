@@ -18,8 +18,8 @@ from eth_account import Account as Accounts
 from hypercluster.market.chain import LOCAL_TERMS, Chain, Sender, deploy
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain, channel_salt, charge
+from hypercluster.node.client.account import OutgoingAccount
 from hypercluster.node.client.hop import Hop, HopFailed
-from hypercluster.node.client.payer import OutgoingAccount
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.identity import address_of_peer
@@ -38,6 +38,7 @@ from hypercluster.node.wire.codec import Message, decode, encode
 from hypercluster.node.wire.framing import Frames, encode_length
 from hypercluster.node.wire.messages import Accept, Close, Error, Open, Step, StepResult
 from tests.node.helpers.providers import (
+    FREE,
     PRICE,
     PROMPT_PRICE,
     Served,
@@ -189,6 +190,7 @@ async def open_hop(host: Host, served: Served, account: OutgoingAccount, *, dire
         n_vocab=320,
         is_last=served.advert.layer_stop == 4,
         domain=served.chain.disputes.domain,
+        spending=FREE,
     )
 
 
@@ -231,7 +233,7 @@ async def good_step(
     world: World, served: Served, account: OutgoingAccount, at: int = 0, rows: int = 4
 ) -> Step:
     """The next good step at position `at`, paid for."""
-    cumulative, signature = account.authorise(charge(PRICE, PROMPT_PRICE, rows))
+    cumulative, signature = account.authorise(charge(PRICE, PROMPT_PRICE, rows), FREE)
     return Step(
         seq=1 if at else 0,
         position=at,
@@ -410,11 +412,11 @@ async def test_a_bad_step_is_refused_and_not_billed(world: World, case: str, dir
             answer = await connection.receive(BOUND)
             assert isinstance(answer, StepResult)
             assert answer.billed_wei == PAID
-            account.acknowledge(PAID, answer.billed_wei)
+            account.acknowledge(PAID, answer.billed_wei, FREE)
             bad = make(await good_step(world, served, account, 4, 1), account, world)
             await tell(connection, bad)
             error = await refusal(connection)
-            account.release(PRICE)
+            account.release(PRICE, FREE)
         assert (error.code, error.billed_wei) == (code, PAID), error.message
         row = served.row(account)
         assert (row.best, row.billed) == (PAID, PAID)
@@ -441,7 +443,7 @@ async def test_a_step_beyond_the_capacity_is_refused(world: World, direct: bool)
         await c.send(await good_step(world, world.head, account))
         answer = await c.receive(BOUND)
         assert isinstance(answer, StepResult)
-        account.acknowledge(PAID, answer.billed_wei)
+        account.acknowledge(PAID, answer.billed_wei, FREE)
         await c.send(await good_step(world, world.head, account, 4, 2))
         error = await refusal(c)
     assert (error.code, error.billed_wei) == (ErrorCode.TOO_LONG, PAID)
@@ -673,7 +675,7 @@ async def test_who_never_reads_does_not_hold_a_session(world: World, direct: boo
             assert isinstance(accept, Accept)
             account.resume(accept.billed_wei, accept.paid_wei, accept.paid_signature)
             await frames.send(encode(await good_step(world, world.head, account)))
-            account.release(PAID)
+            account.release(PAID, FREE)
             if direct:
                 await trio.aclose_forcefully(stream._socket)
             else:

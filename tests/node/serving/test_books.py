@@ -17,7 +17,7 @@ from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain, 
 from hypercluster.node.serving.books import LosingClaim, books_of, claim_all, outlook_of
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.testnet.faucet import give
-from tests.node.helpers.providers import Wallet, new_wallet
+from tests.node.helpers.providers import FREE, Wallet, new_wallet
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def paid(collector: Collector, wallet: Wallet, operator: str, amount: int)
     """A channel of this chain, with a voucher that was stored."""
     paying = wallet.channel(operator)
     account = await collector.admit_channel(paying.descriptor)
-    account.channel.admit(amount, *paying.authorise(amount))
+    account.channel.admit(amount, *paying.authorise(amount, FREE))
     await collector.store(account)
 
 

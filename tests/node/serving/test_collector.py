@@ -17,11 +17,11 @@ from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.claiming import CLAIM_BATCH, ClaimRule
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import channel_salt
-from hypercluster.node.client.payer import OutgoingAccount
+from hypercluster.node.client.account import OutgoingAccount
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.testnet.faucet import give
 from tests.market.proxy import hanging
-from tests.node.helpers.providers import Wallet, new_wallet
+from tests.node.helpers.providers import FREE, Wallet, new_wallet
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def collector_of(chain: Chain, ledger: Ledger, operator: str, multiple: int = 0)
 async def pay(collector: Collector, paying: OutgoingAccount, amount: int) -> None:
     """What a session does for one step."""
     account = await collector.admit_channel(paying.descriptor)
-    account.channel.admit(amount, *paying.authorise(amount))
+    account.channel.admit(amount, *paying.authorise(amount, FREE))
     await collector.store(account)
-    paying.acknowledge(amount, account.channel.billed)
+    paying.acknowledge(amount, account.channel.billed, FREE)
 
 
 @asynccontextmanager
@@ -131,7 +131,7 @@ async def test_whoever_asks_to_close_is_claimed_from_and_refused(
     await patient.watch()
     assert chain.token.balance(operator) == 400
     with pytest.raises(VoucherRefused) as refused:
-        account.channel.admit(1, *paying.authorise(1))
+        account.channel.admit(1, *paying.authorise(1, FREE))
     assert refused.value.reason is Refusal.CLOSING
     with pytest.raises(VoucherRefused) as refused:
         await patient.admit_channel(paying.descriptor)
@@ -183,7 +183,7 @@ async def test_an_ended_channel_is_forgotten_and_its_sessions_refused(
     chain.channels.close(Sender(chain, owner), paying.descriptor, *best)
     await collector.watch()
     with pytest.raises(VoucherRefused):
-        account.channel.admit(1, *paying.authorise(1))
+        account.channel.admit(1, *paying.authorise(1, FREE))
     assert await collector.claim() == 0
     row = ledger.payee.channel(paying.channel_id)
     assert row is not None

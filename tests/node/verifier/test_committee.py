@@ -23,7 +23,7 @@ from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.client.auditing.accuser import Accuser, Ruling
 from hypercluster.node.client.auditing.assembly import Auditing
-from hypercluster.node.client.auditing.inspection import Policy
+from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.request import Allowance, Request

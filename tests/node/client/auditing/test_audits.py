@@ -26,7 +26,7 @@ from hypercluster.market.trust.fingerprint import fingerprint, seed_of
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.client.auditing import verifier as verifier_auditor
 from hypercluster.node.client.auditing.assembly import Auditing
-from hypercluster.node.client.auditing.inspection import Policy, Report
+from hypercluster.node.client.auditing.policy import Policy, Report
 from hypercluster.node.client.auditing.recall import NotShown, recall
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion
@@ -50,7 +50,7 @@ from hypercluster.node.verifier import audits as audit_session
 from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditEnd, AuditOpen, AuditVerdict, Recall
 from hypercluster.node.wire.messages import Close, Error
 from hypercluster.node.wire.records import AuditStep
-from tests.node.helpers.providers import Served, Wallet, new_wallet, opening, running_provider
+from tests.node.helpers.providers import FREE, Served, Wallet, new_wallet, opening, running_provider
 from tests.node.helpers.stages import served
 from tests.node.helpers.verifiers import AUDIT_PRICE, Judging, running_verifier
 
@@ -426,7 +426,7 @@ async def _refused(
             await c.receive(10)
             for message in messages:
                 if isinstance(message, AuditStep) and pay is not None:
-                    cumulative, signature = account.authorise(pay(message))
+                    cumulative, signature = account.authorise(pay(message), FREE)
                     message = replace(message, cumulative_wei=cumulative, voucher=signature)
                 await c.send(message)
             answer = await c.receive(30)
@@ -438,7 +438,7 @@ async def _refused(
 
 
 def _payee(world: World) -> Any:
-    from hypercluster.node.client.payer import Recipient
+    from hypercluster.node.client.account import Recipient
     from hypercluster.node.identity import address_of_peer
 
     return Recipient(world.verifier.operator.address, address_of_peer(world.verifier.advert.peer))

@@ -7,10 +7,12 @@ from typing import cast
 import pytest
 
 from hypercluster.market.errors import ChainError
+from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.auditing.opinion import AuditFailed, NoAuditor, asking, funded
 from hypercluster.node.client.hop import HopFailed, How
-from hypercluster.node.client.payer import Payer, Recipient
+from hypercluster.node.client.payer import Payer
 from hypercluster.node.errors import ErrorCode, NodeError
+from tests.node.helpers.providers import FREE
 
 
 class SilentChain:
@@ -21,7 +23,7 @@ class SilentChain:
 async def test_b_an_audit_that_we_cannot_pay_is_no_fault_of_the_auditor() -> None:
     """B: an empty wallet or a chain that hangs is ours; a verifier lost reputation for it."""
     with pytest.raises(NoAuditor, match=r"cannot be paid: The node at .* does not answer"), asking("V"):
-        await funded(cast(Payer, SilentChain()), Recipient("0x" + "0" * 40, "0x" + "1" * 40), 1)
+        await funded(cast(Payer, SilentChain()), Recipient("0x" + "0" * 40, "0x" + "1" * 40), 1, FREE)
 
 
 @pytest.mark.parametrize("code", [ErrorCode.FULL, ErrorCode.PRICE_TOO_LOW, ErrorCode.UNKNOWN_CHANNEL])

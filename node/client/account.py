@@ -1,0 +1,89 @@
+"""One channel that is paid from. Vouchers are signed here and nowhere else: within all limits, written down first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hypercluster.market.errors import InvalidSignature, Overbilled
+from hypercluster.market.money.units import format_hct
+
+if TYPE_CHECKING:
+    import coincurve
+
+    from hypercluster.market.money.channel import PayerChannel
+    from hypercluster.market.money.voucher import ChannelDescriptor, Quote, VoucherDomain
+    from hypercluster.node.client.journal import Journal
+    from hypercluster.node.client.limits import Spending
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who is paid over one channel: the operator gets the money, its node does the work and keeps the books."""
+
+    operator: str
+    node: str
+
+
+@dataclass(eq=False, slots=True)
+class OutgoingAccount:
+    """One channel that we pay from, shared by all our sessions with one node."""
+
+    descriptor: ChannelDescriptor
+    channel_id: bytes
+    channel: PayerChannel
+    domain: VoucherDomain
+    session_key: coincurve.PrivateKey
+    journal: Journal | None = None
+
+    def authorise(self, amount: int, spending: Spending) -> tuple[int, bytes]:
+        """Set `amount` wei aside and return the voucher for it: cumulative wei and its signature, 64 bytes.
+
+        Raises:
+            LimitReached: a budget does not hold enough; OverDeposit: the channel does not. Nothing was signed.
+        """
+        spending.take(amount)
+        try:
+            cumulative = self.channel.authorise(amount)
+        except BaseException:
+            spending.give_back(amount)
+            raise
+        if self.journal:
+            self.journal.signed(self.channel_id, spending.request_id, amount, cumulative)
+        return cumulative, self.domain.sign(self.session_key, self.channel_id, cumulative)
+
+    def acknowledge(self, amount: int, billed: int, spending: Spending) -> None:
+        """Book an answered step. Raises Overbilled."""
+        spending.book(amount)
+        try:
+            self.channel.acknowledge(amount, billed)
+        finally:
+            if self.journal:
+                self.journal.answered(self.channel_id, spending.request_id, amount, self.channel.spent)
+
+    def release(self, amount: int, spending: Spending) -> None:
+        """Book a step that was refused or never answered: its voucher is out, so it counts in every budget."""
+        spending.book(amount)
+        self.channel.release(amount)
+
+    def resume(self, billed: int, paid: int, signature: bytes) -> None:
+        """Take over the provider's totals; what it says it was paid must carry our own signature.
+
+        Raises:
+            Overbilled: it says more than we ever signed.
+        """
+        if paid > self.channel.signed:
+            try:
+                signer = self.domain.recover(self.channel_id, paid, signature)
+            except InvalidSignature:
+                signer = ""
+            if signer != self.descriptor.signer:
+                raise Overbilled(
+                    f"The provider shows a voucher of {format_hct(paid)} HCT that we never signed: leave it."
+                )
+        self.channel.resume(billed, paid)
+
+    def check_quote(self, quote: Quote, signature: bytes, node: str) -> None:
+        """Raise InvalidSignature unless the Ethereum address `node` signed the quote."""
+        if self.domain.recover_quote(quote, signature) != node:
+            raise InvalidSignature("The quote is signed by another key than the provider's node key.")
