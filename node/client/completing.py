@@ -39,8 +39,8 @@ from hypercluster.node.threads import Threads
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.market.economics.routing import Path
-    from hypercluster.node.client.client import Client
     from hypercluster.node.client.account import OutgoingAccount, Recipient
+    from hypercluster.node.client.client import Client
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
 
