@@ -17,9 +17,11 @@ from .events import Prefilled as Prefilled
 from .events import Queued as Queued
 from .events import Token as Token
 from .events import Waiting as Waiting
+from .joining import Station as Station
 from .joining import background as background
 from .joining import joined as joined
 from .joining import look as look
+from .joining import station as station
 from .line import QueueFull as QueueFull
 from .payer import Funding as Funding
 from .purse import Purse as Purse

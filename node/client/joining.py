@@ -8,6 +8,7 @@ import trio
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.economics.graph import Node
+from hypercluster.market.ledger import Ledger
 from hypercluster.node.client.auditing.afterwards import Audits
 from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts, inspector
 from hypercluster.node.client.client import Client, Model, Network, Records
@@ -20,8 +21,9 @@ from hypercluster.node.home.settings import PEERS, Settings
 from hypercluster.node.network.diagnosis import Wanted, why_nobody
 from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.eligibility import Eligibility
-from hypercluster.node.network.host import running_host
+from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.latency import Latencies
+from hypercluster.node.network.membership import Membership
 from hypercluster.node.network.memory import Memory
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.shards.store import StoredModel
@@ -50,6 +52,136 @@ async def background() -> AsyncIterator[trio.Nursery]:
         raise failure
 
 
+class Station:
+    """A place in the network from which completions of any model are run: one host, one wallet, one ledger.
+
+    See `station`.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        chain: Chain,
+        purse: Purse,
+        ledger: Ledger,
+        host: Host,
+        wishes: Wishes | None,
+        auditing: Auditing | None,
+        seed: int | None,
+    ) -> None:
+        self.settings, self.chain, self.ledger = settings, chain, ledger
+        self.payer = Payer(
+            chain=chain,
+            payer=purse.wallet,
+            wallet=purse.unlock,
+            session_key=coincurve.PrivateKey(purse.session_key),
+            ledger=ledger,
+        )
+        on_chain = Threads(1, abandon=True)
+
+        async def chain_time() -> float:
+            return await on_chain(chain.timestamp)
+
+        self.membership = Membership(
+            host,
+            bootstrap=settings.bootstrap,
+            mdns=settings.mdns,
+            memory=Memory(settings.home / PEERS),
+            chain_time=chain_time,
+        )
+        self._purse, self._wishes, self._auditing, self._seed = purse, wishes, auditing, seed
+        self._eligible = Eligibility(chain)
+        self._latencies = Latencies(host)
+        self._transcripts = client_transcripts(settings, chain, auditing.max_bytes) if auditing else None
+
+    @asynccontextmanager
+    async def client(self, stored: StoredModel, *, reading: bool = True) -> AsyncIterator[Client]:
+        """A client for one model, for as long as the block lasts; not `reading`, it loads no vocabulary until it must.
+
+        Audits that are not done at the end of the block are given up. Raises TokenizerError, ShardError.
+        """
+        manifest = stored.manifest
+        model = Model(
+            model_id=manifest.model_id,
+            layers=manifest.layers,
+            n_vocab=manifest.n_vocab,
+            vocabulary=stored.vocabulary,
+        )
+        with closing(model):
+            if reading:
+                # Loaded here, as it takes its time.
+                await trio.to_thread.run_sync(lambda: model.tokenizer)
+            book = OrderBook(manifest.model_id, self._eligible, name=manifest.summary)
+            discovery = Discovery(self.membership, book)
+            client = Client(
+                network=Network(host=self.membership.host, discovery=discovery, latencies=self._latencies),
+                model=model,
+                payer=self.payer,
+                records=Records(
+                    domain=self.chain.disputes.domain,
+                    transcripts=self._transcripts,
+                    trust=self.ledger.trust,
+                ),
+                wishes=self._wishes,
+                seed=self._seed,
+            )
+            await self.membership.follow(discovery)
+            async with discovery.following(), background() as nursery:
+                nursery.start_soon(client.wakefulness.watch)
+                if self._auditing is not None and self._transcripts is not None:
+                    looks = inspector(
+                        self._auditing,
+                        client.network,
+                        self.payer,
+                        self.chain,
+                        stored,
+                        self._transcripts,
+                        self.ledger,
+                        self._purse,
+                    )
+                    client.audits = Audits(looks, nursery, client.save)
+                yield client
+
+
+@asynccontextmanager
+async def station(
+    settings: Settings,
+    chain: Chain,
+    purse: Purse,
+    *,
+    wishes: Wishes | None = None,
+    auditing: Auditing | None = None,
+    seed: int | None = None,
+) -> AsyncIterator[Station]:
+    """A place in the network for as long as the block lasts.
+
+    With `auditing` its clients keep transcripts and have stages looked over; `wishes` and `seed` are theirs.
+
+    Raises:
+        NoBootstrap: the settings name no node to join through.
+        NodeError, MarketError: the ledger cannot be opened.
+    """
+    if not settings.bootstrap and not settings.mdns:
+        raise NoBootstrap(
+            "No node to join the network through: give --bootstrap, set HC_BOOTSTRAP, or HC_MDNS=1 on a local network."
+        )
+    with open_ledger(settings) as ledger:
+        async with running_host(purse.session_key) as host:
+            place = Station(
+                settings=settings,
+                chain=chain,
+                purse=purse,
+                ledger=ledger,
+                host=host,
+                wishes=wishes,
+                auditing=auditing,
+                seed=seed,
+            )
+            async with place.membership.running():
+                yield place
+
+
 @asynccontextmanager
 async def joined(
     settings: Settings,
@@ -64,66 +196,13 @@ async def joined(
 ) -> AsyncIterator[Client]:
     """A client that has joined the network and finds providers of `stored` for as long as the block lasts.
 
-    With `auditing` it keeps transcripts and has stages looked over; audits that are not done at the end of the block
-    are given up. `wishes` and `seed` are those of the client; not `reading`, it loads no vocabulary until it must.
-
-    Raises:
-        NoBootstrap: the settings name no node to join through.
-        NodeError, MarketError: the vocabulary or the ledger cannot be opened.
+    As `station` with one model. Raises what that and its `client` raise.
     """
-    if not settings.bootstrap and not settings.mdns:
-        raise NoBootstrap(
-            "No node to join the network through: give --bootstrap, set HC_BOOTSTRAP, or HC_MDNS=1 on a local network."
-        )
-    manifest = stored.manifest
-    model = Model(
-        model_id=manifest.model_id,
-        layers=manifest.layers,
-        n_vocab=manifest.n_vocab,
-        vocabulary=stored.vocabulary,
-    )
-    with open_ledger(settings) as ledger, closing(model):
-        if reading:
-            model.tokenizer  # noqa: B018 - loaded here, as it takes its time
-        payer = Payer(
-            chain=chain,
-            payer=purse.wallet,
-            wallet=purse.unlock,
-            session_key=coincurve.PrivateKey(purse.session_key),
-            ledger=ledger,
-        )
-        book = OrderBook(manifest.model_id, Eligibility(chain), name=manifest.summary)
-        async with running_host(purse.session_key) as host:
-            on_chain = Threads(1, abandon=True)
-
-            async def chain_time() -> float:
-                return await on_chain(chain.timestamp)
-
-            discovery = Discovery(
-                host,
-                book,
-                bootstrap=settings.bootstrap,
-                mdns=settings.mdns,
-                memory=Memory(settings.home / PEERS),
-                chain_time=chain_time,
-            )
-            transcripts = client_transcripts(settings, chain, auditing.max_bytes) if auditing else None
-            client = Client(
-                network=Network(host=host, discovery=discovery, latencies=Latencies(host)),
-                model=model,
-                payer=payer,
-                records=Records(domain=chain.disputes.domain, transcripts=transcripts, trust=ledger.trust),
-                wishes=wishes,
-                seed=seed,
-            )
-            async with discovery.running(), background() as nursery:
-                nursery.start_soon(client.wakefulness.watch)
-                if auditing is not None and transcripts is not None:
-                    looks = inspector(
-                        auditing, client.network, payer, chain, stored, transcripts, ledger, purse
-                    )
-                    client.audits = Audits(looks, nursery, client.save)
-                yield client
+    async with (
+        station(settings, chain, purse, wishes=wishes, auditing=auditing, seed=seed) as place,
+        place.client(stored, reading=reading) as client,
+    ):
+        yield client
 
 
 async def look(

@@ -1,10 +1,11 @@
 from .connection import Connection as Connection
 from .discovery import Discovery as Discovery
-from .discovery import Pace as Pace
 from .eligibility import Eligibility as Eligibility
 from .host import Host as Host
 from .host import running_host as running_host
 from .latency import Latencies as Latencies
+from .membership import Membership as Membership
+from .membership import Pace as Pace
 from .orderbook import OrderBook as OrderBook
 from .reach import Reach as Reach
 from .reach import reach_of as reach_of

@@ -1,4 +1,4 @@
-"""Adverts by GossipSub, one topic per model, with every message checked before it goes any further.
+"""Adverts by GossipSub, one topic for each model, with every message checked before it goes any further.
 
 The envelope is unsigned and named by its content: adverts are signed themselves, and so the same advert is
 the same message whoever sends it. Peers that pass on forgeries are cut off, and of peers that send too much
@@ -8,9 +8,11 @@ the rest is dropped.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 from libp2p.peer.id import ID
@@ -37,13 +39,24 @@ Accept = Callable[[bytes], Awaitable[None]]
 """Takes a message in, or raises NodeError if it must not be passed on."""
 
 
-class Gossip:
-    """One topic; `accept` sees each new message of others once."""
+TOPIC = "/hypercluster/adverts/3/{model_id}"
+_TOPICS = re.compile(TOPIC.format(model_id="[0-9a-f]{64}"))
 
-    def __init__(self, host: Host, topic: str, accept: Accept) -> None:
+
+class _AdvertTopics(frozenset[str]):
+    """The topics of all models: those of a peer are remembered, for the model may be taken up later."""
+
+    def __contains__(self, topic: object) -> bool:
+        return isinstance(topic, str) and _TOPICS.fullmatch(topic) is not None
+
+
+class Gossip:
+    """Adverts of the models that are followed."""
+
+    def __init__(self, host: Host) -> None:
         self._host = host
-        self._topic = topic
-        self._accept = accept
+        self._accept: dict[str, Accept] = {}
+        self._nursery: trio.Nursery | None = None
         self._rate = Rate(MESSAGES_PER_SECOND, MESSAGE_BURST)
         self._forgeries: Counter[str] = Counter()
         self._pending = 0
@@ -64,9 +77,8 @@ class Gossip:
             strict_signing=False,
             msg_id_constructor=ContentAddressedMessageIDGenerator(),
             max_inbound_rpc_size=256 * 1024,
-            allowed_topics={topic},
         )
-        self._pubsub.set_topic_validator(topic, self._validate, True)
+        self._pubsub.allowed_topics = _AdvertTopics()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -77,32 +89,54 @@ class Gossip:
             trio.open_nursery() as nursery,
         ):
             await self._pubsub.wait_until_ready()
-            subscription = await self._pubsub.subscribe(self._topic)
-
-            async def drain() -> None:
-                # The validator has seen them all; an unread subscription would fill up.
-                async for _ in subscription:
-                    pass
-
-            nursery.start_soon(drain)
+            self._nursery = nursery
+            for topic in self._accept:
+                await self._subscribe(nursery, topic)
             for peer in self._host.peers:
                 nursery.start_soon(self._pubsub.ensure_peer_stream, ID.from_base58(peer))
-            yield
+            try:
+                yield
+            finally:
+                self._nursery = None
             nursery.cancel_scope.cancel()
 
-    async def publish(self, data: bytes) -> None:
-        """Send a message to everybody on the topic."""
-        await self._pubsub.publish(self._topic, data)
+    async def follow(self, model_id: str, accept: Accept) -> None:
+        """Hear of a model's adverts from now on: `accept` sees each new message of others once."""
+        topic = TOPIC.format(model_id=model_id)
+        self._accept[topic] = accept
+        self._pubsub.set_topic_validator(topic, partial(self._validate, topic), True)
+        if self._nursery is not None:
+            await self._subscribe(self._nursery, topic)
 
-    async def _validate(self, forwarder: ID, message: Message) -> bool:
+    async def publish(self, model_id: str, data: bytes) -> None:
+        """Send a message to everybody who follows the model."""
+        await self._pubsub.publish(TOPIC.format(model_id=model_id), data)
+
+    async def _subscribe(self, nursery: trio.Nursery, topic: str) -> None:
+        subscription = await self._pubsub.subscribe(topic)
+
+        async def drain() -> None:
+            # The validator has seen them all; an unread subscription would fill up.
+            async for _ in subscription:
+                pass
+
+        nursery.start_soon(drain)
+
+    async def _validate(self, topic: str, forwarder: ID, message: Message) -> bool:
         peer = forwarder.to_base58()
+        accept = self._accept.get(topic)
         if peer == self._host.peer:
             return True
-        if len(message.data) > _MAX_BYTES or not self._rate.allows(peer) or self._pending >= _PENDING:
+        if (
+            accept is None
+            or len(message.data) > _MAX_BYTES
+            or not self._rate.allows(peer)
+            or self._pending >= _PENDING
+        ):
             return False
         self._pending += 1
         try:
-            await self._accept(message.data)
+            await accept(message.data)
         except NodeError as error:
             log.debug("an advert from %s is not taken: %s", peer, error)
             if (

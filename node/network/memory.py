@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 MOST_PEERS = 64
 MOST_ADVERTS = 256
 """of one model"""
-_MOST_MODELS = 4
-_MOST_BYTES = 4 * 2**20
+_MOST_MODELS = 16
+_MOST_BYTES = 16 * 2**20
 
 
 class Memory:

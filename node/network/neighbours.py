@@ -6,7 +6,7 @@ They are greeted for their clocks and models, and asked to dial back; what comes
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import trio
 
@@ -16,7 +16,6 @@ from hypercluster.node.network.bootstrap import Bootstrap
 from hypercluster.node.network.dialback import DialBack, try_to_ask
 from hypercluster.node.network.hello import Hello, ServedModel, try_to_greet
 from hypercluster.node.network.host import Host
-from hypercluster.node.network.orderbook import OrderBook
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +31,8 @@ class Neighbours:
 
     Args:
         join: takes a connected peer into the DHT.
+        adverts: the current adverts of all peers, by peer id.
+        clock: what time it is, unix seconds.
         remembered: addresses of peers met before, by peer id.
         own: this host's current advert, None before there is one.
         served: the model that this host serves, as others shall hear of it; None for a client.
@@ -41,10 +42,11 @@ class Neighbours:
     def __init__(
         self,
         host: Host,
-        book: OrderBook,
         addresses: Sequence[str],
         join: Callable[[str], Awaitable[None]],
         *,
+        adverts: Callable[[], Mapping[str, Advert]],
+        clock: Callable[[], float],
         remembered: Callable[[], dict[str, tuple[str, ...]]],
         own: Callable[[], Advert | None],
         served: ServedModel | None,
@@ -53,12 +55,12 @@ class Neighbours:
         dial: float,
     ) -> None:
         self._host = host
-        self._book = book
+        self._adverts = adverts
         self._join = join
         self._remembered = remembered
         self._own = own
         self._first, self._steady, self._dial = first, steady, dial
-        self.hello = Hello(host, lambda: served if own() else None, book.clock)
+        self.hello = Hello(host, lambda: served if own() else None, clock)
         self.dialback = DialBack(host, self._offered)
         self.bootstrap = Bootstrap(host, addresses, self._welcome, first=first, steady=steady, dial=dial)
         self.redialled = trio.Event()
@@ -121,8 +123,8 @@ class Neighbours:
     def _listening(self) -> list[str]:
         """Peers that this node dialled or that have an advert: they can dial, as far as can be told."""
         contacts = [contact.address.rpartition("/p2p/")[2] for contact in self.bootstrap.contacts]
-        return [*dict.fromkeys([*contacts, *(advert.peer for advert in self._book.everybody())])]
+        return [*dict.fromkeys([*contacts, *self._adverts()])]
 
     def _offered(self, peer: str) -> Collection[str]:
-        advert = self._book.get(peer)
+        advert = self._adverts().get(peer)
         return (*advert.addrs, advert.direct) if advert else ()

@@ -73,7 +73,7 @@ class Presence:
         async def chain_time() -> float:
             return await on_chain(chain.timestamp)
 
-        self.discovery = Discovery(
+        self.discovery = Discovery.alone(
             host,
             OrderBook(model_id, Eligibility(chain)),
             bootstrap=terms.bootstrap,

@@ -2,6 +2,7 @@ from .answer import Answer as Answer
 from .caller import Caller as Caller
 from .entries import ModelEntry as ModelEntry
 from .entries import NamedModel as NamedModel
+from .entries import NameTaken as NameTaken
 from .entries import UnknownModel as UnknownModel
 from .events import Event as Event
 from .events import Queued as Queued

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from hypercluster.node.client.events import Finished, Token
+from hypercluster.node.client.events import Finished, HopReplaced, Token
+from hypercluster.node.traffic.happenings import HopLost, RequestBegun, RequestEnded
 
 if TYPE_CHECKING:
     from hypercluster.node.client.completing import Completing
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from hypercluster.node.traffic.caller import Caller
     from hypercluster.node.traffic.entries import NamedModel
     from hypercluster.node.traffic.events import Event
+    from hypercluster.node.traffic.watching import Watch
 
 
 class Answer:
@@ -28,9 +31,17 @@ class Answer:
     event: then `completion` holds what came and what it cost.
     """
 
-    def __init__(self, completing: Completing, model: NamedModel, caller: Caller) -> None:
+    def __init__(
+        self,
+        completing: Completing,
+        model: NamedModel,
+        caller: Caller,
+        watch: Watch,
+        on_ended: Callable[[Completion], None],
+    ) -> None:
         self.model, self.caller = model, caller
-        self._completing = completing
+        self._completing, self._watch, self._on_ended = completing, watch, on_ended
+        self._begun = self._ended = False
 
     @property
     def request_id(self) -> str:
@@ -46,7 +57,21 @@ class Answer:
         return self
 
     async def __anext__(self) -> Event:
-        return await anext(self._completing)
+        if not self._begun:
+            self._begun = True
+            self._watch.tell(RequestBegun(self.request_id, self.model.model_id))
+        try:
+            event = await anext(self._completing)
+        except BaseException:
+            # Cancelled, or beyond the last event.
+            self._end()
+            raise
+        match event:
+            case HopReplaced():
+                self._watch.tell(HopLost(self.request_id, self.model.model_id, event.peer, event.reason))
+            case Finished():
+                self._end()
+        return event
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,6 +84,14 @@ class Answer:
     async def aclose(self) -> None:
         """End it here; nothing if it has ended."""
         await self._completing.aclose()
+        self._end()
+
+    def _end(self) -> None:
+        if self._begun and not self._ended:
+            self._ended = True
+            done = self.completion
+            self._watch.tell(RequestEnded(self.request_id, self.model.model_id, done.finish, done.spent_wei))
+            self._on_ended(done)
 
     async def text(self) -> str:
         """Run it to its end and return its text.

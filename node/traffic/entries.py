@@ -15,6 +15,10 @@ class UnknownModel(NodeError):
     """A request names a model that this market does not trade in."""
 
 
+class NameTaken(NodeError):
+    """Two models were to have one name."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamedModel:
     """A model on this machine (at least its manifest and vocabulary) and what it is called."""

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
+
+import trio
 
 from hypercluster.node.client.request import Allowance, Request, Sampling
 from hypercluster.node.engine.chat import Message
+from hypercluster.node.errors import NodeError
 from hypercluster.node.traffic.answer import Answer
 from hypercluster.node.traffic.caller import Caller
-from hypercluster.node.traffic.entries import ModelEntry, NamedModel, UnknownModel
-from hypercluster.node.traffic.happenings import Happening
+from hypercluster.node.traffic.entries import ModelEntry, NamedModel, NameTaken, UnknownModel
+from hypercluster.node.traffic.happenings import Happening, RequestAudited
 from hypercluster.node.traffic.offers import entry_of
+from hypercluster.node.traffic.watching import Watch, watch_offers
 
 if TYPE_CHECKING:
-    from hypercluster.market.chain import Chain
-    from hypercluster.market.ledger import Ledger
+    from trio_typing import TaskStatus
+
     from hypercluster.node.client.client import Client
-    from hypercluster.node.client.payer import Payer
+    from hypercluster.node.client.completion import Completion
+    from hypercluster.node.client.joining import Station
     from hypercluster.node.client.request import Wishes
-    from hypercluster.node.home.settings import Settings
     from hypercluster.node.shards import Manifest
 
 MOST_TOKENS = 2**20
@@ -30,17 +35,50 @@ MOST_TOKENS = 2**20
 class Market:
     """Runs requests over the models that it knows; see `open_market`.
 
-    Attributes:
-        settings, chain, ledger, payer: those of the wallet that pays for all of them.
+    Args:
+        place: the host, the wallet and the ledger that all models share.
+        nursery: in which the models live; they end with it.
     """
 
-    def __init__(self, *, settings: Settings, chain: Chain, ledger: Ledger, payer: Payer) -> None:
-        self.settings, self.chain, self.ledger, self.payer = settings, chain, ledger, payer
+    def __init__(self, place: Station, nursery: trio.Nursery) -> None:
+        self.settings, self.chain = place.settings, place.chain
+        self.ledger, self.payer = place.ledger, place.payer
+        self._place, self._nursery = place, nursery
         self._models: dict[str, tuple[NamedModel, Client]] = {}
+        self._watch = Watch()
 
-    def add(self, model: NamedModel, client: Client) -> None:
-        """Trade in one more model."""
+    async def trade(self, model: NamedModel) -> None:
+        """Trade in one more model, or give one that is there already these names.
+
+        Raises:
+            NodeError: its vocabulary cannot be read, or one of the names is another model's.
+        """
+        for name in (model.name, *model.aliases):
+            for other, _ in self._models.values():
+                if other.model_id != model.model_id and other.is_called(name):
+                    raise NameTaken(f"The name {name!r} is that of another model, {other.model_id[:16]}.")
+        if known := self._models.get(model.model_id):
+            self._models[model.model_id] = model, known[1]
+            return
+        client = await self._nursery.start(self._keep, model)
+        if isinstance(client, NodeError):
+            raise client
         self._models[model.model_id] = model, client
+
+    async def _keep(
+        self, model: NamedModel, task_status: TaskStatus[Client | NodeError] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        started = False
+        try:
+            async with self._place.client(model.stored) as client:
+                started = True
+                task_status.started(client)
+                await watch_offers(client, self.ledger, self._watch)
+        except NodeError as error:
+            if started:
+                raise
+            # Whoever asked is to hear of it, and the other models live on.
+            task_status.started(error)
 
     # --- what there is --------------------------------------------------------------------------------------------
 
@@ -60,10 +98,9 @@ class Market:
         """Who runs the completions of a model: its adverts, routes and latencies. Raises UnknownModel."""
         return self._find(name)[1]
 
-    async def watch(self) -> AsyncIterator[Happening]:
-        """What happens from now on."""
-        return
-        yield
+    def watch(self) -> AsyncIterator[Happening]:
+        """What happens from the first look on."""
+        return self._watch.follow()
 
     # --- what is asked --------------------------------------------------------------------------------------------
 
@@ -77,7 +114,9 @@ class Market:
         named, client = self._find(request.model)
         caller = caller or Caller()
         asked = replace(request, model=named.model_id, budgets=(*request.budgets, *caller.budgets))
-        return Answer(client.complete(asked), named, caller)
+        key = caller.key_id or ""
+        client.line.check_room(key)
+        return Answer(client.complete(asked, key), named, caller, self._watch, partial(self._follow, client))
 
     def chat(
         self,
@@ -141,6 +180,25 @@ class Market:
             model=model,
         )
         return self.run(request, caller)
+
+    def _follow(self, client: Client, completion: Completion) -> None:
+        """Tell of the audits of a completion that has ended, as they come."""
+        if client.audits is None:
+            return
+
+        async def follow() -> None:
+            async for report in client.follow(completion.request_id):
+                self._watch.tell(
+                    RequestAudited(
+                        completion.request_id,
+                        client.model.model_id,
+                        report.peer,
+                        report.finding,
+                        completion.doubtful,
+                    )
+                )
+
+        self._nursery.start_soon(follow)
 
     def _find(self, name: str | None) -> tuple[NamedModel, Client]:
         for named, client in self._models.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.graph import NoPath, node_of
@@ -22,9 +22,9 @@ def entry_of(named: NamedModel, client: Client) -> ModelEntry:
     """The model with what its order book says of it."""
     manifest = named.stored.manifest
     adverts = client.adverts()
-    free = [advert for advert in adverts if advert.free > 0]
+    left = {advert: left for advert in adverts if (left := client.vacancies.free(advert))}
     try:
-        path = best_path([node_of(each) for each in free], layers=manifest.layers, market=CHEAPEST)
+        path = best_path([node_of(each) for each in left], layers=manifest.layers, market=CHEAPEST)
     except NoPath:
         path = None
     return ModelEntry(
@@ -37,7 +37,7 @@ def entry_of(named: NamedModel, client: Client) -> ModelEntry:
         price_wei=path.price_wei if path else None,
         prompt_price_wei=path.prompt_price_wei if path else None,
         coverage=coverage(adverts, manifest.layers),
-        sessions=sessions(free, manifest.layers),
+        sessions=sessions(left, manifest.layers),
         has_template=manifest.chat_template is not None,
     )
 
@@ -48,12 +48,12 @@ def coverage(adverts: Iterable[Advert], layers: int) -> float:
     return len(served) / layers
 
 
-def sessions(adverts: Iterable[Advert], layers: int) -> int:
+def sessions(left: Mapping[Advert, int], layers: int) -> int:
     """Sessions that are free over all layers at once, at most: those of the layer that has fewest."""
     free = [0] * layers
-    for each in adverts:
+    for each, count in left.items():
         for layer in range(each.layer_start, min(each.layer_stop, layers)):
-            free[layer] += each.free
+            free[layer] += count
     return min(free)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from hypercluster.node.client.joining import joined
-from hypercluster.node.home.resources import open_ledger
+from hypercluster.node.client.joining import background, station
 from hypercluster.node.traffic.market import Market
 
 if TYPE_CHECKING:
@@ -32,20 +31,18 @@ async def open_market(
 ) -> AsyncIterator[Market]:
     """A market in `models` that has joined the network, for as long as the block lasts.
 
-    Whoever opens it holds the wallet of the home meanwhile (node.home.lock).
+    It needs no provider to begin with: a model that nobody serves is offered with a coverage of 0. Whoever opens it
+    holds the wallet of the home meanwhile (node.home.lock).
 
     Raises:
         NoBootstrap: the settings name no node to join through.
         NodeError, MarketError: a vocabulary or the ledger cannot be opened.
     """
-    async with AsyncExitStack() as stack:
-        ledger = stack.enter_context(open_ledger(settings))
-        market: Market | None = None
+    async with (
+        station(settings, chain, purse, wishes=wishes, auditing=auditing, seed=seed) as place,
+        background() as nursery,
+    ):
+        market = Market(place, nursery)
         for named in models:
-            client = await stack.enter_async_context(
-                joined(settings, chain, named.stored, purse, wishes=wishes, auditing=auditing, seed=seed)
-            )
-            market = market or Market(settings=settings, chain=chain, ledger=ledger, payer=client.payer)
-            market.add(named, client)
-        assert market is not None
+            await market.trade(named)
         yield market

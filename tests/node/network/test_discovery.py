@@ -19,9 +19,11 @@ from libp2p.pubsub.pb.rpc_pb2 import RPC, Message
 from hypercluster.node.errors import AdvertError, ConnectionLost, HostError, NodeError
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network import gossip
-from hypercluster.node.network.discovery import TOPIC, Discovery, Pace
+from hypercluster.node.network.discovery import Discovery
+from hypercluster.node.network.gossip import TOPIC
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.latency import UNREACHABLE_MS, Latencies, ping
+from hypercluster.node.network.membership import Pace
 from hypercluster.node.network.orderbook import Eligible, OrderBook, anyone
 from hypercluster.node.network.stream import LOST
 from hypercluster.node.wire.codec import decode, encode
@@ -45,7 +47,7 @@ async def node(
 ) -> AsyncIterator[tuple[Host, Discovery]]:
     async with running_host(key or new_key(), LOCAL if listen else ()) as host:
         book = OrderBook(MODEL, eligible)
-        discovery = Discovery(host, book, bootstrap=bootstrap or [], pace=PACE, mdns=mdns)
+        discovery = Discovery.alone(host, book, bootstrap=bootstrap or [], pace=PACE, mdns=mdns)
         async with discovery.running():
             yield host, discovery
 
@@ -113,7 +115,7 @@ async def test_a_bootstrap_that_comes_up_later() -> None:
     async with node(bootstrap=[there], listen=False) as (_, client):
         await trio.sleep(0.3)
         async with running_host(key, listen) as host:
-            discovery = Discovery(host, OrderBook(MODEL, anyone), pace=PACE)
+            discovery = Discovery.alone(host, OrderBook(MODEL, anyone), pace=PACE)
             async with discovery.running():
                 await discovery.publish(offer_of(key, host.addrs))
                 await until(lambda: client.book.get(host.peer) is not None)
@@ -153,7 +155,7 @@ async def test_passing_off_the_advert_of_another() -> None:
 async def test_a_bootstrap_without_a_peer() -> None:
     async with running_host(new_key()) as host:
         with pytest.raises(HostError, match="/p2p/"):
-            Discovery(host, OrderBook(MODEL, anyone), bootstrap=["/ip4/127.0.0.1/tcp/4001"])
+            Discovery.alone(host, OrderBook(MODEL, anyone), bootstrap=["/ip4/127.0.0.1/tcp/4001"])
 
 
 async def test_an_error_inside_comes_out_as_it_is() -> None:
@@ -317,7 +319,7 @@ from tests.node.helpers.offers import MODEL, new_key, offer_of
 
 async def main():
     async with running_host(new_key(), ["/ip4/127.0.0.1/tcp/0"]) as host:
-        discovery = Discovery(host, OrderBook(MODEL, anyone), bootstrap=sys.argv[1:])
+        discovery = Discovery.alone(host, OrderBook(MODEL, anyone), bootstrap=sys.argv[1:])
         async with discovery.running():
             await discovery.publish(offer_of(host.key, host.addrs))
             print(host.peer, flush=True)

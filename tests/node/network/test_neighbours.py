@@ -15,9 +15,10 @@ from hypercluster.node.errors import Trouble, Unfit
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.diagnosis import Wanted, notices, why_nobody
 from hypercluster.node.network.dialback import PROTOCOL, DialBack
-from hypercluster.node.network.discovery import Discovery, Pace
+from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.hello import ServedModel
 from hypercluster.node.network.host import Host, running_host
+from hypercluster.node.network.membership import Pace
 from hypercluster.node.network.memory import Memory
 from hypercluster.node.network.orderbook import OrderBook, anyone
 from hypercluster.node.wire.framing import Frames
@@ -45,7 +46,7 @@ async def node(
         key or new_key(), LOCAL if listen is None else listen, announce=announce or ()
     ) as host:
         book = OrderBook(model, settings.pop("eligible", anyone), clock=lambda: time.time() + ahead)
-        discovery = Discovery(host, book, bootstrap=bootstrap or [], pace=PACE, **settings)
+        discovery = Discovery.alone(host, book, bootstrap=bootstrap or [], pace=PACE, **settings)
         async with discovery.running():
             yield host, discovery
 

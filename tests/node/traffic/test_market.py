@@ -1,85 +1,240 @@
-"""A market over real providers: requests by name, streamed, paid, and whole when they are left early."""
+"""A market over real providers: many requests over two models, by name, streamed, paid from one wallet."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from hypercluster.market.chain import Chain
-from hypercluster.node.client.events import Finished, Token
+from hypercluster.market.ledger import Ledger
+from hypercluster.node.client.completion import Completion
+from hypercluster.node.client.events import Finished, PathChosen, Queued, Token
 from hypercluster.node.client.request import Allowance, Request
 from hypercluster.node.engine import reference
 from hypercluster.node.home.settings import Settings
-from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.traffic.entries import NamedModel, UnknownModel
+from hypercluster.node.shards.store import StoredModel, open_model
+from hypercluster.node.traffic.answer import text_of
+from hypercluster.node.traffic.caller import Caller
+from hypercluster.node.traffic.entries import NamedModel, NameTaken, UnknownModel
+from hypercluster.node.traffic.happenings import AdvertChanged, Happening, RequestBegun, RequestEnded
 from hypercluster.node.traffic.market import Market
 from hypercluster.node.traffic.opening import open_market
 from tests.node.helpers.providers import Served, Wallet, new_wallet, running_provider
+from tests.node.helpers.random_models import Shape, write_random_model
 
 PROMPT = (72, 101, 108, 108)
 TERMS = {"sessions": 4, "session_tokens": 100, "step_tokens": 16, "refresh_seconds": 2.0}
+PRICE, PROMPT_PRICE = 1000, 250
+
+
+@dataclass(eq=False)
+class Network:
+    """One provider of each of two models, four sessions of 100 tokens each; both are found through the first."""
+
+    chain: Chain
+    first: Served
+    second: Served
+    tiny: NamedModel
+    other: NamedModel
+
+    @asynccontextmanager
+    async def market(
+        self, wallet: Wallet, home: Path, *models: NamedModel, **options: Any
+    ) -> AsyncIterator[Market]:
+        settings = Settings(home=home, bootstrap=(self.first.address,))
+        async with open_market(
+            settings, self.chain, wallet.purse, models or [self.tiny], **options
+        ) as market:
+            await covered(market)
+            yield market
+
+    def greedy(self, model: NamedModel, tokens: int) -> list[int]:
+        assert model.stored.source
+        ids: list[int] = reference.generate(model.stored.source, list(PROMPT), tokens, threads=1).ids.tolist()
+        return ids
+
+    def best_vouchers(self, wallet: Wallet) -> int:
+        """All that the providers could claim from a wallet."""
+        rows = [row for each in (self.first, self.second) for row in each.ledger.payee.channels()]
+        return sum(row.best for row in rows if row.payer == wallet.sender.address)
+
+
+async def covered(market: Market) -> None:
+    with trio.fail_after(30):
+        while any(entry.coverage < 1 for entry in market.models()):
+            await trio.sleep(0.05)
+
+
+def asked(tokens: int = 8, **changes: Any) -> Request:
+    limits = changes.pop("limits", {})
+    return Request(prompt=PROMPT, allowance=Allowance(tokens=tokens, **limits), **changes)
+
+
+def cost(tokens: int) -> int:
+    return len(PROMPT) * PROMPT_PRICE + (tokens - 1) * PRICE
 
 
 @pytest.fixture(scope="module")
-def served(
+def network(
     chain: Chain, stored_tiny: StoredModel, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    """One provider of the whole model, four sessions of 100 tokens."""
-    with running_provider(chain, stored_tiny, tmp_path_factory.mktemp("whole"), (0, 4), **TERMS) as provider:
-        yield provider
+) -> Iterator[Network]:
+    folder = tmp_path_factory.mktemp("providers")
+    other = open_model(write_random_model(folder / "other.gguf", Shape(layers=2, seed=7)), folder / "home")
+    with (
+        running_provider(chain, stored_tiny, folder / "first", (0, 4), **TERMS) as first,
+        running_provider(
+            chain, other, folder / "second", (0, 2), bootstrap=(first.address,), **TERMS
+        ) as second,
+    ):
+        yield Network(
+            chain, first, second, NamedModel("tiny", stored_tiny, ("llama-tiny",)), NamedModel("other", other)
+        )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def wallet(chain: Chain) -> Wallet:
     return new_wallet(chain)
 
 
-@asynccontextmanager
-async def trading(served: Served, stored: StoredModel, wallet: Wallet, home: Path) -> AsyncIterator[Market]:
-    settings = Settings(home=home, bootstrap=(served.address,))
-    named = NamedModel("tiny", stored, ("llama-tiny",))
-    async with open_market(settings, served.chain, wallet.purse, [named]) as market:
-        with trio.fail_after(30):
-            while market.model().coverage < 1:
-                await trio.sleep(0.05)
-        yield market
-
-
-def test_a_request_by_alias_gives_the_text_of_the_model(
-    served: Served, stored_tiny: StoredModel, wallet: Wallet, tmp_path: Path
+async def test_a_request_by_alias_gives_the_text_of_the_model(
+    network: Network, wallet: Wallet, tmp_path: Path
 ) -> None:
-    async def main() -> None:
-        async with trading(served, stored_tiny, wallet, tmp_path) as market:
-            request = Request(prompt=PROMPT, allowance=Allowance(tokens=8), model="llama-tiny")
-            events = []
-            async with market.run(request) as answer:
+    async with network.market(wallet, tmp_path) as market:
+        async with market.run(asked(model="llama-tiny")) as answer:
+            events = [event async for event in answer]
+        tokens = [event.id for event in events if isinstance(event, Token)]
+        assert tokens == network.greedy(network.tiny, 8)
+        assert isinstance(events[-1], Finished)
+        assert events[-1].error is None
+        assert answer.completion.spent_wei == cost(8)
+        assert "".join(map(text_of, events)) == answer.completion.text
+        with pytest.raises(UnknownModel, match="Known are: tiny"):
+            market.run(asked(model="gpt-5"))
+
+
+async def test_a_model_is_listed_with_what_is_offered_of_it(
+    network: Network, wallet: Wallet, tmp_path: Path
+) -> None:
+    async with network.market(wallet, tmp_path) as market:
+        entry = market.model(network.tiny.model_id.upper())
+        assert market.models() == (entry,)
+        assert (entry.name, entry.layers, entry.coverage, entry.context) == ("tiny", 4, 1.0, 100)
+        assert (entry.price_wei, entry.prompt_price_wei) == (PRICE, PROMPT_PRICE)
+        assert 0 <= entry.sessions <= 4
+
+
+async def test_two_models_share_a_host_a_wallet_and_a_ledger(
+    network: Network, wallet: Wallet, tmp_path: Path
+) -> None:
+    """The second one is added while the first answers; what both cost is in one ledger, to the wei."""
+    async with network.market(wallet, tmp_path) as market:
+        async with market.run(asked(20)) as answer:
+            async for event in answer:
+                if isinstance(event, Token) and len(answer.completion.tokens) == 2:
+                    await market.trade(network.other)
+            first = answer.completion
+        assert first.tokens == network.greedy(network.tiny, 20)
+        await covered(market)
+        second = await market.run(asked(12, model="other")).finished()
+        assert second.tokens == network.greedy(network.other, 12)
+        assert {advert.peer for advert in market.client("other").adverts()} == {network.second.advert.peer}
+        assert {advert.peer for advert in market.client("tiny").adverts()} == {network.first.advert.peer}
+        with pytest.raises(NameTaken):
+            await market.trade(NamedModel("mine", network.other.stored, ("tiny",)))
+        await market.trade(NamedModel("renamed", network.other.stored))
+        assert [entry.name for entry in market.models()] == ["tiny", "renamed"]
+        since = datetime.now(UTC) - timedelta(hours=1)
+        for named, served in ((network.tiny, network.first), (network.other, network.second)):
+            with trio.fail_after(30):
+                while not (history := market.ledger.adverts.history(named.model_id, since)):
+                    await trio.sleep(0.05)
+            assert {row.peer for row in history} == {served.advert.peer}
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        assert sum(row.spent for row in ledger.payer.channels()) == cost(20) + cost(12)
+    assert network.best_vouchers(wallet) == cost(20) + cost(12)
+
+
+async def test_fifty_requests_over_four_sessions_end_well_and_nobody_is_blamed(
+    network: Network, wallet: Wallet, tmp_path: Path
+) -> None:
+    """Two keys ask for 25 completions each at once; ten more are left while they wait."""
+    finished: list[Completion] = []
+    told: list[Queued] = []
+    callers = [Caller(key_id="a", app="loop"), Caller(key_id="b", app="loop")]
+
+    async with network.market(wallet, tmp_path) as market:
+
+        async def one(caller: Caller) -> None:
+            async with market.run(asked(6, limits={"patience": 300.0}), caller) as answer:
                 async for event in answer:
-                    events.append(event)
-            assert stored_tiny.source
-            greedy = reference.generate(stored_tiny.source, list(PROMPT), 8, threads=1).ids.tolist()
-            assert [event.id for event in events if isinstance(event, Token)] == greedy
-            assert isinstance(events[-1], Finished)
-            assert events[-1].error is None
-            assert answer.completion.spent_wei == 4 * 250 + 7 * 1000
-            with pytest.raises(UnknownModel, match="Known are: tiny"):
-                market.run(Request(prompt="x", allowance=Allowance(tokens=1), model="gpt-5"))
+                    if isinstance(event, Queued):
+                        told.append(event)
+                finished.append(answer.completion)
 
-    trio.run(main)
+        async def leaves() -> None:
+            async with market.run(asked(6), callers[0]) as answer:
+                async for event in answer:
+                    if isinstance(event, Queued | PathChosen):
+                        break
+                assert answer.completion.spent_wei == 0
+
+        async with trio.open_nursery() as nursery:
+            for index in range(50):
+                nursery.start_soon(one, callers[index % 2])
+            for _ in range(10):
+                nursery.start_soon(leaves)
+        client = market.client()
+        assert (len(client.line), client.vacancies.paths) == (0, 0)
+        with trio.fail_after(30):
+            while market.model().sessions < 4:
+                await trio.sleep(0.05)
+    expected = network.greedy(network.tiny, 6)
+    assert len(finished) == 50
+    assert {(done.finish, tuple(done.tokens), tuple(done.failures)) for done in finished} == {
+        ("length", tuple(expected), ())
+    }
+    assert min(event.position for event in told) == 1
+    assert network.best_vouchers(wallet) == 50 * cost(6) == sum(done.spent_wei for done in finished)
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        assert sum(row.spent for row in ledger.payer.channels()) == 50 * cost(6)
+        standings = ledger.trust.reputations(datetime.now(UTC))
+        assert {each.reputation.bad for each in standings.values()} == {0}
 
 
-def test_a_model_is_listed_with_what_is_offered_of_it(
-    served: Served, stored_tiny: StoredModel, wallet: Wallet, tmp_path: Path
-) -> None:
-    async def main() -> None:
-        async with trading(served, stored_tiny, wallet, tmp_path) as market:
-            entry = market.model(stored_tiny.manifest.model_id.upper())
-            assert market.models() == (entry,)
-            assert (entry.name, entry.layers, entry.coverage, entry.context) == ("tiny", 4, 1.0, 100)
-            assert (entry.price_wei, entry.prompt_price_wei) == (1000, 250)
-            assert 0 <= entry.sessions <= 4
+async def test_what_happens_is_told_to_who_looks_on(network: Network, wallet: Wallet, tmp_path: Path) -> None:
+    async with network.market(wallet, tmp_path) as market:
+        happened: list[Happening] = []
 
-    trio.run(main)
+        async def look(task_status: Any) -> None:
+            watching = market.watch()
+            task_status.started()
+            async for happening in watching:
+                happened.append(happening)
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(look)
+            await trio.testing.wait_all_tasks_blocked()
+            answer = market.run(asked(3))
+            await answer.finished()
+            left = market.run(asked(50))
+            async with left:
+                async for event in left:
+                    if isinstance(event, Token):
+                        break
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    model_id = network.tiny.model_id
+    assert [each for each in happened if not isinstance(each, AdvertChanged)] == [
+        RequestBegun(answer.request_id, model_id),
+        RequestEnded(answer.request_id, model_id, "length", cost(3)),
+        RequestBegun(left.request_id, model_id),
+        RequestEnded(left.request_id, model_id, "cancelled", cost(1)),
+    ]
