@@ -24,13 +24,13 @@ from hypercluster.node.gateway.chunks import (
 )
 from hypercluster.node.gateway.errors import ApiError, api_error_of
 from hypercluster.node.gateway.facts import facts_of, known_path
-from hypercluster.node.traffic.events import Queued
 
 if TYPE_CHECKING:
     from hypercluster.node.engine.replies import Reply
     from hypercluster.node.gateway.asking import Asked
     from hypercluster.node.gateway.gateway import Gateway
     from hypercluster.node.gateway.keyring import Visit
+    from hypercluster.node.gateway.metrics import Watch
     from hypercluster.node.traffic.answer import Answer
     from hypercluster.node.traffic.events import Event
 
@@ -106,13 +106,18 @@ class Answering:
         """Run one choice to its end. Raises what it failed of."""
         answer = self.answers[index]
         choice = _Choice(index, self._model.reply(self.requests[index]), self.asked.logprobs is not None)
-        with self._halts[index]:
-            async with answer:
-                async for event in answer:
-                    if isinstance(event, events.Finished) and event.error is not None:
-                        raise event.error
-                    for chunk in choice.take(event, answer):
-                        await out.send(chunk)
+        watch = self._gateway.metrics.begin(self.entry.name, self.visit.caller)
+        try:
+            with self._halts[index]:
+                async with answer:
+                    async for event in answer:
+                        _note(watch, event)
+                        if isinstance(event, events.Finished) and event.error is not None:
+                            raise event.error
+                        for chunk in choice.take(event, answer):
+                            await out.send(chunk)
+        finally:
+            watch.end(answer.completion, answer.completion.finish)
         completion = answer.completion
         self._thought += choice.thought
         if self.visit.refusal is None:
@@ -156,7 +161,7 @@ class _Choice:
     def take(self, event: Event, answer: Answer) -> Iterator[Chunk]:
         """The chunks that an event completes."""
         match event:
-            case Queued():
+            case events.Queued():
                 yield Waiting(f"queued at place {event.position} for {event.seconds:.1f} s")
             case events.PathChosen():
                 yield PathKnown(self._index, known_path(event.path))
@@ -200,6 +205,19 @@ class _Choice:
     def _taken(self) -> tuple[events.Token, ...]:
         tokens, self._tokens = tuple(self._tokens), []
         return tokens
+
+
+def _note(watch: Watch, event: Event) -> None:
+    """Count an event."""
+    match event:
+        case events.Queued():
+            watch.wait()
+        case events.PathChosen():
+            watch.go()
+        case events.Token():
+            watch.token()
+        case events.HopReplaced():
+            watch.lost(event.blamed)
 
 
 def _closing() -> ApiError:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from hypercluster.node.gateway import openai, pages
 from hypercluster.node.gateway.anthropic import events as anthropic
@@ -19,12 +21,15 @@ from hypercluster.node.gateway.live import json_response, new_request_id
 from hypercluster.node.gateway.ollama import api as ollama
 from hypercluster.node.gateway.openai.errors import error_document
 from hypercluster.node.gateway.sse import compact
+from hypercluster.node.web.health import health
+from hypercluster.node.web.metrics import metrics_route
 from hypercluster.node.web.static import site
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from hypercluster.node.gateway.gateway import Gateway
+    from hypercluster.node.gateway.sights import Sights
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +41,11 @@ DOCUMENTS: tuple[tuple[str, Callable[[ApiError], dict[str, Any]]], ...] = (
 """beginnings of paths, and how errors are written below them; everywhere else as OpenAI has them"""
 
 
-def application(gateway: Gateway) -> ASGIApp:
-    """Everything that the gateway answers, without the guard in front of it (node.web.guard)."""
+def application(gateway: Gateway, sights: Sights) -> ASGIApp:
+    """Everything that the gateway answers, without the guard in front of it (node.web.guard).
+
+    Probes need no key, and metrics none from this machine.
+    """
     return Starlette(
         routes=[
             *openai.routes(gateway),
@@ -45,10 +53,25 @@ def application(gateway: Gateway) -> ASGIApp:
             *ollama.routes(gateway),
             *pages.routes(gateway),
             *site(),
+            *health(sights.checks()),
+            _metrics(gateway),
             *gateway.logins.routes(),
         ],
         exception_handlers={ApiError: _refuse, HTTPException: _refuse, Exception: _refuse},
     )
+
+
+def _metrics(gateway: Gateway) -> Route:
+    """GET /metrics, which tell the names of keys and what was spent: from other machines with a key."""
+    told = metrics_route(gateway.metrics.registry)
+
+    async def metrics(request: Request) -> ASGIApp:
+        here = request.client is not None and ip_address(request.client.host).is_loopback
+        if not here:
+            await gateway.keyring.admit(request, "metrics", spends=False)
+        return told.app
+
+    return Route("/metrics", metrics, methods=["GET"])
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hypercluster.node.gateway.metrics import GatewayMetrics
+
 if TYPE_CHECKING:
     from hypercluster.node.gateway.keyring import Keyring
     from hypercluster.node.traffic.market import Market
@@ -23,6 +25,7 @@ class Gateway:
     market: Market
     keyring: Keyring
     logins: Logins
+    metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
     ollama_open: str | None = None
     """name of the key as which calls of Ollama's API without one count; None refuses them"""
     started: float = field(default_factory=time.time)

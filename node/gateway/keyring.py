@@ -189,8 +189,9 @@ class Keyring:
         return budget
 
     def budgets(self) -> dict[str, PeriodBudget]:
-        """Those of the keys that were used since the start, by key id."""
-        return dict(self._budgets)
+        """Those of the keys that count and were used since the start, by the keys' names."""
+        rows = self._rows.values()
+        return {row.name: self._budgets[row.key_id] for row in rows if row.key_id in self._budgets}
 
     async def _row(self, text: str) -> ApiKeyRow:
         digest = digest_of(text)

@@ -13,6 +13,7 @@ from hypercluster.node.gateway.app import application
 from hypercluster.node.gateway.gateway import PORT, Gateway
 from hypercluster.node.gateway.keyring import Keyring
 from hypercluster.node.gateway.ollama.api import SECRET_PATHS
+from hypercluster.node.gateway.sights import Sights
 from hypercluster.node.web.guard import guarded
 from hypercluster.node.web.login import Logins, Password
 from hypercluster.node.web.serving import serve
@@ -78,13 +79,16 @@ async def serve_gateway(
         logins=logins,
         ollama_open=options.ollama_open,
     )
+    sights = Sights(gateway)
     app = guarded(
-        application(gateway), hosts=options.hosts, origins=options.origins, secret_paths=SECRET_PATHS
+        application(gateway, sights), hosts=options.hosts, origins=options.origins, secret_paths=SECRET_PATHS
     )
     try:
         async with trio.open_nursery() as nursery:
             urls = await nursery.start(serve, app, options.binds)
             nursery.start_soon(gateway.keyring.watch)
+            nursery.start_soon(sights.watch)
+            nursery.start_soon(gateway.metrics.follow, market)
             nursery.start_soon(_say_when_ending, gateway)
             logins.opened_at(urls[0])
             task_status.started(RunningGateway(gateway, urls))
