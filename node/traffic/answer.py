@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -11,7 +11,7 @@ from hypercluster.node.traffic.happenings import HopLost, RequestBegun, RequestE
 
 if TYPE_CHECKING:
     from hypercluster.node.client.completing import Completing
-    from hypercluster.node.client.completion import Completion
+    from hypercluster.node.client.completion import Bill, Completion
     from hypercluster.node.traffic.caller import Caller
     from hypercluster.node.traffic.entries import NamedModel
     from hypercluster.node.traffic.events import Event
@@ -37,10 +37,13 @@ class Answer:
         model: NamedModel,
         caller: Caller,
         watch: Watch,
-        on_ended: Callable[[Completion], None],
+        *,
+        on_begun: Callable[[Answer], None],
+        on_ended: Callable[[Answer], None],
     ) -> None:
         self.model, self.caller = model, caller
-        self._completing, self._watch, self._on_ended = completing, watch, on_ended
+        self._completing, self._watch = completing, watch
+        self._on_begun, self._on_ended = on_begun, on_ended
         self._begun = self._ended = False
 
     @property
@@ -53,12 +56,18 @@ class Answer:
         """What has come so far; whole, its bill included, when the stream has ended or its block is left."""
         return self._completing.completion
 
+    @property
+    def bill(self) -> Bill:
+        """What it cost so far, hop by hop, with what was put into channels for it."""
+        return self.completion.bill
+
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
         if not self._begun:
             self._begun = True
+            self._on_begun(self)
             self._watch.tell(RequestBegun(self.request_id, self.model.model_id))
         try:
             event = await anext(self._completing)
@@ -91,7 +100,15 @@ class Answer:
             self._ended = True
             done = self.completion
             self._watch.tell(RequestEnded(self.request_id, self.model.model_id, done.finish, done.spent_wei))
-            self._on_ended(done)
+            self._on_ended(self)
+
+    async def texts(self) -> AsyncIterator[str]:
+        """The text piece by piece, as it may be shown. Raises what `text` raises, when the text has ended."""
+        async with self:
+            async for event in self:
+                if piece := text_of(event):
+                    yield piece
+        self.raise_failure()
 
     async def text(self) -> str:
         """Run it to its end and return its text.
@@ -99,16 +116,20 @@ class Answer:
         Raises:
             NodeError, MarketError, OSError: what made it fail; `completion` holds what came before.
         """
-        await self.finished()
-        return self.completion.text
+        return (await self.finished()).text
 
     async def finished(self) -> Completion:
         """Run it to its end. Raises what `text` raises."""
         async with self:
-            async for event in self:
-                if isinstance(event, Finished) and event.error is not None:
-                    raise event.error
+            async for _ in self:
+                pass
+        self.raise_failure()
         return self.completion
+
+    def raise_failure(self) -> None:
+        """Raise what made it fail, if anything did."""
+        if self.completion.error is not None:
+            raise self.completion.error
 
 
 def text_of(event: Event) -> str:

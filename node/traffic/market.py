@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from hypercluster.market.money.budget import Budget
 from hypercluster.node.client.request import Allowance, Request, Sampling
 from hypercluster.node.engine.chat import Message
 from hypercluster.node.errors import NodeError
+from hypercluster.node.home.policy import WalletPolicy, load_policy
 from hypercluster.node.traffic.answer import Answer
 from hypercluster.node.traffic.caller import Caller
 from hypercluster.node.traffic.entries import ModelEntry, NamedModel, NameTaken, UnknownModel
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
     from hypercluster.node.client.client import Client
-    from hypercluster.node.client.completion import Completion
     from hypercluster.node.client.joining import Station
     from hypercluster.node.client.request import Wishes
     from hypercluster.node.shards import Manifest
@@ -32,20 +34,35 @@ MOST_TOKENS = 2**20
 """asked for where nobody says how many: as many as the path holds"""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wallet:
+    """What there is to spend. Amounts in wei: of HCT, and of the chain's own coin for gas."""
+
+    address: str
+    hct_wei: int
+    gas_wei: int
+    in_channels_wei: int
+    """deposited and not signed away"""
+    policy: WalletPolicy
+
+
 class Market:
     """Runs requests over the models that it knows; see `open_market`.
 
     Args:
         place: the host, the wallet and the ledger that all models share.
         nursery: in which the models live; they end with it.
+        limit_wei: what all requests together may cost; None for no bound but the policy's.
     """
 
-    def __init__(self, place: Station, nursery: trio.Nursery) -> None:
+    def __init__(self, place: Station, nursery: trio.Nursery, limit_wei: int | None = None) -> None:
         self.settings, self.chain = place.settings, place.chain
         self.ledger, self.payer = place.ledger, place.payer
         self._place, self._nursery = place, nursery
         self._models: dict[str, tuple[NamedModel, Client]] = {}
         self._watch = Watch()
+        self._budget = Budget("limit of this connection", limit_wei)
+        self._open: set[Answer] = set()
 
     async def trade(self, model: NamedModel) -> None:
         """Trade in one more model, or give one that is there already these names.
@@ -98,6 +115,25 @@ class Market:
         """Who runs the completions of a model: its adverts, routes and latencies. Raises UnknownModel."""
         return self._find(name)[1]
 
+    async def wallet(self) -> Wallet:
+        """What the wallet holds and may spend. Raises ChainError, LedgerError."""
+        rows = await trio.to_thread.run_sync(
+            partial(self.ledger.payer.channels, self.payer.domain, ended=False)
+        )
+        mine = [row for row in rows if row.payer == self.payer.payer]
+        return Wallet(
+            address=self.payer.payer,
+            hct_wei=await trio.to_thread.run_sync(self.chain.token.balance, self.payer.payer),
+            gas_wei=await trio.to_thread.run_sync(self.chain.balance, self.payer.payer),
+            in_channels_wei=sum(max(0, row.deposit - row.signed) for row in mine),
+            policy=load_policy(self.settings.home),
+        )
+
+    @property
+    def spent_wei(self) -> int:
+        """What all requests of this market cost so far, steps without a good answer and audits included."""
+        return self._budget.spent_wei
+
     def watch(self) -> AsyncIterator[Happening]:
         """What happens from the first look on."""
         return self._watch.follow()
@@ -113,10 +149,18 @@ class Market:
         """
         named, client = self._find(request.model)
         caller = caller or Caller()
-        asked = replace(request, model=named.model_id, budgets=(*request.budgets, *caller.budgets))
+        budgets = (*request.budgets, *caller.budgets, self._budget)
+        asked = replace(request, model=named.model_id, budgets=budgets)
         key = caller.key_id or ""
         client.line.check_room(key)
-        return Answer(client.complete(asked, key), named, caller, self._watch, partial(self._follow, client))
+        return Answer(
+            client.complete(asked, key),
+            named,
+            caller,
+            self._watch,
+            on_begun=self._open.add,
+            on_ended=partial(self._ended, client),
+        )
 
     def chat(
         self,
@@ -181,8 +225,16 @@ class Market:
         )
         return self.run(request, caller)
 
-    def _follow(self, client: Client, completion: Completion) -> None:
-        """Tell of the audits of a completion that has ended, as they come."""
+    async def close(self) -> None:
+        """End all requests that somebody left open."""
+        for answer in list(self._open):
+            # Whoever is in the middle of one of them ends it.
+            with suppress(RuntimeError):
+                await answer.aclose()
+
+    def _ended(self, client: Client, answer: Answer) -> None:
+        self._open.discard(answer)
+        completion = answer.completion
         if client.audits is None:
             return
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import trio
+
 from hypercluster.node.client.joining import background, station
 from hypercluster.node.traffic.market import Market
 
@@ -28,11 +30,12 @@ async def open_market(
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
     seed: int | None = None,
+    limit_wei: int | None = None,
 ) -> AsyncIterator[Market]:
     """A market in `models` that has joined the network, for as long as the block lasts.
 
     It needs no provider to begin with: a model that nobody serves is offered with a coverage of 0. Whoever opens it
-    holds the wallet of the home meanwhile (node.home.lock).
+    holds the wallet of the home meanwhile (node.home.lock). `limit_wei` is what all requests together may cost.
 
     Raises:
         NoBootstrap: the settings name no node to join through.
@@ -42,7 +45,11 @@ async def open_market(
         station(settings, chain, purse, wishes=wishes, auditing=auditing, seed=seed) as place,
         background() as nursery,
     ):
-        market = Market(place, nursery)
+        market = Market(place, nursery, limit_wei)
         for named in models:
             await market.trade(named)
-        yield market
+        try:
+            yield market
+        finally:
+            with trio.CancelScope(shield=True):
+                await market.close()

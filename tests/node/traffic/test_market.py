@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,95 +10,21 @@ import pytest
 import trio
 import trio.testing
 
-from hypercluster.market.chain import Chain
 from hypercluster.market.ledger import Ledger
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.events import Finished, PathChosen, Queued, Token
 from hypercluster.node.client.request import Allowance, Request
-from hypercluster.node.engine import reference
-from hypercluster.node.home.settings import Settings
-from hypercluster.node.shards.store import StoredModel, open_model
 from hypercluster.node.traffic.answer import text_of
 from hypercluster.node.traffic.caller import Caller
 from hypercluster.node.traffic.entries import NamedModel, NameTaken, UnknownModel
 from hypercluster.node.traffic.happenings import AdvertChanged, Happening, RequestBegun, RequestEnded
-from hypercluster.node.traffic.market import Market
-from hypercluster.node.traffic.opening import open_market
-from tests.node.helpers.providers import Served, Wallet, new_wallet, running_provider
-from tests.node.helpers.random_models import Shape, write_random_model
-
-PROMPT = (72, 101, 108, 108)
-TERMS = {"sessions": 4, "session_tokens": 100, "step_tokens": 16, "refresh_seconds": 2.0}
-PRICE, PROMPT_PRICE = 1000, 250
-
-
-@dataclass(eq=False)
-class Network:
-    """One provider of each of two models, four sessions of 100 tokens each; both are found through the first."""
-
-    chain: Chain
-    first: Served
-    second: Served
-    tiny: NamedModel
-    other: NamedModel
-
-    @asynccontextmanager
-    async def market(
-        self, wallet: Wallet, home: Path, *models: NamedModel, **options: Any
-    ) -> AsyncIterator[Market]:
-        settings = Settings(home=home, bootstrap=(self.first.address,))
-        async with open_market(
-            settings, self.chain, wallet.purse, models or [self.tiny], **options
-        ) as market:
-            await covered(market)
-            yield market
-
-    def greedy(self, model: NamedModel, tokens: int) -> list[int]:
-        assert model.stored.source
-        ids: list[int] = reference.generate(model.stored.source, list(PROMPT), tokens, threads=1).ids.tolist()
-        return ids
-
-    def best_vouchers(self, wallet: Wallet) -> int:
-        """All that the providers could claim from a wallet."""
-        rows = [row for each in (self.first, self.second) for row in each.ledger.payee.channels()]
-        return sum(row.best for row in rows if row.payer == wallet.sender.address)
-
-
-async def covered(market: Market) -> None:
-    with trio.fail_after(30):
-        while any(entry.coverage < 1 for entry in market.models()):
-            await trio.sleep(0.05)
+from tests.node.helpers.providers import Wallet
+from tests.node.traffic.conftest import PRICE, PROMPT, PROMPT_PRICE, Network, cost, covered
 
 
 def asked(tokens: int = 8, **changes: Any) -> Request:
     limits = changes.pop("limits", {})
     return Request(prompt=PROMPT, allowance=Allowance(tokens=tokens, **limits), **changes)
-
-
-def cost(tokens: int) -> int:
-    return len(PROMPT) * PROMPT_PRICE + (tokens - 1) * PRICE
-
-
-@pytest.fixture(scope="module")
-def network(
-    chain: Chain, stored_tiny: StoredModel, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Network]:
-    folder = tmp_path_factory.mktemp("providers")
-    other = open_model(write_random_model(folder / "other.gguf", Shape(layers=2, seed=7)), folder / "home")
-    with (
-        running_provider(chain, stored_tiny, folder / "first", (0, 4), **TERMS) as first,
-        running_provider(
-            chain, other, folder / "second", (0, 2), bootstrap=(first.address,), **TERMS
-        ) as second,
-    ):
-        yield Network(
-            chain, first, second, NamedModel("tiny", stored_tiny, ("llama-tiny",)), NamedModel("other", other)
-        )
-
-
-@pytest.fixture
-def wallet(chain: Chain) -> Wallet:
-    return new_wallet(chain)
 
 
 async def test_a_request_by_alias_gives_the_text_of_the_model(
@@ -159,7 +82,7 @@ async def test_two_models_share_a_host_a_wallet_and_a_ledger(
             assert {row.peer for row in history} == {served.advert.peer}
     with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
         assert sum(row.spent for row in ledger.payer.channels()) == cost(20) + cost(12)
-    assert network.best_vouchers(wallet) == cost(20) + cost(12)
+    assert network.best_vouchers(wallet.sender.address) == cost(20) + cost(12)
 
 
 async def test_fifty_requests_over_four_sessions_end_well_and_nobody_is_blamed(
@@ -202,7 +125,11 @@ async def test_fifty_requests_over_four_sessions_end_well_and_nobody_is_blamed(
         ("length", tuple(expected), ())
     }
     assert min(event.position for event in told) == 1
-    assert network.best_vouchers(wallet) == 50 * cost(6) == sum(done.spent_wei for done in finished)
+    assert (
+        network.best_vouchers(wallet.sender.address)
+        == 50 * cost(6)
+        == sum(done.spent_wei for done in finished)
+    )
     with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
         assert sum(row.spent for row in ledger.payer.channels()) == 50 * cost(6)
         standings = ledger.trust.reputations(datetime.now(UTC))

@@ -1,0 +1,1 @@
+from .traffic.connecting import connect as connect
