@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path as File
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,7 +19,6 @@ from hypercluster.node.client.opening import Opener, Terms, adverts_of, needed
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.client.vacancies import Vacancies
 from hypercluster.node.client.waking import Wakefulness
-from hypercluster.node.engine.chat import Chat
 from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
@@ -33,12 +30,10 @@ if TYPE_CHECKING:
     from hypercluster.node.client.completion import Completion
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.limits import Spending
+    from hypercluster.node.client.model import Model
     from hypercluster.node.client.payer import Payer
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
-    from hypercluster.node.engine.chat import Message
-    from hypercluster.node.engine.replies import Reply
-    from hypercluster.node.engine.tokenizer import Tokenizer
     from hypercluster.node.evidence.transcript import TranscriptStore
     from hypercluster.node.network.discovery import Discovery
     from hypercluster.node.network.host import Host
@@ -56,50 +51,6 @@ class Network:
     host: Host
     discovery: Discovery
     latencies: Latencies
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """What a client runs: the model's id (64 hex digits), its sizes, and its vocabulary, which is loaded when needed.
-
-    `vocabulary` gives the file of it. To be closed.
-    """
-
-    model_id: str
-    layers: int
-    n_vocab: int
-    vocabulary: Callable[[], File]
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The vocabulary in llama.cpp. Raises TokenizerError, ShardError."""
-        from hypercluster.node.engine.tokenizer import (
-            Tokenizer,  # llama.cpp, which a look at providers needs not
-        )
-
-        return Tokenizer(self.vocabulary())
-
-    def close(self) -> None:
-        """Free the vocabulary, if it was loaded."""
-        if "tokenizer" in self.__dict__:
-            self.tokenizer.close()
-
-    def reply(self, request: Request) -> Reply:
-        """What takes the answer to a request apart, as the model's template writes thoughts and calls of tools."""
-        from hypercluster.node.engine.replies import Reply
-
-        return Reply()
-
-    def encode(self, prompt: str | Sequence[int] | Sequence[Message] | Chat) -> list[int]:
-        """The token ids of a prompt, whichever form it has. Raises TokenizerError."""
-        if isinstance(prompt, str):
-            return self.tokenizer.encode(prompt)
-        if isinstance(prompt, Chat):
-            return self.tokenizer.encode_chat(prompt.messages)
-        ids = [part for part in prompt if isinstance(part, int)]
-        if len(ids) == len(prompt):
-            return ids
-        return self.tokenizer.encode_chat([part for part in prompt if not isinstance(part, int)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

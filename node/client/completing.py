@@ -67,8 +67,8 @@ class Completing:
         self._paying = client.payer.spending(self.completion.request_id, request.budgets)
         """what it may cost in all; `_spending` is what of that may go to providers"""
         self._spending = self._paying.within(Budget("limit of this request", request.allowance.cost_wei))
-        self._text = client.model.tokenizer.stream()
-        self._gate = StopGate(request.stop)
+        self._text = client.model.stream(request)
+        self._gate = StopGate(client.model.stops(request))
         self._topped_up = 0
         self._events = self._run()
 
@@ -138,7 +138,7 @@ class Completing:
         done.prompt = tuple(await Threads(1)(client.model.encode, request.prompt))
         if not done.prompt:
             raise BadRequest("The prompt has no tokens: give at least one character.")
-        with Drawing(client.model, request, done) as drawing:
+        with await Threads(1)(Drawing, client.model, request, done) as drawing:
             while True:
                 path: Path | None = None
                 async with aclosing(self._looking.paths()) as looking:
@@ -237,7 +237,7 @@ class Completing:
             yield Token(
                 drawn.id, text, drawn.piece, best.ids.shape[1], took, logprob=drawn.logprob, top=drawn.top
             )
-            if self._gate.stopped:
+            if self._gate.stopped or drawn.last:
                 done.finish = "stop"
                 return
             if len(done.tokens) >= done.allowed:

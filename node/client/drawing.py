@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from hypercluster.node.client.events import Candidate
 from hypercluster.node.client.request import BadRequest
+from hypercluster.node.engine.grammar import BadFormat
 
 if TYPE_CHECKING:
-    from hypercluster.node.client.client import Model
     from hypercluster.node.client.completion import Completion
+    from hypercluster.node.client.model import Model
     from hypercluster.node.client.request import Request, Sampling
     from hypercluster.node.engine.sampler import Sampler
     from hypercluster.node.rows import TopK
@@ -19,20 +22,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A token that was drawn; the fields that Token has too mean the same. `ends` is whether it ends the answer."""
+    """A token that was drawn; the fields that Token has too mean the same.
+
+    `ends` is whether it ends the answer, `last` whether nothing but the end may follow it.
+    """
 
     id: int
     piece: bytes
     ends: bool
+    last: bool
     logprob: float | None
     top: tuple[Candidate, ...]
 
 
 class Drawing:
-    """Draws the tokens of one request. To be closed.
+    """Draws the tokens of one request, within its format. To be closed.
 
     Penalties look back on the prompt as well. It outlives the paths that the completion goes over, so that a replaced
-    hop changes nothing of what is drawn. Its seed and its counts stand in `completion`.
+    hop changes nothing of what is drawn. Its seed and its counts stand in `completion`. May take a second to begin,
+    in any thread. Raises BadRequest for what this model's vocabulary does not have.
     """
 
     def __init__(self, model: Model, request: Request, completion: Completion) -> None:
@@ -41,20 +49,47 @@ class Drawing:
         self._tokenizer = model.tokenizer
         self._tell = request.logprobs
         self._completion = completion
+        self._draws = np.random.default_rng(request.sampling.seed or 0)
         try:
+            self._matching = model.matching(request)
             self._sampler = sampler_of(request.sampling, self._tokenizer.n_vocab)
-        except BadSampling as error:
+        except (BadFormat, BadSampling) as error:
             raise BadRequest(str(error)) from error
         self._sampler.accept(completion.prompt)
         completion.seed = self._sampler.seed if request.sampling.temperature else None
 
     def draw(self, best: TopK) -> Drawn:
-        """Choose from the candidates [1, k] that follow all tokens so far. Raises BadCandidates."""
-        token = self._sampler.sample(best)
+        """Choose from the candidates [1, k] that follow all tokens so far.
+
+        Raises BadCandidates; NothingToDraw or FormatLost where nothing may come.
+        """
+        token = self._choose(best)
+        ends = token in self._tokenizer.end_ids
+        last = False
+        if self._matching is not None and not ends:
+            self._matching.accept(token)
+            last = self._matching.complete
         self._sampler.accept([token])
         self._completion.cut_short = self._sampler.cut_short
-        piece = self._tokenizer.piece(token)
-        return Drawn(token, piece, token in self._tokenizer.end_ids, *self._told(best, token))
+        return Drawn(token, self._tokenizer.piece(token), ends, last, *self._told(best, token))
+
+    def _choose(self, best: TopK) -> int:
+        if self._matching is None:
+            return self._sampler.sample(best)
+        from hypercluster.node.engine.sampler import NothingToDraw
+
+        mask = self._matching.mask()
+        try:
+            return self._sampler.sample(best, mask=mask)
+        except NothingToDraw:
+            mask[self._sampler.banned] = False
+            allowed = np.flatnonzero(mask)
+            if not len(allowed):
+                raise
+        # Nobody knows how likely these are: what the format leaves no choice about, an end, or one of them.
+        self._completion.grammar_forced += 1
+        likely = self._matching.likely()
+        return likely if likely is not None and mask[likely] else int(self._draws.choice(allowed))
 
     def _told(self, best: TopK, token: int) -> tuple[float | None, tuple[Candidate, ...]]:
         if self._tell is None:

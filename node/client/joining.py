@@ -11,7 +11,8 @@ from hypercluster.market.economics.graph import Node
 from hypercluster.market.ledger import Ledger
 from hypercluster.node.client.auditing.afterwards import Audits
 from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts, inspector
-from hypercluster.node.client.client import Client, Model, Network, Records
+from hypercluster.node.client.client import Client, Network, Records
+from hypercluster.node.client.model import Model
 from hypercluster.node.client.payer import Payer
 from hypercluster.node.client.purse import Purse, empty_purse
 from hypercluster.node.client.request import Wishes

@@ -24,9 +24,10 @@ class StopGate:
         if self.stopped:
             return ""
         self._held += text
-        found = [(at, -len(stop), stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        # the one that is complete first, however the tokens cut them; of two the longer
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            at, _, self.stop = min(found)
+            _, at, self.stop = min(found)
             shown, self._held = self._held[:at], ""
             return shown
         keep = max((self._overlap(stop) for stop in self._stops), default=0)

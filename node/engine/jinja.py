@@ -37,7 +37,7 @@ class TemplateRefused(Exception):
 def results(job: dict[str, Any]) -> list[dict[str, str]]:
     """For each of the job's `chats` its `text`, or why it was `refused` by the template, or how that is `broken`.
 
-    `template` is the template, `variables` what it sees beside the messages, `characters` the longest text.
+    `template` is the template, `variables` what it sees beside what a chat has, `characters` the longest text.
     """
     environment = minijinja.Environment(
         trim_blocks=True,
@@ -48,9 +48,9 @@ def results(job: dict[str, Any]) -> list[dict[str, str]]:
     )
     template = _GENERATION.sub(_without_marks, job["template"])
     found = []
-    for messages in job["chats"]:
+    for chat in job["chats"]:
         try:
-            text = environment.render_str(template, **job["variables"], messages=messages)
+            text = environment.render_str(template, **job["variables"], **chat)
         except TemplateRefused as error:
             found.append({"refused": str(error)})
         except _BROKEN as error:

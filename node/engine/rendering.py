@@ -14,11 +14,22 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import Any
 
-from hypercluster.node.engine.chat import ROLES, ChatError, ChatRefused, Message, NoChatTemplate
+from hypercluster.node.engine.chat import ROLES, Chat, ChatError, ChatRefused, Message, NoChatTemplate
+from hypercluster.node.engine.forms import form_of
+from hypercluster.node.engine.turns import (
+    Shape,
+    fitted,
+    mapped,
+    neutral,
+    texts_in,
+    values,
+    without_system,
+    written_as_json,
+)
 
 MAX_TEMPLATE = 1 << 20  # characters
 MAX_GROWTH = 1 << 20  # characters that a template may write beyond ten times what was said
@@ -67,7 +78,7 @@ class Controls:
 
 def render(
     template: str | None,
-    messages: Sequence[Message],
+    chat: Chat | Sequence[Message],
     controls: Controls,
     *,
     bos: str = "",
@@ -80,38 +91,65 @@ def render(
     the first user message. Takes some 50 ms, in a process of its own. Raises NoChatTemplate, ChatRefused.
     """
     if not template:
-        raise NoChatTemplate("The model has no chat template; use a plain prompt instead.")
+        raise NoChatTemplate("The model has no chat template; chats are put before it as plain text.")
     if len(template) > MAX_TEMPLATE:
         raise NoChatTemplate(f"The model's chat template has {len(template)} characters; use a plain prompt.")
-    for message in messages:  # a template writes the role as it is
+    chat = chat if isinstance(chat, Chat) else Chat(tuple(chat))
+    for message in chat.messages:  # a template writes the role as it is
         if message.role not in ROLES:
             raise ChatRefused(f"{message.role!r} is no role in a chat; roles are {', '.join(ROLES)}.")
-    said = [(message.role, _text(message.content)) for message in messages]
-    guard, letter = _unused(2, chain([template], *said, controls.texts))
     variables = {"bos_token": bos, "eos_token": eos, "add_generation_prompt": add_assistant}
+    if chat.reasoning is not None:
+        variables |= {"enable_thinking": chat.reasoning, "thinking": chat.reasoning}
+    try:
+        return _rendered(template, fitted(chat, form_of(template)), controls, variables)
+    except RecursionError as error:
+        raise ChatRefused("A tool's schema, or what a tool was called with, is nested too deeply.") from error
+
+
+def _rendered(template: str, chat: Chat, controls: Controls, variables: dict[str, Any]) -> Rendered:
+    """In the first of the shapes that the template takes and in which it writes the arguments of calls as JSON."""
+    called = any(turn.tool_calls for turn in chat.messages)
+    systems = (True, False) if without_system(chat.messages) != chat.messages else (True,)
+    found: Rendered | None = None
     first: ChatError | None = None
-    for typed in (False, True):
-        for turns in (said, _without_system(said)):
-            if turns is None:
-                continue
-            neutral = [(role, re.sub(r"\S", letter, text)) for role, text in turns]
-            safe = [(role, controls.broken(text, guard)) for role, text in turns]
+    for written, parts in product((False, True) if called else (False,), (False, True)):
+        for system in systems:
             try:
-                idle, real = _run(template, variables, [_plain(neutral, typed), _plain(safe, typed)])
-                return _checked(Rendered(real, guard), idle, letter, neutral, controls)
+                rendered = _in_shape(template, chat, Shape(parts, written, system), controls, variables)
             except ChatRefused as error:
                 first = first or error
             except NoChatTemplate as error:
                 first = first or error
                 break
+            else:
+                if not called or written_as_json(chat, rendered.text):
+                    return rendered
+                found = found or rendered
+                break
+        if found and written:
+            break
+    if found:
+        return found
     assert first is not None
     raise first
 
 
-def _checked(
-    rendered: Rendered, idle: str, letter: str, neutral: list[tuple[str, str]], controls: Controls
+def _in_shape(
+    template: str, chat: Chat, shape: Shape, controls: Controls, variables: dict[str, Any]
 ) -> Rendered:
-    if letter not in idle and any(letter in text for _, text in neutral):
+    said = mapped(values(chat, shape), lambda text: text.encode("utf-8", "replace").decode())
+    guard, letter = _unused(2, chain([template], texts_in(said), controls.texts))
+    safe = mapped(said, lambda text: controls.broken(text, guard))
+    idle = neutral(said, letter, lambda key: controls.broken(key, guard) == key)
+    guarded, empty = _run(template, variables, [safe, idle])
+    return _checked(Rendered(guarded, guard), empty, letter, idle["messages"], controls)
+
+
+def _checked(
+    rendered: Rendered, idle: str, letter: str, turns: list[dict[str, Any]], controls: Controls
+) -> Rendered:
+    if letter not in idle and any(letter in json.dumps(turn, ensure_ascii=False) for turn in turns):
         raise NoChatTemplate("The model's chat template does not write what is said; use a plain prompt.")
     written, expected = ([found[0] for found in controls.within(text)] for text in (rendered.guarded, idle))
     if written != expected or rendered.guard in idle:
@@ -122,12 +160,12 @@ def _checked(
     return rendered
 
 
-def _run(template: str, variables: dict[str, Any], chats: list[list[dict[str, Any]]]) -> list[str]:
+def _run(template: str, variables: dict[str, Any], chats: list[dict[str, Any]]) -> list[str]:
     """The texts of the chats. Raises NoChatTemplate, ChatRefused."""
     job = {
         "template": template,
-        "variables": {**variables, "tools": None, "documents": None},
-        "chats": chats,
+        "variables": variables,
+        "chats": [{"tools": None, "documents": None, **chat} for chat in chats],
         "characters": 10 * len(json.dumps(chats)) + MAX_GROWTH,
     }
     try:
@@ -154,27 +192,6 @@ def _run(template: str, variables: dict[str, Any], chats: list[list[dict[str, An
             raise NoChatTemplate(f"The model's chat template does not work: {_sentence(result['broken'])}")
         texts.append(result["text"])
     return texts
-
-
-def _plain(turns: list[tuple[str, str]], typed: bool) -> list[dict[str, Any]]:
-    """Messages as templates know them; `typed` as the lists of parts that some want."""
-    return [
-        {"role": role, "content": [{"type": "text", "text": text}] if typed else text} for role, text in turns
-    ]
-
-
-def _without_system(turns: list[tuple[str, str]]) -> list[tuple[str, str]] | None:
-    """For templates without a system turn: its text in front of the first user message; None if there is none."""
-    system = [text for role, text in turns if role == "system"]
-    others = [turn for turn in turns if turn[0] != "system"]
-    if not system or not others or others[0][0] != "user":
-        return None
-    return [("user", "\n\n".join([*system, others[0][1]])), *others[1:]]
-
-
-def _text(content: str | tuple[str, ...]) -> str:
-    text = content if isinstance(content, str) else "\n".join(content)
-    return text.encode("utf-8", "replace").decode()
 
 
 def _unused(count: int, texts: Iterable[str]) -> list[str]:

@@ -9,19 +9,30 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import llama_cpp as native
 
-from hypercluster.node.engine.chat import Message
+from hypercluster.node.engine.chat import Chat, ChatError, Message
+from hypercluster.node.engine.forms import Form, form_of
 from hypercluster.node.engine.llama import LoadedModel
 from hypercluster.node.engine.rendering import Controls, Rendered, render
 from hypercluster.node.errors import NodeError
+
+if TYPE_CHECKING:
+    from hypercluster.node.engine.guidance import Guide
 
 _NO_TOKEN = -1
 _CONTROL = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN
 # Files made before converters knew better hold tokens of turns as ordinary ones, which llama.cpp always reads.
 _TURN = re.compile(r"<\|.*\|>|<｜.*｜>|<(start|end)_of_turn>", re.DOTALL)
+
+
+PLAIN = (
+    "{% for turn in messages %}{{ {'user': 'User: ', 'assistant': 'Assistant: '}[turn.role] if turn.role != 'system' }}"
+    "{{ turn.content | trim }}\n\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+"""for models that bring no template; without tokens of its own"""
 
 
 class TokenizerError(NodeError):
@@ -45,6 +56,7 @@ class Tokenizer:
         self.bos: int | None = _token(native.llama_vocab_bos(vocab))
         self.eos: int | None = _token(native.llama_vocab_eos(vocab))
         self.chat_template = self._model.chat_template()
+        self._thinks: dict[bool | None, bool] = {}
 
     @cached_property
     def end_ids(self) -> frozenset[int]:
@@ -56,6 +68,38 @@ class Tokenizer:
     def control_ids(self) -> dict[str, int]:
         """The tokens that steer the model, by the text that spells them in a chat template."""
         return {text: i for i, (text, attributes) in self._special.items() if _steers(text, attributes)}
+
+    @cached_property
+    def form(self) -> Form:
+        """How the model writes thoughts and calls, as far as its template shows it."""
+        return form_of(self.chat_template)
+
+    @cached_property
+    def marks(self) -> frozenset[int]:
+        """Tokens that stand for the marks of its form."""
+        return frozenset(self.control_ids[text] for text in self.form.marks if text in self.control_ids)
+
+    @cached_property
+    def guide(self) -> Guide:
+        """The vocabulary for grammars. Takes a second at first."""
+        from hypercluster.node.engine.guidance import Guide  # llguidance, which few need
+
+        pieces = (self.piece(i, special=True) for i in range(self.n_vocab))
+        special = frozenset(self.control_ids.values()) - self.marks
+        return Guide(pieces, special, self.end_ids, lambda text: self.encode(text, add_special=False))
+
+    def thinks(self, reasoning: bool | None) -> bool:
+        """Whether an answer begins within thoughts, because the template opens them. Takes some 50 ms at first."""
+        if self.form.tags is None:
+            return False
+        if reasoning not in self._thinks:
+            chat = Chat((Message("user", "Hello"),), reasoning=reasoning)
+            try:
+                text = self.render_chat(chat)
+            except ChatError:
+                text = ""
+            self._thinks[reasoning] = text.rstrip().endswith(self.form.tags[0])
+        return self._thinks[reasoning]
 
     @cached_property
     def _special(self) -> dict[int, tuple[str, int]]:
@@ -121,17 +165,17 @@ class Tokenizer:
         """Return the text of `tokens`, a leading space included; broken UTF-8 becomes U+FFFD."""
         return b"".join(self.piece(t, special=special) for t in tokens).decode("utf-8", "replace")
 
-    def stream(self, *, special: bool = False) -> TextStream:
-        """Return a decoder that takes one token after the other."""
-        return TextStream(self, special)
+    def stream(self, *, special: bool = False, shown: frozenset[int] = frozenset()) -> TextStream:
+        """Return a decoder that takes one token after the other, control tokens as nothing unless they are `shown`."""
+        return TextStream(self, special, shown)
 
-    def encode_chat(self, messages: Sequence[Message], *, add_assistant: bool = True) -> list[int]:
+    def encode_chat(self, chat: Chat | Sequence[Message], *, add_assistant: bool = True) -> list[int]:
         """Return the ids of a chat, by default one that is to be continued by the assistant.
 
         The control tokens among them are those that the model's template writes, and the one in front that the
         model wants; what the messages spell out stays text. Raises NoChatTemplate, ChatRefused.
         """
-        rendered = self._rendered(messages, add_assistant)
+        rendered = self._rendered(chat, add_assistant)
         ids: list[int] = []
         at, strip = 0, False
         for found in self._controls.within(rendered.guarded):
@@ -156,14 +200,14 @@ class Tokenizer:
         text = guarded.replace(guard, "")
         return self.encode(text, add_special=False) if text else []
 
-    def render_chat(self, messages: Sequence[Message], *, add_assistant: bool = True) -> str:
+    def render_chat(self, chat: Chat | Sequence[Message], *, add_assistant: bool = True) -> str:
         """Return the chat as the model's template writes it. Raises NoChatTemplate, ChatRefused."""
-        return self._rendered(messages, add_assistant).text
+        return self._rendered(chat, add_assistant).text
 
-    def _rendered(self, messages: Sequence[Message], add_assistant: bool) -> Rendered:
+    def _rendered(self, chat: Chat | Sequence[Message], add_assistant: bool) -> Rendered:
         return render(
-            self.chat_template,
-            messages,
+            self.chat_template or PLAIN,
+            chat,
             self._controls,
             bos=self._text(self.bos),
             eos=self._text(self.eos),
@@ -192,14 +236,15 @@ class Tokenizer:
 class TextStream:
     """Decodes token by token, holding back the bytes of a character until it is whole."""
 
-    def __init__(self, tokenizer: Tokenizer, special: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, special: bool, shown: frozenset[int]) -> None:
         self._tokenizer = tokenizer
-        self._special = special
+        self._special, self._shown = special, shown
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
         """Return the text that `token` completes, often one word, sometimes nothing."""
-        return self._decoder.decode(self._tokenizer.piece(token, special=self._special))
+        special = self._special or token in self._shown
+        return self._decoder.decode(self._tokenizer.piece(token, special=special))
 
     def finish(self) -> str:
         """Return what is still held back; an unfinished character becomes U+FFFD."""

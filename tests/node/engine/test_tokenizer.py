@@ -92,9 +92,17 @@ def test_a_chat_is_written_by_the_model_s_template(tmp_path: Path) -> None:
         )
 
 
-def test_without_a_usable_template_the_error_says_so(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    with pytest.raises(NoChatTemplate, match="no chat template"):
-        tokenizer.encode_chat([Message("user", "Hello")])
+def test_without_a_template_a_chat_is_plain_text(tokenizer: Tokenizer) -> None:
+    chat = [
+        Message("system", "Be brief."),
+        Message("user", "Hello "),
+        Message("assistant", "Hi"),
+        Message("user", "?"),
+    ]
+    assert tokenizer.render_chat(chat) == "Be brief.\n\nUser: Hello\n\nAssistant: Hi\n\nUser: ?\n\nAssistant:"
+
+
+def test_without_a_usable_template_the_error_says_so(tmp_path: Path) -> None:
     with (
         with_template(tmp_path / "v.gguf", "{{ strange }}") as strange,
         pytest.raises(NoChatTemplate, match="what is said"),
