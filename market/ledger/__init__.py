@@ -24,6 +24,7 @@ from hypercluster.market.ledger.tables import (
     ReputationEvent,
     Role,
     SessionRecord,
+    SoldAudit,
 )
 from hypercluster.market.ledger.totals import By, Total
 from hypercluster.market.ledger.trust import Standing, Trust
@@ -48,6 +49,7 @@ __all__ = [
     "Requests",
     "Role",
     "SessionRecord",
+    "SoldAudit",
     "Standing",
     "Total",
     "Trust",

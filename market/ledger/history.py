@@ -18,6 +18,7 @@ from hypercluster.market.ledger.tables import (
     ReputationEvent,
     Role,
     SessionRecord,
+    SoldAudit,
 )
 
 
@@ -118,6 +119,7 @@ class History:
             delete(ApiKeyRow).where(ApiKeyRow.revoked < before),
             delete(PriceRow).where(PriceRow.taken < before),
             delete(AuditRecord).where(AuditRecord.at < before),
+            delete(SoldAudit).where(SoldAudit.at < before),
             delete(ReputationEvent).where(ReputationEvent.at < before),
             delete(Duty).where(Duty.phase.in_(DONE), Duty.drawn < before),
         )

@@ -229,6 +229,34 @@ class AuditRecord(Base, kw_only=True):
     at: Mapped[datetime] = mapped_column(Moment, default_factory=now)
 
 
+class SoldAudit(Base, kw_only=True):
+    """One audit that a client paid us for: what was run again, what was found, and what it brought.
+
+    ``tokens`` are the rows that were run again, ``seconds`` the computing, waiting for it included; an error that is
+    no finite number is None; for the others see AuditRecord. Whose work it was we are not told.
+    """
+
+    __tablename__ = "audits_sold"
+    __table_args__ = (Index("ix_audits_sold_at", "at"),)
+
+    sale_id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, init=False
+    )
+    model_id: Mapped[str] = mapped_column(ModelId)
+    layer_start: Mapped[int] = mapped_column(Integer)
+    layer_stop: Mapped[int] = mapped_column(Integer)
+    channel_id: Mapped[bytes] = mapped_column(Hash)
+    tokens: Mapped[int] = mapped_column(BigInteger)
+    finding: Mapped[str] = mapped_column(String(8))
+    median_error: Mapped[float | None]
+    max_error: Mapped[float | None]
+    agreement: Mapped[float | None]
+    exact: Mapped[bool]
+    paid: Mapped[int] = mapped_column(Wei)
+    seconds: Mapped[float]
+    at: Mapped[datetime] = mapped_column(Moment, default_factory=now)
+
+
 class Duty(Base, kw_only=True):
     """Our seat in the committee of one case, with all that a commitment must still be revealed with.
 

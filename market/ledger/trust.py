@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from hypercluster.market.errors import LedgerError
-from hypercluster.market.ledger.tables import DONE, NOTE, AuditRecord, Duty, ReputationEvent, ReputationRow
+from hypercluster.market.ledger.columns import total_wei
+from hypercluster.market.ledger.tables import (
+    DONE,
+    NOTE,
+    AuditRecord,
+    Duty,
+    ReputationEvent,
+    ReputationRow,
+    SoldAudit,
+)
 from hypercluster.market.trust.reputation import Evidence, Reputation
 
 
@@ -97,6 +106,25 @@ class Trust:
             query = query.where(AuditRecord.peer == peer)
         with Session(self._autocommit) as session:
             return list(session.scalars(query))
+
+    def save_sale(self, sale: SoldAudit) -> None:
+        """Write down one audit that we were paid for."""
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            session.add(sale)
+
+    def sales(self, *, limit: int = 100, before: int | None = None) -> list[SoldAudit]:
+        """Return the latest audits that we were paid for, or those before one of that number, newest first."""
+        query = select(SoldAudit).order_by(SoldAudit.sale_id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(SoldAudit.sale_id < before)
+        with Session(self._autocommit) as session:
+            return list(session.scalars(query))
+
+    def sold(self) -> tuple[int, int]:
+        """Return how many audits we were paid for, and with how many wei; as far as they are not pruned."""
+        with Session(self._autocommit) as session:
+            count, paid = session.execute(select(func.count(), total_wei(SoldAudit.paid))).one()
+        return count, paid
 
     def save_duty(self, duty: Duty) -> None:
         """Write a seat down, or overwrite what was written of it; durable when this returns.

@@ -53,7 +53,6 @@ from hypercluster.node.web.metrics import ProcessMetrics
 log = logging.getLogger(__name__)
 
 MOST_ROWS = 1000
-LATE_ADVERT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ class Showing:
         """What must be there for the provider to be of use; its shard is loaded by now."""
 
         async def advert() -> str | None:
-            late = time.time() > self.presence.told.expires - LATE_ADVERT_SECONDS
+            late = time.time() > self.presence.told.expires
             return "The advert has not been renewed in time." if late else None
 
         async def staying() -> str | None:

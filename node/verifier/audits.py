@@ -6,6 +6,7 @@ chain instead of to the client.
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hypercluster.market.ledger import SoldAudit
 from hypercluster.market.money.signing import address_bytes, address_of
 from hypercluster.market.money.voucher import VoucherDomain
 from hypercluster.market.trust.fingerprint import digest, fingerprint, seed_of
@@ -72,6 +74,8 @@ class AuditService:
     jobs: trio.CapacityLimiter
     deliveries: trio.CapacityLimiter
     computing: Threads
+    on_sale: Callable[[SoldAudit], Awaitable[None]]
+    """told of every audit that was paid for and run, before its verdict is sent"""
     idle_seconds: float = 30.0
     max_bytes: int = 256 * 1024 * 1024
 
@@ -204,11 +208,13 @@ async def _audit(
     try:
         steps = await _steps(connection, service, opening, pay)
         await service.collector.store(account)
+        began = time.monotonic()
         transcript = Transcript(_anonymous(opened), steps)
         judgement = await service.computing(service.judge, transcript)
     except BaseException:
         account.channel.refund(charged)
         raise
+    await service.on_sale(_sale(opening, account.channel_id, judgement, charged, time.monotonic() - began))
     own_fingerprint = fingerprint(
         judgement.rows, seed_of(address_bytes(address_of(service.node_key)), opened.job)
     )
@@ -234,6 +240,28 @@ async def _audit(
             billed_wei=account.channel.billed,
         ),
         SEND_SECONDS,
+    )
+
+
+def _sale(opening: Open, channel_id: bytes, judgement: Judgement, paid: int, seconds: float) -> SoldAudit:
+    difference = judgement.difference
+    median, maximum, agreement = (
+        value if math.isfinite(value) else None
+        for value in (difference.median, difference.maximum, difference.agreement)
+    )
+    return SoldAudit(
+        model_id=opening.model_id,
+        layer_start=opening.layer_start,
+        layer_stop=opening.layer_stop,
+        channel_id=channel_id,
+        tokens=difference.rows,
+        finding=judgement.finding.name.lower(),
+        median_error=median,
+        max_error=maximum,
+        agreement=agreement,
+        exact=difference.exact,
+        paid=paid,
+        seconds=seconds,
     )
 
 

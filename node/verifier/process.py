@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import coincurve
 import trio
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.chain import Chain
-from hypercluster.market.ledger import Ledger
+from hypercluster.market.errors import LedgerError
+from hypercluster.market.ledger import Ledger, SoldAudit
 from hypercluster.node.evidence.transcript import TranscriptStore
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.stream import Stream
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.serving.collector import Collector, collector_of
+from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.presence import Issue, OnReady, Presence
 from hypercluster.node.serving.stopping import until_signal
 from hypercluster.node.serving.terms import Wallets
@@ -54,6 +58,7 @@ class Verifier:
         self._replayer, self._judge = replayer, judge or replayer.judge
         self._wallets, self._chain, self._ledger, self._evidence = wallets, chain, ledger, evidence
         self._model = replayer.stored.manifest
+        self.on_sale: Callable[[SoldAudit], None] = lambda sale: None
         self._computing = Threads(1)
         self._slots = trio.CapacityLimiter(terms.jobs)
         self._committee = Committee(
@@ -110,8 +115,9 @@ class Verifier:
             async with presence.running(collector, self._ledger) as jobs:
                 jobs.every(terms.watch_seconds, "committees", self._committee.work, first_after=0.1)
                 jobs.every(24 * 3600, "forgetting old evidence", forget, first_after=60)
-                on_ready(presence)
-                await trio.sleep_forever()
+                async with self._shown(presence, collector, jobs):
+                    on_ready(presence)
+                    await trio.sleep_forever()
 
     def _service(self, collector: Collector) -> AuditService:
         return AuditService(
@@ -127,7 +133,44 @@ class Verifier:
             jobs=self._slots,
             deliveries=trio.CapacityLimiter(DELIVERIES),
             computing=self._computing,
+            on_sale=self._sold,
         )
+
+    async def _sold(self, sale: SoldAudit) -> None:
+        self.on_sale(sale)
+        try:
+            await trio.to_thread.run_sync(self._ledger.trust.save_sale, sale)
+        except LedgerError as error:
+            log.warning("an audit is missing from the ledger: %s", error)
+
+    @asynccontextmanager
+    async def _shown(self, presence: Presence, collector: Collector, jobs: Jobs) -> AsyncIterator[None]:
+        if self.terms.http is None:
+            yield
+            return
+        from hypercluster.node.serving.standing import Standings
+        from hypercluster.node.verifier.http import Showing, shown
+        from hypercluster.node.verifier.metrics import counted
+
+        showing = Showing(
+            presence=presence,
+            standings=Standings(
+                chain=self._chain,
+                ledger=self._ledger,
+                collector=collector,
+                wallets=self._wallets,
+                rule=self.terms.claim,
+            ),
+            chain=self._chain,
+            ledger=self._ledger,
+            slots=self._slots,
+            wallets=self._wallets,
+            model=self._model,
+            price_wei=self.terms.price_wei,
+        )
+        metrics, self.on_sale = counted(showing, jobs)
+        async with shown(showing, self.terms.http, metrics, jobs):
+            yield
 
     def _enlist(self) -> None:
         cases = self._chain.disputes.cases

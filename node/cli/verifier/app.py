@@ -40,6 +40,7 @@ def register(stake: StakeOption = None, json_: Json = False) -> None:
 for command in (
     calibrating.calibrate,
     running.run,
+    running.link,
     standing.status,
     standing.cases,
     standing.rewards,

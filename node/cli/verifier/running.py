@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hypercluster.market.money.units import parse_price
+from hypercluster.node.cli.console import Json
 from hypercluster.node.cli.opening import Model, opened_to_serve
 from hypercluster.node.cli.options import Bootstrap, price, seconds, whole
 from hypercluster.node.cli.serving import (
+    AllowHost,
     Announce,
     ClaimEvery,
     ClaimMultiple,
     HctPerCoin,
+    Http,
     Listen,
     Refresh,
     Threads,
+    http_terms,
     kept_address,
     node_held,
+    print_link,
     say_ready,
     wallets_of,
 )
@@ -52,6 +57,8 @@ def run(
     hct_per_coin: HctPerCoin = 1000,
     refresh: Refresh = 20.0,
     watch: Annotated[float, seconds("Between looks at the chain.", least=0.1)] = 2.0,
+    http: Http = None,
+    allow_host: AllowHost = None,
 ) -> None:
     """Audit and judge until Ctrl-C.
 
@@ -95,6 +102,7 @@ def run(
             claim=ClaimRule(hct_per_coin=hct_per_coin, multiple=claim_multiple),
             watch_seconds=watch,
             committees=committees,
+            http=http_terms("verifier", settings.home, http, allow_host),
         )
         replayer = Replayer(stored, bounds_of(stored, bounds, count), threads=count)
         with kept_address(listen, last):
@@ -107,6 +115,11 @@ def run(
                 on_ready=_say_auditing,
                 judge=context.obj(replayer) if context.obj else None,
             )
+
+
+def link(json_: Json = False) -> None:
+    """Print another one-time link to the pages of the verifier that runs from this home with --http."""
+    print_link("verifier", json_)
 
 
 def _say_auditing(presence: Presence) -> None:

@@ -35,12 +35,15 @@ class Judging:
     """A verifier that runs in a thread of its own, under its own trio.run."""
 
     verifier: Verifier
-    advert: Advert
+    presence: Presence
     operator: LocalAccount
     node: LocalAccount
     ledger: Ledger
     thread: threading.Thread
     stop: Any
+
+    def __post_init__(self) -> None:
+        self.advert: Advert = self.presence.told
 
     @property
     def address(self) -> str:
@@ -96,12 +99,12 @@ def running_verifier(
             judge=judge,
         )
         started = threading.Event()
-        adverts: list[Advert] = []
+        present: list[Presence] = []
         scope = trio.CancelScope()
         tokens: list[trio.lowlevel.TrioToken] = []
 
         def ready(presence: Presence) -> None:
-            adverts.append(presence.told)
+            present.append(presence)
             started.set()
 
         async def main() -> None:
@@ -118,7 +121,7 @@ def running_verifier(
         thread = threading.Thread(target=work, name="verifier", daemon=True)
         thread.start()
         assert started.wait(60)
-        assert adverts, "the verifier did not start"
+        assert present, "the verifier did not start"
 
         def stop() -> None:
             if thread.is_alive():
@@ -127,6 +130,6 @@ def running_verifier(
             assert not thread.is_alive()
 
         try:
-            yield Judging(verifier, adverts[0], operator, node, ledger, thread, stop)
+            yield Judging(verifier, present[0], operator, node, ledger, thread, stop)
         finally:
             stop()

@@ -171,6 +171,11 @@ async def test_honest_stages_pass_and_the_audit_is_paid_to_the_wei(world: World,
         rows = len(PROMPT) + TOKENS - 1
         assert {report.tokens for report in done.reports} == {rows}
         assert done.audit_wei == 2 * rows * AUDIT_PRICE
+    sales = world.verifier.ledger.trust.sales()
+    assert [(sale.tokens, sale.finding, sale.paid) for sale in sales] == [
+        (rows, "pass", rows * AUDIT_PRICE)
+    ] * 2
+    assert world.verifier.ledger.trust.sold() == (2, 2 * rows * AUDIT_PRICE)
     paid = [row for row in world.verifier.ledger.payee.channels() if row.payer == wallet.sender.address]
     assert [row.billed for row in paid] == [2 * rows * AUDIT_PRICE]
     assert [row.best for row in paid] == [2 * rows * AUDIT_PRICE]
