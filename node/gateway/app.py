@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hypercluster.market.errors import MarketError
+from hypercluster.node.errors import NodeError
 from hypercluster.node.gateway import openai, pages
 from hypercluster.node.gateway.anthropic import events as anthropic
 from hypercluster.node.gateway.anthropic import messages
@@ -57,7 +59,9 @@ def application(gateway: Gateway, sights: Sights) -> ASGIApp:
             _metrics(gateway),
             *gateway.logins.routes(),
         ],
-        exception_handlers={ApiError: _refuse, HTTPException: _refuse, Exception: _refuse},
+        exception_handlers=dict.fromkeys(
+            (ApiError, NodeError, MarketError, HTTPException, Exception), _refuse
+        ),
     )
 
 

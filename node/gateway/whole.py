@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,8 @@ class Whole:
     choices: list[Choice]
     usage: Usage = field(default_factory=lambda: Usage(0, 0, 0, 0, 0))
     facts: dict[str, Any] = field(default_factory=dict)
+    first: float | None = None
+    """when its first piece came, by the monotonic clock"""
 
 
 async def gathered(chunks: AsyncIterable[Chunk], choices: int) -> Whole | None:
@@ -63,6 +66,7 @@ async def gathered(chunks: AsyncIterable[Chunk], choices: int) -> Whole | None:
     whole = Whole([Choice() for _ in range(choices)])
     async for chunk in chunks:
         if isinstance(chunk, Text | Reasoning | ToolCall | Ended):
+            whole.first = whole.first or time.monotonic()
             whole.choices[chunk.index].take(chunk)
         elif isinstance(chunk, Done):
             whole.usage, whole.facts = chunk.usage, chunk.facts

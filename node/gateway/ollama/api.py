@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 SECRET_PATHS = ("/k/",)
 """go on with a key"""
+_KEYLESS = (
+    "No API key was given. Clients of this API have no place for one: give them the host "
+    "http://HOST:PORT/k/sk-hc-... with the key in its path, or let them send it as a Bearer token."
+)
 _REFUSED = {
     "embed": "No provider here makes embeddings: this network runs models that write text.",
     "embeddings": "No provider here makes embeddings: this network runs models that write text.",
@@ -89,6 +93,8 @@ def routes(gateway: Gateway) -> list[Route]:
         key = request.path_params.get("key")
         if key is None and gateway.ollama_open is not None and key_of(request) is None:
             return await gateway.keyring.admit_as(gateway.ollama_open, request, "ollama")
+        if key is None and key_of(request) is None:
+            raise ApiError(401, "invalid_api_key", _KEYLESS)
         return await gateway.keyring.admit(request, "ollama", None if key is None else key[:MOST_KEY])
 
     def entry(visit: Visit, body: Fields) -> ModelEntry:

@@ -62,6 +62,7 @@ class Lines:
     def whole(self, whole: Whole) -> dict[str, Any]:
         """All of it in one object."""
         choice = whole.choices[0]
+        self._first = whole.first
         self._reason = "length" if choice.reason == "length" else "stop"
         calls = [_call(index, call.name, call.arguments) for index, call in enumerate(choice.calls)]
         said = {"content": choice.text, **({"thinking": choice.reasoning} if self._thought else {})}

@@ -6,12 +6,14 @@ import anthropic
 from given import COUNT, KEY, MODEL, POOR_KEY, QUESTION, REVOKED_KEY, URL, fact, tell
 
 client = anthropic.Anthropic(base_url=URL, api_key=KEY)
+GREEDY = {"temperature": 0}
+"""newer models of Anthropic's take none, so the method has no argument for it any more"""
 ASK: dict[str, Any] = {
     "model": MODEL,
     "system": "Be brief.",
     "messages": [{"role": "user", "content": QUESTION}],
-    "temperature": 0,
     "max_tokens": 12,
+    "extra_body": GREEDY,
 }
 WEATHER: Any = {
     "name": "weather",
@@ -51,7 +53,7 @@ def _() -> Any:
 @fact("tools")
 def _() -> Any:
     messages: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "The weather in Paris?"}]}]
-    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 100, "temperature": 0, "tools": [WEATHER]}
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 100, "extra_body": GREEDY, "tools": [WEATHER]}
     named = {"type": "tool", "name": "weather"}
     first = client.messages.create(**asked, messages=messages, tool_choice=named)
     use = next(block for block in first.content if block.type == "tool_use")
@@ -79,7 +81,7 @@ def _() -> Any:
     with client.messages.stream(
         model=MODEL,
         max_tokens=100,
-        temperature=0,
+        extra_body=GREEDY,
         tools=[WEATHER],
         tool_choice={"type": "any"},
         messages=[{"role": "user", "content": "The weather in Rome?"}],
@@ -147,7 +149,8 @@ def _() -> Any:
 
 @fact("clamped")
 def _() -> Any:
-    return client.messages.create(**{**ASK, "max_tokens": 128000}, stop_sequences=["Paris"]).model_dump()
+    with client.messages.stream(**{**ASK, "max_tokens": 128000}, stop_sequences=["Paris"]) as stream:
+        return stream.get_final_message().model_dump()
 
 
 tell()

@@ -3,12 +3,13 @@
 from typing import Any, Literal
 
 from given import COUNT, KEY, MODEL, POOR_KEY, QUESTION, REVOKED_KEY, URL, fact, tell
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import BaseModel
 
 BASE = f"{URL}/v1"
+ASKED = [SystemMessage("Be brief."), HumanMessage(QUESTION)]
 chat = ChatOpenAI(model=MODEL, base_url=BASE, api_key=KEY, temperature=0, max_tokens=12)
 longer = ChatOpenAI(model=MODEL, base_url=BASE, api_key=KEY, temperature=0, max_tokens=100)
 
@@ -28,12 +29,12 @@ def weather(city: Literal["Paris", "Rome"]) -> str:
 
 @fact("chat")
 def _() -> Any:
-    return chat.invoke(QUESTION).model_dump()
+    return chat.invoke(ASKED).model_dump()
 
 
 @fact("stream")
 def _() -> Any:
-    pieces = list(chat.stream(QUESTION, stream_usage=True))
+    pieces = list(chat.stream(ASKED, stream_usage=True))
     return {
         "pieces": [piece.content for piece in pieces],
         "usage": [piece.usage_metadata for piece in pieces],
@@ -68,7 +69,7 @@ def _() -> Any:
 
 @fact("stop")
 def _() -> Any:
-    return longer.invoke(QUESTION, stop=["France", "Paris"]).model_dump()
+    return longer.invoke(ASKED, stop=["France", "Paris"]).model_dump()
 
 
 @fact("completions")
@@ -82,7 +83,7 @@ def _() -> Any:
     model = ChatOpenAI(
         model=MODEL, base_url=BASE, api_key=KEY, temperature=0, max_tokens=12, use_responses_api=True
     )
-    return model.invoke(QUESTION).text
+    return model.invoke(ASKED).text
 
 
 @fact("cancel")

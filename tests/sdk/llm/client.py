@@ -20,6 +20,7 @@ FLAGS = "vision: false\n  supports_schema: true\n  supports_tools: true"
     + f"- model_id: hc-text\n  model_name: {MODEL}\n  api_base: {URL}/v1\n  api_key_name: hc\n  completion: true\n"
 )
 (HOME / "keys.json").write_text(json.dumps({"hc": KEY, "hc-poor": POOR_KEY, "hc-revoked": REVOKED_KEY}))
+BRIEF = ("-s", "Be brief.", "-o", "temperature", "0")
 SCHEMA = {
     "type": "object",
     "properties": {"name": {"enum": ["Paris", "Rome"]}, "rivers": {"enum": [1, 2, 3]}},
@@ -63,9 +64,7 @@ def _() -> Any:
 
 @fact("stop")
 def _() -> Any:
-    return said(
-        "-m", "hc", "-o", "temperature", "0", "-o", "stop", "Paris", "-o", "max_tokens", "40", QUESTION
-    )
+    return said("-m", "hc", *BRIEF, "-o", "stop", "Paris", "-o", "max_tokens", "40", QUESTION)
 
 
 @fact("completions")
