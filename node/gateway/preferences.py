@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hypercluster.market.money.units import HCT
 from hypercluster.node.gateway.errors import bad
@@ -18,7 +18,12 @@ MOST_PEERS = 64
 LEAST_PREFIX = 8
 """characters of a peer id that name a peer"""
 MILLION = 10**6
-_ALPHA = {"price": 1.0, "throughput": 0.0, "latency": 0.0}
+_SORTS: dict[str, dict[str, Any]] = {
+    "price": {"alpha": 1.0, "p_ref": 1},
+    "throughput": {"alpha": 0.0, "c_ref": 0.001},
+    "latency": {"alpha": 0.0, "c_ref": 0.001},
+}
+"""markets in which nothing but the one weighs: a wei, or a microsecond, more than any doubt of a provider"""
 _SENSELESS = {
     "quantizations": "all providers of a model serve the same bytes, which its id is the hash of",
     "data_collection": "who sees what on this network is no promise of a provider: each sees activations of its layers",
@@ -50,7 +55,7 @@ class Preferences:
             return None
         known = sorted({advert.peer for advert in client.adverts()})
         wanted = client.wishes
-        market = wanted.market if self.sort is None else wanted.market.with_alpha(_ALPHA[self.sort])
+        market = wanted.market if self.sort is None else replace(wanted.market, **_SORTS[self.sort])
         order = _named(self.order, known, "provider.order")
         only = _named(self.only, known, "provider.only")
         if order and not self.fallbacks:
@@ -108,9 +113,9 @@ def read_preferences(body: Fields) -> Preferences:
 def _sort(given: Fields) -> Literal["price", "throughput", "latency"] | None:
     if isinstance(given.get("sort"), dict):
         given = given.fields("sort") or given
-        word = given.one_of("by", *_ALPHA)
+        word = given.one_of("by", *_SORTS)
     else:
-        word = given.one_of("sort", *_ALPHA)
+        word = given.one_of("sort", *_SORTS)
     return word  # type: ignore[return-value]  # one of the three
 
 

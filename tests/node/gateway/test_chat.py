@@ -73,3 +73,105 @@ def test_a_stream_says_the_role_first_then_text_then_the_reason_then_the_usage(f
     assert text == whole["choices"][0]["message"]["content"]
     assert usage["usage"]["cost_wei"] == whole["usage"]["cost_wei"]
     assert any(isinstance(event, str) and event.startswith(":") for event in events)
+
+
+def test_several_choices_differ_and_come_again_with_their_seed(front_door: FrontDoor) -> None:
+    fields = {"n": 3, "temperature": 1.5, "seed": 7, "max_tokens": 12, "logit_bias": {"319": -100}}
+    first, again = (ask(front_door, **fields).json() for _ in range(2))
+    texts = [choice["message"]["content"] for choice in first["choices"]]
+    assert [choice["index"] for choice in first["choices"]] == [0, 1, 2]
+    assert len(set(texts)) == 3
+    assert [choice["message"]["content"] for choice in again["choices"]] == texts
+    assert [each["seed"] for each in first["hypercluster"]["choices"]] == [7, 8, 9]
+    assert first["usage"]["completion_tokens"] == 36
+    drawn = ask(front_door, temperature=1).json()["hypercluster"]["seed"]
+    assert isinstance(drawn, int)
+
+
+def test_streams_of_several_choices_carry_each_its_own_index(front_door: FrontDoor) -> None:
+    events = streamed(front_door, n=2, temperature=1.5, seed=7, max_tokens=12)
+    choices = [event["choices"][0] for event in events if isinstance(event, dict)]
+    assert [choice["index"] for choice in choices[:2]] == [0, 1]
+    assert all(choice["delta"]["role"] == "assistant" for choice in choices[:2])
+    whole = ask(front_door, n=2, temperature=1.5, seed=7, max_tokens=12).json()["choices"]
+    for index in (0, 1):
+        mine = [choice for choice in choices[2:] if choice["index"] == index]
+        assert (
+            "".join(choice["delta"].get("content", "") for choice in mine)
+            == whole[index]["message"]["content"]
+        )
+        assert [choice["finish_reason"] for choice in mine if choice["finish_reason"]] == [
+            whole[index]["finish_reason"]
+        ]
+
+
+def test_probabilities_come_with_their_tokens(front_door: FrontDoor) -> None:
+    fields: dict[str, Any] = {
+        "logprobs": True,
+        "top_logprobs": 3,
+        "max_tokens": 4,
+        "logit_bias": {"319": -100},
+    }
+    (choice,) = ask(front_door, **fields).json()["choices"]
+    content = choice["logprobs"]["content"]
+    assert len(content) == 4
+    assert (
+        bytes(b for token in content for b in token["bytes"]).decode("utf-8", "replace")
+        == (choice["message"]["content"])
+    )
+    for token in content:
+        assert len(token["top_logprobs"]) == 3
+        assert token["logprob"] <= 0
+        best = [other["logprob"] for other in token["top_logprobs"]]
+        assert best == sorted(best, reverse=True)
+    events = streamed(front_door, **fields)
+    told = [
+        token
+        for event in events
+        if isinstance(event, dict) and event["choices"] and event["choices"][0]["logprobs"]
+        for token in event["choices"][0]["logprobs"]["content"]
+    ]
+    assert told == content
+
+
+def test_a_text_to_stop_at_ends_an_answer_and_is_no_part_of_it(front_door: FrontDoor) -> None:
+    fields = {"max_tokens": 12, "logit_bias": {"319": -100}}
+    text = ask(front_door, **fields).json()["choices"][0]["message"]["content"]
+    stop = text[len(text) // 2 :][:2]
+    (choice,) = ask(front_door, **fields, stop=stop).json()["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"]["content"] == text[: text.index(stop)]
+
+
+def test_a_large_bound_of_tokens_is_what_the_path_holds_and_a_prompt_beyond_it_is_too_long(
+    front_door: FrontDoor,
+) -> None:
+    assert ask(front_door, max_tokens=128_000, stop=["e"]).status_code == 200
+    answer = ask(front_door, messages=[{"role": "user", "content": "word " * 2000}])
+    assert answer.json()["error"]["code"] == "context_length_exceeded", answer.text
+    assert answer.status_code == 400
+    assert ask(front_door).status_code == 200
+
+
+def test_a_bound_of_cost_ends_the_answer_with_what_was_paid_for(front_door: FrontDoor) -> None:
+    whole = ask(front_door, max_tokens=12, logit_bias={"319": -100}).json()
+    assert "usage" in whole, whole
+    bound = int(whole["usage"]["cost_wei"]) * 3 // 4
+    cut = ask(front_door, max_tokens=12, logit_bias={"319": -100}, max_cost_wei=str(bound)).json()
+    assert cut["choices"][0]["finish_reason"] == "length"
+    assert cut["hypercluster"]["finish"] == "cost"
+    assert 0 < int(cut["usage"]["cost_wei"]) <= bound
+    answer = ask(front_door, max_cost_wei=5)
+    assert answer.status_code == 402
+    assert answer.json()["error"]["code"] == "insufficient_quota"
+
+
+def test_a_model_that_nobody_trades_in_is_not_found(front_door: FrontDoor) -> None:
+    answer = ask(front_door, model="gpt-5")
+    assert answer.status_code == 404
+    assert answer.json()["error"] == {
+        "message": answer.json()["error"]["message"],
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }

@@ -26,7 +26,7 @@ from hypercluster.node.traffic.opening import open_market
 from tests.node.helpers.providers import Served, Wallet, new_wallet, running_provider
 
 T = TypeVar("T")
-TERMS: dict[str, Any] = {"sessions": 4, "session_tokens": 1024, "step_tokens": 64, "refresh_seconds": 1.0}
+TERMS: dict[str, Any] = {"sessions": 4, "session_tokens": 1024, "step_tokens": 64, "refresh_seconds": 5.0}
 MODEL, ALIAS = "tiny-chat", "tiny"
 
 
