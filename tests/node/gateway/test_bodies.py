@@ -241,7 +241,7 @@ def refused(read: Callable[[], object]) -> ApiError | None:
     return None
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(NAMES), OBJECTS, max_size=10))
 def test_no_body_breaks_a_reader(body: dict[str, Any]) -> None:
     fields = Fields({"model": MODEL, **read_body(json.dumps(body).encode()).values})
