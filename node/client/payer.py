@@ -8,12 +8,13 @@ import coincurve
 import trio
 
 from hypercluster.market.chain import Chain, Sender
-from hypercluster.market.ledger import Ledger
+from hypercluster.market.ledger import Ledger, OutgoingChannel
 from hypercluster.market.money.budget import Budget
 from hypercluster.market.money.channel import PayerChannel
 from hypercluster.market.money.signing import address_of
 from hypercluster.market.money.voucher import TAG, ChannelDescriptor, channel_salt, node_tag
 from hypercluster.node.client.account import OutgoingAccount, Recipient
+from hypercluster.node.client.closing import push_on
 from hypercluster.node.client.journal import Journal
 from hypercluster.node.client.limits import Spending, WalletLimits
 from hypercluster.node.home.policy import WalletPolicy
@@ -134,6 +135,19 @@ class Payer:
         """Take up the channel to this recipient from ledger and chain again before it is paid from."""
         self._accounts.pop(_key(recipient), None)
 
+    async def close(self, row: OutgoingChannel) -> str:
+        """Ask to close a channel, or withdraw what is left of one that is closing; returns what was done, in words.
+
+        What runs over it goes on: the provider has until the end of the grace period to claim.
+
+        Raises:
+            MarketError: the chain does not answer, or refuses.
+        """
+        async with self._lock:
+            await self.save()
+            self._accounts.pop((row.payee, row.salt[TAG]), None)
+            return await self._threads(self._push_on, row)
+
     async def save(self) -> None:
         """Write down what was signed and spent on each channel."""
         for account in list(self._accounts.values()):
@@ -165,6 +179,9 @@ class Payer:
             self._accounts[key] = OutgoingAccount(
                 row.descriptor, row.channel_id, machine, self.domain, self._session_key, self._journal
             )
+
+    def _push_on(self, row: OutgoingChannel) -> str:
+        return push_on(self._chain, self._wallet(), self._ledger, row)[0]
 
     def _missing(self, needs: Mapping[Recipient, int], deposit: int) -> tuple[Deposit, ...]:
         deposits = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hypercluster.market.errors import MarketError
@@ -18,7 +17,7 @@ from hypercluster.node.home.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypercluster.market.chain import Chain, Sender
+    from hypercluster.market.chain import Chain
     from hypercluster.market.chain.channels import ChannelState
     from hypercluster.market.ledger import Ledger, OutgoingChannel
     from hypercluster.node.cli.console import Shown
@@ -146,6 +145,7 @@ def close(
     """
     from hypercluster.market.chain import Sender
     from hypercluster.node.cli.client.joining import wallet_held
+    from hypercluster.node.client.closing import push_on
 
     wanted = (channel or "").lower().removeprefix("0x")
     if channel is not None and not wanted:
@@ -163,41 +163,16 @@ def close(
         ]
         if channel and not rows:
             fail(f"no open channel begins with {channel}; hc-client channels lists them.")
-        # An idle chain's latest block is old; the next one will have the time of the clock.
-        now = max(chain.timestamp(), int(time.time()))
         for row in rows:
             try:
-                action = _push_on(chain, wallet, row, now)
-                state = chain.channels.state(row.channel_id)
-                ledger.payer.note(
-                    row.channel_id,
-                    settled=state.settled,
-                    close_at=state.close_at,
-                    ended=state.closed or None,
-                )
+                action, close_at = push_on(chain, wallet, ledger, row)
             except MarketError as error:
                 # The others are closed all the same.
                 failed = failed or str(error)
                 done.append({"channel": "0x" + row.channel_id.hex(), "action": "failed", "close_at": 0})
                 continue
-            done.append(
-                {"channel": "0x" + row.channel_id.hex(), "action": action, "close_at": state.close_at}
-            )
+            done.append({"channel": "0x" + row.channel_id.hex(), "action": action, "close_at": close_at})
     if not failed or not json_:
         show(done, lambda data: [f"{each['channel']}  {each['action']}" for each in data], json_)
     if failed:
         fail(failed, {"channels": done})
-
-
-def _push_on(chain: Chain, wallet: Sender, row: OutgoingChannel, now: int) -> str:
-    """Do what is due on one channel, and say what that was."""
-    state = chain.channels.state(row.channel_id)
-    if not state.open:
-        return "nothing to do"
-    if not state.close_at:
-        chain.channels.request_close(wallet, row.descriptor)
-        return "asked to close"
-    if state.close_at <= now:
-        chain.channels.withdraw(wallet, row.descriptor)
-        return "withdrawn"
-    return f"closes in {state.close_at - now} s"

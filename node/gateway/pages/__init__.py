@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypercluster.node.gateway.pages import channels, happenings, keys, me, network, requests, spend
+from hypercluster.node.gateway.pages import budgets, channels, happenings, keys, me, network, requests, spend
 
 if TYPE_CHECKING:
     from starlette.routing import Route
@@ -19,6 +19,6 @@ def routes(gateway: Gateway) -> list[Route]:
     """Everything under /hc."""
     return [
         route
-        for module in (me, network, requests, spend, channels, keys, happenings)
+        for module in (me, network, requests, spend, channels, budgets, keys, happenings)
         for route in module.routes(gateway)
     ]

@@ -1,4 +1,4 @@
-"""GET /hc/channels: the channels of the wallet."""
+"""GET /hc/channels: the channels of the wallet; POST /hc/channels/ID/close: getting back what is left of one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hypercluster.node.gateway.pages.asking import ledger_threads, page_route, seconds
+from hypercluster.node.gateway.errors import ApiError
+from hypercluster.node.gateway.pages.asking import body_of, confirm, ledger_threads, page_route, seconds
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -20,6 +21,7 @@ def routes(gateway: Gateway) -> list[Route]:
     """Channels for the spend page."""
     return [
         page_route(gateway, "/hc/channels", partial(channels, gateway)),
+        page_route(gateway, "/hc/channels/{id}/close", partial(close, gateway), "POST"),
     ]
 
 
@@ -32,6 +34,19 @@ async def channels(gateway: Gateway, request: Request) -> dict[str, Any]:
     ended = request.query_params.get("ended") == "1"
     rows = await ledger_threads(gateway.market.ledger.payer.channels, payer.domain, ended=ended)
     return {"channels": [_channel(row) for row in reversed(rows)]}
+
+
+async def close(gateway: Gateway, request: Request) -> dict[str, Any]:
+    """With the wallet's `password`: ask to close, or withdraw what the grace period has released."""
+    await confirm(gateway, await body_of(request))
+    try:
+        channel_id = bytes.fromhex(request.path_params["id"])
+    except ValueError:
+        channel_id = b""
+    row = await ledger_threads(gateway.market.ledger.payer.channel, channel_id)
+    if row is None:
+        raise ApiError(404, "not_found", "There is no such channel.")
+    return {"action": await gateway.market.payer.close(row)}
 
 
 def _channel(row: OutgoingChannel) -> dict[str, Any]:

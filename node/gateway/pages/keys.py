@@ -16,6 +16,7 @@ from hypercluster.node.gateway.pages.asking import (
     seconds,
     text,
 )
+from hypercluster.node.gateway.pages.budgets import policy
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,10 +39,14 @@ def routes(gateway: Gateway) -> list[Route]:
 
 
 async def keys(gateway: Gateway, request: Request) -> dict[str, Any]:
-    """All keys, newest first, with what they spent in their period."""
+    """All keys, newest first, with what they spent in their period; `default` is what a new one gets."""
     rows = await ledger_threads(gateway.market.ledger.api_keys.list)
     now = datetime.now(UTC)
-    return {"keys": [await _key(gateway, row, now) for row in rows]}
+    found = await policy(gateway, request)
+    return {
+        "keys": [await _key(gateway, row, now) for row in rows],
+        "default": {"budget_wei": found["per_key_wei"], "period": found["per_key_period"]},
+    }
 
 
 async def create(gateway: Gateway, request: Request) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def routes(gateway: Gateway) -> list[Route]:
 async def me(gateway: Gateway, request: Request) -> dict[str, Any]:
     """`wallet` and `chain.head_age_s` are null while the chain does not answer."""
     market = gateway.market
+    limits = market.payer.limits
     rows = await ledger_threads(market.ledger.payer.channels, market.payer.domain, ended=False)
     wallet: dict[str, Any] | None = None
     head_age: float | None = None
@@ -54,6 +55,11 @@ async def me(gateway: Gateway, request: Request) -> dict[str, Any]:
         "version": version("hypercluster"),
         "wallet": wallet,
         "chain": {"id": market.payer.domain.chain_id, "head_age_s": head_age},
+        "limits": {
+            "request_wei": text(limits.policy.per_request_wei),
+            "day_wei": text(limits.day.limit_wei),
+            "day_spent_wei": str(limits.day.spent_wei),
+        },
     }
 
 

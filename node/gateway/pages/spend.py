@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypercluster.market.ledger import By, Total
 from hypercluster.node.gateway.errors import bad
 from hypercluster.node.gateway.pages.asking import ledger_threads, page_route, whole
+from hypercluster.node.gateway.pages.budgets import budgets
 from hypercluster.node.gateway.pages.requests import which
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ async def spend(gateway: Gateway, request: Request) -> dict[str, Any]:
         raise bad("by", "by is hour or day.")
     now = datetime.now(UTC)
     since = now - timedelta(hours=whole(request, "hours", 24, 24 * 366))
-    return await ledger_threads(_spend, gateway, which(request), By(by), since, now) | {"budgets": []}
+    return await ledger_threads(_spend, gateway, which(request), By(by), since, now) | {
+        "budgets": await budgets(gateway)
+    }
 
 
 def _spend(gateway: Gateway, of: Which, by: By, since: datetime, now: datetime) -> dict[str, Any]:

@@ -52,6 +52,7 @@ export function useConnection() {
 
 /** A response, or a Problem thrown; the body is not read. @returns {Promise<Response>} */
 export async function ask(method, path, body, signal) {
+  /** @type {RequestInit & {headers: Record<string, string>}} */
   const options = { method, signal, headers: { Accept: "application/json" }, credentials: "same-origin", cache: "no-store" };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";

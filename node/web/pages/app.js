@@ -87,7 +87,7 @@ function App() {
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>To the page</a>
     <div class="frame">
       <nav class="rail" aria-label="Pages">
-        <a class="brand" href="#/"><${Mark} /><span>HyperCluster</span></a>
+        <a class="brand" href="#/" aria-label="HyperCluster"><${Mark} /><span>HyperCluster</span></a>
         <ul>${pages.map(([each, label]) => html`<li><a href=${`#/${each}`} aria-current=${each === name ? "page" : undefined}>${label}</a></li>`)}</ul>
         <${Foot} me=${me.data} theme=${theme} turn=${turn} />
       </nav>

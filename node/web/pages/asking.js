@@ -45,7 +45,9 @@ export async function answer(request, tell, signal) {
   }
 }
 
+/** @param {{usage: any, hypercluster?: any}} part */
 function billed({ usage, hypercluster = {} }, so) {
+  /** @type {Record<string, any>} */
   const changes = { tokens: usage.completion_tokens ?? so.tokens, prompt: usage.prompt_tokens, cost: usage.cost_wei ?? so.cost };
   if (hypercluster.finish) changes.why = hypercluster.finish;
   if (hypercluster.request_id) changes.id = hypercluster.request_id;

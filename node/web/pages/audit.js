@@ -4,7 +4,7 @@ import { Badge } from "./parts.js";
 import { layers, plural } from "./format.js";
 
 /**
- * @param {{hops: object[], audits_open: number, doubtful: boolean}} request a hop has `audits` with their findings
+ * @param {{hops: object[], audits_open: number, doubtful: boolean, outcome: string}} request a hop has `audits` with their findings
  * @returns {{kind: "ok"|"wait"|"warn"|"bad", words: string, brief: string, open: boolean, layers: string[]}}
  */
 export function auditOf(request) {

@@ -1,6 +1,6 @@
 /** Time series with uPlot, in the colours of the page. */
 import { html, useEffect, useRef } from "./view.js";
-import uPlot from "../vendor/uplot.js";
+import Plot from "../vendor/uplot.js";
 
 const colour = (name) => {
   // light-dark() is resolved by the browser only where it is used
@@ -12,11 +12,13 @@ const colour = (name) => {
   return value;
 };
 
+const uPlot = /** @type {any} */ (Plot);
+
 const faded = (rgb, share) => rgb.replace(/^rgb\((.*)\)$/, `rgba($1, ${share})`);
 
 /**
- * @param {{data: number[][], series: {name: string, say: (value: number) => string, kind?: "area"|"bars"|"line", colour?: string}[],
- *   label: string, height?: number, axis: (value: number) => string}} props `data` begins with moments in unix seconds;
+ * @param {{data: number[][], series: {name: string, say: (value: number) => string, kind?: "area"|"bars"|"line"|"steps", colour?: string}[],
+ *   label: string, height?: number, axis: (value: number) => string, time?: boolean}} props `data` begins with moments in unix seconds;
  *   `label` says in words what the curve shows
  */
 export function Chart({ data, series, label, height = 170, axis, time = true }) {

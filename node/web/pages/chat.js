@@ -4,7 +4,7 @@ import { get, useData, useHappenings } from "./api.js";
 import { answer, soFar } from "./asking.js";
 import { auditOf, AuditBadge } from "./audit.js";
 import { fresh, load, save, titled } from "./chats.js";
-import { hct, moment, ms, perMillion, plural, sum } from "./format.js";
+import { moment, ms, perMillion, plural, sum } from "./format.js";
 import { Prose } from "./markdown.js";
 import { Amount, Card, Copy, Empty, Failed, Field, Found } from "./parts.js";
 import { Hops } from "./path.js";
@@ -244,7 +244,7 @@ export function Chat({ me }) {
   const again = () => ask(chat, chat.turns.slice(0, chat.turns.findLastIndex((turn) => turn.role === "user") + 1));
   const create = () => {
     store.open();
-    document.querySelector(".say textarea")?.focus();
+    /** @type {HTMLElement} */ (document.querySelector(".say textarea")).focus();
   };
 
   return html`

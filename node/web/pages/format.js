@@ -27,7 +27,7 @@ export function hct(wei, digits = 3) {
   const rounded = (amount + unit / 2n) / unit;
   const text = rounded.toString().padStart(decimals + 1, "0");
   const whole = text.slice(0, text.length - decimals).replace(/\B(?=(\d{3})+$)/g, ",");
-  const fraction = decimals ? text.slice(-decimals).replace(/0+$/, magnitude > 0 ? (all) => all.slice(0, 0) : "") : "";
+  const fraction = decimals ? text.slice(-decimals).replace(/0+$/, "") : "";
   return sign + (fraction ? `${whole}.${fraction}` : whole);
 }
 

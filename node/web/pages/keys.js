@@ -1,7 +1,7 @@
 /** Keys: who else may spend from this wallet, how much, and with what. */
 import { html, useEffect, useRef, useState } from "./view.js";
 import { send, useData } from "./api.js";
-import { hct, length, moment, wei } from "./format.js";
+import { hct, moment, wei } from "./format.js";
 import { Amount, Badge, Card, Copy, Dialog, Empty, Field, Found, Table } from "./parts.js";
 
 const PERIODS = ["day", "week", "month", "total"];

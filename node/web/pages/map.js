@@ -18,13 +18,13 @@ export function useWidth() {
   return [box, width];
 }
 
-/** Ranges of layers that as many providers serve: [{start, stop, providers}]. @param {number[]} coverage */
-export function ranges(coverage) {
+/** Ranges of layers of which something is the same: [{start, stop, value}]. @param {any[]} values one for each layer */
+export function ranges(values) {
   const found = [];
-  coverage.forEach((providers, layer) => {
+  values.forEach((value, layer) => {
     const last = found.at(-1);
-    if (last && last.providers === providers) last.stop = layer + 1;
-    else found.push({ start: layer, stop: layer + 1, providers });
+    if (last && last.value === value) last.stop = layer + 1;
+    else found.push({ start: layer, stop: layer + 1, value });
   });
   return found;
 }
@@ -82,14 +82,14 @@ function Drawing({ network, rows, width }) {
 function Cover({ range, x, wide }) {
   const [from, to] = [x(range.start) + 1, x(range.stop) - 1];
   const gaps = wide >= 7 ? Array.from({ length: range.stop - range.start - 1 }, (_, at) => x(range.start + at + 1)) : [];
-  const words = `Layers ${range.start}:${range.stop}: ${plural(range.providers, "provider")}`;
-  const look = range.providers === 0
+  const words = `Layers ${range.start}:${range.stop}: ${plural(range.value, "provider")}`;
+  const look = range.value === 0
     ? { fill: "var(--bad-tint)", stroke: "var(--bad)", "stroke-dasharray": "3 2" }
-    : range.providers === 1 ? { fill: "var(--warn-tint)", stroke: "var(--warn)" } : { fill: "var(--accent)", "fill-opacity": Math.min(0.9, 0.12 + 0.12 * range.providers) };
-  const ink = range.providers > 4 ? "var(--on-accent)" : range.providers === 0 ? "var(--bad)" : range.providers === 1 ? "var(--warn)" : "var(--ink)";
+    : range.value === 1 ? { fill: "var(--warn-tint)", stroke: "var(--warn)" } : { fill: "var(--accent)", "fill-opacity": Math.min(0.9, 0.12 + 0.12 * range.value) };
+  const ink = range.value > 4 ? "var(--on-accent)" : range.value === 0 ? "var(--bad)" : range.value === 1 ? "var(--warn)" : "var(--ink)";
   return html`<g><title>${words}</title><rect x=${from} y="8" width=${Math.max(1, to - from)} height="18" rx="3" ...${look} />
-    ${range.providers > 1 && gaps.map((at) => html`<line x1=${at} x2=${at} y1="8" y2="26" stroke="var(--card)" stroke-width="2" />`)}
-    ${to - from > 14 && html`<text x=${(from + to) / 2} y="21" text-anchor="middle" style=${{ fill: ink, fontWeight: 600 }}>${range.providers}</text>`}</g>`;
+    ${range.value > 1 && gaps.map((at) => html`<line x1=${at} x2=${at} y1="8" y2="26" stroke="var(--card)" stroke-width="2" />`)}
+    ${to - from > 14 && html`<text x=${(from + to) / 2} y="21" text-anchor="middle" style=${{ fill: ink, fontWeight: 600 }}>${range.value}</text>`}</g>`;
 }
 
 function Row({ each, y, x, shade, narrow }) {

@@ -9,13 +9,12 @@ import { Hops } from "./path.js";
 
 /** What the coverage amounts to in sentences. */
 function Words({ network }) {
-  const found = ranges(network.coverage);
-  const holes = found.filter((range) => range.providers === 0);
-  const thin = found.filter((range) => range.providers === 1);
-  const only = (range) => network.providers.find((each) => each.layers[0] <= range.start && range.stop <= each.layers[1]);
+  const holes = ranges(network.coverage).filter((range) => range.value === 0);
+  const alone = network.coverage.map((count, layer) => (count === 1 ? network.providers.find((each) => each.layers[0] <= layer && layer < each.layers[1])?.peer : undefined));
+  const thin = ranges(alone).filter((range) => range.value);
   return html`<ul class="words" aria-label="Coverage in words">
     ${holes.map((range) => html`<li key=${`h${range.start}`}><${Shape} kind="bad" /><span>Layers ${layers([range.start, range.stop])} have no provider: there is no path until somebody serves them.</span></li>`)}
-    ${thin.map((range) => html`<li key=${`t${range.start}`}><${Shape} kind="warn" /><span>Layers ${layers([range.start, range.stop])} have one provider only: if <${Id} id=${only(range)?.peer} /> leaves, there is no path.</span></li>`)}
+    ${thin.map((range) => html`<li key=${`t${range.start}`}><${Shape} kind="warn" /><span>Layers ${layers([range.start, range.stop])} have one provider only: if <${Id} id=${range.value} /> leaves, there is no path.</span></li>`)}
     ${!holes.length && !thin.length && html`<li><${Shape} kind="ok" /><span>Each layer has at least ${plural(Math.min(...network.coverage), "provider")}: any one of them may leave.</span></li>`}
   </ul>`;
 }

@@ -104,9 +104,12 @@ export function Dialog({ title, onClose, children }) {
   const box = useRef(null);
   const id = useId();
   useEffect(() => {
-    const before = document.activeElement;
-    box.current.showModal();
-    return () => before instanceof HTMLElement && before.isConnected && before.focus();
+    const [dialog, before] = [box.current, document.activeElement];
+    dialog.showModal();
+    return () => {
+      dialog.close(); // what is behind it takes the focus again only then
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
+    };
   }, []);
   return html`<dialog ref=${box} aria-labelledby=${id} onCancel=${(event) => { event.preventDefault(); onClose(); }}>
     <h2 id=${id}>${title}</h2>${children}</dialog>`;

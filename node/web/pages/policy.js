@@ -1,7 +1,7 @@
 /** What this wallet may spend at all, shown and set. */
 import { html, useState } from "./view.js";
 import { send, useData } from "./api.js";
-import { exact, hct, wei } from "./format.js";
+import { exact, wei } from "./format.js";
 import { Amount, AskPassword, Card, Field, Found } from "./parts.js";
 
 const LIMITS = [

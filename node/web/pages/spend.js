@@ -4,7 +4,7 @@ import { useData } from "./api.js";
 import { auditOf, AuditBadge } from "./audit.js";
 import { Channels } from "./channels.js";
 import { Chart } from "./chart.js";
-import { asNumber, count, exact, hct, length, moment, ms, perMillion, plural } from "./format.js";
+import { asNumber, count, exact, hct, moment, ms, plural } from "./format.js";
 import { Amount, Badge, Card, Empty, Found, Kpi, Table } from "./parts.js";
 import { Policy } from "./policy.js";
 import { Detail } from "./request.js";

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.node.helpers.gateways import MODEL, FrontDoor
+from hypercluster.market.chain import Chain
+from hypercluster.market.money.units import HCT
+from hypercluster.node.gateway.pages.budgets import DEPOSITS, LIMITS
+from hypercluster.node.home.policy import load_policy
+from hypercluster.node.shards.store import StoredModel
+from tests.node.helpers.gateways import MODEL, FrontDoor, running_gateway
 
+PASSWORD = "correct horse"
 PATHS = (
     "/hc/me", "/hc/models", "/hc/network", "/hc/network/history", "/hc/requests", "/hc/spend", "/hc/channels",
-    "/hc/keys", "/hc/events", "/hc/requests/0011",
+    "/hc/keys", "/hc/events", "/hc/requests/0011", "/hc/policy",
 )  # fmt: skip
 
 
@@ -26,8 +34,23 @@ def page(front_door: FrontDoor) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def asked(page: httpx.Client) -> str:
-    """Id of a request that the page made."""
+def door(
+    chain: Chain, stored_chatty: StoredModel, front_door: FrontDoor, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FrontDoor]:
+    """Another gateway over the same providers, whose policy and channels may be changed."""
+
+    async def is_password(text: str) -> bool:
+        return text == PASSWORD
+
+    home = tmp_path_factory.mktemp("pages")
+    with running_gateway(
+        chain, stored_chatty, home, providers=front_door.providers, password=is_password
+    ) as found:
+        yield found
+
+
+def ask(page: httpx.Client) -> str:
+    """Make a request as the chat page does; returns its id."""
     answer = page.post(
         "/v1/chat/completions",
         json={"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4},
@@ -129,3 +152,68 @@ def test_keys_that_cannot_be_are_refused_with_a_sentence(page: httpx.Client, cha
 def test_a_key_without_a_word_on_its_budget_is_not_unlimited(page: httpx.Client) -> None:
     answer = page.post("/hc/keys", json={"name": "no word", "period": "day"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "budget_wei")
+
+
+def test_the_policy_is_shown_and_set_with_the_password_alone(chain: Chain, door: FrontDoor) -> None:
+    with httpx.Client(base_url=door.url, timeout=60) as page:
+        page.get(door.gateway.logins.one_time_link())
+        policy = page.get("/hc/policy").json()
+        assert int(policy["float_wei"]) > 0
+        body = {name: policy[name] for name in (*LIMITS, *DEPOSITS, "per_key_period")} | {
+            "per_day_wei": "7" + "0" * 18
+        }
+        for password in (None, "", "wrong", 5):
+            refused = page.put("/hc/policy", json=body | {"password": password})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (401, "wrong_password")
+        for wrong in (
+            {"per_day_wei": "1.5"},
+            {"float_wei": None},
+            {"float_wei": "1"},
+            {"per_key_period": "year"},
+        ):
+            assert page.put("/hc/policy", json=body | wrong | {"password": PASSWORD}).status_code == 400, (
+                wrong
+            )
+        assert page.get("/hc/policy").json() == policy
+        changed = page.put("/hc/policy", json=body | {"password": PASSWORD})
+        assert changed.json()["per_day_wei"] == body["per_day_wei"]
+        assert load_policy(door.home).per_day_wei == 7 * HCT
+        budgets = page.get("/hc/spend").json()["budgets"]
+        assert [each["limit_wei"] for each in budgets if each["name"] == "wallet, a day"] == [
+            body["per_day_wei"]
+        ]
+        assert page.get("/hc/keys").json()["default"]["budget_wei"] == policy["per_key_wei"]
+
+
+def test_a_channel_is_closed_with_the_password_and_the_next_request_opens_another(
+    chain: Chain, door: FrontDoor
+) -> None:
+    with httpx.Client(base_url=door.url, timeout=60) as page:
+        page.get(door.gateway.logins.one_time_link())
+        ask(page)
+        first = {each["channel_id"]: each for each in page.get("/hc/channels").json()["channels"]}
+        assert len(first) == 2
+        assert all(each["state"] == "open" and int(each["left_wei"]) > 0 for each in first.values())
+        chosen = next(iter(first))
+        url = f"/hc/channels/{chosen}/close"
+        assert page.post(url, json={"password": "wrong"}).status_code == 401
+        assert page.post("/hc/channels/zz/close", json={"password": PASSWORD}).status_code == 404
+        assert page.post(url, json={"password": PASSWORD}).json() == {"action": "asked to close"}
+        assert chain.channels.state(bytes.fromhex(chosen)).close_at > 0
+        ask(page)
+        after = {each["channel_id"]: each for each in page.get("/hc/channels").json()["channels"]}
+        assert len(after) == 3
+        assert (after[chosen]["state"], after[chosen]["can_close"]) == ("closing", False)
+
+
+def test_what_happens_is_told_as_it_comes(page: httpx.Client) -> None:
+    with page.stream("GET", "/hc/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = stream.iter_lines()
+        assert next(lines) == ": hello"
+        request_id = ask(page)
+        seen = (json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+        told = list(takewhile(lambda each: each["kind"] != "request_ended", seen))
+        assert {"kind": "request_begun", "request_id": request_id} in [
+            {name: each.get(name) for name in ("kind", "request_id")} for each in told
+        ]

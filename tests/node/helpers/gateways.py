@@ -16,6 +16,7 @@ import trio
 from hypercluster.market.chain import Chain
 from hypercluster.market.ledger import ApiKeyRow
 from hypercluster.market.ledger.requests import RequestDetail
+from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.gateway.gateway import Gateway
 from hypercluster.node.gateway.running import GatewayOptions, RunningGateway, serve_gateway
 from hypercluster.node.home.settings import Settings
@@ -98,6 +99,7 @@ def running_gateway(
     terms: dict[str, Any] | None = None,
     wallet: Wallet | None = None,
     providers: Sequence[Served] = (),
+    auditing: Auditing | None = None,
     **options: Any,
 ) -> Iterator[FrontDoor]:
     """A gateway over providers of `ranges`, or over those given; `options` are those of GatewayOptions."""
@@ -123,7 +125,11 @@ def running_gateway(
             with trio.CancelScope() as scope:
                 async with (
                     open_market(
-                        settings, chain, wallet.purse, [NamedModel(MODEL, stored, (ALIAS,))]
+                        settings,
+                        chain,
+                        wallet.purse,
+                        [NamedModel(MODEL, stored, (ALIAS,))],
+                        auditing=auditing,
                     ) as market,
                     trio.open_nursery() as nursery,
                 ):

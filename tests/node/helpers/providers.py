@@ -52,6 +52,7 @@ class Served:
     token: trio.lowlevel.TrioToken
     left: list[tuple[int, int] | None]
     """what its run returned, once it has ended"""
+    scope: trio.CancelScope
 
     def __post_init__(self) -> None:
         self.advert = self.presence.told
@@ -65,6 +66,11 @@ class Served:
     def address(self) -> str:
         """To join the network through."""
         return f"{self.advert.addrs[0]}/p2p/{self.advert.peer}"
+
+    def stop(self) -> None:
+        """End it, as a signal does."""
+        self.token.run_sync_soon(self.scope.cancel)
+        self.thread.join(30)
 
     def row(self, account: OutgoingAccount) -> IncomingChannel:
         row = self.ledger.payee.channel(account.channel_id)
@@ -132,7 +138,9 @@ def running_provider(
         assert started.wait(60)
         assert present, "the provider did not start"
         try:
-            yield Served(provider, present[0], operator.address, ledger, chain, thread, tokens[0], left)
+            yield Served(
+                provider, present[0], operator.address, ledger, chain, thread, tokens[0], left, scope
+            )
         finally:
             if thread.is_alive():
                 tokens[0].run_sync_soon(scope.cancel)

@@ -1,0 +1,39 @@
+"""Getting the rest of a channel back."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain, Sender
+    from hypercluster.market.ledger import Ledger, OutgoingChannel
+
+
+def push_on(chain: Chain, wallet: Sender, ledger: Ledger, row: OutgoingChannel) -> tuple[str, int]:
+    """Do what is due on a channel: ask to close it, or withdraw what the grace period has released.
+
+    Returns what was done, in words, and from when on (unix seconds) the rest can be withdrawn; 0 where that is past
+    or not asked for.
+
+    Raises:
+        MarketError: the chain does not answer, or refuses.
+    """
+    state = chain.channels.state(row.channel_id)
+    done = "nothing to do"
+    if state.open:
+        # An idle chain's latest block is old; the next one will have the time of the clock.
+        now = max(chain.timestamp(), int(time.time()))
+        if not state.close_at:
+            chain.channels.request_close(wallet, row.descriptor)
+            done = "asked to close"
+        elif state.close_at <= now:
+            chain.channels.withdraw(wallet, row.descriptor)
+            done = "withdrawn"
+        else:
+            done = f"closes in {state.close_at - now} s"
+        state = chain.channels.state(row.channel_id)
+    ledger.payer.note(
+        row.channel_id, settled=state.settled, close_at=state.close_at, ended=state.closed or None
+    )
+    return done, state.close_at
