@@ -44,6 +44,7 @@ class ApiKeys:
         models: Sequence[str] = (),
         rpm: int | None = None,
         expires: datetime | None = None,
+        text: str | None = None,
     ) -> tuple[ApiKeyRow, str]:
         """Make a key and return it with its text, which is kept nowhere.
 
@@ -53,12 +54,13 @@ class ApiKeys:
             models: names or ids that it may ask for; none for all.
             rpm: requests a minute at most; None for no bound.
             expires: from when on it does not count; None for never.
+            text: of a key that was made before, for a ledger that begins anew; drawn where None.
 
         Raises:
             LedgerError: a value that cannot be, or as many keys as there may be.
         """
         _check(name, budget, models, rpm)
-        text = KEY_BEGINS + secrets.token_urlsafe(SECRET_BYTES)
+        text = text or KEY_BEGINS + secrets.token_urlsafe(SECRET_BYTES)
         row = ApiKeyRow(
             key_id=secrets.token_hex(4),
             name=name.strip(),

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import trio
@@ -32,11 +32,12 @@ async def anew(signals: AsyncIterator[int]) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def until_signal() -> AsyncIterator[None]:
+async def until_signal(before_end: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
     """Cancel the block at SIGINT, SIGTERM or SIGHUP; what has to be done before leaving is shielded in it.
 
-    After STOP_SECONDS, or at the next signal, the process ends whatever it is doing: all that matters is in the
-    ledger by then. In another thread than the main one signals do not arrive, and whoever started it cancels it.
+    After STOP_SECONDS, or at the next signal, the process ends whatever it is doing, and `before_end` is its last act:
+    all that matters is in the ledger by then. In another thread than the main one signals do not arrive, and whoever
+    started it cancels it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -48,7 +49,7 @@ async def until_signal() -> AsyncIterator[None]:
     ]
     failure: Exception | None = None
     bound = threading.Timer(
-        STOP_SECONDS, _end, (1, f"not everything could be ended within {STOP_SECONDS:g} s")
+        STOP_SECONDS, _end, (1, f"not everything could be ended within {STOP_SECONDS:g} s", before_end)
     )
     bound.daemon = True
     with trio.open_signal_receiver(*wanted) as signals:
@@ -56,7 +57,7 @@ async def until_signal() -> AsyncIterator[None]:
         async def listen(block: trio.CancelScope) -> None:
             async for _ in anew(signals):
                 if block.cancel_called:
-                    _end(130, "told twice to end")
+                    _end(130, "told twice to end", before_end)
                 log.warning("stopping; a second signal ends this at once")
                 block.cancel()
                 bound.start()
@@ -74,7 +75,8 @@ async def until_signal() -> AsyncIterator[None]:
         raise failure
 
 
-def _end(code: int, why: str) -> None:
+def _end(code: int, why: str, before_end: Callable[[], None]) -> None:
+    before_end()
     log.warning("%s: gone; what is not claimed yet stays in the ledger", why)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # nobody reads it any more

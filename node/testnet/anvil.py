@@ -38,7 +38,10 @@ def executable() -> str:
             return str(binary)
     found = shutil.which("anvil")
     if not found:
-        raise AnvilError("Anvil is not installed; run `make setup`, or put foundry's anvil on PATH.")
+        raise AnvilError(
+            "Anvil, which runs chains with play money, is not installed: `npm install -g @foundry-rs/anvil` brings it "
+            "(in a checkout `make setup`), or put foundry's anvil on PATH."
+        )
     return found
 
 

@@ -32,6 +32,8 @@ STOP_SECONDS = 20.0
 # The keys guard play money and are unlocked by many processes at once.
 LIGHT_SCRYPT = 2**10
 STAKE = 100 * HCT
+OF_A_CHAIN = ("ledger.sqlite*", "vouchers.journal*", "peers.json")
+"""files in a home that are of no use with another chain"""
 
 
 class LocalNetworkError(NodeError):
@@ -229,15 +231,21 @@ class LocalNetwork:
 
     def wait(self, provider: ProviderProcess | VerifierProcess) -> None:
         """Return when it serves. Raises LocalNetworkError with the end of its log."""
-        marker = provider.home / RUNNING
         deadline = time.monotonic() + START_SECONDS
-        while not marker.exists():
+        while not self.is_up(provider):
             if provider.process.poll() is not None or time.monotonic() > deadline:
                 tail = provider.log.strip()[-600:]
                 raise LocalNetworkError(f"The {provider.spec.name} did not start: {tail}")
             time.sleep(0.05)
+
+    def is_up(self, node: ProviderProcess | VerifierProcess) -> bool:
+        """Whether it serves; if so, its peer id and addresses are known from now on."""
+        marker = node.home / RUNNING
+        if not marker.exists():
+            return False
         state = json.loads(marker.read_text())
-        provider.peer, provider.addresses = state["peer"], tuple(state["addresses"])
+        node.peer, node.addresses = state["peer"], tuple(state["addresses"])
+        return True
 
     def stop(self) -> None:
         """End all nodes; those that do not end by themselves are killed."""
@@ -268,9 +276,10 @@ def running_chain(
     home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         url = stack.enter_context(running_anvil())
-        # Every run has a chain of its own, so what ledgers say of an earlier one is of no use.
-        for ledger in home.glob("*/ledger.sqlite*"):
-            ledger.unlink()
+        # Every run has a chain of its own.
+        for name in OF_A_CHAIN:
+            for told in home.glob(f"*/{name}"):
+                told.unlink()
         deployment = deploy(
             url,
             Account.from_key(DEPLOYER_KEY),

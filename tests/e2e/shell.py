@@ -45,13 +45,13 @@ class Terminal:
         clean.pop("PYTHONDONTWRITEBYTECODE", None)
         return {**clean, "COLUMNS": "300", "HC_HOME": str(self.home), **self.settings}
 
-    def run(self, *command: str) -> Result:
+    def run(self, *command: str, stdin: bytes = b"") -> Result:
         """Run a command to its end."""
         done = subprocess.run(
             self._command(command),
             env=self.environment,
             cwd=self.home,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             timeout=SECONDS,
         )

@@ -102,14 +102,14 @@ def run(
     with wallet_held(settings.home, "hc-gateway run"):
         chain = open_chain(settings)
         purse = purse_of(settings.home, chain, password(settings))
-        models = [_named(each, settings) for each in (model or (None,))]
+        models = [named(each, settings) for each in (model or (None,))]
         options = GatewayOptions(
             binds=binds,
             hosts=tuple(allow_host or ()),
             origins=tuple(allow_origin or ()),
             ollama_open=ollama_open,
             keep=settings.home / LINK_FILE,
-            password=partial(_is_password, settings.home),
+            password=partial(is_password, settings.home),
         )
 
         async def main() -> None:
@@ -151,7 +151,7 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _named(model: str | None, settings: Settings) -> NamedModel:
+def named(model: str | None, settings: Settings) -> NamedModel:
     """A model with its names: those of the catalogue, or that of its file."""
     from hypercluster.node.traffic.entries import NamedModel
 
@@ -163,7 +163,7 @@ def _named(model: str | None, settings: Settings) -> NamedModel:
     return NamedModel(path.name if path.is_dir() else path.stem, stored)
 
 
-async def _is_password(home: Path, word: str) -> bool:
+async def is_password(home: Path, word: str) -> bool:
     """Whether a password opens the wallet."""
     from hypercluster.market.errors import KeystoreError
     from hypercluster.node.home import keys

@@ -1,0 +1,5 @@
+"""`hc`: see app.py."""
+
+from hypercluster.node.cli.start import program
+
+main = program("hypercluster.node.cli.hc.app")
