@@ -179,9 +179,11 @@ class Completing:
             )
         self._check_budget(adverts, len(pending))
         ahead = min(done.allowed - len(done.tokens), AHEAD_TOKENS)
-        needs = needed(adverts, len(pending), ahead, self._spending.left_wei)
+        enough, least = (
+            needed(adverts, len(pending), tokens, self._spending.left_wei) for tokens in (ahead, 1)
+        )
         accounts: dict[Recipient, OutgoingAccount] = {}
-        async with aclosing(self._fund(needs, accounts)) as funding:
+        async with aclosing(self._fund(enough, least, accounts)) as funding:
             async for sent in funding:
                 yield sent
         self._looking.alive, self._looking.idled = now(), False
@@ -213,8 +215,9 @@ class Completing:
                     raise TooExpensive(reached)
                 done.finish, done.limit = "cost", reached
                 return
-            if short := self._short(pipeline, len(pending)):
-                async with aclosing(self._fund(short, {})) as topping_up:
+            enough, least = self._short(pipeline, len(pending))
+            if enough:
+                async with aclosing(self._fund(enough, least, {})) as topping_up:
                     async for event in topping_up:
                         yield event
             began = time.perf_counter()
@@ -248,34 +251,52 @@ class Completing:
     # --- what it costs --------------------------------------------------------------------------------------------
 
     async def _fund(
-        self, needs: dict[Recipient, int], accounts: dict[Recipient, OutgoingAccount]
+        self,
+        enough: dict[Recipient, int],
+        least: dict[Recipient, int],
+        accounts: dict[Recipient, OutgoingAccount],
     ) -> AsyncGenerator[ChannelsPlanned | ChannelsOpened, None]:
-        """See that the channels hold what is needed; they are put into `accounts`."""
-        done, payer, deposit = self.completion, self._client.payer, self._looking.wishes.deposit_wei
-        planned = await payer.plan(needs, deposit)
-        if planned.deposits:
-            yield ChannelsPlanned(planned)
-        before = len(done.fundings)
-        accounts |= await payer.fund(needs, deposit, done.fundings.append)
-        if sent := done.fundings[before:]:
-            deposits = tuple(deposit for each in sent for deposit in each.deposits)
-            yield ChannelsOpened(Funding(deposits, sum(each.gas_wei for each in sent)))
+        """See that the channels hold enough, or where the wallet cannot pay that, at least what is needed at once.
 
-    def _short(self, pipeline: Pipeline, rows: int) -> dict[Recipient, int]:
-        """Wei that channels need which do not hold the next steps of all who draw on them, by recipient."""
+        The channels are put into `accounts`. Raises InsufficientFunds, ChainError.
+        """
+        done, payer = self.completion, self._client.payer
+        refusal: InsufficientFunds | None = None
+        for needs, deposit in ((enough, self._looking.wishes.deposit_wei), (least, 0)):
+            planned = await payer.plan(needs, deposit)
+            if planned.deposits:
+                yield ChannelsPlanned(planned)
+            before, refusal = len(done.fundings), None
+            try:
+                accounts |= await payer.fund(needs, deposit, done.fundings.append)
+            except InsufficientFunds as error:
+                refusal = error
+            if sent := done.fundings[before:]:
+                deposits = tuple(deposit for each in sent for deposit in each.deposits)
+                yield ChannelsOpened(Funding(deposits, sum(each.gas_wei for each in sent)))
+            if refusal is None:
+                return
+        assert refusal is not None
+        raise refusal
+
+    def _short(self, pipeline: Pipeline, rows: int) -> tuple[dict[Recipient, int], dict[Recipient, int]]:
+        """What channels need that do not hold the next steps of all who draw on them, by recipient, in wei.
+
+        That they last for a while, and that the next step can be paid. Both empty where all hold enough.
+        """
         sharing = max(1, self._client.vacancies.paths)
-        left, left_wei = self.completion.allowed - len(self.completion.tokens), self._spending.left_wei
-        short = {}
+        left, left_wei = self.completion.allowed - len(self.completion.tokens) - 1, self._spending.left_wei
+        enough, least = {}, {}
         for hop in pipeline.hops:
             step = sum(hop.cost(each) for each in pipeline.chunks(rows))
-            least, enough = (
+            soon, later = (
                 step + min(left, tokens) * sharing * hop.price_wei for tokens in (LEAST_TOKENS, AHEAD_TOKENS)
             )
             if left_wei is not None:
-                least, enough = min(least, left_wei), min(enough, left_wei)
-            if hop.account.channel.available < least:
-                short[recipient_of(hop.advert)] = enough
-        return short
+                soon, later = min(soon, left_wei), min(later, left_wei)
+            if hop.account.channel.available < soon:
+                enough[recipient_of(hop.advert)], least[recipient_of(hop.advert)] = later, step
+        return enough, least
 
     def _check_budget(self, adverts: list[Advert], prompt: int) -> None:
         """Refuse what cannot be paid before a channel is opened for it."""

@@ -1,0 +1,202 @@
+"""When things fail while many ask: providers die, the chain is away, nobody serves, the wallet runs dry."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from hypercluster.market.chain import Chain
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.errors import InsufficientFunds
+from hypercluster.market.ledger import Ledger
+from hypercluster.node.client.choosing import NoRoute
+from hypercluster.node.client.completion import Completion
+from hypercluster.node.client.events import HopReplaced, Token
+from hypercluster.node.client.request import Allowance, Request, Wishes
+from hypercluster.node.errors import ConnectionLost
+from hypercluster.node.home.settings import Settings
+from hypercluster.node.network import eligibility
+from hypercluster.node.network.connection import Connection
+from hypercluster.node.provider import process as provider
+from hypercluster.node.provider.prices import PriceRule
+from hypercluster.node.provider.sessions import Service, serve_session
+from hypercluster.node.shards.store import open_model
+from hypercluster.node.traffic.entries import NamedModel
+from hypercluster.node.traffic.market import Market
+from hypercluster.node.traffic.opening import open_market
+from hypercluster.node.wire.codec import Message
+from tests.market.proxy import Answer, proxy
+from tests.node.client.test_client import Lies, Lying
+from tests.node.helpers.providers import Wallet, new_wallet, running_provider
+from tests.node.helpers.random_models import Shape, write_random_model
+from tests.node.traffic.conftest import PRICE, PROMPT, TERMS, Network, cost, covered
+
+NOBODY = "/ip4/127.0.0.1/tcp/9/p2p/16Uiu2HAmMwURyF5Ukm45aSnTrdVRXgRRFjBUcap5bWbToq3i3e94"
+
+
+def asked(tokens: int = 8, **limits: Any) -> Request:
+    return Request(prompt=PROMPT, allowance=Allowance(tokens=tokens, **limits))
+
+
+async def all_at_once(
+    market: Market, count: int, request: Request, on_token: Callable[[Completion], None] = lambda done: None
+) -> list[tuple[Completion, list[Any]]]:
+    ended: list[tuple[Completion, list[Any]]] = []
+
+    async def one() -> None:
+        events = []
+        async with market.run(request) as answer:
+            async for event in answer:
+                events.append(event)
+                if isinstance(event, Token):
+                    on_token(answer.completion)
+        ended.append((answer.completion, events))
+
+    with trio.fail_after(120):
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(one)
+    return ended
+
+
+def cheap() -> PriceRule:
+    return PriceRule(start_wei=PRICE // 10, start_prompt_wei=PRICE // 40, adapt=False)
+
+
+def spent(home: Path) -> int:
+    with Ledger(f"sqlite:///{home / 'ledger.sqlite'}") as ledger:
+        return sum(row.spent for row in ledger.payer.channels())
+
+
+async def test_without_providers_or_bootstrap_a_market_is_open_and_says_so(
+    network: Network, wallet: Wallet, tmp_path: Path
+) -> None:
+    """Who serves nothing yet is listed; once somebody does, it can be asked, through what is remembered as well."""
+    third = open_model(write_random_model(tmp_path / "third.gguf", Shape(layers=3, seed=9)), tmp_path)
+    nobody = NamedModel("nobody", third)
+    home = tmp_path / "home"
+    lost = Settings(home=home, bootstrap=(NOBODY,))
+    async with open_market(lost, network.chain, wallet.purse, [nobody, network.tiny]) as market:
+        assert [(entry.coverage, entry.sessions, entry.price_wei) for entry in market.models()] == [
+            (0.0, 0, None)
+        ] * 2
+        assert market.model("nobody").context == third.manifest.context
+        (done, _), *_ = await all_at_once(market, 1, asked(patience=1.0))
+        assert isinstance(done.error, NoRoute)
+    async with network.market(wallet, home) as market:
+        await market.run(asked(2)).finished()
+    async with open_market(lost, network.chain, wallet.purse, [network.tiny]) as market:
+        await covered(market)
+        assert (await market.run(asked(2)).finished()).finish == "length"
+
+
+async def test_a_provider_that_dies_under_ten_answers_is_replaced_in_all_of_them(
+    network: Network, tmp_path: Path
+) -> None:
+    stored, dead = network.tiny.stored, threading.Event()
+    terms = TERMS | {"sessions": 10, "bootstrap": (network.first.address,)}
+    wallet = new_wallet(network.chain)
+    wishes = Wishes(market=MarketParameters(alpha=1.0, risk_weight=0.0))
+
+    def silence(message: Message, _number: int) -> Message:
+        if dead.is_set():
+            raise ConnectionLost("The provider is gone.")
+        return message
+
+    async def serve(connection: Connection, service: Service) -> None:
+        await serve_session(Lying(connection, Lies(silence)), service)  # type: ignore[arg-type]
+
+    with ExitStack() as stack:
+        head = stack.enter_context(
+            running_provider(
+                network.chain, stored, tmp_path / "head", (0, 2), price=cheap(), throttle_ms=15.0, **terms
+            )
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(provider, "serve_session", serve)
+            tail = stack.enter_context(
+                running_provider(network.chain, stored, tmp_path / "tail", (2, 4), price=cheap(), **terms)
+            )
+        spare = stack.enter_context(
+            running_provider(network.chain, stored, tmp_path / "spare", (0, 4), **terms)
+        )
+        async with network.market(wallet, tmp_path / "home", wishes=wishes) as market:
+            with trio.fail_after(30):
+                while len(market.client().adverts()) < 4:
+                    await trio.sleep(0.05)
+
+            def die(done: Completion) -> None:
+                if len(done.tokens) == 5:
+                    dead.set()
+
+            ended = await all_at_once(market, 10, asked(30, patience=90.0), die)
+        rows = [
+            row
+            for each in (head, tail, spare, network.first)
+            for row in each.ledger.payee.channels()
+            if row.payer == wallet.sender.address
+        ]
+    expected = network.greedy(network.tiny, 30)
+    assert [(done.finish, done.tokens) for done, _ in ended] == [("length", expected)] * 10
+    replaced = [event for _, events in ended for event in events if isinstance(event, HopReplaced)]
+    assert {event.peer for event in replaced} == {tail.advert.peer}
+    paid, risked = sum(done.spent_wei for done, _ in ended), sum(done.risked_wei for done, _ in ended)
+    assert paid == spent(tmp_path / "home")
+    assert paid <= sum(row.best for row in rows) <= paid + risked
+
+
+async def test_a_wallet_that_runs_dry_ends_answers_with_what_was_paid(
+    network: Network, tmp_path: Path
+) -> None:
+    """Money for three answers of eight: all end, with as much text as they paid for, and nothing is owed."""
+    wallet = new_wallet(network.chain, 3 * cost(40))
+    async with network.market(wallet, tmp_path, wishes=Wishes(deposit_wei=cost(10))) as market:
+        ended = await all_at_once(market, 8, asked(40, patience=60.0))
+        held = await market.wallet()
+    for done, _ in ended:
+        assert done.finish in ("length", "cost") or isinstance(done.error, InsufficientFunds)
+        assert done.tokens == network.greedy(network.tiny, 40)[: len(done.tokens)]
+        assert bool(done.tokens) == (done.finish != "failed")
+    paid = sum(done.spent_wei for done, _ in ended)
+    assert paid == spent(tmp_path) == network.best_vouchers(wallet.sender.address)
+    assert paid + held.hct_wei + held.in_channels_wei == 3 * cost(40)
+    assert held.hct_wei + held.in_channels_wei < cost(10) + 8 * 2 * PRICE
+    assert {done.finish for done, _ in ended} >= {"cost"}
+
+
+@contextmanager
+def chain_that_may_go(network: Network) -> Iterator[tuple[Chain, threading.Event]]:
+    away = threading.Event()
+
+    def behave(_method: str, ask: Callable[[], bytes]) -> Answer:
+        return None if away.is_set() else (200, ask())
+
+    with proxy(network.chain.url, behave) as url:
+        yield Chain(url, network.chain.deployment), away
+
+
+async def test_open_channels_pay_while_the_chain_is_away(
+    network: Network, wallet: Wallet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than an answer of the chain is kept: who was staked before still is, and comes back with the chain."""
+    monkeypatch.setattr(eligibility, "KEEP_SECONDS", 0.1)
+    with chain_that_may_go(network) as (chain, away):
+        settings = Settings(home=tmp_path, bootstrap=(network.first.address,))
+        async with open_market(settings, chain, wallet.purse, [network.tiny]) as market:
+            await covered(market)
+            await market.run(asked(2)).finished()
+            away.set()
+            known = market.client().adverts()[0].sequence
+            with trio.fail_after(60):
+                while market.client().adverts()[0].sequence == known:
+                    await trio.sleep(0.1)
+            assert (await market.run(asked(8)).finished()).finish == "length"
+            away.clear()
+            assert (await market.wallet()).in_channels_wei > 0
+    assert spent(tmp_path) == cost(2) + cost(8)
