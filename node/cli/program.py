@@ -1,6 +1,5 @@
 """A program of ours: commands that refuse what is empty, --version, and how each of them ends (docs/commands.md)."""
 
-import logging
 import os
 import shutil
 import signal
@@ -12,26 +11,60 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from hypercluster.market.redaction import RedactingFormatter
 from hypercluster.node.cli.console import Failed
+from hypercluster.node.cli.elsewhere import RUNS, config_option, found_elsewhere, options_of, variable_of
 from hypercluster.node.cli.ending import OK, USAGE, ending_of, tell
+from hypercluster.node.home.config import VARIABLE
+from hypercluster.node.home.logs import log_to_stderr
 from hypercluster.node.home.settings import Settings
 
 NARROWEST_HELP = 72
 
 
 class Command(TyperCommand):
-    """A command in which an empty value is refused wherever it stands."""
+    """A command in which an empty value is refused wherever it stands.
+
+    One that runs for long takes its options from the environment and a file as well (elsewhere.py).
+    """
+
+    def __init__(self, name: str | None, **how: Any) -> None:
+        super().__init__(name, **how)
+        self._runs = name in RUNS
+        if self._runs:
+            self.params.append(config_option())
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As typer's, with the variable of each option."""
+        if self._runs:
+            for name, parameter in options_of(self.params):
+                parameter.envvar, parameter.show_envvar = variable_of(name), True
+        super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Read the command line. Raises UsageError."""
+        """Read the command line, and what else says something. Raises UsageError, BadConfig."""
         if not ctx.resilient_parsing:
             given, *_ = self.make_parser(ctx).parse_args(args=list(args))
             for parameter in self.params:
                 literal = getattr(parameter, "metavar", None) == "LITERAL"
                 for value in _values(given.get(parameter.name)):
                     _check(value if literal else value.strip(), ctx, " / ".join(parameter.opts))
+            if self._runs and not {"-h", "--help"} & set(args):
+                return self._parse_with(given.get("config"), ctx, args)
         return super().parse_args(ctx, args)
+
+    def _parse_with(self, config: str | None, ctx: typer.Context, args: list[str]) -> list[str]:
+        if config is not None:
+            os.environ[VARIABLE] = config  # where settings are read, here and in what this command starts
+        found = found_elsewhere(ctx, self.params)
+        ctx.default_map = {**(ctx.default_map or {}), **{name: each.value for name, each in found.items()}}
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            name = getattr(error.param, "name", None) or ""
+            source = ctx.get_parameter_source(name)
+            if name in found and source is not None and source.name == "DEFAULT_MAP":
+                error.message = f"{error.message.rstrip('.')} (it stands in {found[name].where})"
+            raise
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the command. Raises Failed where a setting is wrong."""
@@ -151,12 +184,11 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str], obj: Any) -> Non
 def start_logging() -> None:
     """Write the log to standard error, as much of it as HC_LOG_LEVEL says. Raises Failed for any wrong setting."""
     try:
-        level = Settings().log_level
+        settings = Settings()
     except ValueError as error:
-        raise Failed(f"{_wrong(error)} (the environment, or the file .env).") from None
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
+        where = f"the environment, the file .env, or that of {VARIABLE}"
+        raise Failed(f"{_wrong(error)} ({where}).") from None
+    log_to_stderr(settings.log_level, settings.log_format)
 
 
 def _wrong(error: ValueError) -> str:

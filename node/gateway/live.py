@@ -13,6 +13,7 @@ from hypercluster.node.gateway.answering import Answering
 from hypercluster.node.gateway.chunks import Chunk, PathKnown, Waiting
 from hypercluster.node.gateway.errors import ApiError, api_error_of
 from hypercluster.node.gateway.whole import Whole, gathered
+from hypercluster.node.home.logs import logged_with
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -79,11 +80,12 @@ class Live:
                 answering = Answering(self._gateway, self._visit, self._asked)
                 request_id = answering.request_id
                 opening = flavour.begin(request_id, answering.entry, self._asked.choices)
-                async with answering.running() as chunks:
-                    if self._asked.stream:
-                        await self._stream(answering, chunks, opening, send)
-                        return
-                    whole = await gathered(chunks, self._asked.choices)
+                with logged_with(request_id=request_id):
+                    async with answering.running() as chunks:
+                        if self._asked.stream:
+                            await self._stream(answering, chunks, opening, send)
+                            return
+                        whole = await gathered(chunks, self._asked.choices)
                 if whole is None:
                     raise answering.error or _silent()
                 response = json_response(flavour.whole(whole), 200, request_id)

@@ -1,4 +1,7 @@
-"""Settings from the environment (12-factor): every one is `HC_` and its name, also read from a `.env` file."""
+"""Settings from the environment (12-factor): every one is `HC_` and its name.
+
+They are also read from a file `.env`, and last from the file that HC_CONFIG names (config.py).
+"""
 
 import os
 import re
@@ -6,10 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from hypercluster.market.redaction import hide
 from hypercluster.node.catalogue import CATALOGUE, Catalogue
+from hypercluster.node.home.config import read_config
 
 if TYPE_CHECKING:
     from hypercluster.node.home.profile import NetworkProfile
@@ -25,6 +35,7 @@ EVIDENCE = "evidence"
 """folder in a verifier's home: transcripts of the cases it judges"""
 
 
+FORMATS = ("text", "json")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -55,6 +66,20 @@ class Settings(BaseSettings):
     """folder of fetched models; ~/.cache/hypercluster when not set"""
     log_level: str = "WARNING"
     """how much is logged to standard error: debug, info, warning, error or critical"""
+    log_format: str = "text"
+    """text for people, or json: one object a line"""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then .env, then the file that HC_CONFIG names."""
+        return init_settings, env_settings, dotenv_settings, InitSettingsSource(settings_cls, _in_config(cls))
 
     @model_validator(mode="before")
     @classmethod
@@ -82,6 +107,13 @@ class Settings(BaseSettings):
         if value.upper() not in LEVELS:
             raise ValueError(f"it is one of {', '.join(LEVELS)}")
         return value.upper()
+
+    @field_validator("log_format", mode="after")
+    @classmethod
+    def _check_format(cls, value: str) -> str:
+        if value.lower() not in FORMATS:
+            raise ValueError(f"it is one of {', '.join(FORMATS)}")
+        return value.lower()
 
     @field_validator("home", "deployment", "password_file", "cache", mode="after")
     @classmethod
@@ -135,3 +167,8 @@ class Settings(BaseSettings):
     def deployment_file(self) -> Path:
         """The deployment file named, else the one that a local testnet of this home wrote."""
         return self.deployment or self.home / TESTNET_HOME / "deployment.json"
+
+
+def _in_config(cls: type[Settings]) -> dict[str, object]:
+    config = read_config(cls.model_fields)
+    return dict(config.settings) if config else {}

@@ -18,6 +18,7 @@ from hypercluster.market.ledger import Role, SessionRecord
 from hypercluster.market.money.voucher import VoucherDomain, charge
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
+from hypercluster.node.home.logs import logged_with
 from hypercluster.node.provider.prices import Prices
 from hypercluster.node.provider.visits import Visits
 from hypercluster.node.rows import WireDtype, unpack_input
@@ -96,6 +97,11 @@ async def serve_session(connection: "Connection", service: Service) -> None:
 
     Never raises for anything that a peer does: it is answered with a coded Error and the connection ends.
     """
+    with logged_with(peer=connection.peer):
+        await _serve(connection, service)
+
+
+async def _serve(connection: "Connection", service: Service) -> None:
     account: IncomingAccount | None = None
     session: Session | None = None
     began, asked, code, outcome = time.time(), b"", None, "closed"
@@ -108,7 +114,8 @@ async def serve_session(connection: "Connection", service: Service) -> None:
         prices = _check_opening(opening, service)
         account = await service.collector.admit_channel(opening.channel)
         session = Session(connection, service, opening, prices, account)
-        await session.run()
+        with logged_with(session=opening.session.hex()):
+            await session.run()
     except ConnectionLost:
         outcome = "the client left"
     except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on

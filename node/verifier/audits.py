@@ -214,7 +214,8 @@ async def _audit(
     except BaseException:
         account.channel.refund(charged)
         raise
-    await service.on_sale(_sale(opening, account.channel_id, judgement, charged, time.monotonic() - began))
+    tokens, seconds = sum(step.rows for step in steps), time.monotonic() - began
+    await service.on_sale(_sale(opening, account.channel_id, judgement, tokens, charged, seconds))
     own_fingerprint = fingerprint(
         judgement.rows, seed_of(address_bytes(address_of(service.node_key)), opened.job)
     )
@@ -243,7 +244,9 @@ async def _audit(
     )
 
 
-def _sale(opening: Open, channel_id: bytes, judgement: Judgement, paid: int, seconds: float) -> SoldAudit:
+def _sale(
+    opening: Open, channel_id: bytes, judgement: Judgement, tokens: int, paid: int, seconds: float
+) -> SoldAudit:
     difference = judgement.difference
     median, maximum, agreement = (
         value if math.isfinite(value) else None
@@ -254,7 +257,7 @@ def _sale(opening: Open, channel_id: bytes, judgement: Judgement, paid: int, sec
         layer_start=opening.layer_start,
         layer_stop=opening.layer_stop,
         channel_id=channel_id,
-        tokens=difference.rows,
+        tokens=tokens,
         finding=judgement.finding.name.lower(),
         median_error=median,
         max_error=maximum,
