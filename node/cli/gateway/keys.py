@@ -30,14 +30,19 @@ def create(
     budget: Annotated[
         Any,
         hct(
-            "HCT that may be spent with it in each period; none leaves only the wallet's own limits.",
+            "HCT that may be spent with it in each period; none leaves only the wallet's own limits. Default: as the "
+            "policy has it for new keys, at first 1.",
             word="none",
         ),
     ] = None,
     period: Annotated[
-        PeriodName,
-        typer.Option(help="What the budget is for: calendar days, weeks or months in UTC, or all time."),
-    ] = "month",
+        PeriodName | None,
+        typer.Option(
+            help="What the budget is for: calendar days, weeks or months in UTC, or all time. Default: as the policy "
+            "has it for new keys, at first a day.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Model that it is for; may be given several times. Default: all."),
@@ -51,7 +56,7 @@ def create(
 ) -> None:
     """Make a key and show it, once.
 
-    Example: [bold]hc-gateway keys create opencode --budget 0.5 --period day[/]
+    Example: [bold]hc-gateway keys create opencode --budget 0.5 --period week[/]
 
     Only its SHA-256 is kept. Without --budget a key has the budget that the wallet's policy gives to new keys.
     """
@@ -149,9 +154,14 @@ def key_document(row: ApiKeyRow, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _budget(settings: Settings, budget: int | str | None, period: str) -> tuple[int | None, str]:
-    """The limit in wei and its period."""
-    return (None if isinstance(budget, str) else budget), period
+def _budget(settings: Settings, budget: int | str | None, period: str | None) -> tuple[int | None, str]:
+    """The limit in wei and its period; the wallet's policy says what nobody else does. Raises BadPolicy."""
+    from hypercluster.node.home.policy import load_policy
+
+    policy = load_policy(settings.home)
+    if budget is None:
+        return policy.per_key_wei, period or policy.per_key_period.value
+    return (None if isinstance(budget, str) else budget), period or policy.per_key_period.value
 
 
 def _bounds(made: dict[str, Any]) -> str:
