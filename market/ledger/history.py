@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,8 +43,13 @@ class History:
 
     def save_session(self, record: SessionRecord) -> None:
         """Write one stage of a session, or overwrite what was written of it."""
+        self.save_sessions([record])
+
+    def save_sessions(self, records: Sequence[SessionRecord]) -> None:
+        """Write stages of sessions, or overwrite what was written of them: all or none."""
         with Session(self._engine) as session, session.begin():
-            session.merge(record)
+            for record in records:
+                session.merge(record)
 
     def sessions(
         self, *, role: Role | None = None, limit: int = 100, before: datetime | None = None

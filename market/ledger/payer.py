@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import case, literal, update
 from sqlalchemy.orm import Session
 
@@ -38,12 +40,30 @@ class PayerLedger(ChannelRows[OutgoingChannel]):
         Raises:
             LedgerError: the channel was never added.
         """
-        higher = literal(signed, Wei) > OutgoingChannel.signed
-        change = (
-            update(OutgoingChannel)
-            .where(OutgoingChannel.channel_id == channel_id)
-            .values(signed=case((higher, literal(signed, Wei)), else_=OutgoingChannel.signed), spent=spent)
-        )
-        with self._autocommit.connect() as connection:
-            if not connection.execute(change).rowcount:
-                raise LedgerError(f"The ledger knows no channel {channel_id.hex()}: add it first.")
+        self.store_many([(channel_id, signed, spent)])
+
+    def store_many(self, channels: Sequence[tuple[bytes, int, int]]) -> None:
+        """Keep the same of several channels (id, signed, spent): all or none, at the price of one commit.
+
+        Raises:
+            LedgerError: one of the channels was never added.
+        """
+        with self._engine.begin() as connection:
+            for channel_id, signed, spent in channels:
+                higher = literal(signed, Wei) > OutgoingChannel.signed
+                change = (
+                    update(OutgoingChannel)
+                    .where(OutgoingChannel.channel_id == channel_id)
+                    .values(
+                        signed=case((higher, literal(signed, Wei)), else_=OutgoingChannel.signed), spent=spent
+                    )
+                )
+                if not connection.execute(change).rowcount:
+                    raise LedgerError(f"The ledger knows no channel {channel_id.hex()}: add it first.")
+
+    def spend_gas(self, channel_id: bytes, wei: int) -> None:
+        """Add to what a channel cost in gas, in wei of the chain's own coin; unknown ids are ignored."""
+        with Session(self._engine) as session, session.begin():
+            row = session.get(OutgoingChannel, channel_id, with_for_update=True)
+            if row is not None:
+                row.gas += wei

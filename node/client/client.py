@@ -11,7 +11,6 @@ import trio
 
 from hypercluster.market.economics.graph import Node
 from hypercluster.market.economics.routing import Path
-from hypercluster.market.errors import MarketError
 from hypercluster.node.client.choosing import AllBusy, Chooser, Needs, NoRoute
 from hypercluster.node.client.completing import Completing
 from hypercluster.node.client.line import Line
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from hypercluster.market.trust.receipt import DisputeDomain
     from hypercluster.node.client.auditing.afterwards import Audits
     from hypercluster.node.client.auditing.policy import Report
+    from hypercluster.node.client.bookkeeping import RequestBook
     from hypercluster.node.client.completion import Completion
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.limits import Spending
@@ -55,13 +55,14 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """What a client keeps of its sessions: receipts are signed in `domain`, steps kept in `transcripts`, and what
-    providers proved to be in `trust`; None keeps nothing.
+    """What a client keeps of its sessions: receipts are signed in `domain`, steps kept in `transcripts`, what
+    providers proved to be in `trust`, and what was asked and paid in `requests`; None keeps nothing.
     """
 
     domain: DisputeDomain
     transcripts: TranscriptStore | None = None
     trust: Trust | None = None
+    requests: RequestBook | None = None
 
 
 class Client:
@@ -83,6 +84,7 @@ class Client:
     ) -> None:
         self.network, self.model, self.payer = network, model, payer
         self.wishes = wishes or Wishes()
+        self.records = records
         self.audits = audits
         self.wakefulness = Wakefulness()
         self.vacancies = Vacancies()
@@ -180,6 +182,16 @@ class Client:
         terms = Terms(capacity=capacity, top_k=top_k, wire_dtype=wire_dtype or self.wishes.wire_dtype)
         return await self.opener.open(adverts, accounts, terms, self.payer.spending())
 
+    async def begin(self, completion: Completion, request: Request) -> None:
+        """Write a request down before anything is spent on it. Never raises for a disk."""
+        if self.records.requests is not None:
+            await self.records.requests.begun(completion, request, self.model.model_id)
+
+    async def opened(self, completion: Completion, hops: Sequence[Hop]) -> None:
+        """Write the sessions of a path down before their first step. Never raises for a disk."""
+        if self.records.requests is not None:
+            await self.records.requests.opened(completion, hops)
+
     async def settle(
         self, completion: Completion, hops: Sequence[Hop], since: float, spending: Spending
     ) -> None:
@@ -191,15 +203,12 @@ class Client:
         for hop in hops:
             if not self.wakefulness.absent_since(since) and (said := self.chooser.learn(hop)):
                 await self.chooser.note(hop.advert.peer, hop.advert.operator, *said)
-        await self.save()
+        if self.records.requests is not None:
+            await self.records.requests.ended(completion, hops, self.audits.due(hops) if self.audits else 0)
         if self.audits is not None:
             self.audits.begin(completion, hops, spending)
 
-    async def save(self) -> None:
-        """Write down what was signed and spent. Where that fails, the providers' books say it at the next opening."""
-        try:
-            await self.payer.save()
-        except (MarketError, OSError) as error:
-            log.warning(
-                "what was spent could not be written down, the next session will ask for it: %s", error
-            )
+    async def audited(self, completion: Completion, still_open: int) -> None:
+        """Write down what audits found and were paid. Never raises for a disk."""
+        if self.records.requests is not None:
+            await self.records.requests.audited(completion, still_open)

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -109,6 +110,8 @@ class Completing:
 
     async def _run(self) -> AsyncGenerator[Event, None]:
         done = self.completion
+        with trio.CancelScope(shield=True):
+            await self._client.begin(done, self.request)
         try:
             async with aclosing(self._over_paths()) as events:
                 async for event in events:
@@ -195,6 +198,7 @@ class Completing:
         pipeline = await client.opener.open(adverts, accounts, terms, self._spending)
         self._looking.opened()
         try:
+            await client.opened(done, pipeline.hops)
             async with aclosing(self._generate(pipeline, pending, drawing)) as events:
                 async for event in events:
                     yield event
@@ -234,6 +238,7 @@ class Completing:
             if drawn.ends:
                 done.finish = "stop"
                 return
+            done.first_token = done.first_token or datetime.now(UTC)
             done.tokens.append(drawn.id)
             text = self._gate.push(self._text.push(drawn.id))
             done.text += text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from hypercluster.market.money.units import format_hct
@@ -50,6 +51,7 @@ class HopBill:
     risked_wei: int = 0
     """of steps that never got a good answer; their vouchers are with the provider"""
     channel_id: bytes = b""
+    session: bytes = b""
     timing: Timing = field(default_factory=Timing)
 
     @classmethod
@@ -67,6 +69,7 @@ class HopBill:
             paid_wei=hop.paid_wei,
             risked_wei=hop.risked_wei,
             channel_id=hop.account.channel_id,
+            session=hop.record.session,
             timing=hop.timing,
         )
 
@@ -116,6 +119,8 @@ class Completion:
     stop: str | None = None
     """the text at which it ended, of those that were to end it"""
     error: Exception | None = None
+    first_token: datetime | None = None
+    """when its first token came"""
     seed: int | None = None
     """of the draws; None where there are none"""
     cut_short: int = 0

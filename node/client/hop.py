@@ -4,6 +4,7 @@ import enum
 import secrets
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,6 +108,8 @@ class Hop:
         self.is_last = is_last
         self.position = 0
         self.tokens = 0
+        self.generated = 0
+        self.opened = datetime.now(UTC)
         self.paid_wei = 0
         self.risked_wei = 0
         """of steps that never got a good answer: the provider may claim it all the same"""
@@ -239,6 +242,7 @@ class Hop:
         self._seq += 1
         self.position += rows
         self.tokens += rows
+        self.generated += rows == 1
         self.paid_wei += cost
         self.timing.total.append(1000 * (time.perf_counter() - start))
         self.timing.compute.append(result.compute_ms)

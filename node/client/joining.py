@@ -3,21 +3,19 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
-import coincurve
 import trio
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.economics.graph import Node
-from hypercluster.market.ledger import Ledger
 from hypercluster.node.client.auditing.afterwards import Audits
 from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts, inspector
+from hypercluster.node.client.bookkeeping import RequestBook
 from hypercluster.node.client.client import Client, Network, Records
 from hypercluster.node.client.model import Model
-from hypercluster.node.client.payer import Payer
 from hypercluster.node.client.purse import Purse, empty_purse
+from hypercluster.node.client.recovery import Wallet, opened_wallet
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.errors import NodeError
-from hypercluster.node.home.resources import open_ledger
 from hypercluster.node.home.settings import PEERS, Settings
 from hypercluster.node.network.diagnosis import Wanted, why_nobody
 from hypercluster.node.network.discovery import Discovery
@@ -65,20 +63,14 @@ class Station:
         settings: Settings,
         chain: Chain,
         purse: Purse,
-        ledger: Ledger,
+        wallet: Wallet,
         host: Host,
         wishes: Wishes | None,
         auditing: Auditing | None,
         seed: int | None,
     ) -> None:
-        self.settings, self.chain, self.ledger = settings, chain, ledger
-        self.payer = Payer(
-            chain=chain,
-            payer=purse.wallet,
-            wallet=purse.unlock,
-            session_key=coincurve.PrivateKey(purse.session_key),
-            ledger=ledger,
-        )
+        self.settings, self.chain = settings, chain
+        self.payer, self.ledger = wallet.payer, wallet.ledger
         on_chain = Threads(1, abandon=True)
 
         async def chain_time() -> float:
@@ -123,6 +115,7 @@ class Station:
                     domain=self.chain.disputes.domain,
                     transcripts=self._transcripts,
                     trust=self.ledger.trust,
+                    requests=RequestBook(self.ledger, self.payer),
                 ),
                 wishes=self._wishes,
                 seed=self._seed,
@@ -141,7 +134,7 @@ class Station:
                         self.ledger,
                         self._purse,
                     )
-                    client.audits = Audits(looks, nursery, client.save)
+                    client.audits = Audits(looks, nursery, client.audited)
                 yield client
 
 
@@ -161,19 +154,19 @@ async def station(
 
     Raises:
         NoBootstrap: the settings name no node to join through.
-        NodeError, MarketError: the ledger cannot be opened.
+        NodeError, MarketError: the ledger or the wallet's policy cannot be read, or another process pays from it.
     """
     if not settings.bootstrap and not settings.mdns:
         raise NoBootstrap(
             "No node to join the network through: give --bootstrap, set HC_BOOTSTRAP, or HC_MDNS=1 on a local network."
         )
-    with open_ledger(settings) as ledger:
+    with opened_wallet(settings, chain, purse) as wallet:
         async with running_host(purse.session_key) as host:
             place = Station(
                 settings=settings,
                 chain=chain,
                 purse=purse,
-                ledger=ledger,
+                wallet=wallet,
                 host=host,
                 wishes=wishes,
                 auditing=auditing,

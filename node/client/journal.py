@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import struct
@@ -11,17 +12,27 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
+from hypercluster.node.errors import NodeError
+
 log = logging.getLogger(__name__)
 
 VOUCHERS = "vouchers.journal"
 """file in a home"""
-_RECORD = struct.Struct(">B32s32s12s12sI")
+COMPACT_BYTES = 4 * 2**20
+"""a file that is longer is written anew, with what still counts"""
+_BODY = struct.Struct(">B32s32s12s12s")
+_RECORD = _BODY.size + 4
+
+
+class JournalInUse(NodeError):
+    """Another process writes to the same journal."""
 
 
 class _Kind(IntEnum):
-    SIGNED = 1
-    ANSWERED = 2
-    CLOSED = 3
+    BEGUN = 1
+    SIGNED = 2
+    ANSWERED = 3
+    CLOSED = 4
 
 
 @dataclass(slots=True)
@@ -34,8 +45,8 @@ class Spent:
 
 @dataclass(slots=True)
 class Recovered:
-    """What a journal holds, in wei: by channel the highest amount signed and the highest known to be spent; by request
-    what it spent on each channel. Requests that were closed are left out.
+    """What a journal holds, in wei: by channel the most that was signed and the most known to be spent; by request
+    what it spent on each channel since it was written down in the ledger.
     """
 
     channels: dict[bytes, tuple[int, int]] = field(default_factory=dict)
@@ -43,22 +54,39 @@ class Recovered:
 
 
 class Journal:
-    """An append-only file of vouchers. To be closed.
+    """An append-only file of vouchers, for one process at a time. To be closed.
 
-    One system call a record, without a sync: that survives the end of the process, however it comes. Records are
-    dropped when no request that they belong to is open any more, as the ledger knows all of it by then. Where the disk
-    is full, vouchers go out unwritten: then the providers' books tell it.
+    One system call a record, without a sync: that survives the end of the process, however it comes. Records go when
+    the ledger knows all that they say. Where they cannot be written, vouchers go out all the same: then the
+    providers' books tell.
+
+    Raises:
+        JournalInUse: another process has it open.
     """
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        self._open: set[str] = set()
+        self._file = file
+        self._fd = _opened(file)
         self._failed = False
+        self._state, self._size = Recovered(), 0
+        for kind, channel_id, request_id, amount, total in self._records():
+            self._note(kind, channel_id, request_id, amount, total)
+            self._size += _RECORD
+        # What follows a torn record would not be read again.
+        os.ftruncate(self._fd, self._size)
+
+    @property
+    def state(self) -> Recovered:
+        """What is in it."""
+        return self._state
+
+    def begun(self, request_id: str) -> None:
+        """A request is about to be spent on."""
+        self._write(_Kind.BEGUN, bytes(32), request_id, 0, 0)
 
     def signed(self, channel_id: bytes, request_id: str, amount: int, cumulative: int) -> None:
         """A voucher over `cumulative` wei is about to leave, for a step of `amount`."""
-        self._open.add(request_id)
         self._write(_Kind.SIGNED, channel_id, request_id, amount, cumulative)
 
     def answered(self, channel_id: bytes, request_id: str, amount: int, spent: int) -> None:
@@ -66,59 +94,99 @@ class Journal:
         self._write(_Kind.ANSWERED, channel_id, request_id, amount, spent)
 
     def closed(self, request_id: str) -> None:
-        """All that a request spent so far is in the ledger, the state of its channels too."""
+        """The ledger has all that a request spent so far, and the channels as they are now."""
         self._write(_Kind.CLOSED, bytes(32), request_id, 0, 0)
-        self._open.discard(request_id)
-        if not self._open:
+        if not self._state.requests:
             self.clear()
+        elif self._size > COMPACT_BYTES:
+            self._compact()
 
     def clear(self) -> None:
         """Forget everything: the ledger has it."""
+        self._state = Recovered()
+        self._size = 0
         try:
             os.ftruncate(self._fd, 0)
         except OSError as error:
             log.warning("the journal of vouchers could not be emptied: %s", error)
 
-    def recover(self) -> Recovered:
-        """What was written before, up to a record that is broken."""
-        found = Recovered()
-        for kind, channel_id, request_id, amount, total in self._records():
-            if kind is _Kind.CLOSED:
-                found.requests.pop(request_id, None)
-                continue
-            signed, spent = found.channels.get(channel_id, (0, 0))
-            of_request = found.requests.setdefault(request_id, {}).setdefault(channel_id, Spent())
-            if kind is _Kind.SIGNED:
-                of_request.signed += amount
-                found.channels[channel_id] = max(signed, total), spent
-            else:
-                of_request.answered += amount
-                found.channels[channel_id] = signed, max(spent, total)
-        return found
-
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._fd)
 
+    def _note(self, kind: _Kind, channel_id: bytes, request_id: str, amount: int, total: int) -> None:
+        state = self._state
+        if kind is _Kind.CLOSED:
+            state.requests.pop(request_id, None)
+            return
+        # Sessions of no request are known by their channels alone.
+        of_request = state.requests.setdefault(request_id, {}) if request_id else {}
+        if kind is _Kind.BEGUN:
+            return
+        spent_on = of_request.setdefault(channel_id, Spent())
+        signed, spent = state.channels.get(channel_id, (0, 0))
+        if kind is _Kind.SIGNED:
+            spent_on.signed += amount
+            state.channels[channel_id] = max(signed, total), spent
+        else:
+            spent_on.answered += amount
+            state.channels[channel_id] = signed, max(spent, total)
+
     def _write(self, kind: _Kind, channel_id: bytes, request_id: str, amount: int, total: int) -> None:
-        body = _RECORD.pack(
-            kind, channel_id, request_id.encode()[:32], amount.to_bytes(12), total.to_bytes(12), 0
-        )[:-4]
+        self._note(kind, channel_id, request_id, amount, total)
         try:
-            os.write(self._fd, body + zlib.crc32(body).to_bytes(4))
+            self._size += os.write(self._fd, _packed(kind, channel_id, request_id, amount, total))
         except OSError as error:
             if not self._failed:
-                log.warning("vouchers cannot be written down, providers' books will have to tell: %s", error)
+                log.warning("vouchers cannot be written down, providers' books would have to tell: %s", error)
             self._failed = True
 
+    def _compact(self) -> None:
+        """Write the file anew, with one record of each kind for each request and channel."""
+        records = []
+        for request_id, spent_on in self._state.requests.items():
+            records.append(_packed(_Kind.BEGUN, bytes(32), request_id, 0, 0))
+            for channel_id, of in spent_on.items():
+                signed, spent = self._state.channels[channel_id]
+                records.append(_packed(_Kind.SIGNED, channel_id, request_id, of.signed, signed))
+                records.append(_packed(_Kind.ANSWERED, channel_id, request_id, of.answered, spent))
+        fresh = self._file.with_suffix(".new")
+        try:
+            fresh.write_bytes(b"".join(records))
+            fd = _opened(fresh)
+            fresh.replace(self._file)
+        except OSError as error:
+            log.warning("the journal of vouchers stays as long as it is: %s", error)
+            return
+        os.close(self._fd)
+        self._fd, self._size = fd, sum(map(len, records))
+
     def _records(self) -> Iterator[tuple[_Kind, bytes, str, int, int]]:
+        """What is written, up to a record that is torn or broken."""
         size = os.fstat(self._fd).st_size
         data = os.pread(self._fd, size, 0)
-        for at in range(0, size - _RECORD.size + 1, _RECORD.size):
-            record = data[at : at + _RECORD.size]
-            kind, channel_id, request_id, amount, total, check = _RECORD.unpack(record)
-            if zlib.crc32(record[:-4]) != check or kind not in list(_Kind):
+        for at in range(0, size - _RECORD + 1, _RECORD):
+            body = data[at : at + _BODY.size]
+            kind, channel_id, request_id, amount, total = _BODY.unpack(body)
+            if zlib.crc32(body).to_bytes(4) != data[at + _BODY.size : at + _RECORD] or kind not in list(
+                _Kind
+            ):
                 log.warning("the journal of vouchers is broken at byte %d: the rest is left out", at)
                 return
             name = request_id.rstrip(b"\0").decode(errors="replace")
             yield _Kind(kind), channel_id, name, int.from_bytes(amount), int.from_bytes(total)
+
+
+def _opened(file: Path) -> int:
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise JournalInUse(f"Another process writes to {file}: stop it first.") from None
+    return fd
+
+
+def _packed(kind: _Kind, channel_id: bytes, request_id: str, amount: int, total: int) -> bytes:
+    body = _BODY.pack(kind, channel_id, request_id.encode()[:32], amount.to_bytes(12), total.to_bytes(12))
+    return body + zlib.crc32(body).to_bytes(4)

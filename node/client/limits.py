@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+AUDITS = "+audits"
+"""at the end of a request's id: what its audits spend"""
+
+
 def utc_now() -> datetime:
     """The current moment in UTC."""
     return datetime.now(UTC)
@@ -49,6 +53,10 @@ class Spending:
     def within(self, *budgets: Budget) -> Spending:
         """A part of the same request, with a count of its own, and within further budgets."""
         return Spending(self.request_id, (*self.budgets, *budgets))
+
+    def for_audits(self) -> Spending:
+        """The same request's audits, which are written down apart: they go on when it has ended."""
+        return Spending(self.request_id + AUDITS, self.budgets)
 
     @property
     def left_wei(self) -> int | None:

@@ -75,6 +75,8 @@ class Payer:
         self._journal = journal
         self._accounts: dict[tuple[str, bytes], OutgoingAccount] = {}
         """by operator and the tag of the node"""
+        self._stored: dict[bytes, tuple[bytes, int, int]] = {}
+        """what the ledger has: channel, signed, spent"""
         self.gas_wei = 0
         """paid so far, in wei of the chain's own coin"""
         self._lock = trio.Lock()
@@ -150,9 +152,27 @@ class Payer:
 
     async def save(self) -> None:
         """Write down what was signed and spent on each channel."""
-        for account in list(self._accounts.values()):
-            channel = account.channel
-            await self._threads(self._ledger.payer.store, account.channel_id, channel.signed, channel.spent)
+        await self._threads(self.store)
+
+    def store(self) -> None:
+        """The same, for a thread. Raises LedgerError."""
+        found = [
+            (each.channel_id, each.channel.signed, each.channel.spent) for each in [*self._accounts.values()]
+        ]
+        fresh = [each for each in found if self._stored.get(each[0]) != each]
+        if fresh:
+            self._ledger.payer.store_many(fresh)
+            self._stored |= {each[0]: each for each in fresh}
+
+    def begun(self, request_id: str) -> None:
+        """From now on something may be spent on a request."""
+        if self._journal:
+            self._journal.begun(request_id)
+
+    def closed(self, request_id: str) -> None:
+        """The ledger has all that a request spent so far, and `store` was called since."""
+        if self._journal:
+            self._journal.closed(request_id)
 
     async def _load(self) -> None:
         """Take up the open channels in the ledger, with the chain's view of each."""
@@ -206,6 +226,7 @@ class Payer:
         self.gas_wei += mined.cost_wei
         for each, (descriptor, amount) in zip(deposits, opened, strict=True):
             channel_id = self.domain.channel_id(descriptor)
+            self._ledger.payer.spend_gas(channel_id, mined.cost_wei // len(opened))
             self._accounts[_key(each.recipient)] = OutgoingAccount(
                 descriptor, channel_id, PayerChannel(amount), self.domain, self._session_key, self._journal
             )
@@ -217,6 +238,7 @@ class Payer:
         total = account.channel.deposit + amount
         account.channel.topped_up(total)
         self._ledger.payer.note(account.channel_id, deposit=total)
+        self._ledger.payer.spend_gas(account.channel_id, mined.cost_wei)
         return mined.cost_wei
 
 

@@ -146,6 +146,20 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """Who asked, as the ledger keeps it.
+
+    `key_id` is that of an API key, `app` what the program calls itself, `endpoint` the door that it came through,
+    and `model_name` what it called the model.
+    """
+
+    key_id: str | None = None
+    app: str = ""
+    endpoint: str = "python"
+    model_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One completion.
 
@@ -160,6 +174,7 @@ class Request:
     """texts that end the completion; none of them is part of the answer"""
     budgets: tuple[Budget, ...] = ()
     """each has to hold what it costs, audits included, beside its own limit and those of the wallet"""
+    asker: Asker = Asker()
     wishes: Wishes | None = None
     """None: those of the client"""
     model: str | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hypercluster.market.money.budget import Budget
-from hypercluster.node.client.request import Allowance, Request, Sampling
+from hypercluster.node.client.request import Allowance, Asker, Request, Sampling
 from hypercluster.node.engine.chat import Message
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.policy import WalletPolicy, load_policy
@@ -149,8 +149,14 @@ class Market:
         """
         named, client = self._find(request.model)
         caller = caller or Caller()
+        asker = Asker(
+            key_id=caller.key_id,
+            app=caller.app,
+            endpoint=caller.endpoint,
+            model_name=request.model if request.model and request.model != named.model_id else named.name,
+        )
         budgets = (*request.budgets, *caller.budgets, self._budget)
-        asked = replace(request, model=named.model_id, budgets=budgets)
+        asked = replace(request, model=named.model_id, budgets=budgets, asker=asker)
         key = caller.key_id or ""
         client.line.check_room(key)
         return Answer(

@@ -25,8 +25,9 @@ MOST_REMEMBERED = 256
 
 
 class _Audited:
-    def __init__(self, reports: list[Report]) -> None:
-        self.reports = reports
+    def __init__(self, completion: Completion) -> None:
+        self.completion = completion
+        self.reports = completion.reports
         self.done = False
         self.changed = trio.Condition()
 
@@ -36,11 +37,15 @@ class Audits:
 
     Args:
         nursery: in which they run; they end with it.
-        saved: called when an audit has paid, to write that down.
+        saved: called after every audit, with how many stages are still to be audited, to write down what it cost
+            and found.
     """
 
     def __init__(
-        self, inspector: Inspector, nursery: trio.Nursery, saved: Callable[[], Awaitable[None]]
+        self,
+        inspector: Inspector,
+        nursery: trio.Nursery,
+        saved: Callable[[Completion, int], Awaitable[None]],
     ) -> None:
         self.inspector = inspector
         self._nursery, self._saved = nursery, saved
@@ -52,8 +57,12 @@ class Audits:
         """
         for old in [*self._of][: len(self._of) + 1 - MOST_REMEMBERED]:
             del self._of[old]
-        audited = self._of[completion.request_id] = _Audited(completion.reports)
-        self._nursery.start_soon(self._look, audited, tuple(hops), spending)
+        audited = self._of[completion.request_id] = _Audited(completion)
+        self._nursery.start_soon(self._look, audited, self.inspector.sampled(hops), spending.for_audits())
+
+    def due(self, hops: Sequence[Hop]) -> int:
+        """How many of these stages are going to be audited."""
+        return len(self.inspector.sampled(hops))
 
     async def follow(self, request_id: str) -> AsyncIterator[Report]:
         """The reports on a completion, each as soon as it is there, until all are; none if it is not known."""
@@ -70,18 +79,25 @@ class Audits:
                     await audited.changed.wait()
 
     async def _look(self, audited: _Audited, hops: Sequence[Hop], spending: Spending) -> None:
-        def on_report(report: Report) -> None:
-            audited.reports.append(report)
-            self._nursery.start_soon(self._tell, audited)
+        open_stages = len(hops)
+
+        async def on_stage(reports: Sequence[Report]) -> None:
+            nonlocal open_stages
+            open_stages -= 1
+            audited.reports.extend(reports)
+            if open_stages:
+                await self._saved(audited.completion, open_stages)
+            await self._tell(audited)
 
         try:
-            await self.inspector.inspect(hops, spending, on_report)
+            await self.inspector.inspect(hops, spending, on_stage)
         except (NodeError, MarketError, OSError) as error:
             # A chain, a ledger or a disk that fails: the completion is whole all the same.
-            log.warning("the audits of completion %s ended early: %s", spending.request_id, error)
+            log.warning("the audits of completion %s ended early: %s", audited.completion.request_id, error)
         finally:
             with trio.CancelScope(shield=True):
-                await self._saved()
+                if hops:
+                    await self._saved(audited.completion, 0)
                 audited.done = True
                 await self._tell(audited)
 

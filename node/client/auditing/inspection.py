@@ -71,36 +71,37 @@ class Inspector:
         self._host, self._discovery, self._domain = host, discovery, domain
         self._layers, self._n_embd = layers, n_embd
 
+    def sampled(self, hops: Sequence[Hop]) -> list[Hop]:
+        """Those whose stages are to be audited, as the secret picks them."""
+        rate = self.policy.rate
+        return [
+            hop
+            for hop in hops
+            if hop.receipts.last is not None and is_sampled(self._secret, hop.receipts.previous, rate)
+        ]
+
     async def inspect(
         self,
         hops: Sequence[Hop],
         spending: Spending,
-        on_report: Callable[[Report], None] = lambda report: None,
-    ) -> list[Report]:
-        """Audit those stages that the secret picks, paid within `spending`, and act on what is found.
+        on_stage: Callable[[Sequence[Report]], Awaitable[None]],
+    ) -> None:
+        """Audit stages, paid within `spending`, and act on what is found; each is told of as soon as it is done.
 
         Never raises for what peers do.
         """
-        reports: list[Report] = []
         for hop in hops:
-            if hop.receipts.last is None or not is_sampled(
-                self._secret, hop.receipts.previous, self.policy.rate
-            ):
-                continue
+            reports: Sequence[Report] = ()
             try:
                 load = partial(self._transcripts.load, hop.record.stage.struct_hash())
                 transcript = await trio.to_thread.run_sync(load)
             except NoTranscript as error:
                 log.warning("%s", error)
-                continue
-            found = await self._look_into(
-                transcript, hop.advert.operator, hop.advert.addrs, spending.within()
-            )
-            for report in found:
-                reports.append(report)
-                on_report(report)
+            else:
+                paying = spending.within()
+                reports = await self._look_into(transcript, hop.advert.operator, hop.advert.addrs, paying)
+            await on_stage(reports)
         await trio.to_thread.run_sync(self._transcripts.prune)
-        return reports
 
     async def _look_into(
         self, transcript: Transcript, operator: str, addrs: Sequence[str], spending: Spending
