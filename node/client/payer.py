@@ -86,7 +86,7 @@ class Payer:
         """What one request may spend: within its own budgets and the limits of the wallet."""
         return Spending(request_id, (*budgets, *self.limits.budgets()))
 
-    async def plan(self, needs: Mapping[Recipient, int], deposit: int = 0) -> Funding:
+    async def plan(self, needs: Mapping[Recipient, int], deposit: int | None = None) -> Funding:
         """What `fund` would send, with the gas it would take at today's price. Sends nothing.
 
         Raises:
@@ -94,7 +94,7 @@ class Payer:
         """
         async with self._lock:
             await self._load()
-            deposits = self._missing(needs, deposit)
+            deposits = await self._affordable(needs, deposit)
             if not deposits:
                 return Funding()
             openings = sum(each.opens for each in deposits)
@@ -106,7 +106,7 @@ class Payer:
     async def fund(
         self,
         needs: Mapping[Recipient, int],
-        deposit: int = 0,
+        deposit: int | None = None,
         on_sent: Callable[[Funding], None] = lambda funding: None,
     ) -> dict[Recipient, OutgoingAccount]:
         """Channels to the nodes named, each good for at least what `needs` says.
@@ -115,7 +115,9 @@ class Payer:
 
         Args:
             needs: wei that will be spent at most, by recipient.
-            deposit: least wei to put into a channel that is opened or topped up, so that it lasts.
+            deposit: least wei to put into a channel that is opened or topped up, so that it lasts. None is the
+                policy's, which also fills up those that fall below its threshold, or just what is needed where the
+                wallet does not hold as much.
             on_sent: told of every transaction as soon as it is mined.
 
         Raises:
@@ -123,7 +125,7 @@ class Payer:
         """
         async with self._lock:
             await self._load()
-            deposits = self._missing(needs, deposit)
+            deposits = await self._affordable(needs, deposit)
             openings = tuple(each for each in deposits if each.opens)
             if openings:
                 on_sent(Funding(openings, await self._threads(self._open, openings)))
@@ -203,13 +205,25 @@ class Payer:
     def _push_on(self, row: OutgoingChannel) -> str:
         return push_on(self._chain, self._wallet(), self._ledger, row)[0]
 
-    def _missing(self, needs: Mapping[Recipient, int], deposit: int) -> tuple[Deposit, ...]:
+    async def _affordable(self, needs: Mapping[Recipient, int], deposit: int | None) -> tuple[Deposit, ...]:
+        """The deposits that are missing; no more than needed where the wallet could not pay what the policy says."""
+        if deposit is not None:
+            return self._missing(needs, deposit, 0)
+        policy = self.limits.policy
+        wanted = self._missing(needs, policy.float_wei, policy.top_up_below_wei)
+        if wanted and sum(each.wei for each in wanted) > await self._threads(
+            self._chain.token.balance, self.payer
+        ):
+            return self._missing(needs, 0, 0)
+        return wanted
+
+    def _missing(self, needs: Mapping[Recipient, int], deposit: int, least: int) -> tuple[Deposit, ...]:
         deposits = []
         for recipient, need in needs.items():
             account = self._accounts.get(_key(recipient))
-            short = need - (account.channel.available if account else 0)
-            if account is None or short > 0:
-                deposits.append(Deposit(recipient, max(short, deposit), account is None))
+            available = account.channel.available if account else 0
+            if account is None or need > available or available < least:
+                deposits.append(Deposit(recipient, max(need, deposit) - available, account is None))
         return tuple(deposits)
 
     def _open(self, deposits: Sequence[Deposit]) -> int:

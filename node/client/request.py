@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.parameters import MarketParameters
-from hypercluster.market.money.units import HCT
 from hypercluster.node.engine.chat import Chat
 from hypercluster.node.engine.grammar import BadFormat, Format, check_format
 from hypercluster.node.errors import ErrorCode, NodeError
@@ -141,8 +140,8 @@ class Wishes:
     max_prompt_price_wei: int | None = None
     """per prompt token over the whole path, at most"""
     wire_dtype: WireDtype = WireDtype.F32
-    deposit_wei: int = HCT // 100
-    """put into a channel that is opened or topped up, at least"""
+    deposit_wei: int | None = None
+    """put into a channel that is opened or topped up, at least; None: what the wallet's policy says"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

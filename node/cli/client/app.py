@@ -1,5 +1,6 @@
 """`hc-client`: run a model over the network and pay for it from a wallet."""
 
+from hypercluster.node.cli.client import policy
 from hypercluster.node.cli.client.channels import balance, channels, close, fund, init
 from hypercluster.node.cli.client.chatting import chat
 from hypercluster.node.cli.client.generating import generate
@@ -17,6 +18,7 @@ for command in (
     *(reputation, audits, demand, rewards),
 ):
     app.command()(command)
+app.add_typer(policy.app, name="policy")
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.parameters import MarketParameters
-from hypercluster.market.money.units import HCT
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
 from hypercluster.node.rows import WireDtype
 
@@ -46,7 +45,7 @@ class Asked:
         )
 
 
-def wishes_of(alpha: float, spread: bool = False, dtype: str = "f32", deposit: int = HCT // 100) -> Wishes:
+def wishes_of(alpha: float, spread: bool = False, dtype: str = "f32", deposit: int | None = None) -> Wishes:
     """Over whom to go; `deposit` in wei."""
     return Wishes(
         market=MarketParameters(alpha=alpha),

@@ -28,7 +28,12 @@ Seed = Annotated[int | None, whole("Fixes the draws; shown when drawn.", most=2*
 Dtype = Annotated[
     Literal["f32", "f16"], typer.Option(help="Activations on the wire: f32, or f16 for half the bytes.")
 ]
-Deposit = Annotated[int, hct("HCT to put at least into a channel that is opened.", default="0.01")]
+Deposit = Annotated[
+    int | None,
+    hct(
+        "HCT to put at least into a channel that is opened or filled up; else what the wallet's policy says."
+    ),
+]
 Spread = Annotated[
     bool, typer.Option("--spread", help="Draw the path by weight instead of taking the lightest.")
 ]

@@ -146,7 +146,14 @@ async def test_e3_cancelled_in_the_middle_of_a_step(world: World, tmp_path: Path
     world.tail_lies.tell = instead(StepResult, None)
     async with world.client(wallet, tmp_path) as client:
         completing = client.complete(request())
-        with trio.move_on_after(2):
+
+        async def cancel_when_both_hold_a_voucher() -> None:
+            while world.best_vouchers(wallet) < 200:
+                await trio.sleep(0.02)
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_when_both_hold_a_voucher)
             async with completing:
                 async for _ in completing:
                     pass

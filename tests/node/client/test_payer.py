@@ -14,7 +14,9 @@ from hypercluster.market.errors import InsufficientFunds, Overbilled, OverDeposi
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client.account import Recipient
+from hypercluster.node.client.limits import WalletLimits
 from hypercluster.node.client.payer import Payer
+from hypercluster.node.home.policy import WalletPolicy
 from tests.node.helpers.providers import FREE, Wallet, new_wallet
 
 
@@ -65,9 +67,9 @@ async def test_two_nodes_of_one_operator_are_paid_over_channels_of_their_own(
     wallet: Wallet, ledger: Ledger, operators: list[Recipient]
 ) -> None:
     first, second = (Recipient(operators[0].operator, each.node) for each in operators)
-    accounts = await payer_of(wallet, ledger).fund({first: 100, second: 200})
+    accounts = await payer_of(wallet, ledger).fund({first: 100, second: 200}, 0)
     assert accounts[first].channel_id != accounts[second].channel_id
-    again = await payer_of(wallet, ledger).fund({second: 200, first: 100})
+    again = await payer_of(wallet, ledger).fund({second: 200, first: 100}, 0)
     assert {payee: account.channel_id for payee, account in again.items()} == {
         payee: account.channel_id for payee, account in accounts.items()
     }
@@ -77,12 +79,12 @@ async def test_what_is_short_is_topped_up(
     wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient]
 ) -> None:
     payer = payer_of(wallet, ledger)
-    account = (await payer.fund({operators[0]: 1000}))[operators[0]]
+    account = (await payer.fund({operators[0]: 1000}, 0))[operators[0]]
     account.authorise(800, FREE)
     account.acknowledge(800, 800, FREE)
     with pytest.raises(OverDeposit):
         account.authorise(201, FREE)
-    assert (await payer.fund({operators[0]: 1000}))[operators[0]] is account
+    assert (await payer.fund({operators[0]: 1000}, 0))[operators[0]] is account
     assert chain.channels.state(account.channel_id).deposit == account.channel.deposit == 1800
     assert account.authorise(1000, FREE)[0] == 1800
 
@@ -93,7 +95,7 @@ async def test_two_at_once_open_one_channel(
     payer = payer_of(wallet, ledger)
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(payer.fund, {operators[0]: 1000})
+            nursery.start_soon(payer.fund, {operators[0]: 1000}, 0)
     assert len(ledger.payer.channels()) == 1
 
 
@@ -101,12 +103,12 @@ async def test_the_next_run_takes_the_channels_up(
     wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient]
 ) -> None:
     payer = payer_of(wallet, ledger)
-    account = (await payer.fund({operators[0]: 1000}))[operators[0]]
+    account = (await payer.fund({operators[0]: 1000}, 0))[operators[0]]
     account.authorise(700, FREE)
     account.acknowledge(700, 700, FREE)
     await payer.save()
     before = chain.block_number()
-    again = (await payer_of(wallet, ledger).fund({operators[0]: 300}))[operators[0]]
+    again = (await payer_of(wallet, ledger).fund({operators[0]: 300}, 0))[operators[0]]
     assert chain.block_number() == before
     assert again.descriptor == account.descriptor
     assert (again.channel.signed, again.channel.spent, again.channel.available) == (700, 700, 300)
@@ -116,14 +118,14 @@ async def test_the_next_run_takes_the_channels_up(
 async def test_channels_that_cannot_be_used_are_left_alone(
     wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient], asked: str
 ) -> None:
-    account = (await payer_of(wallet, ledger).fund({operators[0]: 1000}))[operators[0]]
+    account = (await payer_of(wallet, ledger).fund({operators[0]: 1000}, 0))[operators[0]]
     if asked == "closing":
         chain.channels.request_close(wallet.sender, account.descriptor)
     elif asked == "another session key":
         wallet.session_key = bytes(Accounts.create().key)
     else:
         wallet = new_wallet(chain, HCT)
-    other = (await payer_of(wallet, ledger).fund({operators[0]: 1000}))[operators[0]]
+    other = (await payer_of(wallet, ledger).fund({operators[0]: 1000}, 0))[operators[0]]
     assert other.channel_id != account.channel_id
     assert chain.channels.state(other.channel_id).open
 
@@ -134,10 +136,10 @@ async def test_an_empty_wallet_can_be_filled_and_tried_again(
     wallet = new_wallet(chain, 10)
     payer = payer_of(wallet, ledger)
     with pytest.raises(InsufficientFunds):
-        await payer.fund({operators[0]: 1000})
+        await payer.fund({operators[0]: 1000}, 0)
     chain.token.transfer(new_wallet(chain, HCT).sender, wallet.sender.address, HCT)
     for one in (payer, payer_of(wallet, ledger)):
-        account = (await one.fund({operators[0]: 1000}))[operators[0]]
+        account = (await one.fund({operators[0]: 1000}, 0))[operators[0]]
         assert chain.channels.state(account.channel_id).deposit == 1000
 
 
@@ -159,9 +161,9 @@ async def test_the_wallet_stays_locked_while_no_money_moves(
         ledger=ledger,
     )
     assert unlocked == 0
-    account = (await payer.fund({operators[0]: 1000}))[operators[0]]
+    account = (await payer.fund({operators[0]: 1000}, 0))[operators[0]]
     account.authorise(10, FREE)
-    await payer.fund({operators[0]: 900})
+    await payer.fund({operators[0]: 900}, 0)
     await payer.save()
     assert unlocked == 1
 
@@ -169,7 +171,7 @@ async def test_the_wallet_stays_locked_while_no_money_moves(
 async def test_a_provider_is_believed_what_we_signed_and_no_more(
     wallet: Wallet, ledger: Ledger, operators: list[Recipient]
 ) -> None:
-    account = (await payer_of(wallet, ledger).fund({operators[0]: 1000}))[operators[0]]
+    account = (await payer_of(wallet, ledger).fund({operators[0]: 1000}, 0))[operators[0]]
     # Signed in another life, of which the ledger knows nothing.
     signature = account.domain.sign(account.session_key, account.channel_id, 600)
     with pytest.raises(Overbilled):
@@ -181,3 +183,37 @@ async def test_a_provider_is_believed_what_we_signed_and_no_more(
     # The credit of 100 wei pays for the next step.
     assert account.authorise(100, FREE)[0] == 600
     assert account.channel.available == 400
+
+
+async def test_channels_are_filled_as_the_policy_says(
+    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient]
+) -> None:
+    payer = payer_of(wallet, ledger)
+    payer.limits = WalletLimits(WalletPolicy(float_wei=1000, top_up_below_wei=300))
+    account = (await payer.fund({operators[0]: 10}))[operators[0]]
+    assert account.channel.deposit == 1000
+    account.authorise(700, FREE)
+    account.acknowledge(700, 700, FREE)
+    assert (await payer.plan({operators[0]: 10})).deposits == ()
+    await payer.fund({operators[0]: 10})
+    assert account.channel.deposit == 1000, "300 are left"
+    account.authorise(1, FREE)
+    account.acknowledge(1, 701, FREE)
+    assert (await payer.plan({operators[0]: 10})).deposit_wei == 701
+    await payer.fund({operators[0]: 10})
+    assert (account.channel.deposit, account.channel.available) == (1701, 1000)
+    await payer.fund({operators[0]: 5000})
+    assert account.channel.available == 5000, "a request that needs more gets it"
+    assert chain.channels.state(account.channel_id).deposit == account.channel.deposit
+    (row,) = ledger.payer.channels()
+    assert row.gas == payer.gas_wei > 0
+
+
+async def test_a_wallet_with_less_than_the_policy_wants_pays_what_is_needed(
+    chain: Chain, ledger: Ledger, operators: list[Recipient]
+) -> None:
+    payer = payer_of(new_wallet(chain, 900), ledger)
+    payer.limits = WalletLimits(WalletPolicy(float_wei=1000, top_up_below_wei=300))
+    assert (await payer.plan({operators[0]: 100})).deposit_wei == 100
+    account = (await payer.fund({operators[0]: 100}))[operators[0]]
+    assert account.channel.deposit == 100

@@ -1,0 +1,176 @@
+"""After kill -9 the ledger says what was spent, to the wei, and the next run goes on over the same channels."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from hypercluster.market.ledger import IncomingChannel, Ledger, Outcome, RequestRow
+from hypercluster.node.client.journal import VOUCHERS
+from hypercluster.node.client.recovery import WHY_INTERRUPTED, opened_wallet
+from hypercluster.node.client.request import Allowance, Request
+from hypercluster.node.home.settings import Settings
+from tests.node.client.test_client import PROMPT, World, honest, world
+from tests.node.helpers.providers import Wallet, new_wallet
+
+__all__ = ["honest", "world"]
+STEP = 200
+"""wei for a token over both hops, and for the prompt"""
+
+CHILD = """
+import json, sys
+from pathlib import Path
+import trio
+from eth_account import Account
+from hypercluster.market.chain import Chain, Deployment, Sender
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.node.client import Purse, Token, Wishes, joined
+from hypercluster.node.client.request import Allowance, Asker, Request
+from hypercluster.node.home.settings import Settings
+from hypercluster.node.shards.store import open_model
+
+told = json.loads(sys.argv[1])
+chain = Chain(told["rpc"], Deployment.load(Path(told["deployment"])))
+sender = Sender(chain, Account.from_key(told["wallet"]))
+purse = Purse(session_key=bytes.fromhex(told["session"]), wallet=sender.address, unlock=lambda: sender)
+settings = Settings(home=Path(told["home"]), bootstrap=(told["bootstrap"],))
+stored = open_model(Path(told["model"]), Path(told["home"]) / "models")
+wishes = Wishes(market=MarketParameters(alpha=1.0, risk_weight=0.0))
+
+async def main():
+    async with joined(settings, chain, stored, purse, wishes=wishes) as client:
+        while len(client.adverts()) < 3:
+            await trio.sleep(0.05)
+
+        async def run(number):
+            asker = Asker(key_id="k", app="test", endpoint="chat")
+            request = Request(prompt=tuple(told["prompt"]), allowance=Allowance(tokens=told["tokens"]), asker=asker)
+            async with client.complete(request) as completing:
+                async for event in completing:
+                    if isinstance(event, Token):
+                        print(number, completing.completion.request_id, event.id, flush=True)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(told["requests"]):
+                nursery.start_soon(run, number)
+
+trio.run(main)
+"""
+
+
+def child_of(
+    world: World, wallet: Wallet, home: Path, *, requests: int = 1, tokens: int = 60
+) -> subprocess.Popen[str]:
+    home.mkdir(exist_ok=True)
+    deployment = home / "deployment.json"
+    world.chain.deployment.save(deployment)
+    told: dict[str, Any] = {
+        "rpc": world.chain.url,
+        "deployment": str(deployment),
+        "wallet": wallet.sender.account.key.hex(),
+        "session": wallet.session_key.hex(),
+        "home": str(home),
+        "bootstrap": world.whole.address,
+        "model": str(world.stored.source),
+        "prompt": PROMPT,
+        "tokens": tokens,
+        "requests": requests,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, json.dumps(told)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def books_of(world: World, wallet: Wallet) -> dict[bytes, IncomingChannel]:
+    """What the providers hold from a wallet, by channel."""
+    rows = [row for each in (world.head, world.tail, world.whole) for row in each.ledger.payee.channels()]
+    return {row.channel_id: row for row in rows if row.payer == wallet.sender.address}
+
+
+@pytest.mark.parametrize("after", [0, 1, 7, 30])
+async def test_kill_9_in_mid_stream_costs_what_the_ledger_says_and_nothing_twice(
+    world: World, tmp_path: Path, after: int
+) -> None:
+    """Two requests at once on the same channels, killed after so many tokens."""
+    wallet, home = new_wallet(world.chain), tmp_path / "home"
+    told: dict[str, int] = {}
+    with child_of(world, wallet, home, requests=2) as child:
+        assert child.stdout is not None
+        if not after:  # as soon as a voucher is out
+            while not (home / VOUCHERS).exists() or not (home / VOUCHERS).stat().st_size:
+                await trio.sleep(0.005)
+        else:
+            for line in child.stdout:
+                _, request_id, _ = line.split()
+                told[request_id] = told.get(request_id, 0) + 1
+                if sum(told.values()) >= after:
+                    break
+        child.send_signal(signal.SIGKILL)
+        for line in child.stdout:
+            if line.count(" ") == 2 and line.endswith("\n"):
+                told[line.split()[1]] = told.get(line.split()[1], 0) + 1
+    assert child.returncode == -signal.SIGKILL
+    await trio.sleep(0.3)  # steps that were under way at the providers
+    left = (home / VOUCHERS).read_bytes()
+    with taken_up(world, wallet, home) as (ledger, rows):
+        before = [(row.request_id, row.cost, row.risked) for row in rows]
+        spent = {row.channel_id: (row.signed, row.spent) for row in ledger.payer.channels()}
+    # Killed once more, in the middle of that: it is done again.
+    (home / VOUCHERS).write_bytes(left)
+    with taken_up(world, wallet, home) as (ledger, rows):
+        assert [(row.request_id, row.cost, row.risked) for row in rows] == before
+        assert {row.channel_id: (row.signed, row.spent) for row in ledger.payer.channels()} == spent
+        for row in rows:
+            assert (row.outcome, row.error) == (Outcome.INTERRUPTED, WHY_INTERRUPTED)
+            assert row.ended is not None
+            assert row.cost >= STEP * told.get(row.request_id, 0)
+        cost, risked = sum(row.cost for row in rows), sum(row.risked for row in rows)
+        held = books_of(world, wallet)
+        assert cost <= sum(each.billed for each in held.values()) <= cost + risked
+        for channel in ledger.payer.channels():
+            theirs = held.get(channel.channel_id)
+            best = theirs.best if theirs else 0
+            # What is signed is written down before it leaves.
+            assert best <= channel.signed <= best + 2 * STEP
+        assert sum(channel.spent for channel in ledger.payer.channels()) == cost
+        assert ledger.requests.spent_in("k", None) == cost + risked
+        for row in rows:
+            assert sum(int(hop["cost_wei"]) for hop in row.path) == row.cost
+            detail = ledger.requests.one(row.request_id)
+            assert detail is not None
+            assert sum(hop.billed for hop in detail.hops) == row.cost
+            assert all(hop.outcome == "interrupted" and hop.ended for hop in detail.hops)
+    assert (home / VOUCHERS).stat().st_size == 0
+    async with world.client(wallet, home) as client:
+        with trio.fail_after(60):
+            done = await client.complete(
+                Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=6))
+            ).finished()
+        assert done.tokens == world.greedy[:6]
+        if after:
+            assert done.bill.deposited_wei == 0, "the channels of before are used again"
+        held = books_of(world, wallet)
+        with Ledger(home / "ledger.sqlite") as ledger:
+            ours = {each.channel_id: each for each in ledger.payer.channels()}
+        for channel_id, theirs in held.items():
+            assert ours[channel_id].spent == theirs.billed
+            assert ours[channel_id].signed == theirs.best
+        billed = sum(each.billed for each in held.values())
+        assert cost + done.spent_wei <= billed <= cost + risked + done.spent_wei
+
+
+@contextmanager
+def taken_up(world: World, wallet: Wallet, home: Path) -> Iterator[tuple[Ledger, list[RequestRow]]]:
+    """A start that takes up what was left: the ledger and its requests afterwards."""
+    settings = Settings(home=home, bootstrap=(world.whole.address,))
+    with opened_wallet(settings, world.chain, wallet.purse) as opened:
+        yield opened.ledger, opened.ledger.requests.latest()
