@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from hypercluster.market.economics.graph import AdvertTable, Node, NoPath, node_
 from hypercluster.market.economics.routing import Path
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.reputation import Evidence, Reputation
-from hypercluster.node.client.wishing import fitting_path
+from hypercluster.node.client.wishing import TooDear, fitting_path
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.network.diagnosis import Wanted, why_no_path
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BUSY = "All paths that hold the request go over providers without a free session: try again in a while."
+MOST_MET = 4096
+"""providers that are remembered"""
 ENOUGH_TOKENS = 1024
 """a session with room for so many tokens of the answer is not passed over for one that holds all that were asked for"""
 LIE_FACTOR, LIE_MS = 5.0, 100.0
@@ -99,6 +103,8 @@ class Chooser:
         self.layers = layers
         self._discovery, self._latencies, self._vacancies = discovery, latencies, vacancies
         self._trust = trust
+        self.found = -math.inf
+        """when there last was a path, in trio's time"""
         self._rng = np.random.default_rng(seed)
         self._waits: dict[str, float] = {}
         self._expected: dict[str, float] = {}
@@ -130,10 +136,16 @@ class Chooser:
         length = self._length(needs, usable.values(), free.values())
         nodes = [node for node in nodes if node.id in free and free[node.id].session_tokens >= length]
         try:
-            return fitting_path(nodes, self.layers, wishes, (), self._rng)
+            path = fitting_path(nodes, self.layers, wishes, (), self._rng)
         except NoPath:
             self._explain([a for a in offered if a.peer not in shunned], needs)
             raise NoRoute(self._why(exclude, wishes)) from None
+        except TooDear:
+            # Those that are cheap enough may only be busy.
+            fitting_path(await self._nodes(list(usable.values())), self.layers, wishes, (), self._rng)
+            raise AllBusy(BUSY) from None
+        self.found = trio.current_time()
+        return path
 
     def learn(self, hop: Hop) -> tuple[Evidence, str] | None:
         """Remember by how much a provider was slower than it says, half of it from this time.
@@ -200,6 +212,9 @@ class Chooser:
         ]
 
     async def _nodes(self, adverts: Sequence[Advert]) -> list[Node]:
+        for remembered in (self._met, self._waits, self._expected):
+            if len(remembered) > MOST_MET:
+                remembered.clear()
         self._met |= {advert.peer: advert.addrs for advert in adverts}
         await self._latencies.measure(adverts)
         risks = await self._risks()
@@ -252,9 +267,7 @@ class Chooser:
                 f"The prompt has {needs.prompt} tokens, and no path here holds more than {longest} with the answer: "
                 f"shorten the prompt to {longest - 1} tokens at most."
             )
-        raise AllBusy(
-            "All paths that hold the request go over providers without a free session: try again in a while."
-        )
+        raise AllBusy(BUSY)
 
     def _longest(self, adverts: Collection[Advert]) -> int:
         """Tokens that the sessions of a whole path hold at most; 0 where there is none."""

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.3
 TELL_SECONDS = 5.0
 """after which a place in the line is told again though it is the same"""
+LATELY_SECONDS = 60.0
+"""for which a path that was there is expected to come back"""
 QUIET_SECONDS = 2.0
 """a wait that is no news: providers are found in this time"""
 
@@ -143,7 +145,7 @@ class Looking:
             reason = f"{self._last} Without it there is no path: {error}"
         # Who failed for good does not come back; who is full or not yet found may.
         hopeless = not back and not busy and error is not None
-        hopeless = hopeless and bool(self._done.failures or self._client.network.discovery.hopeless)
+        hopeless = hopeless and (bool(self._done.failures) or self._nobody_comes())
         if not (hopeless or over):
             return reason
         if busy:
@@ -152,6 +154,12 @@ class Looking:
         if self._last is None and error is not None:
             raise error
         raise PathLost(reason) from error
+
+    def _nobody_comes(self) -> bool:
+        """Whether there is nobody to wait for; who served a moment ago may be late with an advert."""
+        client = self._client
+        lately = trio.current_time() < client.chooser.found + LATELY_SECONDS
+        return client.network.discovery.hopeless and not lately
 
     async def after(self, failure: HopFailed) -> HopReplaced:
         """Decide what becomes of a provider whose session ended. Raises the failure where too many have."""

@@ -96,13 +96,9 @@ async def test_without_providers_or_bootstrap_a_market_is_open_and_says_so(
         assert (await market.run(asked(2)).finished()).finish == "length"
 
 
-async def test_a_provider_that_dies_under_ten_answers_is_replaced_in_all_of_them(
-    network: Network, tmp_path: Path
-) -> None:
-    stored, dead = network.tiny.stored, threading.Event()
-    terms = TERMS | {"sessions": 10, "bootstrap": (network.first.address,)}
-    wallet = new_wallet(network.chain)
-    wishes = Wishes(market=MarketParameters(alpha=1.0, risk_weight=0.0))
+@contextmanager
+def dying(dead: threading.Event) -> Iterator[None]:
+    """Providers that start within the block are gone, for their clients, from when the event is set."""
 
     def silence(message: Message, _number: int) -> Message:
         if dead.is_set():
@@ -112,14 +108,54 @@ async def test_a_provider_that_dies_under_ten_answers_is_replaced_in_all_of_them
     async def serve(connection: Connection, service: Service) -> None:
         await serve_session(Lying(connection, Lies(silence)), service)  # type: ignore[arg-type]
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provider, "serve_session", serve)
+        yield
+
+
+@pytest.mark.parametrize(("dies_at", "tokens"), [(50, 96), (110, 110)])
+async def test_an_answer_that_moves_to_shorter_sessions_has_as_many_tokens_as_they_hold(
+    network: Network, tmp_path: Path, dies_at: int, tokens: int
+) -> None:
+    """It went over sessions of 200 tokens and goes on over those of 100, or ends where these are too short by then."""
+    dead = threading.Event()
+    wallet = new_wallet(network.chain)
+    terms = TERMS | {"session_tokens": 200, "bootstrap": (network.first.address,)}
+    with (
+        dying(dead),
+        running_provider(network.chain, network.tiny.stored, tmp_path / "long", (0, 4), **terms) as long,
+    ):
+        async with network.market(wallet, tmp_path / "home") as market:
+            with trio.fail_after(30):
+                while len(market.client().adverts()) < 2:
+                    await trio.sleep(0.05)
+            assert market.model().context == 200
+
+            def die(done: Completion) -> None:
+                if len(done.tokens) == dies_at:
+                    dead.set()
+
+            ((done, events),) = await all_at_once(market, 1, asked(128_000), die)
+    assert (done.finish, len(done.tokens), done.error) == ("length", tokens, None)
+    assert done.tokens == network.greedy(network.tiny, tokens)
+    assert [event.peer for event in events if isinstance(event, HopReplaced)] == [long.advert.peer]
+
+
+async def test_a_provider_that_dies_under_ten_answers_is_replaced_in_all_of_them(
+    network: Network, tmp_path: Path
+) -> None:
+    stored, dead = network.tiny.stored, threading.Event()
+    terms = TERMS | {"sessions": 10, "bootstrap": (network.first.address,)}
+    wallet = new_wallet(network.chain)
+    wishes = Wishes(market=MarketParameters(alpha=1.0, risk_weight=0.0))
+
     with ExitStack() as stack:
         head = stack.enter_context(
             running_provider(
                 network.chain, stored, tmp_path / "head", (0, 2), price=cheap(), throttle_ms=15.0, **terms
             )
         )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(provider, "serve_session", serve)
+        with dying(dead):
             tail = stack.enter_context(
                 running_provider(network.chain, stored, tmp_path / "tail", (2, 4), price=cheap(), **terms)
             )

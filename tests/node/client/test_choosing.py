@@ -1,0 +1,118 @@
+"""Which path a request takes where sessions differ in length, in candidates and in price, and some are taken."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.node.client.choosing import (
+    AllBusy,
+    Chooser,
+    Needs,
+    NoRoute,
+    RequestTooLong,
+    TooManyCandidates,
+)
+from hypercluster.node.client.request import Wishes
+from hypercluster.node.client.vacancies import Vacancies
+from hypercluster.node.client.wishing import TooDear
+from hypercluster.node.identity import peer_of_key
+from hypercluster.node.network.discovery import Discovery
+from hypercluster.node.network.host import running_host
+from hypercluster.node.network.latency import Latencies
+from hypercluster.node.network.orderbook import OrderBook, anyone
+from tests.node.helpers.offers import MODEL, new_key, offer_of
+
+SHORT, LONG = b"\x01" * 32, b"\x02" * 32
+SHORT_PEER, LONG_PEER = peer_of_key(SHORT), peer_of_key(LONG)
+CHEAPEST = Wishes(market=MarketParameters(alpha=1.0, risk_weight=0.0))
+
+
+@asynccontextmanager
+async def choosing(**offers: dict[str, Any]) -> AsyncIterator[Chooser]:
+    """Between a cheap provider of 8,192 tokens a session and a dear one of 131,072, changed as told."""
+    async with running_host(new_key()) as host:
+        book = OrderBook(MODEL, anyone)
+        defaults: dict[str, tuple[bytes, dict[str, Any]]] = {
+            "short": (SHORT, {"session_tokens": 8192, "price_wei": 100}),
+            "long": (LONG, {"session_tokens": 131_072, "price_wei": 1000}),
+        }
+        for name, (key, terms) in defaults.items():
+            if name in offers:
+                await book.offer(offer_of(key, **(terms | offers[name])))
+        yield Chooser(Discovery.alone(host, book), Latencies(host), Vacancies(), 4, None)
+
+
+async def taken(chooser: Chooser, wishes: Wishes = CHEAPEST, **needs: int) -> str:
+    (peer,) = (await chooser.route(wishes, Needs(**needs))).ids
+    return peer
+
+
+async def test_the_path_holds_the_whole_request_where_one_does() -> None:
+    async with choosing(short={}, long={}) as chooser:
+        assert await taken(chooser, prompt=100, tokens=500) == SHORT_PEER
+        assert await taken(chooser, prompt=100, tokens=128_000) == LONG_PEER
+
+
+async def test_what_nobody_holds_whole_goes_where_most_of_it_fits() -> None:
+    async with choosing(short={}, long={}) as chooser:
+        assert await taken(chooser, prompt=100, tokens=500_000) == LONG_PEER
+    async with choosing(short={}) as chooser:
+        assert await taken(chooser, prompt=100, tokens=500_000) == SHORT_PEER
+        assert await taken(chooser, prompt=8191, tokens=500_000) == SHORT_PEER
+
+
+async def test_a_longer_session_is_waited_for_only_where_the_other_leaves_little_room() -> None:
+    async with choosing(short={}, long={"free": 0}) as chooser:
+        assert await taken(chooser, prompt=100, tokens=128_000) == SHORT_PEER
+        assert await taken(chooser, prompt=8192 - 1024, tokens=128_000) == SHORT_PEER
+        with pytest.raises(AllBusy):
+            await taken(chooser, prompt=8192 - 1023, tokens=128_000)
+        assert await taken(chooser, prompt=8192 - 10, tokens=10) == SHORT_PEER
+        with pytest.raises(AllBusy):
+            await taken(chooser, prompt=8192, tokens=10)
+
+
+async def test_a_prompt_that_fits_nowhere_is_refused_at_once_though_all_are_busy() -> None:
+    async with choosing(short={"free": 0}, long={"free": 0}) as chooser:
+        with pytest.raises(AllBusy):
+            await taken(chooser, prompt=131_071, tokens=1)
+        with pytest.raises(RequestTooLong, match="131071 tokens at most"):
+            await taken(chooser, prompt=131_072, tokens=1)
+
+
+async def test_candidates_are_part_of_what_is_needed() -> None:
+    async with choosing(short={"max_top_k": 64}, long={"max_top_k": 1024}) as chooser:
+        assert await taken(chooser, prompt=1, tokens=1, top_k=65) == LONG_PEER
+        with pytest.raises(TooManyCandidates, match="1024"):
+            await taken(chooser, prompt=1, tokens=1, top_k=1025)
+
+
+async def test_who_is_cheap_enough_and_busy_is_waited_for() -> None:
+    wishes = Wishes(market=CHEAPEST.market, max_price_wei=500)
+    async with choosing(short={"free": 0}, long={}) as chooser:
+        with pytest.raises(AllBusy):
+            await taken(chooser, wishes, prompt=1, tokens=1)
+    async with choosing(long={}) as chooser:
+        with pytest.raises(TooDear):
+            await taken(chooser, wishes, prompt=1, tokens=1)
+
+
+async def test_sessions_that_this_client_holds_itself_are_not_free() -> None:
+    async with choosing(short={"free": 1}) as chooser:
+        path = await chooser.route(CHEAPEST, Needs(prompt=1, tokens=1))
+        chooser._vacancies.take(path)
+        with pytest.raises(AllBusy):
+            await taken(chooser, prompt=1, tokens=1)
+        chooser._vacancies.give_back(path, 1.0)
+        assert await taken(chooser, prompt=1, tokens=1) == SHORT_PEER
+
+
+async def test_nobody_at_all_is_no_route() -> None:
+    async with choosing() as chooser:
+        with pytest.raises(NoRoute):
+            await taken(chooser, prompt=1, tokens=1)
