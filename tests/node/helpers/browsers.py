@@ -39,13 +39,13 @@ EXPECTED = ("net::ERR_CONNECTION_REFUSED", "status of 401", "ERR_INCOMPLETE_CHUN
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*arguments: str) -> Iterator[Browser]:
     """A browser of this machine; tests that need it are skipped where there is none, but not in CI."""
     if not CHROMIUM.exists() and os.environ.get("CI") != "true":
         pytest.skip("Debian's Chromium is not installed: run scripts/setup.py --dev as root")
     with sync_playwright() as playwright:
         expect.set_options(timeout=PATIENCE_MS)
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments])
         try:
             yield browser
         finally:
