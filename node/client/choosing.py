@@ -147,8 +147,11 @@ class Chooser:
         self.found = trio.current_time()
         return path
 
-    def learn(self, hop: Hop) -> tuple[Evidence, str] | None:
+    def learn(self, hop: Hop, sharing: int = 1, late: float = 0.0) -> tuple[Evidence, str] | None:
         """Remember by how much a provider was slower than it says, half of it from this time.
+
+        What we did to it ourselves is not held against it: the sessions that it had to serve for us at once, `sharing`,
+        and the seconds by which this process was late itself.
 
         Returns what the session says of it, if anything, with a note.
         """
@@ -158,7 +161,7 @@ class Chooser:
         took = statistics.median(hop.timing.total)
         wait = max(0.0, took - self._expected[peer])
         self._waits[peer] = (self._waits.get(peer, wait) + wait) / 2
-        if took > LIE_FACTOR * self._expected[peer] + LIE_MS:
+        if took > LIE_FACTOR * (sharing * self._expected[peer] + 1000 * late) + LIE_MS:
             return (
                 Evidence.LATENCY_LIE,
                 f"{took:.1f} ms a step where {self._expected[peer]:.1f} ms were to be expected",

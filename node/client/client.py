@@ -193,15 +193,17 @@ class Client:
             await self.records.requests.opened(completion, hops)
 
     async def settle(
-        self, completion: Completion, hops: Sequence[Hop], since: float, spending: Spending
+        self, completion: Completion, hops: Sequence[Hop], since: float, sharing: int, spending: Spending
     ) -> None:
-        """Write down what a completion did that began at `since` (node.client.waking.now), and have it looked over,
-        paid within `spending`.
+        """Write down what a completion did that began at `since` (node.client.waking.now), beside `sharing` - 1 others,
+        and have it looked over, paid within `spending`.
 
         Never raises for a disk or a chain.
         """
         for hop in hops:
-            if not self.wakefulness.absent_since(since) and (said := self.chooser.learn(hop)):
+            if not self.wakefulness.absent_since(since) and (
+                said := self.chooser.learn(hop, sharing, self.wakefulness.late)
+            ):
                 await self.chooser.note(hop.advert.peer, hop.advert.operator, *said)
         if self.records.requests is not None:
             await self.records.requests.ended(completion, hops, self.audits.due(hops) if self.audits else 0)

@@ -129,7 +129,8 @@ class Completing:
             done.text += rest
             done.stop = self._gate.stop
             with trio.CancelScope(shield=True):
-                await self._client.settle(done, self._looking.hops, self._looking.began, self._paying)
+                looking = self._looking
+                await self._client.settle(done, looking.hops, looking.began, looking.sharing, self._paying)
         yield Finished(done.finish, done.bill, rest, done.error)
 
     async def _over_paths(self) -> AsyncGenerator[Event, None]:
@@ -226,6 +227,7 @@ class Completing:
                         yield event
             began = time.perf_counter()
             looking.idled = now() - looking.alive > ABSENT_SECONDS
+            looking.sharing = max(looking.sharing, self._client.vacancies.paths)
             with self._spending.step(cost):
                 best = await pipeline.run(pending)
             looking.alive, looking.idled = now(), False

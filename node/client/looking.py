@@ -46,6 +46,7 @@ class Looking:
 
     Attributes:
         hops: the sessions that have ended.
+        sharing: paths that were taken at the same time at most, this one included.
         alive, idled: when a session last went forward, and whether it stood idle after that before its next step.
     """
 
@@ -54,6 +55,7 @@ class Looking:
         self.hops: list[Hop] = []
         self.began = self.alive = now()
         self.idled = False
+        self.sharing = 1
         self._client, self._request, self._done, self._key = client, request, done, key
         self._resting: dict[str, float] = {}
         """until when a peer is left out, in trio's time; for ever where it failed"""

@@ -6,7 +6,9 @@ import time
 
 import trio
 
-TICK_SECONDS = 1.0
+TICK_SECONDS = 0.25
+FORGETTING = 0.95
+"""of the lateness of before, at each tick"""
 ABSENT_SECONDS = 10.0
 """between two ticks, or between two steps of a session: what timed out meanwhile may have done so through us"""
 
@@ -17,16 +19,20 @@ def now() -> float:
 
 
 class Wakefulness:
-    """Looks at the clock all the time; a long gap between two looks is an absence."""
+    """Looks at the clock all the time; a long gap between two looks is an absence, a short one is lateness."""
 
     def __init__(self) -> None:
+        self.late = 0.0
+        """seconds by which this process was late lately: it had too much to do, or did not get to it"""
         self._looked = now()
         self._woke = 0.0
 
     async def watch(self) -> None:
         """Look for ever."""
         while True:
+            before = now()
             await trio.sleep(TICK_SECONDS)
+            self.late = max(now() - before - TICK_SECONDS, FORGETTING * self.late)
             self._look()
 
     def absent_since(self, moment: float) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client.choosing import (
     AllBusy,
     Chooser,
@@ -17,7 +19,9 @@ from hypercluster.node.client.choosing import (
     RequestTooLong,
     TooManyCandidates,
 )
+from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.request import Wishes
+from hypercluster.node.client.timing import Timing
 from hypercluster.node.client.vacancies import Vacancies
 from hypercluster.node.client.wishing import TooDear
 from hypercluster.node.identity import peer_of_key
@@ -116,3 +120,20 @@ async def test_nobody_at_all_is_no_route() -> None:
     async with choosing() as chooser:
         with pytest.raises(NoRoute):
             await taken(chooser, prompt=1, tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("sharing", "late", "says"),
+    [(1, 0.0, Evidence.LATENCY_LIE), (50, 0.0, Evidence.SERVED), (1, 0.3, Evidence.SERVED)],
+)
+async def test_a_slow_step_is_held_against_a_provider_unless_it_is_our_own_doing(
+    sharing: int, late: float, says: Evidence
+) -> None:
+    """A second where 10 ms are advertised: a lie, or fifty sessions at once, or a process that was late itself."""
+    async with choosing(short={"cost_ms": 10.0}) as chooser:
+        await chooser.route(CHEAPEST, Needs(prompt=1, tokens=1))
+        chooser._expected[SHORT_PEER] = 10.0
+        hop = SimpleNamespace(advert=SimpleNamespace(peer=SHORT_PEER), timing=Timing([1000.0] * 5))
+        said = chooser.learn(cast("Hop", hop), sharing, late)
+        assert said is not None
+        assert said[0] is says
