@@ -1,5 +1,6 @@
 """`hc-gateway`: OpenAI's, Anthropic's and Ollama's APIs over the market, paid from one wallet."""
 
+from hypercluster.node.cli.client import policy
 from hypercluster.node.cli.gateway import keys
 from hypercluster.node.cli.gateway.linking import link
 from hypercluster.node.cli.gateway.running import run
@@ -14,6 +15,7 @@ app = application(
 app.command()(run)
 app.command()(link)
 app.add_typer(keys.app, name="keys")
+app.add_typer(policy.app, name="policy")
 
 
 def main() -> None:

@@ -111,3 +111,30 @@ def test_revoking_a_key_ends_what_runs_with_it_at_its_next_token(front_door: Fro
     assert '"code":"invalid_api_key"' in rest[-2]
     assert len(rest) < 900
     assert "was revoked" in ask(front_door, key).json()["error"]["message"]
+
+
+def test_a_budget_ends_an_answer_with_what_was_paid_for_and_is_never_passed(front_door: FrontDoor) -> None:
+    row, key = front_door.new_key("thrifty", budget=60_000, period="total")
+    fields = {"max_tokens": 900, "logit_bias": {"319": -100}}
+    document = ask(front_door, key, **fields).json()
+    assert document["choices"][0]["finish_reason"] == "length"
+    assert document["hypercluster"]["finish"] == "cost"
+    assert document["usage"]["completion_tokens"] > 5
+    spent = int(document["usage"]["cost_wei"])
+    assert 55_000 < spent <= 60_000
+    answer = ask(front_door, key, **fields)
+    assert refusal(answer) == (402, "insufficient_quota")
+    assert "budget of the key 'thrifty'" in answer.json()["error"]["message"]
+    assert front_door.market.ledger.requests.spent_in(row.key_id, None) == spent
+    detail = front_door.row(document["hypercluster"]["request_id"])
+    assert (detail.row.outcome, detail.row.cost, detail.row.key_id) == ("cost", spent, row.key_id)
+    assert detail.row.app.startswith("python-httpx/")
+    assert detail.row.endpoint == "chat"
+
+
+def test_two_answers_at_once_share_a_budget_and_do_not_pass_it(front_door: FrontDoor) -> None:
+    row, key = front_door.new_key("shared", budget=80_000, period="day")
+    document = ask(front_door, key, n=2, max_tokens=900, logit_bias={"319": -100}).json()
+    assert {each["finish"] for each in document["hypercluster"]["choices"]} == {"cost"}
+    assert int(document["usage"]["cost_wei"]) <= 80_000
+    assert front_door.market.ledger.requests.spent_in(row.key_id, None) <= 80_000
