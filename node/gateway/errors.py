@@ -97,7 +97,7 @@ def _api_error_of(error: BaseException) -> ApiError:
             return ApiError(400, "context_length_exceeded", said, param="messages")
         case UnknownModel():
             return ApiError(404, "model_not_found", said, param="model")
-        case BadFormat():
+        case _ if isinstance(error, BadFormat) or isinstance(error.__cause__, BadFormat):
             return ApiError(400, "invalid_value", said, param="response_format")
         case TooManyCandidates() | BadRequest() | ChatError():
             return ApiError(400, "invalid_value", said)
