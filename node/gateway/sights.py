@@ -12,7 +12,7 @@ import trio
 from hypercluster.market.errors import MarketError
 from hypercluster.market.money.units import HCT
 from hypercluster.node.threads import Threads
-from hypercluster.node.web.health import Check
+from hypercluster.node.web.health import Check, found_by
 
 if TYPE_CHECKING:
     from hypercluster.node.gateway.gateway import Gateway
@@ -55,6 +55,8 @@ class Sights:
             except (MarketError, OSError) as error:
                 log.info("the wallet could not be looked at: %s", error)
             self._tell()
+            wrong = (await found_by(self.checks())).values()
+            self._gateway.metrics.process.ready.set(not any(wrong))
             await trio.sleep(LOOK_SECONDS)
 
     def checks(self) -> list[Check]:

@@ -20,9 +20,11 @@ from hypercluster.node.web.metrics import PREFIX, ProcessMetrics
 COIN = 10**18
 
 
-def counted(showing: Showing, jobs: Jobs) -> tuple[ProcessMetrics, Callable[[SoldAudit], None]]:
+def counted(
+    showing: Showing, jobs: Jobs, registry: CollectorRegistry | None = None
+) -> tuple[ProcessMetrics, Callable[[SoldAudit], None]]:
     """Metrics of a verifier, in a registry of their own, and what is to be told of each audit sold."""
-    registry = CollectorRegistry()
+    registry = registry or CollectorRegistry()
     process = ProcessMetrics(registry)
     process.build(llama_cpp=LLAMA_CPP, backend=accelerators()[0].name.lower() if accelerators() else "cpu")
     process.chain_head(lambda: showing.standings.now.head if showing.standings.now else None)
