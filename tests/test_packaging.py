@@ -31,7 +31,8 @@ METRIC = re.compile(r"hypercluster_[a-z0-9_]+")
 
 def command(program: str) -> Any:
     app = import_module(f"hypercluster.node.cli.{program.removeprefix('hc-')}.app").app
-    return typer.main.get_command(app).commands["run"]
+    group: Any = typer.main.get_command(app)
+    return group.commands["run"]
 
 
 def variables(program: str) -> set[str]:
