@@ -128,7 +128,7 @@ class Completion:
     limit: LimitReached | None = None
     """what ended it where that was its cost"""
     grammar_forced: int = 0
-    """tokens that the format asked for and that were not among the candidates"""
+    """tokens that were picked among what the format allows because none of the candidates was"""
     bills: list[HopBill] = field(default_factory=list)
     fundings: list[Funding] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)

@@ -86,10 +86,12 @@ class Drawing:
             allowed = np.flatnonzero(mask)
             if not len(allowed):
                 raise
-        # Nobody knows how likely these are: what the format leaves no choice about, an end, or one of them.
+        if len(allowed) == 1:
+            return int(allowed[0])
+        # Nobody knows how likely these are: an end, what the format leaves no choice about, or any of them.
         self._completion.grammar_forced += 1
-        likely = self._matching.likely()
-        return likely if likely is not None and mask[likely] else int(self._draws.choice(allowed))
+        likely = self._matching.likely(allowed)
+        return int(self._draws.choice(allowed)) if likely is None else likely
 
     def _told(self, best: TopK, token: int) -> tuple[float | None, tuple[Candidate, ...]]:
         if self._tell is None:

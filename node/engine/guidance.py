@@ -7,7 +7,7 @@ are bounded by limits of its own, so that a schema from strangers costs some ms 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import llguidance
 import numpy as np
@@ -67,7 +67,7 @@ class Guide:
         encode: Callable[[str], list[int]],
     ) -> None:
         words = [b"\xff" + piece if i in special else piece for i, piece in enumerate(pieces)]
-        self.n_vocab = len(words)
+        self._words = words
         self._ends = np.array(sorted(ends), np.intp)
         self._tokenizer = llguidance.LLTokenizer(
             TokenizerWrapper(_Words(words, ends, encode)), eos_token=sorted(ends) or None
@@ -75,7 +75,7 @@ class Guide:
 
     def follow(self, grammar: str) -> Matching:
         """Begin an answer of this grammar. Raises BadFormat."""
-        return Matching(self.n_vocab, self._ends, self._matcher(grammar))
+        return Matching(self._words, self._ends, self._matcher(grammar))
 
     def _matcher(self, grammar: str) -> llguidance.LLMatcher:
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
@@ -87,8 +87,10 @@ class Guide:
 class Matching:
     """One answer on its way through a grammar."""
 
-    def __init__(self, n_vocab: int, ends: npt.NDArray[np.intp], matcher: llguidance.LLMatcher) -> None:
-        self._n_vocab, self._ends, self._matcher = n_vocab, ends, matcher
+    def __init__(
+        self, words: Sequence[bytes], ends: npt.NDArray[np.intp], matcher: llguidance.LLMatcher
+    ) -> None:
+        self._words, self._ends, self._matcher = words, ends, matcher
 
     @property
     def complete(self) -> bool:
@@ -99,14 +101,19 @@ class Matching:
         """Which tokens may come next, [n_vocab]; those that end the answer only where it may end. Raises FormatLost."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         self._check()
-        return np.unpackbits(bits, count=self._n_vocab, bitorder="little").view(np.bool_)
+        return np.unpackbits(bits, count=len(self._words), bitorder="little").view(np.bool_)
 
-    def likely(self) -> int | None:
-        """The token that must come next by the letters alone, or one that ends the answer where it may; else None."""
-        if self._matcher.is_accepting() and len(self._ends):
-            return int(self._ends[0])
-        forced = self._matcher.compute_ff_tokens()
-        return forced[0] if forced else None
+    def likely(self, allowed: npt.NDArray[np.intp]) -> int | None:
+        """Of the tokens that may come, one that ends the answer, or the longest of what must come in any case."""
+        if (ends := np.intersect1d(self._ends, allowed)).size:
+            return int(ends[0])
+        forced = self._matcher.compute_ff_bytes()
+        fitting = [
+            token
+            for token in allowed.tolist()
+            if self._words[token] and forced.startswith(self._words[token])
+        ]
+        return max(fitting, key=lambda token: len(self._words[token]), default=None) if forced else None
 
     def accept(self, token: int) -> None:
         """Go on by a token. Raises FormatLost for one outside the grammar."""
@@ -115,7 +122,7 @@ class Matching:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise FormatLost(f"The format cannot be followed any further: {_said(self._matcher.get_error())}")
+            raise FormatLost(f"The format cannot be followed any further: {_line(self._matcher.get_error())}")
 
 
 class _Words:
@@ -143,9 +150,14 @@ def check_grammar(grammar: str) -> None:
 
 def _said(message: str) -> str:
     """What llguidance says, as one sentence."""
-    line = " ".join(_EXCERPT.split(message)[0].split())
+    line = _line(message)
     for found, instead in _SAYINGS:
         if found in line:
             return instead.format(line.partition(found)[2].strip(' :[]".'))
+    return f"The schema or grammar is not supported: {line}"
+
+
+def _line(message: str) -> str:
+    line = " ".join(_EXCERPT.split(message)[0].split()).removesuffix(" <non-verbose/>")
     line = line.partition("failed to compile JSON schema: ")[2] or line
-    return f"The schema or grammar is not supported: {line[:300].rstrip('.')}."
+    return f"{line[:300].rstrip('.')}."

@@ -15,6 +15,7 @@ SPACE = r"[ \t]{1,2}|\r?\n[ \t]{0,40}"
 _PLAIN = Form(Calls.GENERIC, None, lists_tools=False)
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 _LETTERS = "LETTERS: /(.|\\n)*/\n"
+_SPACES = "SPACE: /[ \\n]{1,4}/\n"
 
 
 def grammar_of(format_: Format, form: Form = _PLAIN, *, thinking: bool = False) -> str:
@@ -50,11 +51,9 @@ def _thoughts(form: Form, thinking: bool) -> str:
     if not form.tags:
         return "start: body\n"
     opening, closing = map(_text, form.tags)
-    start = (
-        "start: thoughts /\\s{0,4}/ body\n" if thinking else "start: body | opened thoughts /\\s{0,4}/ body\n"
-    )
+    start = "start: thoughts SPACE? body\n" if thinking else "start: body | opened thoughts SPACE? body\n"
     opened = "" if thinking else f"opened: {opening}\n"
-    return f"{start}{opened}thoughts[lazy]: LETTERS {closing}\n{_LETTERS}"
+    return f"{start}{opened}thoughts[lazy]: LETTERS {closing}\n{_LETTERS}{_SPACES}"
 
 
 def _calls(format_: ToolUse, form: Form) -> str:
@@ -77,7 +76,7 @@ def _calls(format_: ToolUse, form: Form) -> str:
         case Calls.MISTRAL:
             opening = _text("[TOOL_CALLS]")
             more = ' (", " call)*' if several else ""
-            rules += f'inner: /\\s?/ "[" call{more} "]"\n'
+            rules += f'inner: ("[" | " [") call{more} "]"\n'
             return rules + _around(format_, f"{opening} inner", opening, "inner", form)
         case Calls.LLAMA | Calls.GENERIC:
             more = ' ("\\n" call)*' if several else ""

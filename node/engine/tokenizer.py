@@ -86,7 +86,13 @@ class Tokenizer:
 
         pieces = (self.piece(i, special=True) for i in range(self.n_vocab))
         special = frozenset(self.control_ids.values()) - self.marks
-        return Guide(pieces, special, self.end_ids, lambda text: self.encode(text, add_special=False))
+        return Guide(pieces, special, self.end_ids, self._inside)
+
+    def _inside(self, text: str) -> list[int]:
+        """The ids of a text that goes on another one, before which no tokenizer puts a space."""
+        ids = self.encode("\x02" + text, add_special=False)
+        at = next((at for at, token in enumerate(ids) if self.piece(token) == b"\x02"), None)
+        return self.encode(text, add_special=False) if at is None else ids[at + 1 :]
 
     def thinks(self, reasoning: bool | None) -> bool:
         """Whether an answer begins within thoughts, because the template opens them. Takes some 50 ms at first."""

@@ -109,7 +109,7 @@ def fitted(chat: Chat, form: Form) -> Chat:
 
 def _with_short_ids(turn: Message) -> Message:
     calls = tuple(replace(call, id=_short(call.id)) for call in turn.tool_calls)
-    answered = _short(turn.tool_call_id) if turn.tool_call_id else ""
+    answered = _short(turn.tool_call_id) if turn.role == "tool" else turn.tool_call_id
     return replace(turn, tool_calls=calls, tool_call_id=answered)
 
 
