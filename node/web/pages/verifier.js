@@ -34,12 +34,12 @@ function Audits() {
   const found = useData(`/hc/verifier/audits?limit=20${before ? `&before=${encodeURIComponent(before)}` : ""}`, { every: before ? 0 : 10 });
   return html`<${Card} title="Audits" note=${found.data && `${plural(found.data.total.audits, "audit")} sold for ${hct(found.data.total.paid_wei)} HCT`}><${Found} of=${found} what="The audits">${({ audits }) => html`
     ${audits.length
-      ? html`<${Table} label="Audits" columns=${[["When"], ["Layers", 1], ["Tokens", 1], ["Finding"], ["Median error", 1], ["Greatest", 1], ["Agreement", 1], ["Took", 1], ["HCT", 1], ["Note"]]}>
+      ? html`<${Table} label="Audits" columns=${[["When"], ["Layers", 1], ["Tokens", 1], ["Finding"], ["Median error", 1], ["Greatest", 1], ["Agreement", 1], ["Took", 1], ["HCT", 1], ["Channel"]]}>
           ${audits.map((each) => {
             const [kind, word] = FINDINGS[each.finding] ?? ["wait", each.finding];
             return html`<tr key=${each.id}><td class="mono">${moment(each.at)}</td><td class="n">${layers(each.layers)}</td><td class="n">${count(each.tokens)}</td><td><${Badge} kind=${kind}>${word}<//></td>
               <td class="n">${each.exact ? "exact" : each.median_error === null ? "–" : each.median_error.toExponential(1)}</td><td class="n">${each.max_error === null ? "–" : each.max_error.toExponential(1)}</td>
-              <td class="n">${percent(each.agreement)}</td><td class="n">${each.seconds === null ? "–" : ms(each.seconds * 1000)}</td><td class="n"><${Amount} wei=${each.paid_wei} /></td><td class="wrap">${each.note}</td></tr>`;
+              <td class="n">${percent(each.agreement)}</td><td class="n">${each.seconds === null ? "–" : ms(each.seconds * 1000)}</td><td class="n"><${Amount} wei=${each.paid_wei} /></td><td><${Id} id=${each.channel} /></td></tr>`;
           })}<//>`
       : html`<${Empty} title=${before ? "No older audit" : "No audit yet"}>Clients ask for them after their answers and pay for each.<//>`}
     ${(before || audits.length === 20) && html`<div class="form-end"><button disabled=${!before} onClick=${() => setPages(pages.slice(0, -1))}>Newer</button>
