@@ -141,9 +141,17 @@ export function useData(path, { every = 0, on = [] } = {}) {
 
 const heard = new Set();
 let source = null;
+let told = false;
+
+/** Whether the program tells what happens; only a gateway does. */
+export function tells(whether) {
+  told = whether;
+  if (told) listen();
+  else hush();
+}
 
 function listen() {
-  if (source || document.hidden || heard.size === 0) return;
+  if (!told || source || document.hidden || heard.size === 0) return;
   source = new EventSource("/hc/events");
   source.onmessage = (event) => {
     const happening = JSON.parse(event.data);

@@ -1,6 +1,6 @@
 /** The shell: which pages there are, which one is shown, and what is said when the program is gone. */
 import { html, render, useEffect, useRef, useState } from "./view.js";
-import { useConnection, useData } from "./api.js";
+import { tells, useConnection, useData } from "./api.js";
 import { hct, exact, length, plural } from "./format.js";
 import { Chat } from "./chat.js";
 import { Network } from "./network.js";
@@ -72,6 +72,7 @@ function App() {
   const me = useData("/hc/me", { every: 15, on: ["request_ended", "connected"] });
   const place = usePlace();
   const [theme, turn] = useTheme();
+  useEffect(() => tells(me.data?.role === "gateway" && connection !== "expired"), [me.data?.role, connection]);
   const main = useRef(null);
   const role = me.data?.role ?? "gateway";
   const pages = PAGES[role];

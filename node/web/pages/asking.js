@@ -3,20 +3,37 @@ import { ask, events } from "./api.js";
 import { big } from "./format.js";
 
 /**
+ * The path and body that a model is asked by. One without a chat template knows no turns: it goes on with the text.
+ * @param {any} chat @param {any[]} turns @param {boolean} template @returns {[string, object]}
+ */
+export function asked(chat, turns, template) {
+  const said = turns.filter((turn) => turn.text);
+  /** @type {Record<string, any>} */
+  const body = { model: chat.model };
+  if (chat.temperature !== "") body.temperature = Number(chat.temperature);
+  if (chat.most !== "") body.max_tokens = Number(chat.most);
+  const system = chat.system.trim();
+  if (!template) return ["/v1/completions", { ...body, prompt: [system, ...said.map((turn) => turn.text)].filter(Boolean).join("\n") }];
+  const messages = said.map(({ role, text }) => ({ role, content: text }));
+  if (system) messages.unshift({ role: "system", content: system });
+  return ["/v1/chat/completions", { ...body, messages }];
+}
+
+/**
  * Asks, and tells what came through `tell(changes)` while it streams.
- * @param {{model: string, messages: object[], temperature?: number, max_tokens?: number}} request
+ * @param {[string, object]} request as `asked` makes it
  * @param {(changes: object) => void} tell
  * @param {AbortSignal} signal
  */
-export async function answer(request, tell, signal) {
+export async function answer([path, body], tell, signal) {
   const begun = performance.now();
   const so = { text: "", reasoning: "", tokens: 0, ms: 0, first: 0, note: "finding a path", finish: "" };
   const say = (changes) => tell(Object.assign(so, changes));
   say({});
   const response = await ask(
     "POST",
-    "/v1/chat/completions",
-    { ...request, stream: true, stream_options: { include_usage: true } },
+    path,
+    { ...body, stream: true, stream_options: { include_usage: true } },
     signal,
   );
   say({ id: response.headers.get("x-request-id") ?? "" });
@@ -28,10 +45,11 @@ export async function answer(request, tell, signal) {
     if (part.error) throw new Error(part.error.message ?? "The answer broke off.");
     const choice = part.choices?.[0];
     const delta = choice?.delta ?? {};
-    if (delta.content || delta.reasoning_content) {
+    const text = delta.content ?? choice?.text;
+    if (text || delta.reasoning_content) {
       const now = performance.now();
       say({
-        text: so.text + (delta.content ?? ""),
+        text: so.text + (text ?? ""),
         reasoning: so.reasoning + (delta.reasoning_content ?? ""),
         tokens: so.tokens + 1,
         first: so.first || now - begun,

@@ -1,7 +1,7 @@
 /** Chat: what was said, what it cost, over which path it went, and what the audits found. */
 import { html, useCallback, useEffect, useRef, useState } from "./view.js";
 import { get, useData, useHappenings } from "./api.js";
-import { answer, soFar } from "./asking.js";
+import { answer, asked, soFar } from "./asking.js";
 import { auditOf, AuditBadge } from "./audit.js";
 import { fresh, load, save, titled } from "./chats.js";
 import { moment, ms, perMillion, plural, sum } from "./format.js";
@@ -69,17 +69,12 @@ function useAnswers({ chats, shown, change }) {
     if (request) change(chatId, (chat) => ({ turns: chat.turns.map((turn) => (turn.id === id ? { ...turn, ...booked(request) } : turn)) }));
   }, []);
 
-  const ask = async (chat, turns) => {
+  const ask = async (chat, turns, template) => {
     const begun = new AbortController();
     abort.current = begun;
     setBusy(chat.id);
     const blank = { role: "assistant", text: "", model: chat.model };
     change(chat.id, () => ({ title: titled(turns[0].text), turns: [...turns, blank], changed: Date.now() / 1000 }));
-    const messages = turns.filter((turn) => turn.text).map(({ role, text }) => ({ role, content: text }));
-    if (chat.system.trim()) messages.unshift({ role: "system", content: chat.system.trim() });
-    const request = { model: chat.model, messages };
-    if (chat.temperature !== "") request.temperature = Number(chat.temperature);
-    if (chat.most !== "") request.max_tokens = Number(chat.most);
     let turn = blank;
     const tell = (so) => {
       turn = { ...blank, ...so };
@@ -87,7 +82,7 @@ function useAnswers({ chats, shown, change }) {
     };
     let last = {};
     try {
-      await answer(request, tell, begun.signal);
+      await answer(asked(chat, turns, template), tell, begun.signal);
       if (!turn.finish) last = { error: "The answer broke off before its end." };
     } catch (error) {
       last = begun.signal.aborted ? { finish: "cancelled", why: "cancelled" } : { error: error.message };
@@ -238,10 +233,10 @@ export function Chat({ me }) {
   }, [running]);
 
   const send = (text) => {
-    ask(chat, [...chat.turns, { role: "user", text }]);
+    ask(chat, [...chat.turns, { role: "user", text }], entry.has_template);
     requestAnimationFrame(() => end.current?.scrollIntoView({ block: "end" }));
   };
-  const again = () => ask(chat, chat.turns.slice(0, chat.turns.findLastIndex((turn) => turn.role === "user") + 1));
+  const again = () => ask(chat, chat.turns.slice(0, chat.turns.findLastIndex((turn) => turn.role === "user") + 1), entry?.has_template ?? true);
   const create = () => {
     store.open();
     /** @type {HTMLElement} */ (document.querySelector(".say textarea")).focus();
@@ -269,7 +264,8 @@ export function Chat({ me }) {
         <${Compose} busy=${running} ready=${Boolean(entry) && !busy} send=${send} stop=${stop}>
           ${entry && html`<span>${entry.coverage < 1 ? "nobody serves some layers now" : html`<span class="n">${perMillion(entry.price_wei)}</span> HCT per million tokens, prompt <span class="n">${perMillion(entry.prompt_price_wei)}</span>`}</span>
             <span>context <span class="n">${entry.context.toLocaleString("en")}</span></span>`}
-          <span>Enter sends, Shift+Enter breaks the line</span>
+          ${entry && !entry.has_template && html`<span>no chat model: it goes on with your text</span>`}
+          <span>${busy && !running ? "another chat is being answered" : "Enter sends, Shift+Enter breaks the line"}</span>
         <//>
         <div ref=${end}></div>
       </div>

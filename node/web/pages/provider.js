@@ -85,7 +85,7 @@ function Advise() {
 /** The page. */
 export function Provider() {
   const now = useData("/hc/provider", { every: 4 });
-  const earned = useData("/hc/provider/earnings?days=30", { every: 30 });
+  const earned = useData("/hc/provider/earnings?days=30", { every: 10 });
   return html`<div class="head"><h1>Provider</h1>${now.data && html`<code title=${now.data.node}>layers ${layers(now.data.layers)}</code>`}</div>
     <${Found} of=${now} what="This provider">${(of) => html`
       ${Object.values(of.ready).some(Boolean) && html`<${Ready} ready=${of.ready} />`}
