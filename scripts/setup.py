@@ -5,6 +5,8 @@ for this machine's processor) and Node.js (Anvil, solc and OpenZeppelin come as 
 
     python3 scripts/setup.py          what running needs
     python3 scripts/setup.py --dev    what the tests need as well
+
+CMAKE_ARGS goes to llama.cpp's build, such as -DGGML_CUDA=on; with another value it is built again.
 """
 
 import argparse
@@ -81,7 +83,8 @@ def install_python(lock: Path) -> None:
     """Install a lock file into .venv with `--no-deps`: the lock is complete, and no resolver runs."""
     stamp = VENV / "ready"
     text = lock.read_text()
-    digest = hashlib.sha256((text + settings()).encode()).hexdigest()
+    wanted = os.environ.get("CMAKE_ARGS", "")
+    digest = hashlib.sha256((text + settings() + wanted).encode()).hexdigest()
     if stamp.exists() and digest in stamp.read_text().split():
         return
     if not (BIN / "python").exists():
@@ -104,20 +107,24 @@ def install_python(lock: Path) -> None:
             text=True,
             check=True,
         ).stdout
-        if llama and llama[0].split()[0] not in installed:
+        built = VENV / "llama-built"
+        before = built.read_text() if built.exists() else ""
+        if llama and (llama[0].split()[0] not in installed or before != wanted):
+            again = ["--force-reinstall", "--no-cache-dir"] if before != wanted else []
             run(
                 "llama.cpp, built for this machine (some minutes)",
-                [*pip, "-v", "--require-hashes", "-r", f"{folder}/llama"],
+                [*pip, "-v", *again, "--require-hashes", "-r", f"{folder}/llama"],
                 progress=ninja_steps,
                 # The multimodal library is not used; leaving it out shortens the build.
-                environment={"CMAKE_ARGS": f"-DLLAVA_BUILD=OFF {os.environ.get('CMAKE_ARGS', '')}".strip()},
+                environment={"CMAKE_ARGS": f"-DLLAVA_BUILD=OFF {wanted}".strip()},
             )
+            built.write_text(wanted)
     run("HyperCluster itself", [*pip, "-e", str(ROOT)], progress=lambda line: None)
     link_checkout()
     # The full set holds the smaller one, so either stamp stays valid after `--dev`.
     done = stamp.read_text().split() if stamp.exists() and lock.name == "requirements.lock" else []
     if lock.name == "requirements-dev.lock":
-        runtime = (ROOT / "requirements.lock").read_text() + settings()
+        runtime = (ROOT / "requirements.lock").read_text() + settings() + wanted
         done.append(hashlib.sha256(runtime.encode()).hexdigest())
     stamp.write_text("\n".join([*done, digest]) + "\n")
 

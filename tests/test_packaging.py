@@ -171,3 +171,26 @@ def test_docker_reads_the_file() -> None:
         pytest.skip("Docker does not run")
     command = ["docker", "build", "--check", "-f", str(PACKAGING / "Dockerfile"), str(PACKAGING.parent)]
     subprocess.run(command, check=True, capture_output=True)
+
+
+OPERATING = (PACKAGING.parent / "docs/operating.md").read_text()
+
+
+def test_the_page_for_operators_names_every_setting_and_only_metrics_that_there_are() -> None:
+    listed = set(re.findall(r"^\| `(HC_\w+)`", OPERATING, flags=re.M))
+    assert listed == {f"HC_{name.upper()}" for name in Settings.model_fields}
+    told = {name.removesuffix("_bucket") for name in METRIC.findall(OPERATING)}
+    assert {name for name in told if name not in NAMES} == set()
+
+
+def test_the_page_for_operators_names_options_and_commands_that_there_are() -> None:
+    programs = ("hc-provider", "hc-verifier", "hc-gateway")
+    known = {f"--{name}" for program in programs for name, _ in options_of(command(program).params)} | {
+        "--config"
+    }
+    flags = set(re.findall(r"`(--[a-z][a-z-]+)", OPERATING))
+    assert {flag for flag in flags if flag not in known | {"--force-reinstall", "--help"}} == set()
+    for program, name in set(re.findall(r"\b(hc-(?:provider|verifier|gateway|client)) ([a-z]+)", OPERATING)):
+        app = import_module(f"hypercluster.node.cli.{program.removeprefix('hc-')}.app").app
+        group: Any = typer.main.get_command(app)
+        assert name in group.commands, f"{program} {name}"

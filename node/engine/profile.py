@@ -40,6 +40,8 @@ class Backend:
 
     flash_attention: bool = False
     kv_type: KvType = "f16"
+    gpu_layers: int = -1
+    """layers that accelerators compute, where there are any: -1 for all, 0 for none"""
 
     def __post_init__(self) -> None:
         if self.kv_type not in KV_TYPES:
@@ -61,12 +63,16 @@ def profile(backend: Backend, *, threads: int, chunk: int) -> str:
         "kv": backend.kv_type,
         "chunk": chunk,
         **({"threads": threads} if backend.flash_attention else {}),
-        # A card rounds otherwise than a processor, and than another card.
-        **(
-            {"accelerators": [device.description[:40] for device in accelerators()]} if accelerators() else {}
-        ),
+        **_accelerators(backend),
     }
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))[:MAX_PROFILE]
+
+
+def _accelerators(backend: Backend) -> dict[str, object]:
+    """A card rounds otherwise than a processor, and than another card."""
+    cards = [device.description[:40] for device in accelerators()] if backend.gpu_layers else []
+    part = {"gpu_layers": backend.gpu_layers} if cards and backend.gpu_layers > 0 else {}
+    return {"accelerators": cards, **part} if cards else {}
 
 
 @functools.cache

@@ -126,6 +126,7 @@ class Provider:
             chunk=terms.step_tokens,
             flash_attention=terms.backend.flash_attention,
             kv_type=terms.backend.kv_type,
+            gpu_layers=terms.backend.gpu_layers,
         )
 
     async def _serve(self, engine: Engine, on_ready: OnReady) -> tuple[int, int] | None:

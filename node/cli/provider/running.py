@@ -110,6 +110,13 @@ def run(
     flash_attention: Annotated[
         bool, typer.Option("--flash-attention", help="Faster on long contexts; audits then allow more.")
     ] = False,
+    gpu_layers: Annotated[
+        int | None,
+        whole(
+            "Of the layers served, those that accelerators compute; 0 for none. Default: all, where there are any.",
+            most=10_000,
+        ),
+    ] = None,
     throttle: Annotated[
         float,
         real(
@@ -189,7 +196,7 @@ def run(
             claim=ClaimRule(hct_per_coin=hct_per_coin, multiple=claim_multiple),
             price_seconds=price_every,
             throttle_ms=throttle,
-            backend=Backend(flash_attention, kv_type),
+            backend=Backend(flash_attention, kv_type, -1 if gpu_layers is None else gpu_layers),
             move=move,
             mdns=settings.mdns,
             peers_file=settings.home / PEERS,
