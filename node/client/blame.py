@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass
 
 from hypercluster.market.trust.reputation import Evidence
-from hypercluster.node.client.hop import HopFailed, How
+from hypercluster.node.client.exchanging import HopFailed, How
 from hypercluster.node.errors import ErrorCode
 
 

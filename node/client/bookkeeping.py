@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hypercluster.market.errors import MarketError
 from hypercluster.market.ledger import Outcome, RequestRow, Role, SessionRecord
 from hypercluster.node.client.limits import AUDITS
+from hypercluster.node.client.receipt_files import ReceiptFiles, bundle_of
 from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class RequestBook:
     A ledger that fails stops nobody: it is logged, and what was spent is written down at the next start.
     """
 
-    def __init__(self, ledger: Ledger, payer: Payer) -> None:
-        self._ledger, self._payer = ledger, payer
+    def __init__(self, ledger: Ledger, payer: Payer, receipts: ReceiptFiles) -> None:
+        self._ledger, self._payer, self._receipts = ledger, payer, receipts
         self._in_ledger = Threads(2)
 
     async def begun(self, completion: Completion, request: Request, model_id: str) -> None:
@@ -67,6 +68,7 @@ class RequestBook:
             **values,
         )
         await self._close(completion.request_id, finish)
+        await self._keep(partial(self._keep_receipts, completion, hops))
 
     async def audited(self, completion: Completion, still_open: int) -> None:
         """Write down what audits found and cost so far."""
@@ -87,6 +89,10 @@ class RequestBook:
         saved = await self._keep(self._payer.store)
         if await self._keep(write) and saved:
             self._payer.closed(name)
+
+    def _keep_receipts(self, completion: Completion, hops: Sequence[Hop]) -> None:
+        if (data := bundle_of(completion, hops)) is not None:
+            self._receipts.save(completion.request_id, data)
 
     async def _keep(self, write: Callable[[], None]) -> bool:
         try:

@@ -27,7 +27,7 @@ from hypercluster.node.client.events import (
     Prefilled,
     Token,
 )
-from hypercluster.node.client.hop import HopFailed
+from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.looking import Looking
 from hypercluster.node.client.opening import Terms, adverts_of, needed, recipient_of
 from hypercluster.node.client.payer import Funding

@@ -1,6 +1,5 @@
 """The client's side of one session with one provider: open, pay for each step, check what comes back."""
 
-import enum
 import secrets
 import time
 from collections.abc import Sequence
@@ -10,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hypercluster.market.advert import Advert
-from hypercluster.market.errors import InvalidSignature, Overbilled
+from hypercluster.market.errors import Overbilled
 from hypercluster.market.money.voucher import charge
+from hypercluster.node.client.exchanging import HopFailed, How, check_quote, exchange
 from hypercluster.node.client.timing import Timing
-from hypercluster.node.errors import ConnectionLost, ErrorCode, FrameTimeout, NodeError, PeerRefused
+from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.evidence.bundle import pack_step
 from hypercluster.node.evidence.receipts import CLOCK_SKEW, ReceiptChain
 from hypercluster.node.identity import address_of_peer, peer_of_public_key
 from hypercluster.node.rows import (
@@ -27,10 +28,11 @@ from hypercluster.node.rows import (
 )
 from hypercluster.node.wire.bounds import frame_bound
 from hypercluster.node.wire.codec import Message
-from hypercluster.node.wire.messages import Accept, Close, Error, Open, Step, StepResult
+from hypercluster.node.wire.messages import Accept, Close, Open, Step, StepResult
 from hypercluster.node.wire.records import StageRecord, served
 
 if TYPE_CHECKING:
+    from hypercluster.market.money.voucher import Quote
     from hypercluster.market.trust.receipt import DisputeDomain
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.client.limits import Spending
@@ -39,42 +41,6 @@ if TYPE_CHECKING:
 
 OPEN_SECONDS = 15.0
 STEP_SECONDS = 120.0
-
-
-class How(enum.Enum):
-    """In which way a session came to an end before its time."""
-
-    REFUSED = enum.auto()
-    """the provider said so, with a code"""
-    LOST = enum.auto()
-    """it cannot be reached, or did not answer in time"""
-    BROKE = enum.auto()
-    """its answer does not hold"""
-    DATED = enum.auto()
-    """its receipt is not of now: its clock or ours is wrong"""
-    EXPIRED = enum.auto()
-    """its advert ran out before the session began"""
-
-
-class HopFailed(NodeError):
-    """The session with `peer` ended early. `code` is the provider's where it refused; see node.client.blame for
-    whose doing it is.
-    """
-
-    def __init__(
-        self, peer: str, reason: str, code: ErrorCode = ErrorCode.INTERNAL, how: How = How.BROKE
-    ) -> None:
-        verb = "refused" if how is How.REFUSED else "failed"
-        super().__init__(f"Provider {peer} {verb}: {reason}")
-        self.peer = peer
-        self.reason = reason
-        self.code = code
-        self.how = how
-
-    def through_us(self) -> "HopFailed":
-        """The same where nobody else answers either."""
-        reason = f"{self.reason} No other provider answers either: is this machine cut off?"
-        return HopFailed(self.peer, reason, self.code, self.how)
 
 
 class Hop:
@@ -96,10 +62,14 @@ class Hop:
         transcripts: "TranscriptStore | None",
         client: str,
         spending: "Spending",
+        quote: "Quote",
     ) -> None:
         self.advert = advert
         self.account = account
         self.spending = spending
+        self.quote, self.quote_signature = quote, accepted.quote_signature
+        self.packed = bytearray()
+        """the steps that were answered well, with receipts and vouchers; see node.evidence.bundle"""
         self.price_wei = accepted.price_wei
         self.prompt_price_wei = accepted.prompt_price_wei
         self.capacity = accepted.capacity
@@ -173,7 +143,7 @@ class Hop:
         accepted = await exchange(connection, advert.peer, opening, OPEN_SECONDS)
         if not isinstance(accepted, Accept):
             raise HopFailed(advert.peer, f"it answered Open with {type(accepted).__name__}.")
-        check_quote(accepted, opening, advert, account)
+        quote = check_quote(accepted, opening, advert, account)
         try:
             account.resume(accepted.billed_wei, accepted.paid_wei, accepted.paid_signature)
         except Overbilled as error:
@@ -194,6 +164,7 @@ class Hop:
             transcripts,
             client,
             spending,
+            quote,
         )
 
     def cost(self, rows: int) -> int:
@@ -244,6 +215,8 @@ class Hop:
         self.tokens += rows
         self.generated += rows == 1
         self.paid_wei += cost
+        assert self.receipts.last is not None
+        self.packed += pack_step(self.receipts.last, result.receipt, cumulative, signature)
         self.timing.total.append(1000 * (time.perf_counter() - start))
         self.timing.compute.append(result.compute_ms)
         self.timing.sign.append(1000 * (signed - start))
@@ -278,7 +251,8 @@ class Hop:
             step, output=result.output, outputs=result.rows, issued=result.issued, receipt=result.receipt
         )
         try:
-            self.receipts.accept(self.receipts.next(record), result.receipt, address_of_peer(peer))
+            receipt = self.receipts.next(record)
+            self.receipts.accept(receipt, result.receipt, address_of_peer(peer))
         except NodeError as error:
             raise HopFailed(peer, str(error), error.code) from None
         if self._transcript:
@@ -305,46 +279,3 @@ class Hop:
         if best.ids.shape[1] != min(self._top_k, self._n_vocab):
             raise HopFailed(peer, f"it did not answer with {self._top_k} candidates.", ErrorCode.BAD_SHAPE)
         return best
-
-
-async def exchange(connection: "Connection", peer: str, message: Message, seconds: float) -> Message:
-    """Send a message and return the answer. Raises HopFailed: no answer, or an Error."""
-    try:
-        await connection.send(message, seconds)
-        answer = await connection.receive(seconds)
-        if isinstance(answer, Error):
-            raise PeerRefused(answer.code, answer.message, answer.billed_wei)
-    except ConnectionLost:
-        raise HopFailed(peer, "the connection is lost.", how=How.LOST) from None
-    except PeerRefused as refusal:
-        raise HopFailed(peer, str(refusal), refusal.code, How.REFUSED) from None
-    except FrameTimeout as error:
-        raise HopFailed(peer, str(error), error.code, How.LOST) from None
-    except NodeError as error:
-        raise HopFailed(peer, str(error), error.code) from error
-    return answer
-
-
-def check_quote(accepted: Accept, opening: Open, advert: Advert, account: "OutgoingAccount") -> None:
-    """Raise HopFailed unless the terms are those asked for or better, and signed by the node key."""
-    if accepted.price_wei > opening.max_price_wei or accepted.prompt_price_wei > opening.max_prompt_price_wei:
-        raise HopFailed(advert.peer, "it quotes more than it advertised.")
-    if accepted.capacity < opening.capacity:
-        raise HopFailed(advert.peer, f"it has room for {accepted.capacity} tokens only.", ErrorCode.TOO_LONG)
-    if accepted.n_embd != advert.n_embd:
-        raise HopFailed(
-            advert.peer, "its activations have another width than it advertised.", ErrorCode.BAD_SHAPE
-        )
-    quote = opening.quote(
-        account.channel_id,
-        price_wei=accepted.price_wei,
-        prompt_price_wei=accepted.prompt_price_wei,
-        capacity=accepted.capacity,
-        expires=accepted.expires,
-    )
-    try:
-        account.check_quote(quote, accepted.quote_signature, address_of_peer(advert.peer))
-    except InvalidSignature:
-        raise HopFailed(
-            advert.peer, "its quote is not signed by its node key.", ErrorCode.BAD_SIGNATURE
-        ) from None

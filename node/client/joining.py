@@ -13,6 +13,7 @@ from hypercluster.node.client.bookkeeping import RequestBook
 from hypercluster.node.client.client import Client, Network, Records
 from hypercluster.node.client.model import Model
 from hypercluster.node.client.purse import Purse, empty_purse
+from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.recovery import Wallet, opened_wallet
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.errors import NodeError
@@ -83,6 +84,7 @@ class Station:
             memory=Memory(settings.home / PEERS),
             chain_time=chain_time,
         )
+        self._book = RequestBook(self.ledger, self.payer, ReceiptFiles(settings.home))
         self._purse, self._wishes, self._auditing, self._seed = purse, wishes, auditing, seed
         self._eligible = Eligibility(chain)
         self._latencies = Latencies(host)
@@ -115,7 +117,7 @@ class Station:
                     domain=self.chain.disputes.domain,
                     transcripts=self._transcripts,
                     trust=self.ledger.trust,
-                    requests=RequestBook(self.ledger, self.payer),
+                    requests=self._book,
                 ),
                 wishes=self._wishes,
                 seed=self._seed,

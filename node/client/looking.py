@@ -13,7 +13,7 @@ from hypercluster.node.client.blame import Then, judge
 from hypercluster.node.client.choosing import AllBusy, Needs, NoRoute
 from hypercluster.node.client.completion import PathLost
 from hypercluster.node.client.events import HopReplaced, PathChosen, Queued, Waiting
-from hypercluster.node.client.hop import HopFailed, How
+from hypercluster.node.client.exchanging import HopFailed, How
 from hypercluster.node.client.line import QueueFull
 from hypercluster.node.client.opening import recipient_of
 from hypercluster.node.client.vacancies import MOST_REST_SECONDS, REST_SECONDS

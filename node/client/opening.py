@@ -10,7 +10,8 @@ import trio
 
 from hypercluster.market.money.voucher import charge
 from hypercluster.node.client.account import Recipient
-from hypercluster.node.client.hop import Hop, HopFailed, How
+from hypercluster.node.client.exchanging import HopFailed, How
+from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.errors import NodeError
 from hypercluster.node.identity import address_of_peer

@@ -15,7 +15,7 @@ from hypercluster.market.errors import (
 from hypercluster.market.money.budget import LimitReached
 from hypercluster.node.client.choosing import AllBusy, NoRoute, RequestTooLong, TooManyCandidates
 from hypercluster.node.client.completion import PathLost, TooExpensive
-from hypercluster.node.client.hop import HopFailed
+from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.request import BadRequest
 from hypercluster.node.engine.chat import ChatError
 from hypercluster.node.engine.grammar import BadFormat

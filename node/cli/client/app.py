@@ -5,6 +5,7 @@ from hypercluster.node.cli.client.channels import balance, channels, close, fund
 from hypercluster.node.cli.client.chatting import chat
 from hypercluster.node.cli.client.generating import generate
 from hypercluster.node.cli.client.looking import path, peers
+from hypercluster.node.cli.client.receipts import receipts, verify
 from hypercluster.node.cli.client.trust import audits, demand, reputation, rewards
 from hypercluster.node.cli.program import application, run
 
@@ -16,6 +17,7 @@ app = application(
 for command in (
     *(init, fund, balance, peers, path, generate, chat, channels, close),
     *(reputation, audits, demand, rewards),
+    *(receipts, verify),
 ):
     app.command()(command)
 app.add_typer(policy.app, name="policy")

@@ -29,7 +29,7 @@ from hypercluster.market.errors import Reverted
 from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.money.voucher import ChannelDescriptor
 from hypercluster.node.client.auditing.delivery import delivering, opening_for
-from hypercluster.node.client.hop import HopFailed, exchange
+from hypercluster.node.client.exchanging import HopFailed, exchange
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer

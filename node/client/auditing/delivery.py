@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from hypercluster.node.client.hop import HopFailed, exchange
+from hypercluster.node.client.exchanging import HopFailed, exchange
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.wire.audit import AUDIT_PROTOCOL, AuditOpen
 from hypercluster.node.wire.bounds import frame_bound

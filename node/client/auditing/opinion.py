@@ -16,7 +16,7 @@ from hypercluster.market.money.budget import LimitReached
 from hypercluster.market.trust.audit import Difference
 from hypercluster.market.trust.receipt import Finding, Verdict
 from hypercluster.node.client.blame import REFUSALS
-from hypercluster.node.client.hop import HopFailed, How
+from hypercluster.node.client.exchanging import HopFailed, How
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 

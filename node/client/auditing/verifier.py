@@ -17,7 +17,7 @@ from hypercluster.market.trust.receipt import DisputeDomain, Finding
 from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.auditing.delivery import delivering, opening_for
 from hypercluster.node.client.auditing.opinion import NoAuditor, Opinion, SignedVerdict, asking, funded
-from hypercluster.node.client.hop import HopFailed, check_quote, exchange
+from hypercluster.node.client.exchanging import HopFailed, check_quote, exchange
 from hypercluster.node.errors import ErrorCode
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import verdict_on

@@ -6,7 +6,7 @@ import pytest
 
 from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client.blame import MOST_TRIES, REFUSALS, Then, judge
-from hypercluster.node.client.hop import HopFailed, How
+from hypercluster.node.client.exchanging import HopFailed, How
 from hypercluster.node.errors import ErrorCode
 
 

@@ -23,7 +23,7 @@ from hypercluster.node.client import hop
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion, TooExpensive
 from hypercluster.node.client.events import PathChosen
-from hypercluster.node.client.hop import HopFailed
+from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.engine import reference

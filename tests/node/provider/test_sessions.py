@@ -19,7 +19,8 @@ from hypercluster.market.chain import LOCAL_TERMS, Chain, Sender, deploy
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain, channel_salt, charge
 from hypercluster.node.client.account import OutgoingAccount
-from hypercluster.node.client.hop import Hop, HopFailed
+from hypercluster.node.client.exchanging import HopFailed
+from hypercluster.node.client.hop import Hop
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.identity import address_of_peer

@@ -9,7 +9,7 @@ import pytest
 from hypercluster.market.errors import ChainError
 from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.auditing.opinion import AuditFailed, NoAuditor, asking, funded
-from hypercluster.node.client.hop import HopFailed, How
+from hypercluster.node.client.exchanging import HopFailed, How
 from hypercluster.node.client.payer import Payer
 from hypercluster.node.errors import ErrorCode, NodeError
 from tests.node.helpers.providers import FREE

@@ -1,0 +1,99 @@
+"""Asking a provider one thing, and what it means when the answer is none."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from hypercluster.market.errors import InvalidSignature
+from hypercluster.node.errors import ConnectionLost, ErrorCode, FrameTimeout, NodeError, PeerRefused
+from hypercluster.node.identity import address_of_peer
+from hypercluster.node.wire.messages import Error
+
+if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
+    from hypercluster.market.money.voucher import Quote
+    from hypercluster.node.client.account import OutgoingAccount
+    from hypercluster.node.network.connection import Connection
+    from hypercluster.node.wire.codec import Message
+    from hypercluster.node.wire.messages import Accept, Open
+
+
+class How(enum.Enum):
+    """In which way a session came to an end before its time."""
+
+    REFUSED = enum.auto()
+    """the provider said so, with a code"""
+    LOST = enum.auto()
+    """it cannot be reached, or did not answer in time"""
+    BROKE = enum.auto()
+    """its answer does not hold"""
+    DATED = enum.auto()
+    """its receipt is not of now: its clock or ours is wrong"""
+    EXPIRED = enum.auto()
+    """its advert ran out before the session began"""
+
+
+class HopFailed(NodeError):
+    """The session with `peer` ended early. `code` is the provider's where it refused; see node.client.blame for
+    whose doing it is.
+    """
+
+    def __init__(
+        self, peer: str, reason: str, code: ErrorCode = ErrorCode.INTERNAL, how: How = How.BROKE
+    ) -> None:
+        verb = "refused" if how is How.REFUSED else "failed"
+        super().__init__(f"Provider {peer} {verb}: {reason}")
+        self.peer = peer
+        self.reason = reason
+        self.code = code
+        self.how = how
+
+    def through_us(self) -> HopFailed:
+        """The same where nobody else answers either."""
+        reason = f"{self.reason} No other provider answers either: is this machine cut off?"
+        return HopFailed(self.peer, reason, self.code, self.how)
+
+
+async def exchange(connection: Connection, peer: str, message: Message, seconds: float) -> Message:
+    """Send a message and return the answer. Raises HopFailed: no answer, or an Error."""
+    try:
+        await connection.send(message, seconds)
+        answer = await connection.receive(seconds)
+        if isinstance(answer, Error):
+            raise PeerRefused(answer.code, answer.message, answer.billed_wei)
+    except ConnectionLost:
+        raise HopFailed(peer, "the connection is lost.", how=How.LOST) from None
+    except PeerRefused as refusal:
+        raise HopFailed(peer, str(refusal), refusal.code, How.REFUSED) from None
+    except FrameTimeout as error:
+        raise HopFailed(peer, str(error), error.code, How.LOST) from None
+    except NodeError as error:
+        raise HopFailed(peer, str(error), error.code) from error
+    return answer
+
+
+def check_quote(accepted: Accept, opening: Open, advert: Advert, account: OutgoingAccount) -> Quote:
+    """The terms, if they are those asked for or better and signed by the node key. Raises HopFailed."""
+    if accepted.price_wei > opening.max_price_wei or accepted.prompt_price_wei > opening.max_prompt_price_wei:
+        raise HopFailed(advert.peer, "it quotes more than it advertised.")
+    if accepted.capacity < opening.capacity:
+        raise HopFailed(advert.peer, f"it has room for {accepted.capacity} tokens only.", ErrorCode.TOO_LONG)
+    if accepted.n_embd != advert.n_embd:
+        raise HopFailed(
+            advert.peer, "its activations have another width than it advertised.", ErrorCode.BAD_SHAPE
+        )
+    quote = opening.quote(
+        account.channel_id,
+        price_wei=accepted.price_wei,
+        prompt_price_wei=accepted.prompt_price_wei,
+        capacity=accepted.capacity,
+        expires=accepted.expires,
+    )
+    try:
+        account.check_quote(quote, accepted.quote_signature, address_of_peer(advert.peer))
+    except InvalidSignature:
+        raise HopFailed(
+            advert.peer, "its quote is not signed by its node key.", ErrorCode.BAD_SIGNATURE
+        ) from None
+    return quote
