@@ -67,8 +67,8 @@ class RequestBook:
             audits_open=audits,
             **values,
         )
-        await self._close(completion.request_id, finish)
         await self._keep(partial(self._keep_receipts, completion, hops))
+        await self._close(completion.request_id, finish)
 
     async def audited(self, completion: Completion, still_open: int) -> None:
         """Write down what audits found and cost so far."""

@@ -54,13 +54,19 @@ class ReceiptFiles:
 
     def load(self, request_id: str) -> bytes:
         """The bundle of a request. Raises NoBundle."""
-        found = [*self._folder.glob(f"*/{request_id}{SUFFIX}")] if _ID.fullmatch(request_id) else []
         try:
-            return found[0].read_bytes()
+            return self._files(request_id)[0].read_bytes()
         except (IndexError, OSError):
             raise NoBundle(
                 f"There are no receipts of request {request_id[:32]!r}: nothing was paid, or they are no longer kept."
             ) from None
+
+    def has(self, request_id: str) -> bool:
+        """Whether there is a bundle of a request."""
+        return bool(self._files(request_id))
+
+    def _files(self, request_id: str) -> list[Path]:
+        return [*self._folder.glob(f"*/{request_id}{SUFFIX}")] if _ID.fullmatch(request_id) else []
 
     def _counted(self) -> dict[str, int]:
         if self._sizes is None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from starlette.responses import Response
+
 from hypercluster.market.ledger import Which
+from hypercluster.node.client.receipt_files import SUFFIX, ReceiptFiles
+from hypercluster.node.evidence.bundle import NoBundle
 from hypercluster.node.gateway.errors import ApiError
 from hypercluster.node.gateway.pages.asking import ledger_threads, page_route, seconds, whole
 
@@ -25,6 +29,7 @@ def routes(gateway: Gateway) -> list[Route]:
     return [
         page_route(gateway, "/hc/requests", partial(latest, gateway)),
         page_route(gateway, "/hc/requests/{id}", partial(one, gateway)),
+        page_route(gateway, "/hc/requests/{id}/bundle", partial(bundle, gateway)),
     ]
 
 
@@ -58,7 +63,25 @@ async def one(gateway: Gateway, request: Request) -> dict[str, Any]:
     if detail is None:
         raise ApiError(404, "not_found", "There is no such request, or it is too long ago.")
     names = {row.key_id: row.name for row in await ledger_threads(gateway.market.ledger.api_keys.list)}
-    return _request(detail) | {"key_name": names.get(detail.row.key_id or "", "")}
+    kept = await ledger_threads(ReceiptFiles(gateway.market.settings.home).has, detail.row.request_id)
+    return _request(detail) | {
+        "key_name": names.get(detail.row.key_id or "", ""),
+        "receipts": sum(hop.prompt_tokens + hop.tokens > 0 for hop in detail.hops) if kept else 0,
+    }
+
+
+async def bundle(gateway: Gateway, request: Request) -> Response:
+    """The receipts of a request as a file, which `hc-client verify` checks."""
+    request_id = request.path_params["id"]
+    try:
+        data = await ledger_threads(ReceiptFiles(gateway.market.settings.home).load, request_id)
+    except NoBundle as error:
+        raise ApiError(404, "not_found", str(error)) from error
+    return Response(
+        data,
+        media_type="application/octet-stream",
+        headers={"content-disposition": f'attachment; filename="{request_id}{SUFFIX}"'},
+    )
 
 
 def _request(detail: RequestDetail) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.money.units import HCT
+from hypercluster.node.evidence.checking import check_bundle
 from hypercluster.node.gateway.pages.budgets import DEPOSITS, LIMITS
 from hypercluster.node.home.policy import load_policy
 from hypercluster.node.shards.store import StoredModel
@@ -20,7 +21,7 @@ from tests.node.helpers.gateways import MODEL, FrontDoor, running_gateway
 PASSWORD = "correct horse"
 PATHS = (
     "/hc/me", "/hc/models", "/hc/network", "/hc/network/history", "/hc/requests", "/hc/spend", "/hc/channels",
-    "/hc/keys", "/hc/events", "/hc/requests/0011", "/hc/policy",
+    "/hc/keys", "/hc/events", "/hc/requests/0011", "/hc/requests/0011/bundle", "/hc/policy",
 )  # fmt: skip
 
 
@@ -217,3 +218,21 @@ def test_what_happens_is_told_as_it_comes(page: httpx.Client) -> None:
         assert {"kind": "request_begun", "request_id": request_id} in [
             {name: each.get(name) for name in ("kind", "request_id")} for each in told
         ]
+
+
+def test_the_receipts_of_a_request_are_downloaded_and_hold(page: httpx.Client) -> None:
+    request_id = ask(page)
+    shown = page.get(f"/hc/requests/{request_id}").json()
+    answer = page.get(f"/hc/requests/{request_id}/bundle")
+    assert answer.status_code == 200
+    assert f'filename="{request_id}.receipts"' in answer.headers["content-disposition"]
+    checked = check_bundle(answer.content)
+    assert checked.faults == ()
+    assert checked.bundle.request_id == request_id
+    assert str(checked.bundle.cost_wei) == shown["cost_wei"]
+    assert shown["receipts"] == len(checked.bundle.sessions) == len(shown["hops"])
+    assert {hop["session"] for hop in shown["hops"]} == {
+        each.record.session.hex() for each in checked.bundle.sessions
+    }
+    for nothing in ("0011", "..%2Fkeys", "*"):
+        assert page.get(f"/hc/requests/{nothing}/bundle").status_code == 404
