@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from hypercluster.node.engine.chat import Message, Tool, ToolCall
@@ -29,6 +30,7 @@ from hypercluster.node.gateway.reading import Fields
 from hypercluster.node.gateway.whole import Call as WholeCall
 from hypercluster.node.gateway.whole import Choice, Whole
 from hypercluster.node.traffic.entries import ModelEntry
+from tests.node.helpers.gateways import MODEL, FrontDoor
 
 USAGE = Usage(prompt=7, cached=2, generated=3, thought=1, cost_wei=123)
 ENTRY = ModelEntry(
@@ -313,3 +315,84 @@ def test_errors_have_the_types_of_this_api(status: int, kind: str) -> None:
 def test_the_first_event_counts_the_prompt() -> None:
     told = events(Waiting("read", 7), Text(0, "x"), Ended(0, "stop"), Done(USAGE))
     assert dict(told)["message_start"]["message"]["usage"] == {"input_tokens": 7, "output_tokens": 0}
+
+
+# --- over a market ------------------------------------------------------------------------------------------------
+
+HI: dict[str, Any] = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_tokens": 6,
+    "temperature": 0,
+}
+
+
+def test_a_message_is_paid_and_counts_as_its_tokens_were_counted_before(front_door: FrontDoor) -> None:
+    http = front_door.http()
+    counted = http.post("/messages/count_tokens", json={"model": MODEL, "messages": HI["messages"]}).json()
+    answer = http.post(
+        "/messages", json=HI, headers={"anthropic-version": "2026-10-21", "anthropic-beta": "x"}
+    )
+    message = answer.json()
+    assert answer.status_code == 200, message
+    assert message["usage"]["input_tokens"] == counted["input_tokens"] > 0
+    row = front_door.row(message["hypercluster"]["request_id"]).row
+    assert (row.endpoint, str(row.cost + row.risked)) == ("messages", message["usage"]["cost_wei"])
+    assert answer.headers["x-request-id"] == row.request_id
+
+    stream = http.post("/messages", json={**HI, "stream": True})
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    documents = [json.loads(line[6:]) for line in stream.text.split("\n") if line.startswith("data: ")]
+    assert documents[0]["message"]["usage"]["input_tokens"] == counted["input_tokens"]
+    said = "".join(each["delta"]["text"] for each in documents if each["type"] == "content_block_delta")
+    assert said == message["content"][0]["text"]
+    assert documents[-1] == {"type": "message_stop"}
+
+
+def test_either_header_holds_the_key(front_door: FrontDoor) -> None:
+    with httpx.Client(base_url=front_door.base_url) as http:
+        for headers, status in (
+            ({"x-api-key": front_door.key}, 200),
+            ({"authorization": f"Bearer {front_door.key}"}, 200),
+            ({"x-api-key": "sk-hc-no"}, 401),
+            ({}, 401),
+        ):
+            answer = http.post("/messages/count_tokens", json=HI, headers=headers)
+            assert answer.status_code == status
+            if status == 401:
+                assert answer.json()["error"]["type"] == "authentication_error"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "kind"),
+    [
+        ({"model": "no-such-model"}, 404, "not_found_error"),
+        ({"messages": []}, 400, "invalid_request_error"),
+        ({"messages": [{"role": "user", "content": "long " * 3000}]}, 400, "invalid_request_error"),
+    ],
+)
+def test_refusals_have_this_api_s_form(front_door: FrontDoor, fields: Any, status: int, kind: str) -> None:
+    answer = front_door.http().post("/messages", json={**HI, **fields})
+    assert (answer.status_code, answer.json()["type"], answer.json()["error"]["type"]) == (
+        status,
+        "error",
+        kind,
+    )
+
+
+def test_a_budget_that_is_spent_is_402_and_no_path_is_asked_for(front_door: FrontDoor) -> None:
+    _, key = front_door.new_key("poor messages", budget=1)
+    answer = front_door.http(key).post("/messages", json=HI)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (402, "billing_error")
+    assert "1" in answer.json()["error"]["message"]
+
+
+def test_a_stop_sequence_is_told(front_door: FrontDoor) -> None:
+    http = front_door.http()
+    said = http.post("/messages", json={**HI, "max_tokens": 20}).json()["content"][0]["text"]
+    stop = said[2:4]
+    message = http.post(
+        "/messages", json={**HI, "max_tokens": 20, "stop_sequences": ["no such", stop]}
+    ).json()
+    assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", stop)
+    assert "".join(block["text"] for block in message["content"]) == said[: said.index(stop)]

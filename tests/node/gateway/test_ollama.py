@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from hypercluster.market.chain import Chain
 from hypercluster.node.engine.chat import Chat, Message, Tool, ToolCall
 from hypercluster.node.engine.grammar import JsonObject, JsonSchema, ToolUse
 from hypercluster.node.gateway.chunks import (
@@ -28,6 +32,8 @@ from hypercluster.node.gateway.ollama.lines import Lines
 from hypercluster.node.gateway.reading import Fields
 from hypercluster.node.gateway.whole import Call as WholeCall
 from hypercluster.node.gateway.whole import Choice, Whole
+from hypercluster.node.shards.store import StoredModel
+from tests.node.helpers.gateways import MODEL, FrontDoor, running_gateway
 
 USAGE = Usage(prompt=7, cached=0, generated=3, thought=0, cost_wei=123)
 WEATHER = {
@@ -189,3 +195,132 @@ def test_an_error_is_a_line_of_its_own() -> None:
         "error": "None.",
         "code": "model_not_found",
     }
+
+
+# --- over a market ------------------------------------------------------------------------------------------------
+
+QUIET = {"temperature": 0, "num_predict": 6}
+HI: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "options": QUIET}
+
+
+@pytest.fixture
+def keyed(front_door: FrontDoor) -> Iterator[httpx.Client]:
+    """As Ollama's clients call: no header, the key in the path."""
+    with httpx.Client(base_url=f"{front_door.url}/k/{front_door.key}/api", timeout=60) as http:
+        yield http
+
+
+def test_a_chat_is_paid_by_the_key_in_its_path(front_door: FrontDoor, keyed: httpx.Client) -> None:
+    whole = keyed.post("/chat", json={**HI, "stream": False}).json()
+    row = front_door.row(whole["hypercluster"]["request_id"]).row
+    assert (row.endpoint, str(row.cost + row.risked)) == ("ollama", whole["cost_wei"])
+    assert 0 < whole["eval_count"] <= 6
+    stream = keyed.post("/chat", json=HI)
+    assert stream.headers["content-type"] == "application/x-ndjson"
+    told = [json.loads(line) for line in stream.text.splitlines()]
+    assert "".join(each["message"]["content"] for each in told) == whole["message"]["content"]
+    assert [each["done"] for each in told] == [False] * (len(told) - 1) + [True]
+
+
+def test_a_prompt_as_it_is_and_as_a_turn(keyed: httpx.Client) -> None:
+    asked = {"model": f"{MODEL}:latest", "prompt": "hi", "stream": False, "options": QUIET}
+    turn, raw = (keyed.post("/generate", json={**asked, **more}).json() for more in ({}, {"raw": True}))
+    assert turn["prompt_eval_count"] > raw["prompt_eval_count"] > 0
+    assert turn["model"] == f"{MODEL}:latest"
+    chat = keyed.post("/chat", json={**HI, "stream": False}).json()
+    assert turn["response"] == chat["message"]["content"]
+
+
+def test_what_clients_look_at_first(keyed: httpx.Client, front_door: FrontDoor) -> None:
+    for path in ("/tags", "/ps"):
+        (model,) = keyed.get(path).json()["models"]
+        assert (model["name"], model["details"]["family"]) == (f"{MODEL}:latest", "llama")
+        assert model["digest"] == front_door.market.model().model_id
+    for name in ("name", "model"):
+        shown = keyed.post("/show", json={name: MODEL}).json()
+        assert shown["model_info"]["llama.context_length"] == 1024
+    assert keyed.get("/version").json()["version"].count(".") == 2
+    assert keyed.get("/../").text == "Ollama is running"
+    loaded = keyed.post("/generate", json={"model": MODEL}).json()
+    assert (loaded["done"], loaded["done_reason"]) == (True, "load")
+    unloaded = keyed.post("/chat", json={"model": MODEL, "messages": [], "keep_alive": 0}).json()
+    assert unloaded["done_reason"] == "unload"
+
+
+def test_a_body_need_not_say_what_it_is(keyed: httpx.Client) -> None:
+    body = json.dumps({**HI, "stream": False, "messages": [{"role": "user", "content": "hi", "images": []}]})
+    assert keyed.post("/chat", content=body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/chat", {**HI, "model": "no-such-model"}, 404),
+        ("POST", "/chat", {"messages": []}, 400),
+        ("POST", "/chat", {**HI, "messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, 400),
+        ("POST", "/embed", {"model": MODEL, "input": "x"}, 404),
+        ("POST", "/embeddings", {"model": MODEL, "prompt": "x"}, 404),
+        ("POST", "/pull", {"model": MODEL}, 404),
+        ("DELETE", "/delete", {"model": MODEL}, 404),
+        ("GET", "/nothing", None, 404),
+    ],
+)
+def test_refusals_are_sentences(keyed: httpx.Client, method: str, path: str, body: Any, status: int) -> None:
+    answer = keyed.request(method, path, json=body)
+    assert answer.status_code == status
+    assert answer.json()["error"].endswith(".")
+
+
+def test_without_a_key_nothing_is_told_or_spent(front_door: FrontDoor) -> None:
+    with httpx.Client(base_url=front_door.url) as http:
+        for answer in (
+            http.get("/api/tags"),
+            http.post("/api/chat", json=HI),
+            http.post("/k/sk-hc-no/api/chat", json=HI),
+            http.get("/k/sk-hc-no/api/tags"),
+        ):
+            assert answer.status_code == 401
+            assert "key" in answer.json()["error"]
+        assert http.get("/api/tags", headers={"authorization": f"Bearer {front_door.key}"}).status_code == 200
+
+
+def test_a_key_for_other_models_sees_and_gets_none_of_these(front_door: FrontDoor) -> None:
+    _, key = front_door.new_key("other models", models=("another",))
+    with httpx.Client(base_url=f"{front_door.url}/k/{key}/api") as http:
+        assert http.get("/tags").json() == {"models": []}
+        assert http.post("/show", json={"model": MODEL}).status_code == 403
+
+
+def test_calls_without_a_key_count_as_the_key_that_was_named_for_them(
+    chain: Chain, stored_chatty: StoredModel, front_door: FrontDoor, tmp_path: Path
+) -> None:
+    """And pages of strangers, who find the port too, are refused before that: by Origin, Host and content type."""
+    with running_gateway(
+        chain,
+        stored_chatty,
+        tmp_path,
+        providers=front_door.providers,
+        ollama_open="ollama",
+    ) as door:
+        with httpx.Client(base_url=door.url, timeout=60) as http:
+            assert http.post("/api/chat", json=HI).status_code == 401  # there is no such key yet
+            row, _ = door.new_key("ollama", budget=10**18)
+            answer = http.post("/api/chat", json={**HI, "stream": False})
+            assert answer.status_code == 200, answer.text
+            assert door.row(answer.json()["hypercluster"]["request_id"]).row.key_id == row.key_id
+            body = json.dumps({**HI, "stream": False})
+            typed = {"content-type": "application/json"}
+            for headers, status in (
+                ({"content-type": "text/plain"}, 415),
+                ({}, 415),
+                ({**typed, "origin": "http://evil.example"}, 403),
+                ({**typed, "origin": "null"}, 403),
+                ({**typed, "host": "evil.example:11535"}, 421),
+            ):
+                assert http.post("/api/chat", content=body, headers=headers).status_code == status
+            # A key that is sent counts, even a wrong one.
+            assert http.post("/api/chat", json=HI, headers={"x-api-key": "sk-hc-no"}).status_code == 401
+            # The other APIs are as closed as ever.
+            assert http.post("/v1/messages", json=HI).status_code == 401
+        spent = door.market.ledger.requests.spent_in(row.key_id, None)
+        assert spent == int(answer.json()["cost_wei"]) > 0
