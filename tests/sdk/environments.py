@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,17 +94,31 @@ def facts(program: Program, given: dict[str, str], timeout: float) -> dict[str, 
         given: its environment beside PATH and a home of its own: no settings of the person who runs the tests.
         timeout: seconds.
     """
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    done = subprocess.run(
-        program.command,
-        env={**kept, "HOME": str(KEPT), **program.environment, **given},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    said = _said(program.command, {**program.environment, **given}, timeout)
+    told: dict[str, Any] = json.loads(said.splitlines()[-1])
     return told
+
+
+def run_text(program: Program, code: str, timeout: float) -> str:
+    """Run other code in a client's environment; returns what it prints."""
+    interpreter, script = program.command
+    path = Path(script)
+    if interpreter != "node":
+        return _said((interpreter, "-c", code), {}, timeout)
+    with tempfile.NamedTemporaryFile(
+        "w", suffix=".mjs", dir=path.parent
+    ) as file:  # where its packages are found
+        file.write(code)
+        file.flush()
+        return _said(("node", file.name), {}, timeout)
+
+
+def _said(command: Sequence[str], given: dict[str, str], timeout: float) -> str:
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    environment = {**kept, "HOME": str(KEPT), **given}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
 
 
 def _once(folder: Path, make: Callable[[], None]) -> None:
