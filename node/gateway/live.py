@@ -113,7 +113,7 @@ class Live:
                 break
             told = flavour.wait("still at it") if chunk is None and held is None else b""
             if isinstance(chunk, Waiting):
-                told = flavour.wait(chunk.comment)
+                told = flavour.write(chunk) or flavour.wait(chunk.comment)
             elif chunk is not None:
                 told = flavour.write(chunk)
             if held is not None:

@@ -40,6 +40,7 @@ class Messages:
         self._blocks = Blocks(thought)
         self._thought = thought
         self._message: dict[str, Any] = {}
+        self._prompt = 0
         self._begun = False
         self._ended = Ended(0, "stop")
         self._request_id: str | None = None
@@ -62,8 +63,8 @@ class Messages:
     def write(self, chunk: Chunk) -> bytes:
         """The events of a chunk."""
         if isinstance(chunk, Waiting):
-            self._message["usage"]["input_tokens"] = chunk.prompt
-            return self.wait(chunk.comment)
+            self._prompt = chunk.prompt or self._prompt
+            return b""
         if isinstance(chunk, Done):
             return self._last(chunk)
         if isinstance(chunk, Ended):
@@ -102,6 +103,7 @@ class Messages:
         if self._begun:
             return b""
         self._begun = True
+        self._message["usage"]["input_tokens"] = self._prompt
         return event({"type": "message_start", "message": self._message}, "message_start") + event(
             {"type": "ping"}, "ping"
         )
