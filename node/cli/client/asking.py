@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.parameters import MarketParameters
-from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
+from hypercluster.node.client.request import Allowance, Asker, Request, Sampling, Wishes
 from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Asked:
                 seed=self.seed,
             ),
             stop=self.stop,
+            asker=Asker(app="hc-client", endpoint="cli"),
         )
 
 
