@@ -11,6 +11,7 @@ from hypercluster.node.cli.progress import bar
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
+    from hypercluster.node.client.onlooking import Sought
     from hypercluster.node.shards.store import StoredModel
 
 Model = Annotated[
@@ -32,6 +33,20 @@ def listed(model: str | None, settings: Settings) -> ListedModel | None:
         return listed_in(model, settings.catalogue)
     profile = settings.network_profile
     return profile.models[0] if profile is not None and profile.models else VERSE
+
+
+def sought(model: str | None, settings: Settings) -> "Sought":
+    """The model that an option names, to be looked for: one that has a name need not be here.
+
+    Raises UnknownModel, ModelMissing, ShardError.
+    """
+    from hypercluster.node.client.onlooking import Sought
+
+    named = listed(model, settings)
+    if named is not None:
+        return Sought(named.model_id, named.layers, named.name)
+    manifest = opened(model, settings).manifest
+    return Sought(manifest.model_id, manifest.layers, manifest.summary)
 
 
 def opened(model: str | None, settings: Settings) -> "StoredModel":

@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from hypercluster.node.cli.console import Failed
 from hypercluster.node.cli.elsewhere import RUNS, config_option, found_elsewhere, options_of, variable_of
 from hypercluster.node.cli.ending import OK, USAGE, ending_of, tell
+from hypercluster.node.cli.networked import profile_option
 from hypercluster.node.home.config import VARIABLE
 from hypercluster.node.home.logs import log_to_stderr
 from hypercluster.node.home.settings import Settings
@@ -87,17 +88,33 @@ def _check(value: str, context: typer.Context, name: str) -> None:
         ) from None
 
 
+class NetworkCommand(Command):
+    """One that joins a network or looks at one, whose profile may be named."""
+
+    def __init__(self, name: str | None, **how: Any) -> None:
+        super().__init__(name, **how)
+        self.params.append(profile_option())
+
+
 class Application(typer.Typer):
     """A program whose commands follow our conventions."""
 
+    kind: type[Command] = Command
+
     def command(self, *args: Any, **settings: Any) -> Callable[..., Any]:
         """As typer's, with our kind of command."""
-        return super().command(*args, cls=Command, **settings)
+        return super().command(*args, **({"cls": self.kind} | settings))
 
 
-def application(help_text: str) -> Application:
-    """A program of several commands, with --version and completion for shells."""
+def application(help_text: str, *, network: bool = False) -> Application:
+    """A program of several commands, with --version and completion for shells.
+
+    With `network` each of them takes --profile.
+    """
     app = Application(rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+    if network:
+        app.kind = NetworkCommand
 
     @app.callback(help=help_text, epilog=_settings(), invoke_without_command=True)
     def program(

@@ -20,9 +20,12 @@ from .events import Waiting as Waiting
 from .joining import Station as Station
 from .joining import background as background
 from .joining import joined as joined
-from .joining import look as look
 from .joining import station as station
 from .line import QueueFull as QueueFull
+from .onlooking import Onlooker as Onlooker
+from .onlooking import Sought as Sought
+from .onlooking import look as look
+from .onlooking import looking_on as looking_on
 from .payer import Funding as Funding
 from .purse import Purse as Purse
 from .purse import empty_purse as empty_purse

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -80,6 +80,18 @@ class Needs:
     def chosen_from(self, advert: Advert) -> bool:
         """Whether the provider gives enough candidates, if it gives any."""
         return not advert.max_top_k or advert.max_top_k >= self.top_k
+
+
+async def patiently(route: Callable[[], Awaitable[Path]], discovery: Discovery, seconds: float) -> Path:
+    """A path as soon as there is one. Raises NoRoute or AllBusy when there is none in time, or no hope for one."""
+    deadline = trio.current_time() + seconds
+    while True:
+        try:
+            return await route()
+        except (NoRoute, AllBusy):
+            if trio.current_time() >= deadline or discovery.hopeless:
+                raise
+        await trio.sleep(0.1)
 
 
 class Chooser:

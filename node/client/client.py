@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
 from hypercluster.market.economics.graph import Node
 from hypercluster.market.economics.routing import Path
-from hypercluster.node.client.choosing import AllBusy, Chooser, Needs, NoRoute
+from hypercluster.node.client.choosing import Chooser, Needs, patiently
 from hypercluster.node.client.completing import Completing
 from hypercluster.node.client.line import Line
 from hypercluster.node.client.opening import Opener, Terms, adverts_of, needed
@@ -152,14 +150,7 @@ class Client:
 
     async def wait_for_path(self, seconds: float) -> Path:
         """The same as soon as there is one. Raises NoRoute or AllBusy when there is none in time."""
-        deadline = trio.current_time() + seconds
-        while True:
-            try:
-                return await self.route()
-            except (NoRoute, AllBusy):
-                if trio.current_time() >= deadline or self.network.discovery.hopeless:
-                    raise
-            await trio.sleep(0.1)
+        return await patiently(self.route, self.network.discovery, seconds)
 
     async def open(
         self,

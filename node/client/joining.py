@@ -6,19 +6,17 @@ from contextlib import asynccontextmanager, closing
 import trio
 
 from hypercluster.market.chain import Chain
-from hypercluster.market.economics.graph import Node
 from hypercluster.node.client.auditing.afterwards import Audits
 from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts, inspector
 from hypercluster.node.client.bookkeeping import RequestBook
 from hypercluster.node.client.client import Client, Network, Records
 from hypercluster.node.client.model import Model
-from hypercluster.node.client.purse import Purse, empty_purse
+from hypercluster.node.client.purse import Purse
 from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.recovery import Wallet, opened_wallet
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.settings import PEERS, Settings
-from hypercluster.node.network.diagnosis import Wanted, why_nobody
 from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.eligibility import Eligibility
 from hypercluster.node.network.host import Host, running_host
@@ -199,25 +197,3 @@ async def joined(
         place.client(stored, reading=reading) as client,
     ):
         yield client
-
-
-async def look(
-    settings: Settings, chain: Chain, stored: StoredModel, seconds: float
-) -> tuple[list[Node], str]:
-    """The adverts for a model that are found within `seconds`, full providers included, and why there are none.
-
-    Without a way in there is nobody. Raises Unseen if nobody could be looked for.
-    """
-    if not settings.bootstrap and not settings.mdns:
-        return [], "Nobody was looked for: no --bootstrap, so this would be the first node of a network."
-    async with joined(settings, chain, stored, empty_purse(), reading=False) as client:
-        discovery = client.network.discovery
-        await discovery.settle(seconds, lambda: discovery.looked)
-        nodes = await client.nodes(full=True)
-        if nodes:
-            return nodes, ""
-        facts, manifest = discovery.facts(), stored.manifest
-        why = why_nobody(facts, Wanted(manifest.model_id, manifest.summary, manifest.layers))
-        if facts.unchecked or not (facts.peers or settings.mdns):
-            raise Unseen(why)
-        return [], why

@@ -38,6 +38,21 @@ def open_chain(settings: Settings) -> "Chain":
     return Chain(settings.rpc_url, Deployment.load(path))
 
 
+def open_chain_to_look(settings: Settings) -> "tuple[Chain | None, str]":
+    """The chain, or why it is not to be had by somebody who only looks around and has a profile that says where.
+
+    Raises what `open_chain` does for whoever has no profile, and where the contracts are others.
+    """
+    from hypercluster.market.errors import NodeUnreachable
+
+    try:
+        return open_chain(settings), ""
+    except NodeUnreachable as error:
+        if settings.network_profile is None:
+            raise
+        return None, str(error)
+
+
 def open_ledger(settings: Settings) -> "Ledger":
     """The ledger of the settings, its tables brought up to date. Raises LedgerError."""
     from hypercluster.market.ledger import Ledger

@@ -6,6 +6,8 @@ import json
 import signal
 import socket
 import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,58 +34,122 @@ def chat(terminal: Terminal, said: str, *more: str) -> Result:
     return terminal.run("hc", "chat", *more, stdin=said.encode())
 
 
-def test_a_network_of_ones_own_a_paid_chat_and_an_end(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path)
-    assert "start hc up in another terminal" in chat(terminal, "ROMEO:\n").err
-    port = free_port()
-    command = ["hc", "up", "--model", "verse", "--port", str(port), "--json"]
+@dataclass
+class House:
+    """What `hc up` runs: the terminal that it was started in, the process, and what it printed."""
+
+    terminal: Terminal
+    up: Running
+    door: dict[str, Any]
+
+    def stranger(self, home: Path, profile: Path | None = None) -> Terminal:
+        """A terminal of somebody else, who has the profile and nothing else."""
+        home.mkdir(exist_ok=True)
+        (home / "password").write_text("of somebody else\n")
+        settings = {"HC_PASSWORD_FILE": str(home / "password")}
+        return Terminal(home, settings | {"HC_PROFILE": str(profile or self.door["profile"])})
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """`hc up` over the verse model; that nothing is left of it is looked at in the end."""
+    home = tmp_path_factory.mktemp("house")
+    terminal = Terminal(home)
+    command = ["hc", "up", "--model", "verse", "--port", str(free_port()), "--json"]
     with terminal.running(*command, until=READY) as up:
         up.wait_for('"home"')
-        door = opened(up)
         started = descendants(up.process.pid)
         assert len(started) >= 6
-        assert door["base_url"] == f"http://127.0.0.1:{port}/v1"
-        assert door["models"] == ["verse"]
-        for private in ("up.json", "up.key"):
-            assert stat.S_IMODE((tmp_path / private).stat().st_mode) == 0o600
-
-        second = terminal.run("hc", "up", "--model", "verse")
-        assert second.code == 1
-        assert (
-            f"hc up runs in {tmp_path} already (pid {up.process.pid}): talk to it with hc chat" in second.err
-        )
-
-        answers = chat(terminal, "ROMEO:\n\nJULIET:\n", "-n", "8", "--json")
-        assert answers.code == 0, answers.err
-        turns = answers.json["turns"]
-        assert [turn["tokens"] for turn in turns] == [8, 8]
-        assert all(turn["cost_wei"] > 0 and turn["text"] for turn in turns)
-        told = chat(terminal, "ROMEO:\n", "-n", "4", "--temperature", "0")
-        assert told.out.strip()
-        assert "4 tokens, 0.0" in told.err
-        assert "HCT to 4 providers, length]" in told.err
-        assert "no model" in chat(terminal, "ROMEO:\n", "--model", "gpt-4").err
-
-        with httpx.Client(base_url=door["base_url"], trust_env=False, timeout=60) as http:
-            asked = {"model": "verse", "prompt": "ROMEO:", "max_tokens": 4}
-            assert http.post("/completions", json=asked).status_code == 401
-            paid = http.post("/completions", json=asked, headers={"Authorization": f"Bearer {door['key']}"})
-            assert paid.json()["usage"]["completion_tokens"] == 4
-        with httpx.Client(trust_env=False, follow_redirects=True) as browser:
-            page = browser.get(door["link"])
-            assert page.status_code == 200
-            assert "HyperCluster" in page.text
-            assert browser.get(f"http://127.0.0.1:{port}/hc/me").json()["role"] == "gateway"
-
-        profile = profile_at(door["profile"], tmp_path)
-        assert [model.name for model in profile.models] == ["verse"]
-        assert profile.bootstrap
-
+        yield House(terminal, up, opened(up))
         up.process.send_signal(signal.SIGINT)
         assert up.process.wait(60) == 0
     assert "Traceback" not in up.printed
-    assert not (tmp_path / "up.json").exists()
-    gone(tmp_path, started)
+    assert not (home / "up.json").exists()
+    gone(home, started)
+
+
+def test_a_chat_in_the_terminal_is_paid_for(house: House) -> None:
+    terminal = house.terminal
+    assert house.door["models"] == ["verse"]
+    answers = chat(terminal, "ROMEO:\n\nJULIET:\n", "-n", "8", "--json")
+    assert answers.code == 0, answers.err
+    turns = answers.json["turns"]
+    assert [turn["tokens"] for turn in turns] == [8, 8]
+    assert all(turn["cost_wei"] > 0 and turn["text"] for turn in turns)
+    told = chat(terminal, "ROMEO:\n", "-n", "4", "--temperature", "0")
+    assert told.out.strip()
+    assert "4 tokens, 0.0" in told.err
+    assert "HCT to 4 providers, length]" in told.err
+    assert "no model" in chat(terminal, "ROMEO:\n", "--model", "gpt-4").err
+    assert "nothing was said" in chat(terminal, "\n").err
+
+
+def test_programs_and_a_browser_come_in(house: House) -> None:
+    with httpx.Client(base_url=house.door["base_url"], trust_env=False, timeout=60) as http:
+        asked = {"model": "verse", "prompt": "ROMEO:", "max_tokens": 4}
+        assert http.post("/completions", json=asked).status_code == 401
+        paid = http.post("/completions", json=asked, headers={"Authorization": f"Bearer {house.door['key']}"})
+        assert paid.json()["usage"]["completion_tokens"] == 4
+    with httpx.Client(trust_env=False, follow_redirects=True) as browser:
+        page = browser.get(house.door["link"])
+        assert page.status_code == 200
+        assert "HyperCluster" in page.text
+        assert browser.get(page.url.join("/hc/me")).json()["role"] == "gateway"
+
+
+def test_one_home_has_one_of_it_and_its_secrets_are_private(house: House) -> None:
+    home = house.terminal.home
+    second = house.terminal.run("hc", "up", "--model", "verse")
+    assert second.code == 1
+    assert f"hc up runs in {home} already (pid {house.up.process.pid}): talk to it with hc chat" in second.err
+    for private in ("up.json", "up.key"):
+        assert stat.S_IMODE((home / private).stat().st_mode) == 0o600
+
+
+def test_whoever_has_the_profile_looks_around_without_keys_or_a_chain(house: House, tmp_path: Path) -> None:
+    looker = house.stranger(tmp_path / "home")
+    seen = looker.json("hc-client", "peers")
+    assert len(seen) == 5
+    assert all(each["stake_checked"] for each in seen)
+
+    offline = tmp_path / "offline.json"
+    replace(profile_at(house.door["profile"], tmp_path), rpc_url="http://127.0.0.1:9").save(offline)
+    blind = house.stranger(tmp_path / "blind", offline)
+    unchecked = blind.run("hc-client", "peers", "--model", "VERSE", "--json")
+    assert {each["peer"] for each in unchecked.json} == {each["peer"] for each in seen}
+    assert not any(each["stake_checked"] for each in unchecked.json)
+    assert "Not checked against stake" in unchecked.err
+    del blind.settings["HC_PROFILE"]
+    route = blind.json("hc-client", "path", "--profile", str(offline))
+    assert [node["layers"] for node in route["nodes"]] == [[0, 2], [2, 4], [4, 6], [6, 8]]
+    assert route["stake_checked"] is False
+    assert not list(blind.home.glob("**/*.gguf"))
+    advised = blind.json("hc-provider", "advise", "--profile", str(offline), "--threads", "1")
+    assert advised["ranges"]
+    assert advised["stake_checked"] is False
+    paying = blind.run("hc-client", "balance", "--profile", str(offline))
+    assert paying.code == 1
+    assert "127.0.0.1:9" in paying.err
+
+
+def test_joining_makes_a_wallet_and_pays_from_it(house: House, tmp_path: Path) -> None:
+    guest = house.stranger(tmp_path / "guest")
+    profile = guest.settings.pop("HC_PROFILE")
+    port = str(free_port())
+    with guest.running("hc", "up", "--join", profile, "--port", port, until="Ctrl-C ends all of it.") as up:
+        assert "The keys of your wallet are made" in up.printed
+        assert "HCT of play money" in up.printed
+        turn = chat(guest, "ROMEO:\n", "-n", "4", "--json").json["turns"][0]
+        assert turn["cost_wei"] > 0
+        key = (guest.home / "up.key").read_text()
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(60) == 0
+    balance = guest.json("hc-client", "balance", "--profile", profile)
+    assert balance["spent_wei"] == turn["cost_wei"]
+    keys = guest.json("hc-gateway", "keys", "list")
+    assert [each["name"] for each in keys] == ["hc up"]
+    assert keys[0]["budget_wei"]
+    assert key.startswith(keys[0]["prefix"])
 
 
 def test_a_killed_run_is_cleared_away_its_key_stays_and_ctrl_c_ends_a_start(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypercluster.node.cli.program import application, run
 app = application(
     "Run a large language model over many small providers and pay each of them per token.\n\n"
     "First time: [bold]init[/], put HCT and some coin for gas on the wallet ([bold]fund[/] on a local testnet), "
-    "[bold]generate[/]. All state is in HC_HOME (default ~/.hypercluster)."
+    "[bold]generate[/]. All state is in HC_HOME (default ~/.hypercluster).",
+    network=True,
 )
 for command in (
     *(init, fund, balance, peers, path, generate, chat, channels, close),

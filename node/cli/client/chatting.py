@@ -121,7 +121,7 @@ def chat(
         bootstrap=bootstrap,
         wishes=wishes_of(alpha, spread, dtype, deposit),
         auditing=auditing_of(audit_rate, auditor, trap_rate, False),
-        paying="hc-client chat",
+        program="hc-client chat",
     )
     if not spoken:
         fail("nothing was said: each line of the input is a turn.")

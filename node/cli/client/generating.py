@@ -99,6 +99,6 @@ def generate(
         bootstrap=bootstrap,
         wishes=wishes_of(alpha, spread, dtype, deposit),
         auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
-        paying="hc-client generate",
+        program="hc-client generate",
     )
     spoken.end(json_)

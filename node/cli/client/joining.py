@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hypercluster.node.cli.console import err, password, say
-from hypercluster.node.cli.opening import opened
+from hypercluster.node.cli.opening import opened, sought
 from hypercluster.node.home.lock import Hold, Holder, held
-from hypercluster.node.home.resources import open_chain
+from hypercluster.node.home.resources import open_chain, open_chain_to_look
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.assembly import Auditing
     from hypercluster.node.client.client import Client
+    from hypercluster.node.client.onlooking import Onlooker
     from hypercluster.node.client.request import Wishes
 
 T = TypeVar("T")
@@ -41,29 +42,58 @@ def with_client(
     bootstrap: list[str] | None,
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
-    paying: str = "",
+    program: str,
 ) -> T:
-    """Run `work` with a client that has joined the network.
-
-    Only one that pays needs keys; it holds the wallet meanwhile, under the name `paying`.
-    """
+    """Run `work` with a client that has joined the network; it holds the wallet meanwhile, as `program`."""
     import trio
 
     from hypercluster.node.client.joining import joined
-    from hypercluster.node.client.purse import empty_purse, purse_of
-    from hypercluster.node.network.addresses import through
+    from hypercluster.node.client.purse import purse_of
 
-    settings = Settings()
-    settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
+    settings = _settings(bootstrap)
     chain = open_chain(settings)
-    purse = purse_of(settings.home, chain, password(settings)) if paying else empty_purse()
-    with wallet_held(settings.home, paying) if paying else nullcontext():
+    purse = purse_of(settings.home, chain, password(settings))
+    with wallet_held(settings.home, program):
         stored = opened(model, settings)
 
         async def main() -> T:
-            async with joined(
-                settings, chain, stored, purse, wishes=wishes, auditing=auditing, reading=bool(paying)
-            ) as client:
+            async with joined(settings, chain, stored, purse, wishes=wishes, auditing=auditing) as client:
                 return await work(client)
 
         return trio.run(main)
+
+
+def with_onlooker(
+    work: Callable[[Onlooker], Awaitable[T]],
+    *,
+    model: str | None,
+    bootstrap: list[str] | None,
+    wishes: Wishes | None = None,
+) -> tuple[T, str]:
+    """Run `work` with somebody who only looks, without keys; also why what is seen was not checked against stake."""
+    import trio
+
+    from hypercluster.node.client.onlooking import looking_on
+
+    settings = _settings(bootstrap)
+    chain, why = open_chain_to_look(settings)
+    wanted = sought(model, settings)
+
+    async def main() -> T:
+        async with looking_on(settings, wanted, chain, wishes) as onlooker:
+            return await work(onlooker)
+
+    return trio.run(main), why
+
+
+def say_unchecked(why: str) -> None:
+    """Say that nobody asked the chain whether a stake is behind the adverts, if that is so."""
+    if why:
+        say(f"Not checked against stake, so anybody may have made these adverts. {why}", err)
+
+
+def _settings(bootstrap: list[str] | None) -> Settings:
+    from hypercluster.node.network.addresses import through
+
+    settings = Settings()
+    return settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})

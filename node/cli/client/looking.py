@@ -18,29 +18,36 @@ if TYPE_CHECKING:
     from hypercluster.market.economics.graph import Node
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.market.economics.routing import Path as Route
-    from hypercluster.node.client.client import Client
+    from hypercluster.node.client.onlooking import Onlooker
 
 
 def peers(model: Model = None, bootstrap: Bootstrap = None, wait: Wait = 5.0, json_: Json = False) -> None:
-    """List the providers of a model: layers, price, speed, free sessions and their length, latency."""
+    """List the providers of a model: layers, price, speed, free sessions and their length, latency.
 
-    async def look(client: Client) -> list[tuple[Node, Advert | None]]:
-        discovery = client.network.discovery
+    Example: [bold]hc-client peers --profile network.json --model smollm2[/]
+
+    Needs no keys, and with a profile neither the model's file nor a chain that answers.
+    """
+
+    async def look(onlooker: Onlooker) -> list[tuple[Node, Advert | None]]:
+        discovery = onlooker.discovery
         await discovery.settle(wait, lambda: discovery.complete)
-        if not client.adverts():
-            await client.route()  # says why there is nobody
-        adverts = {advert.peer: advert for advert in client.adverts()}
-        return [(node, adverts.get(node.id)) for node in await client.nodes(full=True)]
+        if not onlooker.adverts():
+            await onlooker.route()  # says why there is nobody
+        adverts = {advert.peer: advert for advert in onlooker.adverts()}
+        return [(node, adverts.get(node.id)) for node in await onlooker.nodes(full=True)]
 
     with status("Looking for providers"):
-        from hypercluster.node.cli.client.joining import with_client
+        from hypercluster.node.cli.client.joining import say_unchecked, with_onlooker
 
-        found = with_client(look, model=model, bootstrap=bootstrap)
+        found, why = with_onlooker(look, model=model, bootstrap=bootstrap)
     data = [
-        _node_json(node) | {"session_tokens": advert.session_tokens if advert else None}
+        _node_json(node)
+        | {"session_tokens": advert.session_tokens if advert else None, "stake_checked": not why}
         for node, advert in found
     ]
     show(data, _peers_view, json_)
+    say_unchecked(why)
 
 
 def _peers_view(data: list[dict[str, Any]]) -> Table:
@@ -68,20 +75,21 @@ def path(
     you; --alpha weighs price against time and leaves the risk as it is.
     """
 
-    async def look(client: Client) -> tuple[Route, list[Node]]:
-        route = await client.wait_for_path(wait)
-        return route, await client.nodes()
+    async def look(onlooker: Onlooker) -> tuple[Route, list[Node]]:
+        route = await onlooker.wait_for_path(wait)
+        return route, await onlooker.nodes()
 
     with status("Looking for a path"):
         from hypercluster.market.economics.routing import rivals
         from hypercluster.node.cli.client.asking import wishes_of
-        from hypercluster.node.cli.client.joining import with_client
+        from hypercluster.node.cli.client.joining import say_unchecked, with_onlooker
 
         wishes = wishes_of(alpha)
-        route, nodes = with_client(look, model=model, bootstrap=bootstrap, wishes=wishes)
+        (route, nodes), why = with_onlooker(look, model=model, bootstrap=bootstrap, wishes=wishes)
     others = rivals(nodes, layers=route.nodes[-1].stop, market=wishes.market)
     document = {
         "alpha": alpha,
+        "stake_checked": not why,
         "weight": route.weight,
         "price_wei": route.price_wei,
         "ms": route.ms,
@@ -94,6 +102,7 @@ def path(
         ],
     }
     show(document, _path_view, json_)
+    say_unchecked(why)
 
 
 def _path_view(document: dict[str, Any]) -> Table:

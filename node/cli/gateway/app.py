@@ -10,7 +10,8 @@ from hypercluster.node.cli.program import run as run_program
 app = application(
     "Let programs that speak OpenAI's, Anthropic's or Ollama's API use the market, paid from your wallet.\n\n"
     "First time: [bold]hc-client init[/] and money on its wallet, [bold]keys create[/] for each program, "
-    "[bold]run[/]. All state is in HC_HOME (default ~/.hypercluster)."
+    "[bold]run[/]. All state is in HC_HOME (default ~/.hypercluster).",
+    network=True,
 )
 app.command()(run)
 app.command()(link)

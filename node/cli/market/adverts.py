@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hypercluster.node.cli.client.joining import say_unchecked
 from hypercluster.node.cli.console import err, fail
-from hypercluster.node.cli.opening import opened
+from hypercluster.node.cli.opening import sought
 from hypercluster.node.cli.options import share
 
 if TYPE_CHECKING:
@@ -40,19 +41,21 @@ def live(model: str | None) -> AdvertFile:
     settings = Settings()
     if not settings.bootstrap and not settings.mdns:
         fail(
-            "there is no market to look at: give --adverts a file, or set HC_BOOTSTRAP to the address of a node "
-            "of the network."
+            "there is no market to look at: give --adverts a file, or set HC_PROFILE to the profile of a network, or "
+            "HC_BOOTSTRAP to the address of one of its nodes."
         )
     import trio
 
     from hypercluster.market.economics.advert_file import AdvertFile
     from hypercluster.market.economics.parameters import MarketParameters
-    from hypercluster.node.client.joining import look
-    from hypercluster.node.home.resources import open_chain
+    from hypercluster.node.client.onlooking import look
+    from hypercluster.node.home.resources import open_chain_to_look
 
-    chain, stored = open_chain(settings), opened(model, settings)
+    chain, unchecked = open_chain_to_look(settings)
+    wanted = sought(model, settings)
     with err.status("looking for providers ..."):
-        nodes, why = trio.run(look, settings, chain, stored, LOOK_SECONDS)
+        nodes, why = trio.run(look, settings, wanted, chain, LOOK_SECONDS)
     if why:
         fail(why)
-    return AdvertFile(stored.manifest.layers, tuple(nodes), {}, MarketParameters())
+    say_unchecked(unchecked)
+    return AdvertFile(wanted.layers, tuple(nodes), {}, MarketParameters())

@@ -10,7 +10,9 @@ from hypercluster.node.cli.market.looking import frontier, marginals, path, pric
 from hypercluster.node.cli.market.simulation import simulate
 from hypercluster.node.cli.program import application, run
 
-app = application("Look at a market of adverts: the path to take, its rivals, and what a node should charge.")
+app = application(
+    "Look at a market of adverts: the path to take, its rivals, and what a node should charge.", network=True
+)
 for command in (path, frontier, marginals, price, snapshot, plot, simulate, deterrence):
     app.command()(command)
 

@@ -16,7 +16,7 @@ from hypercluster.node.cli.model.cutting import check_space, checked, cut, hashe
 from hypercluster.node.cli.model.naming import list_, pull
 from hypercluster.node.cli.model.views import description, overview, shown_size, sizes
 from hypercluster.node.cli.options import layer_range, prose, whole
-from hypercluster.node.cli.program import application, run
+from hypercluster.node.cli.program import NetworkCommand, application, run
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.tables import Table
 from hypercluster.node.errors import NodeError
@@ -27,8 +27,8 @@ from hypercluster.node.shards.store import MANIFEST, VOCABULARY
 from hypercluster.node.shards.vocabulary import has_vocabulary, write_vocabulary
 
 app = application("Look into GGUF models, cut them into shards, and check that the shards compute the same.")
-app.command("list")(list_)
-app.command()(pull)
+app.command("list", cls=NetworkCommand)(list_)
+app.command(cls=NetworkCommand)(pull)
 
 File = Annotated[
     Path,

@@ -6,7 +6,8 @@ from hypercluster.node.cli.provider import claims, placing, running, stake, stan
 app = program.application(
     "Serve a few layers of a large language model and be paid for every token.\n\n"
     "First time: [bold]init[/], put HCT and some coin for gas on the operator account, [bold]register[/], "
-    "[bold]run[/]. All state is in HC_HOME (default ~/.hypercluster)."
+    "[bold]run[/]. All state is in HC_HOME (default ~/.hypercluster).",
+    network=True,
 )
 for command in (
     stake.init,

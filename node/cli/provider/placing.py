@@ -7,13 +7,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hypercluster.market.money.units import round_price
+from hypercluster.node.cli.client.joining import say_unchecked
 from hypercluster.node.cli.console import Json, Shown, err, fail, say, show
 from hypercluster.node.cli.opening import Model, opened_to_serve
 from hypercluster.node.cli.options import Bootstrap, gib, seconds, whole
 from hypercluster.node.cli.serving import Threads
 from hypercluster.node.cli.staking import default_threads
 from hypercluster.node.cli.tables import Table
-from hypercluster.node.home.resources import open_chain
+from hypercluster.node.home.resources import open_chain_to_look
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,16 +37,19 @@ def advise(
     Example: [bold]hc-provider advise --model llama.gguf --memory 12[/]
 
     Times a layer on this machine, looks at what others offer, and takes for each range the price that earns most
-    there. While no path through the model exists, ranges that nobody serves come first.
+    there. While no path through the model exists, ranges that nobody serves come first. Needs no keys, and with a
+    profile no chain that answers.
     """
     from hypercluster.node.network.addresses import through
 
     settings = Settings()
     settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
-    chain = open_chain(settings)
+    chain, unchecked = open_chain_to_look(settings)
     stored = opened_to_serve(model, settings)
     machine, _, ranked = prospects(settings, chain, stored, threads or default_threads(), memory, wait=wait)
-    show({"machine": asdict(machine), "ranges": [asdict(place) for place in ranked[:top]]}, _view, json_)
+    ranges = [asdict(place) for place in ranked[:top]]
+    show({"machine": asdict(machine), "ranges": ranges, "stake_checked": not unchecked}, _view, json_)
+    say_unchecked(unchecked)
 
 
 def _view(found: dict[str, Any]) -> Iterator[Shown]:
@@ -69,7 +73,7 @@ def _view(found: dict[str, Any]) -> Iterator[Shown]:
 
 def prospects(
     settings: Settings,
-    chain: Chain,
+    chain: Chain | None,
     stored: StoredModel,
     threads: int,
     memory: float | None,
@@ -84,7 +88,7 @@ def prospects(
 
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.market.economics.placement import placements
-    from hypercluster.node.client.joining import look
+    from hypercluster.node.client.onlooking import Sought, look
     from hypercluster.node.provider.placing import free_memory, measure_machine, model_size
 
     if stored.source is None:
@@ -93,7 +97,9 @@ def prospects(
         room = int(memory * 2**30) if memory else free_memory()
         machine = measure_machine(stored, memory_bytes=room, threads=threads)
     with err.status("Looking at what others offer"):
-        others, why = trio.run(look, settings, chain, stored, wait)
+        manifest = stored.manifest
+        sought = Sought(manifest.model_id, manifest.layers, manifest.summary)
+        others, why = trio.run(look, settings, sought, chain, wait)
     if why:
         say(why, err)
     size = model_size(stored.source)

@@ -9,7 +9,8 @@ from hypercluster.node.home import keys
 app = program.application(
     "Audit what providers answered and be paid per audited token; judge disputes with a stake of your own.\n\n"
     "First time: [bold]init[/], put HCT and some coin for gas on the operator account, [bold]register[/], "
-    "[bold]calibrate[/] the model, [bold]run[/]. All state is in HC_HOME (default ~/.hypercluster)."
+    "[bold]calibrate[/] the model, [bold]run[/]. All state is in HC_HOME (default ~/.hypercluster).",
+    network=True,
 )
 
 
