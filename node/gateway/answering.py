@@ -144,7 +144,7 @@ class Answering:
     def _facts(self) -> dict[str, Any]:
         """Those of the first choice, and with several of them those of each."""
         stopping = self._gateway.stopping.is_set()
-        each = [facts_of(answer, stopping=stopping) for answer in self.answers]
+        each = [facts_of(answer, self.asked.tokens, stopping=stopping) for answer in self.answers]
         return each[0] if len(each) == 1 else {**each[0], "choices": each}
 
 

@@ -89,7 +89,10 @@ async def _refuse(request: Request, error: Exception) -> Response:
 def _of_starlette(error: HTTPException) -> ApiError:
     if error.status_code == 404:
         return ApiError(
-            404, "unknown_url", "Nothing is served at this path: see docs/gateway.md for what is."
+            404,
+            "unknown_url",
+            "Nothing is served at this path: OpenAI's API is under /v1, without embeddings, images and audio, "
+            "Anthropic's is /v1/messages, Ollama's is under /api.",
         )
     if error.status_code == 405:
         return ApiError(405, "method_not_allowed", "This path does not take that method.")

@@ -22,18 +22,24 @@ def known_path(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def facts_of(answer: Answer, *, stopping: bool = False) -> dict[str, Any]:
+def facts_of(answer: Answer, asked: int | None, *, stopping: bool = False) -> dict[str, Any]:
     """What came of one choice. All amounts in wei, as texts.
 
-    "finish" is the reason in this network's own words: stop, length, cost, or cancelled where the gateway was
-    `stopping`. "path" has every session, those that were replaced included, with what it was paid.
+    "finish" is the reason in this network's own words: stop, length (as many tokens as `asked`), context (as many as
+    the path holds), cost, or shutdown where the gateway was `stopping`. "path" has every session, those that were
+    replaced included, with what it was paid.
     """
     done = answer.completion
     bill = done.bill
+    finish: str = done.finish
+    if stopping and finish == "cancelled":
+        finish = "shutdown"
+    elif finish == "length" and (asked is None or len(done.tokens) < asked):
+        finish = "context"
     return {
         "request_id": answer.request_id,
         "model_id": answer.model.model_id,
-        "finish": "shutdown" if stopping and done.finish == "cancelled" else done.finish,
+        "finish": finish,
         "path": [
             {
                 "peer": hop.peer,

@@ -102,34 +102,36 @@ class Live:
     ) -> None:
         """Send chunks as they come. Raises ApiError where nothing was sent yet."""
         flavour = self._flavour
-        held: bytes | None = opening
+        begun, told = False, opening
         until = trio.current_time() + HOLD_SECONDS
-        while True:
-            chunk: Chunk | None = None
-            try:
+        error: ApiError | None = None
+        try:
+            while True:
+                chunk: Chunk | None = None
                 with trio.move_on_at(until):
                     chunk = await chunks.receive()
-            except trio.EndOfChannel:
-                break
-            told = flavour.wait("still at it") if chunk is None and held is None else b""
-            if isinstance(chunk, Waiting):
-                told = flavour.write(chunk) or flavour.wait(chunk.comment)
-            elif chunk is not None:
-                told = flavour.write(chunk)
-            if held is not None:
-                held += told
-                if isinstance(chunk, Waiting | PathKnown):
+                if isinstance(chunk, Waiting):
+                    told += flavour.write(chunk) or flavour.wait(chunk.comment)
+                elif chunk is not None:
+                    told += flavour.write(chunk)
+                elif begun:
+                    told += flavour.wait("still at it")
+                if not begun and isinstance(chunk, Waiting | PathKnown):
                     continue
-                await send(_head(flavour.media_type, answering.request_id))
-                told, held = held, None
-            if told:
-                await send({"type": "http.response.body", "body": told, "more_body": True})
-            until = trio.current_time() + PULSE_SECONDS
-        last = b""
-        if answering.error is not None:
-            if held is not None:
-                raise answering.error
-            last = flavour.fail(answering.error)
+                if not begun:
+                    await send(_head(flavour.media_type, answering.request_id))
+                    begun = True
+                if told:
+                    await send({"type": "http.response.body", "body": told, "more_body": True})
+                told = b""
+                until = trio.current_time() + PULSE_SECONDS
+        except trio.EndOfChannel:
+            error = answering.error
+        except Exception as bug:  # noqa: BLE001 - a stream that has begun ends as one
+            error = api_error_of(bug, spent=True)
+        if not begun:
+            raise error or _silent()
+        last = b"" if error is None else flavour.fail(error)
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from hypercluster.market.chain import Chain
+from hypercluster.node.shards.store import StoredModel
 from tests.node.gateway.test_chat import HI
-from tests.node.helpers.gateways import ALIAS, MODEL, FrontDoor
+from tests.node.helpers.gateways import ALIAS, MODEL, FrontDoor, running_gateway
+from tests.node.helpers.providers import new_wallet
 
 BODY: dict[str, Any] = {"model": MODEL, "messages": HI, "max_tokens": 2, "temperature": 0}
 LONG = {**BODY, "max_tokens": 900, "stream": True, "logit_bias": {"319": -100}}
@@ -138,3 +142,13 @@ def test_two_answers_at_once_share_a_budget_and_do_not_pass_it(front_door: Front
     assert {each["finish"] for each in document["hypercluster"]["choices"]} == {"cost"}
     assert int(document["usage"]["cost_wei"]) <= 80_000
     assert front_door.market.ledger.requests.spent_in(row.key_id, None) <= 80_000
+
+
+def test_an_empty_wallet_is_told_to_pay_and_not_to_try_again(
+    front_door: FrontDoor, chain: Chain, stored_chatty: StoredModel, tmp_path: Path
+) -> None:
+    poor = new_wallet(chain, 0)
+    with running_gateway(chain, stored_chatty, tmp_path, providers=front_door.providers, wallet=poor) as door:
+        answer = ask(door, door.key)
+        assert refusal(answer) == (402, "insufficient_quota")
+        assert "retry-after" not in answer.headers
