@@ -67,7 +67,8 @@ def test_every_module_and_data_file_is_in_it(wheel: Path) -> None:
     ).stdout.split()
     data = (".py", ".pyi", ".proto", ".typed", ".mako", ".gguf")
     wanted = {f"hypercluster/{name}" for name in tracked if name.endswith(data)}
-    wanted |= {f"hypercluster/{name}" for name in tracked if name.startswith("contracts/artifacts/")}
+    whole = ("contracts/artifacts/", "node/web/pages/", "node/web/vendor/")
+    wanted |= {f"hypercluster/{name}" for name in tracked if name.startswith(whole)}
     with zipfile.ZipFile(wheel) as archive:
         assert wanted - set(archive.namelist()) == set()
 
