@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 from hypercluster.market.redaction import RedactingFormatter, redact
 
-ABOUT = ("request_id", "session", "peer")
+TALKATIVE = ("apscheduler", "alembic", "httpx", "hypercorn")
+"""loggers of libraries that tell of every call"""
 _about: ContextVar[dict[str, str]] = ContextVar("about", default={})  # noqa: B039 - never changed in place
 
 
@@ -50,3 +51,6 @@ def log_to_stderr(level: str, form: str) -> None:
     text = RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)
     logging.basicConfig(level=level, handlers=[handler])
+    if level != "DEBUG":
+        for name in TALKATIVE:
+            logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))

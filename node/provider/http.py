@@ -4,7 +4,8 @@ Amounts are wei as text, moments unix seconds, layers [start, stop). Every path 
 
 - GET /hc/me: role "provider", version, name, peer, wallet {address, hct_wei, gas_wei}, chain {id, head_age_s} | null.
 - GET /hc/provider: model {id, layers}, layers, sessions {open, free, most, tokens}, queue (steps that wait), decode_ms,
-  prompt_ms, steps, tokens, price_wei, prompt_price_wei, price_rule "fixed" | "gradient", operator, node, stake
+  prompt_ms, steps, tokens (both answered since the start), price_wei, prompt_price_wei, price_rule "fixed" |
+  "gradient", operator, node, stake
   {active_wei, thawing_wei, thaw_end, eligible} | null, balance_wei, node_gas_wei, unclaimed_wei, claim {owed_wei,
   channels, gas_coin_wei, gas_wei, net_wei, multiple, due} | null, demands [{id, demander, seq, row, deadline}],
   addresses, notices, since, uptime_s, ready {name: sentence | null}.
@@ -121,8 +122,8 @@ class Showing:
             "queue": stats.waiting,
             "decode_ms": offer.speed.cost_ms,
             "prompt_ms": offer.speed.prompt_ms,
-            "steps": stats.steps,
-            "tokens": stats.tokens,
+            "steps": self.visits.steps,
+            "tokens": self.visits.tokens,
             "price_wei": str(prices.price_wei),
             "prompt_price_wei": str(prices.prompt_price_wei),
             "price_rule": "gradient" if offer.asking.rule.adapt else "fixed",

@@ -286,7 +286,7 @@ class Session:
             account.channel.refund(cost)
             raise
         self._record.billed += cost
-        self._service.visits.on_step(step.rows, output.compute_ms)
+        self._service.visits.stepped(step.rows, output.compute_ms)
         if step.rows > 1:
             self._record.prompt_tokens += step.rows
         else:

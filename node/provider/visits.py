@@ -35,10 +35,19 @@ class Visits:
     `on_step` gets rows and ms of computing, `on_price` the price before and after an update in wei.
     """
 
+    steps: int = 0
+    tokens: int = 0
+    """answered, prompts included"""
     latest: deque[Visit] = field(default_factory=lambda: deque(maxlen=MOST))
     on_step: Callable[[int, float], None] = lambda rows, compute_ms: None
     on_refusal: Callable[[ErrorCode], None] = lambda code: None
     on_price: Callable[[int, int], None] = lambda before, after: None
+
+    def stepped(self, rows: int, compute_ms: float) -> None:
+        """A step was answered."""
+        self.steps += 1
+        self.tokens += rows
+        self.on_step(rows, compute_ms)
 
     def for_nothing(
         self, session: bytes, peer: str, started: float, code: ErrorCode | None, outcome: str

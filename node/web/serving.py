@@ -223,4 +223,5 @@ def host_and_port(bind: str) -> tuple[str, int]:
 
 def _url(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - every address is one of ours, too
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

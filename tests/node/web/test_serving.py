@@ -59,6 +59,12 @@ async def test_several_addresses_serve_one_application() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_an_address_for_all_is_told_as_one_that_can_be_opened() -> None:
+    async with served(hello, "0.0.0.0:0") as url, httpx.AsyncClient() as client:
+        assert url.startswith("http://127.0.0.1:")
+        assert (await client.get(url)).status_code == 200
+
+
 async def test_a_port_that_is_taken_is_a_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
