@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
@@ -56,6 +56,8 @@ __all__ = [
     "Which",
 ]
 
+REQUESTS_LONGER = timedelta(days=60)
+
 
 class Ledger:
     """One database with seven sides: ``payee``, ``payer``, ``history``, ``trust``, ``requests``, ``api_keys`` and
@@ -79,8 +81,11 @@ class Ledger:
         self.adverts = AdvertsSeen(self.engine)
 
     def prune(self, before: datetime) -> int:
-        """Delete what is over since before a moment; returns how many rows. What keys spent is not forgotten."""
-        return self.requests.prune(before) + self.history.prune(before)
+        """Delete what is over since before a moment; returns how many rows.
+
+        Requests stay for `REQUESTS_LONGER`, as limits for a month count on them; what keys spent is never forgotten.
+        """
+        return self.requests.prune(before - REQUESTS_LONGER) + self.history.prune(before)
 
     def close(self) -> None:
         """Close all connections; the ledger cannot be used afterwards."""

@@ -42,6 +42,7 @@ class RequestRow(Base, kw_only=True):
     __table_args__ = (
         Index("ix_requests_started", "started"),
         Index("ix_requests_key_ended", "key_id", "ended"),
+        Index("ix_requests_key_started", "key_id", "started"),
         Index("ix_requests_ended", "ended"),
     )
 

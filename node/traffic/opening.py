@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import trio
 
+from hypercluster.market.errors import MarketError
 from hypercluster.node.client.joining import background, station
 from hypercluster.node.traffic.market import Market
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
+    from hypercluster.market.ledger import Ledger
     from hypercluster.node.client.auditing.assembly import Auditing
     from hypercluster.node.client.purse import Purse
     from hypercluster.node.client.request import Wishes
     from hypercluster.node.home.settings import Settings
     from hypercluster.node.traffic.entries import NamedModel
+
+
+log = logging.getLogger(__name__)
+
+KEEP_DAYS = 30
+DAY = 24 * 3600.0
 
 
 @asynccontextmanager
@@ -46,6 +56,7 @@ async def open_market(
         background() as nursery,
     ):
         market = Market(place, nursery, limit_wei)
+        nursery.start_soon(_forget, market.ledger)
         for named in models:
             await market.trade(named)
         try:
@@ -53,3 +64,14 @@ async def open_market(
         finally:
             with trio.CancelScope(shield=True):
                 await market.close()
+
+
+async def _forget(ledger: Ledger) -> None:
+    """Once a day, drop what is too old to be asked for."""
+    while True:
+        await trio.sleep(60)  # a start has better things to do
+        try:
+            await trio.to_thread.run_sync(ledger.prune, datetime.now(UTC) - timedelta(days=KEEP_DAYS))
+        except MarketError as error:
+            log.warning("what is old could not be dropped: %s", error)
+        await trio.sleep(DAY)
