@@ -6,7 +6,8 @@ for this machine's processor) and Node.js (Anvil, solc and OpenZeppelin come as 
     python3 scripts/setup.py          what running needs
     python3 scripts/setup.py --dev    what the tests need as well
 
-CMAKE_ARGS goes to llama.cpp's build, such as -DGGML_CUDA=on; with another value it is built again.
+CMAKE_ARGS goes to llama.cpp's build, such as -DGGML_CUDA=on; with another value it is built again, and without one it
+stays as it is.
 """
 
 import argparse
@@ -83,7 +84,9 @@ def install_python(lock: Path) -> None:
     """Install a lock file into .venv with `--no-deps`: the lock is complete, and no resolver runs."""
     stamp = VENV / "ready"
     text = lock.read_text()
-    wanted = os.environ.get("CMAKE_ARGS", "")
+    built = VENV / "llama-built"
+    before = built.read_text() if built.exists() else ""
+    wanted = os.environ.get("CMAKE_ARGS", before)
     digest = hashlib.sha256((text + settings() + wanted).encode()).hexdigest()
     if stamp.exists() and digest in stamp.read_text().split():
         return
@@ -107,8 +110,6 @@ def install_python(lock: Path) -> None:
             text=True,
             check=True,
         ).stdout
-        built = VENV / "llama-built"
-        before = built.read_text() if built.exists() else ""
         if llama and (llama[0].split()[0] not in installed or before != wanted):
             again = ["--force-reinstall", "--no-cache-dir"] if before != wanted else []
             run(

@@ -139,7 +139,7 @@ class Logins:
             max_age=int(SESSION_SECONDS),
             httponly=True,
             samesite="strict",
-            secure=request.headers.get("origin", "").startswith("https:"),
+            secure=request.headers.get("x-forwarded-proto") == "https",  # as a proxy says that adds TLS
         )
         return answer
 

@@ -111,6 +111,14 @@ async def test_pages_of_others_are_refused_and_told_nothing_that_they_could_read
         assert (await ask(url, "POST", headers={"origin": url}, json={})).json()["own"]
 
 
+async def test_behind_a_proxy_with_tls_the_page_is_of_the_name_that_was_allowed() -> None:
+    async with served(guarded(Echo(), hosts=["chat.example"])) as url:
+        page = {"host": "chat.example", "origin": "https://chat.example", "sec-fetch-site": "same-origin"}
+        assert (await ask(url, "POST", json=1, headers=page)).json()["own"]
+        other = page | {"origin": "https://other.example"}
+        assert (await ask(url, "POST", json=1, headers=other)).status_code == 403
+
+
 async def test_without_an_origin_a_browser_says_in_other_ways_where_a_request_comes_from() -> None:
     async with served(guarded(Echo())) as url:
         link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}

@@ -46,6 +46,10 @@ async def test_a_link_logs_in_once() -> None:
         assert "samesite=strict" in cookie
         assert f"hc_{url.rpartition(':')[2]}=" in cookie
         assert "referrer-policy" in answer.headers
+        assert "; secure" not in cookie
+        async with httpx.AsyncClient() as proxied:
+            by_tls = await proxied.get(logins.one_time_link(), headers={"x-forwarded-proto": "https"})
+            assert "; secure" in by_tls.headers["set-cookie"].lower()
         assert (await browser.get("/me")).json() is True
         async with httpx.AsyncClient(base_url=url) as other:
             again = await other.get(link)
