@@ -198,6 +198,9 @@ class Camera:
 
 def converse(page: Page) -> None:
     """A short chat on the page, until its audits are known."""
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Temperature").fill("0")
+    page.get_by_role("button", name="Settings").click()
     for text in ("What is the capital of France?", "What is it known for?"):
         page.get_by_label("Message").fill(text)
         page.keyboard.press("Enter")

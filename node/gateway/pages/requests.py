@@ -110,7 +110,7 @@ def _request(detail: RequestDetail) -> dict[str, Any]:
         "seed": row.seed if row.seed is None else str(row.seed),
         "doubtful": row.doubtful,
         "audits_open": row.audits_open,
-        "hops": [_hop(hop, detail) for hop in detail.hops],
+        "hops": [_hop(hop, detail) for hop in sorted(detail.hops, key=lambda each: each.layer_start)],
     }
 
 

@@ -49,7 +49,7 @@ function Foot({ me, theme, turn }) {
   return html`<div class="foot">
     ${wallet && html`<span>wallet</span><strong title=${`${exact(wallet.hct_wei)} HCT of ${wallet.address}`}>${hct(wallet.hct_wei, 4)} HCT</strong>
       ${wallet.in_channels_wei !== undefined && html`<div>${hct(wallet.in_channels_wei)} in ${plural(wallet.channels, "channel")}</div>`}`}
-    ${chain && html`<div>chain ${chain.id}${chain.head_age_s === null ? ", does not answer" : `, head ${length(chain.head_age_s)} old`}</div>`}
+    ${chain && html`<div>chain ${chain.id}</div><div>${chain.head_age_s === null ? "it does not answer" : `head ${length(chain.head_age_s)} old`}</div>`}
     ${me && html`<div>version ${me.version}</div>`}
     <button class="plain theme" onClick=${turn} title="Light, dark, or as the system says">Theme: ${THEME_NAMES[theme]}</button>
   </div>`;

@@ -47,6 +47,11 @@ export function Chart({ data, series, label, height = 170, axis, time = true }) 
   return html`<div class="chart" ref=${box} role="img" aria-label=${label}></div>`;
 }
 
+/** Where nobody points at a moment, the legend is of the latest. */
+function latest(plot) {
+  if (plot.cursor.idx === null || plot.cursor.idx === undefined) plot.setLegend({ idx: plot.data[0].length - 1 });
+}
+
 /** Room for half a bar at both ends. */
 function beside(plot) {
   const at = plot.data[0];
@@ -65,7 +70,7 @@ function options({ series, height, axis, time, width }) {
     padding: [10, 8, 0, 0],
     scales: { x: { time, ...(series.some((each) => each.kind === "bars") ? { range: beside } : {}) }, y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [
-      { ...lines, grid: { show: false }, space: 80, values: time ? [
+      { ...lines, grid: { show: false }, space: 80, size: 42, values: time ? [
         [86400, "{MMM} {D}", null, null, null, null, null, null, 1],
         [3600, "{HH}:{mm}", "\n{MMM} {D}", null, "\n{MMM} {D}", null, null, null, 1],
         [60, "{HH}:{mm}", "\n{MMM} {D}", null, "\n{MMM} {D}", null, null, null, 1],
@@ -73,6 +78,7 @@ function options({ series, height, axis, time, width }) {
       ] : undefined },
       { ...lines, size: 64, space: 36, values: (_plot, values) => values.map(axis) },
     ],
+    hooks: { ready: [latest], setData: [latest], setCursor: [latest] },
     cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
     legend: { live: true },
     series: [

@@ -103,6 +103,13 @@ function useAnswers({ chats, shown, change }) {
     if (busy !== shown.id) for (const turn of waiting) note(shown.id, turn.id);
   }, [shown.id]);
 
+  const open = shown.turns.filter((turn) => turn.id && turn.audit?.open).map((turn) => turn.id).slice(-10).join();
+  useEffect(() => {
+    // An audit is told when it is done; that none is left, a moment later.
+    const timer = open ? setInterval(() => open.split(",").forEach((id) => note(shown.id, id)), 4000) : 0;
+    return () => clearInterval(timer);
+  }, [open, shown.id]);
+
   return { busy, ask, stop: () => abort.current?.abort() };
 }
 

@@ -95,5 +95,8 @@ export function moment(seconds) {
   return Math.abs(Date.now() / 1000 - seconds) > 2592000 ? day : `${day.slice(5)} ${time.slice(0, 5)}`;
 }
 
+/** A relative error. */
+export const relative = (value) => (value === null || value === undefined ? "–" : value === 0 ? "0" : value.toExponential(1));
+
 /** A share of one as a percentage. */
 export const percent = (value) => (value === null || value === undefined ? "–" : `${(value * 100).toFixed(value > 0.995 || value < 0.1 ? 1 : 0)} %`);

@@ -53,6 +53,7 @@ export function LayerMap({ network }) {
       <li><svg viewBox="0 0 22 10" aria-hidden="true"><rect width="11" height="10" fill="var(--accent)" opacity=".5" /><rect x="11" width="11" height="10" fill="var(--accent)" opacity=".14" /></svg>darker is cheaper for a token and a layer</li>
       <li><svg viewBox="0 0 22 10" aria-hidden="true"><rect x=".5" y=".5" width="21" height="9" rx="2" fill="none" stroke="var(--warn)" /></svg>one provider only</li>
       <li><svg viewBox="0 0 22 10" aria-hidden="true"><rect x=".5" y=".5" width="21" height="9" rx="2" fill="none" stroke="var(--bad)" stroke-dasharray="3 2" /></svg>no provider</li>
+      ${known.some((each) => each.distrusted) && html`<li><svg viewBox="0 0 22 10" aria-hidden="true"><rect width="22" height="10" rx="3" fill="var(--accent)" opacity=".3" /><rect x=".5" y=".5" width="21" height="9" rx="3" fill="none" stroke="var(--bad)" stroke-dasharray="3 2" /></svg>not trusted, on no path</li>`}
     </ul>
   </div>`;
 }

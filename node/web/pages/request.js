@@ -2,7 +2,7 @@
 import { html } from "./view.js";
 import { useData } from "./api.js";
 import { auditOf, AuditBadge } from "./audit.js";
-import { count, layers, moment, ms, perMillion, percent, plural } from "./format.js";
+import { count, layers, moment, ms, perMillion, percent, plural, relative } from "./format.js";
 import { Amount, Badge, Card, Copy, Empty, Found, Id, Table } from "./parts.js";
 
 const FINDINGS = { pass: ["ok", "passed"], grey: ["warn", "undecided"], fail: ["bad", "failed"], error: ["wait", "not possible"] };
@@ -36,11 +36,11 @@ const Costs = ({ of }) => html`<${Card} title="Cost" note="in HCT"><dl class="fa
 
 const Hops = ({ hops }) => html`<${Card} title="Hops" note="prices in HCT per million tokens">
   ${hops.length
-    ? html`<${Table} label="Hops" columns=${[["Provider"], ["Layers", 1], ["Price", 1], ["Prompt", 1], ["Tokens", 1], ["Paid", 1], ["At risk", 1], ["Channel"], ["Session"], ["Ended"]]}>
+    ? html`<${Table} label="Hops" columns=${[["Provider"], ["Layers", 1], ["Price", 1], ["Prompt", 1], ["Tokens", 1], ["Paid", 1], ["At risk", 1], ["Channel"], ["Session"], [hops.some((hop) => hop.outcome) ? "Ended" : ""]]}>
         ${hops.map((hop) => html`<tr key=${hop.session + hop.peer}><th scope="row"><${Id} id=${hop.peer} /></th><td class="n">${layers(hop.layers)}</td>
           <td class="n">${perMillion(hop.price_wei)}</td><td class="n">${perMillion(hop.prompt_price_wei)}</td><td class="n">${count(hop.tokens)}</td>
           <td class="n"><${Amount} wei=${hop.paid_wei} /></td><td class="n"><${Amount} wei=${hop.risked_wei} /></td>
-          <td><${Id} id=${hop.channel} /></td><td><${Id} id=${hop.session} /></td><td class="wrap">${hop.outcome || "–"}</td></tr>`)}<//>`
+          <td><${Id} id=${hop.channel} /></td><td><${Id} id=${hop.session} /></td><td class="wrap">${hop.outcome}</td></tr>`)}<//>`
     : html`<${Empty} title="No hop">No provider took part: nothing was paid.<//>`}<//>`;
 
 const Audits = ({ of }) => {
@@ -52,8 +52,8 @@ const Audits = ({ of }) => {
             const [kind, word] = FINDINGS[each.finding] ?? ["wait", each.finding];
             return html`<tr key=${each.audit_id}><td class="mono">${moment(each.at)}</td><td class="n">${layers(each.hop.layers)}</td><td><${Badge} kind=${kind}>${word}<//></td>
               <td>${each.auditor === "own" ? "this machine" : html`<${Id} id=${each.auditor} />`}</td><td class="n">${count(each.tokens)}</td>
-              <td class="n">${each.exact ? "exact" : each.median_error === null ? "–" : each.median_error.toExponential(1)}</td><td class="n">${each.max_error === null ? "–" : each.max_error.toExponential(1)}</td>
-              <td class="n">${percent(each.agreement)}</td><td class="n"><${Amount} wei=${each.cost_wei} /></td><td class="n">${each.case_id ?? "–"}</td><td class="wrap">${each.note}</td></tr>`;
+              <td class="n">${each.exact ? "exact" : relative(each.median_error)}</td><td class="n">${relative(each.max_error)}</td>
+              <td class="n">${percent(each.agreement)}</td><td class="n"><${Amount} wei=${each.cost_wei} /></td><td class="n">${each.case_id ?? "–"}</td><td class="wrap">${each.note.startsWith("median error") ? "" : each.note}</td></tr>`;
           })}<//>`
       : html`<${Empty} title=${of.audits_open || of.outcome === "running" ? "The audit follows" : "Not looked over"}>
           ${of.audits_open || of.outcome === "running" ? "Stages are run again after the answer has ended; this page shows what is found." : "Some answers are drawn by lot to be looked over; this one was not, or the auditor was busy."}<//>`}<//>`;

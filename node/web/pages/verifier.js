@@ -1,7 +1,7 @@
 /** Verifier: cases that this machine judges, what it has looked over, and what it has earned. */
 import { html, useState } from "./view.js";
 import { useData } from "./api.js";
-import { count, exact, hct, layers, length, moment, ms, percent, perMillion, plural } from "./format.js";
+import { count, exact, hct, layers, length, moment, ms, percent, perMillion, plural, relative } from "./format.js";
 import { Amount, Badge, Card, Empty, Found, Id, Kpi, Table } from "./parts.js";
 import { Stake } from "./stake.js";
 
@@ -38,7 +38,7 @@ function Audits() {
           ${audits.map((each) => {
             const [kind, word] = FINDINGS[each.finding] ?? ["wait", each.finding];
             return html`<tr key=${each.id}><td class="mono">${moment(each.at)}</td><td class="n">${layers(each.layers)}</td><td class="n">${count(each.tokens)}</td><td><${Badge} kind=${kind}>${word}<//></td>
-              <td class="n">${each.exact ? "exact" : each.median_error === null ? "–" : each.median_error.toExponential(1)}</td><td class="n">${each.max_error === null ? "–" : each.max_error.toExponential(1)}</td>
+              <td class="n">${each.exact ? "exact" : relative(each.median_error)}</td><td class="n">${relative(each.max_error)}</td>
               <td class="n">${percent(each.agreement)}</td><td class="n">${each.seconds === null ? "–" : ms(each.seconds * 1000)}</td><td class="n"><${Amount} wei=${each.paid_wei} /></td><td><${Id} id=${each.channel} /></td></tr>`;
           })}<//>`
       : html`<${Empty} title=${before ? "No older audit" : "No audit yet"}>Clients ask for them after their answers and pay for each.<//>`}

@@ -21,6 +21,7 @@ from playwright.sync_api import (
     ConsoleMessage,
     Page,
     Request,
+    ViewportSize,
     expect,
     sync_playwright,
 )
@@ -33,6 +34,8 @@ ARGUMENTS = [
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ROOT / "tests" / "browser"
 PATIENCE_MS = 20_000.0
+NARROW: ViewportSize = {"width": 390, "height": 800}
+"""a telephone's"""
 
 EXPECTED = ("net::ERR_CONNECTION_REFUSED", "status of 401", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_ABORTED")
 """what Chromium itself writes to the console where a program is stopped, or a session over, as a test wants it"""
