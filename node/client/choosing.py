@@ -17,6 +17,7 @@ from hypercluster.market.economics.graph import AdvertTable, Node, NoPath, node_
 from hypercluster.market.economics.routing import Path
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.reputation import Evidence, Reputation
+from hypercluster.node.client.lengths import covered, longest
 from hypercluster.node.client.wishing import TooDear, fitting_path
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.network.diagnosis import Wanted, why_no_path
@@ -259,11 +260,11 @@ class Chooser:
 
         A session that leaves little room is taken only where a longer one is not to be had by waiting either.
         """
-        if self._covered([a for a in free if a.session_tokens >= needs.session]):
+        if covered(free, self.layers, needs.session):
             return needs.session
-        most = self._longest(usable)
+        most = longest(usable, self.layers)
         room = min(needs.tokens, ENOUGH_TOKENS, max(1, most - needs.prompt))
-        return max(self._longest(free), needs.prompt + room)
+        return max(longest(free, self.layers), needs.prompt + room)
 
     def _explain(self, offered: Collection[Advert], needs: Needs) -> None:
         """Raise why there is no path, where there would be one for a smaller request or a little later."""
@@ -276,20 +277,13 @@ class Chooser:
                 f"The request asks for {needs.top_k} candidates a token, and no path here gives more than "
                 f"{most}: lower --top-k."
             )
-        longest = self._longest(chosen_from)
-        if longest <= needs.prompt:
+        most = longest(chosen_from, self.layers)
+        if most <= needs.prompt:
             raise RequestTooLong(
-                f"The prompt has {needs.prompt} tokens, and no path here holds more than {longest} with the answer: "
-                f"shorten the prompt to {longest - 1} tokens at most."
+                f"The prompt has {needs.prompt} tokens, and no path here holds more than {most} with the answer: "
+                f"shorten the prompt to {most - 1} tokens at most."
             )
         raise AllBusy(BUSY)
-
-    def _longest(self, adverts: Collection[Advert]) -> int:
-        """Tokens that the sessions of a whole path hold at most; 0 where there is none."""
-        for length in sorted({a.session_tokens for a in adverts}, reverse=True):
-            if self._covered([a for a in adverts if a.session_tokens >= length]):
-                return length
-        return 0
 
     def _why(self, failed: Collection[str], wishes: Wishes) -> str:
         """The reason that explains best why no path is there at all."""

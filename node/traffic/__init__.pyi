@@ -2,11 +2,11 @@ from .answer import Answer as Answer
 from .answer import text_of as text_of
 from .blocking import BlockingAnswer as BlockingAnswer
 from .blocking import BlockingMarket as BlockingMarket
-from .blocking import MarketClosed as MarketClosed
 from .caller import Caller as Caller
 from .connecting import Connection as Connection
 from .connecting import NoPassword as NoPassword
 from .connecting import connect as connect
+from .entries import MarketClosed as MarketClosed
 from .entries import ModelEntry as ModelEntry
 from .entries import NamedModel as NamedModel
 from .entries import NameTaken as NameTaken

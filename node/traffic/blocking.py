@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import trio
 
-from hypercluster.node.errors import NodeError
 from hypercluster.node.threads import first_cause
 from hypercluster.node.traffic.answer import text_of
+from hypercluster.node.traffic.entries import MarketClosed
 
 if TYPE_CHECKING:
     from hypercluster.node.client.completion import Bill, Completion
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class MarketClosed(NodeError):
-    """The market is used after its block, or ended by itself; then the cause says why."""
 
 
 class Loop:
@@ -206,7 +202,7 @@ class BlockingMarket:
 
     def chat(
         self,
-        messages: Sequence[Message | Mapping[str, str]],
+        messages: str | Sequence[Message | Mapping[str, str]],
         *,
         model: str | None = None,
         tokens: int | None = None,

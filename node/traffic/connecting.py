@@ -50,10 +50,10 @@ def connect(
     ::
 
         with connect("network.json") as market:                # blocking, in any program
-            print(market.chat([{"role": "user", "content": "Hello"}]).text())
+            print(market.chat("Hello").text())
 
         async with connect("network.json") as market:          # in trio
-            print(await market.chat([{"role": "user", "content": "Hello"}]).text())
+            print(await market.chat("Hello").text())
 
     Args:
         profile: of the network, as a file, an https URL or read already; otherwise what HC_PROFILE and the other

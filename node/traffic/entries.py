@@ -15,6 +15,10 @@ class UnknownModel(NodeError):
     """A request names a model that this market does not trade in."""
 
 
+class MarketClosed(NodeError):
+    """The market is used after its block, or ended by itself; then the cause says why."""
+
+
 class NameTaken(NodeError):
     """Two models were to have one name."""
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from hypercluster.market.money.budget import Budget
-from hypercluster.node.client.request import Allowance, Asker, Request, Sampling
+from hypercluster.node.client.request import Allowance, Asker, BadRequest, Request, Sampling
 from hypercluster.node.engine.chat import Message
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.policy import WalletPolicy, load_policy
 from hypercluster.node.traffic.answer import Answer
 from hypercluster.node.traffic.caller import Caller
-from hypercluster.node.traffic.entries import ModelEntry, NamedModel, NameTaken, UnknownModel
+from hypercluster.node.traffic.entries import MarketClosed, ModelEntry, NamedModel, NameTaken, UnknownModel
 from hypercluster.node.traffic.happenings import Happening, RequestAudited
 from hypercluster.node.traffic.offers import entry_of
 from hypercluster.node.traffic.watching import Watch, watch_offers
@@ -63,6 +63,7 @@ class Market:
         self._watch = Watch()
         self._budget = Budget("limit of this connection", limit_wei)
         self._open: set[Answer] = set()
+        self._closed = False
 
     async def trade(self, model: NamedModel) -> None:
         """Trade in one more model, or give one that is there already these names.
@@ -146,7 +147,10 @@ class Market:
         Raises:
             UnknownModel: no model is called so.
             QueueFull: too many wait already.
+            MarketClosed: its block has ended.
         """
+        if self._closed:
+            raise MarketClosed("The market is closed: use it within its block.")
         named, client = self._find(request.model)
         caller = caller or Caller()
         asker = Asker(
@@ -170,7 +174,7 @@ class Market:
 
     def chat(
         self,
-        messages: Sequence[Message | Mapping[str, str]],
+        messages: str | Sequence[Message | Mapping[str, str]],
         *,
         model: str | None = None,
         tokens: int | None = None,
@@ -180,7 +184,7 @@ class Market:
         wishes: Wishes | None = None,
         caller: Caller | None = None,
     ) -> Answer:
-        """The model's answer to the turns of a chat: Messages, or {"role": ..., "content": ...}.
+        """The model's answer to a question, or to the turns of a chat: Messages, or {"role": ..., "content": ...}.
 
         Args:
             tokens: to generate at most; as many as the path holds where None.
@@ -189,9 +193,7 @@ class Market:
         Raises:
             UnknownModel, BadRequest, QueueFull.
         """
-        turns = tuple(
-            each if isinstance(each, Message) else Message(each["role"], each["content"]) for each in messages
-        )
+        turns = (Message("user", messages),) if isinstance(messages, str) else tuple(map(_turn, messages))
         return self._ask(turns, model, tokens, max_cost_wei, stop, sampling, wishes, caller)
 
     def complete(
@@ -232,7 +234,8 @@ class Market:
         return self.run(request, caller)
 
     async def close(self) -> None:
-        """End all requests that somebody left open."""
+        """End all requests that somebody left open, and take no more."""
+        self._closed = True
         for answer in list(self._open):
             # Whoever is in the middle of one of them ends it.
             with suppress(RuntimeError):
@@ -266,3 +269,12 @@ class Market:
             raise UnknownModel("No model is traded in here: name one at the start.")
         known = ", ".join(named.name for named, _ in self._models.values())
         raise UnknownModel(f"There is no model {name[:80]!r} here. Known are: {known or 'none'}.")
+
+
+def _turn(message: Message | Mapping[str, str]) -> Message:
+    """Raises BadRequest."""
+    if isinstance(message, Message):
+        return message
+    if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
+        raise BadRequest('A turn of a chat is a Message, or {"role": "user", "content": "..."}.')
+    return Message(message["role"], message["content"])

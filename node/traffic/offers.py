@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hypercluster.market.economics.graph import NoPath, node_of
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.routing import best_path
+from hypercluster.node.client.lengths import longest
 from hypercluster.node.traffic.entries import ModelEntry
 
 if TYPE_CHECKING:
@@ -55,16 +56,3 @@ def sessions(left: Mapping[Advert, int], layers: int) -> int:
         for layer in range(each.layer_start, min(each.layer_stop, layers)):
             free[layer] += count
     return min(free)
-
-
-def longest(adverts: Iterable[Advert], layers: int) -> int:
-    """Tokens that a session over a whole path holds at most, 0 where there is no whole path."""
-    known = list(adverts)
-    for length in sorted({each.session_tokens for each in known}, reverse=True):
-        nodes = [node_of(each) for each in known if each.session_tokens >= length]
-        try:
-            best_path(nodes, layers=layers, market=CHEAPEST)
-        except NoPath:
-            continue
-        return length
-    return 0

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.trust.reputation import Evidence
@@ -20,6 +22,7 @@ from hypercluster.node.client.choosing import (
     TooManyCandidates,
 )
 from hypercluster.node.client.hop import Hop
+from hypercluster.node.client.lengths import covered, longest
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.client.timing import Timing
 from hypercluster.node.client.vacancies import Vacancies
@@ -29,7 +32,7 @@ from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.latency import Latencies
 from hypercluster.node.network.orderbook import OrderBook, anyone
-from tests.node.helpers.offers import MODEL, new_key, offer_of
+from tests.node.helpers.offers import MODEL, advert_of, new_key, offer_of
 
 SHORT, LONG = b"\x01" * 32, b"\x02" * 32
 SHORT_PEER, LONG_PEER = peer_of_key(SHORT), peer_of_key(LONG)
@@ -137,3 +140,13 @@ async def test_a_slow_step_is_held_against_a_provider_unless_it_is_our_own_doing
         said = chooser.learn(cast("Hop", hop), sharing, late)
         assert said is not None
         assert said[0] is says
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(1, 6)), max_size=12))
+def test_the_longest_session_is_that_of_the_best_path(offers: list[tuple[int, int, int]]) -> None:
+    adverts = [
+        advert_of(SHORT, layer_start=start, layer_stop=min(4, start + size), session_tokens=length)
+        for start, size, length in offers
+    ]
+    whole = [n for n in range(1, 7) if covered(adverts, 4, n)]
+    assert longest(adverts, 4) == max(whole, default=0)

@@ -21,7 +21,7 @@ from hypercluster.node import connect
 from hypercluster.node.catalogue import ListedModel, Source
 from hypercluster.node.client.completion import TooExpensive
 from hypercluster.node.client.events import Finished, Token
-from hypercluster.node.engine.chat import NoChatTemplate
+from hypercluster.node.client.request import BadRequest
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
@@ -30,9 +30,8 @@ from hypercluster.node.home.profile import NetworkProfile, profile_of
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.faucet import give
 from hypercluster.node.testnet.localnet import LIGHT_SCRYPT
-from hypercluster.node.traffic.blocking import MarketClosed
 from hypercluster.node.traffic.connecting import NoPassword, WrongLoop
-from hypercluster.node.traffic.entries import NamedModel
+from hypercluster.node.traffic.entries import MarketClosed, NamedModel
 from tests.node.helpers.providers import running_provider
 from tests.node.traffic.conftest import PROMPT, TERMS, Network, cost
 
@@ -95,8 +94,8 @@ def test_blocking_a_text_its_events_and_its_bill(network: Network, home: Home) -
         assert wallet.address == home.address
         assert wallet.hct_wei + wallet.in_channels_wei <= 10 * HCT - 2 * cost(8)
         assert [entry.name for entry in market.models()] == ["tiny"]
-        with pytest.raises(NoChatTemplate):
-            market.chat([{"role": "user", "content": "Hello"}], tokens=2).text()
+        with pytest.raises(BadRequest, match="turn of a chat"):
+            market.chat([{"role": "user"}])
     with pytest.raises(MarketClosed):
         market.complete(PROMPT)
     assert home.spent() == 2 * cost(8) == network.best_vouchers(home.address)
@@ -111,6 +110,8 @@ async def test_the_same_in_trio_over_all_models_named(network: Network, home: Ho
         pieces = [piece async for piece in answer.texts()]
         assert "".join(pieces) == answer.completion.text
         assert answer.completion.tokens == network.greedy(network.other, 4)
+    with pytest.raises(MarketClosed):
+        market.complete(PROMPT)
 
 
 def test_all_requests_together_stay_within_the_limit(network: Network, home: Home) -> None:
