@@ -19,6 +19,7 @@ import trio
 from hypercluster.market.chain import Chain
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.ledger import Ledger
+from hypercluster.market.money.budget import Budget
 from hypercluster.market.money.signing import address_bytes
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds, Difference
@@ -150,8 +151,8 @@ def honest(world: World) -> Iterator[None]:
     world.cheat.clear()
 
 
-async def complete(client: Client, tokens: int = TOKENS) -> Completion:
-    request = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=tokens))
+async def complete(client: Client, tokens: int = TOKENS, budgets: tuple[Budget, ...] = ()) -> Completion:
+    request = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=tokens), budgets=budgets)
     with trio.fail_after(90):
         completion = await client.complete(request).finished()
         await client.reports(completion.request_id)
@@ -187,6 +188,37 @@ async def test_honest_stages_pass_and_the_audit_is_paid_to_the_wei(world: World,
         )
         kinds = {event.kind for event in ledger.trust.events(world.head.advert.peer)}
         assert kinds == {"served", "audit_passed"}
+        found = ledger.requests.one(done.request_id)
+    assert found is not None
+    assert (found.row.audit_cost, found.row.audits_open, found.row.doubtful) == (done.audit_wei, 0, False)
+    assert found.row.spent == done.spent_wei + done.audit_wei
+    assert {(audit.session, audit.peer) for audit in found.audits} == {
+        (hop.session_id, hop.peer) for hop in found.hops
+    }
+
+
+async def test_an_audit_that_a_budget_does_not_hold_is_not_begun_and_nobody_is_blamed(
+    world: World, tmp_path: Path
+) -> None:
+    wallet = new_wallet(world.chain)
+    rows = len(PROMPT) + TOKENS - 1
+    async with world.client(wallet, tmp_path) as client:
+        free = await complete(client)
+        budget = Budget("budget of a key", free.spent_wei + 2 * rows * AUDIT_PRICE - 1)
+        done = await complete(client, budgets=(budget,))
+    assert done.finish == "length"
+    assert [report.finding for report in done.reports] == ["pass", "error"], "one was paid for"
+    assert "not paid: The budget of a key" in done.reports[1].note
+    assert done.audit_wei == rows * AUDIT_PRICE
+    assert budget.spent_wei == done.spent_wei + done.audit_wei
+    assert budget.reserved_wei == 0
+    assert not done.doubtful
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        kinds = {event.kind for event in ledger.trust.events(world.verifier.advert.peer)}
+        assert kinds == {"served"}
+        found = ledger.requests.one(done.request_id)
+    assert found is not None
+    assert found.row.spent == budget.spent_wei
 
 
 @pytest.mark.parametrize("auditor", ["own", "verifier", "provider"])
@@ -201,6 +233,13 @@ async def test_a_cheat_is_found_and_avoided(world: World, tmp_path: Path, cheat:
         # Another provider's word is not enough: a verifier was asked as well.
         assert first.auditor == ("own" if auditor == "own" else world.verifier.advert.peer)
         assert done.doubtful
+        with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+            assert [row.doubtful for row in ledger.requests.latest()] == [True]
+            spent = ledger.requests.spent_in(None, None)
+        # Also where two auditors were asked.
+        paid = [*world.verifier.ledger.payee.channels(), *world.rival.ledger.payee.channels()]
+        billed = sum(row.billed for row in paid if row.payer == client.payer.payer)
+        assert spent == done.spent_wei + done.risked_wei + done.audit_wei == done.spent_wei + billed
         assert (await client.route()).ids == [world.rival.advert.peer, world.tail.advert.peer]
     assert stake(world, world.head.operator) == world.chain.staking.minimum  # no dispute was asked for
 
