@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from hypercluster.node.client.request import Allowance, Request, Sampling
 from hypercluster.node.gateway.errors import bad
@@ -13,12 +14,13 @@ if TYPE_CHECKING:
     from hypercluster.node.client.client import Client
     from hypercluster.node.engine.chat import Chat
     from hypercluster.node.engine.grammar import Format
+    from hypercluster.node.traffic.entries import ModelEntry
 
 MOST_TOKENS = 1 << 20
 """to generate; whoever asks for more, or for no number, gets what the path holds"""
 MOST_CHOICES = 32
 DEFAULT = Sampling(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
-"""where a request does not say how tokens are drawn: llama.cpp's own choice"""
+"""how tokens are drawn where neither the caller nor the model says it: llama.cpp's own choice"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,8 @@ class Asked:
     """to generate at most; None: as many as the path and the budgets hold"""
     cost_wei: int | None = None
     """to pay at most; None: what the budgets of the key hold"""
-    sampling: Sampling = DEFAULT
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """fields of Sampling that the caller sets; the model's own choice, or else DEFAULT, has the others"""
     stop: tuple[str, ...] = ()
     n: int = 1
     logprobs: int | None = None
@@ -49,15 +52,20 @@ class Asked:
         """Answers that are wanted."""
         return len(self.prompts) * self.n
 
-    def requests(self, client: Client) -> tuple[Request, ...]:
+    def drawn(self, entry: ModelEntry) -> Sampling:
+        """How tokens are drawn. Raises BadRequest."""
+        return replace(entry.sampling or DEFAULT, **self.sampling)
+
+    def requests(self, entry: ModelEntry, client: Client) -> tuple[Request, ...]:
         """One for each choice; those of one prompt differ by their seed. Raises BadRequest, ApiError."""
+        drawn = self.drawn(entry)
         wishes = self.preferences.wishes(client)
         found = []
         for prompt in self.prompts:
             if isinstance(prompt, tuple) and (most := max(prompt)) >= client.model.n_vocab:
                 raise bad("prompt", f"prompt holds the token {most}; this model has {client.model.n_vocab}.")
             for k in range(self.n):
-                sampling = self.sampling
+                sampling = drawn
                 if sampling.seed is not None:
                     sampling = replace(sampling, seed=(sampling.seed + k) % (2**32 - 1))
                 found.append(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
+    from hypercluster.node.client.request import Sampling
     from hypercluster.node.shards.store import StoredModel
 
 
@@ -30,6 +31,8 @@ class NamedModel:
     name: str
     stored: StoredModel
     aliases: tuple[str, ...] = ()
+    sampling: Sampling | None = None
+    """how its tokens are drawn where nobody says how; None leaves it to whoever asks"""
 
     @property
     def model_id(self) -> str:
@@ -61,3 +64,5 @@ class ModelEntry:
     """that could be opened now over whole paths, at most"""
     has_template: bool
     """whether it comes with a chat template"""
+    sampling: Sampling | None = None
+    """as in NamedModel"""

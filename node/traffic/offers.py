@@ -40,6 +40,7 @@ def entry_of(named: NamedModel, client: Client) -> ModelEntry:
         coverage=coverage(adverts, manifest.layers),
         sessions=sessions(left, manifest.layers),
         has_template=manifest.chat_template is not None,
+        sampling=named.sampling,
     )
 
 

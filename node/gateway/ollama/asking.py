@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from hypercluster.node.client.request import MOST_LAST_N, MOST_STOPS
 from hypercluster.node.engine.chat import Chat, Message, ToolCall
@@ -14,9 +13,6 @@ from hypercluster.node.gateway.openai.messages import read_tools
 from hypercluster.node.gateway.openai.options import read_sampling
 from hypercluster.node.gateway.preferences import read_preferences
 from hypercluster.node.gateway.reading import Fields
-
-if TYPE_CHECKING:
-    from hypercluster.node.client.request import Sampling
 
 MOST_MESSAGES = 100_000
 MOST_TOOLS = 256
@@ -82,13 +78,13 @@ def _asked(body: Fields, prompt: str | Chat, form: Format | None) -> Asked:
     )
 
 
-def _sampling(options: Fields) -> Sampling:
+def _sampling(options: Fields) -> dict[str, Any]:
     """Ollama's options that this network has; those of loading a model, such as num_ctx, are none of its business."""
     last = options.whole("repeat_last_n", -1, MOST_NUMBER)
     sampling = read_sampling(options)
     if last is None:
         return sampling
-    return replace(sampling, penalty_last_n=MOST_LAST_N if last == -1 else min(last, MOST_LAST_N))
+    return sampling | {"penalty_last_n": MOST_LAST_N if last == -1 else min(last, MOST_LAST_N)}
 
 
 def _format(body: Fields) -> Format | None:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from hypercluster.market.money.units import format_hct
+from hypercluster.node.gateway.asking import DEFAULT
 from hypercluster.node.gateway.errors import api_error_of
 from hypercluster.node.gateway.live import json_response, new_request_id
 from hypercluster.node.gateway.sse import compact
@@ -16,6 +17,7 @@ from hypercluster.node.traffic.entries import UnknownModel
 if TYPE_CHECKING:
     from starlette.responses import Response
 
+    from hypercluster.node.client.request import Sampling
     from hypercluster.node.gateway.gateway import Gateway
     from hypercluster.node.traffic.entries import ModelEntry
 
@@ -95,6 +97,7 @@ def model_document(entry: ModelEntry, created: float) -> dict[str, Any]:
         },
         "per_request_limits": None,
         "supported_parameters": list(PARAMETERS),
+        "default_parameters": _drawn(entry.sampling or DEFAULT),
         "hypercluster": {
             "model_id": entry.model_id,
             "layers": entry.layers,
@@ -102,6 +105,10 @@ def model_document(entry: ModelEntry, created: float) -> dict[str, Any]:
             "sessions": entry.sessions,
         },
     }
+
+
+def _drawn(sampling: Sampling) -> dict[str, float]:
+    return {name: getattr(sampling, name) for name in ("temperature", "top_p", "top_k", "min_p")}
 
 
 def _price(wei: int | None) -> str | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
-from hypercluster.node.client.request import MOST_BIASES, MOST_LOGPROBS, MOST_STOPS, Sampling
+from hypercluster.node.client.request import MOST_BIASES, MOST_LOGPROBS, MOST_STOPS
 from hypercluster.node.engine.chat import Tool
 from hypercluster.node.engine.grammar import Format, JsonObject, JsonSchema, ToolUse
-from hypercluster.node.gateway.asking import DEFAULT
 from hypercluster.node.gateway.errors import bad
 from hypercluster.node.gateway.reading import Fields, kind_of
 
@@ -16,18 +15,21 @@ MOST = 2**31 - 1
 """bound of counts that have no smaller one"""
 
 
-def read_sampling(body: Fields) -> Sampling:
-    """temperature, top_p, top_k, min_p, seed, penalties and logit_bias. Raises ApiError."""
-    given = {
+def read_sampling(body: Fields) -> dict[str, Any]:
+    """The fields of Sampling that a body sets, by the names that clients have for them. Raises ApiError."""
+    given: dict[str, Any] = {
         "temperature": body.number("temperature", 0, 2),
         "top_p": body.number("top_p", 0, 1),
         "min_p": body.number("min_p", 0, 1),
         "top_k": body.whole("top_k", -1, MOST),
         "presence_penalty": body.number("presence_penalty", -2, 2),
         "frequency_penalty": body.number("frequency_penalty", -2, 2),
-        "repetition_penalty": body.number("repetition_penalty", 0, 10)
-        or body.number("repeat_penalty", 0, 10),
+        "repetition_penalty": _first(
+            body.number("repetition_penalty", 0, 10), body.number("repeat_penalty", 0, 10)
+        ),
     }
+    if given["repetition_penalty"] == 0:
+        body.refuse("repetition_penalty", "repetition_penalty is 0: it must lie above it; 1 is off.")
     if given["top_p"] == 0:  # the one best token, which is what its senders mean
         given |= {"top_p": None, "top_k": 1}
     if given["top_k"] == -1:  # vLLM's word for off
@@ -35,13 +37,11 @@ def read_sampling(body: Fields) -> Sampling:
     if given["min_p"] == 1:
         body.refuse("min_p", "min_p is 1: it must lie below 1.")
     seed = body.whole("seed", -(2**63), 2**64 - 1)
-    known = {name: value for name, value in given.items() if value is not None}
-    return replace(
-        DEFAULT,
-        **known,  # type: ignore[arg-type]  # each of its own kind
-        seed=None if seed is None or seed == -1 else seed % MOST_SEED,
-        logit_bias=_bias(body),
-    )
+    if seed is not None and seed != -1:
+        given["seed"] = seed % MOST_SEED
+    if bias := _bias(body):
+        given["logit_bias"] = bias
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def read_model(body: Fields) -> str:
@@ -132,6 +132,10 @@ def read_choice(body: Fields, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...]
     if choice == "none":
         return (), None
     return tools, ToolUse(tools, choice, parallel)
+
+
+def _first(*numbers: float | None) -> float | None:
+    return next((number for number in numbers if number is not None), None)
 
 
 def _named(choice: Fields) -> str:

@@ -197,7 +197,7 @@ class ResponseFlavour:
 
     def _echoed(self, entry: ModelEntry) -> dict[str, Any]:
         """What of the call a response tells again."""
-        body, prompt = self._body, self._asked.prompts[0]
+        body, prompt, drawn = self._body, self._asked.prompts[0], self._asked.drawn(entry)
         tools = getattr(prompt, "tools", ())
         reasoning = body.get("reasoning") or {}
         text = body.get("text") or {}
@@ -214,8 +214,8 @@ class ResponseFlavour:
             "reasoning": {"effort": reasoning.get("effort"), "summary": None},
             "store": False,
             "background": False,
-            "temperature": self._asked.sampling.temperature,
-            "top_p": self._asked.sampling.top_p,
+            "temperature": drawn.temperature,
+            "top_p": drawn.top_p,
             "text": {"format": text.get("format") or {"type": "text"}},
             "tool_choice": body.get("tool_choice") or "auto",
             "tools": [tool_document(tool) for tool in tools],

@@ -152,7 +152,7 @@ def test_thought_is_paid_for_only_where_it_is_asked_for() -> None:
 
 def test_numbers_are_taken_as_they_come_and_unknown_fields_are_ignored() -> None:
     call = ask(max_tokens=128000, temperature=1, top_k=5, metadata={"user_id": "u"}, service_tier="auto")
-    assert (call.tokens, call.sampling.temperature, call.sampling.top_k) == (128000, 1, 5)
+    assert (call.tokens, call.sampling) == (128000, {"temperature": 1, "top_k": 5})
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def test_what_is_no_json_object_is_refused_as_that(front_door: FrontDoor, conten
         ({"logit_bias": {"5": 101}}, "logit_bias.5"),
         ({"logit_bias": {str(token): 1 for token in range(2000)}}, "logit_bias"),
         ({"presence_penalty": 3}, "presence_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"response_format": "json"}, "response_format"),
         ({"response_format": {}}, "response_format.type"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),

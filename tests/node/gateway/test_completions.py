@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from hypercluster.node.client.request import Sampling
+from hypercluster.node.gateway.asking import DEFAULT
+from hypercluster.node.gateway.openai.completions import read_completion
+from hypercluster.node.gateway.reading import Fields
 from tests.node.gateway.test_chat import streamed
 from tests.node.helpers.gateways import ALIAS, MODEL, FrontDoor
 
@@ -80,8 +85,17 @@ def test_models_are_listed_with_prices_context_and_coverage(front_door: FrontDoo
     assert model["pricing"]["prompt"] == "0.0000000000000005"
     assert model["hypercluster"]["coverage"] == 1.0
     assert "tools" in model["supported_parameters"]
+    assert model["default_parameters"]["temperature"] == 0.8
     assert http.get(f"/models/{ALIAS}").json() == model
     assert http.get(f"/models/{model['hypercluster']['model_id']}").json() == model
     missing = http.get("/models/gpt-5")
     assert missing.status_code == 404
     assert missing.json()["error"]["code"] == "model_not_found"
+
+
+def test_a_model_s_own_way_of_drawing_counts_where_the_caller_says_nothing(front_door: FrontDoor) -> None:
+    entry = front_door.market.model()
+    asked = read_completion(Fields({"model": MODEL, "prompt": "a", "top_p": 0.5}))
+    calm = replace(entry, sampling=Sampling(temperature=0.2, top_p=0.9))
+    assert asked.drawn(calm) == Sampling(temperature=0.2, top_p=0.5)
+    assert asked.drawn(entry) == replace(DEFAULT, top_p=0.5)
