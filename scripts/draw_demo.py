@@ -6,15 +6,20 @@ python scripts/draw_demo.py [--output FILE] [--tokens N]
 import argparse
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.segment import Segment
 from rich.terminal_theme import TerminalTheme
+from rich.text import Text
 
+from hypercluster.node.catalogue import SMOLLM2
+from hypercluster.node.cli.testnet.app import CHAT_PROMPT
 from hypercluster.node.cli.testnet_views import show_demo, shown
 from hypercluster.node.home.settings import Settings
+from hypercluster.node.shards.naming import file_of
 from hypercluster.node.testnet.demo import run_demo
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,18 +53,22 @@ def main() -> int:
     arguments = parser.parse_args()
     console = Console(record=True, width=COLUMNS, highlight=False, force_terminal=False)
     console.print("[bold]$ make demo[/]")
-    with shown(console, console) as telling:
+    settings = Settings()
+    model = file_of(SMOLLM2, settings.cache_folder)
+    said: list[str] = []
+    with shown(None, console) as telling:
         result = run_demo(
-            Settings().home / "demo",
-            prompt="ROMEO:",
+            settings.home / "demo",
+            prompt=CHAT_PROMPT,
             tokens=arguments.tokens,
             alpha=0.5,
-            temperature=0.8,
-            seed=2,
-            telling=telling,
+            model=model,
+            chat=True,
+            telling=replace(telling, text=said.append),
         )
+    console.print(Text("".join(said), end=""))  # in lines that fit, as a terminal shows it
     show_demo(result, console)
-    # Streamed text is in a piece per token; some viewers lose the spaces between pieces.
+    # Some viewers lose the spaces between pieces.
     console._record_buffer[:] = Segment.simplify(console._record_buffer)
     picture = console.export_svg(title="HyperCluster", theme=THEME, code_format=FORMAT, unique_id="demo")
     arguments.output.write_text("\n".join(line.rstrip() for line in picture.splitlines()) + "\n")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,3 +91,71 @@ def test_it_runs_from_a_folder_of_its_own(wheel: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert looked.returncode == 0, looked.stderr
+
+
+def environment(installed: Path, home: Path, path: str) -> dict[str, str]:
+    """Of a process that has the wheel and what it depends on, and nothing of the checkout."""
+    packages = os.pathsep.join([str(installed), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HC_")}
+    return clean | {"PYTHONPATH": packages, "PYTHONNOUSERSITE": "1", "HC_HOME": str(home), "PATH": path}
+
+
+@pytest.mark.slow
+def test_hc_up_gives_a_paid_chat_without_make_or_a_checkout(wheel: Path, tmp_path: Path) -> None:
+    from hypercluster.node.testnet.anvil import executable
+
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+        scripts = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        assert "hc = hypercluster.node.cli.hc:main" in archive.read(scripts).decode()
+    # The environment's way to the checkout is closed, for the processes that it starts as well.
+    (installed / "sitecustomize.py").write_text(
+        "import sys\nsys.path[:] = [each for each in sys.path if not each.startswith('__editable__')]\n"
+        "sys.meta_path[:] = [each for each in sys.meta_path if 'editable' not in repr(each).lower()]\n"
+    )
+    command = [sys.executable, "-m", "hypercluster.node.cli.hc", "up", "--model", "verse", "--json"]
+    bare = environment(installed, tmp_path / "bare", str(tmp_path))
+    lacking = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True)
+    assert lacking.returncode == 1
+    assert "npm install -g @foundry-rs/anvil" in lacking.stderr
+    assert "Traceback" not in lacking.stderr
+
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "anvil").symlink_to(executable())
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(installed, tmp_path / "home", str(tools)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as up:
+        try:
+            assert up.stdout is not None
+            printed = ""
+            while not printed.rstrip().endswith("}"):
+                line = up.stdout.readline()
+                assert line, up.stderr.read() if up.stderr else ""
+                printed += line
+            door = json.loads(printed)
+            answer = httpx.post(
+                f"{door['base_url']}/completions",
+                json={"model": "verse", "prompt": "ROMEO:", "max_tokens": 4},
+                headers={"Authorization": f"Bearer {door['key']}"},
+                timeout=60,
+                trust_env=False,
+            )
+            assert answer.status_code == 200, answer.text
+            assert int(answer.json()["usage"]["cost_wei"]) > 0
+            page = httpx.get(door["link"], follow_redirects=True, trust_env=False)
+            assert "HyperCluster" in page.text
+            up.send_signal(signal.SIGINT)
+            deadline = time.monotonic() + 60
+            while up.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert up.returncode == 0, up.stderr.read() if up.stderr else ""
+        finally:
+            up.kill()

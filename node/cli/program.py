@@ -201,7 +201,7 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str], obj: Any) -> Non
 def start_logging() -> None:
     """Write the log to standard error, as much of it as HC_LOG_LEVEL says. Raises Failed for any wrong setting."""
     try:
-        settings = Settings()
+        settings = Settings(profile=None)  # which networks say nothing about
     except ValueError as error:
         where = f"the environment, the file .env, or that of {VARIABLE}"
         raise Failed(f"{_wrong(error)} ({where}).") from None

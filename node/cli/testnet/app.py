@@ -71,7 +71,7 @@ def up(
     from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 
     LOCAL_TERMS.check(unbonding)
-    settings = Settings()
+    settings = Settings(profile=None)
     home = settings.home / TESTNET_HOME
     home.mkdir(parents=True, exist_ok=True)
     with running_anvil(port, block_time=block_time or None) as url:
@@ -161,7 +161,7 @@ def demo(
     from hypercluster.node.cli.testnet_views import show_demo, shown
     from hypercluster.node.testnet.demo import run_demo
 
-    settings = Settings()
+    settings = Settings(profile=None)
     stored = opened_to_show(model, settings)
     chat = stored.manifest.chat_template is not None
     with shown(None if json_ else out, err) as telling:
@@ -192,7 +192,7 @@ def _cheat_demo(cheat: str, prompt: str, tokens: int, model: str | None, steps: 
     from hypercluster.node.cli.testnet_views import show_cheat, shown
     from hypercluster.node.testnet.cheat_demo import run_cheat_demo
 
-    settings = Settings()
+    settings = Settings(profile=None)
     file = _whole(opened(model or VERSE.name, settings))
     with shown(None if json_ else out, err) as telling:
         result = run_cheat_demo(
