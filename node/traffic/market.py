@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -135,7 +135,7 @@ class Market:
         """What all requests of this market cost so far, steps without a good answer and audits included."""
         return self._budget.spent_wei
 
-    def watch(self) -> AsyncIterator[Happening]:
+    def watch(self) -> AsyncGenerator[Happening, None]:
         """What happens from the first look on."""
         return self._watch.follow()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ class Watch:
             except trio.WouldBlock:
                 log.debug("somebody does not keep up with what happens")
 
-    async def follow(self) -> AsyncIterator[Happening]:
+    async def follow(self) -> AsyncGenerator[Happening, None]:
         """What is told from the first look on."""
         told, untold = trio.open_memory_channel[Happening](_BEHIND)
         self._followers.add(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,21 @@ import trio
 import trio.testing
 
 from hypercluster.market.ledger import Ledger
+from hypercluster.node.client.auditing.assembly import Auditing
+from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.events import Finished, PathChosen, Queued, Token
 from hypercluster.node.client.request import Allowance, Request
 from hypercluster.node.traffic.answer import text_of
 from hypercluster.node.traffic.caller import Caller
 from hypercluster.node.traffic.entries import NamedModel, NameTaken, UnknownModel
-from hypercluster.node.traffic.happenings import AdvertChanged, Happening, RequestBegun, RequestEnded
+from hypercluster.node.traffic.happenings import (
+    AdvertChanged,
+    Happening,
+    RequestAudited,
+    RequestBegun,
+    RequestEnded,
+)
 from tests.node.helpers.providers import Wallet
 from tests.node.traffic.conftest import PRICE, PROMPT, PROMPT_PRICE, Network, cost, covered
 
@@ -165,3 +174,36 @@ async def test_what_happens_is_told_to_who_looks_on(network: Network, wallet: Wa
         RequestBegun(left.request_id, model_id),
         RequestEnded(left.request_id, model_id, "cancelled", cost(1)),
     ]
+
+
+async def test_audits_follow_in_the_background_and_are_told(
+    network: Network, wallet: Wallet, tmp_path: Path
+) -> None:
+    """The answer is there before; the request's row says how many audits are still open, and what they found."""
+    auditing = Auditing(policy=Policy(rate=1.0), auditor="own")
+    async with network.market(wallet, tmp_path, auditing=auditing) as market:
+        audited: list[RequestAudited] = []
+
+        async def look() -> None:
+            async with aclosing(market.watch()) as watching:
+                async for happening in watching:
+                    if isinstance(happening, RequestAudited):
+                        audited.append(happening)
+                        return
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look)
+                await trio.testing.wait_all_tasks_blocked()
+                done = await market.run(asked(4), Caller(app="tests", endpoint="cli")).finished()
+            while (detail := market.ledger.requests.one(done.request_id)) is None or detail.row.audits_open:
+                await trio.sleep(0.05)
+    assert audited == [
+        RequestAudited(done.request_id, network.tiny.model_id, network.first.advert.peer, "pass", False)
+    ]
+    row = detail.row
+    assert (row.app, row.endpoint, row.model_name, row.outcome) == ("tests", "cli", "tiny", "length")
+    assert (row.tokens_in, row.tokens_out, row.cost) == (len(PROMPT), 4, cost(4))
+    assert row.first_token is not None
+    assert [audit.finding for audit in detail.audits] == ["pass"]
+    assert [hop.peer for hop in detail.hops] == [network.first.advert.peer]
