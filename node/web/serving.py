@@ -168,6 +168,12 @@ class _Connection(TCPServer):
             await self.protocol.handle(Closed())
 
 
+def check_free(binds: Sequence[str]) -> None:
+    """Find out whether `serve` could open these addresses now, before anything slow is begun. Raises CannotServe."""
+    for each in _bound(binds):
+        each.close()
+
+
 def _bound(binds: Sequence[str]) -> list[socket.socket]:
     """A listening socket for every address that HOST:PORT stands for. Raises CannotServe."""
     if not binds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,7 +102,8 @@ def test_keys_are_made_used_and_revoked_while_it_runs_and_its_end_is_graceful(te
     assert by_name["script"]["state"] == "revoked"
 
 
-def test_what_would_let_others_near_the_wallet_needs_to_be_said(terminal: Terminal, tmp_path: Path) -> None:
+def test_what_would_let_others_near_the_wallet_needs_to_be_said(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
     for words in (("--listen", "0.0.0.0:0"), ("--listen", "[::]:0"), ("--listen", "example.org:80")):
         refused = terminal.run(*PROGRAM, "run", *words)
         assert refused.code == 1
@@ -110,3 +112,7 @@ def test_what_would_let_others_near_the_wallet_needs_to_be_said(terminal: Termin
     assert open_.code == 1
     assert "--ollama-open" in open_.err
     assert terminal.run(*PROGRAM, "run", "--listen", "nowhere").code == 1
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = terminal.run(*PROGRAM, "run", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert refused.code == 1
+    assert "already in use" in refused.err

@@ -131,8 +131,8 @@ def run(
 
 
 def _check(binds: tuple[str, ...], expose: bool, ollama_open: str | None) -> None:
-    """Refuse what would let others near the wallet by accident."""
-    from hypercluster.node.web.serving import host_and_port
+    """Refuse what would let others near the wallet by accident, and an address that is taken."""
+    from hypercluster.node.web.serving import check_free, host_and_port
 
     beyond = [bind for bind in binds if not _is_loopback(host_and_port(bind)[0])]
     if beyond and not expose:
@@ -142,6 +142,7 @@ def _check(binds: tuple[str, ...], expose: bool, ollama_open: str | None) -> Non
         )
     if beyond and ollama_open is not None:
         fail("--ollama-open lets calls in without a key: it goes with an address of this machine only.")
+    check_free(binds)
 
 
 def _is_loopback(host: str) -> bool:
