@@ -6,11 +6,12 @@ listeners and the end are ours, and a connection of hypercorn's gets its deadlin
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -36,6 +37,8 @@ IDLE_SECONDS = 20.0
 SEND_SECONDS = 30.0
 """until a client that reads nothing is given up"""
 BACKLOG = 128
+ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""an address or a kind of address that this machine does not have"""
 
 
 class CannotServe(NodeError):
@@ -196,24 +199,38 @@ def _opened(bind: str) -> list[socket.socket]:
     except (OSError, UnicodeError):
         raise CannotServe(f"HTTP cannot be served at {bind}: no host has the name {host}.") from None
     opened: list[socket.socket] = []
+    failed: OSError | None = None
     for family, kind, protocol, _, address in dict.fromkeys(found):
-        sock = socket.socket(family, kind, protocol)
-        opened.append(sock)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
-            sock.listen(BACKLOG)
+            opened.append(_listening(family, kind, protocol, address))
         except OSError as error:
-            for each in opened:
-                each.close()
-            raise CannotServe(
-                f"HTTP cannot be served at {bind}: {os.strerror(error.errno or 0).lower()}. "
-                "End what listens there, or choose another address."
-            ) from None
-    return opened
+            failed = error
+            if error.errno not in ABSENT:
+                break
+    # A name such as localhost may stand for an address of IPv6, which not every machine has.
+    if failed is None or (opened and failed.errno in ABSENT):
+        return opened
+    for each in opened:
+        each.close()
+    raise CannotServe(
+        f"HTTP cannot be served at {bind}: {os.strerror(failed.errno or 0).lower()}. "
+        "End what listens there, or choose another address."
+    )
+
+
+def _listening(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def host_and_port(bind: str) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hypercluster.market.chain import Chain, Deployment
@@ -64,7 +66,13 @@ def provider(anvil: str, deployment: Deployment, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def serving(provider: Terminal) -> Iterator[Running]:
-    with provider.running(*SERVE, until="/p2p/") as process:
+    """The provider as SERVE starts it, but told by a file of settings; it shows itself over HTTP."""
+    config = provider.home.parent / "hc.toml"
+    config.write_text(
+        '[provider]\nlayers = "0:8"\nprice-rule = "fixed"\nlisten = "/ip4/127.0.0.1/tcp/0"\nrefresh = 2\n'
+        'claim_multiple = 1000000000\nhttp = ["127.0.0.1:0"]\n'
+    )
+    with provider.running("hc-provider", "run", "--config", str(config), until="login?t=") as process:
         yield process
 
 
@@ -113,6 +121,23 @@ def test_i5_o3_o8_a_restart_forgets_neither_port_nor_price(provider: Terminal) -
 def demo_manifest(provider: Terminal) -> Manifest:
     [path] = (provider.home / "models").glob("*/manifest.json")
     return Manifest.load(path)
+
+
+def test_a_provider_shows_itself_to_whoever_opens_a_link(provider: Terminal, serving: Running) -> None:
+    [link] = re.findall(r"http://\S+/login\?t=\S+", serving.printed)
+    url = link.partition("/login")[0]
+    another = provider.json("hc-provider", "link")["link"]
+    for each in (link, another):
+        with httpx.Client(base_url=url) as browser:
+            assert browser.get("/hc/provider").status_code == 401
+            assert browser.get(each).status_code == 303
+            found = browser.get("/hc/provider").json()
+            assert found["layers"] == [0, 8]
+            assert found["price_rule"] == "fixed"
+    assert httpx.get(f"{url}/readyz").json()["status"] == "ready"
+    assert "hypercluster_up_ready 1.0" in httpx.get(f"{url}/metrics").text
+    refused = sentence(provider.run("hc-verifier", "link"))
+    assert "Nothing that has pages runs from" in refused
 
 
 def test_f2_a_second_node_in_one_home_is_refused(provider: Terminal, serving: Running) -> None:

@@ -59,6 +59,11 @@ async def test_several_addresses_serve_one_application() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_an_address_of_another_machine_is_a_sentence() -> None:
+    with pytest.raises(CannotServe, match="cannot assign requested address"):
+        await serve(hello, ["192.0.2.1:0"])
+
+
 async def test_an_address_for_all_is_told_as_one_that_can_be_opened() -> None:
     async with served(hello, "0.0.0.0:0") as url, httpx.AsyncClient() as client:
         assert url.startswith("http://127.0.0.1:")
