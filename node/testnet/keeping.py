@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from hypercluster.market.money.units import HCT
@@ -29,6 +30,7 @@ from hypercluster.node.testnet.telling import Telling
 WALLET_HCT = 1_000 * HCT
 MOST_SESSION_TOKENS = 4096
 PACE = ("--refresh", "3", "--claim-every", "10", "--claim-multiple", "0")
+PAGES = ("--http", "127.0.0.1:0")
 GRACE_SECONDS = 60
 
 
@@ -70,6 +72,10 @@ def kept_network(home: Path, stored: StoredModel, telling: Telling) -> Iterator[
         for provider in network.providers[1:]:
             network.wait(provider)
             telling.news(_started(provider))
+        if stored.manifest.model_id == SMOLLM2.model_id:  # whose bounds are known
+            for verifier in network.verifiers:
+                network.wait(verifier)
+                telling.news(_started(verifier))
         yield network
 
 
@@ -98,15 +104,16 @@ def _specs(stored: StoredModel) -> tuple[list[ProviderSpec], list[VerifierSpec]]
         ProviderSpec(layers=each, price=price, flags=flags)
         for each, price in zip(ranges, prices, strict=False)
     ]
+    specs[0] = replace(specs[0], flags=(*flags, *PAGES))  # one of each kind shows its own pages
     if check_source(stored.source).data_bytes * 2.5 > free_memory():
         return specs, []
     rival = ProviderSpec(
         layers=ranges[-2 if len(ranges) > 1 else 0], price="1", flags=(*flags, "--throttle", "4")
     )
     bounds = shipped_bounds() if stored.manifest.model_id == SMOLLM2.model_id else None
-    judge = (*PACE, "--watch", "1", "--threads", "1", *(("--bounds", str(bounds)) if bounds else ()))
+    judge = (*PACE, *PAGES, "--watch", "1", "--threads", "1", *(("--bounds", str(bounds)) if bounds else ()))
     return [*specs, rival], [VerifierSpec(flags=judge)]
 
 
-def _started(node: ProviderProcess) -> str:
+def _started(node: ProviderProcess | VerifierProcess) -> str:
     return f"{short_peer(node.peer)}: {node.spec.name}"

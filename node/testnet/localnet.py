@@ -175,6 +175,7 @@ class LocalNetwork:
             deployment=self.deployment_file,
             bootstrap=self.bootstrap,
             password_file=self.password_file,
+            profile=None,
         )
 
     def client(self, hct: int, name: str = "client") -> Settings:

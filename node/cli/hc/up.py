@@ -15,6 +15,7 @@ from hypercluster.node.cli.console import Json, err, fail, out, print_json, say
 from hypercluster.node.cli.hc.door import port_for
 from hypercluster.node.cli.opening import opened_to_show
 from hypercluster.node.cli.options import port as port_option
+from hypercluster.node.cli.serving import link_file
 from hypercluster.node.home.lock import Hold, HomeInUse, held
 from hypercluster.node.home.settings import Settings
 
@@ -179,7 +180,16 @@ def tell(door: Opened, about: str, json_: bool, more: dict[str, Any], aside: lis
 
 def _aside(network: LocalNetwork, profile: Path) -> list[str]:
     """Where those find what they need who want more."""
+    from hypercluster.node.web.login import new_link
+
+    pages = [
+        (f"{name.capitalize():9} {new_link(link_file(node.home, name))}")
+        for name, nodes in (("provider", network.providers), ("verifier", network.verifiers))
+        for node in nodes[:1]
+        if link_file(node.home, name).exists()
+    ]
     return [
+        *pages,
         f"Others    join with --profile {profile}",
         f"Wallet    play money; its keys are in {network.home / 'client'}, their password in {network.password_file}",
     ]
