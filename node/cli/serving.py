@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from hypercluster.market.money.units import round_price
-from hypercluster.node.cli.console import password, say, show
+from hypercluster.node.cli.console import err, password, say, show
 from hypercluster.node.cli.options import host_name, host_port, multiaddr, seconds, whole
 from hypercluster.node.errors import HostError
 from hypercluster.node.home import keys
@@ -63,6 +63,15 @@ def http_terms(
 
     if not binds:
         return None
+    from hypercluster.node.web.desk import is_loopback
+
+    for bind in binds:
+        if not is_loopback(bind):
+            say(
+                f"{bind} can be reached from other machines: they read its metrics, and without TLS in front a link "
+                "can be read on the way.",
+                err,
+            )
     return HttpTerms(binds=tuple(binds), hosts=tuple(hosts or ()), link_file=link_file(home, program))
 
 

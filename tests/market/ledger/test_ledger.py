@@ -23,7 +23,7 @@ from sqlalchemy import select, text
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import LedgerError
-from hypercluster.market.ledger import IncomingChannel, Ledger, PriceRow, Role, SessionRecord
+from hypercluster.market.ledger import IncomingChannel, Ledger, PriceRow, Role, SessionRecord, SoldAudit
 from hypercluster.market.ledger.tables import Base
 from hypercluster.market.money.units import UINT96_MAX
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
@@ -246,6 +246,72 @@ def test_sessions_and_prices_come_back_newest_first_and_are_pruned(ledger: Ledge
     assert history.prices(MODEL)[0].inputs == {"rivals": [{"price": 3}]}
     assert history.prune(start + timedelta(hours=2)) == 4
     assert len(history.sessions()) == len(history.prices(MODEL)) == 1
+
+
+def test_what_was_served_is_added_up_by_the_day_on_which_it_ended(ledger: Ledger) -> None:
+    midnight = datetime(2026, 3, 1, tzinfo=UTC)
+    for number, (role, ended, billed) in enumerate(
+        [
+            (Role.PROVIDER, midnight - timedelta(microseconds=1), UINT96_MAX // 2),
+            (Role.PROVIDER, midnight, UINT96_MAX // 3),
+            (Role.PROVIDER, midnight + timedelta(hours=23), UINT96_MAX // 3 - 7),
+            (Role.CLIENT, midnight + timedelta(hours=1), 10**20),
+            (Role.PROVIDER, None, 1),
+            (Role.PROVIDER, midnight - timedelta(days=40), 5),
+        ]
+    ):
+        record = SessionRecord(
+            session_id=bytes([number] * 16),
+            peer="16Uiu2",
+            layer_start=0,
+            layer_stop=4,
+            role=role,
+            model_id=MODEL,
+            channel_id=b"\1" * 32,
+            price_wei=1,
+            prompt_price_wei=1,
+            tokens=2,
+            prompt_tokens=3,
+            billed=billed,
+            ended=ended,
+        )
+        ledger.history.save_session(record)
+    days = ledger.history.earned_by_day(midnight - timedelta(days=7))
+    assert [(day.day, day.sessions, day.tokens, day.prompt_tokens, day.billed) for day in days] == [
+        ("2026-02-28", 1, 2, 3, UINT96_MAX // 2),
+        ("2026-03-01", 2, 4, 6, UINT96_MAX // 3 * 2 - 7),
+    ]
+    assert ledger.history.earned_by_day(midnight + timedelta(days=1)) == []
+    before = ledger.history.sessions(before=datetime(2020, 1, 1, tzinfo=UTC))
+    assert before == []
+
+
+def test_audits_sold_are_counted_to_the_wei_and_pruned(ledger: Ledger) -> None:
+    assert ledger.trust.sold() == (0, 0)
+    for number in range(3):
+        ledger.trust.save_sale(
+            SoldAudit(
+                model_id=MODEL,
+                layer_start=0,
+                layer_stop=4,
+                channel_id=b"\1" * 32,
+                tokens=number,
+                finding="pass",
+                median_error=None,
+                max_error=1e-9,
+                agreement=1.0,
+                exact=True,
+                paid=UINT96_MAX // 4,
+                seconds=0.5,
+                at=datetime(2026, 1, 1 + number, tzinfo=UTC),
+            )
+        )
+    assert ledger.trust.sold() == (3, UINT96_MAX // 4 * 3)
+    newest = ledger.trust.sales(limit=2)
+    assert [sale.tokens for sale in newest] == [2, 1]
+    assert [sale.tokens for sale in ledger.trust.sales(before=newest[-1].sale_id)] == [0]
+    ledger.prune(datetime(2026, 1, 2, tzinfo=UTC))
+    assert ledger.trust.sold()[0] == 2
 
 
 def test_sqlite_is_set_to_survive_a_power_cut(tmp_path: Path) -> None:
