@@ -91,6 +91,9 @@ class ListedModel:
     aliases: tuple[str, ...] = ()
     about: str = ""
     """a sentence for people"""
+    temperature: float | None = None
+    """how its tokens are drawn where nobody says how; None leaves it to whoever asks"""
+    top_p: float | None = None
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.aliases):
@@ -104,6 +107,10 @@ class ListedModel:
             value = getattr(self, what)
             if type(value) is not int or not 0 < value <= most:
                 raise BadCatalogue(f"{what} of {self.name} is no number from 1 to {most}.")
+        for what, least, highest in (("temperature", 0.0, 10.0), ("top_p", 0.001, 1.0)):
+            drawn = getattr(self, what)
+            if drawn is not None and not (type(drawn) in (int, float) and least <= drawn <= highest):
+                raise BadCatalogue(f"{what} of {self.name} is no number from {least:g} to {highest:g}.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -172,6 +179,8 @@ SMOLLM2 = ListedModel(
     ),
     about="SmolLM2-135M-Instruct: chats in plain English and knows a few facts; it makes up others, fails at sums and "
     "longer instructions.",
+    temperature=0.2,
+    top_p=0.9,
 )
 VERSE = ListedModel(
     name="verse",

@@ -198,8 +198,8 @@ class Client:
                 await self.chooser.note(hop.advert.peer, hop.advert.operator, *said)
         if self.records.requests is not None:
             await self.records.requests.ended(completion, hops, self.audits.due(hops) if self.audits else 0)
-        if self.audits is not None:
-            self.audits.begin(completion, hops, spending)
+        if self.audits is not None and not self.audits.begin(completion, hops, spending):
+            await self.audited(completion, 0)
 
     async def audited(self, completion: Completion, still_open: int) -> None:
         """Write down what audits found and were paid. Never raises for a disk."""

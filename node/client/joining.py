@@ -135,7 +135,11 @@ class Station:
                         self._purse,
                     )
                     client.audits = Audits(looks, nursery, client.audited)
-                yield client
+                try:
+                    yield client
+                finally:
+                    if client.audits is not None:
+                        client.audits.over = True
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from hypercluster.node.home.lock import Hold, held
 from hypercluster.node.home.profile import KEPT, NetworkProfile
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
-from hypercluster.node.traffic.entries import NamedModel
+from hypercluster.node.traffic.entries import NamedModel, named_of
 
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.assembly import Auditing
@@ -192,7 +192,7 @@ def named_models(wanted: Sequence[str | Path] | None, settings: Settings) -> lis
         model = listed(name, settings.catalogue)
         if model is not None:
             stored = stored_of(model, settings.home, settings.cache_folder)
-            found.append(NamedModel(model.name, stored, model.aliases))
+            found.append(named_of(model, stored))
         else:
             path = Path(name).expanduser()
             stored = stored_at(path, settings.home)

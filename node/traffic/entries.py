@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hypercluster.node.client.request import Sampling
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
-    from hypercluster.node.client.request import Sampling
+    from hypercluster.node.catalogue import ListedModel
     from hypercluster.node.shards.store import StoredModel
 
 
@@ -42,6 +43,15 @@ class NamedModel:
     def is_called(self, name: str) -> bool:
         """Whether `name` is its name, one of its aliases or its id."""
         return name in (self.name, *self.aliases) or name.lower() == self.model_id
+
+
+def named_of(listed: ListedModel, stored: StoredModel) -> NamedModel:
+    """A model of a catalogue that was opened."""
+    temperature, top_p = listed.temperature, listed.top_p
+    sampling = None
+    if temperature is not None or top_p is not None:
+        sampling = Sampling(temperature=temperature or 0.0, top_p=1.0 if top_p is None else top_p)
+    return NamedModel(listed.name, stored, listed.aliases, sampling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

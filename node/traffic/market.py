@@ -226,7 +226,7 @@ class Market:
         request = Request(
             prompt=prompt,
             allowance=Allowance(tokens=MOST_TOKENS if tokens is None else tokens, cost_wei=max_cost_wei),
-            sampling=sampling or Sampling(),
+            sampling=sampling or self._find(model)[0].sampling or Sampling(),
             stop=tuple(stop),
             wishes=wishes,
             model=model,

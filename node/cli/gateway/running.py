@@ -154,11 +154,11 @@ def _is_loopback(host: str) -> bool:
 
 def named(model: str | None, settings: Settings) -> NamedModel:
     """A model with its names: those of the catalogue, or that of its file."""
-    from hypercluster.node.traffic.entries import NamedModel
+    from hypercluster.node.traffic.entries import NamedModel, named_of
 
     found, stored = listed(model, settings), opened(model, settings)
     if found is not None:
-        return NamedModel(found.name, stored, found.aliases)
+        return named_of(found, stored)
     assert model is not None
     path = Path(model).expanduser()
     return NamedModel(path.name if path.is_dir() else path.stem, stored)

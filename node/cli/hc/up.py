@@ -104,7 +104,7 @@ def _start(settings: Settings, model: str | None, port: int, json_: bool) -> Non
     from hypercluster.node.client.purse import purse_of
     from hypercluster.node.testnet.keeping import WALLET_HCT, ended, kept_network, profile_for
     from hypercluster.node.testnet.leftovers import kill_children
-    from hypercluster.node.traffic.entries import NamedModel
+    from hypercluster.node.traffic.entries import named_of
 
     with (
         shown(None if json_ else out, err) as telling,
@@ -135,7 +135,7 @@ def _start(settings: Settings, model: str | None, port: int, json_: bool) -> Non
             mine,
             network.chain,
             purse_of(mine.home, network.chain, network.password_file.read_text()),
-            [NamedModel(named.name, stored, named.aliases)],
+            [named_of(named, stored)],
             port=port,
             budget=None,
             on_open=opened,

@@ -50,19 +50,24 @@ class Audits:
         self.inspector = inspector
         self._nursery, self._saved = nursery, saved
         self._of: dict[str, _Audited] = {}
+        self.over = False
+        """whether the nursery has ended, so that nothing is audited any more"""
 
-    def begin(self, completion: Completion, hops: Sequence[Hop], spending: Spending) -> None:
+    def begin(self, completion: Completion, hops: Sequence[Hop], spending: Spending) -> bool:
         """Look over the stages of a completion, paid within `spending`; each report is added to it and told to who
-        follows.
+        follows. False where nothing is audited any more.
         """
+        if self.over:
+            return False
         for old in [*self._of][: len(self._of) + 1 - MOST_REMEMBERED]:
             del self._of[old]
         audited = self._of[completion.request_id] = _Audited(completion)
         self._nursery.start_soon(self._look, audited, self.inspector.sampled(hops), spending.for_audits())
+        return True
 
     def due(self, hops: Sequence[Hop]) -> int:
         """How many of these stages are going to be audited."""
-        return len(self.inspector.sampled(hops))
+        return 0 if self.over else len(self.inspector.sampled(hops))
 
     async def follow(self, request_id: str) -> AsyncIterator[Report]:
         """The reports on a completion, each as soon as it is there, until all are; none if it is not known."""

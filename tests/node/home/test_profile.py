@@ -111,7 +111,9 @@ def test_what_is_no_profile_at_all_is_a_sentence(tmp_path: Path, raw: bytes) -> 
 
 
 def test_names_are_found_whatever_their_case_and_by_the_beginning_of_an_id(profile: NetworkProfile) -> None:
-    own = ListedModel(name="verse", model_id="ab" * 32, layers=2, n_vocab=10, context=10, aliases=("Mine",))
+    own = ListedModel(
+        name="verse", model_id="ab" * 32, layers=2, n_vocab=10, context=10, aliases=("Mine",), top_p=0.5
+    )
     catalogue = replace(profile, models=(own,)).catalogue
     assert catalogue.named("mine") == catalogue.named("VERSE") == own
     assert catalogue.named("abababab") == own

@@ -12,14 +12,15 @@ import trio
 import trio.testing
 
 from hypercluster.market.ledger import Ledger
+from hypercluster.node.catalogue import ListedModel
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.events import Finished, PathChosen, Queued, Token
-from hypercluster.node.client.request import Allowance, Request
+from hypercluster.node.client.request import Allowance, Request, Sampling
 from hypercluster.node.traffic.answer import text_of
 from hypercluster.node.traffic.caller import Caller
-from hypercluster.node.traffic.entries import NamedModel, NameTaken, UnknownModel
+from hypercluster.node.traffic.entries import NamedModel, NameTaken, UnknownModel, named_of
 from hypercluster.node.traffic.happenings import (
     AdvertChanged,
     Happening,
@@ -207,3 +208,17 @@ async def test_audits_follow_in_the_background_and_are_told(
     assert row.first_token is not None
     assert [audit.finding for audit in detail.audits] == ["pass"]
     assert [hop.peer for hop in detail.hops] == [network.first.advert.peer]
+
+
+async def test_tokens_are_drawn_as_the_model_says_where_nobody_says_how(
+    network: Network, wallet: Wallet, tmp_path: Path
+) -> None:
+    listed = ListedModel(
+        name="tiny", model_id=network.tiny.model_id, layers=4, n_vocab=320, context=256, temperature=0.7
+    )
+    async with network.market(wallet, tmp_path, named_of(listed, network.tiny.stored)) as market:
+        assert market.model().sampling == Sampling(temperature=0.7)
+        drawn = await market.complete(PROMPT, tokens=2).finished()
+        assert drawn.seed is not None
+        greedy = await market.complete(PROMPT, tokens=2, sampling=Sampling()).finished()
+        assert (greedy.seed, greedy.tokens) == (None, network.greedy(network.tiny, 2))
