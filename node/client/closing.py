@@ -25,10 +25,12 @@ def push_on(chain: Chain, wallet: Sender, ledger: Ledger, row: OutgoingChannel) 
         # An idle chain's latest block is old; the next one will have the time of the clock.
         now = max(chain.timestamp(), int(time.time()))
         if not state.close_at:
-            chain.channels.request_close(wallet, row.descriptor)
+            mined = chain.channels.request_close(wallet, row.descriptor)
+            ledger.payer.spend_gas(row.channel_id, mined.cost_wei)
             done = "asked to close"
         elif state.close_at <= now:
-            chain.channels.withdraw(wallet, row.descriptor)
+            mined = chain.channels.withdraw(wallet, row.descriptor)
+            ledger.payer.spend_gas(row.channel_id, mined.cost_wei)
             done = "withdrawn"
         else:
             done = f"closes in {state.close_at - now} s"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import coincurve
 import trio
@@ -80,6 +81,7 @@ class Payer:
         self.gas_wei = 0
         """paid so far, in wei of the chain's own coin"""
         self._lock = trio.Lock()
+        self._storing = Lock()
         self._threads = Threads(4)
 
     def spending(self, request_id: str = "", budgets: Sequence[Budget] = ()) -> Spending:
@@ -158,6 +160,10 @@ class Payer:
 
     def store(self) -> None:
         """The same, for a thread. Raises LedgerError."""
+        with self._storing:
+            self._store()
+
+    def _store(self) -> None:
         found = [
             (each.channel_id, each.channel.signed, each.channel.spent) for each in [*self._accounts.values()]
         ]
