@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 
 def later(town: Town, seconds: int) -> None:
     """Let the chain's time pass."""
-    rpc = Rpc(town.settings["HC_RPC_URL"])
+    profile = json.loads(Path(town.settings["HC_PROFILE"]).read_text())
+    rpc = Rpc(profile["chain"]["rpc_url"])
     for method, arguments in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
         rpc.web3.provider.make_request(RPCEndpoint(method), arguments)
 
