@@ -121,9 +121,14 @@ def test_hc_up_gives_a_paid_chat_without_make_or_a_checkout(wheel: Path, tmp_pat
     assert "npm install -g @foundry-rs/anvil" in lacking.stderr
     assert "Traceback" not in lacking.stderr
 
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "anvil").symlink_to(executable())
+    # As `npm install -g` leaves it: a launcher on PATH, which must not be used, and the program beside it.
+    package = tmp_path / "npm" / "lib" / "node_modules" / "@foundry-rs"
+    tools = tmp_path / "npm" / "bin"
+    for folder in (tools, package / "anvil", package / "anvil-here" / "bin"):
+        folder.mkdir(parents=True)
+    (package / "anvil" / "bin.mjs").touch(0o755)
+    (package / "anvil-here" / "bin" / "anvil").symlink_to(executable())
+    (tools / "anvil").symlink_to(package / "anvil" / "bin.mjs")
     with subprocess.Popen(
         command,
         cwd=tmp_path,

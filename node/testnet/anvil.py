@@ -32,11 +32,14 @@ def executable() -> str:
     The npm package's launcher is a Node script that leaves its child behind when it is killed, so the
     platform's binary is taken from the package directly.
     """
-    modules = Path(contracts.__file__).parent / "node_modules" / "@foundry-rs"
-    for binary in sorted(modules.glob("anvil-*/bin/anvil*")):
-        if os.access(binary, os.X_OK):
-            return str(binary)
     found = shutil.which("anvil")
+    packages = [Path(contracts.__file__).parent / "node_modules"]
+    if found and (launcher := Path(found).resolve()).suffix == ".mjs":  # npm install -g
+        packages += [launcher.parent / "node_modules", launcher.parents[2]]
+    for modules in packages:
+        for binary in sorted(modules.glob("@foundry-rs/anvil-*/bin/anvil*")):
+            if os.access(binary, os.X_OK):
+                return str(binary)
     if not found:
         raise AnvilError(
             "Anvil, which runs chains with play money, is not installed: `npm install -g @foundry-rs/anvil` brings it "

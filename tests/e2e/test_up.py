@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 
 from hypercluster.node.home.profile import profile_at
 from hypercluster.node.testnet.anvil import free_port
-from tests.e2e.shell import Result, Running, Terminal, descendants
+from tests.e2e.shell import BIN, Result, Running, Terminal, descendants
 from tests.e2e.test_demo import gone
 
 pytestmark = pytest.mark.slow
@@ -82,6 +84,28 @@ def test_a_chat_in_the_terminal_is_paid_for(house: House) -> None:
     assert "HCT to 4 providers, length]" in told.err
     assert "no model" in chat(terminal, "ROMEO:\n", "--model", "gpt-4").err
     assert "nothing was said" in chat(terminal, "\n").err
+
+
+def test_ctrl_c_stops_an_answer_that_is_paid_as_far_as_it_came(house: House) -> None:
+    with subprocess.Popen(
+        [str(BIN / "hc"), "chat", "-n", "450"],
+        env=house.terminal.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as talking:
+        assert talking.stdin is not None
+        assert talking.stdout is not None
+        assert talking.stderr is not None
+        talking.stdin.write(b"ROMEO:\n")
+        talking.stdin.flush()
+        assert os.read(talking.stdout.fileno(), 1)
+        talking.send_signal(signal.SIGINT)
+        assert talking.wait(30) == 130
+        said = talking.stderr.read().decode()
+    assert "[stopped; what came is paid for]" in said
+    assert "Traceback" not in said
 
 
 def test_programs_and_a_browser_come_in(house: House) -> None:
