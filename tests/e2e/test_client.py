@@ -141,7 +141,6 @@ def test_b1_what_cannot_be_is_refused_in_one_sentence_and_blames_nobody(terminal
         (["ROMEO:", "--max-cost", "0.0000001"], "0.0000001 HCT"),
         (["--file", "nowhere.txt"], "nowhere.txt"),
         ([], "--file"),
-        (["hello", "--chat"], "chat template"),
     ]
     for arguments, said in cases:
         done = terminal.run("hc-client", "generate", *arguments)
