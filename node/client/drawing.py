@@ -55,7 +55,7 @@ class Drawing:
             self._sampler = sampler_of(request.sampling, self._tokenizer.n_vocab)
         except (BadFormat, BadSampling) as error:
             raise BadRequest(str(error)) from error
-        self._sampler.accept(completion.prompt)
+        self._sampler.accept(completion.prompt[-max(1, request.sampling.penalty_last_n) :])
         completion.seed = self._sampler.seed if request.sampling.temperature else None
 
     def draw(self, best: TopK) -> Drawn:

@@ -131,7 +131,7 @@ class Looking:
         needs = Needs(
             prompt=len(done.prompt) + len(done.tokens),
             tokens=allowance.tokens - len(done.tokens),
-            top_k=self._request.top_k,
+            top_k=min(self._request.top_k, self._client.model.n_vocab),
         )
         at = trio.current_time()
         out = {peer for peer, until in self._resting.items() if until > at}

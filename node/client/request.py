@@ -208,7 +208,8 @@ class Request:
     def top_k(self) -> int:
         """Candidates that the last provider must give."""
         bans = sum(bias <= BAN for _, bias in self.sampling.logit_bias)
-        return max(self.candidates + bans, self.sampling.top_k, self.logprobs or 0)
+        spare = min(self.candidates + bans, MOST_CANDIDATES)
+        return max(self.candidates, spare, self.sampling.top_k, self.logprobs or 0)
 
     @property
     def wanted_top_k(self) -> int:

@@ -10,10 +10,14 @@ from typing import Any
 from hypercluster.node.engine.chat import Tool
 from hypercluster.node.errors import ErrorCode, NodeError
 
-MOST_LETTERS = 1 << 17
-"""of a schema or grammar, or of those of all tools together"""
+MOST_LETTERS = 1 << 16
+"""of a schema or grammar, or of the schemas of all tools together"""
 MOST_PROPERTIES = 500
-"""of one object: more would take llguidance seconds"""
+"""of one object, or entries of a list other than an enum"""
+MOST_SQUARES = 2 * MOST_PROPERTIES**2
+"""of these numbers, all of a schema added up, as llguidance's time does"""
+MOST_LEVELS = 600
+"""of nesting, with that of every definition that is referred to"""
 
 
 class BadFormat(NodeError):
@@ -82,33 +86,68 @@ def check_format(format_: Format) -> None:
                 raise BadFormat("Two tools have one name.")
             if format_.named is not None and format_.named not in names:
                 raise BadFormat(f"There is no tool {format_.named!r} to call.")
-            check_size([tool.parameters for tool in format_.tools])
+            _letters([tool.parameters for tool in format_.tools])
 
 
 def check_size(schema: Any) -> None:
-    """Refuse a schema that would take long. Raises BadFormat."""
+    """Refuse a schema that would take long, or much stack. Raises BadFormat."""
+    _letters(schema)
+    parts = list(_parts(schema))
+    widths = [len(part) for name, part, _ in parts if name not in ("enum", "examples")]
+    if max(widths, default=0) > MOST_PROPERTIES or sum(width * width for width in widths) > MOST_SQUARES:
+        raise BadFormat(
+            f"The schema has too many properties: {max(widths)} of one object, where {MOST_PROPERTIES} are the most, "
+            "and fewer of several."
+        )
+    levels = 1 + max((level for _, _, level in parts), default=0)
+    references = {part["$ref"] for _, part, _ in parts if isinstance(part, Mapping) and _refers(part)}
+    for reference in references:
+        target = _target(schema, reference)
+        levels += 1 + max((level for _, _, level in _parts(target)), default=0)
+    if levels > MOST_LEVELS:
+        raise BadFormat(
+            f"The schema has {levels} levels, those of definitions added up; {MOST_LEVELS} are the most."
+        )
+
+
+def _letters(schema: Any) -> None:
     try:
         letters = len(json.dumps(schema))
     except (TypeError, ValueError, RecursionError) as error:
         raise BadFormat("The schema is no JSON, or nested too deeply.") from error
     if letters > MOST_LETTERS:
         raise BadFormat(f"The schema has {letters} letters; {MOST_LETTERS} are the most.")
-    for part in _parts(schema):
-        if isinstance(part, Mapping) and len(part) > MOST_PROPERTIES:
-            raise BadFormat(
-                f"An object of the schema has {len(part)} properties; {MOST_PROPERTIES} are the most."
-            )
 
 
-def _parts(value: Any) -> Iterator[Any]:
-    todo = [value]
+def _parts(value: Any) -> Iterator[tuple[str, Any, int]]:
+    """All objects and lists of a value: under which name they stand, and how deep."""
+    todo = [("", value, 0)]
     while todo:
-        part = todo.pop()
-        yield part
+        name, part, level = todo.pop()
         if isinstance(part, Mapping):
-            todo += part.values()
+            yield name, part, level
+            todo += [(str(key), each, level + 1) for key, each in part.items()]
         elif isinstance(part, list | tuple):
-            todo += part
+            yield name, part, level
+            todo += [(name if name == "enum" else "", each, level + 1) for each in part]
+
+
+def _refers(part: Mapping[str, Any]) -> bool:
+    return isinstance(part.get("$ref"), str)
+
+
+def _target(schema: Any, reference: str) -> Any:
+    """What a reference within the schema is to; all of it where that is not found."""
+    found = schema
+    for name in reference.removeprefix("#").split("/")[1:]:
+        name = name.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, Mapping) and name in found:
+            found = found[name]
+        elif isinstance(found, list | tuple) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        else:
+            return schema
+    return found
 
 
 def supported(format_: ToolUse) -> ToolUse:
@@ -116,6 +155,7 @@ def supported(format_: ToolUse) -> ToolUse:
 
     def kept(tool: Tool) -> Tool:
         try:
+            check_size(tool.parameters)
             _try(ToolUse((tool,), "required"))
         except BadFormat:
             return replace(tool, parameters={"type": "object"})

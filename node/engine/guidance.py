@@ -7,7 +7,10 @@ are bounded by limits of its own, so that a schema from strangers costs some ms 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
 
 import llguidance
 import numpy as np
@@ -17,6 +20,10 @@ from llguidance import TokenizerWrapper
 from hypercluster.node.engine.grammar import BadFormat
 from hypercluster.node.errors import NodeError
 
+T = TypeVar("T")
+STACK = 256 << 20
+"""bytes of address space; only what is used takes memory"""
+_STACKS = threading.Lock()
 _LIMITS = llguidance.LLParserLimits(
     max_lexer_states=30_000, max_grammar_size=200_000, initial_lexer_fuel=1_000_000, verbose_errors=False
 )
@@ -75,7 +82,7 @@ class Guide:
 
     def follow(self, grammar: str) -> Matching:
         """Begin an answer of this grammar. Raises BadFormat."""
-        return Matching(self._words, self._ends, self._matcher(grammar))
+        return Matching(self._words, self._ends, _with_room(lambda: self._matcher(grammar)))
 
     def _matcher(self, grammar: str) -> llguidance.LLMatcher:
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
@@ -142,10 +149,36 @@ class _Words:
 
 def check_grammar(grammar: str) -> None:
     """Refuse a grammar that is wrong, or holds what is not supported. Raises BadFormat."""
-    wrong, messages = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, None, limits=_LIMITS)
+    validate = llguidance.LLMatcher.validate_grammar_with_warnings
+    wrong, messages = _with_room(lambda: validate(grammar, None, limits=_LIMITS))
     # control tokens can be looked up only where there is a vocabulary
     if wrong and "no tokenizer" not in messages[0]:
         raise BadFormat(_said(messages[0]))
+
+
+def _with_room(work: Callable[[], T]) -> T:
+    """What the work gives, done on a stack of its own: llguidance goes down one call for each rule or definition that
+    leads to another, and the end of a stack is the end of the process.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            future.set_exception(error)
+
+    with _STACKS:
+        before = threading.stack_size(STACK)
+        try:
+            thread = threading.Thread(target=run, name="grammar", daemon=True)
+            thread.start()
+        except RuntimeError as error:
+            raise BadFormat("There is no memory to check a schema or grammar.") from error
+        finally:
+            threading.stack_size(before)
+    thread.join()
+    return future.result()
 
 
 def _said(message: str) -> str:

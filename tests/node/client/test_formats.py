@@ -145,6 +145,25 @@ def test_a_format_too_complex_to_follow_ends_in_a_sentence(tiny: tuple[Path, Mod
         answered(path, model, request)
 
 
+def chain(links: int) -> dict[str, Any]:
+    """Definitions that lead to each other."""
+    link = {
+        f"a{i}": {"properties": {"x": {"$ref": f"#/$defs/a{i + 1}"}}, "required": ["x"]} for i in range(links)
+    }
+    return {"$ref": "#/$defs/a0", "$defs": link | {f"a{links}": {"type": "string"}}}
+
+
+def test_schemas_as_wide_and_as_deep_as_they_may_be_do_no_harm(tiny: tuple[Path, Model]) -> None:
+    """llguidance goes down one call for each definition that leads to another, and a stack that ends kills."""
+    path, model = tiny
+    for schema in ({"properties": {f"k{i}": {"type": "string"} for i in range(500)}}, chain(140)):
+        request = asked(JsonSchema(schema), tokens=3)
+        assert len(answered(path, model, request)[0].tokens) == 3
+    rules = "".join(f"r{i}: r{i + 1}\n" for i in range(4000))
+    done, _ = answered(path, model, asked(Lark(f'start: r0\n{rules}r4000: "ab"\n'), tokens=3))
+    assert done.text == "ab"
+
+
 @pytest.mark.parametrize(
     ("format_", "said"),
     [
@@ -156,7 +175,13 @@ def test_a_format_too_complex_to_follow_ends_in_a_sentence(tiny: tuple[Path, Mod
         (JsonSchema({"$ref": "#/nowhere"}), "nowhere"),
         (JsonSchema(False), "Nothing fits"),
         (JsonSchema({"enum": []}), "Nothing fits"),
-        (JsonSchema({"properties": {f"k{i}": {} for i in range(501)}}), "501 properties"),
+        (JsonSchema({"properties": {f"k{i}": {} for i in range(501)}}), "501 of one object"),
+        (JsonSchema({"required": [f"k{i}" for i in range(501)]}), "501 of one object"),
+        (
+            JsonSchema({"anyOf": [{"properties": {f"{j}{i}": {} for i in range(300)}} for j in range(9)]}),
+            "too many",
+        ),
+        (JsonSchema(chain(300)), "levels"),
         (JsonSchema({"description": "x" * 200_000}), "letters"),
         (JsonSchema({"type": object}), "no JSON"),
         (Lark("start: nothing"), "unknown name"),
