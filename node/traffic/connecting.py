@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -88,7 +88,7 @@ class Connection:
 
     def __init__(
         self,
-        settings: Any,
+        settings: Callable[[], Settings],
         *,
         models: Sequence[str | Path] | None,
         password: str | None,
