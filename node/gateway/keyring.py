@@ -216,7 +216,9 @@ def key_of(request: HTTPConnection) -> str | None:
     """The key that a call brings, whichever of the two headers its SDK puts it into."""
     authorization = request.headers.get("authorization", "")
     scheme, _, bearer = authorization.partition(" ")
-    text = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
+    text = (bearer if scheme.lower() == "bearer" else "").strip() or request.headers.get(
+        "x-api-key", ""
+    ).strip()
     return text[:MOST_KEY] or None
 
 
