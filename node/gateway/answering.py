@@ -53,7 +53,7 @@ class Answering:
             self.entry = market.model(asked.model)
             visit.check(self.entry)
             client = market.client(self.entry.model_id)
-            self.requests = asked.requests(self.entry, client)
+            self.requests = asked.requests(self.entry, client, gateway.patience)
             self._model, self._gateway = client.model, gateway
             self.answers = [market.run(request, visit.caller) for request in self.requests]
         except Exception as error:

@@ -56,8 +56,11 @@ class Asked:
         """How tokens are drawn. Raises BadRequest."""
         return replace(entry.sampling or DEFAULT, **self.sampling)
 
-    def requests(self, entry: ModelEntry, client: Client) -> tuple[Request, ...]:
-        """One for each choice; those of one prompt differ by their seed. Raises BadRequest, ApiError."""
+    def requests(self, entry: ModelEntry, client: Client, patience: float) -> tuple[Request, ...]:
+        """One for each choice; those of one prompt differ by their seed. Each waits `patience` seconds for a path.
+
+        Raises BadRequest, ApiError.
+        """
         drawn = self.drawn(entry)
         wishes = self.preferences.wishes(client)
         found = []
@@ -72,7 +75,9 @@ class Asked:
                     Request(
                         prompt=prompt,
                         allowance=Allowance(
-                            tokens=min(self.tokens or MOST_TOKENS, MOST_TOKENS), cost_wei=self._share()
+                            tokens=min(self.tokens or MOST_TOKENS, MOST_TOKENS),
+                            cost_wei=self._share(),
+                            patience=patience,
                         ),
                         sampling=sampling,
                         stop=self.stop,

@@ -28,6 +28,8 @@ class Gateway:
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
     ollama_open: str | None = None
     """name of the key as which calls of Ollama's API without one count; None refuses them"""
+    patience: float = 30.0
+    """seconds that a request waits for a path or a free session, before it is refused"""
     started: float = field(default_factory=time.time)
     """unix seconds"""
     stopping: trio.Event = field(default_factory=trio.Event)

@@ -60,6 +60,8 @@ class Preferences:
         only = _named(self.only, known, "provider.only")
         if order and not self.fallbacks:
             only = [peer for peer in order if not only or peer in only]
+        if only and not _whole(set(only), client):
+            raise bad("provider.only", "The peers that are named serve no whole path of this model now.")
         return replace(
             wanted,
             market=market,
@@ -132,6 +134,15 @@ def _price(ceiling: Fields | None, name: str) -> int | None:
         ceiling = type(ceiling)({**ceiling.values, name: value}, ceiling.where)
     number = ceiling.number(name, 0, 10**9)
     return None if number is None else int(Decimal(str(number)) * HCT) // MILLION
+
+
+def _whole(peers: set[str], client: Client) -> bool:
+    """Whether the layers of some peers join from the first to the last."""
+    reached = {0}
+    for advert in sorted(client.adverts(), key=lambda each: each.layer_start):
+        if advert.peer in peers and advert.layer_start in reached:
+            reached.add(advert.layer_stop)
+    return client.model.layers in reached
 
 
 def _named(peers: tuple[str, ...], known: list[str], where: str, *, strict: bool = True) -> list[str]:

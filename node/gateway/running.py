@@ -41,6 +41,8 @@ class GatewayOptions:
     """of pages elsewhere that may use it with a key"""
     ollama_open: str | None = None
     """name of the key as which calls of Ollama's API without one count"""
+    patience: float = 30.0
+    """seconds that a request waits for a path or a free session"""
     keep: Path | None = None
     """file for the secret of links; None where only this process gives them out"""
     password: Password | None = None
@@ -78,6 +80,7 @@ async def serve_gateway(
         keyring=Keyring(market.ledger, logins),
         logins=logins,
         ollama_open=options.ollama_open,
+        patience=options.patience,
     )
     sights = Sights(gateway)
     app = guarded(

@@ -19,6 +19,7 @@ from hypercluster.node.cli.client.options import (
     Dtype,
     Spread,
     TrapRate,
+    Wait,
 )
 from hypercluster.node.cli.console import err, fail, password, say
 from hypercluster.node.cli.opening import listed, opened
@@ -76,6 +77,7 @@ def run(
     auditor: Auditor = "auto",
     trap_rate: TrapRate = 0.1,
     dispute: Dispute = False,
+    wait: Wait = 30.0,
 ) -> None:
     """Serve the APIs and the pages until Ctrl-C.
 
@@ -108,6 +110,7 @@ def run(
             hosts=tuple(allow_host or ()),
             origins=tuple(allow_origin or ()),
             ollama_open=ollama_open,
+            patience=wait,
             keep=settings.home / LINK_FILE,
             password=partial(is_password, settings.home),
         )

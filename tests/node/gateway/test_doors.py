@@ -60,7 +60,7 @@ def test_a_provider_that_fails_after_it_was_paid_is_no_reason_to_pay_again(
 ) -> None:
     with (
         running_provider(chain, stored_chatty, tmp_path / "lone", (0, 4), **TERMS) as lone,
-        running_gateway(chain, stored_chatty, tmp_path / "gateway", providers=[lone]) as door,
+        running_gateway(chain, stored_chatty, tmp_path / "gateway", providers=[lone], patience=1.0) as door,
     ):
         with door.http().stream("POST", "/chat/completions", json=LONG | {"stream": True}) as stream:
             lines = (line for line in stream.iter_lines() if line.startswith("data: "))

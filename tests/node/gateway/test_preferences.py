@@ -70,8 +70,8 @@ def test_peers_are_asked_for_ignored_and_preferred_by_id_or_its_beginning(
 
 def test_peers_that_cover_no_whole_path_are_no_path(door: FrontDoor) -> None:
     answer = ask(door, only=[door.providers[0].advert.peer])
-    assert answer.status_code == 503
-    assert answer.json()["error"]["code"] == "no_path"
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "provider.only"
 
 
 def test_a_ceiling_of_prices_is_kept_or_refused(door: FrontDoor, dear: Served) -> None:
