@@ -175,6 +175,12 @@ function hush() {
 
 document.addEventListener("visibilitychange", () => (document.hidden ? hush() : listen()));
 
+/** Hear what happens for as long as the window is open. */
+export function onHappening(hear) {
+  heard.add(hear);
+  listen();
+}
+
 /** Hear what happens in the market: `hear({kind, ...})`. One stream for all of a page, closed while it is hidden. */
 export function useHappenings(hear, inputs = []) {
   useEffect(() => {

@@ -1,117 +1,18 @@
 /** Chat: what was said, what it cost, over which path it went, and what the audits found. */
-import { html, useCallback, useEffect, useRef, useState } from "./view.js";
-import { get, useData, useHappenings } from "./api.js";
-import { answer, asked, soFar } from "./asking.js";
-import { auditOf, AuditBadge } from "./audit.js";
-import { fresh, load, save, titled } from "./chats.js";
+import { html, useEffect, useRef, useState } from "./view.js";
+import { useData } from "./api.js";
+import { soFar } from "./asking.js";
+import { AuditBadge } from "./audit.js";
 import { moment, ms, perMillion, plural, sum } from "./format.js";
 import { Prose } from "./markdown.js";
 import { Amount, Card, Copy, Empty, Failed, Field, Found } from "./parts.js";
 import { Hops } from "./path.js";
+import { ask, change, drop, open, show, stop, useTalk } from "./talk.js";
 
 const ENDED = {
   length: "ended at the limit of tokens", cost: "ended at the limit of cost", context: "ended at the end of the context",
   cancelled: "stopped", interrupted: "broken off", failed: "failed",
 };
-
-/** All chats, the one that is shown, and ways to change them. A chat without turns is not kept. */
-function useChats() {
-  const [chats, set] = useState(() => [fresh(), ...load()]);
-  const [id, pick] = useState(() => (chats[1] ?? chats[0]).id);
-  const [room, setRoom] = useState(true);
-  const change = useCallback((changed, alter, keep = true) => {
-    set((all) => {
-      const next = all.map((chat) => (chat.id === changed ? { ...chat, ...alter(chat) } : chat));
-      if (keep) setRoom(save(next));
-      return next;
-    });
-  }, []);
-  const shown = chats.find((each) => each.id === id) ?? chats[0];
-  const open = () => {
-    const empty = chats.find((each) => !each.turns.length) ?? fresh(shown);
-    const next = { ...empty, model: shown.model };
-    set([next, ...chats.filter((each) => each.id !== next.id)]);
-    pick(next.id);
-  };
-  const drop = (gone) => {
-    const next = chats.filter((each) => each.id !== gone);
-    const left = next.length ? next : [fresh(shown)];
-    save(left);
-    set(left);
-    if (shown.id === gone) pick(left[0].id);
-  };
-  return { chats, shown, show: pick, change, open, drop, room };
-}
-
-/** Changes the last turn of a chat. */
-const inLast = (changes) => (chat) => ({ turns: [...chat.turns.slice(0, -1), { ...chat.turns.at(-1), ...changes }] });
-
-async function lookUp(id, tries = 4) {
-  for (;;) {
-    try {
-      return await get(`/hc/requests/${id}`);
-    } catch (problem) {
-      if (problem.status !== 404 || --tries <= 0) return null;
-      await new Promise((done) => setTimeout(done, 300)); // its row is written when its bill is
-    }
-  }
-}
-
-const booked = (request) => ({ cost: request.cost_wei, path: request.hops, audit: auditOf(request), tokens: request.tokens_out, prompt: request.tokens_in });
-
-/** Runs answers, one at a time, and keeps the marks of old ones up to date. */
-function useAnswers({ chats, shown, change }) {
-  const [busy, setBusy] = useState(null);
-  const abort = useRef(null);
-
-  const note = useCallback(async (chatId, id) => {
-    const request = await lookUp(id);
-    if (request) change(chatId, (chat) => ({ turns: chat.turns.map((turn) => (turn.id === id ? { ...turn, ...booked(request) } : turn)) }));
-  }, []);
-
-  const ask = async (chat, turns, template) => {
-    const begun = new AbortController();
-    abort.current = begun;
-    setBusy(chat.id);
-    const blank = { role: "assistant", text: "", model: chat.model };
-    change(chat.id, () => ({ title: titled(turns[0].text), turns: [...turns, blank], changed: Date.now() / 1000 }));
-    let turn = blank;
-    const tell = (so) => {
-      turn = { ...blank, ...so };
-      change(chat.id, inLast(turn), false);
-    };
-    let last = {};
-    try {
-      await answer(asked(chat, turns, template), tell, begun.signal);
-      if (!turn.finish) last = { error: "The answer broke off before its end." };
-    } catch (error) {
-      last = begun.signal.aborted ? { finish: "cancelled", why: "cancelled" } : { error: error.message };
-    }
-    change(chat.id, inLast({ ...turn, ...last, note: "" }));
-    setBusy(null);
-    if (turn.id) note(chat.id, turn.id);
-  };
-
-  useHappenings((happening) => {
-    if (happening.kind !== "request_audited" && happening.kind !== "request_ended") return;
-    for (const chat of chats) {
-      if (chat.turns.some((turn) => turn.id === happening.request_id && !turn.note)) note(chat.id, happening.request_id);
-    }
-  }, [chats]);
-  useEffect(() => {
-    const waiting = shown.turns.filter((turn) => turn.id && (turn.audit?.open ?? turn.role === "assistant")).slice(-10);
-    if (busy !== shown.id) for (const turn of waiting) note(shown.id, turn.id);
-  }, [shown.id]);
-
-  const open = shown.turns.filter((turn) => turn.id && turn.audit?.open).map((turn) => turn.id).slice(-10).join();
-  useEffect(() => {
-    // An audit is told when it is done; that none is left, a moment later.
-    const timer = open ? setInterval(() => open.split(",").forEach((id) => note(shown.id, id)), 4000) : 0;
-    return () => clearInterval(timer);
-  }, [open, shown.id]);
-
-  return { busy, ask, stop: () => abort.current?.abort() };
-}
 
 function Under({ turn, running }) {
   const cost = soFar(turn);
@@ -172,7 +73,7 @@ function Compose({ busy, ready, send, stop, children }) {
   </form>`;
 }
 
-function Options({ chat, change }) {
+function Options({ chat }) {
   const set = (name) => (event) => change(chat.id, () => ({ [name]: event.target.value }));
   return html`<section class="card" id="options" aria-label="Settings of this chat"><div class="stack">
     <${Field} label="System text" note="said to the model before everything else">
@@ -183,7 +84,7 @@ function Options({ chat, change }) {
     </div></div></section>`;
 }
 
-function Aside({ chat, me, chats, show, drop, busy }) {
+function Aside({ chat, me, chats, busy }) {
   const turns = chat.turns.filter((turn) => turn.role === "assistant");
   const latest = turns.findLast((turn) => turn.path?.length);
   const plan = useData(latest || !chat.model ? "" : `/hc/network?model=${encodeURIComponent(chat.model)}`, { every: 20, on: ["advert_changed"] });
@@ -213,13 +114,11 @@ function Aside({ chat, me, chats, show, drop, busy }) {
 
 /** The page. */
 export function Chat({ me }) {
-  const store = useChats();
-  const { shown: chat, change } = store;
-  const { busy, ask, stop } = useAnswers(store);
+  const talk = useTalk();
+  const { shown: chat, busy, running } = talk;
   const models = useData("/hc/models", { every: 20, on: ["advert_changed", "connected"] });
   const [options, setOptions] = useState(false);
   const [said, setSaid] = useState("");
-  const running = busy === chat.id;
   const entries = models.data?.models ?? [];
   const entry = entries.find((each) => each.name === chat.model);
   const end = useRef(null);
@@ -245,7 +144,7 @@ export function Chat({ me }) {
   };
   const again = () => ask(chat, chat.turns.slice(0, chat.turns.findLastIndex((turn) => turn.role === "user") + 1), entry?.has_template ?? true);
   const create = () => {
-    store.open();
+    open();
     /** @type {HTMLElement} */ (document.querySelector(".say textarea")).focus();
   };
 
@@ -259,10 +158,10 @@ export function Chat({ me }) {
         <button type="button" aria-expanded=${options} aria-controls="options" onClick=${() => setOptions(!options)}>Settings</button>
         <button type="button" onClick=${create}>New chat</button>
       </div></div>
-    ${!store.room && html`<div class="notice warn" role="alert">This browser has no room for more chats: delete some to keep this one.</div>`}
+    ${!talk.room && html`<div class="notice warn" role="alert">This browser has no room for more chats: delete some to keep this one.</div>`}
     <div class="chat">
       <div class="talk">
-        ${options && html`<${Options} chat=${chat} change=${change} />`}
+        ${options && html`<${Options} chat=${chat} />`}
         <ol class="turns" aria-label="Turns of this chat">
           ${chat.turns.map((turn, at) => html`<${Turn} key=${at} turn=${turn} model=${chat.model} last=${at === chat.turns.length - 1} running=${running && at === chat.turns.length - 1} again=${again} />`)}
         </ol>
@@ -276,7 +175,7 @@ export function Chat({ me }) {
         <//>
         <div ref=${end}></div>
       </div>
-      <${Aside} chat=${chat} me=${me} chats=${store.chats.filter((each) => each.turns.length)} show=${store.show} drop=${store.drop} busy=${busy} />
+      <${Aside} chat=${chat} me=${me} chats=${talk.chats} busy=${busy} />
     </div>`;
 }
 

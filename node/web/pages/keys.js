@@ -1,7 +1,7 @@
 /** Keys: who else may spend from this wallet, how much, and with what. */
 import { html, useEffect, useRef, useState } from "./view.js";
 import { send, useData } from "./api.js";
-import { hct, moment, wei } from "./format.js";
+import { exact, moment, wei } from "./format.js";
 import { Amount, Badge, Card, Copy, Dialog, Empty, Field, Found, Table } from "./parts.js";
 
 const PERIODS = ["day", "week", "month", "total"];
@@ -39,7 +39,7 @@ const State = ({ each }) => each.state === "active" ? html`<${Badge} kind="ok">a
   : html`<${Badge} kind="wait" title=${each.revoked ? moment(each.revoked) : ""}>${each.state}<//>`;
 
 function Create({ models, policy, onClose, done }) {
-  const [values, set] = useState({ name: "", budget: policy?.budget_wei ? hct(policy.budget_wei, 6) : "", period: policy?.period ?? "month", models: [], rpm: "", life: "" });
+  const [values, set] = useState({ name: "", budget: policy?.budget_wei ? exact(policy.budget_wei) : "", period: policy?.period ?? "month", models: [], rpm: "", life: "" });
   const [problem, setProblem] = useState("");
   const [busy, setBusy] = useState(false);
   const first = useRef(null);

@@ -66,8 +66,10 @@ def say(page: Page, text: str) -> None:
 
 
 def set_tokens(page: Page, most: int) -> None:
-    page.get_by_role("button", name="Settings").click()
-    page.get_by_label("Tokens at most").fill(str(most))
+    field = page.get_by_label("Tokens at most")
+    if not field.is_visible():
+        page.get_by_role("button", name="Settings").click()
+    field.fill(str(most))
 
 
 def verified(bundle: Path, home: Path) -> bool:
@@ -122,6 +124,27 @@ def test_an_answer_is_stopped_and_costs_what_came(person: Visitor, door: FrontDo
     expect(turn.get_by_text("stopped")).to_be_visible()
     person.go("spend")
     expect(page.get_by_label("Requests", exact=True).get_by_text("stopped")).to_have_count(2)
+
+
+def test_an_answer_goes_on_while_other_pages_are_looked_at_and_a_reload_ends_it(person: Visitor) -> None:
+    page = person.page
+    set_tokens(page, 60)
+    say(page, "Go on meanwhile")
+    turn = page.get_by_role("listitem").filter(has_text=MODEL)
+    expect(turn.get_by_text(re.compile(r"^\d+ tokens?$"))).to_be_visible()
+    person.go("network")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Network")
+    person.go("chat")
+    expect(turn.get_by_text("60 tokens")).to_be_visible()
+    expect(turn.get_by_text("audited")).to_be_visible()
+    page.get_by_role("button", name="New chat").click()
+    set_tokens(page, 900)
+    say(page, "And again")
+    expect(turn.get_by_text(re.compile(r"^\d{2,} tokens$"))).to_be_visible()
+    page.reload()
+    expect(turn.get_by_text("broken off")).to_be_visible()
+    expect(turn.get_by_text(re.compile(r"^0\.0\d+ HCT$"))).to_be_visible()
+    expect(page.get_by_role("button", name="Go on meanwhile", exact=True)).to_be_visible()
 
 
 def test_a_key_is_made_used_by_a_program_and_revoked(person: Visitor, door: FrontDoor) -> None:
