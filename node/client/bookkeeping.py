@@ -68,6 +68,8 @@ class RequestBook:
             **values,
         )
         await self._keep(partial(self._keep_receipts, completion, hops))
+        if audits:
+            self._payer.begun(completion.request_id + AUDITS)
         await self._close(completion.request_id, finish)
 
     async def audited(self, completion: Completion, still_open: int) -> None:

@@ -114,7 +114,8 @@ def _take_up(ledger: Ledger, state: Recovered, request_id: str) -> tuple[int, in
     risked = sum(each.signed for each in spent_on.values()) - cost
     detail = ledger.requests.one(request_id.removesuffix(AUDITS))
     if detail is not None and request_id.endswith(AUDITS):
-        ledger.requests.update(detail.row.request_id, audit_cost=cost + risked, audits_open=0)
+        paid = max(detail.row.audit_cost, cost + risked)
+        ledger.requests.update(detail.row.request_id, audit_cost=paid, audits_open=0)
     if detail is None or detail.row.ended is not None:
         return None
     path = []

@@ -15,8 +15,9 @@ import pytest
 import trio
 
 from hypercluster.market.ledger import IncomingChannel, Ledger, Outcome, RequestRow
-from hypercluster.node.client.journal import VOUCHERS
-from hypercluster.node.client.recovery import WHY_INTERRUPTED, opened_wallet
+from hypercluster.node.client.journal import VOUCHERS, Journal
+from hypercluster.node.client.limits import AUDITS
+from hypercluster.node.client.recovery import WHY_INTERRUPTED, Recovery, opened_wallet, recover
 from hypercluster.node.client.request import Allowance, Request
 from hypercluster.node.home.settings import Settings
 from tests.node.client.test_client import PROMPT, World, honest, world
@@ -166,6 +167,26 @@ async def test_kill_9_in_mid_stream_costs_what_the_ledger_says_and_nothing_twice
             assert ours[channel_id].signed == theirs.best
         billed = sum(each.billed for each in held.values())
         assert cost + done.spent_wei <= billed <= cost + risked + done.spent_wei
+
+
+@pytest.mark.parametrize("paid", [True, False])
+def test_audits_that_a_kill_cut_off_are_no_longer_waited_for(tmp_path: Path, paid: bool) -> None:
+    journal = Journal(tmp_path / VOUCHERS)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.requests.add(RequestRow(request_id="aa", endpoint="cli", model_id="m"))
+        ledger.requests.finish("aa", Outcome.STOP, cost=100, audits_open=2, audit_cost=7)
+        journal.begun("aa" + AUDITS)
+        if paid:  # the first of them, that the row knows of, and one under way
+            journal.signed(bytes(32), "aa" + AUDITS, 7, 7)
+            journal.answered(bytes(32), "aa" + AUDITS, 7, 7)
+            journal.signed(bytes(32), "aa" + AUDITS, 5, 12)
+        for _ in range(2):
+            assert recover(ledger, journal) == Recovery()
+            found = ledger.requests.one("aa")
+            assert found is not None
+            assert (found.row.outcome, found.row.cost, found.row.audits_open) == ("stop", 100, 0)
+            assert found.row.audit_cost == (12 if paid else 7)
+    journal.close()
 
 
 @contextmanager
