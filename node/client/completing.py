@@ -193,7 +193,7 @@ class Completing:
         self._looking.alive, self._looking.idled = now(), False
         terms = Terms(
             capacity=len(done.prompt) + done.allowed,
-            top_k=max(request.top_k, min(request.wanted_top_k, adverts[-1].max_top_k)),
+            top_k=max(request.top_k, min(drawing.wanted_top_k, adverts[-1].max_top_k)),
             wire_dtype=wishes.wire_dtype,
         )
         pipeline = await client.opener.open(adverts, accounts, terms, self._spending)

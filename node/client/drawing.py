@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -48,6 +48,7 @@ class Drawing:
 
         self._tokenizer = model.tokenizer
         self._tell = request.logprobs
+        self._request = request
         self._completion = completion
         self._draws = np.random.default_rng(request.sampling.seed or 0)
         try:
@@ -57,6 +58,12 @@ class Drawing:
             raise BadRequest(str(error)) from error
         self._sampler.accept(completion.prompt[-max(1, request.sampling.penalty_last_n) :])
         completion.seed = self._sampler.seed if request.sampling.temperature else None
+
+    @property
+    def wanted_top_k(self) -> int:
+        """Candidates to ask the last provider for, if it gives so many."""
+        idle = self._matching is None and self._request.format is not None
+        return (replace(self._request, format=None) if idle else self._request).wanted_top_k
 
     def draw(self, best: TopK) -> Drawn:
         """Choose from the candidates [1, k] that follow all tokens so far.

@@ -14,7 +14,8 @@ from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.events import Event, Token
 from hypercluster.node.client.request import Allowance, BadRequest, Request, Sampling
 from hypercluster.node.engine import reference
-from hypercluster.node.engine.grammar import JsonSchema, Lark
+from hypercluster.node.engine.chat import Tool
+from hypercluster.node.engine.grammar import JsonSchema, Lark, ToolUse
 from tests.node.client.test_client import PROMPT, World, hang_up, honest, world
 from tests.node.client.test_completing import events_of
 from tests.node.helpers.providers import new_wallet
@@ -109,6 +110,9 @@ async def test_a_format_asks_the_tail_for_all_that_it_gives(world: World, tmp_pa
         penalised = request(sampling=Sampling(frequency_penalty=0.5, penalty_last_n=16), candidates=8)
         events, _ = await events_of(client, penalised)
         assert {token.candidates for token in tokens_of(events)} == {24}
+        # a model that writes calls without a mark is free until it has written one
+        events, _ = await events_of(client, request(format=ToolUse((Tool("look"),)), candidates=8))
+        assert {token.candidates for token in tokens_of(events)} == {8}
 
 
 async def test_what_the_vocabulary_does_not_have_is_refused_before_anything_is_paid(
