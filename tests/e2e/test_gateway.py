@@ -8,12 +8,16 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from hypercluster.market.ledger import Ledger
+from hypercluster.market.ledger.requests import Which
 from hypercluster.market.money.units import HCT
 from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
 from tests.e2e.shell import Running, Terminal
@@ -116,3 +120,61 @@ def test_what_would_let_others_near_the_wallet_needs_to_be_said(tmp_path: Path) 
         refused = terminal.run(*PROGRAM, "run", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert refused.code == 1
     assert "already in use" in refused.err
+
+
+def test_kill_9_in_mid_stream_loses_nothing_and_pays_nothing_twice(
+    network: LocalNetwork, terminal: Terminal
+) -> None:
+    key = terminal.json(*PROGRAM, "keys", "create", "killed", "--budget", "1", "--period", "total")["key"]
+    body = {"model": "verse", "prompt": "ROMEO:", "max_tokens": 400, "temperature": 0, "stream": True}
+    headers = {"authorization": f"Bearer {key}"}
+    with terminal.running(*SERVING, until="Models") as running, ExitStack() as stack:
+        url = base_url(running)
+        wait_for_path(url)
+        asked = partial(httpx.stream, "POST", f"{url}/completions", json=body, headers=headers, timeout=60)
+        streams = [stack.enter_context(asked()).iter_lines() for _ in range(2)]
+        for lines in streams:
+            pieces = (line for line in lines if line.startswith("data: "))
+            assert [next(pieces), next(pieces)]
+        running.process.kill()
+        running.process.wait(30)
+    with paid(terminal.home) as ledger:
+        before = ledger.payer.channels(ended=False)
+        assert len(ledger.requests.running()) == 2
+
+    with terminal.running(*SERVING, until="Models") as running:
+        url = base_url(running)
+        wait_for_path(url)
+        (listed,) = [each for each in terminal.json(*PROGRAM, "keys", "list") if each["name"] == "killed"]
+        with paid(terminal.home) as ledger, paid(network.providers[0].home) as earned:
+            rows = ledger.requests.latest(Which(key_id=listed["key_id"]))
+            assert [row.outcome for row in rows] == ["interrupted"] * 2
+            assert all(row.cost > 0 for row in rows)
+            assert listed["spent_wei"] == sum(row.cost + row.risked for row in rows)
+            assert ledger.requests.running() == []
+            agree(ledger, earned)
+        again = ask(url, key, prompt="JULIET:")
+        assert again.status_code == 200, again.text
+        with paid(terminal.home) as ledger, paid(network.providers[0].home) as earned:
+            assert [row.channel_id for row in ledger.payer.channels(ended=False)] == [
+                row.channel_id for row in before
+            ]
+            agree(ledger, earned)
+
+
+def paid(home: Path) -> Ledger:
+    return Ledger(f"sqlite:///{home / 'ledger.sqlite'}")
+
+
+def agree(ledger: Ledger, earned: Ledger) -> None:
+    """What was signed away is what all requests cost, and at most what they risked; the provider holds no more."""
+    deadline = time.monotonic() + 20
+    while ledger.requests.running() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    rows = ledger.requests.latest(Which(), limit=1000)
+    cost, risked = sum(row.cost for row in rows), sum(row.risked for row in rows)
+    channels = ledger.payer.channels()
+    signed, held = sum(row.signed for row in channels), sum(row.best for row in earned.payee.channels())
+    # A step that was risked counts as spent once the provider is seen to have billed it.
+    assert cost <= sum(row.spent for row in channels) <= cost + risked
+    assert cost <= held <= signed <= cost + risked

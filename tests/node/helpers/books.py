@@ -28,8 +28,9 @@ def assert_books_agree(payer: Ledger, providers: Sequence[Served]) -> int:
     held = {row.channel_id: row for each in providers for row in each.ledger.payee.channels()}
     cost = sum(row.cost + row.audit_cost for row in rows)
     risked = sum(row.risked for row in rows)
-    assert sum(row.spent for row in channels.values()) == cost
-    assert sum(row.signed for row in channels.values()) <= cost + risked
+    # A step that was risked counts as spent once the provider is seen to have billed it.
+    assert cost <= sum(row.spent for row in channels.values()) <= cost + risked
+    assert cost <= sum(row.signed for row in channels.values()) <= cost + risked
     for channel_id, row in held.items():
         ours = channels[channel_id]
         assert ours.spent <= row.billed <= row.best <= ours.signed <= ours.deposit

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import instructor
 import openai
 from given import KEY, MODEL, POOR_KEY, QUESTION, REVOKED_KEY, URL, fact, tell
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 MODES = (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA)
 
@@ -13,6 +13,7 @@ MODES = (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA)
 class Town(BaseModel):
     """A town."""
 
+    model_config = ConfigDict(extra="forbid")
     name: Literal["Paris", "Rome"]
     rivers: Literal[1, 2, 3]
 

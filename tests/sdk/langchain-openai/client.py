@@ -6,7 +6,7 @@ from given import COUNT, KEY, MODEL, POOR_KEY, QUESTION, REVOKED_KEY, URL, fact,
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 BASE = f"{URL}/v1"
 ASKED = [SystemMessage("Be brief."), HumanMessage(QUESTION)]
@@ -17,6 +17,7 @@ longer = ChatOpenAI(model=MODEL, base_url=BASE, api_key=KEY, temperature=0, max_
 class Town(BaseModel):
     """A town."""
 
+    model_config = ConfigDict(extra="forbid")
     name: Literal["Paris", "Rome"]
     rivers: Literal[1, 2, 3]
 
