@@ -97,7 +97,8 @@ def books_of(world: World, wallet: Wallet) -> dict[bytes, IncomingChannel]:
     return {row.channel_id: row for row in rows if row.payer == wallet.sender.address}
 
 
-@pytest.mark.parametrize("after", [0, 1, 7, 30])
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0, 7, 30])
 async def test_kill_9_in_mid_stream_costs_what_the_ledger_says_and_nothing_twice(
     world: World, tmp_path: Path, after: int
 ) -> None:
