@@ -45,7 +45,7 @@ class Terminal:
         clean.pop("PYTHONDONTWRITEBYTECODE", None)
         return {**clean, "COLUMNS": "300", "HC_HOME": str(self.home), **self.settings}
 
-    def run(self, *command: str, stdin: bytes = b"") -> Result:
+    def run(self, *command: str, stdin: bytes = b"", seconds: float = SECONDS) -> Result:
         """Run a command to its end."""
         done = subprocess.run(
             self._command(command),
@@ -53,13 +53,13 @@ class Terminal:
             cwd=self.home,
             input=stdin,
             capture_output=True,
-            timeout=SECONDS,
+            timeout=seconds,
         )
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def json(self, *command: str) -> Any:
+    def json(self, *command: str, seconds: float = SECONDS) -> Any:
         """Run a command that succeeds, with --json, and return the document."""
-        done = self.run(*command, "--json")
+        done = self.run(*command, "--json", seconds=seconds)
         assert done.code == 0, done.err
         return done.json
 

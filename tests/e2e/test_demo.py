@@ -14,7 +14,7 @@ from hypercluster.node.engine import reference
 from hypercluster.node.engine.tokenizer import Tokenizer
 from hypercluster.node.shards.store import demo_model, open_model
 from hypercluster.node.testnet.anvil import free_port
-from tests.e2e.shell import Terminal, alive, descendants, processes_that_mention
+from tests.e2e.shell import SECONDS, Terminal, alive, descendants, processes_that_mention
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,8 @@ def test_the_demo_balances_its_books(tmp_path: Path) -> None:
 
 def test_the_demo_of_a_real_model_answers_a_question(tmp_path: Path, smollm2: Path) -> None:
     cache = smollm2.parents[2]
-    result = Terminal(tmp_path, {"HC_CACHE": str(cache)}).json("hc-testnet", "demo", "-n", "12")
+    terminal = Terminal(tmp_path, {"HC_CACHE": str(cache)})
+    result = terminal.json("hc-testnet", "demo", "-n", "12", seconds=4 * SECONDS)
     assert result["text"].startswith("Gravity is")
     assert [hop["layers"] for hop in result["path"]] == [[0, 7], [7, 15], [15, 22], [22, 30]]
     assert result["reconciled"]
