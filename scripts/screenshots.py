@@ -63,7 +63,7 @@ def main() -> None:
             running_gateway(network) as (url, environment),
         ):
             keys = {name: new_key(environment, name) for _, name, _ in PROGRAMS}
-            for _ in range(4):
+            for _ in range(3):
                 with ThreadPoolExecutor(len(PROGRAMS)) as pool:
                     list(pool.map(lambda program: chat(url, keys[program[1]], *program), PROGRAMS))
             with sync_playwright() as playwright:
@@ -114,7 +114,7 @@ def chat(url: str, key: str, agent: str, _name: str, text: str) -> None:
     """One request as a program makes it; what it answers does not matter."""
     httpx.post(
         f"{url}/v1/chat/completions",
-        json={"model": SMOLLM2.name, "messages": [{"role": "user", "content": text}], "max_tokens": 48},
+        json={"model": SMOLLM2.name, "messages": [{"role": "user", "content": text}], "max_tokens": 32},
         headers={"authorization": f"Bearer {key}", "user-agent": agent},
         timeout=120,
     )
@@ -200,6 +200,7 @@ def converse(page: Page) -> None:
     """A short chat on the page, until its audits are known."""
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Temperature").fill("0")
+    page.get_by_label("Tokens at most").fill("40")
     page.get_by_role("button", name="Settings").click()
     for text in ("What is the capital of France?", "What is it known for?"):
         page.get_by_label("Message").fill(text)
