@@ -132,7 +132,7 @@ def _() -> Any:
     done = client.responses.create(
         model=MODEL, instructions="Be brief.", input=QUESTION, temperature=0, max_output_tokens=12
     )
-    return {"text": done.output_text, **done.model_dump()}
+    return {**done.model_dump(), "said": done.output_text}
 
 
 @fact("responses_stream")
