@@ -63,7 +63,7 @@ def main() -> None:
             running_gateway(network) as (url, environment),
         ):
             keys = {name: new_key(environment, name) for _, name, _ in PROGRAMS}
-            for _ in range(3):
+            for _ in range(1 if only else 3):
                 with ThreadPoolExecutor(len(PROGRAMS)) as pool:
                     list(pool.map(lambda program: chat(url, keys[program[1]], *program), PROGRAMS))
             with sync_playwright() as playwright:
@@ -202,7 +202,7 @@ def converse(page: Page) -> None:
     page.get_by_label("Temperature").fill("0")
     page.get_by_label("Tokens at most").fill("40")
     page.get_by_role("button", name="Settings").click()
-    for text in ("What is the capital of France?", "What is it known for?"):
+    for text in ("What are the seasons of the year?", "Which of them is the warmest?"):
         page.get_by_label("Message").fill(text)
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Regenerate").wait_for(timeout=120_000)
