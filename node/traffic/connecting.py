@@ -37,13 +37,14 @@ def connect(
     profile: str | Path | NetworkProfile | None = None,
     *,
     home: str | Path | None = None,
-    models: Sequence[str | Path] | None = None,
+    models: Sequence[str | Path | NamedModel] | None = None,
     password: str | None = None,
     limit_wei: int | None = None,
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
     program: str = "a Python program",
     settings: Settings | None = None,
+    wallet_held: bool = False,
 ) -> Connection:
     """A market to ask for completions, which are paid from the wallet of a home.
 
@@ -59,13 +60,15 @@ def connect(
         profile: of the network, as a file, an https URL or read already; otherwise what HC_PROFILE and the other
             settings say.
         home: folder of keys, ledger and policy; HC_HOME otherwise.
-        models: by name, or files; the first of the profile otherwise, or the demo model where there is no profile.
+        models: by name, or files, or opened already; the first of the profile otherwise, or the demo model where
+            there is no profile.
         password: of the keys; the first line of HC_PASSWORD_FILE otherwise.
         limit_wei: what all requests together may cost; the policy of the home holds besides.
         wishes: over whom requests go that say nothing else.
         auditing: how completions are looked over; nothing is without it.
         program: what other processes are told of this one, which alone spends from the home meanwhile.
         settings: instead of those of the environment.
+        wallet_held: whoever calls holds the wallet of the home (node.home.lock) already.
 
     Raises, when the block is entered:
         HomeInUse: another process spends from this home.
@@ -80,6 +83,7 @@ def connect(
         wishes=wishes,
         auditing=auditing,
         program=program,
+        wallet_held=wallet_held,
     )
 
 
@@ -90,15 +94,17 @@ class Connection:
         self,
         settings: Callable[[], Settings],
         *,
-        models: Sequence[str | Path] | None,
+        models: Sequence[str | Path | NamedModel] | None,
         password: str | None,
         limit_wei: int | None,
         wishes: Wishes | None,
         auditing: Auditing | None,
         program: str,
+        wallet_held: bool,
     ) -> None:
         self._settings = settings
         self._models, self._password, self._program = models, password, program
+        self._wallet_held = wallet_held
         self._limit_wei, self._wishes, self._auditing = limit_wei, wishes, auditing
         self._stack = AsyncExitStack()
         self._blocking: BlockingMarket | None = None
@@ -139,7 +145,8 @@ class Connection:
 
         run = trio.to_thread.run_sync
         settings: Settings = await run(self._settings)
-        await run(stack.enter_context, held(settings.home, Hold.WALLET, self._program))
+        if not self._wallet_held:
+            await run(stack.enter_context, held(settings.home, Hold.WALLET, self._program))
         word = self._password if self._password is not None else await run(password_of, settings)
         chain = await run(open_chain, settings)
         purse = await run(purse_of, settings.home, chain, word)
@@ -173,8 +180,8 @@ def _settings(
     return Settings(**told)
 
 
-def named_models(wanted: Sequence[str | Path] | None, settings: Settings) -> list[NamedModel]:
-    """The models of these names or files; where None, the first of the profile, else the demo model.
+def named_models(wanted: Sequence[str | Path | NamedModel] | None, settings: Settings) -> list[NamedModel]:
+    """The models of these names or files, or opened already; where None, the first of the profile, else the demo model.
 
     Raises:
         UnknownModel, FetchFailed, ModelMissing, ShardError: one is not to be had.
@@ -188,6 +195,9 @@ def named_models(wanted: Sequence[str | Path] | None, settings: Settings) -> lis
         first = profile.models[0] if profile is not None and profile.models else VERSE
         wanted = [first.model_id]
     for each in wanted:
+        if isinstance(each, NamedModel):
+            found.append(each)
+            continue
         name = str(each)
         model = listed(name, settings.catalogue)
         if model is not None:

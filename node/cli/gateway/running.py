@@ -24,7 +24,6 @@ from hypercluster.node.cli.client.options import (
 from hypercluster.node.cli.console import err, fail, password, say
 from hypercluster.node.cli.opening import listed, opened
 from hypercluster.node.cli.options import Bootstrap, prose
-from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,19 +90,17 @@ def run(
     import trio
 
     from hypercluster.node.cli.client.asking import auditing_of, wishes_of
-    from hypercluster.node.client.purse import purse_of
     from hypercluster.node.gateway.running import LINK_FILE, GatewayOptions, serve_gateway
     from hypercluster.node.network.addresses import through
     from hypercluster.node.serving.stopping import until_signal
-    from hypercluster.node.traffic.opening import open_market
+    from hypercluster.node.traffic.connecting import connect
 
     binds = tuple(listen or (f"127.0.0.1:{PORT}",))
     _check(binds, expose, ollama_open)
     settings = Settings()
     settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
     with wallet_held(settings.home, "hc-gateway run"):
-        chain = open_chain(settings)
-        purse = purse_of(settings.home, chain, password(settings))
+        secret = password(settings)
         models = [named(each, settings) for each in (model or (None,))]
         options = GatewayOptions(
             binds=binds,
@@ -118,13 +115,13 @@ def run(
         async def main() -> None:
             async with (
                 until_signal(),
-                open_market(
-                    settings,
-                    chain,
-                    purse,
-                    models,
+                connect(
+                    models=models,
+                    password=secret,
                     wishes=wishes_of(alpha, spread, dtype, deposit),
                     auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
+                    settings=settings,
+                    wallet_held=True,
                 ) as market,
                 trio.open_nursery() as nursery,
             ):

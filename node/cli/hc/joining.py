@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypercluster.market.money.units import HCT, round_hct
-from hypercluster.node.cli.client.joining import wallet_held
 from hypercluster.node.cli.console import err, password, say
 from hypercluster.node.cli.gateway.running import named
 from hypercluster.node.cli.hc.opening import Opened, serve_until_signal
 from hypercluster.node.cli.hc.up import tell
 from hypercluster.node.cli.opening import listed
 from hypercluster.node.cli.progress import status
-from hypercluster.node.client.purse import purse_of
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.policy import load_policy
@@ -35,28 +33,26 @@ def join_network(settings: Settings, models: list[str], port: int, json_: bool) 
     with status(f"Joining {profile.name}"):
         chain = open_chain(settings)
         _look_at_the_wallet(settings, chain)
-    with wallet_held(settings.home, "hc up"):
-        wanted = [named(each, settings) for each in (models or (None,))]
+    wanted = [named(each, settings) for each in (models or (None,))]
 
-        def opened(door: Opened) -> None:
-            tell(
-                door,
-                first.about if first else "",
-                json_,
-                {"home": str(settings.home)},
-                [f"Network   {profile.name}"],
-            )
-
-        serve_until_signal(
-            settings.home,
-            settings,
-            chain,
-            purse_of(settings.home, chain, secret),
-            wanted,
-            port=port,
-            budget=load_policy(settings.home).per_key_wei,
-            on_open=opened,
+    def opened(door: Opened) -> None:
+        tell(
+            door,
+            first.about if first else "",
+            json_,
+            {"home": str(settings.home)},
+            [f"Network   {profile.name}"],
         )
+
+    serve_until_signal(
+        settings.home,
+        settings,
+        wanted,
+        password=secret,
+        port=port,
+        budget=load_policy(settings.home).per_key_wei,
+        on_open=opened,
+    )
 
 
 def _keys(settings: Settings) -> str:

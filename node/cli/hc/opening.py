@@ -14,16 +14,15 @@ import trio
 
 from hypercluster.market.errors import LedgerError
 from hypercluster.node.cli.client.asking import auditing_of, wishes_of
+from hypercluster.node.cli.client.joining import wallet_held
 from hypercluster.node.cli.gateway.running import is_password
 from hypercluster.node.cli.hc.door import KEY, kept_key, open_door, write_privately
 from hypercluster.node.gateway.running import LINK_FILE, GatewayOptions, serve_gateway
 from hypercluster.node.serving.stopping import until_signal
-from hypercluster.node.traffic.opening import open_market
+from hypercluster.node.traffic.connecting import connect
 
 if TYPE_CHECKING:
-    from hypercluster.market.chain import Chain
     from hypercluster.market.ledger import Ledger
-    from hypercluster.node.client.purse import Purse
     from hypercluster.node.home.settings import Settings
     from hypercluster.node.traffic.entries import NamedModel
     from hypercluster.node.traffic.market import Market
@@ -47,10 +46,9 @@ class Opened:
 def serve_until_signal(
     home: Path,
     settings: Settings,
-    chain: Chain,
-    purse: Purse,
     models: Sequence[NamedModel],
     *,
+    password: str,
     port: int,
     budget: int | None,
     on_open: Callable[[Opened], None],
@@ -61,7 +59,8 @@ def serve_until_signal(
 
     Args:
         home: where commands of the same user look for the door.
-        settings: of the client that pays; its home has the ledger.
+        settings: of the client that pays; its home has the ledger, and its wallet is held meanwhile.
+        password: of its keys.
         budget: of a key that is made now, wei; None for none of its own.
         beside: done every second meanwhile.
         before_end: done if the process has to end at once.
@@ -75,12 +74,19 @@ def serve_until_signal(
         keep=settings.home / LINK_FILE,
         password=partial(is_password, settings.home),
     )
-    wishes, auditing = wishes_of(0.5), auditing_of(AUDIT_RATE, "auto", TRAP_RATE, False)
+    connection = connect(
+        models=models,
+        password=password,
+        wishes=wishes_of(0.5),
+        auditing=auditing_of(AUDIT_RATE, "auto", TRAP_RATE, False),
+        settings=settings,
+        wallet_held=True,
+    )
 
     async def main() -> None:
         async with (
             until_signal(before_end),
-            open_market(settings, chain, purse, models, wishes=wishes, auditing=auditing) as market,
+            connection as market,
             trio.open_nursery() as nursery,
         ):
             with trio.move_on_after(PATH_SECONDS):
@@ -94,7 +100,8 @@ def serve_until_signal(
                     beside()
                     await trio.sleep(1)
 
-    trio.run(main)
+    with wallet_held(settings.home, "hc up"):
+        trio.run(main)
 
 
 def _key(ledger: Ledger, home: Path, budget: int | None) -> str:

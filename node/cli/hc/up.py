@@ -101,7 +101,6 @@ def _start(settings: Settings, model: str | None, port: int, json_: bool) -> Non
 
     from hypercluster.node.cli.hc.opening import serve_until_signal
     from hypercluster.node.cli.testnet_views import shown
-    from hypercluster.node.client.purse import purse_of
     from hypercluster.node.testnet.keeping import WALLET_HCT, ended, kept_network, profile_for
     from hypercluster.node.testnet.leftovers import kill_children
     from hypercluster.node.traffic.entries import named_of
@@ -133,9 +132,8 @@ def _start(settings: Settings, model: str | None, port: int, json_: bool) -> Non
         serve_until_signal(
             settings.home,
             mine,
-            network.chain,
-            purse_of(mine.home, network.chain, network.password_file.read_text()),
             [named_of(named, stored)],
+            password=network.password_file.read_text(),
             port=port,
             budget=None,
             on_open=opened,
