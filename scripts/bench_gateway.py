@@ -1,6 +1,7 @@
 """What the gateway adds to a completion: time to the first token and per token, 50 streams at once, memory.
 
-    python scripts/bench_gateway.py [--rounds 40] [--tokens 32] [--streams 50] [--requests 2000] [--model FILE] [--json]
+    python scripts/bench_gateway.py [--rounds 40] [--tokens 32] [--streams 50] [--requests 2000] [--model FILE]
+                                    [--minutes 30] [--json]
 
 Everything is real: Anvil, contracts, channels, two `hc-provider` processes on loopback, and a gateway over them in
 this process. Whoever asks over HTTP is a process of its own. Rounds over HTTP and rounds that call the client directly
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,10 +35,12 @@ from hypercluster.market.money import HCT
 from hypercluster.node.client import events
 from hypercluster.node.client.purse import purse_of
 from hypercluster.node.client.request import Allowance, Request, Sampling
+from hypercluster.node.errors import NodeError
 from hypercluster.node.gateway.running import GatewayOptions, serve_gateway
 from hypercluster.node.shards import partition
 from hypercluster.node.shards.store import demo_model, open_model
 from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from hypercluster.node.threads import Threads
 from hypercluster.node.traffic.entries import NamedModel
 from hypercluster.node.traffic.market import Market
 from hypercluster.node.traffic.opening import open_market
@@ -45,6 +49,12 @@ MODEL = "bench"
 PROMPT = "ROMEO:\nBut soft, what light through yonder window breaks?"
 FIND_SECONDS = 60.0
 SESSIONS = 64
+PATIENCE = 120.0
+"""seconds that a stream may wait for sessions when there are more streams than SESSIONS"""
+
+
+class NotMeasured(Exception):
+    """Something did not work, so that figures would mean nothing."""
 
 
 class Asker:
@@ -53,29 +63,41 @@ class Asker:
     def __init__(self) -> None:
         script = Path(__file__).with_name("bench_gateway_asker.py")
         pipe = subprocess.PIPE
+        self._threads = Threads(1, abandon=True)
         self._process = subprocess.Popen([sys.executable, str(script)], stdin=pipe, stdout=pipe, text=True)
 
     async def do(self, what: str, **how: Any) -> Any:
         """Have it do something, and return what it says."""
-        return await trio.to_thread.run_sync(partial(self._do, {"do": what, **how}))
+        return await self._threads(self._do, {"do": what, **how})
 
     def _do(self, command: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(command), file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
+        if not (line := self._process.stdout.readline()):
+            raise NotMeasured("The process that asks over HTTP ended; what it said of it stands above.")
+        return json.loads(line)
+
+    async def stream(self, **how: Any) -> dict[str, Any]:
+        """One stream that is answered with text."""
+        answer: dict[str, Any] = await self.do("ask", **how)
+        if answer["status"] != 200 or not answer["pieces"]:
+            raise NotMeasured(f"The gateway did not answer with text, so nothing is measured: {answer}.")
+        return answer
 
     def close(self) -> None:
         """End it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
+        self._process.kill()
+        self._process.wait()
 
 
 async def direct(market: Market, prompt: str, tokens: int) -> dict[str, float]:
     """One completion of the client itself: ms to the first text, and between pieces of text."""
     request = Request(
-        prompt=prompt, allowance=Allowance(tokens=tokens), sampling=Sampling(), model=market.model().model_id
+        prompt=prompt,
+        allowance=Allowance(tokens=tokens, patience=PATIENCE),
+        sampling=Sampling(),
+        model=market.model().model_id,
     )
     began = time.perf_counter()
     at: list[float] = []
@@ -94,7 +116,7 @@ async def alternate(market: Market, asker: Asker, options: argparse.Namespace, b
     plain: list[dict[str, float]] = []
     for round_ in range(options.rounds + 2):
         pair = (
-            await asker.do("ask", max_tokens=options.tokens),
+            await asker.stream(max_tokens=options.tokens),
             await direct(market, PROMPT, options.tokens),
         )
         if round_ >= 2:  # channels are opened and caches are warm
@@ -108,19 +130,39 @@ async def alternate(market: Market, asker: Asker, options: argparse.Namespace, b
     return found
 
 
-async def at_once(market: Market, asker: Asker, options: argparse.Namespace) -> dict[str, Any]:
-    """Many streams over HTTP, and as many direct completions."""
-    told = await asker.do("streams", n=options.streams)
+async def crowd(market: Market, options: argparse.Namespace, bar: Any) -> tuple[float, Counter[str]]:
+    """Many direct completions at once: seconds that they took, and how they ended."""
+    ended: Counter[str] = Counter()
+
+    async def one() -> None:
+        try:
+            await direct(market, PROMPT, options.tokens)
+            ended["whole"] += 1
+        except NodeError as error:
+            ended[type(error).__name__] += 1
+        bar(1)
+
     began = time.perf_counter()
     async with trio.open_nursery() as nursery:
         for _ in range(options.streams):
-            nursery.start_soon(direct, market, PROMPT, options.tokens)
-    seconds = time.perf_counter() - began
-    whole = [each for each in told["each"] if each.get("done")]
+            nursery.start_soon(one)
+    return time.perf_counter() - began, ended
+
+
+async def at_once(market: Market, asker: Asker, options: argparse.Namespace, bar: Any) -> dict[str, Any]:
+    """Many streams over HTTP, and as many direct completions; those of either kind wait for sessions."""
+    await crowd(market, options, bar)  # what a crowd needs in its channels is deposited
+    told = await asker.do("streams", n=options.streams)
+    bar(options.streams)
+    whole = [each for each in told["each"] if each.get("done") and each["pieces"]]
+    if not whole:
+        raise NotMeasured(f"None of the streams at once was answered: {told['each'][0]}.")
+    seconds, ended = await crowd(market, options, bar)
     return {
         "streams": options.streams,
         "statuses": dict(Counter(str(each["status"]) for each in told["each"])),
         "whole": len(whole),
+        "direct": dict(ended),
         "http_seconds": told["seconds"],
         "direct_seconds": seconds,
         "ratio": told["seconds"] / seconds,
@@ -142,8 +184,7 @@ async def memory(asker: Asker, options: argparse.Namespace, bar: Any) -> dict[st
     for index in range(options.requests):
         if index == options.requests // 10:
             early = resident_mib()
-        answer = await asker.do("ask", max_tokens=2)
-        assert answer["status"] == 200, answer
+        await asker.stream(max_tokens=2)
         bar()
     late = resident_mib()
     return {
@@ -156,12 +197,37 @@ async def memory(asker: Asker, options: argparse.Namespace, bar: Any) -> dict[st
 
 
 async def measure(network: LocalNetwork, options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    """All of it, over a network that runs."""
+    """All of it, over a network that runs. Raises NotMeasured."""
+    found: dict[str, Any] = {}
+    try:
+        with trio.fail_after(60 * options.minutes):
+            found = await measured(network, options, progress)
+    except* NotMeasured as group:
+        found["why"] = str(next(leaves(group)))
+    except* trio.TooSlowError:
+        found["why"] = f"Not done after {options.minutes} minutes: ask for less, or give it more --minutes."
+    if "why" in found:
+        raise NotMeasured(found["why"])
+    return found
+
+
+def leaves(group: BaseExceptionGroup[NotMeasured]) -> Iterator[NotMeasured]:
+    """What is in a group and the groups within."""
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from leaves(each)
+        else:
+            yield each
+
+
+async def measured(network: LocalNetwork, options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """The figures."""
     settings = network.client(100 * HCT)
     stored = open_model(options.model, settings.home)
     asker = Asker()
     bars = {
         "rounds": progress.add_task("Rounds", total=options.rounds + 2),
+        "streams": progress.add_task("Streams at once, and direct", total=3 * options.streams),
         "requests": progress.add_task("Requests for memory", total=options.requests),
     }
     try:
@@ -177,7 +243,9 @@ async def measure(network: LocalNetwork, options: argparse.Namespace, progress: 
             with trio.fail_after(FIND_SECONDS):
                 while market.model().coverage < 1:
                     await trio.sleep(0.05)
-            running = await nursery.start(serve_gateway, market, GatewayOptions(binds=("127.0.0.1:0",)))
+            running = await nursery.start(
+                serve_gateway, market, GatewayOptions(binds=("127.0.0.1:0",), patience=PATIENCE)
+            )
             _, key = market.ledger.api_keys.create(MODEL, budget=None)
             body = {
                 "model": MODEL,
@@ -188,7 +256,9 @@ async def measure(network: LocalNetwork, options: argparse.Namespace, progress: 
             }
             await asker.do("set", url=running.urls[0], key=key, body=body)
             found = await alternate(market, asker, options, partial(progress.advance, bars["rounds"]))
-            found["at_once"] = await at_once(market, asker, options)
+            found["at_once"] = await at_once(
+                market, asker, options, partial(progress.advance, bars["streams"])
+            )
             found["memory"] = await memory(asker, options, partial(progress.advance, bars["requests"]))
             nursery.cancel_scope.cancel()
     finally:
@@ -205,6 +275,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=50, help="at once; 50")
     parser.add_argument("--requests", type=int, default=2000, help="over which memory is looked at; 2000")
     parser.add_argument("--model", type=Path, default=demo_model(), help="GGUF file; the demo model")
+    parser.add_argument("--minutes", type=float, default=30.0, help="after which it gives up; 30")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     return parser.parse_args()
 
@@ -220,8 +291,9 @@ def show(found: dict[str, Any], out: Console) -> None:
     many, kept = found["at_once"], found["memory"]
     out.print(
         f"{many['streams']} streams at once: {many['whole']} whole, in {many['http_seconds']:.1f} s "
-        f"(direct {many['direct_seconds']:.1f} s, ratio {many['ratio']:.2f}); first token after "
-        f"{many['first_ms']:.0f} ms, {many['worst_first_ms']:.0f} ms at worst."
+        f"(direct {many['direct'].get('whole', 0)} whole, in {many['direct_seconds']:.1f} s, "
+        f"ratio {many['ratio']:.2f}); first token after {many['first_ms']:.0f} ms, "
+        f"{many['worst_first_ms']:.0f} ms at worst."
     )
     out.print(
         f"Memory over {kept['requests']} requests: {kept['early_mib']:.1f} MiB after a tenth, "
@@ -255,7 +327,10 @@ def main() -> None:
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
         running_network(Path(folder), specs, model=options.model) as network,
     ):
-        found = {"load_before": load, **trio.run(measure, network, options, progress)}
+        try:
+            found = {"load_before": load, **trio.run(measure, network, options, progress)}
+        except NotMeasured as error:
+            raise SystemExit(str(error)) from None
     if options.json:
         print(json.dumps(found))
     else:

@@ -24,4 +24,5 @@ def test_it_measures_rounds_streams_and_memory() -> None:
         assert found[what]["http_ms"] > 0
         assert found[what]["added_ms"] == found[what]["http_ms"] - found[what]["direct_ms"]
     assert (found["at_once"]["whole"], found["at_once"]["statuses"]) == (6, {"200": 6})
+    assert found["at_once"]["direct"] == {"whole": 6}
     assert found["memory"]["requests"] == 20
