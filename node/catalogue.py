@@ -56,7 +56,7 @@ class Source:
             raise BadCatalogue(
                 "A model in a wheel is named by NAME==VERSION, the wheel's SHA-256 and the file's name within."
             )
-        if self.url and not _is_safe(self.url):
+        if self.url and not is_safe(self.url):
             raise BadCatalogue("A model's URL begins with https://.")
         if self.size is not None and not (type(self.size) is int and 0 < self.size <= MOST_BYTES):
             raise BadCatalogue(f"A model's size is a number of bytes, up to {MOST_BYTES}.")
@@ -101,6 +101,8 @@ class ListedModel:
                 raise BadCatalogue(
                     f"{name!r} is no name of a model: letters, digits and . _ : + - make one, 80 at most."
                 )
+            if _DIGEST.fullmatch(name.lower()) and name != self.model_id:
+                raise BadCatalogue(f"{name!r} is no name of a model: it reads as the id of another one.")
         if not isinstance(self.model_id, str) or not _DIGEST.fullmatch(self.model_id):
             raise BadCatalogue(f"The model id of {self.name} is not 64 hex digits.")
         for what, most in (("layers", 2**12), ("n_vocab", 2**24), ("context", 2**26)):
@@ -153,7 +155,8 @@ class Catalogue:
         return Catalogue((*self.models, *(each for each in others if each.name not in known)))
 
 
-def _is_safe(url: str) -> bool:
+def is_safe(url: str) -> bool:
+    """Whether a URL is https, or http on this machine."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -135,7 +136,11 @@ class Journal:
     def _write(self, kind: _Kind, channel_id: bytes, request_id: str, amount: int, total: int) -> None:
         self._note(kind, channel_id, request_id, amount, total)
         try:
-            self._size += os.write(self._fd, _packed(kind, channel_id, request_id, amount, total))
+            written = os.write(self._fd, _packed(kind, channel_id, request_id, amount, total))
+            if written < _RECORD:  # what is written once there is room again would not be read behind it
+                os.ftruncate(self._fd, self._size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._size += written
         except OSError as error:
             if not self._failed:
                 log.warning("vouchers cannot be written down, providers' books would have to tell: %s", error)

@@ -153,7 +153,15 @@ def read_bundle(data: bytes) -> tuple[Bundle, str]:
             raise ValueError("its last line is not as it was written")
     except RecursionError:
         raise NoBundle("The file is no bundle of receipts: it is nested too deep.") from None
-    except (ValueError, KeyError, TypeError, AttributeError, MarketError, NodeError, struct.error) as error:
+    except (
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        MarketError,
+        NodeError,
+    ) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise NoBundle(f"The file is no bundle of receipts, or was cut or changed: {what[:200]}.") from None
     try:
@@ -218,8 +226,8 @@ def _bundle(told: dict[str, Any]) -> Bundle:
         request_id=_text(told["request"]),
         model_id=_text(told["model"]),
         made=_number(told["made"]),
-        cost_wei=int(told["bill"]["cost_wei"]),
-        risked_wei=int(told["bill"]["risked_wei"]),
+        cost_wei=int(_text(told["bill"]["cost_wei"])),
+        risked_wei=int(_text(told["bill"]["risked_wei"])),
         payments=payments,
         disputes=DisputeDomain(_text(told["cases"]), payments.chain_id),
         sessions=tuple(_session(each, _text(told["model"])) for each in told["sessions"]),
@@ -256,16 +264,16 @@ def _session(told: dict[str, Any], model_id: str) -> PaidSession:
             layer_start=record.layer_start,
             layer_stop=record.layer_stop,
             channel_id=record.channel_id,
-            price_wei=int(told["price_wei"]),
-            prompt_price_wei=int(told["prompt_price_wei"]),
+            price_wei=int(_text(told["price_wei"])),
+            prompt_price_wei=int(_text(told["prompt_price_wei"])),
             capacity=_number(told["capacity"]),
             wire_dtype=int(record.wire_dtype),
             expires=_number(told["expires"]),
         ),
         quote_signature=bytes.fromhex(told["quote"]),
         packed=_packed(told["steps"]),
-        cost_wei=int(told["cost_wei"]),
-        risked_wei=int(told["risked_wei"]),
+        cost_wei=int(_text(told["cost_wei"])),
+        risked_wei=int(_text(told["risked_wei"])),
     )
 
 

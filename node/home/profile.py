@@ -10,16 +10,25 @@ import hashlib
 import json
 import logging
 import os
+import time
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from hypercluster.market.errors import InvalidAddress
 from hypercluster.market.money.signing import checksum
 from hypercluster.market.redaction import place
-from hypercluster.node.catalogue import CATALOGUE, LOOPBACK, BadCatalogue, Catalogue, ListedModel, Source
+from hypercluster.node.catalogue import (
+    CATALOGUE,
+    LOOPBACK,
+    BadCatalogue,
+    Catalogue,
+    ListedModel,
+    Source,
+    is_safe,
+)
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -32,6 +41,10 @@ MOST_BYTES = 1 << 20
 MOST_MODELS = 1000
 MOST_NODES = 100
 SECONDS = 15.0
+"""of silence"""
+MOST_SECONDS = 60.0
+"""for all of a profile"""
+B = TypeVar("B", bytes, bytearray)
 KEPT = "profiles"
 """folder in a home"""
 CONTRACTS = ("token", "registry", "channels", "cases", "proofs", "demands")
@@ -140,12 +153,7 @@ def profile_at(where: str, home: Path) -> NetworkProfile:
     if "://" in where:
         return _from_url(where, home)
     path = Path(where).expanduser()
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise BadProfile(f"The network profile {path} cannot be read: {error.strerror}.") from None
-    return NetworkProfile.parse(_bounded(raw, str(path)), str(path), path.absolute().parent)
+    return NetworkProfile.parse(_read(path), str(path), path.absolute().parent)
 
 
 def profile_of(
@@ -185,7 +193,7 @@ def _from_url(url: str, home: Path) -> NetworkProfile:
     kept = home / KEPT / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
     before = None
     if kept.exists():
-        before = NetworkProfile.parse(kept.read_bytes(), str(kept))
+        before = NetworkProfile.parse(_read(kept), str(kept))
     try:
         raw = _get(url)
     except BadProfile as error:
@@ -199,35 +207,55 @@ def _from_url(url: str, home: Path) -> NetworkProfile:
             f"The network profile at {place(url)} names another chain or other contracts than at its first use here. "
             f"If that is known to be right, delete {kept} and try again."
         )
-    now.save(kept)
+    try:
+        now.save(kept)
+    except OSError as error:
+        raise BadProfile(
+            f"The network profile of {place(url)} cannot be kept in {kept}: {error.strerror}."
+        ) from None
     return now
 
 
 def _get(url: str) -> bytes:
     import httpx
 
+    until = time.monotonic() + MOST_SECONDS
     try:
         with (
             httpx.Client(timeout=SECONDS, follow_redirects=True, max_redirects=5) as client,
             client.stream("GET", url) as answer,
         ):
-            if answer.url.scheme != "https" and answer.url.host not in LOOPBACK:
+            if not all(is_safe(str(each.url)) for each in (*answer.history, answer)):
                 raise BadProfile(f"{place(url)} leads to where it is not https: its profile is not taken.")
             if not answer.is_success:
                 raise BadProfile(
                     f"{place(url)} answers {answer.status_code} {answer.reason_phrase}: no profile there."
                 )
-            raw = b""
+            raw = bytearray()
             for chunk in answer.iter_bytes():
-                raw = _bounded(raw + chunk, place(url))
-            return raw
+                raw += chunk
+                _bounded(raw, place(url))
+                if time.monotonic() > until:
+                    raise BadProfile(
+                        f"{place(url)} gives its profile too slowly: look at the network, or try again."
+                    )
+            return bytes(raw)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BadProfile(
             f"{place(url)} gives no network profile: {str(error) or type(error).__name__}."
         ) from None
 
 
-def _bounded(raw: bytes, where: str) -> bytes:
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise BadProfile(f"The network profile {path} cannot be read: {error.strerror}.") from None
+    return _bounded(raw, str(path))
+
+
+def _bounded(raw: B, where: str) -> B:
     if len(raw) > MOST_BYTES:
         raise BadProfile(f"{where} is longer than a network profile may be ({MOST_BYTES >> 10} KiB).")
     return raw
@@ -294,7 +322,10 @@ def _source(told: dict[str, Any] | None, folder: Path | None) -> Source | None:
     if "path" in values:
         if folder is None:
             raise BadCatalogue("a path is for profiles in files: name a URL.")
-        values["path"] = folder / Path(values["path"]).expanduser()
+        try:
+            values["path"] = folder / Path(values["path"]).expanduser()
+        except RuntimeError:
+            raise BadCatalogue("the path of a model begins with the home of nobody here.") from None
     return Source(**values)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from filelock import FileLock
 
-from hypercluster.node.catalogue import LOOPBACK, MOST_BYTES, Source
+from hypercluster.node.catalogue import MOST_BYTES, Source, is_safe
 from hypercluster.node.shards.errors import FetchFailed
 from hypercluster.node.shards.wheels import unpack
 from hypercluster.node.shards.writing import Progress
@@ -106,7 +106,7 @@ def _download(source: Source, part: Path, progress: Progress) -> bool:
             httpx.Client(timeout=PATIENCE, follow_redirects=True, max_redirects=5) as client,
             client.stream("GET", source.url, headers=headers) as answer,
         ):
-            if answer.url.scheme != "https" and answer.url.host not in LOOPBACK:
+            if not all(is_safe(str(each.url)) for each in (*answer.history, answer)):
                 raise FetchFailed(
                     f"{source.place} leads to where it is not https: {source.file} is not fetched."
                 )

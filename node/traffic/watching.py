@@ -45,7 +45,7 @@ class Watch:
         told, untold = trio.open_memory_channel[Happening](_BEHIND)
         self._followers.add(told)
         try:
-            async with untold:
+            with untold:  # closed without a pause, in which it would be told of more
                 async for happening in untold:
                     yield happening
         finally:

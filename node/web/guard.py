@@ -130,7 +130,7 @@ class Guard:
             if scope["method"] in WITH_BODY or _has_body(headers):
                 receive = await self._body(headers, receive)
         except _Refusal as refusal:
-            log.info("%s %s refused: %s", scope["method"], scope["path"], refusal.message)
+            log.info("%s %s refused: %s", scope["method"], self._shown(scope["path"]), refusal.message)
             answer = problem(refusal.status, refusal.code, refusal.message, {"connection": "close"})
             coming = _has_body(headers) and refusal.status != 408
             await answer(scope, receive, partial(_send_then_drain, send, receive, coming))
@@ -171,6 +171,10 @@ class Guard:
             )
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise _Refusal(415, "encoding_not_supported", "A body is not compressed here.")
+
+    def _shown(self, path: str) -> str:
+        """A path as a log has it: in one line, and without its secret."""
+        return repr(next((each + "..." for each in self._secret if path.startswith(each)), path))
 
     def _known(self, host: str) -> bool:
         name = _name(host)

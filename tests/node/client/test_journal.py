@@ -133,6 +133,22 @@ def test_nothing_is_kept_of_what_the_ledger_has(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_a_record_that_a_full_disk_cut_does_not_hide_those_that_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.begun(REQUESTS[0])
+    write = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda fd, data: write(fd, data[:50]))
+        journal.signed(CHANNELS[0], REQUESTS[0], 5, 5)
+    journal.signed(CHANNELS[1], REQUESTS[0], 7, 7)
+    journal.close()
+    journal = Journal(tmp_path / "j")
+    assert journal.state.requests == {REQUESTS[0]: {CHANNELS[1]: Spent(7, 0)}}
+    journal.close()
+
+
 def test_a_broken_record_ends_it_and_a_byte_that_flipped_is_seen(tmp_path: Path) -> None:
     file = tmp_path / "j"
     journal = Journal(file)

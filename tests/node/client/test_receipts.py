@@ -171,6 +171,14 @@ def test_a_payer_who_forges_and_signs_anew_is_found_out_by_name(
     assert any(re.search(said, each) for each in faults), faults
 
 
+@pytest.mark.parametrize("amount", ["1e999", "1200.7", "null"])
+def test_an_amount_that_is_no_text_of_wei_is_not_read(made: tuple[bytes, Wallet, Path], amount: str) -> None:
+    data = made[0].replace(b'"cost_wei":"1200"', f'"cost_wei":{amount}'.encode())
+    assert data != made[0]
+    with pytest.raises(NoBundle, match="no bundle of receipts"):
+        check_bundle(data)
+
+
 def test_a_stranger_cannot_sign_it(made: tuple[bytes, Wallet, Path]) -> None:
     data, _, _ = made
     bundle, _ = read_bundle(data)
@@ -189,6 +197,7 @@ def test_a_stranger_cannot_sign_it(made: tuple[bytes, Wallet, Path]) -> None:
         b"\xff\n\n",
         b"[" * 100_000,
         b'{"format":2}\n{}\n',
+        b'{"format":1,"channels":"0x1","chain_id":-1}\n{}\n',
     ],
 )
 def test_what_is_no_bundle_is_called_that(data: bytes) -> None:

@@ -42,6 +42,14 @@ def test_what_is_asked_and_paid_is_counted(front_door: FrontDoor) -> None:
     assert front_door.key not in str(after)
 
 
+def test_who_asks_through_a_proxy_on_this_machine_needs_a_key(front_door: FrontDoor) -> None:
+    for header in ("x-forwarded-for", "x-forwarded-proto", "forwarded"):
+        through = {header: "for=192.0.2.1"}
+        assert httpx.get(f"{front_door.url}/metrics", headers=through).status_code == 401
+        through["authorization"] = f"Bearer {front_door.key}"
+        assert httpx.get(f"{front_door.url}/metrics", headers=through).status_code == 200
+
+
 def test_a_gateway_over_a_whole_model_is_ready(front_door: FrontDoor) -> None:
     assert httpx.get(f"{front_door.url}/healthz").json() == {"status": "ok"}
     deadline = time.monotonic() + 30

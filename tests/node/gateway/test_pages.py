@@ -150,6 +150,13 @@ def test_keys_that_cannot_be_are_refused_with_a_sentence(page: httpx.Client, cha
     assert "odd" not in [each["name"] for each in page.get("/hc/keys").json()["keys"]]
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "1e1", "0000000010000000000", "9" * 5000, "x", ""])
+def test_a_number_of_a_query_that_cannot_be_is_a_sentence(page: httpx.Client, number: str) -> None:
+    for path in (f"/hc/spend?hours={number}", f"/hc/requests?limit={number}"):
+        answer = page.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value"), path
+
+
 def test_a_key_without_a_word_on_its_budget_is_not_unlimited(page: httpx.Client) -> None:
     answer = page.post("/hc/keys", json={"name": "no word", "period": "day"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "budget_wei")

@@ -83,6 +83,9 @@ def changed(document: dict[str, Any], *path: str | int, value: Any) -> None:
         (["models", 0, "aliases"], "smol", "aliases"),
         (["models", 0, "source"], {"url": "http://example.org/x", "sha256": "0" * 64}, "https"),
         (["models", 0, "source"], {"path": 7}, "texts"),
+        (["models", 0, "source"], {"path": "~nobody-of-that-name/x"}, "home of nobody"),
+        (["models", 0, "name"], VERSE.model_id, "the id of another"),
+        (["models", 0, "aliases"], [VERSE.model_id.upper()], "the id of another"),
         (["models", 0, "source"], "https://example.org", "another kind"),
         (["models", 0], None, "another kind"),
         (["chain"], [], "another kind"),
@@ -197,3 +200,39 @@ def test_a_url_that_gives_no_profile_is_a_sentence(
             profile_at(wrong, tmp_path)
     with pytest.raises(BadProfile, match="gives no network profile"):
         profile_at("http://127.0.0.1:1/net.json", tmp_path)
+
+
+def test_a_url_that_leads_over_plain_http_is_not_followed_though_it_ends_well(
+    profile: NetworkProfile, tmp_path: Path
+) -> None:
+    ways = {"/net.json": "http://127.0.0.2:{}/plain", "/plain": "http://127.0.0.1:{}/end"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            way = ways.get(self.path)
+            self.send_response(302 if way else 200)
+            if way:
+                self.send_header("Location", way.format(server.server_port))
+            self.end_headers()
+            self.wfile.write(b"" if way else raw(profile))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        at = f"http://127.0.0.1:{server.server_port}"
+        assert profile_at(f"{at}/end", tmp_path) == profile
+        with pytest.raises(BadProfile, match="not https"):
+            profile_at(f"{at}/net.json", tmp_path)
+        server.shutdown()
+        thread.join()
+
+
+def test_a_profile_that_cannot_be_kept_is_a_sentence(
+    profile: NetworkProfile, tmp_path: Path, serve: Callable[[bytes], str]
+) -> None:
+    (tmp_path / "profiles").write_text("no folder")
+    with pytest.raises(BadProfile, match="cannot be kept"):
+        profile_at(serve(raw(profile)), tmp_path)

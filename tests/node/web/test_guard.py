@@ -85,6 +85,18 @@ async def test_a_request_without_host_or_with_a_whole_url_is_no_way_around() -> 
     assert echo.reached == 0
 
 
+async def test_a_refusal_is_one_line_of_the_log_and_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "hypercluster.node.web.guard")
+    async with served(guarded(Echo(), secret_paths=["/k/"])) as url:
+        for path in (b"/k/sk-hc-secret/api/tags", b"/a%0aforged"):
+            asked = b"GET %b HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n" % path
+            assert (await exchange(url, asked)).startswith(b"HTTP/1.1 4")
+    told = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert len(told) == 2
+    assert "secret" not in told[0]
+    assert "\n" not in told[1]
+
+
 async def test_pages_of_others_are_refused_and_told_nothing_that_they_could_read() -> None:
     echo = Echo()
     async with served(guarded(echo)) as url:
