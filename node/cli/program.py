@@ -198,10 +198,19 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str], obj: Any) -> Non
         command.invoke(context)
 
 
+class _AsTheyStand(Settings):
+    """The settings without what a profile says, which need not be read to know whether they are right."""
+
+    @property
+    def network_profile(self) -> None:
+        """None."""
+        return None
+
+
 def start_logging() -> None:
     """Write the log to standard error, as much of it as HC_LOG_LEVEL says. Raises Failed for any wrong setting."""
     try:
-        settings = Settings(profile=None)  # which networks say nothing about
+        settings = _AsTheyStand()
     except ValueError as error:
         where = f"the environment, the file .env, or that of {VARIABLE}"
         raise Failed(f"{_wrong(error)} ({where}).") from None
