@@ -275,7 +275,7 @@ class Chooser:
             most = max(a.max_top_k for a in offered if a.layer_stop == self.layers)
             raise TooManyCandidates(
                 f"The request asks for {needs.top_k} candidates a token, and no path here gives more than "
-                f"{most}: lower --top-k."
+                f"{most}: lower the top k."
             )
         most = longest(chosen_from, self.layers)
         if most <= needs.prompt:

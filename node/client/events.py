@@ -83,12 +83,13 @@ class Token:
 class HopReplaced:
     """A session ended early and the completion goes on, with another provider or with a new session.
 
-    `blamed` is whether the provider was held to account for it.
+    `blamed` is whether the provider was held to account for it, `code` the reason in one word (HopFailed.word).
     """
 
     peer: str
     reason: str
     blamed: bool
+    code: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,12 @@ class HopFailed(NodeError):
         self.code = code
         self.how = how
 
+    @property
+    def word(self) -> str:
+        """The reason in one word: the name of the code, as "full", or how it ended where the code says nothing."""
+        told = self.how is How.REFUSED or self.code is not ErrorCode.INTERNAL
+        return (self.code if told else self.how).name.lower()
+
     def through_us(self) -> HopFailed:
         """The same where nobody else answers either."""
         reason = f"{self.reason} No other provider answers either: is this machine cut off?"

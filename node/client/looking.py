@@ -203,7 +203,7 @@ class Looking:
             self._done.failures.append(peer)
             if len(self._done.failures) > self._request.allowance.failures:
                 raise failure
-        return HopReplaced(peer, str(failure), found.evidence is not None)
+        return HopReplaced(peer, str(failure), found.evidence is not None, failure.word)
 
     async def _rejoin(self) -> None:
         """After an absence adverts have expired: get those of the path again from who is known to be there."""

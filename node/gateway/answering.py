@@ -217,7 +217,7 @@ def _note(watch: Watch, event: Event) -> None:
         case events.Token():
             watch.token()
         case events.HopReplaced():
-            watch.lost(event.blamed)
+            watch.lost(event.code, event.blamed)
 
 
 def _closing() -> ApiError:

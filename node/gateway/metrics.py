@@ -38,7 +38,9 @@ class GatewayMetrics:
         self.cached = self._counter("cached_prompt_tokens", "Tokens of prompts that a session still held.")
         self.spent = self._counter("spent_hct", "Paid to providers.", "model", "key")
         self.risked = self._counter("risked_hct", "What providers may claim for steps without a good answer.")
-        self.hop_failures = self._counter("hop_failures", "Sessions that ended early.", "blame")
+        self.hop_failures = self._counter(
+            "hop_failures", "Sessions that ended early, and why.", "code", "blame"
+        )
         self.cut_short = self._counter(
             "candidates_cut_short", "Tokens drawn from too few candidates to be exact."
         )
@@ -107,9 +109,9 @@ class Watch:
             self._metrics.between.observe(now - self._last)
         self._last = now
 
-    def lost(self, blamed: bool) -> None:
-        """A session ended early; `blamed` is whether its provider was held to account."""
-        self._metrics.hop_failures.labels("provider" if blamed else "nobody").inc()
+    def lost(self, code: str, blamed: bool) -> None:
+        """A session ended early, for a reason in one word; `blamed` is whether its provider was held to account."""
+        self._metrics.hop_failures.labels(code, "provider" if blamed else "nobody").inc()
 
     def end(self, completion: Completion, outcome: str) -> None:
         """It has ended, however it did."""

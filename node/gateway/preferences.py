@@ -60,12 +60,17 @@ class Preferences:
         only = _named(self.only, known, "provider.only")
         if order and not self.fallbacks:
             only = [peer for peer in order if not only or peer in only]
-        if only and not _whole(set(only), client):
+        ignore = frozenset(_named(self.ignore, known, "provider.ignore", strict=False))
+        if only and not _whole(set(only) - ignore, client):
             raise bad("provider.only", "The peers that are named serve no whole path of this model now.")
+        if ignore and not _whole(set(known) - ignore, client) and _whole(set(known), client):
+            raise bad(
+                "provider.ignore", "Without the peers that are named no whole path of this model is served."
+            )
         return replace(
             wanted,
             market=market,
-            avoid=wanted.avoid | frozenset(_named(self.ignore, known, "provider.ignore", strict=False)),
+            avoid=wanted.avoid | ignore,
             only=frozenset(only) if self.only or (order and not self.fallbacks) else wanted.only,
             prefer=tuple(order),
             max_price_wei=self.price_wei,

@@ -92,7 +92,8 @@ class Fields:
             self.refuse(field, f"{self.name(field)} is {kind_of(value)}: it must be a number.")
         if not least <= value <= most:
             self.refuse(
-                field, f"{self.name(field)} is {_short(value)}: it must lie between {least:g} and {most:g}."
+                field,
+                f"{self.name(field)} is {_short(value)}: it must lie between {_bound(least)} and {_bound(most)}.",
             )
         return value
 
@@ -164,6 +165,10 @@ def kind_of(value: Any) -> str:
         return "null"
     kinds = {bool: "true or false", str: "a text", list: "a list", dict: "an object"}
     return kinds.get(type(value), "a number")
+
+
+def _bound(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def _short(value: Any) -> str:

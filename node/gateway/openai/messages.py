@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from hypercluster.node.engine.chat import Message, Tool, ToolCall
+from hypercluster.node.engine.grammar import BadFormat, JsonSchema, check_format
 from hypercluster.node.gateway.errors import bad
 from hypercluster.node.gateway.reading import Fields, checked_text, kind_of
 
@@ -53,6 +54,11 @@ def read_function(function: Fields) -> Tool:
     if not name:
         function.missing("name")
     parameters = function.fields("parameters")
+    if function.flag("strict") and parameters is not None:
+        try:
+            check_format(JsonSchema(parameters.values))
+        except BadFormat as error:
+            function.refuse("parameters", f"{parameters.where} cannot be kept strictly: {error}")
     return Tool(
         name,
         function.text("description") or "",

@@ -44,7 +44,10 @@ async def test_what_is_said_of_a_completion_never_stands_in_a_line_of_its_text(
     """What is said before the first token comes before the prompt, and what comes later begins a line."""
     monkeypatch.setattr(sys, "stdout", sys.stderr)  # as on one terminal
     told = Told(
-        Waiting("All are busy.", 1.0), token(" Ay"), HopReplaced("P", "P is gone.", True), token(", sir")
+        Waiting("All are busy.", 1.0),
+        token(" Ay"),
+        HopReplaced("P", "P is gone.", True, "lost"),
+        token(", sir"),
     )
     await _tell(cast(Completing, told), False, "ROMEO:")
     assert capsys.readouterr().err == "All are busy. Waiting.\nROMEO: Ay\nP is gone. Going on.\n, sir"

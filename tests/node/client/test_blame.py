@@ -65,3 +65,11 @@ def test_other_chances_end() -> None:
     assert moved.evidence is Evidence.SESSION_FAILED, (
         "it does not stand by the price that it named when asked"
     )
+
+
+def test_a_failure_is_told_in_one_word_its_code_or_how_it_ended() -> None:
+    assert refused(ErrorCode.FULL).word == "full"
+    assert refused(ErrorCode.INTERNAL).word == "internal"
+    assert HopFailed("peer", "Lost.", how=How.LOST).word == "lost"
+    assert HopFailed("peer", "Late.", ErrorCode.TIMEOUT, How.LOST).word == "timeout"
+    assert HopFailed("peer", "Old.", how=How.EXPIRED).word == "expired"

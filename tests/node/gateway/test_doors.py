@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypercluster.market.chain import Chain
 from hypercluster.node.shards.store import StoredModel
 from tests.node.gateway.test_ending import LONG
 from tests.node.gateway.test_keys import BODY, refusal
+from tests.node.gateway.test_metrics import samples
 from tests.node.helpers.gateways import TERMS, FrontDoor, running_gateway
 from tests.node.helpers.providers import running_provider
 
@@ -76,3 +79,30 @@ def test_a_provider_that_fails_after_it_was_paid_is_no_reason_to_pay_again(
         answer = door.http().post("/chat/completions", json=BODY)
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_whole_answer_that_fails_after_it_was_paid_tells_sdks_not_to_buy_it_again(
+    chain: Chain, stored_chatty: StoredModel, tmp_path: Path
+) -> None:
+    """The header is what keeps OpenAI's and Anthropic's SDKs from their own retry at 502."""
+    with (
+        running_provider(chain, stored_chatty, tmp_path / "lone", (0, 4), **TERMS) as lone,
+        running_gateway(chain, stored_chatty, tmp_path / "gateway", providers=[lone], patience=1.0) as door,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        asked = beside.submit(door.http().post, "/chat/completions", json=LONG)
+        deadline = time.monotonic() + 30
+        while not any(row.best for row in lone.ledger.payee.channels()):
+            assert time.monotonic() < deadline, "nothing was paid"
+            time.sleep(0.01)
+        lone.token.run_sync_soon(lone.scope.cancel)
+        answer = asked.result()
+        assert refusal(answer) == (502, "upstream_failed")
+        assert answer.headers["x-should-retry"] == "false"
+        assert "retry-after" not in answer.headers
+        failures = [name for name in samples(door) if name[0] == "hypercluster_hop_failures_total"]
+        assert failures
+        assert all({"code", "blame"} == set(dict(labels)) for _, labels in failures)
+        answer = door.http().post("/chat/completions", json=BODY)  # nothing was spent on this one
+        assert answer.status_code == 503
+        assert "x-should-retry" not in answer.headers

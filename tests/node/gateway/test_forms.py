@@ -114,3 +114,7 @@ def test_a_schema_that_cannot_be_kept_is_refused_by_what_is_in_it(front_door: Fr
     assert answer.status_code == 400
     assert "not" in answer.json()["error"]["message"]
     assert answer.json()["error"]["param"] == "response_format"
+    tool = {"name": "f", "parameters": unkept, "strict": True}
+    answer = ask(front_door, tools=[{"type": "function", "function": tool}])
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "tools[0].function.parameters"

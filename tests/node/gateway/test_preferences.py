@@ -72,6 +72,14 @@ def test_peers_that_cover_no_whole_path_are_no_path(door: FrontDoor) -> None:
     answer = ask(door, only=[door.providers[0].advert.peer])
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "provider.only"
+    everybody = [each.advert.peer for each in door.providers]
+    for provider, field in (
+        ({"ignore": everybody}, "ignore"),
+        ({"only": everybody, "ignore": everybody}, "only"),
+    ):
+        answer = ask(door, **provider)
+        assert answer.status_code == 400, answer.text  # nobody failed, and waiting would change nothing
+        assert answer.json()["error"]["param"] == f"provider.{field}"
 
 
 def test_a_ceiling_of_prices_is_kept_or_refused(door: FrontDoor, dear: Served) -> None:
