@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -55,7 +56,12 @@ class Answering:
             client = market.client(self.entry.model_id)
             self.requests = asked.requests(self.entry, client, gateway.patience)
             self._model, self._gateway = client.model, gateway
-            self.answers = [market.run(request, visit.caller) for request in self.requests]
+            caller = visit.caller
+            if len(self.requests) > 1:
+                # What the wallet's policy gives a request, it gives to all of a call's choices together.
+                of_request = market.payer.limits.budgets()[0]
+                caller = replace(caller, budgets=(*caller.budgets, of_request))
+            self.answers = [market.run(request, caller) for request in self.requests]
         except Exception as error:
             raise api_error_of(error) from error
         self.request_id = self.answers[0].request_id

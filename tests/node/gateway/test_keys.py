@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from hypercluster.market.chain import Chain
+from hypercluster.node.home.policy import load_policy, save_policy
 from hypercluster.node.shards.store import StoredModel
 from tests.node.gateway.test_chat import HI
 from tests.node.helpers.gateways import ALIAS, MODEL, FrontDoor, running_gateway
@@ -157,3 +159,16 @@ def test_an_empty_wallet_is_told_to_pay_and_not_to_try_again(
         answer = ask(door, door.key)
         assert refusal(answer) == (402, "insufficient_quota")
         assert "retry-after" not in answer.headers
+
+
+def test_all_choices_of_a_call_share_what_the_policy_gives_a_request(front_door: FrontDoor) -> None:
+    spent = int(ask(front_door, front_door.key).json()["usage"]["cost_wei"])
+    before = load_policy(front_door.home)
+    save_policy(front_door.home, replace(before, per_request_wei=4 * spent))
+    try:
+        answer = ask(front_door, front_door.key, **(LONG | {"stream": False, "n": 3}))
+    finally:
+        save_policy(front_door.home, before)
+    assert answer.status_code == 200, answer.text
+    assert [each["finish_reason"] for each in answer.json()["choices"]] == ["length"] * 3
+    assert 3 * spent <= int(answer.json()["usage"]["cost_wei"]) <= 4 * spent
