@@ -44,8 +44,9 @@ function Turn({ turn, model, running, last, again }) {
   </li>`;
 }
 
-function Compose({ busy, ready, send, stop, children }) {
+function Compose({ busy, loading, ready, send, stop, children }) {
   const [text, setText] = useState("");
+  const [due, setDue] = useState(false); // sent before the models were known
   const area = useRef(null);
   useEffect(() => {
     area.current.style.height = "auto";
@@ -55,11 +56,16 @@ function Compose({ busy, ready, send, stop, children }) {
     event.preventDefault();
     area.current.focus();
     if (busy) return stop();
+    if (text.trim() && loading) setDue(true);
     if (!text.trim() || !ready) return undefined;
+    setDue(false);
     send(text.trim());
     setText("");
     return undefined;
   };
+  useEffect(() => {
+    if (due && ready) submit(new Event("submit"));
+  }, [due, ready]);
   const key = (event) => {
     if (event.key === "Escape" && busy) stop();
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing && !busy) submit(event);
@@ -167,7 +173,7 @@ export function Chat({ me }) {
         </ol>
         ${!chat.turns.length && html`<${Opening} models=${models} entry=${entry} me=${me} />`}
         <div class="visually-hidden" role="status">${said}</div>
-        <${Compose} busy=${running} ready=${Boolean(entry) && !busy} send=${send} stop=${stop}>
+        <${Compose} busy=${running} loading=${!entry} ready=${Boolean(entry) && !busy} send=${send} stop=${stop}>
           ${entry && html`<span>${entry.coverage < 1 ? "nobody serves some layers now" : html`<span class="n">${perMillion(entry.price_wei)}</span> HCT per million tokens, prompt <span class="n">${perMillion(entry.prompt_price_wei)}</span>`}</span>
             <span>context <span class="n">${entry.context.toLocaleString("en")}</span></span>`}
           ${entry && !entry.has_template && html`<span>no chat model: it goes on with your text</span>`}
