@@ -242,7 +242,13 @@ class Payer:
             # Written down first: without the salt nobody can close the channel.
             self._ledger.payer.add(self.domain, descriptor, each.wei)
             opened.append((descriptor, each.wei))
-        mined = self._chain.channels.open_many(self._wallet(), opened)
+        try:
+            mined = self._chain.channels.open_many(self._wallet(), opened)
+        except BaseException:
+            # What is there all the same is found when the channels are taken up next.
+            for descriptor, _ in opened:
+                self._ledger.payer.note(self.domain.channel_id(descriptor), deposit=0)
+            raise
         self.gas_wei += mined.cost_wei
         for each, (descriptor, amount) in zip(deposits, opened, strict=True):
             channel_id = self.domain.channel_id(descriptor)

@@ -137,6 +137,7 @@ async def test_an_empty_wallet_can_be_filled_and_tried_again(
     payer = payer_of(wallet, ledger)
     with pytest.raises(InsufficientFunds):
         await payer.fund({operators[0]: 1000}, 0)
+    assert [row.deposit for row in ledger.payer.channels()] == [0]
     chain.token.transfer(new_wallet(chain, HCT).sender, wallet.sender.address, HCT)
     for one in (payer, payer_of(wallet, ledger)):
         account = (await one.fund({operators[0]: 1000}, 0))[operators[0]]
