@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path as File
 from typing import TYPE_CHECKING
 
+from hypercluster.node.client.request import BadRequest
 from hypercluster.node.engine.chat import Chat
 from hypercluster.node.engine.grammar import ToolUse, supported
 
@@ -48,11 +49,14 @@ class Model:
             self.tokenizer.close()
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The token ids of a prompt, whichever form it has. Raises TokenizerError, ChatError."""
+        """The token ids of a prompt, whichever form it has. Raises BadRequest, TokenizerError, ChatError."""
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt)
         if (chat := chat_of(prompt)) is None:
-            return [part for part in prompt if isinstance(part, int)] if not isinstance(prompt, Chat) else []
+            ids = [part for part in prompt if isinstance(part, int)] if not isinstance(prompt, Chat) else []
+            if ids and max(ids) >= self.n_vocab:  # a provider would refuse it, and look as if it had failed
+                raise BadRequest(f"The prompt holds the token {max(ids)}; this model has {self.n_vocab}.")
+            return ids
         self.tokenizer.thinks(chat.reasoning)  # known from here on, whoever asks
         return self.tokenizer.encode_chat(chat)
 

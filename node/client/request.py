@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.parameters import MarketParameters
-from hypercluster.node.engine.chat import Chat
+from hypercluster.node.engine.chat import Chat, Message
 from hypercluster.node.engine.grammar import BadFormat, Format, check_format
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
     from hypercluster.market.money.budget import Budget
-    from hypercluster.node.engine.chat import Message
 
 MOST_STOPS = 16
 MOST_LAST_N = 1 << 16
@@ -162,7 +161,8 @@ class Asker:
 class Request:
     """One completion.
 
-    Raises BadRequest for an empty prompt or stop text, and for a format that cannot be enforced.
+    Raises BadRequest for a prompt that is empty or none of its forms, an empty stop text, and a format that cannot be
+    enforced.
     """
 
     prompt: str | tuple[int, ...] | tuple[Message, ...] | Chat
@@ -188,6 +188,11 @@ class Request:
     def __post_init__(self) -> None:
         if not (self.prompt.messages if isinstance(self.prompt, Chat) else self.prompt):
             raise BadRequest("The prompt is empty: give at least one character.")
+        if not isinstance(self.prompt, str | Chat) and not (
+            all(isinstance(part, Message) for part in self.prompt)
+            or all(type(part) is int and part >= 0 for part in self.prompt)
+        ):
+            raise BadRequest("A prompt is a text, token ids (whole numbers from 0 on), or turns of a chat.")
         if "" in self.stop:
             raise BadRequest("A text to stop at is empty: it would stop before the first token.")
         if len(self.stop) > MOST_STOPS:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from hypercluster.market.money.units import counted
 from hypercluster.node.client import events
 from hypercluster.node.engine.replies import Piece, ReasoningPiece, TextPiece
 from hypercluster.node.gateway.chunks import (
@@ -171,13 +172,15 @@ class _Choice:
                 yield Waiting(f"queued at place {event.position} for {event.seconds:.1f} s")
             case events.PathChosen():
                 yield PathKnown(self._index, known_path(event.path))
-                yield Waiting(f"going over {len(event.path.nodes)} providers")
+                yield Waiting(f"going over {counted(len(event.path.nodes), 'provider')}")
             case events.ChannelsPlanned():
                 yield Waiting("opening payment channels")
             case events.ChannelsOpened():
                 yield Waiting("payment channels are open, the prompt goes through the layers")
             case events.Prefilled():
-                yield Waiting(f"the prompt of {event.tokens} tokens is read", len(answer.completion.prompt))
+                yield Waiting(
+                    f"the prompt of {counted(event.tokens, 'token')} is read", len(answer.completion.prompt)
+                )
             case events.HopReplaced():
                 yield Waiting("a session ended early, another takes over")
             case events.Waiting():

@@ -227,7 +227,7 @@ class Market:
             prompt=prompt,
             allowance=Allowance(tokens=MOST_TOKENS if tokens is None else tokens, cost_wei=max_cost_wei),
             sampling=sampling or self._find(model)[0].sampling or Sampling(),
-            stop=tuple(stop),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
             wishes=wishes,
             model=model,
         )

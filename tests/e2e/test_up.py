@@ -83,6 +83,7 @@ def test_a_chat_in_the_terminal_is_paid_for(house: House) -> None:
     assert "4 tokens, 0.0" in told.err
     assert "HCT to 4 providers, length]" in told.err
     assert "no model" in chat(terminal, "ROMEO:\n", "--model", "gpt-4").err
+    assert "no model 'a/../b?c#d' here" in chat(terminal, "ROMEO:\n", "--model", "a/../b?c#d").err
     assert "nothing was said" in chat(terminal, "\n").err
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -85,8 +86,9 @@ class Asking:
 
 def model_at(door: Door, wanted: str | None) -> tuple[str, bool]:
     """The name of a model that the gateway has, the first by default, and whether it can chat. Raises Failed."""
+    path = "" if wanted is None else "/" + quote(wanted, safe="").replace(".", "%2E")  # a dot alone is no folder here
     with _clear_errors(), _client(door) as client:
-        answer = client.get("/models" if wanted is None else f"/models/{wanted}")
+        answer = client.get(f"/models{path}")
     if not answer.is_success:
         raise Failed(_told(answer))
     document = answer.json()

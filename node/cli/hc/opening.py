@@ -15,6 +15,7 @@ import trio
 from hypercluster.market.errors import LedgerError
 from hypercluster.node.cli.client.asking import auditing_of, wishes_of
 from hypercluster.node.cli.client.joining import wallet_held
+from hypercluster.node.cli.console import err, say
 from hypercluster.node.cli.gateway.running import is_password
 from hypercluster.node.cli.hc.door import KEY, kept_key, open_door, write_privately
 from hypercluster.node.gateway.running import LINK_FILE, GatewayOptions, serve_gateway
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 NAME = "hc up"
 """of the key"""
-PATH_SECONDS = 60.0
+PATH_SECONDS, TELL_SECONDS = 60.0, 10.0
 AUDIT_RATE, TRAP_RATE = 0.25, 0.1
 
 
@@ -89,9 +90,7 @@ def serve_until_signal(
             connection as market,
             trio.open_nursery() as nursery,
         ):
-            with trio.move_on_after(PATH_SECONDS):
-                while market.model().price_wei is None:
-                    await trio.sleep(0.05)
+            await _path(market)
             running = await nursery.start(partial(serve_gateway, market, options))
             key = _key(market.ledger, home, budget)
             with open_door(home, running.base_url, key, tuple(each.name for each in market.models())):
@@ -102,6 +101,20 @@ def serve_until_signal(
 
     with wallet_held(settings.home, "hc up"):
         trio.run(main)
+
+
+async def _path(market: Market) -> None:
+    """Wait until the model is served, and not for ever: the pages show what is missing."""
+    began, told = trio.current_time(), False
+    while market.model().price_wei is None and (waited := trio.current_time() - began) < PATH_SECONDS:
+        if waited > TELL_SECONDS and not told:
+            told = True
+            say(
+                f"Nobody is found yet who serves all layers of {market.model().name}; "
+                f"looking for {PATH_SECONDS:.0f} s before the door opens without.",
+                err,
+            )
+        await trio.sleep(0.05)
 
 
 def _key(ledger: Ledger, home: Path, budget: int | None) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hypercluster.node.client.request import Allowance, BadRequest, Request, Sampling
 from hypercluster.node.client.stops import StopGate
+from hypercluster.node.engine.chat import Message
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,17 @@ def test_x2_sampling_out_of_range_is_refused_when_it_is_asked_for(values: dict[s
 
 def test_requests_for_nothing_are_refused() -> None:
     allowance = Allowance(tokens=1)
-    for changes in ({"prompt": ""}, {"prompt": ()}, {"stop": ("",)}, {"candidates": 0}, {"logprobs": 21}):
+    for changes in (
+        {"prompt": ""},
+        {"prompt": ()},
+        {"prompt": (-1,)},
+        {"prompt": (1.5,)},
+        {"prompt": (1, True)},
+        {"prompt": (1, Message("user", "a"))},
+        {"stop": ("",)},
+        {"candidates": 0},
+        {"logprobs": 21},
+    ):
         with pytest.raises(BadRequest):
             Request(**({"prompt": "a", "allowance": allowance} | changes))  # type: ignore[arg-type]
     with pytest.raises(BadRequest):

@@ -96,9 +96,13 @@ def test_blocking_a_text_its_events_and_its_bill(network: Network, home: Home) -
         assert [entry.name for entry in market.models()] == ["tiny"]
         with pytest.raises(BadRequest, match="turn of a chat"):
             market.chat([{"role": "user"}])
+        stop = answer.completion.text[-2:]
+        ended = market.complete(PROMPT, tokens=8, stop=stop).text()
+        assert ended == answer.completion.text[: answer.completion.text.index(stop)]
+        spent = market.spent_wei
     with pytest.raises(MarketClosed):
         market.complete(PROMPT)
-    assert home.spent() == 2 * cost(8) == network.best_vouchers(home.address)
+    assert home.spent() == spent == network.best_vouchers(home.address)
 
 
 async def test_the_same_in_trio_over_all_models_named(network: Network, home: Home) -> None:
@@ -127,6 +131,16 @@ def test_all_requests_together_stay_within_the_limit(network: Network, home: Hom
             market.complete(PROMPT, tokens=8).text()
         assert market.spent_wei == limit
     assert home.spent() == limit
+
+
+def test_a_token_that_the_model_lacks_is_our_own_mistake(network: Network, home: Home) -> None:
+    """Nothing is sent, so no provider looks as if it had failed."""
+    with connect(home.profile, home=home.folder, password=SECRET) as market:
+        answer = market.complete([1, 1 << 20])
+        with pytest.raises(BadRequest, match="holds the token 1048576; this model has"):
+            answer.text()
+        assert not answer.completion.failures
+        assert market.spent_wei == 0
 
 
 def test_two_on_one_home_are_one_too_many(home: Home) -> None:
