@@ -86,7 +86,9 @@ class Asking:
 
 def model_at(door: Door, wanted: str | None) -> tuple[str, bool]:
     """The name of a model that the gateway has, the first by default, and whether it can chat. Raises Failed."""
-    path = "" if wanted is None else "/" + quote(wanted, safe="").replace(".", "%2E")  # a dot alone is no folder here
+    path = (
+        "" if wanted is None else "/" + quote(wanted, safe="").replace(".", "%2E")
+    )  # a dot alone is no folder here
     with _clear_errors(), _client(door) as client:
         answer = client.get(f"/models{path}")
     if not answer.is_success:
