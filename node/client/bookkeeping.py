@@ -105,12 +105,11 @@ class RequestBook:
         return True
 
 
-def path_entry(hop: HopBill) -> dict[str, Any]:
-    """A session as a request's row lists it: amounts in wei as texts, ids in hex, ms for a step on average."""
+def billed_entry(hop: HopBill) -> dict[str, Any]:
+    """What a session did and cost: amounts in wei as texts, ms for a step on average."""
     spent = hop.timing.total
     return {
         "peer": hop.peer,
-        "operator": hop.operator,
         "layers": [hop.layer_start, hop.layer_stop],
         "price_wei": str(hop.price_wei),
         "prompt_price_wei": str(hop.prompt_price_wei),
@@ -118,9 +117,13 @@ def path_entry(hop: HopBill) -> dict[str, Any]:
         "cost_wei": str(hop.paid_wei),
         "risked_wei": str(hop.risked_wei),
         "ms": round(sum(spent) / len(spent), 2) if spent else None,
-        "session": hop.session.hex(),
-        "channel": hop.channel_id.hex(),
     }
+
+
+def path_entry(hop: HopBill) -> dict[str, Any]:
+    """The same as a request's row lists it: with who was paid, and the ids of session and channel in hex."""
+    ids = {"operator": hop.operator, "session": hop.session.hex(), "channel": hop.channel_id.hex()}
+    return billed_entry(hop) | ids
 
 
 def _values(completion: Completion) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hypercluster.node.client.bookkeeping import billed_entry
+
 if TYPE_CHECKING:
     from hypercluster.market.economics.routing import Path
     from hypercluster.node.traffic.answer import Answer
@@ -40,19 +42,7 @@ def facts_of(answer: Answer, asked: int | None, *, stopping: bool = False) -> di
         "request_id": answer.request_id,
         "model_id": answer.model.model_id,
         "finish": finish,
-        "path": [
-            {
-                "peer": hop.peer,
-                "layers": [hop.layer_start, hop.layer_stop],
-                "price_wei": str(hop.price_wei),
-                "prompt_price_wei": str(hop.prompt_price_wei),
-                "tokens": hop.tokens,
-                "cost_wei": str(hop.paid_wei),
-                "risked_wei": str(hop.risked_wei),
-                "ms": round(sum(hop.timing.total) / len(hop.timing.total), 2) if hop.timing.total else None,
-            }
-            for hop in bill.hops
-        ],
+        "path": [billed_entry(hop) for hop in bill.hops],
         "cost_wei": str(bill.spent_wei),
         "risked_wei": str(bill.risked_wei),
         "deposited_wei": str(bill.deposited_wei),

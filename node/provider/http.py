@@ -24,7 +24,6 @@ Amounts are wei as text, moments unix seconds, layers [start, stop). Every path 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -36,7 +35,6 @@ from typing import Any
 import trio
 from starlette.requests import Request
 
-from hypercluster.market.errors import MarketError
 from hypercluster.market.ledger import Ledger, PriceRow, Role, SessionRecord
 from hypercluster.node.provider.curve import curve_document
 from hypercluster.node.provider.demands import Demands
@@ -47,11 +45,9 @@ from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.presence import Presence
 from hypercluster.node.serving.standing import LOOK_SECONDS, Standings, channel_documents
 from hypercluster.node.serving.terms import HttpTerms
-from hypercluster.node.web.desk import Ask, BadQuery, Desk, number, open_desk
+from hypercluster.node.web.desk import Ask, BadQuery, Desk, first_look, number, open_desk
 from hypercluster.node.web.health import Check, found_by
 from hypercluster.node.web.metrics import ProcessMetrics
-
-log = logging.getLogger(__name__)
 
 MOST_ROWS = 1000
 
@@ -212,22 +208,15 @@ async def shown(
     showing: Showing, http: HttpTerms, metrics: ProcessMetrics, jobs: Jobs
 ) -> AsyncIterator[None]:
     """Show the provider at its addresses until the end of the block. Raises CannotServe, PageMissing."""
-
-    async def look() -> None:
-        await showing.standings.look()
-        metrics.ready.set(not any((await found_by(showing.checks())).values()))
-
-    try:
-        await look()
-    except MarketError as error:
-        log.warning("the figures for the pages cannot be read yet: %s", error)
-    jobs.every(LOOK_SECONDS, "looking at the figures", look)
     desk = Desk(
         documents=showing.documents(),
         checks=showing.checks(),
         registry=metrics.registry,
         hosts=http.hosts,
         link_file=http.link_file,
+    )
+    jobs.every(
+        LOOK_SECONDS, "looking at the figures", await first_look(showing.standings.look, desk.checks, metrics)
     )
     async with open_desk(desk, http.binds) as link:
         showing.presence.link = link

@@ -16,7 +16,8 @@ Showing = Callable[[str, int | None], AbstractContextManager[Progress]]
 """shows progress of something that is named, with so many bytes in all"""
 
 
-def _unseen(_what: str, _total: int | None) -> AbstractContextManager[Progress]:
+def unseen(_what: str, _total: int | None) -> AbstractContextManager[Progress]:
+    """Shows nothing."""
     return nullcontext(lambda _done: None)
 
 
@@ -31,7 +32,7 @@ def listed(model: str, catalogue: Catalogue) -> ListedModel | None:
     return catalogue.named(model)
 
 
-def file_of(model: ListedModel, cache: Path, showing: Showing = _unseen) -> Path:
+def file_of(model: ListedModel, cache: Path, showing: Showing = unseen) -> Path:
     """The file of a listed model, fetched if need be. Raises ModelMissing, FetchFailed."""
     if model.model_id == VERSE.model_id:
         return demo_model()
@@ -44,7 +45,7 @@ def file_of(model: ListedModel, cache: Path, showing: Showing = _unseen) -> Path
         return fetch(model.source, cache, progress)
 
 
-def stored_of(model: ListedModel, home: Path, cache: Path, showing: Showing = _unseen) -> StoredModel:
+def stored_of(model: ListedModel, home: Path, cache: Path, showing: Showing = unseen) -> StoredModel:
     """A listed model, opened in `home`, and what its name stands for.
 
     Raises:
@@ -61,7 +62,7 @@ def stored_of(model: ListedModel, home: Path, cache: Path, showing: Showing = _u
     return stored
 
 
-def stored_at(file: Path, home: Path, showing: Showing = _unseen) -> StoredModel:
+def stored_at(file: Path, home: Path, showing: Showing = unseen) -> StoredModel:
     """A file or folder opened in `home`, hashed where that was not done before. Raises ModelMissing, ShardError."""
     stored = known_model(file, home)
     if stored is not None:

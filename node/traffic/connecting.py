@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from hypercluster.node.catalogue import VERSE
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.lock import Hold, held
 from hypercluster.node.home.profile import KEPT, NetworkProfile
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
+from hypercluster.node.shards.naming import Showing, listed, stored_at, stored_of, unseen
 from hypercluster.node.traffic.entries import NamedModel, named_of
 
 if TYPE_CHECKING:
@@ -180,15 +182,14 @@ def _settings(
     return Settings(**told)
 
 
-def named_models(wanted: Sequence[str | Path | NamedModel] | None, settings: Settings) -> list[NamedModel]:
+def named_models(
+    wanted: Sequence[str | Path | NamedModel] | None, settings: Settings, showing: Showing = unseen
+) -> list[NamedModel]:
     """The models of these names or files, or opened already; where None, the first of the profile, else the demo model.
 
     Raises:
         UnknownModel, FetchFailed, ModelMissing, ShardError: one is not to be had.
     """
-    from hypercluster.node.catalogue import VERSE
-    from hypercluster.node.shards.naming import listed, stored_at, stored_of
-
     found = []
     if wanted is None:
         profile = settings.network_profile
@@ -201,11 +202,11 @@ def named_models(wanted: Sequence[str | Path | NamedModel] | None, settings: Set
         name = str(each)
         model = listed(name, settings.catalogue)
         if model is not None:
-            stored = stored_of(model, settings.home, settings.cache_folder)
+            stored = stored_of(model, settings.home, settings.cache_folder, showing)
             found.append(named_of(model, stored))
         else:
             path = Path(name).expanduser()
-            stored = stored_at(path, settings.home)
+            stored = stored_at(path, settings.home, showing)
             found.append(NamedModel(path.name if path.is_dir() else path.stem, stored))
     return found
 

@@ -16,7 +16,6 @@ Amounts are wei as text, moments unix seconds, layers [start, stop). Every path 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -29,7 +28,6 @@ from starlette.requests import Request
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.chain.disputes import Case, Phase, Vote
-from hypercluster.market.errors import MarketError
 from hypercluster.market.ledger import Duty, Ledger, SoldAudit
 from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.presence import Presence
@@ -37,11 +35,9 @@ from hypercluster.node.serving.standing import LOOK_SECONDS, Standings
 from hypercluster.node.serving.terms import HttpTerms, Wallets
 from hypercluster.node.shards import Manifest
 from hypercluster.node.threads import Threads
-from hypercluster.node.web.desk import Ask, Desk, number, open_desk
+from hypercluster.node.web.desk import Ask, Desk, first_look, number, open_desk
 from hypercluster.node.web.health import Check, found_by
 from hypercluster.node.web.metrics import ProcessMetrics
-
-log = logging.getLogger(__name__)
 
 MOST_ROWS = 1000
 MOST_CASES = 200
@@ -160,16 +156,6 @@ async def shown(
     showing: Showing, http: HttpTerms, metrics: ProcessMetrics, jobs: Jobs
 ) -> AsyncIterator[None]:
     """Show the verifier at its addresses until the end of the block. Raises CannotServe, PageMissing."""
-
-    async def look() -> None:
-        await showing.look()
-        metrics.ready.set(not any((await found_by(showing.checks())).values()))
-
-    try:
-        await look()
-    except MarketError as error:
-        log.warning("the figures for the pages cannot be read yet: %s", error)
-    jobs.every(LOOK_SECONDS, "looking at the figures", look)
     desk = Desk(
         documents=showing.documents(),
         checks=showing.checks(),
@@ -177,6 +163,7 @@ async def shown(
         hosts=http.hosts,
         link_file=http.link_file,
     )
+    jobs.every(LOOK_SECONDS, "looking at the figures", await first_look(showing.look, desk.checks, metrics))
     async with open_desk(desk, http.binds) as link:
         showing.presence.link = link
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,13 +19,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from hypercluster.market.errors import MarketError
 from hypercluster.node.web.answers import problem
 from hypercluster.node.web.guard import guarded
-from hypercluster.node.web.health import Check, health
+from hypercluster.node.web.health import Check, found_by, health
 from hypercluster.node.web.login import Logins
-from hypercluster.node.web.metrics import metrics_route
-from hypercluster.node.web.serving import serve
+from hypercluster.node.web.metrics import ProcessMetrics, metrics_route
+from hypercluster.node.web.serving import host_and_port, serve
 from hypercluster.node.web.static import site
+
+log = logging.getLogger(__name__)
 
 Ask = Callable[[Request], Awaitable[Mapping[str, Any]]]
 """makes the JSON of one path; raises BadQuery for what a query may not say"""
@@ -78,13 +82,32 @@ async def open_desk(desk: Desk, binds: Sequence[str]) -> AsyncIterator[str]:
         logins.close()
 
 
+async def first_look(
+    look: Callable[[], Awaitable[None]], checks: Sequence[Check], metrics: ProcessMetrics
+) -> Callable[[], Awaitable[None]]:
+    """Have the figures of a node read, and whether it is ready; returns what does it again, every now and then.
+
+    A chain or a ledger that fails at first is logged.
+    """
+
+    async def again() -> None:
+        await look()
+        metrics.ready.set(not any((await found_by(checks)).values()))
+
+    try:
+        await again()
+    except MarketError as error:
+        log.warning("the figures for the pages cannot be read yet: %s", error)
+    return again
+
+
 def is_loopback(bind: str) -> bool:
-    """Whether only this machine reaches HOST:PORT."""
-    host = bind.rpartition(":")[0].strip("[]")
+    """Whether only this machine reaches HOST:PORT. Raises CannotServe."""
+    host, _ = host_and_port(bind)
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def number(request: Request, name: str, default: int, least: int, most: int) -> int:

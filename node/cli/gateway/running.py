@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,13 +21,12 @@ from hypercluster.node.cli.client.options import (
     Wait,
 )
 from hypercluster.node.cli.console import err, fail, password, say
-from hypercluster.node.cli.opening import listed, opened
 from hypercluster.node.cli.options import Bootstrap, prose
+from hypercluster.node.cli.progress import bar
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
     from hypercluster.node.gateway.running import RunningGateway
-    from hypercluster.node.traffic.entries import NamedModel
 
 PORT = 11535
 
@@ -93,7 +91,7 @@ def run(
     from hypercluster.node.gateway.running import LINK_FILE, GatewayOptions, serve_gateway
     from hypercluster.node.network.addresses import through
     from hypercluster.node.serving.stopping import until_signal
-    from hypercluster.node.traffic.connecting import connect
+    from hypercluster.node.traffic.connecting import connect, named_models
 
     binds = tuple(listen or (f"127.0.0.1:{PORT}",))
     _check(binds, expose, ollama_open)
@@ -101,7 +99,7 @@ def run(
     settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
     with wallet_held(settings.home, "hc-gateway run"):
         secret = password(settings)
-        models = [named(each, settings) for each in (model or (None,))]
+        models = named_models(model or None, settings, bar)
         options = GatewayOptions(
             binds=binds,
             hosts=tuple(allow_host or ()),
@@ -132,9 +130,10 @@ def run(
 
 def _check(binds: tuple[str, ...], expose: bool, ollama_open: str | None) -> None:
     """Refuse what would let others near the wallet by accident, and an address that is taken."""
-    from hypercluster.node.web.serving import check_free, host_and_port
+    from hypercluster.node.web.desk import is_loopback
+    from hypercluster.node.web.serving import check_free
 
-    beyond = [bind for bind in binds if not _is_loopback(host_and_port(bind)[0])]
+    beyond = [bind for bind in binds if not is_loopback(bind)]
     if beyond and not expose:
         fail(
             f"{beyond[0]} can be reached from other machines: whoever has a key spends from your wallet, and without "
@@ -143,25 +142,6 @@ def _check(binds: tuple[str, ...], expose: bool, ollama_open: str | None) -> Non
     if beyond and ollama_open is not None:
         fail("--ollama-open lets calls in without a key: it goes with an address of this machine only.")
     check_free(binds)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def named(model: str | None, settings: Settings) -> NamedModel:
-    """A model with its names: those of the catalogue, or that of its file."""
-    from hypercluster.node.traffic.entries import NamedModel, named_of
-
-    found, stored = listed(model, settings), opened(model, settings)
-    if found is not None:
-        return named_of(found, stored)
-    assert model is not None
-    path = Path(model).expanduser()
-    return NamedModel(path.name if path.is_dir() else path.stem, stored)
 
 
 async def is_password(home: Path, word: str) -> bool:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from hypercluster.market.money.units import HCT, round_hct
 from hypercluster.node.cli.console import err, password, say
-from hypercluster.node.cli.gateway.running import named
 from hypercluster.node.cli.hc.opening import Opened, serve_until_signal
 from hypercluster.node.cli.hc.up import tell
 from hypercluster.node.cli.opening import listed
-from hypercluster.node.cli.progress import status
+from hypercluster.node.cli.progress import bar, status
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.policy import load_policy
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.testnet.anvil import CHAIN_ID
+from hypercluster.node.traffic.connecting import named_models
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
@@ -33,7 +33,7 @@ def join_network(settings: Settings, models: list[str], port: int, json_: bool) 
     with status(f"Joining {profile.name}"):
         chain = open_chain(settings)
         _look_at_the_wallet(settings, chain)
-    wanted = [named(each, settings) for each in (models or (None,))]
+    wanted = named_models(models or None, settings, bar)
 
     def opened(door: Opened) -> None:
         tell(
