@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import trio
 
@@ -16,14 +16,14 @@ from hypercluster.node.traffic.loop import Loop
 
 if TYPE_CHECKING:
     from hypercluster.node.client.completion import Bill, Completion
-    from hypercluster.node.client.request import Request, Sampling, Wishes
+    from hypercluster.node.client.request import Request
     from hypercluster.node.engine.chat import Message
     from hypercluster.node.traffic.answer import Answer
     from hypercluster.node.traffic.caller import Caller
     from hypercluster.node.traffic.connecting import Connection
     from hypercluster.node.traffic.entries import ModelEntry
     from hypercluster.node.traffic.events import Event
-    from hypercluster.node.traffic.market import Market, Wallet
+    from hypercluster.node.traffic.market import Market, Wallet, Wanted
 
 T = TypeVar("T")
 
@@ -110,58 +110,14 @@ class BlockingMarket:
         return BlockingAnswer(self._loop, self._do(lambda market: market.run(request, caller)))
 
     def chat(
-        self,
-        messages: str | Sequence[Message | Mapping[str, str]],
-        *,
-        model: str | None = None,
-        tokens: int | None = None,
-        max_cost_wei: int | None = None,
-        stop: Sequence[str] = (),
-        sampling: Sampling | None = None,
-        wishes: Wishes | None = None,
-        caller: Caller | None = None,
+        self, messages: str | Sequence[Message | Mapping[str, str]], **wanted: Unpack[Wanted]
     ) -> BlockingAnswer:
         """See Market.chat."""
-        answer = self._do(
-            lambda market: market.chat(
-                messages,
-                model=model,
-                tokens=tokens,
-                max_cost_wei=max_cost_wei,
-                stop=stop,
-                sampling=sampling,
-                wishes=wishes,
-                caller=caller,
-            )
-        )
-        return BlockingAnswer(self._loop, answer)
+        return BlockingAnswer(self._loop, self._do(lambda market: market.chat(messages, **wanted)))
 
-    def complete(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        model: str | None = None,
-        tokens: int | None = None,
-        max_cost_wei: int | None = None,
-        stop: Sequence[str] = (),
-        sampling: Sampling | None = None,
-        wishes: Wishes | None = None,
-        caller: Caller | None = None,
-    ) -> BlockingAnswer:
+    def complete(self, prompt: str | Sequence[int], **wanted: Unpack[Wanted]) -> BlockingAnswer:
         """See Market.complete."""
-        answer = self._do(
-            lambda market: market.complete(
-                prompt,
-                model=model,
-                tokens=tokens,
-                max_cost_wei=max_cost_wei,
-                stop=stop,
-                sampling=sampling,
-                wishes=wishes,
-                caller=caller,
-            )
-        )
-        return BlockingAnswer(self._loop, answer)
+        return BlockingAnswer(self._loop, self._do(lambda market: market.complete(prompt, **wanted)))
 
     @property
     def _opened(self) -> Market:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import trio
 
@@ -44,6 +44,23 @@ class Wallet:
     in_channels_wei: int
     """deposited and not signed away"""
     policy: WalletPolicy
+
+
+class Wanted(TypedDict, total=False):
+    """What `Market.chat` and `Market.complete` may be told, by name."""
+
+    model: str | None
+    """by name, alias or id; the first where None"""
+    tokens: int | None
+    """to generate at most; as many as the path holds where None"""
+    max_cost_wei: int | None
+    """to pay providers at most"""
+    stop: Sequence[str]
+    """texts that end the answer"""
+    sampling: Sampling | None
+    """otherwise as the model's entry says"""
+    wishes: Wishes | None
+    caller: Caller | None
 
 
 class Market:
@@ -172,33 +189,22 @@ class Market:
             on_ended=partial(self._ended, client),
         )
 
-    def chat(
-        self,
-        messages: str | Sequence[Message | Mapping[str, str]],
-        *,
-        model: str | None = None,
-        tokens: int | None = None,
-        max_cost_wei: int | None = None,
-        stop: Sequence[str] = (),
-        sampling: Sampling | None = None,
-        wishes: Wishes | None = None,
-        caller: Caller | None = None,
-    ) -> Answer:
+    def chat(self, messages: str | Sequence[Message | Mapping[str, str]], **wanted: Unpack[Wanted]) -> Answer:
         """The model's answer to a question, or to the turns of a chat: Messages, or {"role": ..., "content": ...}.
-
-        Args:
-            tokens: to generate at most; as many as the path holds where None.
-            max_cost_wei: to pay providers at most.
 
         Raises:
             UnknownModel, BadRequest, QueueFull.
         """
         turns = (Message("user", messages),) if isinstance(messages, str) else tuple(map(_turn, messages))
-        return self._ask(turns, model, tokens, max_cost_wei, stop, sampling, wishes, caller)
+        return self._ask(turns, **wanted)
 
-    def complete(
+    def complete(self, prompt: str | Sequence[int], **wanted: Unpack[Wanted]) -> Answer:
+        """The continuation of a text, or of token ids; otherwise as `chat`."""
+        return self._ask(prompt if isinstance(prompt, str) else tuple(prompt), **wanted)
+
+    def _ask(
         self,
-        prompt: str | Sequence[int],
+        prompt: str | tuple[int, ...] | tuple[Message, ...],
         *,
         model: str | None = None,
         tokens: int | None = None,
@@ -207,21 +213,6 @@ class Market:
         sampling: Sampling | None = None,
         wishes: Wishes | None = None,
         caller: Caller | None = None,
-    ) -> Answer:
-        """The continuation of a text, or of token ids; otherwise as `chat`."""
-        begun = prompt if isinstance(prompt, str) else tuple(prompt)
-        return self._ask(begun, model, tokens, max_cost_wei, stop, sampling, wishes, caller)
-
-    def _ask(
-        self,
-        prompt: str | tuple[int, ...] | tuple[Message, ...],
-        model: str | None,
-        tokens: int | None,
-        max_cost_wei: int | None,
-        stop: Sequence[str],
-        sampling: Sampling | None,
-        wishes: Wishes | None,
-        caller: Caller | None,
     ) -> Answer:
         request = Request(
             prompt=prompt,
