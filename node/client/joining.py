@@ -162,8 +162,8 @@ async def station(
     """
     if not settings.bootstrap and not settings.mdns:
         raise NoBootstrap(
-            "No node to join the network through: use a profile that names one, set HC_BOOTSTRAP, or HC_MDNS=1 on a "
-            "local network."
+            "No node to join the network through: use a profile that names one, give --bootstrap or set HC_BOOTSTRAP, "
+            "or HC_MDNS=1 on a local network."
         )
     with opened_wallet(settings, chain, purse) as wallet:
         async with running_host(purse.session_key) as host:
