@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from hypercluster.node.network.budgets import Source, block_of
 from hypercluster.node.wire.codec import Message, decode, encode
 from hypercluster.node.wire.framing import ByteStream, Frames
 
 
 class _Closable(ByteStream, Protocol):
     peer: str
+
+    @property
+    def ip(self) -> str: ...
 
     async def close(self) -> None: ...
 
@@ -27,6 +31,8 @@ class Connection:
         self.peer = stream.peer
         self.direct = direct
         """whether this is a TCP connection of its own"""
+        self.source = Source(stream.peer, block_of(stream.ip))
+        """who is at the other end, for budgets"""
         self._stream = stream
         self._frames = Frames(stream, frame_seconds=frame_seconds)
 

@@ -38,6 +38,8 @@ class SecureStream:
 
     def __init__(self, socket: trio.SocketStream, session: SecureSession) -> None:
         self.peer: str = session.get_remote_peer().to_base58()
+        self.ip = ip_of(socket)
+        """the IP address that the peer comes from, empty if the connection is gone"""
         self._socket = socket
         self._noise = cast(NoiseTransportReadWriter, session.conn).noise_state
         self._received = bytearray()
@@ -138,7 +140,7 @@ class DirectServer:
             await trio.aclose_forcefully(socket)
 
     async def _admit(self, socket: trio.SocketStream) -> SecureStream | None:
-        address = str(socket.socket.getpeername()[0])
+        address = ip_of(socket)
         if not self._handshakes.take(address):
             log.warning("too many handshakes from %s", address)
             return None
@@ -164,6 +166,14 @@ class DirectServer:
             log.debug("a direct connection of %s ended: %s", stream.peer, error)
         finally:
             self._host.slots.give_back(stream.peer)
+
+
+def ip_of(socket: trio.SocketStream) -> str:
+    """The IP address at the other end, empty if the connection is gone."""
+    try:
+        return str(socket.socket.getpeername()[0])
+    except OSError:
+        return ""
 
 
 def _pattern(key: bytes) -> PatternXX:
