@@ -56,5 +56,7 @@ class Advert:
     """names of node.rows.WireDtype the provider accepts, in its order of preference"""
     features: tuple[str, ...] = ()
     """names of what it can do besides; readers ignore those that they do not know"""
+    reserve_wei: int = 0
+    """unspent deposit that a channel must hold for each session that is open on it"""
     role: Role = "provider"
     """a verifier audits any range within its layers, at its price per audited token"""

@@ -69,10 +69,12 @@ class ConnectionLost(NodeError):
 class PeerRefused(NodeError):
     """The peer answered with an Error message."""
 
-    def __init__(self, code: ErrorCode, message: str, billed_wei: int = 0) -> None:
+    def __init__(self, code: ErrorCode, message: str, billed_wei: int = 0, wait: float = 0.0) -> None:
         super().__init__(message or f"The peer refused with {code.name}.")
         self.code = code
         self.billed_wei = billed_wei
+        self.wait = wait
+        """seconds after which it says that asking again is worth it, 0 if it says nothing"""
 
 
 class IdentityError(NodeError):

@@ -35,12 +35,17 @@ class How(enum.Enum):
 
 
 class HopFailed(NodeError):
-    """The session with `peer` ended early. `code` is the provider's where it refused; see node.client.blame for
-    whose doing it is.
+    """The session with `peer` ended early. `code` is the provider's where it refused, `wait` in how many seconds it
+    may be asked again by its own word, 0 if it said nothing; see node.client.blame for whose doing it is.
     """
 
     def __init__(
-        self, peer: str, reason: str, code: ErrorCode = ErrorCode.INTERNAL, how: How = How.BROKE
+        self,
+        peer: str,
+        reason: str,
+        code: ErrorCode = ErrorCode.INTERNAL,
+        how: How = How.BROKE,
+        wait: float = 0.0,
     ) -> None:
         verb = "refused" if how is How.REFUSED else "failed"
         super().__init__(f"Provider {peer} {verb}: {reason}")
@@ -48,6 +53,7 @@ class HopFailed(NodeError):
         self.reason = reason
         self.code = code
         self.how = how
+        self.wait = wait
 
     @property
     def word(self) -> str:
@@ -58,7 +64,7 @@ class HopFailed(NodeError):
     def through_us(self) -> HopFailed:
         """The same where nobody else answers either."""
         reason = f"{self.reason} No other provider answers either: is this machine cut off?"
-        return HopFailed(self.peer, reason, self.code, self.how)
+        return HopFailed(self.peer, reason, self.code, self.how, self.wait)
 
 
 async def exchange(connection: Connection, peer: str, message: Message, seconds: float) -> Message:
@@ -67,11 +73,11 @@ async def exchange(connection: Connection, peer: str, message: Message, seconds:
         await connection.send(message, seconds)
         answer = await connection.receive(seconds)
         if isinstance(answer, Error):
-            raise PeerRefused(answer.code, answer.message, answer.billed_wei)
+            raise PeerRefused(answer.code, answer.message, answer.billed_wei, answer.wait_ms / 1000)
     except ConnectionLost:
         raise HopFailed(peer, "the connection is lost.", how=How.LOST) from None
     except PeerRefused as refusal:
-        raise HopFailed(peer, str(refusal), refusal.code, How.REFUSED) from None
+        raise HopFailed(peer, str(refusal), refusal.code, How.REFUSED, refusal.wait) from None
     except FrameTimeout as error:
         raise HopFailed(peer, str(error), error.code, How.LOST) from None
     except NodeError as error:

@@ -15,6 +15,9 @@ from hypercluster.market.ledger import IncomingChannel, Ledger, SessionRecord
 from hypercluster.market.money.channel import PayeeChannel
 from hypercluster.market.money.claiming import CLAIM_BATCH, ClaimRule
 from hypercluster.market.money.voucher import TAG, ChannelDescriptor, node_tag
+from hypercluster.node.errors import IdentityError
+from hypercluster.node.identity import address_of_peer
+from hypercluster.node.serving.classes import Class
 from hypercluster.node.serving.terms import NodeTerms, Wallets
 from hypercluster.node.threads import Threads
 
@@ -94,6 +97,15 @@ class Collector:
     def known(self) -> frozenset[bytes]:
         """Ids of the channels that are open and of this chain."""
         return frozenset(self._accounts)
+
+    def class_of(self, peer: str) -> Class:
+        """What is known of who holds the session key behind a peer id, from channels of this run and earlier ones."""
+        try:
+            signer = address_of_peer(peer)
+        except IdentityError:
+            return Class.STRANGER
+        paid = [a.channel.best > 0 for a in self._accounts.values() if a.channel.descriptor.signer == signer]
+        return Class.PAYER if any(paid) else Class.NEWCOMER if paid else Class.STRANGER
 
     async def load(self) -> None:
         """Take up the channels of earlier runs, so that what they paid is claimed and watched."""

@@ -32,11 +32,12 @@ _CODES = {
 
 
 class Refused(NodeError):
-    """This node refuses an opening or a step."""
+    """This node refuses an opening or a step; `wait` is in how many seconds asking again is worth it, 0 if unknown."""
 
-    def __init__(self, code: ErrorCode, sentence: str) -> None:
+    def __init__(self, code: ErrorCode, sentence: str, *, wait: float = 0.0) -> None:
         super().__init__(sentence)
         self.code = code
+        self.wait = wait
 
 
 def check_payer(peer: str, channel: ChannelDescriptor) -> None:
@@ -55,9 +56,15 @@ async def refuse(connection: Connection, error: Exception, billed: int = 0) -> N
         sentence = str(error)
         log.info("refused: %s (%s)", sentence, code.name)
     try:
-        await connection.send(Error.of(code, sentence, billed), SEND_SECONDS)
+        await connection.send(Error.of(code, sentence, billed, wait=wait_of(error)), SEND_SECONDS)
     except NodeError as lost:
         log.debug("the refusal could not be delivered: %s", lost)
+
+
+def wait_of(error: Exception) -> float:
+    """Seconds after which asking again is worth it, 0 if unknown: what the error itself says of it."""
+    wait = getattr(error, "wait", 0.0)
+    return float(wait) if isinstance(wait, int | float) else 0.0
 
 
 def code_of(error: Exception) -> ErrorCode:

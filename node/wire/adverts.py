@@ -59,6 +59,7 @@ RULES = declare(
         "wire_dtypes": Dtypes,
         "features": Annotated[tuple[str, ...], Length(0, 16), Each(Length(1, 32)), Travels(list, to_texts)],
         "role": RoleName,
+        "reserve_wei": Wei,
     },
 )
 _PLAN = plan_of(Advert, pb.Advert.DESCRIPTOR)

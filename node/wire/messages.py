@@ -35,6 +35,8 @@ ADVERT_PROTOCOL = "/hypercluster/advert/3.0.0"
 
 REWIND = "rewind"
 """feature of providers that take a step at a position below what the session holds"""
+MOST_WAIT = 86_400.0
+"""seconds that anybody is told to wait"""
 
 
 @message
@@ -152,11 +154,13 @@ class Error:
     code: ErrorCode
     message: Sentence
     billed_wei: Wei = 0
+    wait_ms: Milliseconds = 0.0
+    """after which asking again is worth it; 0 where that is not known"""
 
     @classmethod
-    def of(cls, code: ErrorCode, message: str, billed_wei: int = 0) -> Error:
-        """The same with the message cut to what fits."""
-        return cls(code, message[:MAX_MESSAGE], billed_wei)
+    def of(cls, code: ErrorCode, message: str, billed_wei: int = 0, *, wait: float = 0.0) -> Error:
+        """The same with the message cut to what fits; `wait` in seconds, a day at most."""
+        return cls(code, message[:MAX_MESSAGE], billed_wei, 1000 * min(max(0.0, wait), MOST_WAIT))
 
 
 @message

@@ -165,17 +165,19 @@ class StepResult(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., billed_wei: _Optional[bytes] = ..., compute_ms: _Optional[float] = ..., waited_ms: _Optional[float] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ..., output: _Optional[bytes] = ...) -> None: ...
 
 class Error(_message.Message):
-    __slots__ = ("code", "message", "billed_wei")
+    __slots__ = ("code", "message", "billed_wei", "wait_ms")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     BILLED_WEI_FIELD_NUMBER: _ClassVar[int]
+    WAIT_MS_FIELD_NUMBER: _ClassVar[int]
     code: int
     message: str
     billed_wei: bytes
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., billed_wei: _Optional[bytes] = ...) -> None: ...
+    wait_ms: float
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., billed_wei: _Optional[bytes] = ..., wait_ms: _Optional[float] = ...) -> None: ...
 
 class Advert(_message.Message):
-    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price_wei", "prompt_price_wei", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "n_embd", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features")
+    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price_wei", "prompt_price_wei", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "n_embd", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features", "reserve_wei")
     PEER_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
@@ -198,6 +200,7 @@ class Advert(_message.Message):
     MAX_TOP_K_FIELD_NUMBER: _ClassVar[int]
     PROMPT_MS_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    RESERVE_WEI_FIELD_NUMBER: _ClassVar[int]
     peer: str
     model_id: bytes
     layer_start: int
@@ -220,7 +223,8 @@ class Advert(_message.Message):
     max_top_k: int
     prompt_ms: float
     features: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., n_embd: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
+    reserve_wei: bytes
+    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., n_embd: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ..., reserve_wei: _Optional[bytes] = ...) -> None: ...
 
 class SignedAdvert(_message.Message):
     __slots__ = ("body", "signature")
