@@ -40,6 +40,10 @@ class RateLimited(NodeUnreachable):
     """The RPC endpoint answers fewer requests than were made, and went on doing so."""
 
 
+class Unconnected(NodeUnreachable):
+    """Nobody could connect to the endpoint: it has seen nothing of the request."""
+
+
 class _Failed(Exception):
     """One attempt that failed: `again` says whether another is safe, `error` is what to say in the end."""
 
@@ -126,9 +130,11 @@ class PatientProvider(HTTPProvider):
         if isinstance(error, requests.ConnectTimeout) or "NewConnectionError" in repr(error):
             refused = "refused" in repr(error).lower()
             why = "nothing listens there" if refused else "no connection"
-            return self._unreachable(
+            failed = self._unreachable(
                 why, again=True, patience=REFUSED_SECONDS if refused else PATIENCE_SECONDS
             )
+            failed.error = Unconnected(str(failed.error))
+            return failed
         if isinstance(error, requests.Timeout):
             return self._unreachable(f"nothing came in {TIMEOUT_SECONDS:g} s", again=not sending)
         if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):

@@ -149,3 +149,14 @@ class Rpc:
             except TransactionNotFound:
                 return False
             return True
+
+    def mined_at(self, sender: str, nonce: int, back: int) -> bytes | None:
+        """Return the hash of the sender's transaction that used a nonce, looked for in the last ``back`` blocks."""
+        with self.clear_errors("to show its latest blocks"):
+            head = int(self.web3.eth.block_number)
+            for number in range(head, max(-1, head - back), -1):
+                for each in self.web3.eth.get_block(number, True)["transactions"]:
+                    transaction: dict[str, Any] = dict(each)  # type: ignore[arg-type]
+                    if transaction["from"] == sender and transaction["nonce"] == nonce:
+                        return bytes(transaction["hash"])
+        return None

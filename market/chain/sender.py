@@ -1,17 +1,21 @@
-"""Sending transactions from one account, several at a time and from several threads."""
+"""Sending transactions from one account, several at a time and from several threads.
+
+A call is executed once, whatever becomes of requests and answers on their way: a call that may have been taken is
+signed for another nonce only after the transaction that took the first one was seen, and is another's.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock, RLock
 from typing import Any, cast
 
 from eth_account.signers.local import LocalAccount
 from web3.types import LogReceipt, Nonce, TxParams, TxReceipt, Wei
 
-from hypercluster.market.chain.patience import RateLimited
+from hypercluster.market.chain.patience import RateLimited, Unconnected
 from hypercluster.market.chain.reverts import reverted
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.errors import (
@@ -26,8 +30,16 @@ log = logging.getLogger(__name__)
 GAS_MARGIN_PERCENT = 25
 ATTEMPTS = 5
 CHECK_SECONDS = 1.0
+BUMP_SECONDS = 15.0
+"""after which a transaction whose fee no longer reaches is signed again for a higher one"""
+BUMP_PERCENT = 25
+"""by which both of its fees rise at least; pools ask for 10"""
+MOST_BUMPS = 12
+BLOCKS_BACK = 32
+"""in which the transaction that took a nonce is looked for"""
 _KNOWN = ("already known", "already imported")
-_NONCE_TAKEN = ("nonce too low", "underpriced", "nonce too high", "invalid nonce", *_KNOWN)
+_TOO_LOW = ("nonce too low", "invalid nonce")
+_OTHERS_WAIT = ("underpriced", "nonce too high")
 
 
 @dataclass(frozen=True)
@@ -43,22 +55,37 @@ class Mined:
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A transaction that was sent and is not known to be mined; ``raw`` is what was signed."""
+class Version:
+    """A call as it was signed once: the transaction's hash and its bytes."""
 
     transaction: bytes
     raw: bytes
+
+
+@dataclass(eq=False)
+class Sent:
+    """A call that was sent for `nonce` and is not known to be mined; `versions` differ in their fees alone."""
+
     nonce: int
     action: str
     call: TxParams
+    versions: list[Version] = field(default_factory=list)
+    missed: int = 0
+    """looks in a row at which its nonce was used and nobody knew it"""
+
+    @property
+    def transaction(self) -> bytes:
+        """Hash of the latest version."""
+        return self.versions[-1].transaction
 
 
 class Sender:
     """Signs and sends with one account.
 
     Nonces are handed out and used up under a lock, so that a refused transaction leaves no gap; one that the
-    node forgets later is sent again by whoever waits for it. Other processes may use the same account: a
-    nonce that one of them took first is passed over.
+    node forgets later is sent again by whoever waits for it or for a later one, and one whose fee has become too low
+    is signed again for a higher one. Other processes may use the same account: a nonce that one of them took first is
+    passed over.
 
     Args:
         rpc: the node, or a :class:`~market.chain.Chain`.
@@ -75,6 +102,8 @@ class Sender:
         """Held from the signing of an EIP-2612 permit until it is mined, as the next needs its nonce used."""
         self._lock = Lock()
         self._next = 0
+        self._under_way: dict[int, Sent] = {}
+        """by nonce, until somebody saw them mined or replaced"""
 
     def transact(self, action: str, to: str | None, data: str, value: int = 0) -> Mined:
         """Send a call and wait until it is mined.
@@ -88,12 +117,16 @@ class Sender:
         Raises:
             Reverted: the contract refuses, now or when mined.
             InsufficientFunds: not enough coin for the gas, or not enough HCT.
-            NodeUnreachable, TransactionTimeout, TransactionReplaced: see :meth:`wait`.
+            NodeUnreachable: the node cannot be reached, and nothing was sent.
+            TransactionTimeout, TransactionReplaced: see :meth:`wait`.
         """
         return self.wait(self.submit(action, to, data, value))
 
     def submit(self, action: str, to: str | None, data: str, value: int = 0) -> Sent:
-        """Sign and send a call without waiting for it; arguments and errors as for :meth:`transact`."""
+        """Sign and send a call without waiting for it; arguments and errors as for :meth:`transact`.
+
+        Raises TransactionTimeout where nobody can say whether the node took it: it may be mined later.
+        """
         call: TxParams = {
             "from": self.account.address,
             "data": data,  # type: ignore[typeddict-item]
@@ -121,25 +154,25 @@ class Sender:
         """
         patience = self.patience if patience is None else patience
         started = time.monotonic()
-        pause, check = 0.01, started + CHECK_SECONDS
-        while (mined := self.rpc.receipt(sent.transaction)) is None:
+        pause, check, bump = 0.01, started + CHECK_SECONDS, started + BUMP_SECONDS
+        while (mined := self._receipt(sent)) is None:
             now = time.monotonic()
             if now > started + patience:
                 with self._lock:
                     self._next = 0  # trust the node's count again
-                raise TransactionTimeout(
-                    f"The transaction {_hex(sent.transaction)} {sent.action} was not mined within "
-                    f"{patience:.0f} s; look it up before you send another."
-                )
+                raise self._timeout(sent, f"was not mined within {patience:.0f} s")
             if now > check:
-                self._look_after(sent)
-                check = now + CHECK_SECONDS
+                self._look_after(sent, bump=now > bump)
+                check = time.monotonic() + CHECK_SECONDS
+                if now > bump:
+                    bump = now + BUMP_SECONDS
             time.sleep(pause)
             pause = min(1.0, pause * 1.5)
+        self._under_way.pop(sent.nonce, None)
         if not mined["status"]:
             raise self._why(sent, mined)
         return Mined(
-            _hex(sent.transaction),
+            _hex(bytes(mined["transactionHash"])),
             mined["blockNumber"],
             mined["gasUsed"],
             mined["gasUsed"] * mined["effectiveGasPrice"],
@@ -147,72 +180,146 @@ class Sender:
             mined["contractAddress"],
         )
 
+    def _receipt(self, sent: Sent) -> TxReceipt | None:
+        """Of whichever version was mined, the latest first."""
+        found = (self.rpc.receipt(version.transaction) for version in reversed(sent.versions))
+        return next((receipt for receipt in found if receipt is not None), None)
+
     def _send(self, action: str, call: TxParams) -> Sent:
         for attempt in range(ATTEMPTS):
             nonce = max(self._next, self._count("pending"))
-            call["nonce"] = Nonce(nonce)
-            signed = self.account.sign_transaction(cast("dict[str, Any]", call))
-            sent = Sent(bytes(signed.hash), bytes(signed.raw_transaction), nonce, action, call)
-            try:
-                self._hand_over(sent)
-            except NodeUnreachable:
-                self._next = 0  # nobody knows whether it arrived
-                raise
-            except ChainError as error:
-                if not any(words in str(error).lower() for words in _NONCE_TAKEN):
-                    raise
-                log.debug("nonce %d of %s is taken: %s", nonce, self.address, error)
-                self._next = 0
-                time.sleep(0.05 * attempt)
-                continue
-            self._next = nonce + 1
-            return sent
+            sent = Sent(nonce, action, call)
+            if self._hand_over(sent, self._sign(sent)):
+                self._next = nonce + 1
+                self._under_way[nonce] = sent
+                return sent
+            log.debug("nonce %d of %s is taken", nonce, self.address)
+            self._next = 0
+            time.sleep(0.05 * attempt)
         raise ChainError(
             f"The node refused {ATTEMPTS} nonces of {self.address} {action}: "
             "see whether another program sends from that account."
         )
 
-    def _hand_over(self, sent: Sent) -> None:
-        """Give the node a signed transaction, the very same once more if the answer got lost on the way."""
-        try:
-            with self.rpc.clear_errors(sent.action, self.address):
-                self.rpc.web3.eth.send_raw_transaction(sent.raw)
-        except RateLimited:
-            raise
-        except NodeUnreachable:
-            # The same bytes cannot count twice; a fresh nonce could. So ask for it before anything else.
-            if self.rpc.knows(sent.transaction):
-                return
+    def _sign(self, sent: Sent) -> Version:
+        sent.call["nonce"] = Nonce(sent.nonce)
+        signed = self.account.sign_transaction(cast("dict[str, Any]", sent.call))
+        # Kept before it is sent: whatever answer gets lost, it can be looked up.
+        sent.versions.append(Version(bytes(signed.hash), bytes(signed.raw_transaction)))
+        return sent.versions[-1]
+
+    def _hand_over(self, sent: Sent, version: Version) -> bool:
+        """Give the node a signed transaction; false where its nonce is another's, and it will never be mined.
+
+        Raises:
+            TransactionTimeout: nobody can say whether it was taken.
+            ChainError: it was refused for another reason, or the node cannot be reached and did not get it.
+        """
+        lost: NodeUnreachable | None = None
+        for attempt in range(ATTEMPTS):
             try:
                 with self.rpc.clear_errors(sent.action, self.address):
-                    self.rpc.web3.eth.send_raw_transaction(sent.raw)
-            except NodeUnreachable:
-                raise
-            except ChainError:
-                if not self.rpc.knows(sent.transaction):
+                    self.rpc.web3.eth.send_raw_transaction(version.raw)
+                return True
+            except (RateLimited, Unconnected):
+                if lost is None:
+                    raise  # the node has not looked at it
+            except NodeUnreachable as error:
+                lost = error
+            except ChainError as error:
+                words = str(error).lower()
+                if any(each in words for each in _KNOWN):
+                    return True
+                if any(each in words for each in _TOO_LOW):
+                    taken = self._took(sent)
+                    if taken is not None:
+                        return taken in (each.transaction for each in sent.versions)
+                elif any(each in words for each in _OTHERS_WAIT):
+                    return lost is not None and self._arrived(version)
+                elif lost is None:
                     raise
+            # The same bytes cannot count twice; a fresh nonce could. So they are sent until that is settled.
+            if self._arrived(version):
+                return True
+            time.sleep(0.1 * 2**attempt)
+        raise self._timeout(sent, "may or may not have reached the node") from lost
+
+    def _arrived(self, version: Version) -> bool:
+        try:
+            return self.rpc.knows(version.transaction)
+        except NodeUnreachable:
+            return False
+
+    def _took(self, sent: Sent) -> bytes | None:
+        """Hash of the mined transaction that used the nonce, None where the node cannot show it (yet)."""
+        try:
+            return self.rpc.mined_at(self.account.address, sent.nonce, BLOCKS_BACK)
+        except NodeUnreachable:
+            return None
 
     def _count(self, block: str) -> int:
         with self.rpc.clear_errors("to count transactions"):
             return self.rpc.web3.eth.get_transaction_count(self.account.address, block)  # type: ignore[arg-type]
 
-    def _look_after(self, sent: Sent) -> None:
-        """Send a transaction again that the node forgot; complain if its nonce went to another one."""
-        if self._count("latest") > sent.nonce:
-            if not self.rpc.knows(sent.transaction):
-                raise TransactionReplaced(
-                    f"Another transaction of {self.address} took the place of {_hex(sent.transaction)} "
-                    f"{sent.action}: try again."
-                )
-        elif not self.rpc.knows(sent.transaction):
-            log.info("the node forgot transaction %s; sending it again", _hex(sent.transaction))
-            try:
-                with self.rpc.clear_errors(sent.action):
-                    self.rpc.web3.eth.send_raw_transaction(sent.raw)
-            except (
-                ChainError
-            ) as error:  # it came back meanwhile, or its nonce is being used; the next look tells
-                log.debug("it was not taken: %s", error)
+    def _look_after(self, sent: Sent, *, bump: bool) -> None:
+        """See that it can still be mined; complain if its nonce went to another one."""
+        used = self._count("latest")
+        if used > sent.nonce:
+            self._look_for(sent)
+            return
+        sent.missed = 0
+        # What stands before it in the row may have been forgotten, and nobody may wait for that.
+        with self._lock:
+            row = [each for nonce, each in sorted(self._under_way.items()) if used <= nonce < sent.nonce]
+        for each in (*row, sent):
+            if bump and self._raised(each):
+                log.info("the fee of a transaction %s no longer reaches: it is sent for more", each.action)
+            elif self._arrived(each.versions[-1]):
+                continue
+            else:
+                log.info("the node forgot transaction %s; sending it again", _hex(each.transaction))
+            self._offer(each.action, each.versions[-1])
+
+    def _look_for(self, sent: Sent) -> None:
+        if any(self._arrived(each) for each in sent.versions):
+            return
+        taken = self._took(sent)
+        sent.missed += 1
+        # One node of several behind a URL may be behind the others, so a single look proves nothing.
+        ours = taken is not None and any(taken == each.transaction for each in sent.versions)
+        if not ours and (taken is not None or sent.missed > ATTEMPTS):
+            self._under_way.pop(sent.nonce, None)
+            raise TransactionReplaced(
+                f"Another transaction of {self.address} took the place of {_hex(sent.transaction)} "
+                f"{sent.action}: try again."
+            )
+
+    def _raised(self, sent: Sent) -> bool:
+        """Sign it again for a higher fee, if what it offers no longer reaches; whether that was done."""
+        max_fee, tip = self.rpc.fees()
+        with self._lock:
+            offered, its_tip = int(sent.call["maxFeePerGas"]), int(sent.call["maxPriorityFeePerGas"])
+            # The fees of now leave room for the base fee to double.
+            reaches = 2 * offered > max_fee + tip and its_tip >= tip
+            if reaches or len(sent.versions) > MOST_BUMPS:
+                return False
+            sent.call["maxFeePerGas"] = Wei(max(max_fee, _more(offered)))
+            sent.call["maxPriorityFeePerGas"] = Wei(max(tip, _more(its_tip)))
+            self._sign(sent)
+            return True
+
+    def _offer(self, action: str, version: Version) -> None:
+        """Give the node a transaction that it may have; the next look tells what became of it."""
+        try:
+            with self.rpc.clear_errors(action):
+                self.rpc.web3.eth.send_raw_transaction(version.raw)
+        except ChainError as error:
+            log.debug("it was not taken: %s", error)
+
+    def _timeout(self, sent: Sent, what: str) -> TransactionTimeout:
+        return TransactionTimeout(
+            f"The transaction {_hex(sent.transaction)} {sent.action} {what}; look it up before you send another."
+        )
 
     def _why(self, sent: Sent, mined: TxReceipt) -> ChainError:
         """Run a failed transaction again on the state before its block to learn its error."""
@@ -227,3 +334,7 @@ class Sender:
 
 def _hex(transaction: bytes) -> str:
     return "0x" + transaction.hex()
+
+
+def _more(fee: int) -> int:
+    return fee + fee * BUMP_PERCENT // 100 + 1
