@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: demo test test-fast lint docs setup lock clean help
+.PHONY: demo test test-fast soak lint docs setup lock clean help
 
 demo:            ## a paid, routed completion on a local network
 	@$(PYTHON) scripts/setup.py
@@ -17,6 +17,11 @@ test:            ## lint, types and every test, the slow ones too
 test-fast:       ## the same without the slow tests
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python scripts/check.py --fast
+
+KILLS ?= 500
+soak:            ## kill -9 over a whole market, 500 times (KILLS=N), then all books compared
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/soak.py --kills $(KILLS)
 
 lint:            ## formatting, lint and types alone
 	@$(PYTHON) scripts/setup.py --dev

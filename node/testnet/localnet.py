@@ -16,7 +16,7 @@ from typing import IO, Generic, TypeVar
 import coincurve
 from eth_account import Account
 
-from hypercluster.market.chain import LOCAL_TERMS, Chain, Deployment, Sender, deploy
+from hypercluster.market.chain import LOCAL_TERMS, Chain, Deployment, DisputeTerms, Sender, deploy
 from hypercluster.market.money.keystore import load_key
 from hypercluster.market.money.units import HCT
 from hypercluster.node.errors import NodeError
@@ -267,7 +267,7 @@ class LocalNetwork:
 
 @contextmanager
 def running_chain(
-    home: Path, *, grace_seconds: int = 60, unbonding_seconds: int = 120
+    home: Path, *, grace_seconds: int = 60, unbonding_seconds: int = 120, terms: DisputeTerms = LOCAL_TERMS
 ) -> Iterator[LocalNetwork]:
     """A fresh chain with the contracts, and no providers yet. Keys in `home` are used again, ledgers are not.
 
@@ -287,7 +287,7 @@ def running_chain(
             min_stake=STAKE,
             grace_seconds=grace_seconds,
             unbonding_seconds=unbonding_seconds,
-            terms=LOCAL_TERMS,
+            terms=terms,
         )
         deployment.save(home / "deployment.json")
         network = LocalNetwork(home, url, Chain(url, Deployment.load(home / "deployment.json")))
