@@ -46,6 +46,8 @@ class _Advert(BaseModel):
     prompt_ms: _Ms = 0.0
     session_tokens: Annotated[int, Field(ge=1)] | None = None
     max_top_k: Annotated[int, Field(ge=0)] | None = None
+    operator: str = ""
+    stake_wei: Annotated[int, Field(ge=0)] = 0
 
 
 class _Link(BaseModel):

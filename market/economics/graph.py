@@ -68,6 +68,8 @@ class Node:
         wait_ms: further delay per token that the client has seen (slow answers), beyond ``cost_ms``.
         risk: minus the log of the probability that it serves honestly, as this client believes; 0 is trusted
             blindly.
+        operator: account that answers for it with a stake; "" where unknown, then it stands for itself.
+        stake_wei: what of that stake is behind this node; 0 where unknown.
     """
 
     id: str
@@ -84,6 +86,8 @@ class Node:
     prompt_ms: float = 0.0
     session_tokens: int | None = None
     max_top_k: int | None = None
+    operator: str = ""
+    stake_wei: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop:
@@ -106,6 +110,13 @@ class Node:
             raise BadNode(f"Node {self.id} has sessions of {self.session_tokens} tokens, which hold nothing.")
         if self.max_top_k is not None and self.max_top_k < 0:
             raise BadNode(f"Node {self.id} has max_top_k {self.max_top_k}, below zero.")
+        if self.stake_wei < 0:
+            raise BadNode(f"Node {self.id} has a stake below zero.")
+
+    @property
+    def owner(self) -> str:
+        """Who answers for it: its operator, or it itself where none is known."""
+        return self.operator or self.id
 
     @property
     def service_ms(self) -> float:
@@ -127,7 +138,9 @@ class Node:
         )
 
 
-def node_of(advert: Advert, latency_ms: float = 0.0, wait_ms: float = 0.0, risk: float = 0.0) -> Node:
+def node_of(
+    advert: Advert, latency_ms: float = 0.0, wait_ms: float = 0.0, risk: float = 0.0, stake_wei: int = 0
+) -> Node:
     """Return an advert as a `Node`, with what this client measured and believes; raises `BadNode` on fields
     out of bounds.
     """
@@ -146,6 +159,8 @@ def node_of(advert: Advert, latency_ms: float = 0.0, wait_ms: float = 0.0, risk:
         prompt_ms=advert.prompt_ms,
         session_tokens=advert.session_tokens,
         max_top_k=advert.max_top_k,
+        operator=advert.operator,
+        stake_wei=stake_wei,
     )
 
 
