@@ -1,19 +1,23 @@
-"""The HTTP side of an RPC node: what may pass is tried again with a growing pause, what does not is named."""
+"""The HTTP side of RPC nodes: what may pass is tried again, at the next one where there are several, then named."""
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import requests
-from tenacity import RetryCallState, Retrying, retry_if_exception
+from eth_typing import URI
+from tenacity import RetryCallState, Retrying
 from web3 import HTTPProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from hypercluster.market.errors import ChainError, NodeUnreachable
 from hypercluster.market.redaction import hide, place
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10.0
 """for one answer"""
@@ -53,21 +57,34 @@ class _Failed(Exception):
 
 
 class PatientProvider(HTTPProvider):
-    """web3's provider for one URL, which is never shown whole.
+    """web3's provider for one URL, or for several separated by commas. None is ever shown whole.
 
-    Reads are tried again after refusals for their number, server errors, timeouts and broken connections.
-    A transaction is sent again only where it certainly was not taken: a node that limits requests has not
-    looked at it, and one that nobody could connect to has not seen it.
+    Reads are tried again after refusals for their number, server errors, timeouts and broken connections, at the
+    next URL where there is one; whichever answers is kept until it fails. A transaction is sent again only where it
+    certainly was not taken: a node that limits requests has not looked at it, and one that nobody could connect to
+    has not seen it.
     """
 
     def __init__(self, url: str) -> None:
-        hide(url)
-        self.place = place(url)
-        if not self.place.startswith(("http://", "https://")):
+        self._urls = url.replace(",", " ").split()
+        for each in self._urls:
+            hide(each)
+        if not self._urls or not all(place(each).startswith(("http://", "https://")) for each in self._urls):
             raise NodeUnreachable(
-                "The RPC URL is no http:// or https:// URL: set HC_RPC_URL to one such as http://127.0.0.1:8545."
+                "The RPC URL is no http:// or https:// URL: set HC_RPC_URL to one such as http://127.0.0.1:8545, "
+                "or to several separated by commas."
             )
-        super().__init__(url, request_kwargs={"timeout": TIMEOUT_SECONDS}, exception_retry_configuration=None)
+        self.chain_id: int | None = None
+        """for which all of them must speak, once it is known"""
+        self._asked = {self._urls[0]}
+        super().__init__(
+            self._urls[0], request_kwargs={"timeout": TIMEOUT_SECONDS}, exception_retry_configuration=None
+        )
+
+    @property
+    def place(self) -> str:
+        """What may be shown of the URL that is in use."""
+        return place(str(self.endpoint_uri))
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         """Make one request. Raises RateLimited, NodeUnreachable, ChainError."""
@@ -93,24 +110,53 @@ class PatientProvider(HTTPProvider):
         return self._patiently(once, sending=False)
 
     def _patiently(self, once: Callable[[], T], *, sending: bool) -> T:
+        others = len(self._urls) - 1
+
         def attempt() -> T:
+            used = str(self.endpoint_uri)
             try:
-                return once()
-            except requests.RequestException as error:
-                raise self._failed(error, sending=sending) from None
-            except json.JSONDecodeError:
-                raise self._no_node("what it sends is no JSON") from None
+                try:
+                    self._check_chain(used)
+                    return once()
+                except requests.RequestException as error:
+                    raise self._failed(error, sending=sending) from None
+                except json.JSONDecodeError:
+                    raise self._no_node("what it sends is no JSON") from None
+            except _Failed as failed:
+                self._turn(used, failed)
+                raise
+
+        def may_pass(state: RetryCallState) -> bool:
+            failed = state.outcome.exception() if state.outcome else None
+            # What one node refuses for good, another may answer.
+            elsewhere = not sending and state.attempt_number <= others
+            return isinstance(failed, _Failed) and (failed.again or elsewhere)
 
         try:
             return Retrying(
-                retry=retry_if_exception(lambda error: isinstance(error, _Failed) and error.again),
-                stop=_stop,
-                wait=_pause,
+                retry=may_pass,
+                stop=lambda state: state.attempt_number > others and _stop(state),
+                wait=lambda state: 0.0 if state.attempt_number <= others else _pause(state),
                 sleep=time.sleep,
                 reraise=True,
             )(attempt)
         except _Failed as failed:
             raise failed.error from None
+
+    def _turn(self, used: str, failed: _Failed) -> None:
+        """Ask the next node from now on, unless somebody has turned away from this one already."""
+        if len(self._urls) > 1 and str(self.endpoint_uri) == used:
+            self.endpoint_uri = URI(self._urls[(self._urls.index(used) + 1) % len(self._urls)])
+            log.warning("%s The next requests go to %s.", failed.error, self.place)
+
+    def _check_chain(self, url: str) -> None:
+        """Before the first request to it: whether the node there speaks for the chain that the others do."""
+        if url in self._asked or self.chain_id is None:
+            return
+        answer = super().make_request(RPCEndpoint("eth_chainId"), [])
+        if answer.get("result") != hex(self.chain_id):
+            raise self._no_node(f"it does not speak for chain {self.chain_id}")
+        self._asked.add(url)
 
     def _check_limit(self, response: Any) -> None:
         if not isinstance(response, dict):

@@ -1,4 +1,4 @@
-"""One Ethereum node behind an HTTP URL, with every failure turned into a sentence."""
+"""An Ethereum node behind an HTTP URL, with every failure turned into a sentence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Rpc:
     """A connection to a node; may be used from several threads.
 
     Args:
-        url: HTTP or HTTPS address of the node's JSON-RPC.
+        url: HTTP or HTTPS address of the node's JSON-RPC; or several, separated by commas, of which one is used until
+            it fails.
         chain_id: the chain it must speak for; any if None.
 
     Raises:
@@ -41,10 +42,8 @@ class Rpc:
 
     def __init__(self, url: str, chain_id: int | None = None) -> None:
         self.url = url
-        provider = PatientProvider(url)
-        self.place = provider.place
-        """the URL as it may be shown"""
-        self.web3 = Web3(provider)
+        self._provider = PatientProvider(url)
+        self.web3 = Web3(self._provider)
         self.web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)  # harmless on other chains
         with self.clear_errors("to name its chain"):
             self.chain_id = self.web3.eth.chain_id
@@ -53,6 +52,12 @@ class Rpc:
                 f"The node at {self.place} speaks for chain {self.chain_id} and chain {chain_id} is needed: "
                 "give the URL of a node of that chain."
             )
+        self._provider.chain_id = self.chain_id
+
+    @property
+    def place(self) -> str:
+        """The URL that is in use, as it may be shown."""
+        return self._provider.place
 
     @contextmanager
     def clear_errors(self, action: str, payer: str | None = None) -> Iterator[None]:

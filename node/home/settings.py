@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     home: Path = Path("~/.hypercluster")
     """folder of keys, ledger and shards"""
     rpc_url: str = "http://127.0.0.1:8545"
-    """JSON-RPC of the chain"""
+    """JSON-RPC of the chain; several URLs separated by commas take over from each other"""
     deployment: Path | None = None
     """file with the addresses of the contracts; `hc-testnet up` writes one"""
     bootstrap: Annotated[tuple[str, ...], NoDecode] = ()
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     @field_validator("rpc_url", mode="after")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        if not re.match(r"https?://[^/?#\s]+", value):
+        if not all(re.match(r"https?://[^/?#\s]+", each) for each in value.replace(",", " ").split()):
             raise ValueError("it is no URL that begins with http:// or https://")
         return value
 
@@ -125,7 +125,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _hide(self) -> "Settings":
-        hide(self.rpc_url)
+        for each in self.rpc_url.replace(",", " ").split():
+            hide(each)
         hide(self.ledger_url)
         return self
 

@@ -197,3 +197,54 @@ def test_what_may_be_shown_of_a_url() -> None:
         redact("https://me:pw@rpc.example.org/abc and abc, me, pw")
         == "https://…@rpc.example.org/abc and abc, me, pw"
     )
+
+
+class Ending:
+    """What a way to the chain does until it is told to be well, and how often it was asked."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer, self.ill, self.asked = answer, True, 0
+
+    def __call__(self, _method: str, ask: Callable[[], bytes]) -> Answer:
+        self.asked += 1
+        return self.answer if self.ill else (200, ask())
+
+
+@pytest.mark.parametrize(
+    "answer", [None, (500, b"oops"), (401, b"who are you"), (429, b"slow"), (200, b"<html>")]
+)
+def test_another_node_takes_over(chain: Chain, accounts: list[LocalAccount], answer: Answer) -> None:
+    """Reads go on at the next URL at once, transactions count once, and the node that answers is kept."""
+    first, to = Ending(answer), accounts[6].address
+    with proxy(chain.url, first) as one, proxy(chain.url, lambda _method, ask: (200, ask())) as other:
+        there = Chain(f"{one}, {other}", chain.deployment)
+        assert there.place == other
+        asked = first.asked
+        before = there.balance(to)
+        Sender(there, accounts[5]).transact("to send coin", to, "0x", 7)
+        assert there.balance(to) == before + 7
+        assert first.asked == asked == 1
+
+
+def test_a_node_of_another_chain_does_not_take_over(chain: Chain) -> None:
+    def elsewhere(method: str, ask: Callable[[], bytes]) -> Answer:
+        if method == "eth_chainId":
+            return 200, json.dumps({"jsonrpc": "2.0", "id": 1, "result": "0x1"}).encode()
+        return 200, ask()
+
+    first = Ending((500, b"oops"))
+    first.ill = False
+    with proxy(chain.url, first) as one, proxy(chain.url, elsewhere) as other:
+        there = Chain(f"{one},{other}", chain.deployment)
+        first.ill = True
+        with pytest.raises(NodeUnreachable):
+            there.block_number()
+        first.ill = False
+        assert there.block_number() == chain.block_number()
+
+
+def test_secrets_of_several_urls_are_never_shown(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(NodeUnreachable) as told:
+        Rpc("http://user:hunter22@127.0.0.1:9/keykeykey,http://127.0.0.1:9/otherkey")
+    for said in (str(told.value), caplog.text):
+        assert not any(secret in said for secret in ("hunter22", "keykeykey", "otherkey"))
