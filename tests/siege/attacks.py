@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from tests.siege.hostile import opens
+from tests.siege.hostile import audits, connections, opens, protocols
 from tests.siege.tally import Tally
 from tests.siege.target import Target
 
@@ -27,19 +27,40 @@ class Attack(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One attack: what runs it, what it is in a few words, and on which role."""
+    """One attack: what runs it, what it is in a few words, and on whom: provider or verifier."""
 
     run: Attack
     what: str
     role: str = "provider"
-    strengths: tuple[int, ...] = (10, 100, 1000)
 
 
 ATTACKS: dict[str, Listed] = {
     "open-nothing": Listed(opens.open_without_channel, "Opens on channels that do not exist"),
     "open-foreign": Listed(opens.open_foreign_channel, "Opens on somebody else's channel"),
+    "open-closing": Listed(opens.open_closed_channel, "Opens on channels that are closing"),
     "hold": Listed(opens.hold_sessions, "sessions held on 1 wei, nothing paid"),
     "hold-rich": Listed(opens.hold_sessions_rich, "sessions held on 1 HCT, nothing paid"),
+    "pay-once": Listed(opens.pay_once, "sessions held after one paid token"),
     "open-close": Listed(opens.open_and_close, "Open and Close without a step"),
     "open-vanish": Listed(opens.open_and_vanish, "Open, and the connection cut"),
+    "connect": Listed(connections.connect_and_wait, "TCP connections, not a word"),
+    "half-open": Listed(connections.half_open_handshakes, "half a Noise handshake"),
+    "drip": Listed(connections.dripping_handshakes, "a handshake byte by byte"),
+    "garbage": Listed(connections.garbage, "random bytes for a handshake"),
+    "handshakes": Listed(connections.churn_handshakes, "whole handshakes, then cut"),
+    "churn": Listed(connections.churn_connections, "libp2p connections, then cut"),
+    "names": Listed(connections.crowd_of_names, "libp2p connections that stay, a name each"),
+    "sit": Listed(connections.sit_on_connections, "direct connections, not a word"),
+    "streams": Listed(connections.streams_without_end, "streams, not a word"),
+    "half-frame": Listed(protocols.half_a_frame, "half a frame on every protocol"),
+    "adverts": Listed(protocols.ask_adverts, "requests for the advert"),
+    "hello": Listed(protocols.greet, "greetings"),
+    "dial-back": Listed(protocols.dial_me_back, "requests to dial back"),
+    "recall": Listed(protocols.recall, "recalls of what never was"),
+    "audit-nothing": Listed(
+        audits.audits_without_channel, "audits on channels that do not exist", "verifier"
+    ),
+    "audit-hold": Listed(audits.hold_audits, "audits held on 1 wei", "verifier"),
+    "audit-ranges": Listed(audits.many_ranges, "one-token audits of every range", "verifier"),
+    "evidence": Listed(audits.evidence_of_no_case, "evidence of cases that do not exist", "verifier"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,6 +20,7 @@ from hypercluster.node.network.host import Host
 from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.wire.messages import Accept, Close, Open
 from tests.node.helpers.providers import opening
+from tests.siege.honest import Payer
 from tests.siege.hostile.identities import STARTED, identities, on_and_on, said, strangers
 from tests.siege.paying import Purse
 from tests.siege.tally import Tally
@@ -110,6 +112,40 @@ async def open_and_vanish(
     await _on_channels(target, strength, tally, task_status, deposit=HCT, after=_left)
 
 
+async def open_closed_channel(
+    target: Target, strength: int, tally: Tally, *, task_status: TaskStatus[None] = STARTED
+) -> None:
+    """Opens on channels of one wei that were asked to close as soon as they were open."""
+    await _on_channels(target, strength, tally, task_status, deposit=1, after=_closed, ending=True)
+
+
+async def pay_once(
+    target: Target, strength: int, tally: Tally, *, task_status: TaskStatus[None] = STARTED
+) -> None:
+    """Sessions on a whole HCT that pay for one token and stay."""
+    purse = await trio.to_thread.run_sync(Purse.filled, target, tally)
+    async with strangers(identities(strength)) as hosts:
+        advert = await advert_of(hosts[0], target)
+        accounts = [await trio.to_thread.run_sync(purse.opened, host.key, HCT) for host in hosts]
+
+        async def act(index: int) -> str:
+            which = index % len(hosts)
+            payer = Payer(hosts[which], advert, accounts[which], target)
+            hop = await payer.open()
+            try:
+                await hop.step([1], 1)
+                tally.answered("paid")
+                tally.spent_wei += hop.cost(1)
+                since = trio.current_time()
+                ended = said(await hop._connection.receive(400))
+                return f"held {10 * round((trio.current_time() - since) / 10)} s, {ended}"
+            finally:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.5):
+                    await hop.close()
+
+        await on_and_on(strength, act, tally, task_status)
+
+
 async def _held(connection: Connection) -> str:
     started = trio.current_time()
     answer = said(await connection.receive(400))
@@ -133,12 +169,17 @@ async def _on_channels(
     *,
     deposit: int,
     after: Callable[[Connection], Awaitable[str]],
+    ending: bool = False,
 ) -> None:
     """Sessions on a channel for each identity; `after` is awaited with each that was accepted."""
     purse = await trio.to_thread.run_sync(Purse.filled, target, tally)
     async with strangers(identities(strength)) as hosts:
         advert = await advert_of(hosts[0], target)
         accounts = [await trio.to_thread.run_sync(purse.opened, host.key, deposit) for host in hosts]
+        if ending:
+            for account in accounts:
+                close = partial(target.chain.channels.request_close, purse.sender, account.descriptor)
+                tally.mined(await trio.to_thread.run_sync(close))
 
         async def act(index: int) -> str:
             which = index % len(hosts)
