@@ -6,8 +6,10 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 
 from hypercluster.market.trust.audit import Bounds, Difference, Kind, Thresholds, Tier
 from hypercluster.market.trust.receipt import Finding
@@ -18,12 +20,15 @@ from hypercluster.node.engine.steps import Payload
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.comparing import BadEvidence, claimed_outputs, compare, numbers
 from hypercluster.node.replay.running import inputs_of, prefill, replay
+from hypercluster.node.replay.shelf import Shelf, ShelfFull
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 
 log = logging.getLogger(__name__)
 
 ENGINES = 2
+MEMORY_SHARE = 2
+"""the shards that are loaded at once, if there is more than one, take so much of the memory: one in two bytes"""
 LEAST_TOKENS = 256
 SPOT_STEPS = 32
 """that are run again one by one although the prefill was within its bounds, if these are not exact themselves"""
@@ -50,10 +55,22 @@ class Judgement:
     replay_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """An engine and the shard that it runs."""
+
+    path: Path
+    bytes: int
+    engine: Engine
+
+
 class Replayer:
     """Engines for the stages of one model, loaded when they are needed; the last few stay.
 
     May be called from several threads; one audit runs at a time.
+
+    Args:
+        shelf_bytes: of shards that are cut for it and stay on disk, see Shelf; ShelfFull if that is too little.
     """
 
     def __init__(
@@ -64,11 +81,14 @@ class Replayer:
         threads: int,
         chunk: int = 64,
         backend: Backend | None = None,
+        shelf_bytes: int | None = None,
     ) -> None:
         self.stored = stored
         self.bounds = bounds
         self._threads, self._chunk, self._backend = threads, chunk, backend or Backend()
-        self._engines: dict[tuple[int, int], Engine] = {}
+        self._shelf = Shelf(stored, shelf_bytes)
+        self._memory = psutil.virtual_memory().total // MEMORY_SHARE
+        self._engines: dict[tuple[int, int], _Loaded] = {}
         self._lock = threading.Lock()
 
     @property
@@ -81,6 +101,10 @@ class Replayer:
         manifest = self.stored.manifest
         whole = 0 <= start < stop <= manifest.layers
         return whole and (self.stored.source is not None or self.stored.shard_path(start, stop).exists())
+
+    def is_cut(self, start: int, stop: int) -> bool:
+        """Whether the shard of layers [start, stop) is on disk, so that running it again takes no more room."""
+        return self._shelf.has(start, stop)
 
     def judge(self, transcript: Transcript) -> Judgement:
         """Run a transcript again and compare.
@@ -95,9 +119,7 @@ class Replayer:
     def close(self) -> None:
         """Free all engines."""
         with self._lock:
-            for engine in self._engines.values():
-                engine.stop()
-            self._engines.clear()
+            self._unload(0)
 
     def _judge(self, transcript: Transcript) -> Judgement:
         record = transcript.record
@@ -149,7 +171,9 @@ class Replayer:
     def _spread(self, transcript: Transcript, inputs: list[Payload]) -> Difference:
         """How far apart honest ways to compute just these inputs are, here and now: the worst of a few."""
         record = transcript.record
-        kept = self._engine(record.layer_start, record.layer_stop, transcript.length)
+        stage = record.layer_start, record.layer_stop
+        kept = self._engine(*stage, transcript.length)
+        path = self._engines[stage].path
         own = prefill(kept, transcript, inputs)
         others = [
             (Backend(flash_attention=True), inputs),
@@ -161,9 +185,7 @@ class Replayer:
         found = []
         for backend, payloads in others:
             try:
-                with self._new_engine(
-                    record.layer_start, record.layer_stop, transcript.length, backend
-                ) as engine:
+                with self._new_engine(path, *stage, transcript.length, backend) as engine:
                     found.append(compare(prefill(engine, transcript, payloads), own, WireDtype.F32))
             except LlamaError as error:
                 # Not every shape of model can have every kind of cache.
@@ -184,21 +206,46 @@ class Replayer:
         manifest = self.stored.manifest
         if tokens > manifest.context:
             raise BadEvidence(f"{tokens} tokens are beyond the model's context of {manifest.context}.")
-        known = self._engines.pop((start, stop), None)
-        if known is not None and known.max_capacity < tokens:
-            known.stop()
-            known = None
-        if known is None:
+        loaded = self._engines.pop((start, stop), None)
+        if loaded is not None and loaded.engine.max_capacity < tokens:
+            self._stop(loaded)
+            loaded = None
+        if loaded is None:
+            # What is kept goes first, so that there are never more in memory than that.
+            self._unload(ENGINES - 1)
             room = min(manifest.context, max(LEAST_TOKENS, 1 << (tokens - 1).bit_length()))
-            known = self._new_engine(start, stop, room, self._backend)
-        self._engines[start, stop] = known
-        while len(self._engines) > ENGINES:
-            self._engines.pop(next(iter(self._engines))).stop()
-        return known
+            loaded = self._load(start, stop, room)
+        self._engines[start, stop] = loaded
+        return loaded.engine
 
-    def _new_engine(self, start: int, stop: int, room: int, backend: Backend) -> Engine:
+    def _load(self, start: int, stop: int, room: int) -> _Loaded:
+        try:
+            path = self._shelf.take(start, stop)
+        except ShelfFull:
+            # Of a small shelf the shards that are loaded may be all.
+            self._unload(0)
+            path = self._shelf.take(start, stop)
+        size = path.stat().st_size
+        if size + sum(each.bytes for each in self._engines.values()) > self._memory:
+            self._unload(0)
+        try:
+            return _Loaded(path, size, self._new_engine(path, start, stop, room, self._backend))
+        except BaseException:
+            self._shelf.give_back(path)
+            raise
+
+    def _unload(self, most: int) -> None:
+        """Free the longest unused engines but `most`."""
+        while len(self._engines) > most:
+            self._stop(self._engines.pop(next(iter(self._engines))))
+
+    def _stop(self, loaded: _Loaded) -> None:
+        loaded.engine.stop()
+        self._shelf.give_back(loaded.path)
+
+    def _new_engine(self, path: Path, start: int, stop: int, room: int, backend: Backend) -> Engine:
         return Engine(
-            self.stored.shard(start, stop),
+            path,
             first=start == 0,
             last=stop == self.stored.manifest.layers,
             n_ctx_total=room,

@@ -9,7 +9,7 @@ import typer
 from hypercluster.market.money.units import parse_price
 from hypercluster.node.cli.console import Json
 from hypercluster.node.cli.opening import Model, opened_to_serve
-from hypercluster.node.cli.options import Bootstrap, price, seconds, whole
+from hypercluster.node.cli.options import Bootstrap, gib, price, seconds, whole
 from hypercluster.node.cli.serving import (
     AllowHost,
     Announce,
@@ -52,6 +52,10 @@ def run(
     threads: Threads = None,
     committees: Annotated[bool, typer.Option(help="Enlist for the committees that judge disputes.")] = True,
     bounds: BoundsFile = None,
+    keep_shards: Annotated[
+        float | None,
+        gib("Disk for shards that are cut for audits; unused ones go. Default: twice the model."),
+    ] = None,
     claim_every: ClaimEvery = 60.0,
     claim_multiple: ClaimMultiple = 10,
     hct_per_coin: HctPerCoin = 1000,
@@ -104,7 +108,12 @@ def run(
             committees=committees,
             http=http_terms("verifier", settings.home, http, allow_host),
         )
-        replayer = Replayer(stored, bounds_of(stored, bounds, count), threads=count)
+        replayer = Replayer(
+            stored,
+            bounds_of(stored, bounds, count),
+            threads=count,
+            shelf_bytes=None if keep_shards is None else int(keep_shards * 2**30),
+        )
         with kept_address(listen, last):
             run_verifier(
                 settings,
