@@ -8,6 +8,7 @@ as well, and whoever comes second is told so by the contract and goes on.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -18,7 +19,14 @@ from typing import Concatenate, ParamSpec, TypeVar
 import trio
 
 from hypercluster.market.chain import Chain, Sender
-from hypercluster.market.chain.disputes import CaseOpened, CommitteeDrawn, Phase, Vote, commitment_of
+from hypercluster.market.chain.disputes import (
+    CaseOpened,
+    CaseResolved,
+    CommitteeDrawn,
+    Phase,
+    Vote,
+    commitment_of,
+)
 from hypercluster.market.errors import MarketError, Reverted
 from hypercluster.market.ledger import Duty, DutyPhase, Ledger
 from hypercluster.market.money.signing import address_bytes
@@ -36,6 +44,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 VOTES = {Finding.PASS: Vote.INNOCENT, Finding.GREY: Vote.GREY, Finding.FAIL: Vote.GUILTY}
+FRESH_SECONDS = 1.0
+"""how often evidence that nobody awaits makes us look at the chain"""
 LAST_QUARTER = 0.75
 """share of the time to commit after which a verifier no longer waits for evidence"""
 
@@ -70,6 +80,8 @@ class Committee:
         self._next_block: int | None = None
         self._undrawn: dict[int, CaseOpened] = {}
         self._foreign: set[int] = set()
+        self._accusers: dict[int, str] = {}
+        self._looked = -math.inf
 
     @property
     def node(self) -> str:
@@ -86,6 +98,10 @@ class Committee:
             except Reverted as error:
                 # Too late, or somebody else did it first: the next look at the case tells which.
                 log.info("case %d: %s", duty.case_id, error)
+
+    def accuser_of(self, case_id: int) -> str:
+        """Address of who opened a case, empty if it is closed or was not heard of yet."""
+        return self._accusers.get(case_id, "")
 
     async def expect(self, case_id: int, stage_hash: bytes) -> None:
         """Say whether evidence about a stage is awaited in a case; before any of it is read.
@@ -112,7 +128,7 @@ class Committee:
         for look in (False, True):
             if look:
                 # We may have been drawn since the last look.
-                await self._watch()
+                await self._watch(within=FRESH_SECONDS)
             for duty in await self._duties():
                 if (duty.case_id, duty.stage_hash, duty.phase) == (case_id, stage_hash, DutyPhase.DRAWN):
                     return duty
@@ -123,10 +139,15 @@ class Committee:
             self._ledger.trust.duties, self._disputes.cases.address, self._chain.chain_id
         )
 
-    async def _watch(self) -> None:
-        """Take note of new cases and of committees that we are on."""
+    async def _watch(self, *, within: float = 0.0) -> None:
+        """Take note of new cases and of committees that we are on, unless that was done `within` some seconds.
+
+        Whoever waits here for somebody else's look has it then, so strangers cost one look in FRESH_SECONDS at most.
+        """
         async with self._watching:
-            await self._read_events()
+            if trio.current_time() > self._looked + within:
+                await self._read_events()
+                self._looked = trio.current_time()
 
     async def _read_events(self) -> None:
         start = self._next_block
@@ -136,6 +157,7 @@ class Committee:
         events, next_block = await self._on_chain(self._disputes.events_from, start)
         for event in events:
             if isinstance(event, CaseOpened):
+                self._accusers[event.case_id] = event.accuser
                 if event.model_id.hex() == self._model_id:
                     self._undrawn[event.case_id] = event
                 else:
@@ -145,6 +167,8 @@ class Committee:
                 self._undrawn.pop(event.case_id, None)
                 if self.node in event.members:
                     await self._sit(event)
+            elif isinstance(event, CaseResolved):
+                self._accusers.pop(event.case_id, None)
         self._next_block = next_block
 
     async def _sit(self, drawn: CommitteeDrawn) -> None:

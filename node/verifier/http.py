@@ -35,6 +35,7 @@ from hypercluster.node.serving.standing import LOOK_SECONDS, Standings
 from hypercluster.node.serving.terms import HttpTerms, Wallets
 from hypercluster.node.shards import Manifest
 from hypercluster.node.threads import Threads
+from hypercluster.node.verifier.places import Places
 from hypercluster.node.web.desk import Ask, Desk, first_look, number, open_desk
 from hypercluster.node.web.health import Check, found_by
 from hypercluster.node.web.metrics import ProcessMetrics
@@ -51,7 +52,7 @@ class Showing:
     standings: Standings
     chain: Chain
     ledger: Ledger
-    slots: trio.CapacityLimiter
+    places: Places
     wallets: Wallets
     model: Manifest
     price_wei: int
@@ -105,7 +106,7 @@ class Showing:
         return {
             "model": {"id": self.model.model_id, "layers": self.model.layers},
             "price_wei": str(self.price_wei),
-            "audits": {"running": self.slots.borrowed_tokens, "most": int(self.slots.total_tokens)},
+            "audits": {"running": self.places.most - self.places.free, "most": self.places.most},
             "operator": self.wallets.operator,
             "node": self.wallets.sender.address,
             "enlisted": self.enlisted,

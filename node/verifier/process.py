@@ -24,15 +24,20 @@ from hypercluster.node.serving.presence import Issue, OnReady, Presence
 from hypercluster.node.serving.stopping import until_signal
 from hypercluster.node.serving.terms import Wallets
 from hypercluster.node.threads import Threads
-from hypercluster.node.verifier.audits import AuditService, Judge, serve_audit
+from hypercluster.node.verifier.audits import serve_audit
 from hypercluster.node.verifier.committee import Committee
+from hypercluster.node.verifier.places import Places
+from hypercluster.node.verifier.ranges import Ranges
+from hypercluster.node.verifier.service import AuditService, Judge
 from hypercluster.node.verifier.terms import VerifierTerms
 from hypercluster.node.wire.audit import AUDIT_PROTOCOL
 
 log = logging.getLogger(__name__)
 
 DELIVERIES = 8
-"""of evidence at once; only for cases that we sit on"""
+"""of evidence at once, and as many of accusers; only for cases that we sit on"""
+LOOK_SECONDS = 20.0
+"""between looks at what is advertised"""
 
 
 class Verifier:
@@ -60,7 +65,7 @@ class Verifier:
         self._model = replayer.stored.manifest
         self.on_sale: Callable[[SoldAudit], None] = lambda sale: None
         self._computing = Threads(1)
-        self._slots = trio.CapacityLimiter(terms.jobs)
+        self._places = Places(terms.jobs, paid=True)
         self._committee = Committee(
             chain=chain,
             sender=wallets.sender,
@@ -94,12 +99,6 @@ class Verifier:
             collector.claiming_at_the_end(),
             running_host(self._wallets.node_key, terms.listen, announce=terms.announce) as host,
         ):
-            service = self._service(collector)
-
-            async def serve(stream: Stream) -> None:
-                await serve_audit(Connection(stream), service)
-
-            host.serve(AUDIT_PROTOCOL, serve)
             presence = Presence(
                 host,
                 chain=self._chain,
@@ -109,17 +108,28 @@ class Verifier:
                 offer=self.advert,
             )
 
+            ranges = Ranges(presence.discovery.book)
+            service = self._service(collector, ranges)
+
+            async def serve(stream: Stream) -> None:
+                await serve_audit(Connection(stream), service)
+
+            async def look() -> None:
+                ranges.look()
+
             async def forget() -> None:
                 await trio.to_thread.run_sync(self._evidence.prune)
 
+            host.serve(AUDIT_PROTOCOL, serve)
             async with presence.running(collector, self._ledger) as jobs:
+                jobs.every(LOOK_SECONDS, "what is advertised", look)
                 jobs.every(terms.watch_seconds, "committees", self._committee.work, first_after=0.1)
                 jobs.every(24 * 3600, "forgetting old evidence", forget, first_after=60)
                 async with self._shown(presence, collector, jobs):
                     on_ready(presence)
                     await trio.sleep_forever()
 
-    def _service(self, collector: Collector) -> AuditService:
+    def _service(self, collector: Collector, ranges: Ranges) -> AuditService:
         return AuditService(
             replayer=self._replayer,
             judge=self._judge,
@@ -128,10 +138,13 @@ class Verifier:
             vouchers=collector.domain,
             disputes=self._chain.disputes.domain,
             node_key=coincurve.PrivateKey(self._wallets.node_key),
+            offered=lambda start, stop: ranges.offered(start, stop) or self._replayer.is_cut(start, stop),
+            accuser_of=self._committee.accuser_of,
             expect_evidence=self._committee.expect,
             take_evidence=self._committee.take_evidence,
-            jobs=self._slots,
-            deliveries=trio.CapacityLimiter(DELIVERIES),
+            jobs=self._places,
+            deliveries=Places(DELIVERIES, paid=False),
+            accusers=Places(DELIVERIES, paid=False),
             computing=self._computing,
             on_sale=self._sold,
         )
@@ -163,7 +176,7 @@ class Verifier:
             ),
             chain=self._chain,
             ledger=self._ledger,
-            slots=self._slots,
+            places=self._places,
             wallets=self._wallets,
             model=self._model,
             price_wei=self.terms.price_wei,
@@ -190,7 +203,7 @@ class Verifier:
             prompt_ms=0.0,
             operator=issue.operator,
             capacity=self.terms.jobs,
-            free=int(self._slots.available_tokens),
+            free=self._places.free,
             session_tokens=self._model.context,
             max_top_k=0,
             sequence=issue.sequence,

@@ -15,8 +15,8 @@ from hypercluster.node.home.settings import EVIDENCE, Settings
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.serving.presence import Presence
 from hypercluster.node.serving.terms import Wallets
-from hypercluster.node.verifier.audits import Judge
 from hypercluster.node.verifier.process import Verifier
+from hypercluster.node.verifier.service import Judge
 from hypercluster.node.verifier.terms import VerifierTerms
 
 EVIDENCE_BYTES = 16 * 2**30

@@ -45,8 +45,12 @@ class AuditOpen:
     """backend profile of the provider that is audited"""
     case_id: Number = 0
     stage: StageRecord | None = None
+    proof: Annotated[bytes, Length(0, 64)] = b""
+    """in a case: signature of the accuser's account over `delivery_hash`, 64 bytes; empty from anybody else"""
 
     def __post_init__(self) -> None:
+        if len(self.proof) not in (0, 64):
+            raise WireError("proof", f"has {len(self.proof)} bytes, not 64")
         if (self.case_id != 0) != (self.stage is not None):
             raise WireError("stage", "is named in a case, and only there")
 

@@ -277,18 +277,20 @@ class Recalled(_message.Message):
     def __init__(self, step: _Optional[_Union[AuditStep, _Mapping]] = ..., previous: _Optional[bytes] = ...) -> None: ...
 
 class AuditOpen(_message.Message):
-    __slots__ = ("opening", "job", "profile", "case_id", "stage")
+    __slots__ = ("opening", "job", "profile", "case_id", "stage", "proof")
     OPENING_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
     opening: Open
     job: bytes
     profile: str
     case_id: int
     stage: StageRecord
-    def __init__(self, opening: _Optional[_Union[Open, _Mapping]] = ..., job: _Optional[bytes] = ..., profile: _Optional[str] = ..., case_id: _Optional[int] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ...) -> None: ...
+    proof: bytes
+    def __init__(self, opening: _Optional[_Union[Open, _Mapping]] = ..., job: _Optional[bytes] = ..., profile: _Optional[str] = ..., case_id: _Optional[int] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ..., proof: _Optional[bytes] = ...) -> None: ...
 
 class AuditStep(_message.Message):
     __slots__ = ("seq", "position", "rows", "outputs", "input", "output", "issued", "receipt", "cumulative_wei", "voucher")

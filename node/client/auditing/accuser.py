@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+import coincurve
 import trio
 
 from hypercluster.market.chain import Chain, Sender
@@ -28,6 +30,7 @@ from hypercluster.market.chain.disputes import (
 from hypercluster.market.errors import Reverted
 from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.money.voucher import ChannelDescriptor
+from hypercluster.market.trust.delivery import delivery_hash
 from hypercluster.node.client.auditing.delivery import delivering, opening_for
 from hypercluster.node.client.exchanging import HopFailed, exchange
 from hypercluster.node.errors import NodeError
@@ -50,6 +53,8 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 0.5
 SEND_SECONDS = 60.0
+MOST_WAIT_SECONDS = 5.0
+"""that a member may put us off with: the time to commit runs"""
 NO_CHANNEL = ChannelDescriptor(NOBODY, NOBODY, NOBODY, bytes(32))
 
 
@@ -164,7 +169,7 @@ class Accuser(Reporter):
         mined = await self._send(self._disputes.cases.open, receipt, signature)
         case_id = next(e.case_id for e in self._disputes.events_in(mined) if isinstance(e, CaseOpened))
         log.warning("opened case %d against %s", case_id, transcript.record.peer)
-        watch, served = _Watch(self._disputes, mined.block, case_id), set[str]()
+        watch, served = _Watch(self._disputes, mined.block, case_id), _Served()
         while True:
             await self._on_chain(watch.look)
             if watch.resolved is not None:
@@ -172,7 +177,7 @@ class Accuser(Reporter):
             await self._push_on(watch, transcript, served)
             await trio.sleep(LOOK_SECONDS)
 
-    async def _push_on(self, watch: _Watch, transcript: Transcript, served: set[str]) -> None:
+    async def _push_on(self, watch: _Watch, transcript: Transcript, served: _Served) -> None:
         """Do what is due. Others may do it first, which is as good."""
         now = time.time()
         case = await self._on_chain(self._disputes.cases.state, watch.case_id)
@@ -186,23 +191,34 @@ class Accuser(Reporter):
         except Reverted as error:
             log.info("case %d: %s", watch.case_id, error)
 
-    async def _serve(self, watch: _Watch, transcript: Transcript, served: set[str]) -> None:
-        """Hand the evidence to every member that has not got it and whose advert is known."""
+    async def _serve(self, watch: _Watch, transcript: Transcript, served: _Served) -> None:
+        """Hand the evidence to every member that has not got it and whose advert is known, to all at once: one that
+        dawdles holds up nobody else.
+        """
         by_node = {address_of_peer(a.peer): a for a in self._discovery.book.snapshot("verifier")}
-        for member in watch.members:
-            advert = by_node.get(member)
-            if member in served or advert is None:
-                continue
-            try:
-                await self._hand_over(watch.case_id, advert, transcript)
-                served.add(member)
-            except NodeError as error:
-                log.warning("the evidence of case %d did not reach %s: %s", watch.case_id, advert.peer, error)
+        async with trio.open_nursery() as nursery:
+            for member in watch.members:
+                if member in by_node and served.lacks(member):
+                    nursery.start_soon(self._serve_one, watch.case_id, by_node[member], transcript, served)
+
+    async def _serve_one(self, case_id: int, member: Advert, transcript: Transcript, served: _Served) -> None:
+        node = address_of_peer(member.peer)
+        try:
+            await self._hand_over(case_id, member, transcript)
+            served.done(node)
+        except NodeError as error:
+            served.later(node, error.wait if isinstance(error, HopFailed) else 0.0)
+            log.warning("the evidence of case %d did not reach %s: %s", case_id, member.peer, error)
 
     async def _hand_over(self, case_id: int, member: Advert, transcript: Transcript) -> None:
         opening = opening_for(transcript, secrets.token_bytes(16), NO_CHANNEL)
         opened = AuditOpen(
-            opening, secrets.token_bytes(32), transcript.record.profile, case_id, transcript.record
+            opening,
+            secrets.token_bytes(32),
+            transcript.record.profile,
+            case_id,
+            transcript.record,
+            self._proof(case_id, member),
         )
         async with delivering(self._host, member, opened, SEND_SECONDS) as (connection, _):
             for step in transcript.steps:
@@ -210,6 +226,31 @@ class Accuser(Reporter):
             answer = await exchange(connection, member.peer, AuditEnd(), SEND_SECONDS)
             if not isinstance(answer, AuditEnd):
                 raise HopFailed(member.peer, f"it answered with {type(answer).__name__}.")
+
+    def _proof(self, case_id: int, member: Advert) -> bytes:
+        """That we are the accuser, whom the chain knows by the wallet and the member by our session key."""
+        assert self._sender is not None
+        said = delivery_hash(case_id, address_of_peer(member.peer), address_of_peer(self._host.peer))
+        return self._disputes.domain.sign(coincurve.PrivateKey(bytes(self._sender.account.key)), said)
+
+
+class _Served:
+    """Who has the evidence, and when the others are tried again."""
+
+    def __init__(self) -> None:
+        self._again: dict[str, float] = {}
+
+    def lacks(self, member: str) -> bool:
+        """Whether a member should be handed the evidence now."""
+        return trio.current_time() >= self._again.get(member, 0.0)
+
+    def done(self, member: str) -> None:
+        """It has it."""
+        self._again[member] = math.inf
+
+    def later(self, member: str, wait: float) -> None:
+        """It could not be handed over; the member asked for `wait` seconds, of which few are believed."""
+        self._again[member] = trio.current_time() + min(wait, MOST_WAIT_SECONDS)
 
 
 class _Watch:

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 
 class NoAuditor(NodeError):
-    """Nobody is there who could audit this stage, or it cannot be paid, or the auditor has no time."""
+    """Nobody is there who could audit this stage, or it cannot be paid, or the auditor has no time; then `wait` is in
+    how many seconds it may have, 0 if nobody knows.
+    """
+
+    def __init__(self, sentence: str, wait: float = 0.0) -> None:
+        super().__init__(sentence)
+        self.wait = wait
 
 
 class AuditFailed(NodeError):
@@ -68,7 +74,7 @@ def asking(auditor: str) -> Iterator[None]:
         raise NoAuditor(f"This audit is not paid: {refusal}") from refusal
     except (NodeError, MarketError) as error:
         if isinstance(error, HopFailed) and error.how is How.REFUSED and not REFUSALS[error.code].evidence:
-            raise NoAuditor(f"Auditor {auditor} refused: {error.reason}") from error
+            raise NoAuditor(f"Auditor {auditor} refused: {error.reason}", error.wait) from error
         raise AuditFailed(auditor, str(error)) from error
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import trio
+
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import InvalidSignature
 from hypercluster.market.money.signing import address_bytes
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from hypercluster.node.network.host import Host
 
 VERDICT_SECONDS = 600.0
+MOST_WAIT_SECONDS = 15.0
+"""that a verifier without time is waited for"""
 CONTRADICTION = 0.25
 """distance between claimed outputs and a passing verifier's own fingerprint that no honest pass explains"""
 
@@ -71,11 +75,24 @@ class VerifierAuditor:
         return secrets.choice([a for a in found if a.price_wei == found[0].price_wei]) if found else None
 
     async def audit(self, transcript: Transcript, avoid: Collection[str], spending: Spending) -> Opinion:
-        """Have it run by a verifier drawn among the cheapest. Raises NoAuditor, AuditFailed."""
-        verifier = self.pick({*avoid, transcript.record.peer})
-        if verifier is None:
-            raise NoAuditor("No verifier offers to audit this model.")
-        return await self.ask(verifier, transcript, spending)
+        """Have it run by a verifier drawn among the cheapest; another one is asked where it has no time, and the same
+        again after the time that it names where there is no other. Raises NoAuditor, AuditFailed.
+        """
+        passed_over: set[str] = set()
+        for last in (False, False, True):
+            verifier = self.pick({*avoid, transcript.record.peer, *passed_over})
+            if verifier is None:
+                raise NoAuditor("No verifier offers to audit this model.")
+            try:
+                return await self.ask(verifier, transcript, spending)
+            except NoAuditor as error:
+                if last or not error.wait:
+                    raise
+                passed_over.add(verifier.peer)
+                if self.pick({*avoid, transcript.record.peer, *passed_over}) is None:
+                    passed_over.clear()
+                    await trio.sleep(min(error.wait, MOST_WAIT_SECONDS))
+        raise AssertionError("the last attempt returns or raises")
 
     async def ask(self, verifier: Advert, transcript: Transcript, spending: Spending) -> Opinion:
         """Have it run by this verifier. Raises NoAuditor, AuditFailed."""

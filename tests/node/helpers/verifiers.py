@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.node.serving.presence import Presence
     from hypercluster.node.shards.store import StoredModel
-    from hypercluster.node.verifier.audits import Judge
     from hypercluster.node.verifier.process import Verifier
+    from hypercluster.node.verifier.service import Judge
 
 AUDIT_PRICE = 100
 
