@@ -114,6 +114,7 @@ class Unfit(enum.StrEnum):
     EXPIRED = "expired before it came"
     POST_DATED = "is dated in the future"
     NOT_STAKED = "has no stake or no authorisation on the chain behind it"
+    OVER_STAKE = "offers more sessions than the stake behind it carries"
     FORGED = "has a wrong signature"
     OTHER_MODEL = "is for another model"
     OTHER = "breaks a rule"

@@ -56,7 +56,10 @@ def main() -> int:
         "--output", type=Path, default=Path("deployment.json"), help="deployment file to write"
     )
     parser.add_argument("--supply", default="1000000000", help="HCT that will ever exist")
-    parser.add_argument("--min-stake", default="100", help="HCT at stake that make a node eligible")
+    parser.add_argument("--min-stake", default="100", help="HCT of stake behind a node that make it eligible")
+    parser.add_argument(
+        "--session-stake", help="HCT of stake for each session a node offers; a sixteenth of --min-stake"
+    )
     parser.add_argument("--unbonding", type=int, default=14 * 86_400, help="seconds that stake thaws")
     parser.add_argument(
         "--grace", type=int, default=86_400, help="seconds from asking to close to withdrawal"
@@ -78,6 +81,7 @@ def main() -> int:
             account,
             supply=parse_hct(options.supply),
             min_stake=parse_hct(options.min_stake),
+            session_stake=None if options.session_stake is None else parse_hct(options.session_stake),
             unbonding_seconds=options.unbonding,
             grace_seconds=options.grace,
             terms=replace(

@@ -9,12 +9,14 @@ import {HyperToken} from "./HyperToken.sol";
 import {VerifierList} from "./VerifierList.sol";
 import {IDisputeCases} from "./interfaces/IDisputeCases.sol";
 import {IStakingRegistry} from "./interfaces/IStakingRegistry.sol";
+import {Dues} from "./libraries/Dues.sol";
 import {Statements} from "./libraries/Statements.sol";
 
 /// @title DisputeCases
 /// @notice Cases about the work of node keys, judged by committees of verifiers; see {IDisputeCases}.
 contract DisputeCases is IDisputeCases, VerifierList {
     using SafeERC20 for HyperToken;
+    using Dues for mapping(address => Dues.Due);
     using Statements for Stage;
     using Statements for Receipt;
 
@@ -41,12 +43,6 @@ contract DisputeCases is IDisputeCases, VerifierList {
         uint16 unserved;
     }
 
-    /// @dev One storage slot.
-    struct Credit {
-        uint96 amount;
-        uint40 claimableAt;
-    }
-
     uint96 private immutable silence;
     uint96 private immutable bond;
     uint96 private immutable demandBond;
@@ -71,8 +67,7 @@ contract DisputeCases is IDisputeCases, VerifierList {
     /// @inheritdoc IDisputeCases
     mapping(address node => mapping(bytes32 stageHash => bool)) public isConvicted;
 
-    /// @inheritdoc IDisputeCases
-    mapping(address operator => Credit) public credits;
+    mapping(address operator => Dues.Due) private _credits;
 
     /// @param registry_ StakingRegistry, whose token bonds are in too; it has to appoint this contract, and those of proofs and demands that are
     /// deployed beside it, as its slashers.
@@ -259,17 +254,24 @@ contract DisputeCases is IDisputeCases, VerifierList {
 
     /// @inheritdoc IDisputeCases
     function claimCredits() external {
-        Credit memory due = credits[msg.sender];
-        require(due.amount != 0, NothingToClaim());
-        require(block.timestamp >= due.claimableAt, CreditsLocked(due.claimableAt));
+        (uint96 amount, uint40 claimableAt) = _credits.take(msg.sender, unbonding);
+        require(amount != 0 || claimableAt != 0, NothingToClaim());
+        require(amount != 0, CreditsLocked(claimableAt));
 
-        delete credits[msg.sender];
-
-        emit CreditsClaimed(msg.sender, due.amount);
-        token.safeTransfer(msg.sender, due.amount);
+        emit CreditsClaimed(msg.sender, amount);
+        token.safeTransfer(msg.sender, amount);
     }
 
     // ------------------------------------------------------------------ views
+
+    /// @inheritdoc IDisputeCases
+    function credits(address operator)
+        external
+        view
+        returns (uint96 claimable, uint96 waiting, uint40 claimableAt)
+    {
+        return _credits.figures(operator, unbonding);
+    }
 
     /// @inheritdoc IDisputeCases
     function cases(uint256 caseId) external view returns (Case memory) {
@@ -344,11 +346,7 @@ contract DisputeCases is IDisputeCases, VerifierList {
         uint96 burned = bond;
         for (uint256 i; i < members.length; ++i) {
             if (voters >> i & 1 == 0) continue;
-            address operator = registry.answersFor(members[i]);
-            credits[operator] = Credit({
-                amount: credits[operator].amount + share,
-                claimableAt: uint40(block.timestamp) + unbonding
-            });
+            _credits.add(registry.answersFor(members[i]), share, unbonding);
             burned -= share;
         }
         token.burn(burned);

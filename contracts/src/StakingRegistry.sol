@@ -8,11 +8,13 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {HyperToken} from "./HyperToken.sol";
 import {IStakingRegistry} from "./interfaces/IStakingRegistry.sol";
+import {Dues} from "./libraries/Dues.sol";
 
 /// @title StakingRegistry
 /// @notice Stake of operators and the node keys they answer for; see {IStakingRegistry}.
 contract StakingRegistry is IStakingRegistry, EIP712 {
     using SafeERC20 for HyperToken;
+    using Dues for mapping(address => Dues.Due);
 
     /// @dev One storage slot.
     struct Stake {
@@ -21,16 +23,10 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
         uint40 thawEnd;
     }
 
-    /// @dev One storage slot.
-    struct Reward {
-        uint96 amount;
-        uint40 claimableAt;
-    }
-
-    /// @dev One storage slot. The operator stays when the key is revoked.
+    /// @dev One storage slot. The operator stays when the key is revoked, with a share of zero.
     struct NodeKey {
         address operator;
-        bool authorized;
+        uint96 share;
     }
 
     bytes32 private constant AUTHORIZE_TYPEHASH =
@@ -48,27 +44,34 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     uint96 public immutable minStake;
 
     /// @inheritdoc IStakingRegistry
+    uint96 public immutable sessionStake;
+
+    /// @inheritdoc IStakingRegistry
     mapping(address account => bool) public isSlasher;
 
     /// @inheritdoc IStakingRegistry
     mapping(address operator => Stake) public stakes;
 
     /// @inheritdoc IStakingRegistry
-    mapping(address reporter => Reward) public rewards;
+    mapping(address operator => uint96) public committed;
 
     mapping(address nodeKey => NodeKey) private _nodeKeys;
+    mapping(address reporter => Dues.Due) private _rewards;
     address[] private _slashers;
 
     /// @param token_ HyperToken.
     /// @param unbonding_ Seconds that stake thaws; it must outlast every window in which a fault can be reported.
-    /// @param minStake_ Active stake in wei that makes an operator's nodes eligible.
-    constructor(address token_, uint40 unbonding_, uint96 minStake_)
+    /// @param minStake_ Backing in wei that makes a node key eligible.
+    /// @param sessionStake_ Backing in wei for each session that a node key may offer.
+    constructor(address token_, uint40 unbonding_, uint96 minStake_, uint96 sessionStake_)
         EIP712("HyperCluster StakingRegistry", "1")
     {
         require(token_ != address(0), ZeroAddress());
+        require(sessionStake_ != 0, ZeroAmount());
         token = HyperToken(token_);
         unbonding = unbonding_;
         minStake = minStake_;
+        sessionStake = sessionStake_;
     }
 
     // ------------------------------------------------------------------ stake
@@ -129,31 +132,48 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     // -------------------------------------------------------------- node keys
 
     /// @inheritdoc IStakingRegistry
-    function authorize(address nodeKey, uint256 deadline, bytes calldata signature) external {
+    function authorize(address nodeKey, uint96 share, uint256 deadline, bytes calldata signature) external {
         require(nodeKey != address(0), ZeroAddress());
+        require(share != 0, ZeroAmount());
         require(block.timestamp <= deadline, ConsentExpired(deadline));
         NodeKey memory known = _nodeKeys[nodeKey];
         require(
-            known.operator == address(0) || (known.operator == msg.sender && !known.authorized),
+            known.operator == address(0) || (known.operator == msg.sender && known.share == 0),
             NodeKeyTaken(known.operator)
         );
         (uint8 v, bytes32 r, bytes32 s) = ECDSA.parseCalldata(signature);
         (address recovered,,) = ECDSA.tryRecover(authorizeDigest(msg.sender, nodeKey, deadline), v, r, s);
         require(recovered == nodeKey, BadConsent(nodeKey));
 
-        _nodeKeys[nodeKey] = NodeKey({operator: msg.sender, authorized: true});
+        _commit(msg.sender, 0, share);
+        _nodeKeys[nodeKey] = NodeKey({operator: msg.sender, share: share});
 
-        emit Authorized(msg.sender, nodeKey);
+        emit Authorized(msg.sender, nodeKey, share);
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function reshare(address nodeKey, uint96 share) external {
+        require(share != 0, ZeroAmount());
+        NodeKey memory known = _nodeKeys[nodeKey];
+        require(known.operator == msg.sender && known.share != 0, NotOperator());
+
+        _commit(msg.sender, known.share, share);
+        _nodeKeys[nodeKey].share = share;
+
+        emit Reshared(msg.sender, nodeKey, share);
     }
 
     /// @inheritdoc IStakingRegistry
     function revoke(address nodeKey) external {
-        address operator = operatorOf(nodeKey);
-        require(operator != address(0) && (msg.sender == operator || msg.sender == nodeKey), NotOperator());
+        NodeKey memory known = _nodeKeys[nodeKey];
+        require(
+            known.share != 0 && (msg.sender == known.operator || msg.sender == nodeKey), NotOperator()
+        );
 
-        _nodeKeys[nodeKey].authorized = false;
+        _commit(known.operator, known.share, 0);
+        _nodeKeys[nodeKey].share = 0;
 
-        emit Revoked(operator, nodeKey);
+        emit Revoked(known.operator, nodeKey);
     }
 
     // --------------------------------------------------------------- slashing
@@ -174,12 +194,7 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
         own.active -= fromActive;
         own.thawing -= fromThawing;
         stakes[operator] = own;
-        if (rewarded != 0) {
-            rewards[reporter] = Reward({
-                amount: rewards[reporter].amount + rewarded,
-                claimableAt: uint40(block.timestamp) + unbonding
-            });
-        }
+        _rewards.add(reporter, rewarded, unbonding);
 
         emit Slashed(operator, reporter, requested, rewarded, burned);
         token.burn(burned);
@@ -187,14 +202,12 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
 
     /// @inheritdoc IStakingRegistry
     function claimRewards() external {
-        Reward memory due = rewards[msg.sender];
-        require(due.amount != 0, NothingToClaim());
-        require(block.timestamp >= due.claimableAt, RewardsLocked(due.claimableAt));
+        (uint96 amount, uint40 claimableAt) = _rewards.take(msg.sender, unbonding);
+        require(amount != 0 || claimableAt != 0, NothingToClaim());
+        require(amount != 0, RewardsLocked(claimableAt));
 
-        delete rewards[msg.sender];
-
-        emit RewardsClaimed(msg.sender, due.amount);
-        token.safeTransfer(msg.sender, due.amount);
+        emit RewardsClaimed(msg.sender, amount);
+        token.safeTransfer(msg.sender, amount);
     }
 
     /// @inheritdoc IStakingRegistry
@@ -220,9 +233,8 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     }
 
     /// @inheritdoc IStakingRegistry
-    function operatorOf(address nodeKey) public view returns (address) {
-        NodeKey memory known = _nodeKeys[nodeKey];
-        return known.authorized ? known.operator : address(0);
+    function operatorOf(address nodeKey) external view returns (address) {
+        return _working(_nodeKeys[nodeKey]);
     }
 
     /// @inheritdoc IStakingRegistry
@@ -231,9 +243,37 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     }
 
     /// @inheritdoc IStakingRegistry
+    function shareOf(address nodeKey) external view returns (uint96) {
+        return _nodeKeys[nodeKey].share;
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function backingOf(address nodeKey) external view returns (uint96) {
+        return _backing(_nodeKeys[nodeKey]);
+    }
+
+    /// @inheritdoc IStakingRegistry
     function isEligible(address nodeKey) external view returns (bool) {
-        address operator = operatorOf(nodeKey);
-        return operator != address(0) && stakes[operator].active >= minStake;
+        uint96 backing = _backing(_nodeKeys[nodeKey]);
+        return backing != 0 && backing >= minStake;
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function standings(address[] calldata nodeKeys) external view returns (Standing[] memory found) {
+        found = new Standing[](nodeKeys.length);
+        for (uint256 i; i < nodeKeys.length; ++i) {
+            NodeKey memory known = _nodeKeys[nodeKeys[i]];
+            found[i] = Standing({operator: _working(known), backing: _backing(known)});
+        }
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function rewards(address reporter)
+        external
+        view
+        returns (uint96 claimable, uint96 waiting, uint40 claimableAt)
+    {
+        return _rewards.figures(reporter, unbonding);
     }
 
     /// @inheritdoc IStakingRegistry
@@ -244,5 +284,29 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     /// @inheritdoc IStakingRegistry
     function DOMAIN_SEPARATOR() external view returns (bytes32) {
         return _domainSeparatorV4();
+    }
+
+    // --------------------------------------------------------------- internal
+
+    /// @dev Changes one share of an operator. Only one that grows asks for stake: after a slash shares can be lowered.
+    function _commit(address operator, uint96 before, uint96 share) private {
+        uint256 others = committed[operator] - before;
+        if (share > before) {
+            uint256 active = stakes[operator].active;
+            require(others + share <= active, StakeCommitted(uint96(active > others ? active - others : 0)));
+        }
+        committed[operator] = uint96(others + share);
+    }
+
+    function _working(NodeKey memory known) private pure returns (address) {
+        return known.share == 0 ? address(0) : known.operator;
+    }
+
+    /// @dev Where less is active than was tied to node keys, all of them have so much less behind them.
+    function _backing(NodeKey memory known) private view returns (uint96) {
+        if (known.share == 0) return 0;
+        uint256 total = committed[known.operator];
+        uint256 active = stakes[known.operator].active;
+        return active >= total ? known.share : uint96(known.share * active / total);
     }
 }

@@ -9,7 +9,7 @@ from hypercluster.market.chain.disputes import LOCAL_TERMS, Disputes, DisputeTer
 from hypercluster.market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Mined, Sender, Sent
-from hypercluster.market.chain.staking import Reward, Stake, Staking
+from hypercluster.market.chain.staking import Stake, Staking
 from hypercluster.market.chain.token import Permit, Token
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Mined",
     "Opened",
     "Permit",
-    "Reward",
     "Rpc",
     "Sender",
     "Sent",

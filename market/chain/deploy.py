@@ -18,6 +18,8 @@ from hypercluster.market.money.units import HCT
 
 SUPPLY = 10**9 * HCT
 DAY = 86_400
+SESSIONS_PER_MINIMUM = 16
+"""sessions that the minimum stake carries, unless it is said"""
 
 
 def deploy(
@@ -26,6 +28,7 @@ def deploy(
     *,
     supply: int = SUPPLY,
     min_stake: int = 100 * HCT,
+    session_stake: int | None = None,
     unbonding_seconds: int = 14 * DAY,
     grace_seconds: int = DAY,
     terms: DisputeTerms | None = None,
@@ -38,7 +41,8 @@ def deploy(
         rpc_url: the node.
         account: pays for it.
         supply: wei of HCT that will ever exist.
-        min_stake: wei of active stake that makes a node eligible.
+        min_stake: wei of active stake behind a node key that makes it eligible.
+        session_stake: wei of that for each session it offers, at least 1; None for a sixteenth of the minimum.
         unbonding_seconds: how long stake thaws.
         grace_seconds: how long a payer waits for its rest.
         terms: what faults cost and how long disputes take; None for those of a real chain.
@@ -51,7 +55,9 @@ def deploy(
     terms.check(unbonding_seconds)
     sender = Sender(Rpc(rpc_url), account)
     token, block = _create(sender, "HyperToken", account.address, supply)
-    registry, _ = _create(sender, "StakingRegistry", token, unbonding_seconds, min_stake)
+    if session_stake is None:
+        session_stake = max(1, min_stake // SESSIONS_PER_MINIMUM)
+    registry, _ = _create(sender, "StakingRegistry", token, unbonding_seconds, min_stake, session_stake)
     channels, _ = _create(sender, "PaymentChannels", token, grace_seconds)
     cases, _ = _create(sender, "DisputeCases", registry, astuple(terms))
     proofs, _ = _create(sender, "DisputeProofs", cases)

@@ -9,6 +9,7 @@ from functools import cached_property
 import coincurve
 
 from hypercluster.market.chain.contract import Contract, somebody
+from hypercluster.market.chain.dues import Owed
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Mined, Sender
 from hypercluster.market.chain.token import Token
@@ -36,14 +37,6 @@ class Stake:
     thaw_end: int
 
 
-@dataclass(frozen=True)
-class Reward:
-    """What a reporter may claim in wei, from ``claimable_at`` on (unix seconds)."""
-
-    amount: int
-    claimable_at: int
-
-
 class Staking(Contract):
     """The registry. Amounts in wei; methods that take a sender return when the transaction is mined."""
 
@@ -55,8 +48,13 @@ class Staking(Contract):
 
     @cached_property
     def minimum(self) -> int:
-        """Active stake that makes an operator's nodes eligible."""
+        """Backing that makes a node key eligible."""
         return int(self._read("minStake"))
+
+    @cached_property
+    def session_stake(self) -> int:
+        """Backing for each session that a node key offers, at least 1."""
+        return int(self._read("sessionStake"))
 
     @cached_property
     def unbonding_seconds(self) -> int:
@@ -71,9 +69,21 @@ class Staking(Contract):
         """Return an operator's stake."""
         return Stake(*self._read("stakes", checksum(operator)))
 
-    def reward_of(self, reporter: str) -> Reward:
-        """Return what a reporter of faults may claim."""
-        return Reward(*self._read("rewards", checksum(reporter)))
+    def committed_by(self, operator: str) -> int:
+        """Return how much of its stake an operator has tied to node keys; a slash can leave less active than that."""
+        return int(self._read("committed", checksum(operator)))
+
+    def share_of(self, node: str) -> int:
+        """Return the stake that its operator tied to a node key, 0 for one that does not work."""
+        return int(self._read("shareOf", checksum(node)))
+
+    def backing_of(self, node: str) -> int:
+        """Return the active stake behind a node key: its share, or less where less is active than is tied to keys."""
+        return int(self._read("backingOf", checksum(node)))
+
+    def reward_of(self, reporter: str) -> Owed:
+        """Return what a reporter of faults may claim, and when."""
+        return Owed(*self._read("rewards", checksum(reporter)))
 
     def operator_of(self, node: str) -> str | None:
         """Return the operator that answers for a node key's address, or None."""
@@ -84,17 +94,18 @@ class Staking(Contract):
         return somebody(self._read("answersFor", checksum(node)))
 
     def is_eligible(self, node: str) -> bool:
-        """Say whether a node key has an operator with enough active stake."""
+        """Say whether a node key has enough active stake behind it."""
         return bool(self._read("isEligible", checksum(node)))
 
-    def may_serve(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
-        """Say for each (node, operator) whether the operator answers for the node key and has enough at stake."""
-        nodes = [checksum(node) for node, _ in pairs]
-        answers = self._read_many([(name, node) for node in nodes for name in ("operatorOf", "isEligible")])
-        owners, eligible = answers[::2], answers[1::2]
+    def backings(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """Return for each (node, operator) the active stake behind the node key, in one call.
+
+        0 where it may not serve: another operator or none answers for it, or less than the minimum is behind it.
+        """
+        standings = self._read("standings", [checksum(node) for node, _ in pairs])
         return [
-            bool(may) and somebody(owner) == checksum(operator)
-            for (_, operator), owner, may in zip(pairs, owners, eligible, strict=True)
+            backing if backing >= self.minimum and somebody(owner) == checksum(operator) else 0
+            for (_, operator), (owner, backing) in zip(pairs, standings, strict=True)
         ]
 
     def stake(self, sender: Sender, amount: int) -> Mined:
@@ -122,18 +133,30 @@ class Staking(Contract):
         struct = keccak(_AUTHORIZE_TYPE + b"".join(accounts) + word(deadline))
         return sign_compact(node_key, keccak(b"\x19\x01" + separator + struct))
 
-    def authorize(self, sender: Sender, node_key: coincurve.PrivateKey) -> Mined:
-        """Make the sender answer for a node key that is at hand."""
+    def authorize(self, sender: Sender, node_key: coincurve.PrivateKey, share: int | None = None) -> Mined:
+        """Make the sender answer for a node key that is at hand, and tie ``share`` of its stake to it.
+
+        None ties the minimum. Raises Reverted (StakeCommitted) where less is active and tied to no other key.
+        """
         deadline = self.rpc.timestamp() + CONSENT_SECONDS
         signature = self.consent(node_key, sender.address, deadline)
-        return self.authorize_consented(sender, address_of(node_key), deadline, signature)
+        share = max(1, self.minimum) if share is None else share
+        return self.authorize_consented(sender, address_of(node_key), share, deadline, signature)
 
-    def authorize_consented(self, sender: Sender, node: str, deadline: int, signature: bytes) -> Mined:
+    def authorize_consented(
+        self, sender: Sender, node: str, share: int, deadline: int, signature: bytes
+    ) -> Mined:
         """Make the sender answer for a node key that consented elsewhere, see :meth:`consent`."""
-        return self._send(sender, "to authorise a node key", "authorize", checksum(node), deadline, signature)
+        arguments = checksum(node), check_wei(share), deadline, signature
+        return self._send(sender, "to authorise a node key", "authorize", *arguments)
+
+    def reshare(self, sender: Sender, node: str, share: int) -> Mined:
+        """Tie another share of the sender's stake to one of its node keys; less than before is always possible."""
+        arguments = checksum(node), check_wei(share)
+        return self._send(sender, "to change the share of a node key", "reshare", *arguments)
 
     def revoke(self, sender: Sender, node: str) -> Mined:
-        """End the work of a node key; what it signed stays the operator's."""
+        """End the work of a node key and free its share; what it signed stays the operator's."""
         return self._send(sender, "to revoke a node key", "revoke", checksum(node))
 
     def set_slashers(self, sender: Sender, contracts: Sequence[str]) -> Mined:
@@ -148,5 +171,5 @@ class Staking(Contract):
         return self._send(sender, "to slash", "slash", *arguments)
 
     def claim_rewards(self, sender: Sender) -> Mined:
-        """Take the rewards of one's reports."""
+        """Take those rewards of one's reports that have waited long enough."""
         return self._send(sender, "to claim rewards", "claimRewards")

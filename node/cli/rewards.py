@@ -23,11 +23,17 @@ def claim_rewards(key: Key, json_: bool) -> None:
     chain = open_chain(settings)
     account = keys.address(settings.home, key)
     dues = dues_of(chain, account)
+    paid: dict[str, int] = {}
     if any(due.ripe for due in dues):
-        claim(chain, Sender(chain, keys.unlock(settings.home, key, password(settings))), dues)
+        paid = claim(chain, Sender(chain, keys.unlock(settings.home, key, password(settings))), dues)
+        dues = dues_of(chain, account)
     document: dict[str, Any] = {"account": account}
     for due in dues:
-        document[due.name] = {"wei": due.amount, "claimable_at": due.claimable_at, "claimed": due.ripe}
+        document[due.name] = {
+            "claimed_wei": paid.get(due.name, 0),
+            "waiting_wei": due.owed.amount,
+            "claimable_at": due.owed.claimable_at or None,
+        }
     show(document, _view, json_)
 
 
@@ -35,11 +41,10 @@ def _view(document: dict[str, Any]) -> Iterator[str]:
     yield document["account"]
     for name in ("rewards", "credits"):
         due = document[name]
-        amount = f"{round_hct(due['wei'])} HCT"
-        if not due["wei"]:
-            yield f"{name}: none"
-        elif due["claimed"]:
-            yield f"{name}: claimed {amount}"
-        else:
+        if due["claimed_wei"]:
+            yield f"{name}: claimed {round_hct(due['claimed_wei'])} HCT"
+        if due["waiting_wei"]:
             when = datetime.fromtimestamp(due["claimable_at"], UTC).isoformat()
-            yield f"{name}: {amount}, to be claimed from {when} on"
+            yield f"{name}: {round_hct(due['waiting_wei'])} HCT wait, and can be claimed from {when} on"
+        if not (due["claimed_wei"] or due["waiting_wei"]):
+            yield f"{name}: none"

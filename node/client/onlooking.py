@@ -20,12 +20,12 @@ from hypercluster.node.home.resources import open_ledger
 from hypercluster.node.home.settings import PEERS, Settings
 from hypercluster.node.network.diagnosis import Wanted, why_nobody
 from hypercluster.node.network.discovery import Discovery
-from hypercluster.node.network.eligibility import Eligibility
+from hypercluster.node.network.eligibility import Eligibility, anyone
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.latency import Latencies
 from hypercluster.node.network.membership import Membership
 from hypercluster.node.network.memory import Memory
-from hypercluster.node.network.orderbook import OrderBook, anyone
+from hypercluster.node.network.orderbook import OrderBook
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert

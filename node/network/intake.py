@@ -19,7 +19,7 @@ from hypercluster.node.wire.messages import SignedAdvert
 log = logging.getLogger(__name__)
 
 _MOST_PEERS = 1024
-_COUNTED = (Unfit.EXPIRED, Unfit.POST_DATED, Unfit.NOT_STAKED, Unfit.FORGED)
+_COUNTED = (Unfit.EXPIRED, Unfit.POST_DATED, Unfit.NOT_STAKED, Unfit.OVER_STAKE, Unfit.FORGED)
 
 
 class Intake:

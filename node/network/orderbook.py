@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypercluster.market.advert import Advert, Role
 from hypercluster.node.errors import AdvertError, Unfit
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.adverts import check_fresh, verify_advert
+from hypercluster.node.network.eligibility import Backing, Eligible
 from hypercluster.node.wire.messages import SignedAdvert
-
-Eligible = Callable[[str, str], Awaitable[bool]]
-"""(node address, operator) -> may this node serve: did the operator authorise it, and is enough staked?"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     advert: Advert
     signed: SignedAdvert
+    backing: Backing
 
 
 class OrderBook:
@@ -58,10 +57,16 @@ class OrderBook:
         """The same for an advert that `verify` gave, so that no signature is recovered twice."""
         if self._knows(advert, signed):
             return None
-        if not await self._eligible(address_of_peer(advert.peer), advert.operator):
+        backing = await self._eligible(address_of_peer(advert.peer), advert.operator)
+        if backing is None:
             raise AdvertError(
                 f"{advert.peer} may not serve for {advert.operator}: no authorisation or no stake.",
                 Unfit.NOT_STAKED,
+            )
+        if advert.capacity > backing.sessions:
+            raise AdvertError(
+                f"{advert.peer} offers {advert.capacity} sessions, and the stake behind it carries {backing.sessions}.",
+                Unfit.OVER_STAKE,
             )
         # The chain took its time: look again.
         check_fresh(advert, self._clock())
@@ -70,7 +75,7 @@ class OrderBook:
         self._drop_expired()
         if advert.peer not in self._entries and len(self._entries) >= self._limit:
             raise AdvertError(f"The order book is full with {self._limit} providers.")
-        self._entries[advert.peer] = _Entry(advert, signed)
+        self._entries[advert.peer] = _Entry(advert, signed, backing)
         return advert
 
     def verify(self, signed: SignedAdvert) -> Advert:
@@ -111,6 +116,12 @@ class OrderBook:
         entry = self._entries.get(peer)
         return entry.advert if entry else None
 
+    def backing_of(self, peer: str) -> Backing | None:
+        """What is staked behind the advert of `peer`, as the chain said when it was taken."""
+        self._drop_expired()
+        entry = self._entries.get(peer)
+        return entry.backing if entry else None
+
     def is_fresh(self, peer: str) -> bool:
         """Whether the advert of `peer` is in the first half of its life."""
         advert = self.get(peer)
@@ -131,8 +142,3 @@ class OrderBook:
     def _drop_expired(self) -> None:
         now = self._clock()
         self._entries = {p: e for p, e in self._entries.items() if e.advert.expires > now}
-
-
-async def anyone(_node_address: str, _operator: str) -> bool:
-    """An `Eligible` for a network without stake."""
-    return True

@@ -131,7 +131,7 @@ def channels(deploy: Deploy, payer: Account, token: Contract) -> Contract:
 def registry(
     deploy: Deploy, deployer: Account, token: Contract, operator: Account, slasher: Account
 ) -> Contract:
-    registry = deploy("StakingRegistry", token, 7 * DAY, 100 * HCT)
+    registry = deploy("StakingRegistry", token, 7 * DAY, 100 * HCT, 6 * HCT)
     registry.setSlashers([slasher], sender=deployer)
     token.approve(registry, UNLIMITED, sender=operator)
     return registry

@@ -20,6 +20,7 @@ from tests.contracts.signing import compact, sign_consent, sign_receipt, sign_ve
 
 VERIFIERS = 6
 STAKE = 400 * HCT
+SHARE = 100 * HCT
 INNOCENT, GUILTY, GREY, UNSERVED = 1, 2, 3, 4
 NONE, DRAWING, COMMITTING, REVEALING, CLOSED = range(5)
 OUTCOMES = ("None", "Guilty", "Innocent", "Unserved", "Inconclusive", "Void")
@@ -101,7 +102,7 @@ class Court:
     ) -> None:
         self.deploy, self.accounts, self.deployer, self.token = deploy, accounts, deployer, token
         self.terms = SimpleNamespace(**terms)
-        self.registry = deploy("StakingRegistry", token, unbonding, 100 * HCT)
+        self.registry = deploy("StakingRegistry", token, unbonding, 100 * HCT, 6 * HCT)
         self.cases, self.proofs, self.demands = self.three(terms)
         self.registry.setSlashers([self.cases, self.proofs, self.demands], sender=deployer)
         self.boss: dict[str, Account] = {}
@@ -126,18 +127,21 @@ class Court:
         return account
 
     def join(self, stake: int = STAKE) -> tuple[Account, Account]:
-        """A new node key and its operator, who staked."""
-        node, operator = self.account(), self.account(stake)
+        """A new node key and its operator, who staked; with 0 it has nothing at stake any more."""
+        node, operator = self.account(), self.account(stake or 1)
         self.token.approve(self.registry, UNLIMITED, sender=operator)
-        if stake:
-            self.registry.stake(stake, sender=operator)
-        self.authorize(node, operator)
+        self.registry.stake(stake or 1, sender=operator)
+        self.authorize(node, operator, min(stake or 1, SHARE))
+        if not stake:
+            self.registry.unstake(1, sender=operator)
+            self.at(self.registry.stakes(operator).thawEnd)
+            self.registry.withdraw(sender=operator)
         return node, operator
 
-    def authorize(self, node: Account, operator: Account) -> None:
+    def authorize(self, node: Account, operator: Account, share: int = SHARE) -> None:
         """Bind a node key to an operator."""
         consent = sign_consent(node.private_key, self.registry.address, operator.address, node.address, 2**40)
-        self.registry.authorize(node, 2**40, compact(consent), sender=operator)
+        self.registry.authorize(node, share, 2**40, compact(consent), sender=operator)
         self.boss[node.address] = operator
 
     def verifier(self, stake: int = STAKE) -> Account:

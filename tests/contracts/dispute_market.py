@@ -72,7 +72,7 @@ class DisputeMarket(Sequence):
         self.demanding = DisputeDemands(demands.address, *shared)
         for operator, key in zip(self.operators, self.keys, strict=True):
             self.staking.stake(operator.address, STAKE)
-            self.staking.authorize(operator.address, key.address, 0, True, 0)
+            self.staking.authorize(operator.address, key.address, MIN_STAKE, 0, True, 0)
             self.model.enlist(key.address, 0)
         self.cast: dict[tuple[int, int], int] = {}
 
@@ -157,9 +157,10 @@ class DisputeMarket(Sequence):
             return
         consent = sign_consent(key.private_key, self.registry.address, operator.address, key.address, 2**40)
         self.agree(
-            lambda now: self.staking.authorize(operator.address, key.address, 2**40, True, now),
+            lambda now: self.staking.authorize(operator.address, key.address, MIN_STAKE, 2**40, True, now),
             self.registry.authorize,
             key,
+            MIN_STAKE,
             2**40,
             compact(consent),
             sender=operator,
@@ -167,7 +168,7 @@ class DisputeMarket(Sequence):
 
     @rule(who=index)
     def claim_rewards(self, who: int) -> None:
-        rewarded = [p for p in self.people if self.staking.accounts[p.address].reward]
+        rewarded = [p for p in self.people if self.staking.accounts[p.address].rewards.amount]
         sender = self.pick(who, rewarded, self.people)
         self.agree(
             lambda now: self.staking.claim_rewards(sender.address, now),
@@ -177,11 +178,11 @@ class DisputeMarket(Sequence):
 
     def registry_agrees(self) -> None:
         """Stakes and rewards are those of the reference, and no wei appears or disappears."""
-        staked = sum(own.active + own.thawing + own.reward for own in self.staking.accounts.values())
+        staked = sum(own.active + own.thawing + own.rewards.amount for own in self.staking.accounts.values())
         assert self.token.balanceOf(self.registry) == staked
         burned = FUNDS * len(self.people) - sum(self.books.balances.values())
         assert self.token.totalSupply() == self.supply - burned
         for account in self.people:
             own = self.staking.accounts[account.address]
             assert tuple(self.registry.stakes(account)) == (own.active, own.thawing, own.thaw_end)
-            assert tuple(self.registry.rewards(account)) == (own.reward, own.claimable_at)
+            assert tuple(self.registry.rewards(account)) == own.rewards.figures(self.read_at)

@@ -159,14 +159,45 @@ class PaymentChannels:
 
 
 @dataclass
+class Dues:
+    """What an account is owed: parts, each with the second from which it can be claimed."""
+
+    parts: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def amount(self) -> int:
+        """All of it."""
+        return sum(amount for amount, _ in self.parts)
+
+    def add(self, amount: int, now: int, delay: int) -> None:
+        """Add a part: one delay after what waits the shortest, or after now when nothing waits."""
+        at = min((at for _, at in self.parts if at > now), default=now) + delay
+        if amount:
+            self.parts.append((amount, at))
+
+    def figures(self, now: int) -> tuple[int, int, int]:
+        """(claimable, waiting, claimableAt) as the contract's view returns them."""
+        claimable = sum(amount for amount, at in self.parts if at <= now)
+        next_at = min((at for _, at in self.parts if at > now), default=0)
+        return claimable, self.amount - claimable, next_at
+
+    def take(self, now: int, locked: str) -> int:
+        """Take what can be claimed, or refuse with `locked`."""
+        require(self.parts != [], "NothingToClaim")
+        claimable = self.figures(now)[0]
+        require(claimable != 0, locked)
+        self.parts = [part for part in self.parts if part[1] > now]
+        return claimable
+
+
+@dataclass
 class Stake:
-    """Stake of an operator and reward of a reporter, as the contract's views return them."""
+    """Stake of an operator as the contract's view returns it, and its rewards as a reporter."""
 
     active: int = 0
     thawing: int = 0
     thaw_end: int = 0
-    reward: int = 0
-    claimable_at: int = 0
+    rewards: Dues = field(default_factory=Dues)
 
 
 @dataclass
@@ -180,6 +211,7 @@ class StakingRegistry:
     min_stake: int
     accounts: defaultdict[str, Stake] = field(default_factory=lambda: defaultdict(Stake))
     operators: dict[str, str] = field(default_factory=dict)
+    shares: dict[str, int] = field(default_factory=dict)
     answers: dict[str, str] = field(default_factory=dict)
 
     def stake(self, sender: str, amount: int) -> None:
@@ -222,25 +254,38 @@ class StakingRegistry:
         own.active -= from_active
         own.thawing -= taken - from_active
         self.token.burn(self.address, taken - rewarded)
-        if rewarded:
-            self.accounts[reporter].reward += rewarded
-            self.accounts[reporter].claimable_at = now + self.unbonding
+        self.accounts[reporter].rewards.add(rewarded, now, self.unbonding)
         return taken
 
     def claim_rewards(self, sender: str, now: int) -> None:
         """Pay rewards out."""
-        own = self.accounts[sender]
-        require(own.reward != 0, "NothingToClaim")
-        require(now >= own.claimable_at, "RewardsLocked")
-        self.token.move(self.address, sender, own.reward)
-        own.reward, own.claimable_at = 0, 0
+        self.token.move(self.address, sender, self.accounts[sender].rewards.take(now, "RewardsLocked"))
 
-    def authorize(self, sender: str, node_key: str, deadline: int, valid: bool, now: int) -> None:
-        """Bind a node key to the sender."""
+    def authorize(self, sender: str, node_key: str, share: int, deadline: int, valid: bool, now: int) -> None:
+        """Bind a node key to the sender, with a share of the stake."""
+        require(share != 0, "ZeroAmount")
         require(now <= deadline, "ConsentExpired")
         require(self.may_authorize(sender, node_key), "NodeKeyTaken")
         require(valid, "BadConsent")
+        require(share <= self.free(sender), "StakeCommitted")
         self.operators[node_key] = self.answers[node_key] = sender
+        self.shares[node_key] = share
+
+    def reshare(self, sender: str, node_key: str, share: int) -> None:
+        """Change a share."""
+        require(share != 0, "ZeroAmount")
+        require(self.operators.get(node_key) == sender, "NotOperator")
+        before = self.shares[node_key]
+        require(share <= max(before, self.free(sender) + before), "StakeCommitted")
+        self.shares[node_key] = share
+
+    def committed(self, operator: str) -> int:
+        """The sum of an operator's shares."""
+        return sum(share for key, share in self.shares.items() if self.operators[key] == operator)
+
+    def free(self, operator: str) -> int:
+        """Active stake that is tied to no key; less than zero where too much is."""
+        return self.accounts[operator].active - self.committed(operator)
 
     def may_authorize(self, sender: str, node_key: str) -> bool:
         """Whether the key is free for the sender: new, or revoked and its own."""
@@ -249,8 +294,15 @@ class StakingRegistry:
     def revoke(self, sender: str, node_key: str) -> None:
         """End the work of a node key."""
         require(node_key in self.operators and sender in (node_key, self.operators[node_key]), "NotOperator")
-        del self.operators[node_key]
+        del self.operators[node_key], self.shares[node_key]
+
+    def backing(self, node_key: str) -> int:
+        """Active stake behind a key."""
+        if node_key not in self.operators:
+            return 0
+        total = self.committed(self.operators[node_key])
+        return self.shares[node_key] * min(total, self.accounts[self.operators[node_key]].active) // total
 
     def is_eligible(self, node_key: str) -> bool:
-        """Whether the key's operator has enough active stake."""
-        return node_key in self.operators and self.accounts[self.operators[node_key]].active >= self.min_stake
+        """Whether enough is behind the key."""
+        return self.backing(node_key) >= max(self.min_stake, 1)

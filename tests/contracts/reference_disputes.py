@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from hypercluster.market.money.signing import NOBODY
-from tests.contracts.reference import StakingRegistry, Token, require
+from tests.contracts.reference import Dues, StakingRegistry, Token, require
 
 VOTES = (INNOCENT, GUILTY, GREY, UNSERVED) = 1, 2, 3, 4
 
@@ -115,8 +115,7 @@ class DisputeCases(Disputes):
     cases: list[Case] = field(default_factory=list)
     case_of: dict[tuple[str, int, int], Case] = field(default_factory=dict)
     convicted: set[tuple[str, int]] = field(default_factory=set)
-    credits: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    claimable: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    credits: defaultdict[str, Dues] = field(default_factory=lambda: defaultdict(Dues))
 
     def enlist(self, sender: str, block: int) -> None:
         """Join the list."""
@@ -218,15 +217,12 @@ class DisputeCases(Disputes):
 
     def claim_credits(self, sender: str, now: int) -> None:
         """Pay credits out."""
-        require(self.credits[sender] != 0, "NothingToClaim")
-        require(now >= self.claimable[sender], "CreditsLocked")
-        self.token.move(self.address, sender, self.credits[sender])
-        self.credits[sender], self.claimable[sender] = 0, 0
+        self.token.move(self.address, sender, self.credits[sender].take(now, "CreditsLocked"))
 
     def held(self) -> int:
         """What the contract must hold: open bonds and credits."""
         bonds = sum(case.phase != "Closed" for case in self.cases) * self.terms.bond
-        return bonds + sum(self.credits.values())
+        return bonds + sum(credit.amount for credit in self.credits.values())
 
     def _case(self, number: int) -> Case:
         require(0 < number <= len(self.cases), "WrongPhase")
@@ -256,8 +252,7 @@ class DisputeCases(Disputes):
         for seat, vote in case.votes.items():
             if vote in (INNOCENT, UNSERVED):
                 operator = self.registry.answers[case.members[seat]]
-                self.credits[operator] += share
-                self.claimable[operator] = now + self.registry.unbonding
+                self.credits[operator].add(share, now, self.registry.unbonding)
         self.token.burn(self.address, self.terms.bond - share * clear)
 
 

@@ -55,6 +55,11 @@ class Sequence(RuleBasedStateMachine):
         self.now = chain.pending_timestamp + 1000
         self.books = reference.Token(defaultdict(int, {account.address: FUNDS for account in people}))
 
+    @property
+    def read_at(self) -> int:
+        """The second that a view sees: that of the latest block."""
+        return int(self.chain.provider.get_block("latest").timestamp)
+
     def figures_agree(self) -> None:
         """Compare what only this contract has."""
         raise NotImplementedError

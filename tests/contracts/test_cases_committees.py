@@ -68,8 +68,8 @@ def test_a_fault_costs_the_same_whatever_the_size_of_the_committee(large: Court)
     members, resolved = large.judge(large.open(), *turnout(large, GUILTY, large.terms.seats, GUILTY))
     assert next(said["taken"] for name, said in events(resolved) if name == "CaseResolved") == FAULT
     assert large.stake_of(large.operator) == STAKE - FAULT
-    assert large.registry.rewards(large.accuser)[0] == REWARD
-    assert {large.registry.rewards(large.boss[member.address])[0] for member in members} == {FEE}
+    assert large.registry.rewards(large.accuser)[1] == REWARD
+    assert {large.registry.rewards(large.boss[member.address])[1] for member in members} == {FEE}
     assert large.token.totalSupply() == supply - FAULT + REWARD + len(members) * FEE
     assert large.held() == 0
 
@@ -82,7 +82,7 @@ def test_those_who_were_right_share_half_a_bond_and_the_silent_pay(large: Court)
     assert ("CaseResolved", closing) in events(resolved)
     bosses = [large.boss[member.address] for member in members]
     share = BOND // 2 // enough
-    credits = [large.cases.credits(boss)[0] for boss in bosses]
+    credits = [large.cases.credits(boss)[1] for boss in bosses]
     assert credits == turnout(large, share, enough, 0)
     assert [large.stake_of(boss) for boss in bosses] == turnout(large, STAKE, enough, STAKE - SILENCE)
     assert large.held() == share * enough

@@ -36,9 +36,9 @@ def test_guilty(court: Court) -> None:
     assert court.held() == 0
     assert court.stake_of(court.operator) == STAKE - FAULT
     claimable = resolved.timestamp + 7 * DAY
-    assert tuple(court.registry.rewards(court.accuser)) == (REWARD, claimable)
+    assert tuple(court.registry.rewards(court.accuser)) == (0, REWARD, claimable)
     rewards = [tuple(court.registry.rewards(court.boss[member.address])) for member in members]
-    assert rewards == [(FEE, claimable), (0, 0), (FEE, claimable)]
+    assert rewards == [(0, FEE, claimable), (0, 0, 0), (0, FEE, claimable)]
     assert court.token.totalSupply() == supply - FAULT + REWARD + 2 * FEE
     assert [court.stake_of(court.boss[member.address]) for member in members] == [STAKE] * 3
     assert court.cases.isConvicted(court.node, court.stage_hash(stage))
@@ -64,7 +64,7 @@ def test_innocent(
     assert ("CaseResolved", closing) in events(resolved)
     share, claimable = BOND // 2 // paid, resolved.timestamp + 7 * DAY
     for member, vote in zip(members, votes, strict=True):
-        credit = (share, claimable) if vote in (INNOCENT, UNSERVED) else (0, 0)
+        credit = (0, share, claimable) if vote in (INNOCENT, UNSERVED) else (0, 0, 0)
         assert tuple(court.cases.credits(court.boss[member.address])) == credit
     assert court.held() == share * paid
     assert court.token.totalSupply() == supply - BOND + share * paid
@@ -143,7 +143,7 @@ def test_two_thirds_decide_without_the_third(court: Court, votes: tuple[int, int
     assert court.outcome(case) == {GUILTY: "Guilty", INNOCENT: "Innocent"}[votes[0]]
     silent = court.boss[members[votes.index(None)].address]
     assert court.stake_of(silent) == STAKE - SILENCE
-    assert court.cases.credits(silent)[0] == court.registry.rewards(silent)[0] == 0
+    assert court.cases.credits(silent)[1] == court.registry.rewards(silent)[1] == 0
 
 
 def test_all_votes_close_a_case_at_once(court: Court, drawn: tuple[int, list[Account]]) -> None:
@@ -190,7 +190,7 @@ def test_a_short_stake_does_not_keep_a_case_open(court: Court, rest: int) -> Non
         expected.append(min(FEE, piece // 2))
         left -= piece
     bosses = [court.boss[member.address] for member in members]
-    assert [court.registry.rewards(who)[0] for who in (court.accuser, *bosses)] == expected
+    assert [court.registry.rewards(who)[1] for who in (court.accuser, *bosses)] == expected
     assert court.token.totalSupply() == supply - rest + sum(expected)
     assert court.held() == 0
 

@@ -211,7 +211,7 @@ def test_withholding_costs_a_fault(court: Court, demand: Call, stranger: Account
     assert court.token.balanceOf(court.accuser) == held
     assert court.held() == 0
     assert court.stake_of(court.operator) == STAKE - FAULT
-    assert tuple(court.registry.rewards(court.accuser)) == (REWARD, lapsed.timestamp + 7 * DAY)
+    assert tuple(court.registry.rewards(court.accuser)) == (0, REWARD, lapsed.timestamp + 7 * DAY)
     assert court.token.totalSupply() == supply - FAULT + REWARD
     for call in (
         partial(court.demands.lapse, number, sender=stranger),

@@ -15,7 +15,7 @@ NEEDED = 60 + 3600 + 600 + 700 + 800
 
 
 def deployed(court: Court, unbonding: int = 7 * DAY, **changes: Any) -> Any:
-    registry = court.deploy("StakingRegistry", court.token, unbonding, 1)
+    registry = court.deploy("StakingRegistry", court.token, unbonding, 1, 1)
     return court.deploy("DisputeCases", registry, tuple((TERMS | changes).values()))
 
 
@@ -60,7 +60,7 @@ def refused(court: Court, registry: Any, terms: Any) -> str:
 
 
 def refused_terms(court: Court, unbonding: int = 7 * DAY, **changes: Any) -> Any:
-    registry = court.deploy("StakingRegistry", court.token, unbonding, 1)
+    registry = court.deploy("StakingRegistry", court.token, unbonding, 1, 1)
     return refused(court, registry, tuple((TERMS | changes).values()))
 
 

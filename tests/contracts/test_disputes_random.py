@@ -246,7 +246,7 @@ class DisputeSequence(DisputeMarket):
 
     @rule(who=index, patience=st.sampled_from([0, UNBONDING]))
     def claim_credits(self, who: int, patience: bool) -> None:
-        credited = [p for p in self.people if self.model.credits[p.address]]
+        credited = [p for p in self.people if self.model.credits[p.address].amount]
         sender = self.pick(who, credited, self.people)
         self.now += patience
         self.agree(
@@ -264,7 +264,7 @@ class DisputeSequence(DisputeMarket):
     def figures_agree(self) -> None:
         self.registry_agrees()
         for account in self.people:
-            credit = self.model.credits[account.address], self.model.claimable[account.address]
+            credit = self.model.credits[account.address].figures(self.read_at)
             assert tuple(self.cases.credits(account)) == credit
             assert self.cases.isEnlisted(account) == (account.address in self.model.enlisted)
         for number, case in enumerate(self.model.cases, 1):
@@ -296,7 +296,7 @@ def test_disputes_do_as_the_reference(
 ) -> None:
     people = [accounts.generate_test_account() for _ in range(2 * OPERATORS + 2)]
     money = deploy("HyperToken", deployer, FUNDS * len(people))
-    registry = deploy("StakingRegistry", money, UNBONDING, MIN_STAKE)
+    registry = deploy("StakingRegistry", money, UNBONDING, MIN_STAKE, 1)
     cases = deploy("DisputeCases", registry, astuple(TERMS))
     three = cases, deploy("DisputeProofs", cases), deploy("DisputeDemands", cases)
     registry.setSlashers(three, sender=deployer)
@@ -308,7 +308,7 @@ def test_disputes_do_as_the_reference(
     for operator, key in zip(people[:OPERATORS], people[OPERATORS : 2 * OPERATORS], strict=True):
         registry.stake(STAKE, sender=operator)
         consent = sign_consent(key.private_key, registry.address, operator.address, key.address, 2**40)
-        registry.authorize(key, 2**40, compact(consent), sender=operator)
+        registry.authorize(key, MIN_STAKE, 2**40, compact(consent), sender=operator)
         cases.enlist(sender=key)
     run_sequences(
         lambda: DisputeSequence(chain, money, registry, *three, people),

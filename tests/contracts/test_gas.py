@@ -140,7 +140,7 @@ def measured(
     consent = sign_consent(node_key.private_key, registry.address, payer.address, node_key.address, deadline)
     note(
         "authorize",
-        registry.authorize(node_key, deadline, compact(consent), sender=payer),
+        registry.authorize(node_key, 100 * HCT, deadline, compact(consent), sender=payer),
         "compact signature",
     )
     dispute(court, note)

@@ -7,6 +7,13 @@ from tests.contracts.kinds import Account, Call, Chain, Contract, Deploy, Signat
 from tests.contracts.signing import compact, full, malleated, sign_consent
 
 DEADLINE = 2**40
+SHARE = 100 * HCT
+
+
+@pytest.fixture(autouse=True)
+def staked(registry: Contract, operator: Account) -> None:
+    """The operator has a stake for four node keys."""
+    registry.stake(4 * SHARE, sender=operator)
 
 
 @pytest.fixture
@@ -30,8 +37,8 @@ def test_an_operator_authorises_a_node_key(
     registry: Contract, operator: Account, node_key: Account, consent: Call, encoding: Call
 ) -> None:
     assert registry.operatorOf(node_key) == NOBODY
-    receipt = registry.authorize(node_key, DEADLINE, encoding(consent()), sender=operator)
-    authorized = {"operator": operator.address, "nodeKey": node_key.address}
+    receipt = registry.authorize(node_key, SHARE, DEADLINE, encoding(consent()), sender=operator)
+    authorized = {"operator": operator.address, "nodeKey": node_key.address, "share": SHARE}
     assert events(receipt) == [("Authorized", authorized)]
     assert registry.operatorOf(node_key) == operator
 
@@ -56,7 +63,7 @@ def test_the_node_key_must_consent(
     stranger: Account,
     consent: Call,
 ) -> None:
-    elsewhere = deploy("StakingRegistry", token, 1, 1)
+    elsewhere = deploy("StakingRegistry", token, 1, 1, 1)
     bad = {
         "by the operator": compact(consent(by=operator)),
         "to another operator": compact(consent(operator=stranger)),
@@ -69,15 +76,15 @@ def test_the_node_key_must_consent(
     }
     for what, signature in bad.items():
         with ape.reverts(registry.BadConsent, error_inputs={"nodeKey": node_key.address}):
-            registry.authorize(node_key, DEADLINE, signature, sender=operator)
+            registry.authorize(node_key, SHARE, DEADLINE, signature, sender=operator)
             pytest.fail(what)
     with ape.reverts(registry.BadConsent):
-        registry.authorize(node_key, DEADLINE, compact(consent()), sender=stranger)
+        registry.authorize(node_key, SHARE, DEADLINE, compact(consent()), sender=stranger)
 
 
 def test_the_zero_address_is_no_node_key(registry: Contract, operator: Account) -> None:
     with ape.reverts(registry.ZeroAddress):
-        registry.authorize(NOBODY, DEADLINE, bytes(64), sender=operator)
+        registry.authorize(NOBODY, SHARE, DEADLINE, bytes(64), sender=operator)
 
 
 def test_consent_holds_up_to_its_deadline(
@@ -87,23 +94,23 @@ def test_consent_holds_up_to_its_deadline(
     signature = compact(consent(deadline=deadline))
     chain.provider.set_timestamp(deadline + 1)
     with ape.reverts(registry.ConsentExpired, error_inputs={"deadline": deadline}):
-        registry.authorize(node_key, deadline, signature, sender=operator)
+        registry.authorize(node_key, SHARE, deadline, signature, sender=operator)
     deadline += 100
     signature = compact(consent(deadline=deadline))
     chain.provider.set_timestamp(deadline)
-    registry.authorize(node_key, deadline, signature, sender=operator)
+    registry.authorize(node_key, SHARE, deadline, signature, sender=operator)
 
 
 def test_a_node_key_has_one_operator_and_an_operator_many_keys(
     registry: Contract, operator: Account, node_key: Account, stranger: Account, consent: Call
 ) -> None:
-    registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+    registry.authorize(node_key, SHARE, DEADLINE, compact(consent()), sender=operator)
     with ape.reverts(registry.NodeKeyTaken, error_inputs={"operator": operator.address}):
-        registry.authorize(node_key, DEADLINE, compact(consent(operator=stranger)), sender=stranger)
+        registry.authorize(node_key, SHARE, DEADLINE, compact(consent(operator=stranger)), sender=stranger)
     with ape.reverts(registry.NodeKeyTaken):
-        registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+        registry.authorize(node_key, SHARE, DEADLINE, compact(consent()), sender=operator)
     second = compact(consent(node_key=stranger, by=stranger))
-    registry.authorize(stranger, DEADLINE, second, sender=operator)
+    registry.authorize(stranger, SHARE, DEADLINE, second, sender=operator)
     assert registry.operatorOf(stranger) == registry.operatorOf(node_key) == operator
 
 
@@ -111,7 +118,7 @@ def test_a_node_key_has_one_operator_and_an_operator_many_keys(
 def test_operator_and_node_key_may_revoke(
     registry: Contract, operator: Account, node_key: Account, stranger: Account, consent: Call, by: str
 ) -> None:
-    registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+    registry.authorize(node_key, SHARE, DEADLINE, compact(consent()), sender=operator)
     with ape.reverts(registry.NotOperator):
         registry.revoke(node_key, sender=stranger)
     receipt = registry.revoke(node_key, sender={"operator": operator, "node_key": node_key}[by])
@@ -126,42 +133,124 @@ def test_an_operator_answers_for_a_node_key_for_good(
     registry: Contract, operator: Account, node_key: Account, stranger: Account, consent: Call
 ) -> None:
     assert registry.answersFor(node_key) == NOBODY
-    registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+    registry.authorize(node_key, SHARE, DEADLINE, compact(consent()), sender=operator)
     assert registry.answersFor(node_key) == operator
     registry.revoke(node_key, sender=node_key)
     assert (registry.operatorOf(node_key), registry.answersFor(node_key)) == (NOBODY, operator)
     with ape.reverts(registry.NodeKeyTaken, error_inputs={"operator": operator.address}):
-        registry.authorize(node_key, DEADLINE, compact(consent(operator=stranger)), sender=stranger)
-    receipt = registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+        registry.authorize(node_key, SHARE, DEADLINE, compact(consent(operator=stranger)), sender=stranger)
+    receipt = registry.authorize(node_key, SHARE, DEADLINE, compact(consent()), sender=operator)
     assert events(receipt)[0][0] == "Authorized"
     assert registry.operatorOf(node_key) == registry.answersFor(node_key) == operator
     with ape.reverts(registry.NodeKeyTaken):
-        registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
+        registry.authorize(node_key, SHARE, DEADLINE, compact(consent()), sender=operator)
 
 
 def test_a_node_is_eligible_on_enough_active_stake(
     registry: Contract, operator: Account, node_key: Account, slasher: Account, consent: Call
 ) -> None:
     assert not registry.isEligible(node_key)
-    registry.authorize(node_key, DEADLINE, compact(consent()), sender=operator)
-    registry.stake(registry.minStake() - 1, sender=operator)
+    minimum = registry.minStake()
+    registry.authorize(node_key, minimum - 1, DEADLINE, compact(consent()), sender=operator)
     assert not registry.isEligible(node_key)
-    registry.stake(1, sender=operator)
+    registry.reshare(node_key, minimum, sender=operator)
     assert registry.isEligible(node_key)
     assert not registry.isEligible(operator)
-    registry.unstake(1, sender=operator)
+    registry.unstake(4 * SHARE - minimum + 1, sender=operator)
     assert not registry.isEligible(node_key)  # thawing stake does not count
     registry.cancelUnstake(sender=operator)
     assert registry.isEligible(node_key)
-    registry.slash(operator, 1, NOBODY, 0, sender=slasher)
+    registry.slash(operator, 4 * SHARE - minimum + 1, NOBODY, 0, sender=slasher)
     assert not registry.isEligible(node_key)
     registry.stake(HCT, sender=operator)
+    assert registry.isEligible(node_key)
     registry.revoke(node_key, sender=operator)
     assert not registry.isEligible(node_key)
 
 
-def test_without_an_operator_a_node_is_never_eligible(
-    deploy: Deploy, token: Contract, slasher: Account, node_key: Account
+def test_without_an_operator_or_its_stake_a_node_is_never_eligible(
+    deploy: Deploy, token: Contract, operator: Account, node_key: Account, consent: Call
 ) -> None:
-    generous = deploy("StakingRegistry", token, 1, 0)
+    generous = deploy("StakingRegistry", token, 1, 0, 1)
     assert not generous.isEligible(node_key)
+    token.approve(generous, 1, sender=operator)
+    generous.stake(1, sender=operator)
+    generous.authorize(node_key, 1, DEADLINE, compact(consent(contract=generous)), sender=operator)
+    assert generous.isEligible(node_key)
+    generous.unstake(1, sender=operator)
+    assert not generous.isEligible(node_key)
+
+
+def test_no_stake_is_behind_two_node_keys(
+    registry: Contract, operator: Account, node_key: Account, stranger: Account, consent: Call
+) -> None:
+    with ape.reverts(registry.StakeCommitted, error_inputs={"free": 4 * SHARE}):
+        registry.authorize(node_key, 4 * SHARE + 1, DEADLINE, compact(consent()), sender=operator)
+    with ape.reverts(registry.ZeroAmount):
+        registry.authorize(node_key, 0, DEADLINE, compact(consent()), sender=operator)
+    registry.authorize(node_key, 3 * SHARE, DEADLINE, compact(consent()), sender=operator)
+    second = compact(consent(node_key=stranger, by=stranger))
+    with ape.reverts(registry.StakeCommitted, error_inputs={"free": SHARE}):
+        registry.authorize(stranger, SHARE + 1, DEADLINE, second, sender=operator)
+    registry.authorize(stranger, SHARE, DEADLINE, second, sender=operator)
+    assert registry.committed(operator) == 4 * SHARE
+    assert [registry.backingOf(key) for key in (node_key, stranger)] == [3 * SHARE, SHARE]
+    standings = [tuple(each) for each in registry.standings([stranger, operator, node_key])]
+    assert standings == [(operator, SHARE), (NOBODY, 0), (operator, 3 * SHARE)]
+
+    with ape.reverts(registry.StakeCommitted, error_inputs={"free": SHARE}):
+        registry.reshare(stranger, SHARE + 1, sender=operator)
+    registry.reshare(node_key, 2 * SHARE, sender=operator)
+    receipt = registry.reshare(stranger, 2 * SHARE, sender=operator)
+    reshared = {"operator": operator.address, "nodeKey": stranger.address, "share": 2 * SHARE}
+    assert events(receipt) == [("Reshared", reshared)]
+    registry.revoke(node_key, sender=node_key)
+    assert (registry.committed(operator), registry.shareOf(node_key)) == (2 * SHARE, 0)
+    registry.reshare(stranger, 4 * SHARE, sender=operator)
+
+
+def test_only_the_operator_of_a_working_key_changes_its_share(
+    registry: Contract, operator: Account, node_key: Account, stranger: Account, consent: Call
+) -> None:
+    with ape.reverts(registry.NotOperator):
+        registry.reshare(node_key, SHARE, sender=operator)
+    registry.authorize(node_key, SHARE, DEADLINE, compact(consent()), sender=operator)
+    for sender in (stranger, node_key):
+        with ape.reverts(registry.NotOperator):
+            registry.reshare(node_key, SHARE, sender=sender)
+    with ape.reverts(registry.ZeroAmount):
+        registry.reshare(node_key, 0, sender=operator)
+    registry.revoke(node_key, sender=operator)
+    with ape.reverts(registry.NotOperator):
+        registry.reshare(node_key, SHARE, sender=operator)
+
+
+def test_less_stake_thins_all_keys_alike(
+    registry: Contract,
+    operator: Account,
+    node_key: Account,
+    stranger: Account,
+    slasher: Account,
+    consent: Call,
+) -> None:
+    keys = (node_key, stranger)
+    registry.authorize(node_key, 3 * SHARE, DEADLINE, compact(consent()), sender=operator)
+    second = compact(consent(node_key=stranger, by=stranger))
+    registry.authorize(stranger, SHARE, DEADLINE, second, sender=operator)
+    registry.slash(operator, SHARE, NOBODY, 0, sender=slasher)
+    assert [registry.backingOf(key) for key in keys] == [9 * SHARE // 4, 3 * SHARE // 4]
+    assert [registry.isEligible(key) for key in keys] == [True, False]
+    registry.unstake(SHARE, sender=operator)
+    assert [registry.backingOf(key) for key in keys] == [6 * SHARE // 4, 2 * SHARE // 4]
+    with ape.reverts(registry.StakeCommitted, error_inputs={"free": 0}):
+        registry.reshare(stranger, SHARE + 1, sender=operator)
+    registry.reshare(node_key, SHARE, sender=operator)  # less is always possible
+    assert [registry.backingOf(key) for key in keys] == [SHARE, SHARE]
+    registry.cancelUnstake(sender=operator)
+    registry.reshare(node_key, 2 * SHARE, sender=operator)
+
+
+def test_a_session_always_takes_some_stake(deploy: Deploy, token: Contract, registry: Contract) -> None:
+    assert registry.sessionStake() == 6 * HCT
+    with pytest.raises(ape.exceptions.ContractLogicError):
+        deploy("StakingRegistry", token, 1, 1, 0)

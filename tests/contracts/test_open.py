@@ -105,7 +105,7 @@ def test_open_needs_allowance_and_balance(
 
 
 def test_constructors_refuse_no_token(deploy: Deploy) -> None:
-    for name, arguments in (("PaymentChannels", (3600,)), ("StakingRegistry", (1, 1))):
+    for name, arguments in (("PaymentChannels", (3600,)), ("StakingRegistry", (1, 1, 1))):
         with pytest.raises(ape.exceptions.ContractLogicError):
             deploy(name, NOBODY, *arguments)
 

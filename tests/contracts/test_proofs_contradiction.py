@@ -29,7 +29,7 @@ def test_two_passes_of_one_input_cost_a_fault(court: Court, proof: Call, strange
     }
     assert events(receipt)[-1] == ("ContradictionProven", proven)
     assert court.stake_of(court.operator) == STAKE - FAULT
-    assert tuple(court.registry.rewards(stranger)) == (REWARD, receipt.timestamp + 7 * DAY)
+    assert tuple(court.registry.rewards(stranger)) == (0, REWARD, receipt.timestamp + 7 * DAY)
     assert court.token.totalSupply() == supply - FAULT + REWARD
     assert court.proofs.isContradictor(court.node, b"i" * 32)
     assert not court.proofs.isContradictor(court.node, b"o" * 32)

@@ -74,7 +74,7 @@ def test_two_receipts_for_one_step_cost_a_fault(
     }
     assert events(receipt)[-1] == ("EquivocationProven", proven)
     assert tuple(court.registry.stakes(court.operator)) == (STAKE - FAULT, 0, 0)
-    assert tuple(court.registry.rewards(stranger)) == (REWARD, receipt.timestamp + 7 * DAY)
+    assert tuple(court.registry.rewards(stranger)) == (0, REWARD, receipt.timestamp + 7 * DAY)
     assert court.token.totalSupply() == supply - FAULT + REWARD
     assert court.proofs.isEquivocator(court.node, court.stage_hash(stage), 3)
     assert not court.proofs.isEquivocator(court.node, court.stage_hash(stage), 4)
@@ -204,7 +204,7 @@ def test_a_small_stake_is_taken_whole(court: Court, proof: Call, stranger: Accou
     court.registry.stake(11 * HCT, sender=court.operator)
     receipt = court.proofs.proveEquivocation(*proof(), sender=stranger)
     assert events(receipt)[-1][1]["taken"] == 11 * HCT + 1
-    assert court.registry.rewards(stranger)[0] == (11 * HCT + 1) // 2  # never more than half
+    assert court.registry.rewards(stranger)[1] == (11 * HCT + 1) // 2  # never more than half
 
 
 def test_a_proof_is_not_used_up_on_a_stake_that_was_run_down(
@@ -223,7 +223,7 @@ def test_a_proof_is_not_used_up_on_a_stake_that_was_run_down(
     assert events(again)[-1][1]["taken"] == FAULT - 1
     assert court.stake_of(court.operator) == STAKE - FAULT
     reward = REWARD * (FAULT - 1) // FAULT  # of what was still due
-    assert court.registry.rewards(stranger)[0] == reward
+    assert court.registry.rewards(stranger)[1] == reward
     assert court.token.totalSupply() == supply - FAULT + reward
     with ape.reverts(court.proofs.AlreadyProven):
         court.proofs.proveEquivocation(*arguments, sender=stranger)

@@ -250,15 +250,15 @@ class StakingSequence(Sequence):
 
     @rule(index=index, stray=stray)
     def claim_rewards(self, index: int, stray: bool) -> None:
-        sender = self.account(index, stray, lambda own: own.reward)
+        sender = self.account(index, stray, lambda own: own.rewards.amount)
         self.agree(
             lambda now: self.model.claim_rewards(sender.address, now),
             self.registry.claimRewards,
             sender=sender,
         )
 
-    @rule(index=index, stray=stray, key=index, ahead=st.sampled_from([50, 50, 1, 0]))
-    def authorize(self, index: int, stray: bool, key: int, ahead: int) -> None:
+    @rule(index=index, stray=stray, key=index, share=amount, ahead=st.sampled_from([50, 50, 1, 0]))
+    def authorize(self, index: int, stray: bool, key: int, share: int, ahead: int) -> None:
         sender, deadline = self.people[index % 3], self.now + ahead
         free = [a for a in self.people if self.model.may_authorize(sender.address, a.address)]
         node_key = self.pick(key, free, self.people)
@@ -267,11 +267,28 @@ class StakingSequence(Sequence):
             by.private_key, self.registry.address, sender.address, node_key.address, deadline
         )
         self.agree(
-            lambda now: self.model.authorize(sender.address, node_key.address, deadline, by == node_key, now),
+            lambda now: self.model.authorize(
+                sender.address, node_key.address, share, deadline, by == node_key, now
+            ),
             self.registry.authorize,
             node_key,
+            share,
             deadline,
             compact(consent),
+            sender=sender,
+        )
+
+    @rule(index=index, stray=stray, share=amount)
+    def reshare(self, index: int, stray: bool, share: int) -> None:
+        bound = [a for a in self.people if a.address in self.model.operators]
+        node_key = self.pick(index, bound, self.people)
+        owners = [a for a in self.people if a.address == self.model.operators.get(node_key.address)]
+        sender = self.pick(index, [] if stray else owners, self.people)
+        self.agree(
+            lambda now: self.model.reshare(sender.address, node_key.address, share),
+            self.registry.reshare,
+            node_key,
+            share,
             sender=sender,
         )
 
@@ -292,14 +309,27 @@ class StakingSequence(Sequence):
         for account in self.people:
             own = self.model.accounts[account.address]
             assert tuple(self.registry.stakes(account)) == (own.active, own.thawing, own.thaw_end)
-            assert tuple(self.registry.rewards(account)) == (own.reward, own.claimable_at)
+            assert tuple(self.registry.rewards(account)) == own.rewards.figures(self.read_at)
             assert self.registry.operatorOf(account) == self.model.operators.get(account.address, NOBODY)
             assert self.registry.answersFor(account) == self.model.answers.get(account.address, NOBODY)
             assert self.registry.isEligible(account) == self.model.is_eligible(account.address)
+            assert self.registry.shareOf(account) == self.model.shares.get(account.address, 0)
+            assert self.registry.backingOf(account) == self.model.backing(account.address)
+            assert self.registry.committed(account) == self.model.committed(account.address)
+        found = [tuple(each) for each in self.registry.standings(self.people)]
+        assert found == [(self.registry.operatorOf(a), self.registry.backingOf(a)) for a in self.people]
+
+    @invariant()
+    def no_wei_is_behind_two_keys(self) -> None:
+        for operator in self.people:
+            keys = [key for key, owner in self.model.operators.items() if owner == operator.address]
+            active = self.registry.stakes(operator).active
+            assert sum(self.registry.backingOf(key) for key in keys) <= active
+            assert self.registry.committed(operator) == sum(self.registry.shareOf(key) for key in keys)
 
     @invariant()
     def no_wei_appears_or_disappears(self) -> None:
-        held = sum(own.active + own.thawing + own.reward for own in self.model.accounts.values())
+        held = sum(own.active + own.thawing + own.rewards.amount for own in self.model.accounts.values())
         assert self.token.balanceOf(self.registry) == held
         burned = FUNDS * len(self.people) - sum(self.books.balances.values())
         assert self.token.totalSupply() == self.supply - burned
@@ -337,7 +367,7 @@ def test_channels_do_as_the_reference(
 def test_staking_does_as_the_reference(
     chain: Chain, deploy: Deploy, deployer: Account, money: Contract, people: list[Account], slasher: Account
 ) -> None:
-    registry = deploy("StakingRegistry", money, UNBONDING, MIN_STAKE)
+    registry = deploy("StakingRegistry", money, UNBONDING, MIN_STAKE, 1)
     registry.setSlashers([slasher], sender=deployer)
     allow(money, registry, people)
     run_sequences(lambda: StakingSequence(chain, money, registry, people, slasher))

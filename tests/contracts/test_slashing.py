@@ -29,7 +29,7 @@ def test_a_slash_burns_and_rewards(
     assert events(receipt)[0] == ("Slashed", slashed)
     assert receipt.return_value == 4 * HCT
     assert tuple(registry.stakes(operator)) == (6 * HCT, 0, 0)
-    assert tuple(registry.rewards(reporter)) == (HCT, receipt.timestamp + 7 * DAY)
+    assert tuple(registry.rewards(reporter)) == (0, HCT, receipt.timestamp + 7 * DAY)
     assert token.totalSupply() == supply - 3 * HCT
     assert token.balanceOf(registry) == 7 * HCT
 
@@ -51,7 +51,7 @@ def test_at_least_half_is_burned(
     registry.stake(HCT, sender=operator)
     supply = token.totalSupply()
     registry.slash(operator, requested, reporter, reward, sender=slasher)
-    assert registry.rewards(reporter)[0] == rewarded
+    assert registry.rewards(reporter)[1] == rewarded
     assert supply - token.totalSupply() == requested - rewarded
 
 
@@ -97,28 +97,49 @@ def test_without_a_reporter_all_is_burned(
     registry.stake(10, sender=operator)
     registry.slash(operator, 10, NOBODY, 5, sender=slasher)
     assert token.balanceOf(registry) == 0
-    assert tuple(registry.rewards(NOBODY)) == (0, 0)
+    assert tuple(registry.rewards(NOBODY)) == (0, 0, 0)
 
 
 def test_rewards_wait_for_an_unbonding_delay(
     registry: Contract, token: Contract, chain: Chain, operator: Account, slasher: Account, reporter: Account
 ) -> None:
     registry.stake(100, sender=operator)
-    registry.slash(operator, 20, reporter, 5, sender=slasher)
-    chain.pending_timestamp += DAY
-    receipt = registry.slash(operator, 20, reporter, 7, sender=slasher)
+    receipt = registry.slash(operator, 20, reporter, 5, sender=slasher)
     claimable_at = receipt.timestamp + 7 * DAY
-    assert tuple(registry.rewards(reporter)) == (12, claimable_at)
+    assert tuple(registry.rewards(reporter)) == (0, 5, claimable_at)
     chain.provider.set_timestamp(claimable_at - 1)
     with ape.reverts(registry.RewardsLocked, error_inputs={"claimableAt": claimable_at}):
         registry.claimRewards(sender=reporter)
     chain.provider.set_timestamp(claimable_at)
     receipt = registry.claimRewards(sender=reporter)
-    assert events(receipt)[0] == ("RewardsClaimed", {"reporter": reporter.address, "amount": 12})
-    assert token.balanceOf(reporter) == 12
+    assert events(receipt)[0] == ("RewardsClaimed", {"reporter": reporter.address, "amount": 5})
+    assert token.balanceOf(reporter) == 5
+    assert tuple(registry.rewards(reporter)) == (0, 0, 0)
     for sender in (reporter, operator):
         with ape.reverts(registry.NothingToClaim):
             registry.claimRewards(sender=sender)
+
+
+def test_a_later_reward_holds_up_no_earlier_one(
+    registry: Contract, token: Contract, chain: Chain, operator: Account, slasher: Account, reporter: Account
+) -> None:
+    """One reward each day for half a year: each can be claimed within two unbonding delays."""
+    registry.stake(100 * HCT, sender=operator)
+    first = registry.slash(operator, 2, reporter, 1, sender=slasher).timestamp
+    given = [first]
+    for day in range(1, 180):
+        chain.provider.set_timestamp(first + day * DAY)
+        given.append(registry.slash(operator, 2, reporter, 1, sender=slasher).timestamp)
+        claimable, waiting, claimable_at = registry.rewards(reporter)
+        now = given[-1]
+        assert claimable + waiting == len(given)
+        assert sum(at <= now - 14 * DAY for at in given) <= claimable
+        assert claimable <= sum(at <= now - 7 * DAY for at in given)
+        assert now < claimable_at <= now + 7 * DAY
+    chain.provider.set_timestamp(given[-1] + 1)
+    registry.claimRewards(sender=reporter)
+    assert token.balanceOf(reporter) == claimable
+    assert tuple(registry.rewards(reporter)) == (0, waiting, claimable_at)
 
 
 def test_nobody_but_the_slashers_slashes(
@@ -133,7 +154,7 @@ def test_nobody_but_the_slashers_slashes(
 def test_the_slashers_are_appointed_once_and_together(
     deploy: Deploy, token: Contract, deployer: Account, operator: Account, slasher: Account, reporter: Account
 ) -> None:
-    registry = deploy("StakingRegistry", token, 1, 1)
+    registry = deploy("StakingRegistry", token, 1, 1, 1)
     assert registry.slashers() == []
     with ape.reverts(registry.NotSlasher):
         registry.slash(operator, 1, NOBODY, 0, sender=slasher)

@@ -28,6 +28,9 @@ def test_only_an_eligible_node_key_enlists(court: Court, stranger: Account) -> N
             court.cases.enlist(sender=sender)
     court.token.transfer(operator, 1, sender=court.deployer)
     court.registry.stake(1, sender=operator)
+    with ape.reverts(court.cases.NotEligible):
+        court.cases.enlist(sender=key)
+    court.registry.reshare(key, court.registry.minStake(), sender=operator)
     court.cases.enlist(sender=key)
 
 

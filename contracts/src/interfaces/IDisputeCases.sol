@@ -161,14 +161,19 @@ interface IDisputeCases is IDisputes, IVerifierList {
     /// @param members The committee in the order of its seats; not looked at when there is none.
     function resolve(uint256 caseId, address[] calldata members) external;
 
-    /// @notice Pays the caller's credits, one unbonding delay after the latest of them.
+    /// @notice Pays those of the caller's credits that have waited. Each waits one unbonding delay, and two at most: a
+    /// later one holds none up.
     function claimCredits() external;
 
     /// @notice What a case is about and where it stands.
     function cases(uint256 caseId) external view returns (Case memory);
 
-    /// @notice Credits of an operator in wei, and the time from which they can be claimed.
-    function credits(address operator) external view returns (uint96 amount, uint40 claimableAt);
+    /// @notice Credits of an operator in wei: those that can be claimed now, those that still wait, and the time from
+    /// which the next of these can be claimed, or zero.
+    function credits(address operator)
+        external
+        view
+        returns (uint96 claimable, uint96 waiting, uint40 claimableAt);
 
     /// @notice Whether a committee found the node guilty of a stage.
     function isConvicted(address node, bytes32 stageHash) external view returns (bool);

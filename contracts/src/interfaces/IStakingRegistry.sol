@@ -4,12 +4,20 @@ pragma solidity 0.8.37;
 import {HyperToken} from "../HyperToken.sol";
 
 /// @title Stake of operators, and the node keys they answer for
-/// @notice An operator stakes tokens and authorises node keys: the hot keys of the machines it runs. Stake leaves only
-/// after an unbonding delay, during which it can still be slashed.
+/// @notice An operator stakes tokens and authorises node keys: the hot keys of the machines it runs. It ties a share of
+/// its stake to each, and no wei of it to two: what a node key may offer grows with its share. Stake leaves only after an
+/// unbonding delay, during which it can still be slashed.
 /// @dev Tokens held equal the sum of `active + thawing` over operators plus the unclaimed rewards of reporters.
 /// @custom:assumption The token is HyperToken: transfers move the exact amount or revert, and call nobody.
-/// @custom:warning One stake backs all node keys of an operator. Tokens sent here by a plain transfer are lost.
+/// @custom:warning Shares say how much a node key may offer, not how much it can lose: a fault of one key is taken from
+/// all of its operator's stake. Tokens sent here by a plain transfer are lost.
 interface IStakingRegistry {
+    /// @notice Whom a node key works for, and the active stake in wei behind it.
+    struct Standing {
+        address operator;
+        uint96 backing;
+    }
+
     /// @notice `amount` was added; `active` is the operator's active stake afterwards.
     event Staked(address indexed operator, uint96 amount, uint96 active);
 
@@ -22,8 +30,11 @@ interface IStakingRegistry {
     /// @notice `amount` of thawed stake went back to the operator.
     event Withdrawn(address indexed operator, uint96 amount);
 
-    /// @notice The node key works for the operator, who answers for what it signs.
-    event Authorized(address indexed operator, address indexed nodeKey);
+    /// @notice The node key works for the operator, who answers for what it signs, with a share of its stake behind it.
+    event Authorized(address indexed operator, address indexed nodeKey, uint96 share);
+
+    /// @notice Another share of the operator's stake is behind the node key.
+    event Reshared(address indexed operator, address indexed nodeKey, uint96 share);
 
     /// @notice The node key works for the operator no longer. The operator still answers for what it has signed.
     event Revoked(address indexed operator, address indexed nodeKey);
@@ -45,6 +56,8 @@ interface IStakingRegistry {
     error ZeroAmount();
     /// @notice The active stake is smaller than the amount.
     error InsufficientStake(uint96 active);
+    /// @notice The active stake is tied to other node keys; `free` is the largest share that this one could have.
+    error StakeCommitted(uint96 free);
     /// @notice No stake is thawing.
     error NothingThawing();
     /// @notice The stake thaws until `thawEnd`.
@@ -87,18 +100,24 @@ interface IStakingRegistry {
     /// @notice Pays out the caller's thawed stake.
     function withdraw() external;
 
-    /// @notice Makes the caller the operator of a node key. A node key has one operator, an operator any number of keys.
+    /// @notice Makes the caller the operator of a node key and ties a share of its active stake to it. A node key has one
+    /// operator, an operator as many keys as its stake has shares for.
     /// @dev A node key that was revoked can come back to its operator, and to nobody else: what it signed before stays
     /// that operator's.
     /// @param nodeKey Address of the node key.
+    /// @param share Active stake in wei that is tied to no other node key.
     /// @param deadline Last second (since 1970) at which the consent holds.
     /// @param signature The node key's consent, EIP-712 Authorize(address operator,address nodeKey,uint256 deadline):
     /// 64 bytes (EIP-2098) or 65 bytes, s in the lower half.
     /// @custom:warning Its operator can use consent again until its deadline, after a revocation too: keep deadlines
     /// short.
-    function authorize(address nodeKey, uint256 deadline, bytes calldata signature) external;
+    function authorize(address nodeKey, uint96 share, uint256 deadline, bytes calldata signature) external;
 
-    /// @notice Ends the work of a node key. Its operator may do this, or the node key itself.
+    /// @notice Changes the share of the caller's stake that is tied to one of its node keys. To end its work, `revoke` it.
+    /// @param share In wei; what is added must be active and tied to no other node key.
+    function reshare(address nodeKey, uint96 share) external;
+
+    /// @notice Ends the work of a node key and frees its share. Its operator may do this, or the node key itself.
     /// @dev The operator goes on answering for it: revoking a key does not undo what it signed.
     function revoke(address nodeKey) external;
 
@@ -111,7 +130,8 @@ interface IStakingRegistry {
         external
         returns (uint96 taken);
 
-    /// @notice Pays the caller's rewards, one unbonding delay after the latest of them.
+    /// @notice Pays those of the caller's rewards that have waited. Each waits one unbonding delay, and two at most: a
+    /// later one holds none up.
     function claimRewards() external;
 
     /// @notice Appoints all contracts that may slash: by the deployer, once.
@@ -124,8 +144,15 @@ interface IStakingRegistry {
     /// @notice Stake of an operator in wei, and the time from which its thawing part can be withdrawn.
     function stakes(address operator) external view returns (uint96 active, uint96 thawing, uint40 thawEnd);
 
-    /// @notice Rewards of a reporter in wei, and the time from which they can be claimed.
-    function rewards(address reporter) external view returns (uint96 amount, uint40 claimableAt);
+    /// @notice Active stake of an operator in wei that is tied to node keys. A slash or `unstake` can leave less active.
+    function committed(address operator) external view returns (uint96);
+
+    /// @notice Rewards of a reporter in wei: those that can be claimed now, those that still wait, and the time from which
+    /// the next of these can be claimed, or zero.
+    function rewards(address reporter)
+        external
+        view
+        returns (uint96 claimable, uint96 waiting, uint40 claimableAt);
 
     /// @notice Operator of a node key, or zero.
     function operatorOf(address nodeKey) external view returns (address);
@@ -134,8 +161,18 @@ interface IStakingRegistry {
     /// It is set once, and outlives a revocation.
     function answersFor(address nodeKey) external view returns (address);
 
-    /// @notice Whether the node key has an operator with at least the minimum of active stake.
+    /// @notice Stake in wei that its operator tied to the node key; zero if it does not work.
+    function shareOf(address nodeKey) external view returns (uint96);
+
+    /// @notice Active stake in wei behind the node key: its share, or, where less is active than the operator has tied to
+    /// its node keys, the same part of that. The backings of an operator's keys never sum to more than its active stake.
+    function backingOf(address nodeKey) external view returns (uint96);
+
+    /// @notice Whether at least the minimum of active stake is behind the node key.
     function isEligible(address nodeKey) external view returns (bool);
+
+    /// @notice Operator (or zero) and backing of each of many node keys.
+    function standings(address[] calldata nodeKeys) external view returns (Standing[] memory);
 
     /// @notice EIP-712 hash that a node key signs to consent.
     function authorizeDigest(address operator, address nodeKey, uint256 deadline) external view returns (bytes32);
@@ -155,6 +192,9 @@ interface IStakingRegistry {
     /// @notice Seconds that stake thaws and that rewards wait.
     function unbonding() external view returns (uint40);
 
-    /// @notice Active stake in wei that makes an operator's nodes eligible.
+    /// @notice Backing in wei that makes a node key eligible.
     function minStake() external view returns (uint96);
+
+    /// @notice Backing in wei that each session takes which a node key offers.
+    function sessionStake() external view returns (uint96);
 }

@@ -13,7 +13,7 @@ from itertools import count
 from web3.types import FilterParams, LogReceipt
 
 from hypercluster.market.chain.contract import Contract
-from hypercluster.market.chain.disputes.cases import Case, Cases, Credit, Phase, commitment_of
+from hypercluster.market.chain.disputes.cases import Case, Cases, Phase, commitment_of
 from hypercluster.market.chain.disputes.demands import Demand, Demands, DemandStatus
 from hypercluster.market.chain.disputes.events import (
     CaseOpened,
@@ -50,7 +50,6 @@ __all__ = [
     "Committed",
     "CommitteeDrawn",
     "ContradictionProven",
-    "Credit",
     "CreditsClaimed",
     "Delisted",
     "Demand",

@@ -14,6 +14,7 @@ from hypercluster.market.chain.contract import Contract, somebody
 from hypercluster.market.chain.disputes.events import Outcome
 from hypercluster.market.chain.disputes.statements import signed_receipt
 from hypercluster.market.chain.disputes.terms import DisputeTerms
+from hypercluster.market.chain.dues import Owed
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Mined, Sender
 from hypercluster.market.chain.token import Token
@@ -92,14 +93,6 @@ class Case:
     @property
     def _last_deadline(self) -> int:
         return self.deadline + (self.reveal_seconds if self.phase is Phase.COMMITTING else 0)
-
-
-@dataclass(frozen=True)
-class Credit:
-    """What an operator may claim in wei, from ``claimable_at`` on (unix seconds)."""
-
-    amount: int
-    claimable_at: int
 
 
 def commitment_of(case_id: int, member: str, vote: int, fingerprint: bytes, salt: bytes) -> bytes:
@@ -216,10 +209,10 @@ class Cases(Contract):
         """Say whether a committee found a node guilty of a stage."""
         return bool(self._read("isConvicted", checksum(node), stage_hash))
 
-    def credit_of(self, operator: str) -> Credit:
-        """Return what an operator may claim for votes on innocent nodes."""
-        return Credit(*self._read("credits", checksum(operator)))
+    def credit_of(self, operator: str) -> Owed:
+        """Return what an operator may claim for votes on innocent nodes, and when."""
+        return Owed(*self._read("credits", checksum(operator)))
 
     def claim_credits(self, sender: Sender) -> Mined:
-        """Take the sender's credits."""
+        """Take those of the sender's credits that have waited long enough."""
         return self._send(sender, "to claim credits", "claimCredits")

@@ -184,9 +184,12 @@ def test_staking_and_node_keys(chain: Chain, accounts: list[LocalAccount]) -> No
     staking, operator, node = chain.staking, Sender(chain, accounts[3]), coincurve.PrivateKey()
     chain.token.transfer(Sender(chain, accounts[0]), operator.address, 200 * HCT)
     assert (staking.minimum, staking.unbonding_seconds) == (100 * HCT, 7200)
+    assert staking.session_stake == 100 * HCT // 16
     assert staking.slashers() == [chain.deployment.cases, chain.deployment.proofs, chain.deployment.demands]
     assert staking.operator_of(address_of(node)) is None
     staking.stake(operator, 100 * HCT)
+    with pytest.raises(Reverted, match=f"StakeCommitted.*{100 * HCT}"):
+        staking.authorize(operator, node, 100 * HCT + 1)
     staking.authorize(operator, node)
     assert staking.operator_of(address_of(node)) == operator.address
     assert staking.is_eligible(address_of(node))
@@ -197,6 +200,9 @@ def test_staking_and_node_keys(chain: Chain, accounts: list[LocalAccount]) -> No
     assert not staking.is_eligible(address_of(node))
     staking.cancel_unstake(operator)
     staking.unstake(operator, 40 * HCT)
+    assert staking.backing_of(address_of(node)) == 60 * HCT
+    staking.reshare(operator, address_of(node), 50 * HCT)
+    assert (staking.share_of(address_of(node)), staking.committed_by(operator.address)) == (50 * HCT,) * 2
     stake = staking.stake_of(operator.address)
     assert (stake.active, stake.thawing) == (60 * HCT, 40 * HCT)
     with pytest.raises(Reverted, match="StillThawing"):
@@ -209,9 +215,13 @@ def test_staking_and_node_keys(chain: Chain, accounts: list[LocalAccount]) -> No
     other = coincurve.PrivateKey()
     consent = staking.consent(other, operator.address, deadline)
     with pytest.raises(Reverted, match="BadConsent"):
-        staking.authorize_consented(Sender(chain, accounts[0]), address_of(other), deadline, consent)
-    staking.authorize_consented(operator, address_of(other), deadline, consent)
+        staking.authorize_consented(
+            Sender(chain, accounts[0]), address_of(other), 10 * HCT, deadline, consent
+        )
+    staking.authorize_consented(operator, address_of(other), 10 * HCT, deadline, consent)
+    assert staking.committed_by(operator.address) == 60 * HCT
     staking.revoke(operator, address_of(other))
+    assert staking.committed_by(operator.address) == 50 * HCT
     assert staking.operator_of(address_of(other)) is None
     assert staking.answers_for(address_of(other)) == operator.address
     assert staking.answers_for(operator.address) is None
@@ -220,6 +230,23 @@ def test_staking_and_node_keys(chain: Chain, accounts: list[LocalAccount]) -> No
         staking.slash(Sender(chain, accounts[4]), operator.address, HCT, accounts[5].address, 0)
     with pytest.raises(Reverted, match="SlashersAlreadySet"):
         staking.set_slashers(Sender(chain, accounts[0]), [accounts[4].address])
+
+
+def test_what_is_behind_many_node_keys_is_one_call(chain: Chain, accounts: list[LocalAccount]) -> None:
+    staking, operator = chain.staking, Sender(chain, accounts[6])
+    chain.token.transfer(Sender(chain, accounts[0]), operator.address, 300 * HCT)
+    staking.stake(operator, 300 * HCT)
+    large, small, poor, unknown = (coincurve.PrivateKey() for _ in range(4))
+    for key, share in ((large, 180 * HCT), (small, 100 * HCT), (poor, 20 * HCT)):
+        staking.authorize(operator, key, share)
+    pairs = [(address_of(key), operator.address) for key in (large, small, poor, unknown)]
+    assert staking.backings([]) == []
+    assert staking.backings(pairs) == [180 * HCT, 100 * HCT, 0, 0]
+    assert staking.backings([(address_of(large), accounts[7].address)]) == [0]
+    staking.unstake(operator, 100 * HCT)
+    assert staking.backings(pairs) == [120 * HCT, 0, 0, 0]
+    staking.revoke(operator, address_of(small))
+    assert staking.backings(pairs) == [180 * HCT, 0, 0, 0]
 
 
 def test_terms_that_do_not_fit_are_refused_before_anything_is_sent(

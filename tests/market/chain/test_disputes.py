@@ -251,7 +251,8 @@ def test_an_innocent_provider_costs_the_bond(
         disputes.cases.open(client, said, sign(chain, accused, said))
     judge = bench[members[0]].operator
     credit = disputes.cases.credit_of(judge.address)
-    assert (credit.amount, credit.claimable_at) == (5 * HCT, chain.timestamp() + 7200)
+    assert (credit.claimable, credit.waiting) == (0, 5 * HCT)
+    assert credit.claimable_at == chain.timestamp() + 7200
     with pytest.raises(Reverted, match="CreditsLocked"):
         disputes.cases.claim_credits(judge)
     wait_seconds(chain, 7200)

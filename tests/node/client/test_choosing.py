@@ -29,9 +29,10 @@ from hypercluster.node.client.vacancies import Vacancies
 from hypercluster.node.client.wishing import TooDear
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.discovery import Discovery
+from hypercluster.node.network.eligibility import anyone
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.latency import Latencies
-from hypercluster.node.network.orderbook import OrderBook, anyone
+from hypercluster.node.network.orderbook import OrderBook
 from tests.node.helpers.offers import MODEL, advert_of, new_key, offer_of
 
 SHORT, LONG = b"\x01" * 32, b"\x02" * 32

@@ -20,11 +20,12 @@ from hypercluster.node.errors import AdvertError, ConnectionLost, HostError, Nod
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network import gossip
 from hypercluster.node.network.discovery import Discovery
+from hypercluster.node.network.eligibility import Eligible, anyone
 from hypercluster.node.network.gossip import TOPIC
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.latency import UNREACHABLE_MS, Latencies, ping
 from hypercluster.node.network.membership import Pace
-from hypercluster.node.network.orderbook import Eligible, OrderBook, anyone
+from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.network.stream import LOST
 from hypercluster.node.wire.codec import decode, encode
 from hypercluster.node.wire.framing import Frames, encode_length
@@ -122,8 +123,8 @@ async def test_a_bootstrap_that_comes_up_later() -> None:
 
 
 async def test_no_stake_no_place() -> None:
-    async def nobody(_node: str, _operator: str) -> bool:
-        return False
+    async def nobody(_node: str, _operator: str) -> None:
+        return None
 
     async with (
         node() as (first, provider),
@@ -314,7 +315,8 @@ CHILD = """
 import sys, trio
 from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.host import running_host
-from hypercluster.node.network.orderbook import OrderBook, anyone
+from hypercluster.node.network.eligibility import anyone
+from hypercluster.node.network.orderbook import OrderBook
 from tests.node.helpers.offers import MODEL, new_key, offer_of
 
 async def main():

@@ -16,11 +16,12 @@ from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.diagnosis import Wanted, notices, why_nobody
 from hypercluster.node.network.dialback import PROTOCOL, DialBack
 from hypercluster.node.network.discovery import Discovery
+from hypercluster.node.network.eligibility import anyone
 from hypercluster.node.network.hello import ServedModel
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.membership import Pace
 from hypercluster.node.network.memory import Memory
-from hypercluster.node.network.orderbook import OrderBook, anyone
+from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.wire.framing import Frames
 from tests.node.helpers.offers import MODEL, new_key, offer_of
 from tests.node.network.test_discovery import address, until
@@ -120,10 +121,10 @@ async def test_i4_a_node_with_a_wrong_clock_is_told() -> None:
 async def test_adverts_without_stake_or_with_a_silent_chain_are_counted() -> None:
     from hypercluster.market.errors import NodeUnreachable
 
-    async def nobody(_node: str, _operator: str) -> bool:
-        return False
+    async def nobody(_node: str, _operator: str) -> None:
+        return None
 
-    async def down(_node: str, _operator: str) -> bool:
+    async def down(_node: str, _operator: str) -> None:
         raise NodeUnreachable("The node at http://127.0.0.1:9 does not answer.")
 
     async with node() as (first, provider):
@@ -217,8 +218,8 @@ async def test_t1_the_book_is_kept_between_commands(tmp_path: Path) -> None:
         assert again.book.get(first.peer) is not None
         assert not again.looked
 
-    async def nobody(_node: str, _operator: str) -> bool:
-        return False
+    async def nobody(_node: str, _operator: str) -> None:
+        return None
 
     async with node(listen=[], memory=Memory(memory), eligible=nobody) as (_, strict):
         await until(lambda: strict.facts().unfit.get(Unfit.NOT_STAKED) == 1, 5)

@@ -10,7 +10,8 @@ import trio.testing
 
 from hypercluster.node.errors import AdvertError
 from hypercluster.node.identity import address_of_peer, peer_of_key
-from hypercluster.node.network.orderbook import OrderBook, anyone
+from hypercluster.node.network.eligibility import Backing, anyone
+from hypercluster.node.network.orderbook import OrderBook
 from tests.node.helpers.offers import MODEL, OPERATOR, new_key, offer_of
 
 
@@ -55,9 +56,8 @@ async def test_an_expired_advert_vanishes_and_cannot_be_replayed() -> None:
 async def test_eligibility_is_asked_for_the_node_address_and_operator() -> None:
     asked, key = [], new_key()
 
-    async def nobody(node: str, operator: str) -> bool:
+    async def nobody(node: str, operator: str) -> None:
         asked.append((node, operator))
-        return False
 
     book = OrderBook(MODEL, nobody)
     with pytest.raises(AdvertError, match="may not serve"):
@@ -72,12 +72,12 @@ async def test_a_slow_chain_does_not_bring_back_an_older_advert() -> None:
     waiting = trio.Event()
     calls = 0
 
-    async def slow_once(_node: str, _operator: str) -> bool:
+    async def slow_once(node: str, operator: str) -> Backing:
         nonlocal calls
         calls += 1
         if calls == 1:
             await waiting.wait()
-        return True
+        return await anyone(node, operator)
 
     book = OrderBook(MODEL, slow_once)
 
