@@ -39,6 +39,10 @@ class Contract:
         name = self._events[bytes(log["topics"][0])]
         return name, dict(self._contract.events[name]().process_log(log)["args"])
 
+    def named(self, other: str) -> str:
+        """Return the address that a view without arguments gives, such as that of the token. Raises ChainError."""
+        return checksum(self._read(other))
+
     def _topic(self, event: str) -> str:
         return "0x" + next(topic for topic, name in self._events.items() if name == event).hex()
 

@@ -7,6 +7,7 @@ from hypercluster.node.cli.client.generating import generate
 from hypercluster.node.cli.client.looking import path, peers
 from hypercluster.node.cli.client.receipts import receipts, verify
 from hypercluster.node.cli.client.trust import audits, demand, reputation, rewards
+from hypercluster.node.cli.doctor import client_doctor
 from hypercluster.node.cli.program import application, run
 
 app = application(
@@ -21,6 +22,7 @@ for command in (
     *(receipts, verify),
 ):
     app.command()(command)
+app.command("doctor")(client_doctor)
 app.add_typer(policy.app, name="policy")
 
 

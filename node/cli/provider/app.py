@@ -1,6 +1,7 @@
 """`hc-provider`: stake, serve layers, and collect what clients pay."""
 
 from hypercluster.node.cli import program
+from hypercluster.node.cli.doctor import provider_doctor
 from hypercluster.node.cli.provider import claims, placing, running, stake, standing
 
 app = program.application(
@@ -24,6 +25,7 @@ for command in (
     stake.withdraw,
 ):
     app.command()(command)
+app.command("doctor")(provider_doctor)
 
 
 def main() -> None:

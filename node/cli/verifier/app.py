@@ -2,6 +2,7 @@
 
 from hypercluster.node.cli import program
 from hypercluster.node.cli.console import Json
+from hypercluster.node.cli.doctor import verifier_doctor
 from hypercluster.node.cli.staking import StakeOption, make_keys, register_node
 from hypercluster.node.cli.verifier import calibrating, running, standing
 from hypercluster.node.home import keys
@@ -48,6 +49,7 @@ for command in (
     standing.delist,
 ):
     app.command()(command)
+app.command("doctor")(verifier_doctor)
 
 
 def main() -> None:

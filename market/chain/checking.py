@@ -1,0 +1,58 @@
+"""Whether the contracts of a deployment are there and belong together: a file of strangers may name anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hypercluster.market.errors import ChainError
+from hypercluster.market.money.signing import checksum
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
+
+_NO_CODE = "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
+"""Keccak-256 of nothing"""
+
+
+def contradictions(chain: Chain) -> Iterator[str]:
+    """What is wrong with the contracts, a sentence each; nothing where all six are there and name each other.
+
+    Raises NodeUnreachable.
+    """
+    deployment = chain.deployment
+    places = {
+        "token": deployment.token,
+        "registry": deployment.registry,
+        "channels": deployment.channels,
+        "cases": deployment.cases,
+        "proofs": deployment.proofs,
+        "demands": deployment.demands,
+    }
+    hashes = dict(zip(places, chain.code_hashes(list(places.values())), strict=True))
+    missing = [name for name, found in hashes.items() if found == _NO_CODE]
+    if missing:
+        name = missing[0]
+        yield f"Chain {chain.chain_id} has no contract at {places[name]}, which is to be the {name}."
+        return
+    for name, contract, names in (
+        ("registry", chain.staking, ("token",)),
+        ("channels", chain.channels, ("token",)),
+        ("cases", chain.disputes.cases, ("token", "registry")),
+        ("proofs", chain.disputes.proofs, ("token", "registry")),
+        ("demands", chain.disputes.demands, ("token", "registry")),
+    ):
+        for other in names:
+            try:
+                told = contract.named(other)
+            except ChainError:
+                told = None
+            if told != checksum(places[other]):
+                found = f"belongs to another {other}, {told}" if told else "is no such contract"
+                yield f"What is to be the {name}, at {places[name]}, {found}."
+    slashers = set(chain.staking.slashers())
+    if slashers != {places["cases"], places["proofs"], places["demands"]}:
+        yield (
+            f"The registry lets {len(slashers)} contracts take stake, and they are not the three of this "
+            "deployment: others could take yours."
+        )
