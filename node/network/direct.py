@@ -21,16 +21,17 @@ from libp2p.security.secure_session import SecureSession
 from hypercluster.node.errors import ConnectionLost, NodeError, PeerUnreachable
 from hypercluster.node.identity import keypair
 from hypercluster.node.network.addresses import split_tcp
+from hypercluster.node.network.budgets import OverBudget
+from hypercluster.node.network.gate import Entrant
 from hypercluster.node.network.host import Host
-from hypercluster.node.network.stream import LINGER_SECONDS, LOST, Slots
+from hypercluster.node.network.places import NoPlace
+from hypercluster.node.network.stream import LINGER_SECONDS, LOST
 from hypercluster.node.network.trouble import trouble_of
 from hypercluster.node.wire.messages import INFER_PROTOCOL
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 64 * 1024
-HANDSHAKES = 128
-HANDSHAKES_PER_ADDRESS = 32
 
 
 class SecureStream:
@@ -121,51 +122,48 @@ async def dial_direct(host: Host, peer: str, address: str, timeout: float) -> Se
 
 
 class DirectServer:
-    """Takes direct connections: a bounded number of handshakes at once, then the slots of the host."""
+    """Takes direct connections: through the gate of the host, then a place among its streams."""
 
     def __init__(self, host: Host, handler: Callable[[SecureStream], Awaitable[None]]) -> None:
         self._host = host
         self._handler = handler
-        self._handshakes = Slots(HANDSHAKES, HANDSHAKES_PER_ADDRESS)
 
     async def serve(self, socket: trio.SocketStream) -> None:
         """Serve one accepted socket to its end; never raises for anything a stranger does."""
+        stream = None
         try:
-            stream = await self._admit(socket)
+            with self._host.gate.entering(ip_of(socket)) as entrant:
+                stream = await self._admit(socket, entrant)
             if stream is not None:
                 await self._run(stream)
+        except OverBudget:
+            pass
         except Exception:
             log.exception("serving a direct connection failed")
         finally:
             await trio.aclose_forcefully(socket)
 
-    async def _admit(self, socket: trio.SocketStream) -> SecureStream | None:
-        address = ip_of(socket)
-        if not self._handshakes.take(address):
-            log.warning("too many handshakes from %s", address)
-            return None
+    async def _admit(self, socket: trio.SocketStream, entrant: Entrant) -> SecureStream | None:
         try:
-            with trio.fail_after(self._host.limits.handshake_seconds):
-                connection = RawConnection(TrioTCPStream(socket), False)
-                session = await _pattern(self._host.key).handshake_inbound(connection)
+            # Who says nothing needs no turn.
+            await trio.lowlevel.wait_readable(socket.socket.fileno())
+            await self._host.gate.turn(entrant)
+            connection = RawConnection(TrioTCPStream(socket), False)
+            session = await _pattern(self._host.key).handshake_inbound(connection)
             return SecureStream(socket, cast(SecureSession, session))
         except Exception as error:  # noqa: BLE001 - the handshake raises what its libraries raise
-            log.debug("a handshake with %s failed: %r", address, error)
+            log.debug("a handshake with %s failed: %r", entrant.block, error)
             return None
-        finally:
-            self._handshakes.give_back(address)
 
     async def _run(self, stream: SecureStream) -> None:
-        if not self._host.slots.take(stream.peer):
-            log.warning("peer %s has too many streams", stream.peer)
-            return
         try:
-            await self._handler(stream)
-            await stream.close()
+            with self._host.places.holding(stream.peer):
+                await self._handler(stream)
+                await stream.close()
+        except NoPlace:
+            log.debug("peer %s has too many streams", stream.peer)
         except NodeError as error:
             log.debug("a direct connection of %s ended: %s", stream.peer, error)
-        finally:
-            self._host.slots.give_back(stream.peer)
 
 
 def ip_of(socket: trio.SocketStream) -> str:

@@ -15,16 +15,27 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
+from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.peer.id import ID
+from libp2p.rcmgr import Direction
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 from multiaddr.exceptions import Error as MultiaddrError  # type: ignore[import-untyped]
 
 from hypercluster.node.errors import HostError, NodeError, PeerUnreachable, Trouble
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.addresses import expand, split_peer
+from hypercluster.node.network.budgets import BOUNDS, REFUSED, Budget, OverBudget, Source, block_of
+from hypercluster.node.network.places import NoPlace, Places
 from hypercluster.node.network.rate import Rate
-from hypercluster.node.network.stream import LOST, Slots, Stream
-from hypercluster.node.network.swarm import HostLimits, check_free, close_connection, hang_up, new_swarm
+from hypercluster.node.network.stream import LOST, Stream
+from hypercluster.node.network.swarm import (
+    GatedSwarm,
+    HostLimits,
+    check_free,
+    close_connection,
+    hang_up,
+    new_swarm,
+)
 from hypercluster.node.network.trouble import reason_of, trouble_of
 
 log = logging.getLogger(__name__)
@@ -55,17 +66,32 @@ class Host:
         """where others reach its direct listener, empty if there is none"""
         self.announced: tuple[str, ...] = ()
         """those of them that were given instead of found out"""
-        self.slots = Slots(limits.streams, limits.streams_per_peer)
+        self.class_of: Callable[[str], int] = lambda peer: 0
+        """how a peer stands: 0 for a stranger, 1 with a channel, 2 for who has paid"""
+        self.is_familiar: Callable[[str], bool] = lambda peer: False
+        """whether a peer has stake behind it, as far as is known without asking"""
+        self.places = Places(limits.streams, limits.streams_per_peer, self.standing)
         """inbound streams and direct connections"""
+        swarm = basic.get_network()
+        assert isinstance(swarm, GatedSwarm)
+        self._swarm = swarm
+        self.gate = swarm.gate
+        self._streams = Budget(BOUNDS["stream"])
         self._dials: dict[str, trio.Lock] = {}
         self._refusals = Rate(1, limits.streams_per_peer)
         # Every inbound stream of every protocol passes here, libp2p's own included.
-        basic.get_network().set_stream_handler(self._guard)
+        swarm.set_stream_handler(self._guard)
+        swarm.make_room = self._make_room
+        nursery.start_soon(self.gate.run)
 
     @property
     def peers(self) -> list[str]:
         """Peer ids of those connected now."""
         return [peer.to_base58() for peer in self.basic.get_connected_peers()]
+
+    def standing(self, peer: str) -> int:
+        """How a peer stands when not all find a place: as `class_of` says, 1 at least with stake behind it."""
+        return max(self.class_of(peer), int(self.is_familiar(peer)))
 
     def serve(self, protocol: str, handler: Callable[[Stream], Awaitable[None]]) -> None:
         """Run `handler` for each stream opened to `protocol`.
@@ -158,20 +184,47 @@ class Host:
 
     async def _guard(self, inner: INetStream) -> None:
         stream = Stream(inner)
-        if not self.slots.take(stream.peer):
+        try:
+            if not self.standing(stream.peer):
+                self._streams.take(Source(stream.peer, block_of(stream.ip)))
+            with self.places.holding(stream.peer):
+                await self.basic._swarm_stream_handler(inner)
+                return
+            await stream.reset()  # it had to give way
+        except (NoPlace, OverBudget):
             if self._refusals.allows(stream.peer):
                 await stream.reset()
             else:
-                log.warning("peer %s opens streams without end and is cut off", stream.peer)
+                log.info("peer %s opens streams without end and is cut off", stream.peer)
                 await self.disconnect(stream.peer)
-            return
-        try:
-            await self.basic._swarm_stream_handler(inner)
         except Exception as error:  # noqa: BLE001 - one that left here would end the process
             log.debug("a stream of %s failed: %r", stream.peer, error)
             await stream.reset()
-        finally:
-            self.slots.give_back(stream.peer)
+
+    def _make_room(self, peer: str, inbound: bool) -> bool:
+        """Whether there is a place for a connection of `peer`; a stranger's idle one gives way if need be.
+
+        Whom this host dialled, who has paid and who has stake behind it stays.
+        """
+        connections = [each for each in self._swarm.get_connections() if not each.is_closed]
+        if len(connections) < self.limits.connections:
+            return True
+        REFUSED["connection", "total"] += 1
+        losers = {
+            each: each.muxed_conn.peer_id.to_base58()
+            for each in connections
+            if isinstance(each, SwarmConn) and each.direction is Direction.INBOUND
+        }
+        losers = {each: stranger for each, stranger in losers.items() if not self.standing(stranger)}
+        if not losers:
+            # The swarm's own limit is left, for those who are known.
+            return not inbound or self.standing(peer) > 0
+        settled, held = self.places.settled(), self.places.held
+        # Idle ones first, the oldest of them; where all do something, who does most.
+        loser = min(losers, key=lambda each: (losers[each] in settled, -held(losers[each]), each._created_at))
+        self._swarm.remove_conn(loser)
+        self.nursery.start_soon(close_connection, loser)
+        return True
 
 
 @asynccontextmanager

@@ -1,9 +1,8 @@
-"""One libp2p stream as the rest of the node reads and writes it, and how many of them a peer may hold."""
+"""One libp2p stream as the rest of the node reads and writes it."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 
 import trio
 from libp2p.abc import INetStream
@@ -73,25 +72,3 @@ class Stream:
         self._closed = True
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
             await self._inner.reset()
-
-
-class Slots:
-    """How many of something each peer and all peers together hold."""
-
-    def __init__(self, total: int, per_peer: int) -> None:
-        self._total = total
-        self._per_peer = per_peer
-        self._held: Counter[str] = Counter()
-
-    def take(self, peer: str) -> bool:
-        """Take one, or return False if there is none left for this peer."""
-        if self._held.total() >= self._total or self._held[peer] >= self._per_peer:
-            return False
-        self._held[peer] += 1
-        return True
-
-    def give_back(self, peer: str) -> None:
-        """Give one back."""
-        self._held[peer] -= 1
-        if not self._held[peer]:
-            del self._held[peer]

@@ -9,16 +9,20 @@ from __future__ import annotations
 import logging
 import math
 import socket
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import trio
-from libp2p.abc import INetConn, IRawConnection
+from libp2p.abc import IMuxedConn, INetConn, IRawConnection
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.trio import TrioTCPStream
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
@@ -34,6 +38,8 @@ from multiaddr import Multiaddr  # type: ignore[import-untyped]
 from hypercluster.node.errors import HostError
 from hypercluster.node.identity import keypair
 from hypercluster.node.network.addresses import parse
+from hypercluster.node.network.budgets import BOUNDS, OverBudget
+from hypercluster.node.network.gate import Gate
 from hypercluster.node.network.names import resolve
 from hypercluster.node.network.stream import LOST
 
@@ -44,9 +50,10 @@ _HANG_UP_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
-    """What strangers may take of this process."""
+    """What strangers may take of this process, as BOUNDS says; how long they may take for what is begun."""
 
     connections: int = 256
+    handshakes: int = 256
     streams: int = 1024
     """inbound and open at once"""
     streams_per_peer: int = 64
@@ -70,31 +77,54 @@ class _NamedTcp(TCP):
         raise OpenConnectionError(f"Cannot connect to {maddr}") from failure
 
 
-class _Swarm(Swarm):
-    """py-libp2p's swarm, without the inbound slot and the task that it keeps for each dead connection."""
+class GatedSwarm(Swarm):
+    """py-libp2p's swarm, without the inbound slot and the task that it keeps for each dead connection.
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    Who connects passes the gate first, and `make_room` is asked for a place before a connection counts.
+    """
+
+    def __init__(self, gate: Gate, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        # Established connections are bounded by max_connections, handshakes by their deadline.
+        # Established connections are bounded by make_room, handshakes by the gate.
         self._inbound_limiter = trio.CapacityLimiter(math.inf)
         self._negative_peer_cache._ttl = 0.0
+        self.gate = gate
+        self.make_room: Callable[[str, bool], bool] = lambda peer, inbound: True
+
+    async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
+        """Take a connection in. Raises SwarmException where there is no place for it."""
+        if not self.make_room(muxed_conn.peer_id.to_base58(), direction == "inbound"):
+            await muxed_conn.close()
+            raise SwarmException("no place for another connection")
+        return await super().add_conn(muxed_conn, direction)
 
     async def _do_handle_inbound_connection(
         self, read_write_closer: ReadWriteCloser, maddr: Multiaddr, failure_event: object
     ) -> None:
-        connection = RawConnection(read_write_closer, False)
+        assert isinstance(read_write_closer, TrioTCPStream)
+        connection, muxed = RawConnection(read_write_closer, False), None
+        stream = read_write_closer.stream
         try:
-            muxed = await self.upgrade_inbound_raw_conn(connection, maddr)
-            assert isinstance(muxed, Yamux)
-            await muxed.event_closed.wait()
+            # py-libp2p finds no address in what the socket of an IPv6 peer says.
+            host, port = stream.socket.getpeername()[:2]
+            read_write_closer._cached_remote_address = (str(host), int(port))
+            with self.gate.entering(str(host)) as entrant:
+                # Who says nothing needs no turn.
+                await trio.lowlevel.wait_readable(stream.socket.fileno())
+                await self.gate.turn(entrant)
+                muxed = await self.upgrade_inbound_raw_conn(connection, maddr)
+            if muxed is not None:
+                assert isinstance(muxed, Yamux)
+                await muxed.event_closed.wait()
+        except OverBudget:
+            pass
         except Exception as error:  # noqa: BLE001 - a stranger's handshake may fail in any way
             log.debug("an inbound connection failed: %r", error)
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await connection.close()
+            await trio.aclose_forcefully(stream)
 
 
-def new_swarm(key: bytes, limits: HostLimits) -> Swarm:
+def new_swarm(key: bytes, limits: HostLimits) -> GatedSwarm:
     """A swarm with the identity of the 32-byte `key` and a connection per peer."""
     keys = keypair(key)
     peer_id = ID.from_pubkey(keys.public_key)
@@ -102,9 +132,11 @@ def new_swarm(key: bytes, limits: HostLimits) -> Swarm:
     store.add_key_pair(peer_id, keys)
     noise = NoiseTransport(keys, create_x25519_key_pair().private_key)
     upgrader = TransportUpgrader({NOISE_PROTOCOL: noise}, {TProtocol(YAMUX_PROTOCOL): Yamux})
+    # Who is on the way in when all places are taken is not turned away by the library: make_room decides.
+    most = limits.connections + limits.handshakes
     config = ConnectionConfig(
-        max_connections=limits.connections,
-        high_watermark=limits.connections,
+        max_connections=most,
+        high_watermark=most,
         low_watermark=0,
         min_connections=0,
         # With more, a dial waits 250 ms after its success for a second one.
@@ -114,7 +146,12 @@ def new_swarm(key: bytes, limits: HostLimits) -> Swarm:
         outbound_upgrade_timeout=limits.dial_seconds,
     )
     retry = RetryConfig(max_retries=0)
-    return _Swarm(peer_id, store, upgrader, [_NamedTcp()], retry_config=retry, connection_config=config)
+    handshake = replace(BOUNDS["handshake"], at_once=limits.handshakes, seconds=limits.handshake_seconds)
+    gate = Gate(handshake=handshake)
+    transports = [_NamedTcp()]
+    return GatedSwarm(
+        gate, peer_id, store, upgrader, transports, retry_config=retry, connection_config=config
+    )
 
 
 async def hang_up(basic: BasicHost) -> None:
