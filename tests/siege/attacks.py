@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from tests.siege.hostile import audits, connections, opens, protocols
+from tests.siege.hostile import adverts, audits, connections, honeypots, opens, protocols, records
 from tests.siege.tally import Tally
 from tests.siege.target import Target
 
@@ -57,6 +57,12 @@ ATTACKS: dict[str, Listed] = {
     "hello": Listed(protocols.greet, "greetings"),
     "dial-back": Listed(protocols.dial_me_back, "requests to dial back"),
     "recall": Listed(protocols.recall, "recalls of what never was"),
+    "records": Listed(records.flood_records, "DHT records and questions"),
+    "gossip": Listed(adverts.gossip_unstaked, "genuine adverts without stake, by gossip"),
+    "gossip-old": Listed(adverts.gossip_expired, "expired adverts, by gossip"),
+    "gossip-forged": Listed(adverts.gossip_forged, "forged adverts, by gossip"),
+    "one-stake": Listed(adverts.gossip_one_stake, "adverts of many keys on one stake"),
+    "honeypots": Listed(honeypots.honeypots, "providers of one stake that take and do not give"),
     "audit-nothing": Listed(
         audits.audits_without_channel, "audits on channels that do not exist", "verifier"
     ),

@@ -6,15 +6,17 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Protocol
 
 import psutil  # type: ignore[import-untyped]
 import trio
 
 from hypercluster.market.advert import Advert
+from hypercluster.market.errors import MarketError
 from hypercluster.node.client.account import OutgoingAccount
 from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.hop import Hop
@@ -139,31 +141,41 @@ async def payer(target: Target, purse: Purse | None = None) -> AsyncIterator[Pay
         yield Payer(host, await advert_of(host, target), account, target)
 
 
+class Honest(Protocol):
+    """Somebody who pays for the same thing again and again."""
+
+    async def session(self, seen: Seen) -> None:
+        """Do it once. Raises NodeError, MarketError, trio.TooSlowError."""
+
+
 class Crowd:
     """Honest payers of one target, each with its wallet and channel, who have all paid before."""
 
-    def __init__(self, target: Target, payers: list[Payer]) -> None:
+    def __init__(self, target: Target, payers: Sequence[Honest]) -> None:
         self.target, self.payers = target, payers
 
-    async def measure(self, seconds: float) -> Measured:
-        """Let each payer do session after session for `seconds`."""
+    async def measure(self, seconds: float, *, least: int = 0) -> Measured:
+        """Let each payer do session after session for `seconds`, and on until `least` were done or failed."""
         seen = Seen()
 
-        async def work(one: Payer) -> None:
+        async def work(one: Honest) -> None:
             while True:
                 try:
                     await one.session(seen)
-                except (NodeError, trio.TooSlowError, OSError) as error:
+                except (NodeError, MarketError, trio.TooSlowError, OSError) as error:
                     seen.failed[word(error)] += 1
                 await trio.sleep(THINK_SECONDS)
 
         node, own = psutil.Process(self.target.pid), psutil.Process(os.getpid())
         before = _cpu(node), _cpu(own)
         start = time.perf_counter()
-        with trio.move_on_after(seconds):
-            async with trio.open_nursery() as nursery:
-                for one in self.payers:
-                    nursery.start_soon(work, one)
+        async with trio.open_nursery() as nursery:
+            for one in self.payers:
+                nursery.start_soon(work, one)
+            await trio.sleep(seconds)
+            while seen.sessions + seen.failed.total() < least:
+                await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
         # Leaving takes a moment where the node does not answer; who finished in it does not count.
         took = time.perf_counter() - start
         return Measured(

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hypercluster.market.trust.audit import Bounds
 from hypercluster.node.network.addresses import split_peer
+from hypercluster.node.shards.store import open_model
 from hypercluster.node.testnet.localnet import (
     LocalNetwork,
     NodeProcess,
@@ -19,13 +21,16 @@ from tests.siege.target import Target
 
 SESSIONS = 4
 SHAPE = Shape()
+BOUNDS = "bounds.json"
 
 
 @contextmanager
 def running_field(home: Path) -> Iterator[LocalNetwork]:
-    """A chain with the contracts, and a tiny model of 4 layers beside it; no nodes yet."""
+    """A chain with the contracts, and a tiny model of 4 layers with bounds beside it; no nodes yet."""
     with running_chain(home) as network:
-        write_random_model(home / "tiny.gguf", SHAPE)
+        model = write_random_model(home / "tiny.gguf", SHAPE)
+        # Calibration takes a minute, and nobody is judged here.
+        Bounds.conservative(open_model(model, home / "models").manifest.model_id).save(home / BOUNDS)
         yield network
 
 
@@ -62,7 +67,8 @@ def running_target(network: LocalNetwork, name: str, *flags: str, layers: str = 
 def running_judge(network: LocalNetwork, name: str, *flags: str) -> Iterator[Target]:
     """A verifier; `name` is its home's, the flags those of `hc-verifier run`."""
     home, operator = network.enlist(name)
-    node = network.start_verifier(VerifierSpec(flags=flags), home, operator, model=network.home / "tiny.gguf")
+    spec = VerifierSpec(flags=("--bounds", str(network.home / BOUNDS), *flags))
+    node = network.start_verifier(spec, home, operator, model=network.home / "tiny.gguf")
     try:
         network.wait(node)
         yield target_of(network, node)

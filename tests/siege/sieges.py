@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
-from tests.siege.honest import Crowd, Measured
+from hypercluster.market.errors import MarketError
+from hypercluster.node.errors import NodeError
+from tests.siege.honest import Crowd, Measured, newcomer
 from tests.siege.tally import Tally
 from tests.siege.target import Target
 
@@ -27,8 +29,10 @@ class Attackers:
     """A running attack."""
 
     process: subprocess.Popen[str]
-    since: float
+    since: float = 0.0
     """time.perf_counter() when it was under way"""
+    began: Tally = field(default_factory=Tally)
+    """what it cost until then"""
 
     async def tally(self) -> Tally:
         """What it got and cost so far."""
@@ -62,9 +66,9 @@ async def attacking(target: Target, attack: str, strength: int) -> AsyncIterator
         order = {"attack": attack, "target": target.to_json(), "strength": strength}
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
-        attackers = Attackers(process, 0.0)
+        attackers = Attackers(process)
         assert (await attackers._line()).strip() == "under way"
-        attackers.since = time.perf_counter()
+        attackers.began, attackers.since = await attackers.tally(), time.perf_counter()
         yield attackers
     finally:
         process.kill()
@@ -82,9 +86,13 @@ class Siege:
     before: Measured
     during: Measured
     after: Measured
+    began: Tally
+    """what the attack cost until it was under way"""
     tally: Tally
-    """of the whole attack, over `seconds`"""
+    """the same at its end, `seconds` later"""
     seconds: float
+    newcomer_seconds: float | None
+    """from a wallet to the first token during the attack; None where that failed, or was not tried"""
 
     @property
     def quiet_rate(self) -> float:
@@ -98,24 +106,44 @@ class Siege:
 
 
 async def besiege(
-    crowd: Crowd, attack: str, strength: int, seconds: float, *, lead: float = 2.0, rest: float = 1.0
+    crowd: Crowd,
+    attack: str,
+    strength: int,
+    seconds: float,
+    *,
+    least: int = 0,
+    lead: float = 2.0,
+    rest: float = 1.0,
+    newcomers: bool = False,
 ) -> Siege:
-    """Measure for `seconds` each: quiet, attacked, quiet. The attack has been on for `lead` s when measuring begins,
-    and over for `rest` s when the last one does.
+    """Measure for `seconds` each, and until `least` sessions were tried: quiet, attacked, quiet.
+
+    The attack has been on for `lead` s when measuring begins, and over for `rest` s when the last one does. With
+    `newcomers`, somebody tries to get in while it lasts.
     """
-    before = await crowd.measure(seconds)
+    before = await crowd.measure(seconds, least=least)
     async with attacking(crowd.target, attack, strength) as attackers:
         await trio.sleep(lead)
-        during = await crowd.measure(seconds)
+        during = await crowd.measure(seconds, least=least)
         tally, lasted = await attackers.tally(), time.perf_counter() - attackers.since
+        came = await _newcomer(crowd.target) if newcomers else None
     await trio.sleep(rest)
-    after = await crowd.measure(seconds)
+    after = await crowd.measure(seconds, least=least)
     return Siege(
         attack=attack,
         strength=strength,
         before=before,
         during=during,
         after=after,
+        began=attackers.began,
         tally=tally,
         seconds=lasted,
+        newcomer_seconds=came,
     )
+
+
+async def _newcomer(target: Target) -> float | None:
+    try:
+        return await newcomer(target)
+    except (NodeError, MarketError, OSError, trio.TooSlowError):
+        return None

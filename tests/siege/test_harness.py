@@ -16,21 +16,21 @@ FEW = 2
 
 async def test_honest_payers_are_served_and_a_newcomer_too(besieged: Target) -> None:
     async with crowd(besieged) as payers:
-        quiet = await payers.measure(1.0)
+        quiet = await payers.measure(0.5, least=3)
         assert quiet.failed == {}
-        assert quiet.rate > 1
+        assert quiet.sessions >= 3
         assert 0 < quiet.open_ms < quiet.first_token_ms
         assert quiet.step_ms > 0
         assert await newcomer(besieged) > 0
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_an_attack_gets_answers(besieged: Target, judging: Target, name: str) -> None:
+async def test_an_attack_gets_answers(request: pytest.FixtureRequest, name: str) -> None:
     tally = Tally()
-    target = judging if ATTACKS[name].role == "verifier" else besieged
+    target = request.getfixturevalue("judging" if ATTACKS[name].role == "verifier" else "besieged")
     async with trio.open_nursery() as nursery:
         await nursery.start(ATTACKS[name].run, target, FEW, tally)
-        with trio.fail_after(20):
+        with trio.fail_after(30):
             while not tally.acts:
                 await trio.sleep(0.02)
         nursery.cancel_scope.cancel()
@@ -38,8 +38,9 @@ async def test_an_attack_gets_answers(besieged: Target, judging: Target, name: s
 
 async def test_a_siege_tells_what_honest_payers_kept_and_what_the_attack_cost(besieged: Target) -> None:
     async with crowd(besieged, payers=1) as payers:
-        siege = await besiege(payers, "open-foreign", 10, 1.0, lead=0.0)
-    assert siege.kept > 0
+        siege = await besiege(payers, "open-foreign", 10, 0.5, least=1, lead=0.0)
+    assert siege.quiet_rate > 0
+    assert siege.during.sessions + len(siege.during.failed) > 0
     assert siege.during.node_cpu > 0
     assert siege.tally.answers
     assert siege.tally.gas > 21_000

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 RANGES = [(start, stop) for start in range(SHAPE.layers) for stop in range(start + 1, SHAPE.layers + 1)]
 """every range of the tiny model"""
+WHOLE = (0, SHAPE.layers)
+"""the range that somebody serves"""
 
 
 @asynccontextmanager
@@ -110,7 +112,7 @@ async def audits_without_channel(
 
         async def act(index: int) -> str:
             host = hosts[index % len(hosts)]
-            async with audit(host, advert, penniless.described(host.key), (0, 2)) as (_, answer):
+            async with audit(host, advert, penniless.described(host.key), WHOLE) as (_, answer):
                 return said(answer)
 
         await on_and_on(strength, act, tally, task_status)
@@ -127,7 +129,7 @@ async def hold_audits(
 
         async def act(index: int) -> str:
             which = index % len(hosts)
-            async with audit(hosts[which], advert, accounts[which], (0, 2)) as (connection, answer):
+            async with audit(hosts[which], advert, accounts[which], WHOLE) as (connection, answer):
                 if not isinstance(answer, Accept):
                     return said(answer)
                 tally.answered(said(answer))
@@ -175,8 +177,8 @@ async def evidence_of_no_case(
                 nonce=secrets.token_bytes(16),
                 channel_id=bytes(32),
                 model_id=advert.model_id,
-                layer_start=0,
-                layer_stop=2,
+                layer_start=WHOLE[0],
+                layer_stop=WHOLE[1],
                 wire_dtype=WireDtype.F32,
                 profile="{}",
                 peer=target.peer,
@@ -184,7 +186,7 @@ async def evidence_of_no_case(
                 top_k=0,
             )
             account = penniless.described(host.key)
-            async with audit(host, advert, account, (0, 2), case=stage) as (_, answer):
+            async with audit(host, advert, account, WHOLE, case=stage) as (_, answer):
                 return said(answer)
 
         await on_and_on(strength, act, tally, task_status)
