@@ -8,6 +8,8 @@ import trio
 from hypercluster.market.chain import Chain
 from hypercluster.node.client.auditing.afterwards import Audits
 from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts, inspector
+from hypercluster.node.client.auditing.inspection import Inspector
+from hypercluster.node.client.auditing.resuming import OpenCases
 from hypercluster.node.client.bookkeeping import RequestBook
 from hypercluster.node.client.client import Client, Network, Records
 from hypercluster.node.client.model import Model
@@ -134,12 +136,24 @@ class Station:
                         self.ledger,
                         self._purse,
                     )
-                    client.audits = Audits(looks, nursery, client.audited)
+                    client.audits = Audits(looks, nursery, client.audited, self._open_cases(looks, stored))
                 try:
                     yield client
                 finally:
                     if client.audits is not None:
                         client.audits.over = True
+
+    def _open_cases(self, looks: Inspector, stored: StoredModel) -> OpenCases | None:
+        """Those of an earlier run, where disputes are wanted and there is a wallet for them."""
+        if looks.accuser is None or self._transcripts is None or not looks.policy.disputes:
+            return None
+        return OpenCases(
+            chain=self.chain,
+            wallet=self._purse.wallet,
+            model_id=stored.manifest.model_id,
+            accuser=looks.accuser,
+            transcripts=self._transcripts,
+        )
 
 
 @asynccontextmanager

@@ -233,15 +233,11 @@ class Committee:
                 return
             await self._save(judged)
             duty = judged
-        if duty.phase == DutyPhase.JUDGED:
+        if duty.phase == DutyPhase.JUDGED and not case.may_reveal(now):
             await self._commit(duty)
-        elif duty.phase == DutyPhase.COMMITTED and case.may_reveal(now):
-            assert duty.vote is not None
-            await self._send(
-                self._disputes.cases.reveal, duty.case_id, duty.seat, duty.vote, duty.fingerprint, duty.salt
-            )
-            log.warning("revealed in case %d", duty.case_id)
-            await self._save(replace(duty, phase=DutyPhase.REVEALED))
+        elif duty.phase in (DutyPhase.JUDGED, DutyPhase.COMMITTED) and case.may_reveal(now):
+            # A commitment may be on chain though we never heard that it is: then it can be revealed.
+            await self._reveal(duty)
         elif case.may_resolve(now):
             await self._send(self._disputes.cases.resolve, duty.case_id, duty.members)
 
@@ -285,8 +281,28 @@ class Committee:
     async def _commit(self, duty: Duty) -> None:
         assert duty.vote is not None
         commitment = commitment_of(duty.case_id, self.node, duty.vote, duty.fingerprint, duty.salt)
-        await self._send(self._disputes.cases.commit, duty.case_id, duty.seat, commitment)
+        try:
+            await self._send(self._disputes.cases.commit, duty.case_id, duty.seat, commitment)
+        except Reverted as error:
+            # A seat is taken by its commitment: ours was mined, and the answer was lost or we were killed.
+            if error.name != "NotMember":
+                raise
         await self._save(replace(duty, phase=DutyPhase.COMMITTED))
+
+    async def _reveal(self, duty: Duty) -> None:
+        assert duty.vote is not None
+        try:
+            await self._send(
+                self._disputes.cases.reveal, duty.case_id, duty.seat, duty.vote, duty.fingerprint, duty.salt
+            )
+        except Reverted as error:
+            if error.name != "BadReveal":
+                raise
+            # Revealed before, unknown to us, or never committed: either way nothing is left to show.
+            log.warning("nothing to reveal in case %d", duty.case_id)
+        else:
+            log.warning("revealed in case %d", duty.case_id)
+        await self._save(replace(duty, phase=DutyPhase.REVEALED))
 
     async def _save(self, duty: Duty) -> None:
         await self._in_thread(self._ledger.trust.save_duty, duty)

@@ -102,11 +102,23 @@ async def speak(
             async for report in client.follow(done.request_id):
                 if not json_:
                     say(report_line(report), err)
+            await _cases(client)
         if done.reports and not json_:
             say(audits_line(done, client.payer.gas_wei - gas), err)
     if done.doubtful and not json_:
         say("A provider on the path was at fault: do not rely on this text.", err)
     return spoken()
+
+
+async def _cases(client: Client) -> None:
+    """Stay until the cases are decided that an earlier run opened: without us they would be lost, and their bonds."""
+    cases = client.audits.cases if client.audits is not None else None
+    if cases is None:
+        return
+    if cases.found and not cases.done.is_set():
+        listed = ", ".join(map(str, cases.found))
+        say(f"Staying until what an earlier run took to the chain is decided: case {listed}.", err)
+    await cases.done.wait()
 
 
 async def _tell(completing: Completing, json_: bool, echo: str) -> None:

@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -27,7 +27,7 @@ from hypercluster.market.chain.disputes import (
     Phase,
     Withheld,
 )
-from hypercluster.market.errors import Reverted
+from hypercluster.market.errors import NodeUnreachable, Reverted, TransactionReplaced, TransactionTimeout
 from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.money.voucher import ChannelDescriptor
 from hypercluster.market.trust.delivery import delivery_hash
@@ -55,6 +55,11 @@ LOOK_SECONDS = 0.5
 SEND_SECONDS = 60.0
 MOST_WAIT_SECONDS = 5.0
 """that a member may put us off with: the time to commit runs"""
+OPENING_SECONDS = 120.0
+"""for a chain that does not answer before there is a case"""
+PATIENCE_SECONDS = 6 * 3600.0
+"""for a chain that does not answer while a bond hangs on a case"""
+MOST_PAUSE_SECONDS = 15.0
 NO_CHANNEL = ChannelDescriptor(NOBODY, NOBODY, NOBODY, bytes(32))
 
 
@@ -162,22 +167,57 @@ class Accuser(Reporter):
     async def accuse(self, transcript: Transcript) -> Ruling:
         """Have a committee run a transcript again and see the case to its end.
 
+        A case about the same step that is there already is seen to its end instead: it is ours where the chain's
+        answer was lost, and as good where it is not.
+
         Raises:
             MarketError: the wallet cannot pay the bond, the receipts are too old, nothing is at stake.
         """
         receipt, signature = transcript.receipts(self._disputes.domain)[-1]
-        mined = await self._send(self._disputes.cases.open, receipt, signature)
-        case_id = next(e.case_id for e in self._disputes.events_in(mined) if isinstance(e, CaseOpened))
+        try:
+            send = partial(self._send, self._disputes.cases.open, receipt, signature)
+            mined = await self._patiently(send, OPENING_SECONDS)
+        except Reverted as error:
+            if error.name != "CaseExists":
+                raise
+            case_id = int(str(error.args_by_name["caseId"]))
+        else:
+            case_id = next(e.case_id for e in self._disputes.events_in(mined) if isinstance(e, CaseOpened))
         log.warning("opened case %d against %s", case_id, transcript.record.peer)
-        watch, served = _Watch(self._disputes, mined.block, case_id), _Served()
+        return await self.see_through(case_id, transcript)
+
+    async def see_through(self, case_id: int, transcript: Transcript | None) -> Ruling:
+        """Follow a case until it is decided, do what is due, and hand the evidence over, if there is any.
+
+        A chain that does not answer for a while ends nothing: a bond hangs on it.
+
+        Raises:
+            MarketError: the wallet cannot be unlocked, or has no coin for gas.
+        """
+        await self._send(lambda sender: sender)  # it signs what is handed over
+        case = await self._patiently(partial(self._on_chain, self._disputes.cases.state, case_id))
+        watch, served = _Watch(self._disputes, case.opened_block, case_id), _Served()
         while True:
-            await self._on_chain(watch.look)
+            await self._patiently(partial(self._on_chain, watch.look))
             if watch.resolved is not None:
                 return Ruling(case_id, watch.resolved.outcome.name.lower(), watch.resolved.taken)
-            await self._push_on(watch, transcript, served)
+            await self._patiently(partial(self._push_on, watch, transcript, served))
             await trio.sleep(LOOK_SECONDS)
 
-    async def _push_on(self, watch: _Watch, transcript: Transcript, served: _Served) -> None:
+    async def _patiently(self, act: Callable[[], Awaitable[T]], seconds: float = PATIENCE_SECONDS) -> T:
+        """Do it, again and again for so long while the chain does not answer or loses track."""
+        since, pause = trio.current_time(), LOOK_SECONDS
+        while True:
+            try:
+                return await act()
+            except (NodeUnreachable, TransactionTimeout, TransactionReplaced) as error:
+                if trio.current_time() > since + seconds:
+                    raise
+                log.warning("a case waits for the chain: %s", error)
+            await trio.sleep(pause)
+            pause = min(2 * pause, MOST_PAUSE_SECONDS)
+
+    async def _push_on(self, watch: _Watch, transcript: Transcript | None, served: _Served) -> None:
         """Do what is due. Others may do it first, which is as good."""
         now = time.time()
         case = await self._on_chain(self._disputes.cases.state, watch.case_id)
@@ -186,7 +226,7 @@ class Accuser(Reporter):
                 await self._send(self._disputes.cases.resolve, watch.case_id, watch.members)
             elif case.phase is Phase.DRAWING:
                 await self._send(self._disputes.cases.draw, watch.case_id)
-            elif case.phase is Phase.COMMITTING:
+            elif case.phase is Phase.COMMITTING and transcript is not None:
                 await self._serve(watch, transcript, served)
         except Reverted as error:
             log.info("case %d: %s", watch.case_id, error)

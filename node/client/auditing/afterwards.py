@@ -14,6 +14,7 @@ from hypercluster.node.errors import NodeError
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.inspection import Inspector
     from hypercluster.node.client.auditing.policy import Report
+    from hypercluster.node.client.auditing.resuming import OpenCases
     from hypercluster.node.client.completion import Completion
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.limits import Spending
@@ -39,6 +40,7 @@ class Audits:
         nursery: in which they run; they end with it.
         saved: called after every audit, with how many stages are still to be audited, to write down what it cost
             and found.
+        cases: of an earlier run, which are taken up at once.
     """
 
     def __init__(
@@ -46,12 +48,15 @@ class Audits:
         inspector: Inspector,
         nursery: trio.Nursery,
         saved: Callable[[Completion, int], Awaitable[None]],
+        cases: OpenCases | None = None,
     ) -> None:
-        self.inspector = inspector
+        self.inspector, self.cases = inspector, cases
         self._nursery, self._saved = nursery, saved
         self._of: dict[str, _Audited] = {}
         self.over = False
         """whether the nursery has ended, so that nothing is audited any more"""
+        if cases is not None:
+            nursery.start_soon(cases.see_through)
 
     def begin(self, completion: Completion, hops: Sequence[Hop], spending: Spending) -> bool:
         """Look over the stages of a completion, paid within `spending`; each report is added to it and told to who

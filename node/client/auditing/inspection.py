@@ -66,7 +66,7 @@ class Inspector:
         n_embd: int,
     ) -> None:
         self.policy = policy
-        self._secret, self._auditor, self._verifiers, self._accuser = secret, auditor, verifiers, accuser
+        self._secret, self._auditor, self._verifiers, self.accuser = secret, auditor, verifiers, accuser
         self._transcripts, self._ledger = transcripts, ledger
         self._host, self._discovery, self._domain = host, discovery, domain
         self._layers, self._n_embd = layers, n_embd
@@ -253,10 +253,10 @@ class Inspector:
 
     async def _dispute(self, act: Callable[[Accuser], Awaitable[Ruling]]) -> Ruling | None:
         """Take it to the chain, if that is wanted and possible."""
-        if self._accuser is None or not self.policy.disputes:
+        if self.accuser is None or not self.policy.disputes:
             return None
         try:
-            ruling = await act(self._accuser)
+            ruling = await act(self.accuser)
         except (NodeError, MarketError) as error:
             log.warning("the fault could not be taken to the chain: %s", error)
             return None

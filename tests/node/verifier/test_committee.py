@@ -18,11 +18,12 @@ from eth_account.signers.local import LocalAccount
 from hypercluster.market.chain import Chain, DisputeTerms, Sender, deploy
 from hypercluster.market.chain.disputes import Revealed, Vote
 from hypercluster.market.errors import ChainError, Reverted
+from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.client.auditing.accuser import Accuser, Ruling
-from hypercluster.node.client.auditing.assembly import Auditing
+from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts
 from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.joining import joined
@@ -36,6 +37,7 @@ from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet import cheating
 from hypercluster.node.testnet.anvil import running_anvil
 from hypercluster.node.testnet.cheats import Tampering
+from tests.market.proxy import Answer, proxy
 from tests.node.helpers.providers import Wallet, new_wallet, running_provider
 from tests.node.helpers.stages import served, signed
 from tests.node.helpers.verifiers import Judging, running_verifier, staked
@@ -118,7 +120,7 @@ class Court:
         hook: Callable[[Accuser], None] = lambda a: None,
     ) -> Ruling:
         async with self.client(wallet, home) as client:
-            accuser = client.audits.inspector._accuser  # type: ignore[union-attr]
+            accuser = client.audits.inspector.accuser  # type: ignore[union-attr]
             assert accuser is not None
             hook(accuser)
             with trio.fail_after(120):
@@ -305,10 +307,13 @@ class Down(Chain):
         return opened
 
 
+@pytest.mark.parametrize("known", ["committed", "judged"])
 async def test_a_vote_survives_a_restart(
-    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path, known: str
 ) -> None:
-    """A verifier that dies between commitment and reveal goes on with the salt in its ledger."""
+    """A verifier that dies between commitment and reveal goes on with the salt in its ledger, also where it died
+    before it wrote down that its commitment is on chain.
+    """
     node, _ = accused
     court.stop("one")
     down = Down(court.chain.url, court.chain.deployment)
@@ -323,7 +328,11 @@ async def test_a_vote_survives_a_restart(
             if any(duty.phase == "committed" for duty in duties):
                 break
             time.sleep(0.05)
+        ledger = court.verifiers["one"].ledger
+        (duty,) = (each for each in ledger.trust.duties(contract, chain_id) if each.phase == "committed")
         court.stop("one")
+        with Ledger(f"sqlite:///{court.folder / 'one' / 'ledger.sqlite'}") as ledger:
+            ledger.trust.save_duty(replace(duty, phase=known))
         court.start("one")
 
     thread = threading.Thread(target=restart)
@@ -393,7 +402,7 @@ async def test_a_provider_shows_rows_on_chain_or_loses_stake(
             assert [report.finding for report in (await complete(client)).reports] == ["pass"]
             inspector = client.audits.inspector  # type: ignore[union-attr]
             assert inspector is not None
-            accuser = inspector._accuser
+            accuser = inspector.accuser
             assert accuser is not None
             store = inspector._transcripts
             (path,) = store.folder.iterdir()
@@ -429,3 +438,49 @@ async def test_an_equivocator_is_slashed_in_one_transaction(
             assert report.ruling is not None
             assert (report.ruling.outcome, report.ruling.slashed_wei) == ("equivocation", FAULT)
         assert court.stake(whole.operator) == court.chain.staking.minimum - FAULT
+
+
+async def test_an_accuser_outlasts_a_chain_that_loses_an_answer_and_is_away_for_a_while(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+) -> None:
+    """The case is on chain, the accuser never hears so, and nobody answers it for three seconds: no bond is lost."""
+    node, operator = accused
+    away = [0.0]
+
+    def behave(method: str, ask: Callable[[], bytes]) -> Answer:
+        if method == "eth_sendRawTransaction" and not away[0]:
+            ask()
+            away[0] = time.monotonic() + 3.0
+        return None if time.monotonic() < away[0] else (200, ask())
+
+    with proxy(court.chain.url, behave) as url:
+        shaky = Chain(url, court.chain.deployment)
+
+        def hook(accuser: Accuser) -> None:
+            accuser._disputes = shaky.disputes
+            accuser._unlock = lambda: Sender(shaky, wallet.sender.account)
+
+        ruling = await court.accuse(wallet, tmp_path, court.served(node, tamper=Tampering("noise")), hook)
+    assert ruling.outcome == "guilty"
+    assert court.stake(operator.address) == 0
+    assert court.chain.token.balance(wallet.sender.address) > 100 * HCT - BOND
+
+
+async def test_a_case_that_a_killed_client_opened_is_seen_through_by_its_next_run(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+) -> None:
+    """Opened, and nobody had the evidence: the next run finds both, and hands it over."""
+    node, operator = accused
+    transcript = court.served(node, tamper=Tampering("noise"))
+    home = Settings(home=tmp_path)
+    await trio.to_thread.run_sync(client_transcripts(home, court.chain, 2**20).keep, transcript)
+    receipt, signature = transcript.receipts(court.chain.disputes.domain)[-1]
+    court.chain.disputes.cases.open(wallet.sender, receipt, signature)
+    async with court.client(wallet, tmp_path) as client:
+        assert client.audits is not None
+        assert client.audits.cases is not None
+        with trio.fail_after(60):
+            await client.audits.cases.done.wait()
+        assert len(client.audits.cases.found or ()) == 1
+    assert court.stake(operator.address) == 0
+    assert court.chain.token.balance(wallet.sender.address) > 100 * HCT - BOND
