@@ -19,6 +19,7 @@ from hypercluster.market.money.keystore import load_key
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.node.catalogue import VERSE
+from hypercluster.node.client.journal import VOUCHERS
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.identity import peer_of_key
@@ -35,7 +36,7 @@ STAGES = ("0:4", "0:4", "4:8", "4:8")
 WALLET = 4000 * HCT
 BUDGET = 5 * HCT
 """of the key at the gateway"""
-WEIGHTS: dict[Kind, float] = {"provider": 0.4, "client": 0.3, "verifier": 0.15, "gateway": 0.15}
+WEIGHTS: dict[Kind, float] = {"provider": 0.4, "client": 0.3, "verifier": 0.17, "gateway": 0.13}
 AMBUSHES = {
     "openManyWithPermit": 0.3,
     "openWithPermit": 0.3,
@@ -49,8 +50,16 @@ AMBUSHES = {
     "enlist": 0.2,
 }
 """how likely whoever sends such a call is killed just before the chain has it, or just after, with no answer"""
-PAUSE = (0.2, 4.0)
-"""seconds between two kills"""
+PAUSE = (0.0, 1.0)
+"""seconds between two kills, apart from those until the market is at work again"""
+WAIT_SECONDS = 15.0
+"""for that at most"""
+MOST_AWAY = 1
+"""servers that are still starting when the next one is killed"""
+ANYHOW = 0.15
+"""how likely somebody is killed whatever goes on"""
+TWICE = 0.15
+"""how likely two are killed at once, such as a provider and who has just lost it"""
 LOST = 0.03
 """how likely the answer to any call is lost, and nobody is killed"""
 MOST_AMBUSHES = 2
@@ -124,9 +133,8 @@ class Storm:
         cheats = 1
         while self.count < kills:
             time.sleep(chosen.uniform(*PAUSE))
-            if chosen.random() < 0.15:  # two at once, such as a provider and who has just lost it
+            for _ in range(2 if chosen.random() < TWICE else 1):
                 self._strike(chosen)
-            self._strike(chosen)
             on_kill(min(self.count, kills))
             if self.count >= cheats * CHEAT_EVERY:
                 cheats += 1
@@ -134,14 +142,31 @@ class Storm:
         self.calm = True
 
     def _strike(self, chosen: random.Random) -> None:
+        """Kill somebody; most of the time once the market is at work, and within a moment of that."""
         kind: Kind = chosen.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-        found = [each for each in self.town.of(kind) if each.alive]
-        if not found:
-            return
-        resident = chosen.choice(found)
-        age = time.monotonic() - resident.started
+        resident, anyhow = chosen.choice(self.town.of(kind)), chosen.random() < ANYHOW
+        rest = chosen.uniform(0.0, 1.0)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not (anyhow or self._at_work(resident)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(rest)
+        starting = resident.kind != "client" and not resident.ready()
         if self.town.kill(resident):
-            self.kills[f"{kind} {'as it starts' if age < 4 else 'at work'}"] += 1
+            self.kills[f"{kind} {'as it starts' if starting else 'at work'}"] += 1
+
+    def _at_work(self, resident: Resident) -> bool:
+        """Whether it pays right now, or serves while somebody pays; and not too many are away."""
+        servers = [each for each in self.town.of("provider", "verifier", "gateway") if each.honest]
+        if sum(not each.ready() for each in servers) > MOST_AWAY:
+            return False
+        payers = self.town.of("client", "gateway")
+        return _pays(resident) if resident in payers else resident.ready() and any(map(_pays, payers))
+
+
+def _pays(payer: Resident) -> bool:
+    """Whether vouchers of a request that has not ended are written down."""
+    journal = payer.home / VOUCHERS
+    return payer.alive and journal.exists() and journal.stat().st_size > 0
 
 
 @contextmanager
@@ -206,7 +231,7 @@ def _provider(town: Town, name: str, layers: str, price: str = "1", cheat: str =
     program = ("hypercluster.node.cli.cheating", cheat) if cheat else ("hypercluster.node.cli.provider",)
     command = (
         *(*program, "run", "--layers", layers, "--price", price, "--price-rule", "fixed"),
-        *("--sessions", "6", "--session-tokens", "256", "--idle", "15", "--throttle", "3"),
+        *("--sessions", "6", "--session-tokens", "256", "--idle", "15", "--throttle", "15"),
         *("--claim-every", "2", "--claim-multiple", "0", "--refresh", "3", "--keep-transcripts", "0.002"),
         *("--listen", f"/ip4/127.0.0.1/tcp/{port}"),
     )

@@ -66,7 +66,7 @@ class Resident:
         """Whether a server serves: a node says so in its home, a gateway answers."""
         if self.kind == "gateway":
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=1) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=0.5) as answer:
                     return bool(answer.status == 200)
             except OSError:
                 return False
