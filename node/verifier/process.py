@@ -64,6 +64,8 @@ class Verifier:
         self._wallets, self._chain, self._ledger, self._evidence = wallets, chain, ledger, evidence
         self._model = replayer.stored.manifest
         self.on_sale: Callable[[SoldAudit], None] = lambda sale: None
+        self.ranges: Ranges | None = None
+        """that are audited for pay, once it serves"""
         self._computing = Threads(1)
         self._places = Places(terms.jobs, paid=True)
         self._committee = Committee(
@@ -108,7 +110,7 @@ class Verifier:
                 offer=self.advert,
             )
 
-            ranges = Ranges(presence.discovery.book)
+            ranges = self.ranges = Ranges(presence.discovery.book)
             service = self._service(collector, ranges)
 
             async def serve(stream: Stream) -> None:
