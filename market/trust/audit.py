@@ -66,6 +66,11 @@ class Difference:
     exact: bool
     rows: int
 
+    @property
+    def near(self) -> bool:
+        """Whether no row is further off than `MAX_ACCEPT`, so that the proof of a contradiction spares two of them."""
+        return self.maximum <= MAX_ACCEPT
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:

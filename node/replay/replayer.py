@@ -133,7 +133,7 @@ class Replayer:
         own = prefill(engine, transcript, inputs)
         prefill_ms = 1e3 * (time.monotonic() - started)
         tier: Tier = "prefill" if own_profile else "foreign"
-        difference = compare(claimed, own, record.wire_dtype)
+        first = difference = compare(claimed, own, record.wire_dtype)
         finding = self.bounds.of(kind, tier).judge(difference)
         replay_ms = 0.0
         if own_profile and not difference.exact:
@@ -148,6 +148,9 @@ class Replayer:
                 found = self.bounds.of(kind, "replay").judge(closer)
                 if not spot or found is not Finding.PASS:
                     finding, difference, tier, own = found, closer, "replay", again if not spot else own
+        if finding is Finding.PASS and kind == "body" and not first.near:
+            # Two passes for one input have to lie within a tenth of one computation, and this is the one.
+            finding = Finding.GREY
         if finding is Finding.FAIL and not (tier == "replay" and self.bounds.is_exact(kind, tier)):
             finding = self._wider(kind, tier, self._spread(transcript, inputs)).judge(difference)
         k = record.top_k or 1
