@@ -23,11 +23,12 @@ from hypercluster.market.ledger.tables import (
     PriceRow,
     ReputationEvent,
     Role,
+    RumourRow,
     SessionRecord,
     SoldAudit,
 )
 from hypercluster.market.ledger.totals import By, Total
-from hypercluster.market.ledger.trust import Standing, Trust
+from hypercluster.market.ledger.trust import Trust
 
 __all__ = [
     "AdvertRow",
@@ -48,9 +49,9 @@ __all__ = [
     "RequestRow",
     "Requests",
     "Role",
+    "RumourRow",
     "SessionRecord",
     "SoldAudit",
-    "Standing",
     "Total",
     "Trust",
     "Which",

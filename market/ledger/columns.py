@@ -16,6 +16,7 @@ DIGITS = 29  # of 2**96 - 1
 
 Address = String(42)
 Hash = LargeBinary(32)
+PeerId = String(128)
 ModelId = String(64)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, delete, func, literal_column, select
 from sqlalchemy.orm import Session
@@ -15,12 +15,18 @@ from hypercluster.market.ledger.tables import (
     DONE,
     AuditRecord,
     Duty,
+    EvidenceRow,
     PriceRow,
     ReputationEvent,
     Role,
+    RumourRow,
     SessionRecord,
     SoldAudit,
 )
+from hypercluster.market.trust.reputation import Evidence
+
+FORGOTTEN = timedelta(days=70)
+"""after which a thousandth is left of evidence that halves in a week"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +122,9 @@ class History:
     def prune(self, before: datetime) -> int:
         """Delete what is over since before a moment; returns how many rows.
 
-        That is sessions ended, prices set, adverts and evidence seen (what that amounts to stays in the reputations),
-        audits made, keys revoked, and duties resolved or missed whose committee was drawn before it.
+        That is sessions ended, prices set, adverts and evidence seen, what others said, audits made, keys revoked, and
+        duties resolved or missed whose committee was drawn before it. What evidence amounts to stays until it weighs
+        nothing any more, and lies for ever.
         """
         old = (
             delete(SessionRecord).where(SessionRecord.ended < before),
@@ -127,6 +134,10 @@ class History:
             delete(AuditRecord).where(AuditRecord.at < before),
             delete(SoldAudit).where(SoldAudit.at < before),
             delete(ReputationEvent).where(ReputationEvent.at < before),
+            delete(EvidenceRow).where(
+                EvidenceRow.updated < before - FORGOTTEN, EvidenceRow.kind != Evidence.LIE
+            ),
+            delete(RumourRow).where(RumourRow.heard < before - FORGOTTEN),
             delete(Duty).where(Duty.phase.in_(DONE), Duty.drawn < before),
         )
         with self._engine.begin() as connection:

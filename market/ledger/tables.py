@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Index, Integer, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
-from hypercluster.market.ledger.columns import DIGITS, Address, Hash, ModelId, Moment, Wei
+from hypercluster.market.ledger.columns import DIGITS, Address, Hash, ModelId, Moment, PeerId, Wei
 from hypercluster.market.money.channel import PayeeChannel, PayerChannel
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
@@ -163,34 +163,54 @@ class PriceRow(Base, kw_only=True):
     taken: Mapped[datetime] = mapped_column(Moment, default_factory=now)
 
 
-class ReputationRow(Base, kw_only=True):
-    """What we believe of a peer: see `hypercluster.market.trust.reputation.Reputation`, as of ``updated``."""
+class EvidenceRow(Base, kw_only=True):
+    """Evidence of one kind on one node of an operator: how many pieces, decayed to ``updated``; see
+    `hypercluster.market.trust.reputation.Tally`.
 
-    __tablename__ = "reputations"
+    ``operator`` is an address, or the peer itself while no operator is known.
+    """
 
-    peer: Mapped[str] = mapped_column(String(128), primary_key=True)
-    operator: Mapped[str] = mapped_column(Address)
-    good: Mapped[float] = mapped_column(default=0.0)
-    bad: Mapped[float] = mapped_column(default=0.0)
+    __tablename__ = "evidence"
+
+    operator: Mapped[str] = mapped_column(PeerId, primary_key=True)
+    peer: Mapped[str] = mapped_column(PeerId, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(24), primary_key=True)
+    pieces: Mapped[float] = mapped_column(default=0.0)
     updated: Mapped[datetime] = mapped_column(Moment, default_factory=now)
 
 
 class ReputationEvent(Base, kw_only=True):
-    """One piece of evidence on a peer, with the weights it had."""
+    """One piece of evidence on a node of an operator, which is the peer itself where none is known."""
 
     __tablename__ = "reputation_events"
-    __table_args__ = (Index("ix_reputation_events_peer_at", "peer", "at"),)
+    __table_args__ = (
+        Index("ix_reputation_events_peer_at", "peer", "at"),
+        Index("ix_reputation_events_operator_at", "operator", "at"),
+    )
 
     event_id: Mapped[int] = mapped_column(
         BigInteger().with_variant(Integer, "sqlite"), primary_key=True, init=False
     )
-    peer: Mapped[str] = mapped_column(String(128))
-    operator: Mapped[str] = mapped_column(Address)
+    peer: Mapped[str] = mapped_column(PeerId)
+    operator: Mapped[str] = mapped_column(PeerId)
     kind: Mapped[str] = mapped_column(String(24))
-    good: Mapped[float]
-    bad: Mapped[float]
     note: Mapped[str] = mapped_column(String(NOTE), default="")
     at: Mapped[datetime] = mapped_column(Moment, default_factory=now)
+
+
+class RumourRow(Base, kw_only=True):
+    """What one witness said against an operator, the latest of it; see `hypercluster.market.trust.hearsay.Rumour`."""
+
+    __tablename__ = "rumours"
+    __table_args__ = (Index("ix_rumours_heard", "heard"),)
+
+    operator: Mapped[str] = mapped_column(Address, primary_key=True)
+    witness: Mapped[str] = mapped_column(Address, primary_key=True)
+    """operator of the verifier; empty for what proves itself"""
+    peer: Mapped[str] = mapped_column(PeerId)
+    share: Mapped[float]
+    """of the stake of all verifiers known then, 0 to 1"""
+    heard: Mapped[datetime] = mapped_column(Moment, default_factory=now)
 
 
 class AuditRecord(Base, kw_only=True):

@@ -1,11 +1,10 @@
-"""Whom we trust and why: reputations and their evidence, audits, and a verifier's seats in committees."""
+"""Whom we trust and why: evidence on operators, what others say of them, audits, and a verifier's seats."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from hypercluster.market.errors import LedgerError
@@ -15,78 +14,123 @@ from hypercluster.market.ledger.tables import (
     NOTE,
     AuditRecord,
     Duty,
+    EvidenceRow,
     ReputationEvent,
-    ReputationRow,
+    RumourRow,
     SoldAudit,
 )
-from hypercluster.market.trust.reputation import Evidence, Reputation
+from hypercluster.market.money.signing import NOBODY
+from hypercluster.market.trust import hearsay
+from hypercluster.market.trust.reputation import Evidence, Tally
+from hypercluster.market.trust.standing import Standing
 
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A peer's reputation at the moment it was asked for, its operator, and when evidence last came in."""
-
-    peer: str
-    operator: str
-    reputation: Reputation
-    last: datetime
+MOST_RUMOURS = 10_000
+"""that are kept; the oldest go first"""
 
 
 class Trust:
-    """Reputations, audits and duties. Methods may be called from several threads, and by several processes."""
+    """Evidence, rumours, audits and duties. Methods may be called from several threads, and by several processes."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    def record(self, peer: str, operator: str, kind: Evidence, now: datetime, note: str = "") -> Reputation:
-        """Add one piece of evidence, seen at ``now``, and return the reputation that results.
+    def record(self, peer: str, operator: str, kind: Evidence, now: datetime, note: str = "") -> None:
+        """Add one piece of evidence, seen at ``now``.
 
         Args:
-            peer: whom it is about.
-            operator: address that this peer's adverts named; the latest one is kept. "" leaves it as it was.
+            peer: the node that it is about.
+            operator: address that the chain confirmed for this node; "" for the one under which it was seen last,
+                and where there is none, the peer stands for itself.
             kind: what was seen.
             now: with a time zone.
             note: for people, cut to 300 characters.
         """
-        good, bad = kind.weight
         with Session(self._engine) as session, session.begin():
-            row = _locked(session, peer, operator, now)
-            after = _reputation(row).noted(kind, now)
-            row.operator = operator or row.operator
-            row.good, row.bad, row.updated = after.good, after.bad, after.updated
-            session.add(
-                ReputationEvent(
-                    peer=peer,
-                    operator=operator,
-                    kind=kind.value,
-                    good=good,
-                    bad=bad,
-                    note=note[:NOTE],
-                    at=now,
-                )
-            )
-        return after
+            whose = operator if operator not in ("", NOBODY) else _operator_of(session, peer)
+            row = _locked(session, whose, peer, kind, now)
+            after = Tally(row.pieces, row.updated).noted(kind, now)
+            row.pieces, row.updated = after.count, after.updated
+            event = ReputationEvent(peer=peer, operator=whose, kind=kind.value, note=note[:NOTE], at=now)
+            session.add(event)
 
-    def reputation(self, peer: str, now: datetime) -> Reputation:
-        """Return a peer's reputation as it counts at ``now``; a stranger has the prior's."""
-        with Session(self._autocommit) as session:
-            row = session.get(ReputationRow, peer)
-        return (Reputation(updated=now) if row is None else _reputation(row)).decayed(now)
+    def standing(self, operator: str, now: datetime) -> Standing:
+        """Return what is believed of one operator at ``now``; a stranger has the prior's."""
+        return self.standings(now).get(operator) or Standing.adding_up(operator, {}, now)
 
-    def reputations(self, now: datetime) -> dict[str, Standing]:
-        """Return all peers that there was evidence on, by peer, as it counts at ``now``."""
+    def standings(self, now: datetime) -> dict[str, Standing]:
+        """Return all operators that there is evidence on or something was heard of, by address, as of ``now``.
+
+        A peer without a known operator stands for itself.
+        """
         with Session(self._autocommit) as session:
-            rows = session.scalars(select(ReputationRow).order_by(ReputationRow.peer)).all()
+            rows = session.scalars(select(EvidenceRow).order_by(EvidenceRow.operator, EvidenceRow.peer)).all()
+            said = session.scalars(select(RumourRow).order_by(RumourRow.operator)).all()
+        known: dict[str, str] = {}
+        for row in sorted(rows, key=lambda row: row.updated):
+            if row.operator != row.peer:
+                known[row.peer] = row.operator
+        heard = hearsay.weights(
+            (hearsay.Rumour(row.operator, row.witness, row.share, row.heard) for row in said), now
+        )
+        counts: dict[str, dict[str, dict[Evidence, float]]] = {row.operator: {} for row in said}
+        last: dict[str, datetime] = {}
+        for row in rows:
+            # Evidence from before its operator was known is the operator's.
+            whose = known.get(row.peer, row.peer) if row.operator == row.peer else row.operator
+            kind = Evidence(row.kind)
+            node = counts.setdefault(whose, {}).setdefault(row.peer, {})
+            node[kind] = node.get(kind, 0.0) + Tally(row.pieces, row.updated).decayed(kind, now).count
+            last[whose] = max(row.updated, last.get(whose, row.updated))
+        for each in said:
+            last[each.operator] = max(each.heard, last.get(each.operator, each.heard))
         return {
-            row.peer: Standing(row.peer, row.operator, _reputation(row).decayed(now), row.updated)
-            for row in rows
+            operator: Standing.adding_up(operator, nodes, last[operator], heard.get(operator, 0.0))
+            for operator, nodes in counts.items()
         }
 
-    def events(self, peer: str | None = None, *, limit: int | None = 100) -> list[ReputationEvent]:
-        """Return the latest evidence on a peer, or on any, newest first; all of it without a limit."""
+    def hear(self, rumour: hearsay.Rumour, peer: str) -> bool:
+        """Keep what a witness says against the operator of ``peer``, or what proves itself, which is evidence of a lie.
+
+        The latest of each witness is kept, of `MOST_RUMOURS` in all. Returns whether it is the first of its kind.
+        """
+        with Session(self._engine) as session, session.begin():
+            known = session.get(RumourRow, (rumour.operator, rumour.witness))
+            session.merge(
+                RumourRow(
+                    operator=rumour.operator,
+                    witness=rumour.witness,
+                    peer=peer,
+                    share=rumour.share,
+                    heard=rumour.heard,
+                )
+            )
+            surplus = select(RumourRow).order_by(RumourRow.heard.desc()).offset(MOST_RUMOURS)
+            for row in session.scalars(surplus):
+                session.delete(row)
+        return known is None
+
+    def rumours(self) -> list[RumourRow]:
+        """Return what others said, newest first."""
+        with Session(self._autocommit) as session:
+            return list(session.scalars(select(RumourRow).order_by(RumourRow.heard.desc())))
+
+    def forgive(self, operator: str) -> int:
+        """Forget all evidence on an operator and what was heard of it; returns how many pieces that were."""
+        with self._engine.begin() as connection:
+            return sum(
+                connection.execute(delete(table).where(table.operator == operator)).rowcount
+                for table in (EvidenceRow, ReputationEvent, RumourRow)
+            )
+
+    def events(
+        self, peer: str | None = None, *, operator: str | None = None, limit: int | None = 100
+    ) -> list[ReputationEvent]:
+        """Return the latest evidence on a peer, on an operator or on any, newest first; all of it without a limit."""
         event = ReputationEvent
         query = select(event).order_by(event.at.desc(), event.event_id.desc()).limit(limit)
+        if operator is not None:
+            query = query.where(event.operator == operator)
         if peer is not None:
             query = query.where(event.peer == peer)
         with Session(self._autocommit) as session:
@@ -145,20 +189,28 @@ class Trust:
             return list(session.scalars(query))
 
 
-def _reputation(row: ReputationRow) -> Reputation:
-    return Reputation(row.good, row.bad, row.updated)
+def _operator_of(session: Session, peer: str) -> str:
+    """The operator under which a peer was seen last, or the peer itself."""
+    row = EvidenceRow
+    query = select(row.operator).where(row.peer == peer, row.operator != peer).order_by(row.updated.desc())
+    return session.scalars(query.limit(1)).first() or peer
 
 
-def _locked(session: Session, peer: str, operator: str, now: datetime) -> ReputationRow:
-    """Return the peer's row, written first if it is new, which no other transaction can change meanwhile.
+def _locked(session: Session, operator: str, peer: str, kind: Evidence, now: datetime) -> EvidenceRow:
+    """Return the row of this evidence, written first if it is new, which no other transaction can change meanwhile.
 
     SQLite's transactions take the one write lock when they begin; elsewhere the row itself is locked.
     """
-    query = select(ReputationRow).where(ReputationRow.peer == peer).with_for_update()
+    row = EvidenceRow
+    query = (
+        select(row)
+        .where(row.operator == operator, row.peer == peer, row.kind == kind.value)
+        .with_for_update()
+    )
     known = session.scalar(query)
     if known is not None:
         return known
-    fresh = ReputationRow(peer=peer, operator=operator, updated=now)
+    fresh = EvidenceRow(operator=operator, peer=peer, kind=kind.value, updated=now)
     try:
         with session.begin_nested():
             session.add(fresh)

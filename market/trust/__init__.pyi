@@ -19,7 +19,9 @@ from .receipt import (
 from .reputation import (
     Evidence,
     Reputation,
+    Tally,
 )
+from .standing import Standing
 
 __all__ = [
     "BadBounds",
@@ -32,6 +34,8 @@ __all__ = [
     "Receipt",
     "Reputation",
     "Stage",
+    "Standing",
+    "Tally",
     "Thresholds",
     "Verdict",
     "is_sampled",

@@ -1,13 +1,15 @@
-"""What a client believes of a provider: a Beta posterior over honest service that forgets with time.
+"""What a client believes of an operator and its nodes: typed evidence that forgets, each kind in its own time.
 
-The probability that a provider serves a stage well has the prior Beta(`PRIOR_GOOD`, `PRIOR_BAD`). Every piece
-of evidence adds to one side or the other, and all evidence halves every `HALF_LIFE`. Each client keeps its own
-record and shares none, so there is nothing to be gained by vouching for oneself.
+Two questions are kept apart. *Honesty* is the operator's: whoever computes wrongly on one machine does on all, as one
+stake stands for them. *Availability* is each node's: one broken machine says little of nine others. Both are Beta
+posteriors that begin at Beta(`PRIOR_GOOD`, `PRIOR_BAD`). Deaths, silences and refusals speak of availability only, so
+nobody is ever distrusted for them; only what is proven against somebody is never forgotten.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -19,14 +21,14 @@ PRIOR_BAD = 1.0
 """A stranger is taken for 90 % reliable on the strength of ten sessions: good enough to be tried (its stake
 speaks for it), and soon outweighed by what is seen of it."""
 
-HALF_LIFE = timedelta(days=7)
-"""Machines change hands, are repaired and break; what was seen a month ago counts for a sixteenth."""
-
 MOST_GOOD = 40.0
-"""Credit that good service can build up, so that nobody can save up for a fault: reliability ends at 98 %."""
+"""Weight that evidence of one kind can build up, lies and wrong results apart: nobody can save up for a fault
+(reliability ends at 98 %), and a node that was down for a day is back within a few half-lives."""
 
-FAULT_HALF_LIVES = 3
-"""For how many half-lives a single proven fault outweighs any record, however good."""
+FAULT = 8 * (PRIOR_GOOD + MOST_GOOD - PRIOR_BAD)
+"""of a lie: eight times what outweighs the best record"""
+
+PRIOR_AVAILABLE = PRIOR_GOOD / (PRIOR_GOOD + PRIOR_BAD)
 
 
 class BadReputation(MarketError):
@@ -34,107 +36,178 @@ class BadReputation(MarketError):
 
 
 class Evidence(StrEnum):
-    """What can be seen of a provider; ``weight`` says what it adds to (good, bad).
+    """What can be seen of a provider. Each kind has a weight, a half-life, and speaks of honesty, of availability,
+    or, where it served, of both.
 
-    A *failed audit* is a proven fault. A provider is distrusted while PRIOR_BAD + bad > PRIOR_GOOD + good. Good
-    is at most `MOST_GOOD`, so bad must exceed N = PRIOR_GOOD + MOST_GOOD - PRIOR_BAD = 48, and after k
-    half-lives it still does if it began above 2**k N. With k = `FAULT_HALF_LIVES`, one fault weighs
-    2**3 * 48 = 384: the best provider is distrusted for three weeks and a stranger for log2(384 / 8) = 5.6.
-
-    A *wrong receipt* (unsigned, or not over what was sent) leaves nothing to hold the provider to. It weighs
-    PRIOR_GOOD: enough for a stranger to be distrusted at once (9 of 19), too little for a long record.
+    - *Death*: the connection was lost, or nobody is at its address. Machines fail and come back within the hour.
+    - *Refusal*: it failed by its own word, or does not stand by the price that it named.
+    - *Silence*: it took a request and did not answer in time. It weighs PRIOR_GOOD: a stranger is not likely to answer
+      the next one either (9 of 19), while a long record is hardly touched.
+    - *Latency lie*: much slower than it advertised. The paths are corrected by what was measured anyway.
+    - *Wrong*: an answer of a wrong shape, not finite, or with a receipt that does not hold. It weighs PRIOR_GOOD as
+      well, against honesty: a stranger is distrusted at once, a long record is not.
+    - *Lie*: a failed audit or a signed contradiction. It is never forgotten.
 
     A *passed audit* is worth ten *served* sessions: service that nobody looked into could be anything.
     A *grey audit* says nothing.
     """
 
-    AUDIT_PASSED = "audit_passed"
-    AUDIT_FAILED = "audit_failed"
-    AUDIT_GREY = "audit_grey"
     SERVED = "served"
-    SESSION_FAILED = "session_failed"
+    AUDIT_PASSED = "audit_passed"
+    AUDIT_GREY = "audit_grey"
+    DEATH = "death"
+    SILENCE = "silence"
+    REFUSAL = "refusal"
     LATENCY_LIE = "latency_lie"
-    RECEIPT_WRONG = "receipt_wrong"
+    WRONG = "wrong"
+    LIE = "lie"
 
     @property
-    def weight(self) -> tuple[float, float]:
-        """What this adds to the (good, bad) evidence."""
-        return _WEIGHTS[self]
+    def honesty(self) -> tuple[float, float]:
+        """What one piece adds to the (good, bad) evidence on the operator's honesty."""
+        return _KINDS[self].honesty
 
+    @property
+    def availability(self) -> tuple[float, float]:
+        """What one piece adds to the (good, bad) evidence on the node's availability."""
+        return _KINDS[self].availability
+
+    @property
+    def half_life(self) -> timedelta | None:
+        """In what time half of it is forgotten; None: never."""
+        return _KINDS[self].half_life
+
+    @property
+    def most(self) -> float:
+        """Pieces that count at most."""
+        weight = max(*self.honesty, *self.availability)
+        return math.inf if self in (Evidence.WRONG, Evidence.LIE) or not weight else MOST_GOOD / weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    half_life: timedelta | None
+    honesty: tuple[float, float] = (0.0, 0.0)
+    availability: tuple[float, float] = (0.0, 0.0)
+
+
+_HOUR, _DAY, _WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+
+_KINDS: dict[Evidence, _Kind] = {
+    Evidence.SERVED: _Kind(half_life=_WEEK, honesty=(0.1, 0.0), availability=(1.0, 0.0)),
+    Evidence.AUDIT_PASSED: _Kind(half_life=_WEEK, honesty=(1.0, 0.0)),
+    Evidence.AUDIT_GREY: _Kind(half_life=_WEEK),
+    Evidence.DEATH: _Kind(half_life=_HOUR, availability=(0.0, 1.0)),
+    Evidence.REFUSAL: _Kind(half_life=6 * _HOUR, availability=(0.0, 2.0)),
+    Evidence.SILENCE: _Kind(half_life=_DAY, availability=(0.0, PRIOR_GOOD)),
+    Evidence.LATENCY_LIE: _Kind(half_life=_DAY, availability=(0.0, 0.5)),
+    Evidence.WRONG: _Kind(half_life=_WEEK, honesty=(0.0, PRIOR_GOOD)),
+    Evidence.LIE: _Kind(half_life=None, honesty=(0.0, FAULT)),
+}
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # nothing to decay, so any moment does
 
-FAULT = 2.0**FAULT_HALF_LIVES * (PRIOR_GOOD + MOST_GOOD - PRIOR_BAD)
 
-_WEIGHTS: dict[Evidence, tuple[float, float]] = {
-    Evidence.AUDIT_PASSED: (1.0, 0.0),
-    Evidence.AUDIT_FAILED: (0.0, FAULT),
-    Evidence.AUDIT_GREY: (0.0, 0.0),
-    Evidence.SERVED: (0.1, 0.0),
-    Evidence.SESSION_FAILED: (0.0, 1.0),
-    Evidence.LATENCY_LIE: (0.0, 0.5),
-    Evidence.RECEIPT_WRONG: (0.0, PRIOR_GOOD),
-}
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Pieces of evidence of one kind, each counting as much as is not forgotten at ``updated``, with a time zone."""
+
+    count: float = 0.0
+    updated: datetime = _LONG_AGO
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.count < math.inf:
+            raise BadReputation(f"{self.count} pieces of evidence are no finite amount.")
+        if self.updated.tzinfo is None:
+            raise BadReputation("The moment of evidence needs a time zone.")
+
+    def decayed(self, kind: Evidence, now: datetime) -> Tally:
+        """Return it as it counts at ``now``; a moment before ``updated`` changes nothing."""
+        return self if now <= self.updated else Tally(self.count * _left(kind, now - self.updated), now)
+
+    def noted(self, kind: Evidence, now: datetime) -> Tally:
+        """Return it with one more piece, decayed to ``now``.
+
+        A piece from before ``updated`` (clocks differ, and audits end late) counts as decayed as it is old.
+        """
+        before = self.decayed(kind, now)
+        count = before.count + _left(kind, before.updated - now)
+        return Tally(min(count, kind.most), before.updated)
 
 
 @dataclass(frozen=True, slots=True)
 class Reputation:
-    """The evidence on one provider as it stood at ``updated``.
+    """What evidence amounts to at one moment, for a node of some operator.
 
     Attributes:
-        good: decayed weight of what speaks for it, 0 to `MOST_GOOD`.
-        bad: decayed weight of what speaks against it, 0 or more.
-        updated: moment, with a time zone, that the two are decayed to.
+        good, bad: weights of the evidence on the operator's honesty.
+        answered, failed: weights of the evidence on the node's availability.
+        expected: availability to be expected of a node of this operator that was never met, above 0 and below 1.
+        heard: weight of what others said against the operator (see `hypercluster.market.trust.hearsay`); it makes its
+            paths dearer and distrusts nobody.
     """
 
     good: float = 0.0
     bad: float = 0.0
-    updated: datetime = _LONG_AGO
+    answered: float = 0.0
+    failed: float = 0.0
+    expected: float = PRIOR_AVAILABLE
+    heard: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.good < math.inf and 0 <= self.bad < math.inf):
-            raise BadReputation(f"Evidence of {self.good} good and {self.bad} bad is not two finite amounts.")
-        if self.updated.tzinfo is None:
-            raise BadReputation("A reputation's moment needs a time zone.")
+        weights = (self.good, self.bad, self.answered, self.failed, self.heard)
+        if not all(0 <= weight < math.inf for weight in weights):
+            raise BadReputation(f"Evidence of {weights} is not of finite amounts.")
+        if not 0 < self.expected < 1:
+            raise BadReputation(f"Nobody is available with probability {self.expected}.")
 
-    def decayed(self, now: datetime) -> Reputation:
-        """Return the same evidence as it counts at ``now``; a moment before ``updated`` changes nothing."""
-        if now <= self.updated:
-            return self
-        left = _left(now - self.updated)
-        return Reputation(self.good * left, self.bad * left, now)
-
-    def noted(self, kind: Evidence, now: datetime) -> Reputation:
-        """Return the reputation with one more piece of evidence, decayed to ``now``.
-
-        Evidence from before ``updated`` (clocks differ, and audits end late) counts as decayed as it is old.
-        """
-        before = self.decayed(now)
-        left = _left(before.updated - now)
-        good, bad = kind.weight
-        return Reputation(min(before.good + left * good, MOST_GOOD), before.bad + left * bad, before.updated)
+    @classmethod
+    def of(
+        cls,
+        operator: Mapping[Evidence, float],
+        node: Mapping[Evidence, float],
+        *,
+        expected: float = PRIOR_AVAILABLE,
+        heard: float = 0.0,
+    ) -> Reputation:
+        """Add up pieces of evidence: those on all nodes of an operator, and those on the node in question."""
+        good, bad = _weighed((kind.honesty, count) for kind, count in operator.items())
+        answered, failed = _weighed((kind.availability, count) for kind, count in node.items())
+        return cls(min(good, MOST_GOOD), bad, min(answered, MOST_GOOD), failed, expected, heard)
 
     @property
     def reliability(self) -> float:
-        """Posterior mean of the probability that it serves well, above 0 and below 1."""
+        """Posterior mean of the probability that it serves honestly, above 0 and below 1."""
         return (PRIOR_GOOD + self.good) / self._evidence
 
     @property
-    def risk(self) -> float:
-        """Minus the log of the reliability, above 0: it adds up over the hops of a path as weights do.
+    def availability(self) -> float:
+        """Posterior mean of the probability that it answers at all, above 0 and below 1."""
+        prior = PRIOR_GOOD + PRIOR_BAD
+        return (prior * self.expected + self.answered) / (prior + self.answered + self.failed)
 
-        All hops of a path serve well with the product of their reliabilities, so the path of least total risk
-        is the one most likely to be honest from end to end.
+    @property
+    def risk(self) -> float:
+        """Minus the log of the probability that it serves honestly and answers, above 0: it adds up over the hops of
+        a path as weights do. What was heard of it counts as bad evidence here.
+
+        The path of least total risk is the one most likely to be answered honestly from end to end.
         """
-        return math.log(self._evidence / (PRIOR_GOOD + self.good))
+        honest = (self._evidence + self.heard) / (PRIOR_GOOD + self.good)
+        return math.log(honest) - math.log(self.availability)
 
     @property
     def distrusted(self) -> bool:
-        """Whether it is more likely to serve badly than well."""
+        """Whether it is more likely to serve badly than well, by what was seen or proven and not by what was said."""
         return self.reliability < 0.5
 
+    @property
+    def silent(self) -> bool:
+        """Whether it is more likely to leave a request without answer than to answer it. No reason to distrust it."""
+        return self.availability < 0.5
+
     def credible_interval(self, level: float = 0.9) -> tuple[float, float]:
-        """Return the central interval that holds the probability with ``level``, between 0 and 1 exclusive.
+        """Return the central interval that holds the reliability with ``level``, between 0 and 1 exclusive.
 
         Raises:
             BadReputation: ``level`` is no such probability.
@@ -154,6 +227,14 @@ class Reputation:
         return PRIOR_GOOD + self.good + PRIOR_BAD + self.bad
 
 
-def _left(age: timedelta) -> float:
+def _weighed(evidence: Iterable[tuple[tuple[float, float], float]]) -> tuple[float, float]:
+    """Sums of the good and of the bad weights, each times its count."""
+    good = bad = 0.0
+    for (for_it, against), count in evidence:
+        good, bad = good + for_it * count, bad + against * count
+    return good, bad
+
+
+def _left(kind: Evidence, age: timedelta) -> float:
     """Share of the evidence that is left after ``age``."""
-    return float(0.5 ** (age / HALF_LIFE))
+    return 1.0 if kind.half_life is None else float(0.5 ** (age / kind.half_life))

@@ -41,8 +41,10 @@ class Consequence:
 
 _LEAVE = Consequence(Then.LEAVE)
 _REST = Consequence(Then.REST)
-_FAULT = Consequence(Then.LEAVE, Evidence.SESSION_FAILED)
-_GONE = Consequence(Then.LEAVE, Evidence.SESSION_FAILED, forget=True)
+_FAULT = Consequence(Then.LEAVE, Evidence.REFUSAL)
+
+_WRONG = (ErrorCode.BAD_SIGNATURE, ErrorCode.BAD_SHAPE, ErrorCode.NOT_FINITE)
+"""codes of an answer that cannot be honest work"""
 
 REFUSALS: dict[ErrorCode, Consequence] = {
     # Our message was bad, or so it says: another provider may be of the same version as we are.
@@ -93,18 +95,31 @@ def judge(
         case How.EXPIRED:
             found = Consequence(Then.ASK)
         case How.LOST:
-            found = Consequence(Then.REOPEN) if absent else _REST if alone else _GONE
+            gone = Consequence(Then.LEAVE, seen_in(failure), forget=True)
+            found = Consequence(Then.REOPEN) if absent else _REST if alone else gone
         case How.DATED:
             found = _FAULT if clock_confirmed else _LEAVE
         case How.BROKE:
-            wrong = failure.code is ErrorCode.BAD_SIGNATURE
-            found = Consequence(Then.LEAVE, Evidence.RECEIPT_WRONG) if wrong else _FAULT
+            found = Consequence(Then.LEAVE, seen_in(failure))
     if not tried or found.then in (Then.LEAVE, Then.REST):
         return found
     if failure.how is How.REFUSED and failure.code is ErrorCode.PRICE_TOO_LOW:
         # It was asked for its price, named one, and does not stand by it.
         return _FAULT
     return found if tried < MOST_TRIES else _LEAVE
+
+
+def seen_in(failure: HopFailed) -> Evidence:
+    """What a failure shows that is its peer's doing.
+
+    Nobody there, or a connection lost, is a death; no answer in time over a connection that holds is a silence; an
+    answer that cannot be honest work is wrong; anything else that does not hold is taken for a refusal.
+    """
+    if failure.code is ErrorCode.TIMEOUT:
+        return Evidence.SILENCE
+    if failure.how is How.LOST:
+        return Evidence.DEATH
+    return Evidence.WRONG if failure.how is How.BROKE and failure.code in _WRONG else Evidence.REFUSAL
 
 
 MOST_TRIES = 3

@@ -25,6 +25,7 @@ from hypercluster.node.network.diagnosis import Wanted, why_no_path
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.market.ledger.trust import Trust
+    from hypercluster.market.trust.standing import Standing
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.request import Wishes
     from hypercluster.node.client.vacancies import Vacancies
@@ -142,7 +143,7 @@ class Chooser:
         """
         offered = self._offered(wishes)
         nodes = await self._nodes([a for a in offered if self._vacancies.free(a) and needs.chosen_from(a)])
-        shunned = {*exclude, *wishes.avoid, *self._distrusted}
+        shunned = {*exclude, *wishes.avoid, *(a.peer for a in offered if a.operator in self._distrusted)}
         usable = {a.peer: a for a in offered if a.peer not in shunned and needs.chosen_from(a)}
         # Measuring took its time: what was free may be taken by now.
         free = {peer: a for peer, a in usable.items() if self._vacancies.free(a)}
@@ -233,27 +234,32 @@ class Chooser:
                 remembered.clear()
         self._met |= {advert.peer: advert.addrs for advert in adverts}
         await self._latencies.measure(adverts)
-        risks = await self._risks()
-        unknown = Reputation().risk if self._trust else 0.0
+        standings = await self._standings()
+        trusted, unknown = self._trust is None, Reputation()
+
+        def risk(advert: Advert) -> float:
+            known = standings.get(advert.operator)
+            return 0.0 if trusted else (known.of(advert.peer) if known else unknown).risk
+
         nodes = [
             node_of(
                 advert,
                 await self._latencies.one_way_ms(advert),
                 self._waits.get(advert.peer, 0.0),
-                risks.get(advert.peer, unknown),
+                risk(advert),
             )
             for advert in adverts
         ]
         self._expected |= {node.id: node.cost_ms + 2 * node.latency_ms for node in nodes}
         return nodes
 
-    async def _risks(self) -> dict[str, float]:
-        """Of those that the ledger knows, decayed to now; who is distrusted is on no path."""
+    async def _standings(self) -> dict[str, Standing]:
+        """Of the operators that the ledger knows, as of now; who is distrusted is on no path."""
         if self._trust is None:
             return {}
-        standings = await trio.to_thread.run_sync(self._trust.reputations, datetime.now(UTC))
-        self._distrusted = frozenset(peer for peer, each in standings.items() if each.reputation.distrusted)
-        return {peer: each.reputation.risk for peer, each in standings.items()}
+        standings = await trio.to_thread.run_sync(self._trust.standings, datetime.now(UTC))
+        self._distrusted = frozenset(whose for whose, each in standings.items() if each.reputation.distrusted)
+        return standings
 
     def _length(self, needs: Needs, usable: Collection[Advert], free: Collection[Advert]) -> int:
         """Tokens that each session of the path has to hold: of the whole request, or what the longest ones hold.
@@ -299,7 +305,7 @@ class Chooser:
             layers=self.layers,
             ranges=ranges(offered),
             full=ranges([a for a in offered if not self._vacancies.free(a)]),
-            distrusted=ranges([a for a in offered if a.peer in self._distrusted]),
+            distrusted=ranges([a for a in offered if a.operator in self._distrusted]),
             failed=ranges([a for a in offered if a.peer in failed or a.peer in wishes.avoid]),
         )
         return why_no_path(self._discovery.facts(), wanted)

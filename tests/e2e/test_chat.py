@@ -137,7 +137,8 @@ def test_x5_a_chat_that_is_full_ends_in_a_sentence_with_what_was_said(talk: Talk
     assert str(CONTEXT) in document["error"]
     assert done.stderr.decode().count("error: ") == 1
     assert talk.terminal.json("hc-client", "reputation") == [] or all(
-        each["bad"] == 0 for each in talk.terminal.json("hc-client", "reputation")
+        each["bad"] == sum(node["failed"] for node in each["nodes"]) == 0
+        for each in talk.terminal.json("hc-client", "reputation")
     )
     nothing = talk.piped("")
     assert nothing.returncode == 1

@@ -87,7 +87,10 @@ class Started:
 
 
 def blamed(terminal: Terminal) -> float:
-    return math.fsum(each["bad"] for each in terminal.json("hc-client", "reputation"))
+    return math.fsum(
+        each["bad"] + sum(node["failed"] for node in each["nodes"])
+        for each in terminal.json("hc-client", "reputation")
+    )
 
 
 def test_x1_prompts_come_from_the_line_a_file_or_a_pipe_and_texts_end_them(

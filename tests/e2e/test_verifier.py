@@ -100,7 +100,7 @@ def test_a_verifier_by_hand(settings: tuple[Path, dict[str, str]]) -> None:
             bad = client.run("hc-client", "generate", "ROMEO:", "--auditor", "nobody")
             assert (bad.code, "--auditor: 'nobody' is not one of" in bad.err) == (2, True)
             reputation = client.json("hc-client", "reputation")
-            assert {row["peer"] for row in reputation} == {
+            assert {node["peer"] for row in reputation for node in row["nodes"]} == {
                 said["path"][0]["peer"],
                 said["audits"][0]["auditor"],
             }

@@ -23,39 +23,52 @@ from hypercluster.node.cli.options import whole
 from hypercluster.node.home.resources import open_ledger
 from hypercluster.node.home.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
 
 
 def reputation(
-    peer: Annotated[
-        str | None, typer.Argument(help="Peer id or a part of one: shows the evidence as well.")
+    who: Annotated[
+        str | None,
+        typer.Argument(help="Operator or peer id, or a part of one: shows the evidence as well."),
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help="JSON file to write: all reputations with all their evidence.")
     ] = None,
+    forgive: Annotated[
+        bool, typer.Option("--forgive", help="Forget all evidence on that operator, lies as well.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """Show what this client believes of the providers that it has used, and what the belief rests on.
+    """Show what this client believes of the operators whose nodes it has used, and what the belief rests on.
 
     Example: [bold]hc-client reputation[/]
 
     Example: [bold]hc-client reputation --export reputations.json[/]
 
-    Reliability is the mean of a Beta distribution that begins at 9 to 1 and forgets half of its evidence in a week;
-    the interval holds 90 % of it. Providers below 50 % are on no path; docs/verification.md describes the file.
+    Reliability is the mean of a Beta distribution that begins at 9 to 1; the interval holds 90 % of it. Answers says
+    how likely a node is to answer at all. Operators below 50 % reliability are on no path. Most evidence is forgotten
+    in time, a lie never; docs/verification.md describes the file.
     """
     now = datetime.now(UTC)
     with open_ledger(Settings()) as ledger:
         found = [
             each
-            for each in ledger.trust.reputations(now).values()
-            if peer is None or _part(peer) in each.peer
+            for each in ledger.trust.standings(now).values()
+            if who is None or any(_part(who) in name for name in (each.operator, *each.nodes))
         ]
-        if peer is not None and not found:
-            fail(f"there is no evidence on a peer like {peer}; hc-client reputation lists all.")
-        detailed = peer is not None or export is not None
-        events = {each.peer: ledger.trust.events(each.peer, limit=None) for each in found if detailed}
-    data = [standing_json(each, events.get(each.peer)) for each in found]
+        if who is not None and not found:
+            fail(f"there is no evidence on an operator or peer like {who}; hc-client reputation lists all.")
+        if forgive and (who is None or len(found) != 1):
+            fail(f"name one operator to forgive: {len(found)} fit.")
+        detailed = who is not None or export is not None
+        events = {
+            each.operator: ledger.trust.events(operator=each.operator, limit=None)
+            for each in found
+            if detailed
+        }
+        if forgive:
+            ledger.trust.forgive(found[0].operator)
+    data = [standing_json(each, events.get(each.operator)) for each in found]
     if export is not None:
         _export(export, now, data)
 
@@ -63,9 +76,12 @@ def reputation(
         if export is not None:
             yield f"wrote {len(data)} reputations to {export}"
             return
+        if forgive:
+            yield f"all evidence on {found[0].operator} is forgotten"
+            return
         yield standings_table(found)
-        if peer is not None:
-            yield from (events_table(each.peer, events[each.peer]) for each in found)
+        if who is not None:
+            yield from (events_table(each.operator, events[each.operator]) for each in found)
 
     show(data, view, json_)
 
@@ -140,14 +156,21 @@ def _part(peer: str) -> str:
 
 
 def _export(path: Path, now: datetime, data: list[dict[str, Any]]) -> None:
-    from hypercluster.market.trust.reputation import HALF_LIFE, MOST_GOOD, PRIOR_BAD, PRIOR_GOOD
+    from hypercluster.market.trust.reputation import MOST_GOOD, PRIOR_BAD, PRIOR_GOOD, Evidence
 
     document = {
         "format": FORMAT,
         "at": now.isoformat(),
         "prior": {"good": PRIOR_GOOD, "bad": PRIOR_BAD},
-        "half_life_s": HALF_LIFE.total_seconds(),
         "most_good": MOST_GOOD,
+        "kinds": {
+            kind.value: {
+                "half_life_s": kind.half_life and kind.half_life.total_seconds(),
+                "honesty": kind.honesty,
+                "availability": kind.availability,
+            }
+            for kind in Evidence
+        },
         "reputations": data,
     }
     try:

@@ -12,37 +12,40 @@ from hypercluster.market.money.units import round_hct
 from hypercluster.node.cli.tables import Table
 
 if TYPE_CHECKING:
-    from hypercluster.market.ledger import AuditRecord, ReputationEvent, Standing
+    from hypercluster.market.ledger import AuditRecord, ReputationEvent
+    from hypercluster.market.trust.standing import Standing
 
 LEVEL = 0.9
 COLOURS = {"pass": "green", "fail": "bold red"}
 
 
 def standing_json(standing: Standing, events: list[ReputationEvent] | None) -> dict[str, Any]:
-    """What is believed of a provider, with the evidence if it is given."""
+    """What is believed of an operator and of each of its nodes, with the evidence if it is given."""
     believed = standing.reputation
     data: dict[str, Any] = {
-        "peer": standing.peer,
         "operator": standing.operator,
         "reliability": believed.reliability,
         "interval": list(believed.credible_interval(LEVEL)),
         "level": LEVEL,
-        "risk": believed.risk,
         "distrusted": believed.distrusted,
         "good": believed.good,
         "bad": believed.bad,
+        "heard": believed.heard,
+        "nodes": [
+            {
+                "peer": peer,
+                "availability": node.availability,
+                "answered": node.answered,
+                "failed": node.failed,
+                "risk": node.risk,
+            }
+            for peer, node in standing.nodes.items()
+        ],
         "last": standing.last.isoformat(),
     }
     if events is not None:
         data["events"] = [
-            {
-                "kind": event.kind,
-                "operator": event.operator,
-                "good": event.good,
-                "bad": event.bad,
-                "note": event.note,
-                "at": event.at.isoformat(),
-            }
+            {"kind": event.kind, "peer": event.peer, "note": event.note, "at": event.at.isoformat()}
             for event in events
         ]
     return data
@@ -75,31 +78,32 @@ def audit_json(row: AuditRecord) -> dict[str, Any]:
 
 
 def standings_table(standings: Iterable[Standing]) -> Table:
-    """Providers, the most reliable first."""
-    table = Table("peer", "operator", "reliability", f"{LEVEL:.0%} interval", "good", "bad", "last evidence")
+    """A row for each node, those of the most reliable operators first."""
+    table = Table(
+        "operator", "peer", "reliability", f"{LEVEL:.0%} interval", "answers", "heard", "last evidence"
+    )
     for each in sorted(standings, key=lambda each: each.reputation.reliability, reverse=True):
         believed = each.reputation
         low, high = believed.credible_interval(LEVEL)
-        table.row(
-            each.peer,
-            each.operator,
-            f"{believed.reliability:.1%}",
-            f"{low:.1%} to {high:.1%}",
-            f"{believed.good:.2f}",
-            f"{believed.bad:.2f}",
-            _moment(each.last),
-            style="bold red" if believed.distrusted else "",
-        )
+        for peer, node in each.nodes.items() or [("", believed)]:
+            table.row(
+                "" if each.operator == peer else each.operator,
+                peer,
+                f"{believed.reliability:.1%}",
+                f"{low:.1%} to {high:.1%}",
+                f"{node.availability:.1%}",
+                f"{believed.heard:.2f}" if believed.heard else "",
+                _moment(each.last),
+                style="bold red" if believed.distrusted else "yellow" if node.silent else "",
+            )
     return table
 
 
-def events_table(peer: str, events: Iterable[ReputationEvent]) -> Table:
-    """The evidence on one provider."""
-    table = Table("at", "evidence", "good", "bad", "note", title=peer)
+def events_table(operator: str, events: Iterable[ReputationEvent]) -> Table:
+    """The evidence on one operator."""
+    table = Table("at", "evidence", "peer", "note", title=operator)
     for event in events:
-        table.row(
-            _moment(event.at), event.kind.replace("_", " "), f"{event.good:g}", f"{event.bad:g}", event.note
-        )
+        table.row(_moment(event.at), event.kind.replace("_", " "), event.peer, event.note)
     return table
 
 

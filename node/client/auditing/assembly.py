@@ -22,6 +22,7 @@ from hypercluster.node.home.settings import TRANSCRIPTS, Settings
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
     from hypercluster.market.ledger import Ledger
+    from hypercluster.market.trust.standing import Standing
     from hypercluster.node.client.client import Network
     from hypercluster.node.client.payer import Payer
     from hypercluster.node.client.purse import Purse
@@ -74,9 +75,8 @@ def inspector(
             log.info("%s Auditing within wide bounds.", error)
             return Bounds.conservative(manifest.model_id)
 
-    def distrusted() -> set[str]:
-        standings = ledger.trust.reputations(datetime.now(UTC))
-        return {peer for peer, standing in standings.items() if standing.reputation.distrusted}
+    def standings() -> dict[str, Standing]:
+        return ledger.trust.standings(datetime.now(UTC))
 
     verifiers = VerifierAuditor(
         host,
@@ -85,7 +85,7 @@ def inspector(
         domain,
         layers=manifest.layers,
         n_embd=manifest.n_embd,
-        distrusted=distrusted,
+        standings=standings,
     )
     provider = ProviderAuditor(
         host, discovery, payer, domain, bounds, layers=manifest.layers, n_vocab=manifest.n_vocab

@@ -14,7 +14,6 @@ import trio
 
 from hypercluster.market.errors import MarketError
 from hypercluster.market.ledger import AuditRecord, Ledger
-from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.trust import merkle
 from hypercluster.market.trust.audit import Difference, is_sampled
 from hypercluster.market.trust.fingerprint import fingerprint
@@ -122,7 +121,8 @@ class Inspector:
             ]
         except AuditFailed as error:
             # Also a verifier whose fingerprint contradicts its verdict ends here.
-            await self._note(error.auditor, "", Evidence.SESSION_FAILED, str(error))
+            if error.evidence is not None:
+                await self._note(error.auditor, "", error.evidence, str(error))
             return [
                 await self._report(
                     transcript,
@@ -141,12 +141,12 @@ class Inspector:
             found = await recall(self._host, addrs, transcript, seq, self._domain)
         except NotShown as error:
             log.info("%s", error)
-            await self._note(transcript.record.peer, operator, Evidence.SESSION_FAILED, str(error))
+            await self._note(transcript.record.peer, operator, error.evidence, str(error))
             return None
         if found is None:
             return None
         note = f"It signed step {seq} twice, over different data."
-        await self._note(transcript.record.peer, operator, Evidence.AUDIT_FAILED, note)
+        await self._note(transcript.record.peer, operator, Evidence.LIE, note)
         ruling = await self._dispute(partial(_equivocation, found))
         return await self._report(
             transcript,
@@ -179,7 +179,7 @@ class Inspector:
         kind = {
             Finding.PASS: Evidence.AUDIT_PASSED,
             Finding.GREY: Evidence.AUDIT_GREY,
-            Finding.FAIL: Evidence.AUDIT_FAILED,
+            Finding.FAIL: Evidence.LIE,
         }[finding]
         off = opinion.difference
         note = f"median error {off.median:.1e}, largest {off.maximum:.1e}, agreement {off.agreement:.2f}"
@@ -227,7 +227,7 @@ class Inspector:
             )
             return [seen, await self._act_on(transcript, operator, real)]
         note = f"trap: the verifier did not find the fault planted in row {row}"
-        await self._note(verifier.peer, verifier.operator, Evidence.AUDIT_FAILED, note)
+        await self._note(verifier.peer, verifier.operator, Evidence.LIE, note)
         ruling = None
         first, second = real.signed, caught.signed
         both = (real.finding, caught.finding) == (Finding.PASS, Finding.PASS)
@@ -265,7 +265,7 @@ class Inspector:
 
     async def _note(self, peer: str, operator: str, kind: Evidence, note: str) -> None:
         advert = self._discovery.book.get(peer)
-        whose = operator or (advert.operator if advert else NOBODY)
+        whose = operator or (advert.operator if advert else "")
         await trio.to_thread.run_sync(
             partial(self._ledger.trust.record, peer, whose, kind, datetime.now(UTC), note)
         )

@@ -15,7 +15,8 @@ from hypercluster.market.errors import MarketError
 from hypercluster.market.money.budget import LimitReached
 from hypercluster.market.trust.audit import Difference
 from hypercluster.market.trust.receipt import Finding, Verdict
-from hypercluster.node.client.blame import REFUSALS
+from hypercluster.market.trust.reputation import Evidence
+from hypercluster.node.client.blame import REFUSALS, seen_in
 from hypercluster.node.client.exchanging import HopFailed, How
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
@@ -37,11 +38,15 @@ class NoAuditor(NodeError):
 
 
 class AuditFailed(NodeError):
-    """An auditor did not do its work; this says nothing about the provider."""
+    """An auditor did not do its work; this says nothing about the provider.
 
-    def __init__(self, auditor: str, reason: str) -> None:
+    `evidence` is what was seen of the auditor, where it is a peer.
+    """
+
+    def __init__(self, auditor: str, reason: str, evidence: Evidence | None = None) -> None:
         super().__init__(f"Auditor {auditor} failed: {reason}")
         self.auditor = auditor
+        self.evidence = evidence
 
 
 async def funded(payer: Payer, payee: Recipient, wei: int, spending: Spending) -> OutgoingAccount:
@@ -75,7 +80,8 @@ def asking(auditor: str) -> Iterator[None]:
     except (NodeError, MarketError) as error:
         if isinstance(error, HopFailed) and error.how is How.REFUSED and not REFUSALS[error.code].evidence:
             raise NoAuditor(f"Auditor {auditor} refused: {error.reason}", error.wait) from error
-        raise AuditFailed(auditor, str(error)) from error
+        seen = seen_in(error) if isinstance(error, HopFailed) else Evidence.DEATH
+        raise AuditFailed(auditor, str(error), seen) from error
 
 
 @dataclass(frozen=True, slots=True)

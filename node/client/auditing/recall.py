@@ -14,8 +14,9 @@ import trio
 
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.receipt import DisputeDomain, Receipt
-from hypercluster.node.errors import NodeError
-from hypercluster.node.evidence.receipts import ReceiptChain
+from hypercluster.market.trust.reputation import Evidence
+from hypercluster.node.errors import FrameError, FrameTimeout, NodeError
+from hypercluster.node.evidence.receipts import BadReceipt, ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.connection import Connection
@@ -30,7 +31,14 @@ RECALL_SECONDS = 20.0
 
 
 class NotShown(NodeError):
-    """The provider did not show the step: it refuses, does not answer, or what it shows is not signed by it."""
+    """The provider did not show the step: it refuses, does not answer, or what it shows is not signed by it.
+
+    `evidence` says what that shows of it.
+    """
+
+    def __init__(self, reason: str, evidence: Evidence) -> None:
+        super().__init__(reason)
+        self.evidence = evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,10 @@ async def recall(
             finally:
                 await connection.close()
         if not isinstance(shown, Recalled) or shown.step.seq != seq:
-            raise NotShown(f"{record.peer} does not show step {seq}: {getattr(shown, 'message', shown)}")
+            raise NotShown(
+                f"{record.peer} does not show step {seq}: {getattr(shown, 'message', shown)}",
+                Evidence.REFUSAL,
+            )
         ours, our_signature = receipts[seq]
         chain = ReceiptChain(record.stage, domain)
         if seq:
@@ -75,7 +86,15 @@ async def recall(
     except (trio.TooSlowError, MarketError, NodeError) as error:
         if isinstance(error, NotShown):
             raise
-        raise NotShown(f"{record.peer} does not show step {seq}: {error or 'no answer'}") from None
+        seen = _seen_in(error)
+        raise NotShown(f"{record.peer} does not show step {seq}: {error or 'no answer'}", seen) from None
     if (theirs.in_root, theirs.out_root) == (ours.in_root, ours.out_root):
         return None
     return Equivocation(ours, our_signature, theirs, shown.step.receipt)
+
+
+def _seen_in(error: Exception) -> Evidence:
+    if isinstance(error, trio.TooSlowError | FrameTimeout):
+        return Evidence.SILENCE
+    # What it showed may have suffered on its disk, and is no receipt that it is held to.
+    return Evidence.REFUSAL if isinstance(error, MarketError | BadReceipt | FrameError) else Evidence.DEATH

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from hypercluster.market.trust.receipt import DisputeDomain, Finding
 from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.auditing.delivery import delivering, opening_for
 from hypercluster.node.client.auditing.opinion import NoAuditor, Opinion, SignedVerdict, asking, funded
-from hypercluster.node.client.exchanging import HopFailed, check_quote, exchange
+from hypercluster.node.client.exchanging import HopFailed, How, check_quote, exchange
 from hypercluster.node.errors import ErrorCode
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import verdict_on
@@ -29,6 +29,7 @@ from hypercluster.node.replay.comparing import claimed_numbers
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict
 
 if TYPE_CHECKING:
+    from hypercluster.market.trust.standing import Standing
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.client.limits import Spending
     from hypercluster.node.client.payer import Payer
@@ -54,9 +55,9 @@ class VerifierAuditor:
         *,
         layers: int,
         n_embd: int,
-        distrusted: Callable[[], Collection[str]],
+        standings: Callable[[], Mapping[str, Standing]],
     ) -> None:
-        self._distrusted = distrusted
+        self._standings = standings
         self._host, self._discovery, self._payer, self._domain = host, discovery, payer, domain
         self._layers, self._n_embd = layers, n_embd
 
@@ -70,8 +71,17 @@ class VerifierAuditor:
         return sorted(found, key=lambda advert: (advert.price_wei, advert.peer))
 
     def pick(self, avoid: Collection[str] = ()) -> Advert | None:
-        """One drawn among the cheapest, without the peers and operators in `avoid`, nor whom we distrust."""
-        found = self.verifiers({*avoid, *self._distrusted()})
+        """One drawn among the cheapest, without the peers and operators in `avoid`, nor whom we distrust.
+
+        Who is likely not to answer is taken only where there is nobody else.
+        """
+        standings = self._standings()
+        distrusted = {whose for whose, each in standings.items() if each.reputation.distrusted}
+        found = self.verifiers({*avoid, *distrusted})
+        answering = [
+            a for a in found if a.operator not in standings or not standings[a.operator].of(a.peer).silent
+        ]
+        found = answering or found
         return secrets.choice([a for a in found if a.price_wei == found[0].price_wei]) if found else None
 
     async def audit(self, transcript: Transcript, avoid: Collection[str], spending: Spending) -> Opinion:
@@ -138,7 +148,8 @@ class VerifierAuditor:
             account.release(sent, spending)
             if isinstance(error, HopFailed):
                 # It took the job, and was paid: a refusal comes too late.
-                raise HopFailed(error.peer, error.reason, error.code) from error
+                how = How.BROKE if error.how is How.REFUSED else error.how
+                raise HopFailed(error.peer, error.reason, error.code, how) from error
             raise
         account.acknowledge(sent, answer.billed_wei, spending)
         return answer

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from hypercluster.market.advert import Advert
     from hypercluster.market.economics.routing import Path
-    from hypercluster.market.ledger import AdvertRow, Standing
+    from hypercluster.market.ledger import AdvertRow
+    from hypercluster.market.trust.standing import Standing
     from hypercluster.node.client.client import Client
     from hypercluster.node.gateway.gateway import Gateway
 
@@ -51,7 +52,7 @@ async def network(gateway: Gateway, request: Request) -> dict[str, Any]:
     except UnknownModel as error:
         raise ApiError(404, "model_not_found", str(error), param="model") from error
     nodes = {node.id: node for node in await client.nodes(full=True)}
-    standings = await ledger_threads(market.ledger.trust.reputations, datetime.now(UTC))
+    standings = await ledger_threads(market.ledger.trust.standings, datetime.now(UTC))
     path, reason = await _path(client)
     on_path = set(path.ids) if path else set()
     adverts = client.adverts()
@@ -155,8 +156,8 @@ def _path_document(path: Path, alpha: float) -> dict[str, Any]:
 
 
 def _peer(advert: Advert, standings: dict[str, Standing]) -> dict[str, Any]:
-    known = standings.get(advert.peer)
-    believed = known.reputation if known else Reputation()
+    known = standings.get(advert.operator)
+    believed = known.of(advert.peer) if known else Reputation()
     return {
         "peer": advert.peer,
         "operator": advert.operator,
@@ -167,8 +168,10 @@ def _peer(advert: Advert, standings: dict[str, Standing]) -> dict[str, Any]:
         "free": advert.free,
         "session_tokens": advert.session_tokens,
         "reliability": believed.reliability,
+        "availability": believed.availability,
         "good": believed.good,
         "bad": believed.bad,
+        "heard": believed.heard,
         "distrusted": believed.distrusted,
     }
 

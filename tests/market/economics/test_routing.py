@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -193,7 +192,7 @@ def test_with_nothing_else_at_stake_the_path_is_the_one_most_likely_to_be_honest
 
 
 def test_what_a_distrusted_provider_saves_has_to_be_worth_its_risk() -> None:
-    honest, caught = Reputation(good=10.0), Reputation().noted(Evidence.AUDIT_FAILED, datetime.now(UTC))
+    honest, caught = Reputation(good=10.0), Reputation.of({Evidence.LIE: 1.0}, {})
     sure = Node("sure", 0, 1, 3 * P_REF, 1.0, risk=honest.risk)
     cheat = Node("cheat", 0, 1, 0, 1.0, risk=caught.risk)
     assert best_path([cheat, sure], layers=1, market=UNIT).ids == ["sure"]

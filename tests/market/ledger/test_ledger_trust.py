@@ -22,10 +22,12 @@ from hypercluster import migrations
 from hypercluster.market.errors import InvalidAmount, LedgerError
 from hypercluster.market.ledger import AuditRecord, Duty, Ledger
 from hypercluster.market.money.units import UINT96_MAX
-from hypercluster.market.trust.reputation import FAULT, HALF_LIFE, MOST_GOOD, Evidence, Reputation
+from hypercluster.market.trust.hearsay import MOST_OF_WITNESS, Rumour
+from hypercluster.market.trust.reputation import FAULT, MOST_GOOD, Evidence, Reputation, Tally
 
 PEER, OTHER = "16Uiu2HAm" + "a" * 44, "16Uiu2HAm" + "b" * 44
 OPERATOR, CONTRACT = "0x" + "22" * 20, "0x" + "33" * 20
+WEEK = timedelta(days=7)
 MODEL = "ab" * 32
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -81,57 +83,126 @@ def columns(row: object) -> dict[str, object]:
     return {column.key: getattr(row, column.key) for column in inspect(type(row)).columns}
 
 
-def test_the_ledger_adds_up_what_the_reputation_says(ledger: Ledger) -> None:
-    expected = Reputation(updated=START)
+def test_the_ledger_adds_up_what_the_evidence_says(ledger: Ledger) -> None:
     draw, moment = random.Random(0), START
-    for number in range(40):
-        kind = draw.choice(list(Evidence))
+    tallies: dict[str, dict[Evidence, Tally]] = {PEER: {}, OTHER: {}}
+    seen = []
+    for number in range(60):
+        kind, peer = draw.choice(list(Evidence)), draw.choice((PEER, OTHER))
         moment += timedelta(hours=draw.randrange(0, 60))
-        expected = expected.noted(kind, moment)
-        returned = ledger.trust.record(PEER, OPERATOR, kind, moment, f"number {number}")
-        assert returned.good == pytest.approx(expected.good)
-        assert returned.bad == pytest.approx(expected.bad)
-    stored = ledger.trust.reputation(PEER, moment)
-    assert (stored.good, stored.bad, stored.updated) == (returned.good, returned.bad, moment)
-    later = ledger.trust.reputation(PEER, moment + HALF_LIFE)
-    assert later.bad == pytest.approx(expected.bad / 2)
-    events = ledger.trust.events(PEER)
-    assert [event.note for event in events] == [f"number {n}" for n in reversed(range(40))]
-    assert all((event.good, event.bad) == Evidence(event.kind).weight for event in events)
+        tallies[peer][kind] = tallies[peer].get(kind, Tally()).noted(kind, moment)
+        ledger.trust.record(peer, OPERATOR, kind, moment, f"number {number}")
+        seen.append((peer, kind))
+    moment += WEEK
+    counts = {
+        peer: {kind: tally.decayed(kind, moment).count for kind, tally in each.items()}
+        for peer, each in tallies.items()
+    }
+    (found,) = ledger.trust.standings(moment).values()
+    assert found == ledger.trust.standing(OPERATOR, moment)
+    together = {kind: sum(node.get(kind, 0.0) for node in counts.values()) for kind in Evidence}
+    assert found.reputation.bad == pytest.approx(Reputation.of(together, {}).bad)
+    assert found.reputation.good == pytest.approx(Reputation.of(together, {}).good)
+    for peer, node in counts.items():
+        alone = Reputation.of(together, node)
+        assert found.of(peer).answered == pytest.approx(alone.answered)
+        assert found.of(peer).failed == pytest.approx(alone.failed)
+    events = ledger.trust.events()
+    assert [(each.peer, each.kind) for each in events] == list(reversed(seen))
+    assert [event.note for event in events] == [f"number {n}" for n in reversed(range(60))]
 
 
 def test_a_stranger_has_the_prior(ledger: Ledger) -> None:
-    assert ledger.trust.reputation(PEER, START) == Reputation(updated=START)
-    assert ledger.trust.reputations(START) == {}
+    assert ledger.trust.standing(OPERATOR, START).reputation == Reputation()
+    assert ledger.trust.standings(START) == {}
     assert ledger.trust.events() == []
 
 
 def test_late_evidence_does_not_turn_the_clock_back(ledger: Ledger) -> None:
-    ledger.trust.record(PEER, OPERATOR, Evidence.SESSION_FAILED, START)
-    late = ledger.trust.record(PEER, OPERATOR, Evidence.SESSION_FAILED, START - HALF_LIFE)
-    assert (late.bad, late.updated) == (1.5, START)
-    assert ledger.trust.reputation(PEER, START).bad == 1.5
+    ledger.trust.record(PEER, OPERATOR, Evidence.WRONG, START)
+    ledger.trust.record(PEER, OPERATOR, Evidence.WRONG, START - WEEK)
+    found = ledger.trust.standing(OPERATOR, START)
+    assert (found.reputation.bad, found.last) == (1.5 * 9, START)
 
 
-def test_all_reputations_are_read_as_of_one_moment(ledger: Ledger) -> None:
+def test_honesty_is_an_operators_and_availability_a_nodes(ledger: Ledger) -> None:
+    ledger.trust.record(OTHER, OPERATOR, Evidence.LIE, START)
+    ledger.trust.record(PEER, OPERATOR, Evidence.SILENCE, START)
+    found = ledger.trust.standing(OPERATOR, START + 52 * WEEK)
+    assert all(found.of(peer).distrusted for peer in (PEER, OTHER, "a node of theirs that was never met"))
+    assert found.of(PEER).bad == FAULT
+    now = ledger.trust.standing(OPERATOR, START)
+    assert now.of(PEER).silent
+    assert not now.of(OTHER).silent
+
+
+def test_a_node_that_moves_to_another_operator_leaves_what_it_did_behind(ledger: Ledger) -> None:
+    """A new stake is at risk then; who had the key before answers for what it did then."""
     newer = "0x" + "44" * 20
-    ledger.trust.record(OTHER, OPERATOR, Evidence.AUDIT_FAILED, START)
-    ledger.trust.record(PEER, OPERATOR, Evidence.AUDIT_PASSED, START)
-    ledger.trust.record(PEER, newer, Evidence.AUDIT_GREY, START + timedelta(seconds=1))
-    ledger.trust.record(OTHER, "", Evidence.AUDIT_GREY, START)
-    found = ledger.trust.reputations(START + HALF_LIFE)
-    assert list(found) == [PEER, OTHER]
-    assert found[OTHER].reputation == Reputation(0.0, FAULT / 2, START + HALF_LIFE)
-    assert found[OTHER].reputation.distrusted
-    assert found[OTHER].operator == OPERATOR
-    assert (found[PEER].operator, found[PEER].last) == (newer, START + timedelta(seconds=1))
-    assert found[PEER].reputation.good == pytest.approx(0.5)
-    assert [(event.kind, event.peer) for event in ledger.trust.events(limit=3)] == [
-        ("audit_grey", PEER),
-        ("audit_grey", OTHER),
-        ("audit_passed", PEER),
-    ]
-    assert [event.kind for event in ledger.trust.events(OTHER)] == ["audit_grey", "audit_failed"]
+    ledger.trust.record(PEER, OPERATOR, Evidence.LIE, START)
+    ledger.trust.record(PEER, newer, Evidence.SERVED, START + timedelta(seconds=1))
+    found = ledger.trust.standings(START + WEEK)
+    assert found[OPERATOR].reputation.distrusted
+    assert not found[newer].reputation.distrusted
+    assert found[newer].last == START + timedelta(seconds=1)
+    ledger.trust.record(PEER, "", Evidence.AUDIT_PASSED, START + timedelta(seconds=2))
+    assert ledger.trust.events(PEER)[0].operator == newer, "the operator that it was seen under last"
+
+
+@pytest.mark.parametrize("nobody", ["", "0x" + "00" * 20])
+def test_a_peer_whose_operator_is_not_known_stands_for_itself_until_it_is(
+    ledger: Ledger, nobody: str
+) -> None:
+    ledger.trust.record(PEER, nobody, Evidence.WRONG, START)
+    ledger.trust.record(OTHER, nobody, Evidence.AUDIT_PASSED, START)
+    found = ledger.trust.standings(START)
+    assert found[PEER].reputation.distrusted
+    assert not found[OTHER].reputation.distrusted, "nobody's peers are not one operator's"
+    ledger.trust.record(PEER, OPERATOR, Evidence.SERVED, START + timedelta(seconds=1))
+    found = ledger.trust.standings(START + timedelta(seconds=1))
+    assert set(found) == {OPERATOR, OTHER}
+    assert found[OPERATOR].of(PEER).distrusted
+
+
+def test_a_node_killed_ten_times_is_as_honest_as_before(ledger: Ledger) -> None:
+    for minute in range(10):
+        ledger.trust.record(PEER, OPERATOR, Evidence.DEATH, START + timedelta(minutes=minute))
+    found = ledger.trust.standing(OPERATOR, START + timedelta(minutes=10)).of(PEER)
+    assert not found.distrusted
+    assert found.reliability == Reputation().reliability
+
+
+def test_what_is_forgiven_is_gone(ledger: Ledger) -> None:
+    ledger.trust.record(PEER, OPERATOR, Evidence.LIE, START)
+    ledger.trust.record(OTHER, CONTRACT, Evidence.LIE, START)
+    ledger.trust.hear(Rumour(OPERATOR, CONTRACT, 0.5, START), PEER)
+    assert ledger.trust.forgive(OPERATOR) == 3
+    assert list(ledger.trust.standings(START)) == [CONTRACT]
+    assert [event.peer for event in ledger.trust.events()] == [OTHER]
+
+
+def test_rumours_weigh_and_distrust_nobody(ledger: Ledger) -> None:
+    witnesses = ["0x" + f"{number:040x}" for number in range(1, 9)]
+    assert ledger.trust.hear(Rumour(OPERATOR, witnesses[0], 1.0, START), PEER)
+    assert not ledger.trust.hear(Rumour(OPERATOR, witnesses[0], 1.0, START + timedelta(hours=1)), PEER)
+    found = ledger.trust.standing(OPERATOR, START)
+    assert found.reputation.heard == MOST_OF_WITNESS
+    assert found.last == START + timedelta(hours=1)
+    for witness in witnesses[1:]:
+        ledger.trust.hear(Rumour(OPERATOR, witness, 1.0, START), PEER)
+    found = ledger.trust.standing(OPERATOR, START)
+    assert not found.reputation.distrusted
+    assert found.reputation.reliability == Reputation().reliability
+    assert found.of(PEER).risk > Reputation().risk
+    assert ledger.trust.rumours()[0].witness == witnesses[0]
+
+
+def test_rumours_that_are_kept_are_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hypercluster.market.ledger.trust.MOST_RUMOURS", 3)
+    for number in range(5):
+        rumour = Rumour("0x" + f"{number:040x}", OPERATOR, 0.1, START + timedelta(seconds=number))
+        ledger.trust.hear(rumour, PEER)
+    assert [row.heard.second for row in ledger.trust.rumours()] == [4, 3, 2]
 
 
 def test_evidence_of_many_threads_is_all_counted(ledger: Ledger) -> None:
@@ -141,11 +212,11 @@ def test_evidence_of_many_threads_is_all_counted(ledger: Ledger) -> None:
     def see(number: int) -> None:
         if number < 8:
             ready.wait()
-        ledger.trust.record(PEER, OPERATOR, Evidence.SESSION_FAILED, START)
+        ledger.trust.record(PEER, OPERATOR, Evidence.WRONG, START)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(see, range(80)))
-    assert ledger.trust.reputation(PEER, START).bad == 80
+    assert ledger.trust.standing(OPERATOR, START).reputation.bad == 80 * 9
     assert len(ledger.trust.events(limit=1000)) == 80
 
 
@@ -157,7 +228,7 @@ from hypercluster.market.trust.reputation import Evidence
 with Ledger(sys.argv[1]) as ledger:
     sys.stdin.readline()
     for _ in range(25):
-        ledger.trust.record(sys.argv[2], sys.argv[3], Evidence.SESSION_FAILED, datetime(2026, 3, 1, 12, tzinfo=UTC))
+        ledger.trust.record(sys.argv[2], sys.argv[3], Evidence.WRONG, datetime(2026, 3, 1, 12, tzinfo=UTC))
 """
 
 
@@ -171,14 +242,14 @@ def test_evidence_of_several_processes_is_all_counted(ledger: Ledger, database: 
         child.stdin.write(b"go\n")
         child.stdin.close()
     assert [child.wait(300) for child in children] == [0, 0, 0]
-    assert ledger.trust.reputation(PEER, START).bad == 75
+    assert ledger.trust.standing(OPERATOR, START).reputation.bad == 75 * 9
     assert len(ledger.trust.events(PEER, limit=1000)) == 75
 
 
 def test_credit_has_an_end(ledger: Ledger) -> None:
     for _ in range(60):
         ledger.trust.record(PEER, OPERATOR, Evidence.AUDIT_PASSED, START)
-    assert ledger.trust.reputation(PEER, START).good == MOST_GOOD
+    assert ledger.trust.standing(OPERATOR, START).reputation.good == MOST_GOOD
 
 
 def test_evidence_and_its_sum_are_written_together_or_not_at_all(ledger: Ledger) -> None:
@@ -186,17 +257,18 @@ def test_evidence_and_its_sum_are_written_together_or_not_at_all(ledger: Ledger)
     with ledger.engine.begin() as connection:
         connection.execute(text("ALTER TABLE reputation_events RENAME TO elsewhere"))
     with pytest.raises(LedgerError, match="reputation_events"):
-        ledger.trust.record(PEER, OPERATOR, Evidence.AUDIT_FAILED, START)
+        ledger.trust.record(PEER, OPERATOR, Evidence.LIE, START)
     with pytest.raises(LedgerError, match="reputation_events"):
-        ledger.trust.record(OTHER, OPERATOR, Evidence.AUDIT_FAILED, START)
-    assert list(ledger.trust.reputations(START)) == [PEER]
-    assert ledger.trust.reputation(PEER, START).bad == 0
+        ledger.trust.record(OTHER, OPERATOR, Evidence.LIE, START)
+    (found,) = ledger.trust.standings(START).values()
+    assert list(found.nodes) == [PEER]
+    assert found.reputation.bad == 0
 
 
 def test_moments_without_a_zone_are_refused(ledger: Ledger) -> None:
     with pytest.raises((TypeError, ValueError, LedgerError)):
         ledger.trust.record(PEER, OPERATOR, Evidence.SERVED, START.replace(tzinfo=None))
-    assert ledger.trust.reputations(START) == {}
+    assert ledger.trust.standings(START) == {}
 
 
 def test_long_notes_are_cut(ledger: Ledger) -> None:
@@ -279,13 +351,16 @@ def test_pruning_forgets_what_is_over_and_nothing_else(ledger: Ledger) -> None:
         trust.save_audit(audit(at=at))
         for number, phase in enumerate(("drawn", "judged", "committed", "revealed", "resolved", "missed")):
             trust.save_duty(duty(10 * days + number, phase=phase, drawn=at))
-    before = trust.reputation(PEER, START + timedelta(days=20))
+    before = trust.standing(OPERATOR, START + timedelta(days=20))
     assert ledger.history.prune(START + timedelta(days=5)) == 4
     assert [row.at for row in trust.audits()] == [START + timedelta(days=10)]
     assert [row.at for row in trust.events()] == [START + timedelta(days=10)]
     left = [row.case_id for row in trust.duties(CONTRACT, 31337, open_only=False)]
     assert left == [0, 1, 2, 3, 100, 101, 102, 103, 104, 105]
-    assert trust.reputation(PEER, START + timedelta(days=20)) == before
+    assert trust.standing(OPERATOR, START + timedelta(days=20)) == before
+    trust.record(OTHER, CONTRACT, Evidence.LIE, START)
+    ledger.history.prune(START + timedelta(days=200))
+    assert list(trust.standings(START + timedelta(days=200))) == [CONTRACT], "only lies are forever"
 
 
 SALTS = """
@@ -330,7 +405,7 @@ def test_a_ledger_of_the_first_version_keeps_everything(database: str) -> None:
     """Databases of users begin at revision 0001 and must come out of the migration with their rows."""
     config = Config()
     config.set_main_option("script_location", migrations.__path__[0].replace("%", "%%"))
-    new = {"reputations", "reputation_events", "audits", "duties"}
+    new = {"evidence", "rumours", "reputation_events", "audits", "duties"}
     with Ledger(database) as ledger:
         ledger.trust.record(PEER, OPERATOR, Evidence.SERVED, START)
         with ledger.engine.begin() as connection:
@@ -353,4 +428,73 @@ def test_a_ledger_of_the_first_version_keeps_everything(database: str) -> None:
         assert new <= set(inspect(ledger.engine).get_table_names())
         assert "adverts" not in inspect(ledger.engine).get_table_names()
         assert [row.tokens for row in ledger.history.sessions()] == [7]
-        assert ledger.trust.reputations(START) == {}
+        assert ledger.trust.standings(START) == {}
+
+
+OLD = """
+INSERT INTO reputations VALUES (:peer, :operator, :good, :bad, :updated)
+"""
+OLD_EVENT = """
+INSERT INTO reputation_events (peer, operator, kind, good, bad, note, at)
+VALUES (:peer, :operator, :kind, 0, 0, '', :at)
+"""
+
+
+def test_reputations_of_peers_become_evidence_on_operators(database: str) -> None:
+    """Old kinds by their meaning; sums whose events were pruned as far as anybody can tell what they were."""
+    config = Config()
+    config.set_main_option("script_location", migrations.__path__[0].replace("%", "%%"))
+    pruned, unknown = "16Uiu2HAm" + "c" * 44, "16Uiu2HAm" + "d" * 44
+    at = START.replace(tzinfo=None)
+
+    def week(peer: str, operator: str, good: float, bad: float) -> dict[str, object]:
+        return {"peer": peer, "operator": operator, "good": good, "bad": bad, "updated": at}
+
+    def event(peer: str, operator: str, kind: str, weeks: int = 0) -> dict[str, object]:
+        return {"peer": peer, "operator": operator, "kind": kind, "at": at - weeks * WEEK}
+
+    with Ledger(database) as ledger, ledger.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0006")
+        connection.execute(
+            text(OLD),
+            [
+                week(PEER, OPERATOR, 0.1 + 0.5, 384 / 4),
+                week(OTHER, OPERATOR, 0.0, 10.0),
+                week(pruned, CONTRACT, 4.0, 90.0),
+                week(unknown, "0x" + "00" * 20, 0.0, 0.5),
+            ],
+        )
+        connection.execute(
+            text(OLD_EVENT),
+            [
+                event(PEER, OPERATOR, "served"),
+                event(PEER, OPERATOR, "audit_passed", 1),
+                event(PEER, OPERATOR, "audit_failed", 2),
+                *[event(OTHER, OPERATOR, "session_failed")] * 10,
+                event(unknown, "0x" + "00" * 20, "latency_lie"),
+            ],
+        )
+    with Ledger(database) as ledger:
+        found = ledger.trust.standings(START)
+        assert set(found) == {OPERATOR, CONTRACT, unknown}
+        assert found[OPERATOR].reputation.bad == FAULT, "a failed audit was a lie, and a lie is not forgotten"
+        assert found[OPERATOR].reputation.good == pytest.approx(0.6)
+        assert found[OPERATOR].of(OTHER).failed == pytest.approx(10), "failed sessions were no lies"
+        assert found[CONTRACT].reputation.good == pytest.approx(4)
+        assert found[CONTRACT].reputation.bad == pytest.approx(90)
+        assert found[unknown].of(unknown).failed == 0.5
+        kinds = {each.kind for each in ledger.trust.events(limit=None)}
+        assert kinds == {"served", "audit_passed", "lie", "death", "latency_lie"}
+        with ledger.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0006")
+            rows = connection.execute(text("SELECT peer, operator, good, bad FROM reputations")).all()
+            old = {row[0]: row[1:] for row in rows}
+            assert old[PEER] == (OPERATOR, pytest.approx(0.6), 384)
+            assert old[OTHER][2] == pytest.approx(10)
+            assert old[unknown][0] == ""
+            kinds = {row[0] for row in connection.execute(text("SELECT kind FROM reputation_events"))}
+            assert kinds == {"served", "audit_passed", "audit_failed", "session_failed", "latency_lie"}
+    with Ledger(database) as ledger:
+        assert ledger.trust.standing(OPERATOR, START).reputation.distrusted

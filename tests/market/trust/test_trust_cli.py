@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from hypercluster.market.ledger import AuditRecord, Ledger
 from hypercluster.market.money.units import UINT96_MAX
+from hypercluster.market.trust.hearsay import Rumour
 from hypercluster.market.trust.reputation import FAULT, Evidence, Reputation
 from hypercluster.node.cli.client.app import app
 
@@ -42,7 +43,7 @@ def seen(ledger: Ledger) -> Ledger:
         )
     ledger.trust.record(CHEAT, OPERATORS[CHEAT], Evidence.SERVED, NOW - timedelta(hours=2))
     ledger.trust.record(
-        CHEAT, OPERATORS[CHEAT], Evidence.AUDIT_FAILED, NOW - timedelta(hours=1), "[layers] 3:7 are made up"
+        CHEAT, OPERATORS[CHEAT], Evidence.LIE, NOW - timedelta(hours=1), "[layers] 3:7 are made up"
     )
     return ledger
 
@@ -58,30 +59,30 @@ def told(*words: object) -> Any:
 
 
 def test_reputations_are_what_the_evidence_adds_up_to(seen: Ledger) -> None:
-    found = {each["peer"]: each for each in told("reputation")}
-    assert set(found) == {HONEST, CHEAT}
-    honest, cheat = found[HONEST], found[CHEAT]
+    found = {each["operator"]: each for each in told("reputation")}
+    assert set(found) == set(OPERATORS.values())
+    honest, cheat = found[OPERATORS[HONEST]], found[OPERATORS[CHEAT]]
     assert honest["reliability"] == pytest.approx(12 / 13, rel=1e-3)
     assert honest["good"] == pytest.approx(3, rel=1e-3)
     assert honest["interval"] == pytest.approx(Reputation(honest["good"]).credible_interval(0.9))
     assert not honest["distrusted"]
+    assert [node["peer"] for node in honest["nodes"]] == [HONEST]
     assert cheat["distrusted"]
-    assert cheat["bad"] == pytest.approx(FAULT, rel=0.01)
-    assert cheat["risk"] > 3
-    assert cheat["operator"] == OPERATORS[CHEAT]
+    assert cheat["bad"] == FAULT
+    assert cheat["nodes"][0]["risk"] > 3
+    assert cheat["nodes"][0]["availability"] == pytest.approx(10 / 11, rel=1e-3)
     assert datetime.fromisoformat(cheat["last"]) == NOW - timedelta(hours=1)
     assert "events" not in cheat
 
 
 def test_one_peer_is_shown_with_its_evidence(seen: Ledger) -> None:
-    for part in (CHEAT, "…heating1"):
+    for part in (CHEAT, "…heating1", OPERATORS[CHEAT]):
         (found,) = told("reputation", part)
-        assert [event["kind"] for event in found["events"]] == ["audit_failed", "served"]
+        assert [event["kind"] for event in found["events"]] == ["lie", "served"]
         assert found["events"][0]["note"] == "[layers] 3:7 are made up"
-        assert found["events"][0]["bad"] == FAULT
+        assert found["events"][0]["peer"] == CHEAT
     text = call("reputation", "heating1")
     assert "[layers] 3:7 are made up" in text
-    assert "audit failed" in text
     assert "onestly1" not in text
 
 
@@ -92,24 +93,45 @@ def test_people_get_a_table_with_the_best_first(seen: Ledger) -> None:
     assert OPERATORS[CHEAT] in text
 
 
+def test_who_was_caught_by_mistake_can_be_forgiven(seen: Ledger) -> None:
+    for words in ([], ["0x"]):
+        result = CliRunner().invoke(app, ["reputation", *words, "--forgive"])
+        assert result.exit_code == 1
+        assert "name one operator to forgive: 2 fit" in str(result.exception)
+    assert "is forgotten" in call("reputation", "heating1", "--forgive")
+    assert [each["operator"] for each in told("reputation")] == [OPERATORS[HONEST]]
+
+
+def test_what_others_say_is_shown_apart(ledger: Ledger) -> None:
+    ledger.trust.hear(Rumour(OPERATORS[HONEST], OPERATORS[CHEAT], 0.5, NOW), HONEST)
+    (found,) = told("reputation")
+    assert found["heard"] == pytest.approx(1.0, rel=1e-3)
+    assert (found["reliability"], found["nodes"]) == (0.9, [])
+    assert "1.00" in call("reputation")
+
+
 def test_everything_is_exported(seen: Ledger, tmp_path: Path) -> None:
     file = tmp_path / "new" / "reputations.json"
     assert str(file) in call("reputation", "--export", file)
     document = json.loads(file.read_text())
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert document["prior"] == {"good": 9.0, "bad": 1.0}
-    assert document["half_life_s"] == 7 * 24 * 3600
+    assert document["kinds"]["lie"] == {"half_life_s": None, "honesty": [0, FAULT], "availability": [0, 0]}
+    assert document["kinds"]["death"]["half_life_s"] == 3600
     assert datetime.fromisoformat(document["at"]) >= NOW
-    events = {each["peer"]: each["events"] for each in document["reputations"]}
-    assert {peer: len(each) for peer, each in events.items()} == {HONEST: 3, CHEAT: 2}
+    events = {each["operator"]: each["events"] for each in document["reputations"]}
+    assert {peer: len(events[whose]) for peer, whose in OPERATORS.items()} == {HONEST: 3, CHEAT: 2}
     # Whoever reads the file can add it up again.
     moment = datetime.fromisoformat(document["at"])
     for each in document["reputations"]:
-        again = Reputation(updated=NOW - timedelta(days=1))
-        for event in reversed(each["events"]):
-            again = again.noted(Evidence(event["kind"]), datetime.fromisoformat(event["at"]))
-        assert again.decayed(moment).good == pytest.approx(each["good"])
-        assert again.decayed(moment).bad == pytest.approx(each["bad"])
+        good = bad = 0.0
+        for event in each["events"]:
+            kind = document["kinds"][event["kind"]]
+            age = (moment - datetime.fromisoformat(event["at"])).total_seconds()
+            left = 0.5 ** (age / kind["half_life_s"]) if kind["half_life_s"] else 1.0
+            good, bad = good + left * kind["honesty"][0], bad + left * kind["honesty"][1]
+        assert each["good"] == pytest.approx(good)
+        assert each["bad"] == pytest.approx(bad)
 
 
 def test_more_evidence_than_a_page_is_exported_whole(ledger: Ledger, tmp_path: Path) -> None:
@@ -123,7 +145,7 @@ def test_more_evidence_than_a_page_is_exported_whole(ledger: Ledger, tmp_path: P
 def test_who_is_unknown_is_said_so(seen: Ledger) -> None:
     result = CliRunner().invoke(app, ["reputation", "nobody"])
     assert result.exit_code == 1
-    assert "no evidence on a peer like nobody" in str(result.exception)
+    assert "no evidence on an operator or peer like nobody" in str(result.exception)
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(seen: Ledger, tmp_path: Path) -> None:

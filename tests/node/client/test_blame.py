@@ -46,15 +46,35 @@ def test_b2_who_is_cut_off_from_everybody_blames_nobody_and_tries_again_a_little
 
 def test_a_lost_connection_and_a_broken_answer_are_evidence() -> None:
     lost = judge(HopFailed("peer", "Lost.", how=How.LOST), absent=False, clock_confirmed=False, tried=0)
-    assert (lost.then, lost.evidence, lost.forget) == (Then.LEAVE, Evidence.SESSION_FAILED, True)
+    assert (lost.then, lost.evidence, lost.forget) == (Then.LEAVE, Evidence.DEATH, True)
+    late = HopFailed("peer", "Late.", ErrorCode.TIMEOUT, How.LOST)
+    assert judge(late, absent=False, clock_confirmed=False, tried=0).evidence is Evidence.SILENCE
     broke = HopFailed("peer", "Not signed.", ErrorCode.BAD_SIGNATURE)
-    assert judge(broke, absent=False, clock_confirmed=False, tried=0).evidence is Evidence.RECEIPT_WRONG
+    assert judge(broke, absent=False, clock_confirmed=False, tried=0).evidence is Evidence.WRONG
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"),
+    [
+        (ErrorCode.BAD_SHAPE, Evidence.WRONG),
+        (ErrorCode.NOT_FINITE, Evidence.WRONG),
+        (ErrorCode.BAD_SIGNATURE, Evidence.WRONG),
+        (ErrorCode.INTERNAL, Evidence.REFUSAL),
+        (ErrorCode.TOO_LONG, Evidence.REFUSAL),
+    ],
+)
+def test_an_answer_that_does_not_hold_is_wrong_or_a_refusal_and_never_a_lie(
+    code: ErrorCode, seen: Evidence
+) -> None:
+    """A lie is what was looked into or contradicts itself; nothing that a single answer shows is one."""
+    broke = HopFailed("peer", "Hm.", code)
+    assert judge(broke, absent=False, clock_confirmed=False, tried=0).evidence is seen
 
 
 def test_a_wrong_date_is_evidence_only_where_another_provider_confirms_our_clock() -> None:
     dated = HopFailed("peer", "Dated wrongly.", ErrorCode.BAD_SIGNATURE, How.DATED)
     assert judge(dated, absent=False, clock_confirmed=False, tried=0).evidence is None
-    assert judge(dated, absent=False, clock_confirmed=True, tried=0).evidence is Evidence.SESSION_FAILED
+    assert judge(dated, absent=False, clock_confirmed=True, tried=0).evidence is Evidence.REFUSAL
 
 
 def test_other_chances_end() -> None:
@@ -62,9 +82,7 @@ def test_other_chances_end() -> None:
         found = judge(refused(code), absent=False, clock_confirmed=False, tried=MOST_TRIES)
         assert found.then in (Then.LEAVE, Then.REST)
     moved = judge(refused(ErrorCode.PRICE_TOO_LOW), absent=False, clock_confirmed=False, tried=1)
-    assert moved.evidence is Evidence.SESSION_FAILED, (
-        "it does not stand by the price that it named when asked"
-    )
+    assert moved.evidence is Evidence.REFUSAL, "it does not stand by the price that it named when asked"
 
 
 def test_a_failure_is_told_in_one_word_its_code_or_how_it_ended() -> None:

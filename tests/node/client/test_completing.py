@@ -46,7 +46,8 @@ def reputations(home: Path) -> list[float]:
     from datetime import UTC, datetime
 
     with Ledger(f"sqlite:///{home / 'ledger.sqlite'}") as ledger:
-        return [each.reputation.bad for each in ledger.trust.reputations(datetime.now(UTC)).values()]
+        standings = ledger.trust.standings(datetime.now(UTC)).values()
+        return [node.bad + node.failed for each in standings for node in each.nodes.values()]
 
 
 async def events_of(client: Client, asked: Request) -> tuple[list[Event], Completion]:

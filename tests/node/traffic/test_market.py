@@ -142,8 +142,8 @@ async def test_fifty_requests_over_four_sessions_end_well_and_nobody_is_blamed(
     )
     with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
         assert sum(row.spent for row in ledger.payer.channels()) == 50 * cost(6)
-        standings = ledger.trust.reputations(datetime.now(UTC))
-        assert {each.reputation.bad for each in standings.values()} == {0}
+        standings = ledger.trust.standings(datetime.now(UTC)).values()
+        assert {node.bad + node.failed for each in standings for node in each.nodes.values()} == {0}
 
 
 async def test_what_happens_is_told_to_who_looks_on(network: Network, wallet: Wallet, tmp_path: Path) -> None:

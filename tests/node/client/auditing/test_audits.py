@@ -538,7 +538,7 @@ async def test_a_verifier_that_lies_accuses_nobody(
     assert not done.doubtful
     with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
         assert {event.kind for event in ledger.trust.events(world.head.advert.peer)} == {"served"}
-        assert {event.kind for event in ledger.trust.events(world.verifier.advert.peer)} == {"session_failed"}
+        assert {event.kind for event in ledger.trust.events(world.verifier.advert.peer)} == {"wrong"}
     assert stake(world, world.head.operator) == world.chain.staking.minimum
 
 
