@@ -26,6 +26,7 @@ from hypercluster.market.ledger import Ledger
 from hypercluster.market.ledger import Outcome as Ending
 from hypercluster.market.ledger.requests import Which
 from hypercluster.market.ledger.tables import IncomingChannel, OutgoingChannel
+from hypercluster.market.trust.reputation import Reputation
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import TranscriptStore
 from hypercluster.node.testnet.localnet import STAKE
@@ -195,11 +196,12 @@ def _reputations(found: Reckoning, town: Town) -> None:
     now = datetime.now(UTC)
     for payer in town.of("client", "gateway"):
         with _ledger(payer) as ledger:
-            for peer, standing in ledger.trust.reputations(now).items():
-                if standing.operator in honest:
+            for operator, standing in ledger.trust.standings(now).items():
+                if operator in honest:
                     found.figures["reputations of the honest"] += 1
                     found.check(
-                        not standing.reputation.distrusted, f"{payer.name} distrusts the honest {peer[-6:]}"
+                        standing.reputation.reliability >= Reputation().reliability,
+                        f"{payer.name} takes the honest {operator} for worse than a stranger",
                     )
 
 
