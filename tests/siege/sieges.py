@@ -102,7 +102,7 @@ class Siege:
     @property
     def kept(self) -> float:
         """The share of their rate that honest payers kept, 1 for all of it."""
-        return self.during.rate / self.quiet_rate
+        return self.during.rate / self.quiet_rate if self.quiet_rate else 0.0
 
 
 async def besiege(

@@ -123,9 +123,9 @@ async def _gossip(
 async def gossip_one_stake(
     target: Target, strength: int, tally: Tally, *, task_status: TaskStatus[None] = STARTED
 ) -> None:
-    """Adverts of `strength` node keys that one operator with the minimum at stake answers for, told again and again."""
+    """Adverts of `strength` node keys over which one operator spread the minimum stake, told again and again."""
     purse = await trio.to_thread.run_sync(Purse.filled, target, tally)
-    keys = await trio.to_thread.run_sync(authorised, purse, strength)
+    keys = await trio.to_thread.run_sync(authorised, purse, strength, target.chain.staking.minimum)
     async with mouths(target, min(MOUTHS, identities(strength))) as found:
         like = await advert_of(found[0][0], target)
         task_status.started()
@@ -139,11 +139,11 @@ async def gossip_one_stake(
             await trio.sleep(ROUND_SECONDS)
 
 
-def authorised(purse: Purse, count: int) -> list[bytes]:
-    """`count` node keys that answer to the purse's wallet, which stakes the minimum first."""
+def authorised(purse: Purse, count: int, stake: int) -> list[bytes]:
+    """`count` node keys that answer to the purse's wallet, which ties an equal part of `stake` wei to each."""
     staking, sender, tally = purse.target.chain.staking, purse.sender, purse.tally
-    tally.mined(staking.stake(sender, staking.minimum), locked=staking.minimum)
+    tally.mined(staking.stake(sender, stake), locked=stake)
     keys = [secrets.token_bytes(32) for _ in range(count)]
     for key in keys:
-        tally.mined(staking.authorize(sender, coincurve.PrivateKey(key)))
+        tally.mined(staking.authorize(sender, coincurve.PrivateKey(key), stake // count))
     return keys

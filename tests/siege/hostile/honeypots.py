@@ -158,12 +158,14 @@ async def honeypots(
     task_status: TaskStatus[None] = STARTED,
     kinds: tuple[str, ...] = tuple(KINDS),
 ) -> None:
-    """`strength` providers of one stake, of all kinds in turn, that join the network of the target.
+    """`strength` providers of one operator, of all kinds in turn, that join the network of the target.
 
+    The operator has the minimum at stake for each, since nobody would look at them otherwise.
     `tally.spent_wei` is below zero by the vouchers that they were given.
     """
-    purse = await trio.to_thread.run_sync(Purse.filled, target, tally)
-    keys = await trio.to_thread.run_sync(authorised, purse, strength)
+    stake = strength * target.chain.staking.minimum
+    purse = await trio.to_thread.run_sync(partial(Purse.filled, target, tally, 2 * stake))
+    keys = await trio.to_thread.run_sync(authorised, purse, strength, stake)
     async with AsyncExitStack() as stack:
         hosts = [await stack.enter_async_context(running_host(key, (LOCAL,))) for key in keys]
         like = await advert_of(hosts[0], target)

@@ -1,0 +1,36 @@
+"""scripts/bench_siege.py as a user runs it; what it measures is no test's business."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "scripts/bench_siege.py", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+def test_it_measures_an_attack() -> None:
+    done = bench("--only", "open-foreign", "--strength", "10", "--seconds", "3", "--lead", "0", "--json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    [row] = found["attacks"]
+    assert (row["attack"], row["strength"]) == ("open-foreign", 10)
+    assert row["quiet_node_cpu"] > 0
+    assert row["gas_to_begin"] > 21_000
+    assert row["mbytes_a_minute"] > 0
+    assert found["machine"]["cores"] > 0
+
+
+def test_it_says_what_it_was_told_wrongly() -> None:
+    assert "invalid choice: 'nothing'" in bench("--only", "nothing").stderr
+    assert "numbers above zero" in bench("--strength", "0").stderr
