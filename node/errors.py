@@ -115,6 +115,7 @@ class Unfit(enum.StrEnum):
     POST_DATED = "is dated in the future"
     NOT_STAKED = "has no stake or no authorisation on the chain behind it"
     OVER_STAKE = "offers more sessions than the stake behind it carries"
+    NO_PLACE = "found no place among larger stakes"
     FORGED = "has a wrong signature"
     OTHER_MODEL = "is for another model"
     OTHER = "breaks a rule"

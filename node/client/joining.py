@@ -107,7 +107,7 @@ class Station:
             if reading:
                 # Loaded here, as it takes its time.
                 await trio.to_thread.run_sync(lambda: model.tokenizer)
-            book = OrderBook(manifest.model_id, self._eligible, name=manifest.summary)
+            book = OrderBook(manifest.model_id, self._eligible, name=manifest.summary, layers=manifest.layers)
             discovery = Discovery(self.membership, book)
             client = Client(
                 network=Network(host=self.membership.host, discovery=discovery, latencies=self._latencies),

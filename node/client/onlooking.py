@@ -88,7 +88,9 @@ async def looking_on(
     with open_ledger(settings) as ledger:
         async with running_host(secrets.token_bytes(32)) as host:
             membership = Membership(host, bootstrap=settings.bootstrap, mdns=settings.mdns, memory=memory)
-            discovery = Discovery(membership, OrderBook(sought.model_id, eligible, name=sought.name))
+            discovery = Discovery(
+                membership, OrderBook(sought.model_id, eligible, name=sought.name, layers=sought.layers)
+            )
             async with membership.running():
                 await membership.follow(discovery)
                 async with discovery.following():

@@ -246,7 +246,9 @@ def _plural(unfit: Unfit, count: int) -> str:
         text.replace("has ", "have ")
         .replace("is ", "are ")
         .replace("breaks ", "break ")
+        .replace("offers ", "offer ")
         .replace("it came", "they came")
+        .replace("behind it", "behind them")
     )
 
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hypercluster.node.errors import AdvertError
+from hypercluster.node.errors import AdvertError, Unfit
 from hypercluster.node.network.diagnosis import Facts
+from hypercluster.node.network.eligibility import KEEP_SECONDS
 from hypercluster.node.network.intake import Intake
 from hypercluster.node.network.membership import Membership, Pace
 from hypercluster.node.network.orderbook import OrderBook
@@ -95,6 +96,7 @@ class Discovery:
             nursery.start_soon(self._intake.recall, memory.adverts(self.book.model_id) if memory else [])
             nursery.start_soon(self._keep_announced)
             nursery.start_soon(self._keep_looking)
+            nursery.start_soon(self._keep_checked)
             try:
                 yield
             except Exception as error:  # noqa: BLE001 - raised again below, outside of the nursery
@@ -159,7 +161,12 @@ class Discovery:
 
     async def publish(self, signed: SignedAdvert) -> None:
         """Make `signed` this host's current advert and tell everybody. Raises AdvertError if it is bad."""
-        await self.book.offer(signed)
+        try:
+            await self.book.offer(signed)
+        except AdvertError as error:
+            # Others have books of their own, and perhaps a place.
+            if error.unfit is not Unfit.NO_PLACE:
+                raise
         self._membership.own = signed
         self._published.set()
         await self._membership.gossip.publish(self.book.model_id, encode(signed))
@@ -199,6 +206,12 @@ class Discovery:
                 told = await self._membership.dht.provide(self.book.model_id)
             delay = 2 * self._pace.steady if told else min(2 * delay, self._pace.steady)
             await trio.sleep(delay)
+
+    async def _keep_checked(self) -> None:
+        while True:
+            await trio.sleep(KEEP_SECONDS)
+            with _survived("looking at stakes"):
+                await self.book.recheck()
 
     async def _keep_looking(self) -> None:
         delay = self._pace.first

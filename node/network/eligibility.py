@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hypercluster.market.errors import ChainError
+from hypercluster.node.network.budgets import Negatives
 from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
@@ -42,55 +44,98 @@ async def anyone(_node_address: str, _operator: str) -> Backing:
     return _UNBOUNDED
 
 
+_Pair = tuple[str, str]
+"""a node's address and its operator's"""
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    """A question that is on its way, and how it ended."""
+
+    done: bool = False
+    backing: Backing | None = None
+    error: ChainError | None = None
+
+    def end(self, outcome: Backing | ChainError | None) -> None:
+        self.done = True
+        if isinstance(outcome, ChainError):
+            self.error = outcome
+        else:
+            self.backing = outcome
+
+
 class Eligibility:
     """Is a node key authorised by its operator, and how much stake is behind it?
 
     Called with the node's address and the operator's; the registry's answer is kept for a minute, so a flood of
-    adverts is no flood of RPC calls. Those who ask at the same time share one call. While the chain does not answer,
-    who had enough a quarter of an hour ago still has: to take a stake back takes longer. Raises ChainError for others.
+    adverts is no flood of RPC calls. One call asks for many, first for those whom it knows to have had a stake: whoever
+    has none delays only others of that kind, and what is known of these takes nobody's place. While the chain does not
+    answer, who had enough a quarter of an hour ago still has: to take a stake back takes longer. Raises ChainError for
+    others.
     """
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
-        self._known: dict[tuple[str, str], tuple[float, Backing | None]] = {}
-        self._waiting: set[tuple[str, str]] = set()
-        self._turn = trio.Lock()
+        self._known: dict[_Pair, tuple[float, Backing]] = {}
+        self._without = Negatives[_Pair](KEEP_SECONDS, MAX_KEPT)
+        self._waiting: dict[_Pair, _Asked] = {}
+        self._asking = False
+        self._answered = trio.Event()
         self._on_chain = Threads(2, abandon=True)
 
     async def __call__(self, node: str, operator: str) -> Backing | None:
         """What is behind `node` if it may serve for `operator` now."""
         pair = node, operator
-        if kept := self._kept(pair):
-            return kept[1]
-        self._waiting.add(pair)
+        if backing := self._kept(pair, KEEP_SECONDS):
+            return backing
+        if pair in self._without:
+            return None
+        asked = self._waiting.setdefault(pair, _Asked())
+        while not asked.done:
+            if self._asking:
+                await self._answered.wait()
+            else:
+                await self._ask()
+        if asked.error is not None:
+            if backing := self._kept(pair, GRACE_SECONDS):
+                return backing
+            raise asked.error
+        return asked.backing
+
+    async def _ask(self) -> None:
+        """Ask for those who wait, as many as one call takes; whoever waits is told afterwards."""
+        self._asking, self._answered = True, trio.Event()
         try:
-            async with self._turn:
-                if kept := self._kept(pair):
-                    return kept[1]
-                # Adverts come in swarms: a moment later their makers can be asked for together.
-                await trio.sleep(GATHER_SECONDS)
-                asked = [pair, *(each for each in self._waiting if each != pair)][:MOST_AT_ONCE]
-                try:
-                    answers = await self._on_chain(self._ask, asked)
-                except ChainError:
-                    if (kept := self._kept(pair, GRACE_SECONDS)) and kept[1]:
-                        return kept[1]
-                    raise
-                if len(self._known) + len(asked) > MAX_KEPT:
-                    self._known.clear()
-                now = time.monotonic()
-                self._known |= {each: (now, found) for each, found in zip(asked, answers, strict=True)}
-                return self._known[pair][1]
+            # Adverts come in swarms: a moment later their makers can be asked for together.
+            await trio.sleep(GATHER_SECONDS)
+            pairs = sorted(self._waiting, key=lambda pair: pair not in self._known)[:MOST_AT_ONCE]
+            try:
+                answers = await self._on_chain(self._read, pairs)
+            except ChainError as error:
+                for pair in pairs:
+                    self._waiting.pop(pair).end(error)
+                return
+            for pair, backing in zip(pairs, answers, strict=True):
+                self._keep(pair, backing)
+                self._waiting.pop(pair).end(backing)
         finally:
-            self._waiting.discard(pair)
+            self._asking = False
+            self._answered.set()
 
-    def _kept(
-        self, pair: tuple[str, str], seconds: float = KEEP_SECONDS
-    ) -> tuple[float, Backing | None] | None:
-        kept = self._known.get(pair)
-        return kept if kept and time.monotonic() - kept[0] < seconds else None
+    def _kept(self, pair: _Pair, seconds: float) -> Backing | None:
+        at, backing = self._known.get(pair, (-math.inf, None))
+        return backing if time.monotonic() - at < seconds else None
 
-    def _ask(self, pairs: list[tuple[str, str]]) -> list[Backing | None]:
+    def _keep(self, pair: _Pair, backing: Backing | None) -> None:
+        self._known.pop(pair, None)
+        if backing is None:
+            self._without.add(pair)
+            return
+        self._known[pair] = time.monotonic(), backing
+        while len(self._known) > MAX_KEPT:
+            del self._known[next(iter(self._known))]
+
+    def _read(self, pairs: list[_Pair]) -> list[Backing | None]:
         staking = self._chain.staking
         return [
             Backing(wei, wei // staking.session_stake) if wei else None for wei in staking.backings(pairs)

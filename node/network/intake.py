@@ -11,6 +11,7 @@ import trio
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import MarketError
 from hypercluster.node.errors import AdvertError, NodeError, Unfit
+from hypercluster.node.network.budgets import BOUNDS, LOCAL, Budget, Source
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.network.rate import Rate
 from hypercluster.node.wire.adverts import decode_advert
@@ -19,7 +20,9 @@ from hypercluster.node.wire.messages import SignedAdvert
 log = logging.getLogger(__name__)
 
 _MOST_PEERS = 1024
-_COUNTED = (Unfit.EXPIRED, Unfit.POST_DATED, Unfit.NOT_STAKED, Unfit.OVER_STAKE, Unfit.FORGED)
+_REFRESHES = (0.5, 10)
+"""of a provider that is in the book: per second, and at once"""
+_COUNTED = (Unfit.EXPIRED, Unfit.POST_DATED, Unfit.NOT_STAKED, Unfit.OVER_STAKE, Unfit.NO_PLACE, Unfit.FORGED)
 
 
 class Intake:
@@ -27,7 +30,8 @@ class Intake:
 
     def __init__(self, book: OrderBook) -> None:
         self._book = book
-        self._refreshes = Rate(0.5, 10)
+        self._refreshes = Rate(*_REFRESHES)
+        self._strangers = Budget(BOUNDS["advert"])
         self._unfit: dict[str, Unfit] = {}
         self._unchecked: dict[str, str] = {}
         self.recalled = False
@@ -58,7 +62,10 @@ class Intake:
         await self._enter(advert, signed)
 
     async def hear(self, signed: SignedAdvert) -> None:
-        """Take in an advert that somebody passed on. Raises NodeError, MarketError."""
+        """Take in an advert that somebody passed on. Raises NodeError, MarketError.
+
+        Those that are in the book have a pace of their own, whatever strangers send.
+        """
         try:
             advert = self._book.verify(signed)
         except AdvertError as error:
@@ -66,9 +73,16 @@ class Intake:
             if error.unfit in (Unfit.EXPIRED, Unfit.POST_DATED):
                 self._refuse(decode_advert(signed.body).peer, error)
             raise
-        if not self._refreshes.allows(advert.peer):
-            raise AdvertError("A peer refreshes its advert too often.")
-        await self._enter(advert, signed)
+        if self._book.get(advert.peer) is not None:
+            if not self._refreshes.allows(advert.peer):
+                raise AdvertError("A peer refreshes its advert too often.")
+            await self._enter(advert, signed)
+            return
+        with self._strangers.holding(Source(advert.peer, LOCAL)):
+            with trio.move_on_after(self._strangers.bound.seconds):
+                await self._enter(advert, signed)
+                return
+        raise AdvertError(f"The chain took too long to say whether {advert.peer} may serve.")
 
     async def recall(self, kept: Sequence[SignedAdvert]) -> None:
         """Take in remembered adverts, all at once: what still holds is known before anybody was asked.

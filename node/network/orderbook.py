@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import trio
 
 from hypercluster.market.advert import Advert, Role
+from hypercluster.market.errors import MarketError
 from hypercluster.node.errors import AdvertError, Unfit
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.adverts import check_fresh, verify_advert
+from hypercluster.node.network.bookplaces import Place, least
 from hypercluster.node.network.eligibility import Backing, Eligible
 from hypercluster.node.wire.messages import SignedAdvert
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +27,27 @@ class _Entry:
     advert: Advert
     signed: SignedAdvert
     backing: Backing
+    since: int
+
+    @property
+    def place(self) -> Place:
+        """What it takes up."""
+        of = self.advert
+        return Place(
+            of.peer, of.operator, of.role, of.layer_start, of.layer_stop, self.backing.wei, self.since
+        )
 
 
 class OrderBook:
     """The current advert of each peer that serves `model_id`, `limit` of them at most.
 
-    Adverts leave when they expire, so a provider that died vanishes by itself. In a full book a newcomer
-    replaces nobody: whoever has stake and refreshes keeps the place. Peers are expected to derive `sequence`
-    from the time, so that a restart does not set it back.
+    Adverts leave when they expire, so a provider that died vanishes by itself. What is staked behind each is asked
+    for again whenever a newer one comes, and by `recheck`. In a full book places go by stake, see `bookplaces`. Peers
+    are expected to derive `sequence` from the time, so that a restart does not set it back.
+
+    Args:
+        eligible: what is behind a node key.
+        layers: of the model; 0 where nobody knows.
     """
 
     def __init__(
@@ -35,6 +56,7 @@ class OrderBook:
         eligible: Eligible,
         *,
         name: str = "",
+        layers: int = 0,
         limit: int = 1024,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -42,9 +64,11 @@ class OrderBook:
         self.name = name
         """what people call the model"""
         self._eligible = eligible
+        self._layers = layers
         self._limit = limit
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
+        self._arrivals = itertools.count()
 
     async def offer(self, signed: SignedAdvert) -> Advert | None:
         """Take in an advert: the advert if it is new and good, None if it is the one already known.
@@ -57,32 +81,51 @@ class OrderBook:
         """The same for an advert that `verify` gave, so that no signature is recovered twice."""
         if self._knows(advert, signed):
             return None
-        backing = await self._eligible(address_of_peer(advert.peer), advert.operator)
-        if backing is None:
-            raise AdvertError(
-                f"{advert.peer} may not serve for {advert.operator}: no authorisation or no stake.",
-                Unfit.NOT_STAKED,
-            )
-        if advert.capacity > backing.sessions:
-            raise AdvertError(
-                f"{advert.peer} offers {advert.capacity} sessions, and the stake behind it carries {backing.sessions}.",
-                Unfit.OVER_STAKE,
-            )
+        found = await self._eligible(address_of_peer(advert.peer), advert.operator)
         # The chain took its time: look again.
         check_fresh(advert, self._clock())
         if self._knows(advert, signed):
             return None
+        try:
+            backing = _carried(advert, found)
+        except AdvertError:
+            # The last one of this peer is not carried either, or says no longer what it offers.
+            self.remove(advert.peer)
+            raise
         self._drop_expired()
-        if advert.peer not in self._entries and len(self._entries) >= self._limit:
-            raise AdvertError(f"The order book is full with {self._limit} providers.")
-        self._entries[advert.peer] = _Entry(advert, signed, backing)
+        self._place(_Entry(advert, signed, backing, next(self._arrivals)))
         return advert
+
+    async def recheck(self) -> None:
+        """Ask again what is staked behind each advert, and drop those that it carries no longer.
+
+        What the chain does not answer for stays. Raises nothing.
+        """
+
+        async def look(entry: _Entry) -> None:
+            advert = entry.advert
+            try:
+                found = await self._eligible(address_of_peer(advert.peer), advert.operator)
+            except MarketError:
+                return
+            if self._entries.get(advert.peer) is entry:
+                try:
+                    self._entries[advert.peer] = replace(entry, backing=_carried(advert, found))
+                except AdvertError as error:
+                    log.debug("an advert goes: %s", error)
+                    self.remove(advert.peer)
+
+        async with trio.open_nursery() as nursery:
+            for entry in list(self._entries.values()):
+                nursery.start_soon(look, entry)
 
     def verify(self, signed: SignedAdvert) -> Advert:
         """The advert, if it is genuine, current and for this model. Raises AdvertError or WireError."""
         advert = verify_advert(signed, self._clock())
         if advert.model_id != self.model_id:
             raise AdvertError(f"The advert of {advert.peer} is for another model.", Unfit.OTHER_MODEL)
+        if self._layers and advert.layer_stop > self._layers:
+            raise AdvertError(f"The advert of {advert.peer} names layers that the model does not have.")
         return advert
 
     def snapshot(self, role: Role = "provider") -> list[Advert]:
@@ -139,6 +182,37 @@ class OrderBook:
             return True
         raise AdvertError(f"The advert of {advert.peer} is older than the one known.")
 
+    def _place(self, entry: _Entry) -> None:
+        """Put an entry in, in place of its peer's last or, in a full book, of the least of all."""
+        known = self._entries.get(entry.advert.peer)
+        if known and replace(known.place, wei=0, since=0) == replace(entry.place, wei=0, since=0):
+            entry = replace(entry, since=known.since)
+        elif known is None and len(self._entries) >= self._limit:
+            places = [each.place for each in self._entries.values()]
+            leaving = least([*places, entry.place], layers=self._layers)
+            if leaving.peer == entry.advert.peer:
+                raise AdvertError(
+                    f"{leaving.peer} finds no place: all {self._limit} are taken by more stake, or for longer.",
+                    Unfit.NO_PLACE,
+                )
+            self.remove(leaving.peer)
+        self._entries[entry.advert.peer] = entry
+
     def _drop_expired(self) -> None:
         now = self._clock()
         self._entries = {p: e for p, e in self._entries.items() if e.advert.expires > now}
+
+
+def _carried(advert: Advert, backing: Backing | None) -> Backing:
+    """What is behind an advert. Raises AdvertError if it does not carry it."""
+    if backing is None:
+        raise AdvertError(
+            f"{advert.peer} may not serve for {advert.operator}: no authorisation or no stake.",
+            Unfit.NOT_STAKED,
+        )
+    if advert.capacity > backing.sessions:
+        raise AdvertError(
+            f"{advert.peer} offers {advert.capacity} sessions, and the stake behind it carries {backing.sessions}.",
+            Unfit.OVER_STAKE,
+        )
+    return backing

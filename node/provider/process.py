@@ -161,6 +161,7 @@ class Provider:
                 terms=terms,
                 wallets=self._wallets,
                 model_id=self.manifest.model_id,
+                layers=self.manifest.layers,
                 served=ServedModel(self.manifest.model_id, self.manifest.summary, self.manifest.layers),
                 offer=partial(offer.advert, direct=direct),
             )

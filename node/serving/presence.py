@@ -15,6 +15,7 @@ from hypercluster.market.advert import Advert
 from hypercluster.market.chain import Chain
 from hypercluster.market.ledger import Ledger
 from hypercluster.node.home.running import RunningNode
+from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.adverts import sign_advert
 from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.eligibility import Eligibility
@@ -51,6 +52,7 @@ class Presence:
     """One node of a model on the network.
 
     Args:
+        layers: of the model.
         served: the model as others shall hear of it, None if this node does not run its layers.
         offer: makes the advert of what the node offers now.
     """
@@ -63,6 +65,7 @@ class Presence:
         terms: NodeTerms,
         wallets: Wallets,
         model_id: str,
+        layers: int,
         served: ServedModel | None = None,
         offer: Callable[[Issue], Advert],
     ) -> None:
@@ -73,9 +76,10 @@ class Presence:
         async def chain_time() -> float:
             return await on_chain(chain.timestamp)
 
+        self._eligible = Eligibility(chain)
         self.discovery = Discovery.alone(
             host,
-            OrderBook(model_id, Eligibility(chain)),
+            OrderBook(model_id, self._eligible, layers=layers),
             bootstrap=terms.bootstrap,
             mdns=terms.mdns,
             served=served,
@@ -124,8 +128,15 @@ class Presence:
         return replace(advert, direct="") if lost else advert
 
     async def publish(self) -> Advert:
-        """Tell everybody what the node offers now. Raises AdvertError, ChainError."""
+        """Tell everybody what the node offers now, within what its stake carries. Raises AdvertError, ChainError."""
         advert = self.advert()
+        backing = await self._eligible(address_of_peer(advert.peer), advert.operator)
+        if backing is not None and 0 < backing.sessions < advert.capacity:
+            # A slash or another node key has left less than at the start.
+            log.warning(
+                "the stake behind this node carries %d sessions: no more are offered", backing.sessions
+            )
+            advert = replace(advert, capacity=backing.sessions, free=min(advert.free, backing.sessions))
         await self.discovery.publish(sign_advert(advert, self._wallets.node_key))
         self._told = advert
         return advert

@@ -107,6 +107,7 @@ class Verifier:
                 terms=terms,
                 wallets=self._wallets,
                 model_id=self._model.model_id,
+                layers=self._model.layers,
                 offer=self.advert,
             )
 

@@ -102,13 +102,14 @@ async def test_bounded() -> None:
     clock = Clock()
     book = OrderBook(MODEL, anyone, limit=3, clock=clock)
     keys = [new_key() for _ in range(4)]
-    for key in keys[:3]:
-        await book.offer(offer_of(key))
-    with pytest.raises(AdvertError, match="full"):
-        await book.offer(offer_of(keys[3]))
-    assert await book.offer(offer_of(keys[0]))
+    operators = [f"0x{number:040x}" for number in range(4)]
+    for key, operator in zip(keys[:3], operators, strict=False):
+        await book.offer(offer_of(key, operator=operator))
+    with pytest.raises(AdvertError, match="no place: all 3 are taken"):
+        await book.offer(offer_of(keys[3], operator=operators[3]))
+    assert await book.offer(offer_of(keys[0], operator=operators[0]))
     book.remove(peer_of_key(keys[1]))
-    await book.offer(offer_of(keys[3]))
+    await book.offer(offer_of(keys[3], operator=operators[3]))
     assert {advert.peer for advert in book.snapshot()} == {peer_of_key(keys[i]) for i in (0, 2, 3)}
 
 
