@@ -203,7 +203,8 @@ class Payer:
                 continue
             machine = row.machine()
             machine.topped_up(state.deposit)
-            machine.resume(max(machine.spent, state.settled), max(machine.signed, state.settled))
+            if state.settled > machine.signed:  # an old copy of the ledger: what was claimed counts as spent
+                machine.resume(state.settled, state.settled)
             self._accounts[key] = OutgoingAccount(
                 row.descriptor, row.channel_id, machine, self.domain, self._session_key, self._journal
             )

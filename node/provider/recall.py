@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 
 import trio
 
 from hypercluster.market.trust.receipt import DisputeDomain
-from hypercluster.node.errors import ErrorCode
+from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.transcript import TranscriptStore
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.serving.refusals import OPEN_SECONDS, SEND_SECONDS, Refused, refuse
 from hypercluster.node.wire.audit import Recall, Recalled
 from hypercluster.node.wire.bounds import MAX_FRAME
+
+log = logging.getLogger(__name__)
 
 
 async def serve_recall(connection: Connection, transcripts: TranscriptStore, domain: DisputeDomain) -> None:
@@ -30,6 +33,8 @@ async def serve_recall(connection: Connection, transcripts: TranscriptStore, dom
         connection.raise_bound(MAX_FRAME)
         shown = Recalled(transcript.steps[-1], receipts[-1][0].previous)
         await connection.send(shown, SEND_SECONDS)
+    except ConnectionLost as error:
+        log.debug("who asked for a step left: %s", error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on
         await refuse(connection, error)
     finally:

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -88,6 +90,7 @@ def running_anvil(port: int | None = None, *, block_time: int | None = None) -> 
     if block_time:
         command += ["--block-time", str(block_time), "--mixed-mining"]
     with ExitStack() as stack:
+        stack.enter_context(_told_to_end())
         # Anvil keeps old states under HOME, hundreds of megabytes over time, and never removes them.
         spill = stack.enter_context(TemporaryDirectory(prefix="anvil-", ignore_cleanup_errors=True))
         process = stack.enter_context(
@@ -111,6 +114,23 @@ def running_anvil(port: int | None = None, *, block_time: int | None = None) -> 
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the block as Ctrl-C does, where they would end this process at once and leave
+    behind what it started.
+    """
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:

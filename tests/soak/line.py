@@ -70,7 +70,11 @@ def tapped(chain: str, meddle: Meddle) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # killed while it asked
+                self.close_connection = True
+                return
             asked: Any = json.loads(body)
             answer: bytes | None
             if isinstance(asked, dict) and asked["method"] == "eth_sendRawTransaction":

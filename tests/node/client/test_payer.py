@@ -114,6 +114,29 @@ async def test_the_next_run_takes_the_channels_up(
     assert (again.channel.signed, again.channel.spent, again.channel.available) == (700, 700, 300)
 
 
+async def test_a_voucher_that_was_claimed_without_work_for_it_stays_credit(
+    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient], tmp_path: Path
+) -> None:
+    """A step failed and its voucher was claimed all the same: it pays for the next one, also in the next run; an old
+    copy of the ledger takes what was claimed as spent.
+    """
+    payer = payer_of(wallet, ledger)
+    account = (await payer.fund({operators[0]: 1000}, 0))[operators[0]]
+    first, _ = account.authorise(500, FREE)
+    account.acknowledge(500, 500, FREE)
+    second, signature = account.authorise(200, FREE)
+    account.release(200, FREE)
+    await payer.save()
+    chain.channels.settle(wallet.sender, account.descriptor, second, signature)
+    again = (await payer_of(wallet, ledger).fund({operators[0]: 300}, 0))[operators[0]]
+    assert (again.channel.signed, again.channel.spent, again.channel.available) == (700, 500, 500)
+    with Ledger(f"sqlite:///{tmp_path / 'old.sqlite'}") as copy:
+        copy.payer.add(account.domain, account.descriptor, 1000)
+        copy.payer.store(account.channel_id, 500, 500)
+        old = (await payer_of(wallet, copy).fund({operators[0]: 300}, 0))[operators[0]]
+    assert (first, second, old.channel.spent, old.channel.available) == (500, 700, 700, 300)
+
+
 @pytest.mark.parametrize("asked", ["another session key", "another wallet", "closing"])
 async def test_channels_that_cannot_be_used_are_left_alone(
     wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient], asked: str
