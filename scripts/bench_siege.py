@@ -4,14 +4,15 @@
                                   [--quick] [--json]
 
 Everything is real: Anvil, contracts, `hc-provider` and `hc-verifier` processes on loopback with a tiny model. Honest
-payers are in this process: three with channels of their own do paid sessions of 11 tokens one after the other; at a
-verifier two have tokens audited. The attackers are a process of their own at a lower priority, as people have machines
-of their own; a strength of 1,000 is 1,000 connections, or adverts a second, under 100 names. Each attack is measured
-beside two quiet stretches, one before and one after; with --rounds, figures are medians over the rounds. Then the same
-with a chain that is 100 ms away; how long an honest newcomer waits for a place in a book; and requests of a client
-that knows nobody among honeypots and ten honest providers.
+payers are in this process: two with channels of their own do paid sessions of 11 tokens one after the other, two more
+ask for as much through a whole client, as a gateway does; at a verifier two have tokens audited. The attackers are a
+process of their own at a lower priority, as people have machines of their own; a strength of 1,000 is 1,000
+connections, or adverts a second, under 100 names. Each attack is measured beside two quiet stretches, one before and
+one after; with --rounds, figures are medians over the rounds. Then the same with a chain that is 100 ms away, and one
+that hangs; how long an honest newcomer waits for a place in a book; and requests of a client that knows nobody among
+honeypots and ten honest providers.
 
-NAME is an attack of the table, or far, book or honeypots.
+NAME is an attack of the table, or far, hangs, book or honeypots.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -44,10 +46,14 @@ from tests.siege.attacks import ATTACKS
 from tests.siege.nodes import running_field, running_target
 from tests.siege.sieges import Siege, attacking, besiege
 
-FAR = ("open-nothing", "open-foreign", "hold")
-"""measured once more with the chain far away"""
+ON_CHAIN = ("open-nothing", "open-foreign", "hold")
+"""measured once more with the chain far away, and with one that hangs"""
+CHAINS = {
+    "far": ("chain far", scenes.served_from_afar),
+    "hangs": ("chain hangs", scenes.served_without_chain),
+}
 BOOK = ("gossip", "gossip-old", "gossip-forged", "one-stake")
-SCENES = ("far", "book", "honeypots")
+SCENES = (*CHAINS, "book", "honeypots")
 LEFT_OUT = ("honeypots",)
 """no attack on one node"""
 Advance = Callable[[str], None]
@@ -111,7 +117,8 @@ async def sieges(
                             strength,
                             options.seconds,
                             lead=options.lead,
-                            newcomers=where != "verifier",
+                            newcomers=where not in ("verifier", "chain hangs"),
+                            meanwhile=scene.meanwhile,
                         ),
                         where,
                     )
@@ -180,10 +187,11 @@ async def measured(options: argparse.Namespace, network: LocalNetwork, advance: 
     found: dict[str, Any] = {"attacks": [], "books": [], "honeypots": None}
     for index, name in enumerate(wanted(options)):
         home = f"{name}-{index}"
-        if name == "far":
-            for attack in FAR:
-                side = scenes.served_from_afar(network, f"{home}-{attack}")
-                found["attacks"] += await sieges(options, side, "chain far", attack, advance)
+        if name in CHAINS:
+            where, served = CHAINS[name]
+            for attack in ON_CHAIN:
+                side = served(network, f"{home}-{attack}")
+                found["attacks"] += await sieges(options, side, where, attack, advance)
         elif name == "book":
             found["books"] = await books(options, network, advance)
         elif name == "honeypots":
@@ -206,12 +214,16 @@ def tables(found: dict[str, Any]) -> Iterator[Table | str]:
         for row in found["attacks"]:
             came = row["newcomer_s"]
             table.add_row(
-                f"{row['what']}{', ' + row['where'] if row['where'] == 'chain far' else ''}",
+                f"{row['what']}{', ' + row['where'] if 'chain' in row['where'] else ''}",
                 f"{row['strength']:,}",
                 f"{row['quiet_per_s']:.1f} -> {row['attacked_per_s']:.1f}",
                 f"{row['kept']:.0%}",
                 f"{row['quiet_first_token_ms']:.0f} -> {row['first_token_ms']:.0f}",
-                f"{came:.1f}" if came is not None else "-" if row["where"] == "verifier" else "never",
+                f"{came:.1f}"
+                if came is not None
+                else "-"
+                if row["where"] in ("verifier", "chain hangs")
+                else "never",
                 f"{row['quiet_node_cpu']:.2f} -> {row['node_cpu']:.2f}",
                 f"{row['attacker_cpu']:.2f}",
                 f"{row['locked_hct']:.3g}",
@@ -249,6 +261,13 @@ def tables(found: dict[str, Any]) -> Iterator[Table | str]:
         yield table
 
 
+def _steps(name: str, strengths: int) -> int:
+    """How often `measured` tells of progress for an attack or a scene."""
+    if name in CHAINS:
+        return strengths * len(ON_CHAIN)
+    return 1 + strengths * len(BOOK) if name == "book" else 1 if name == "honeypots" else strengths
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -267,13 +286,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.seconds = min(options.seconds, 2.0)
     if min(options.strength) < 1 or options.seconds <= 0 or options.rounds < 1:
         parser.error("strength, seconds and rounds are numbers above zero")
+    # So that nothing is left running by whoever stops it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console(stderr=True)
-    total = sum(
-        len(options.strength) * {"far": len(FAR), "book": len(BOOK)}.get(name, 1) + (name == "book")
-        if name != "honeypots"
-        else 1
-        for name in wanted(options)
-    )
+    total = sum(_steps(name, len(options.strength)) for name in wanted(options))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         Progress(*columns, console=console) as progress,

@@ -17,9 +17,10 @@ from hypercluster.node.client.events import Finished, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import Purse as ClientPurse
 from hypercluster.node.client.request import Allowance, Request
+from hypercluster.node.errors import NodeError
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.shards.store import open_model
-from tests.siege.honest import PROMPT, TOKENS
+from tests.siege.honest import PROMPT, TOKENS, Crowd, Seen, crowd
 from tests.siege.paying import Purse
 from tests.siege.target import Target
 
@@ -89,6 +90,40 @@ async def ask(client: Client, key: str = "") -> Asked:
         risked_wei=done.risked_wei,
         why=type(finished.error).__name__ if finished and finished.error else "",
     )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Asker:
+    """Somebody behind a gateway. A session is a request; what it opens is not told apart."""
+
+    client: Client
+    key: str
+
+    async def session(self, seen: Seen) -> None:
+        """Ask once. Raises Unanswered where not all tokens came."""
+        asked = await ask(self.client, self.key)
+        if not asked.ok:
+            raise Unanswered(asked.why or "gave up")
+        seen.sessions += 1
+        seen.first_ms.append(1000 * asked.first_token_seconds)
+
+
+class Unanswered(NodeError):
+    """A request ended before its time."""
+
+
+@asynccontextmanager
+async def mixed_crowd(target: Target, payers: int = 2, askers: int = 2) -> AsyncIterator[Crowd]:
+    """Payers with a session at a time each, and askers behind one gateway, who all have been served before."""
+    home = Path(target.deployment).parent / f"gateway-{secrets.token_hex(4)}"
+    async with crowd(target, payers) as plain, gateway(target, home) as client:
+        behind = [Asker(client, str(index)) for index in range(askers)]
+        with trio.fail_after(60):
+            while not client.adverts():
+                await trio.sleep(0.05)
+        for one in behind:
+            await one.session(Seen())
+        yield Crowd(target, [*plain.payers, *behind])
 
 
 async def ask_many(client: Client, count: int, at_once: int) -> Sequence[Asked]:

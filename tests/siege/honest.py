@@ -20,7 +20,7 @@ from hypercluster.market.errors import MarketError
 from hypercluster.node.client.account import OutgoingAccount
 from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.hop import Hop
-from hypercluster.node.errors import NodeError
+from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.rows import WireDtype
@@ -127,7 +127,8 @@ def word(error: BaseException) -> str:
     """What went wrong in a word or two, the same for the same."""
     if isinstance(error, HopFailed):
         return error.word
-    return type(error).__name__
+    told = str(error) if type(error).__name__ == "Unanswered" else ""
+    return told or type(error).__name__
 
 
 @asynccontextmanager
@@ -201,7 +202,9 @@ async def crowd(target: Target, payers: int = 3) -> AsyncIterator[Crowd]:
         purse = await trio.to_thread.run_sync(Purse.filled, target)
         found = [await stack.enter_async_context(payer(target, purse)) for _ in range(payers)]
         for one in found:
-            await one.session(Seen())
+            hop = await _patiently(one)
+            await hop.step(list(PROMPT), len(PROMPT))
+            await hop.close()
         yield Crowd(target, found)
 
 
@@ -214,13 +217,24 @@ async def newcomer(target: Target) -> float:
     start = time.perf_counter()
     with trio.fail_after(3 * GIVE_UP_SECONDS):
         async with payer(target, purse) as one:
-            hop = await one.open()
+            hop = await _patiently(one)
             try:
                 await hop.step(list(PROMPT), len(PROMPT))
                 return time.perf_counter() - start
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
                     await hop.close()
+
+
+async def _patiently(one: Payer) -> Hop:
+    """A session as soon as there is one: who is full, or does not know a channel yet, says when to ask again."""
+    while True:
+        try:
+            return await one.open()
+        except HopFailed as failure:
+            if failure.code not in (ErrorCode.FULL, ErrorCode.UNKNOWN_CHANNEL):
+                raise
+            await trio.sleep(max(0.2, min(failure.wait, 5.0)))
 
 
 def _cpu(process: psutil.Process) -> float:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +24,8 @@ from hypercluster.node.network.host import running_host
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec
 from tests.market.proxy import Answer, proxy
-from tests.siege.asking import Asked, ask_many, gateway
-from tests.siege.honest import Crowd, crowd
+from tests.siege.asking import Asked, ask_many, gateway, mixed_crowd
+from tests.siege.honest import Crowd
 from tests.siege.honest_audits import auditors
 from tests.siege.nodes import running_judge, running_target, target_of
 from tests.siege.sieges import attacking
@@ -26,24 +33,26 @@ from tests.siege.target import Target, advert_of
 
 FAR_SECONDS = 0.1
 """to a chain node that is far away"""
-PAYERS = 3
+SESSIONS = ("--sessions", "6")
+"""four honest ones at a time, a newcomer, and one to spare"""
 HONEST_NODES = 10
 """beside the honeypots"""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A node to attack and the honest payers of it."""
+    """A node to attack, the honest payers of it, and what else happens during an attack."""
 
     target: Target
     crowd: Callable[[Target], AbstractAsyncContextManager[Crowd]]
+    meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @contextmanager
 def served(network: LocalNetwork, name: str) -> Iterator[Scene]:
-    """A provider with 4 sessions, and three payers of it."""
-    with running_target(network, name) as target:
-        yield Scene(target, lambda each: crowd(each, PAYERS))
+    """A provider; two payers of it and two who ask through a gateway."""
+    with running_target(network, name, *SESSIONS) as target:
+        yield Scene(target, mixed_crowd)
 
 
 @contextmanager
@@ -56,9 +65,36 @@ def served_from_afar(network: LocalNetwork, name: str) -> Iterator[Scene]:
 
     with (
         proxy(network.url, behave) as url,
-        running_target(replace(network, url=url), name) as target,
+        running_target(replace(network, url=url), name, *SESSIONS) as target,
     ):
-        yield Scene(replace(target, url=network.url), lambda each: crowd(each, PAYERS))
+        yield Scene(replace(target, url=network.url), mixed_crowd)
+
+
+@contextmanager
+def served_without_chain(network: LocalNetwork, name: str) -> Iterator[Scene]:
+    """The same where during an attack the node's calls to the chain are taken and not answered."""
+    answers = threading.Event()
+    answers.set()
+
+    def behave(_method: str, ask: Callable[[], bytes]) -> Answer:
+        if answers.is_set():
+            return 200, ask()
+        answers.wait()
+        return None
+
+    @contextmanager
+    def hanging() -> Iterator[None]:
+        answers.clear()
+        try:
+            yield
+        finally:
+            answers.set()
+
+    with (
+        proxy(network.url, behave) as url,
+        running_target(replace(network, url=url), name, *SESSIONS) as target,
+    ):
+        yield Scene(replace(target, url=network.url), mixed_crowd, hanging)
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,18 +115,20 @@ async def besiege(
     lead: float = 2.0,
     rest: float = 1.0,
     newcomers: bool = False,
+    meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Siege:
     """Measure for `seconds` each, and until `least` sessions were tried: quiet, attacked, quiet.
 
     The attack has been on for `lead` s when measuring begins, and over for `rest` s when the last one does. With
-    `newcomers`, somebody tries to get in while it lasts.
+    `newcomers`, somebody tries to get in while it lasts; `meanwhile` is entered once it is under way.
     """
     before = await crowd.measure(seconds, least=least)
     async with attacking(crowd.target, attack, strength) as attackers:
-        await trio.sleep(lead)
-        during = await crowd.measure(seconds, least=least)
-        tally, lasted = await attackers.tally(), time.perf_counter() - attackers.since
-        came = await _newcomer(crowd.target) if newcomers else None
+        with meanwhile():
+            await trio.sleep(lead)
+            during = await crowd.measure(seconds, least=least)
+            tally, lasted = await attackers.tally(), time.perf_counter() - attackers.since
+            came = await _newcomer(crowd.target) if newcomers else None
     await trio.sleep(rest)
     after = await crowd.measure(seconds, least=least)
     return Siege(
