@@ -19,6 +19,7 @@ from hypercluster.market.trust.receipt import DisputeDomain, Receipt
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.identity import address_of_peer
+from hypercluster.node.wire.bounds import MAX_OPENING_FRAME
 from hypercluster.node.wire.codec import decode, encode
 from hypercluster.node.wire.framing import decode_length, encode_length
 from hypercluster.node.wire.records import AuditStep, StageRecord
@@ -202,6 +203,18 @@ class TranscriptStore:
         if not isinstance(record, StageRecord):
             raise NoTranscript(f"The file {path} is no transcript.")
         return Transcript(record, steps if last_seq is None else steps[: last_seq + 1])
+
+    def record(self, stage_hash: bytes) -> StageRecord:
+        """What a transcript says of its stage, without reading its steps. Raises NoTranscript."""
+        path = self._path(stage_hash)
+        try:
+            with path.open("rb") as file:
+                record = decode(next(_frames(file.read(2 * MAX_OPENING_FRAME))))
+        except (OSError, StopIteration):
+            raise NoTranscript(f"There is no transcript of stage {stage_hash.hex()}.") from None
+        if not isinstance(record, StageRecord):
+            raise NoTranscript(f"The file {path} is no transcript.")
+        return record
 
     def latest(self, wanted: Callable[[StageRecord], bool]) -> Transcript | None:
         """The newest transcript of a stage that is `wanted`, None if there is none."""

@@ -21,10 +21,10 @@ from libp2p.peer.id import ID
 
 from hypercluster.node.errors import HostError, NodeError, PeerUnreachable, Trouble, UnknownHost, WireError
 from hypercluster.node.network.addresses import Address, parse
+from hypercluster.node.network.budgets import BOUNDS, Budget, OverBudget, Source, block_of
 from hypercluster.node.network.direct import dial_direct
 from hypercluster.node.network.host import Host
 from hypercluster.node.network.names import resolve
-from hypercluster.node.network.rate import Rate
 from hypercluster.node.network.stream import Stream
 from hypercluster.node.network.trouble import reason_of, trouble_of
 from hypercluster.node.wire.framing import Frames
@@ -68,7 +68,8 @@ class DialBack:
     def __init__(self, host: Host, offered: Callable[[str], Collection[str]]) -> None:
         self._host = host
         self._offered = offered
-        self._rate = Rate(1 / 60, 4)
+        # Also for those who are known: others pay for a dial that hits them.
+        self._budget = Budget(BOUNDS["dial-back"])
         self._one = trio.CapacityLimiter(1)
         self._found: dict[str, dict[str, Trouble | None]] = {}
         host.serve(PROTOCOL, self._answer)
@@ -106,13 +107,17 @@ class DialBack:
         addrs, direct = _request(await frames.receive(5))
         answers: dict[str, str] = {}
         seen = _seen_at(stream)
-        if seen is not None and self._rate.allows(stream.peer):
-            async with self._one:
-                with trio.move_on_after(_ANSWER_SECONDS / 2):
-                    for address in addrs:
-                        answers[address] = await self._try(stream.peer, address, seen, direct=False)
-                    if direct:
-                        answers[direct] = await self._try(stream.peer, direct, seen, direct=True)
+        if seen is not None:
+            try:
+                with self._budget.holding(Source(stream.peer, block_of(stream.ip))):
+                    async with self._one:
+                        with trio.move_on_after(_ANSWER_SECONDS / 2):
+                            for address in addrs:
+                                answers[address] = await self._try(stream.peer, address, seen, direct=False)
+                            if direct:
+                                answers[direct] = await self._try(stream.peer, direct, seen, direct=True)
+            except OverBudget as error:
+                log.debug("%s is not dialled: %s", stream.peer, error)
         await frames.send(json.dumps({"answers": answers}).encode())
 
     async def _try(self, peer: str, text: str, seen: Ip, *, direct: bool) -> str:

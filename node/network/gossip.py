@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import Counter
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -27,13 +27,10 @@ from hypercluster.node.network.rate import Rate
 
 log = logging.getLogger(__name__)
 
-MESSAGES_PER_SECOND = 50.0
-MESSAGE_BURST = 500.0
 FORGERIES = 10
 """a peer that passed on so many is cut off"""
-_PENDING = 64
+_MOST_CUT_OFF = 10_000
 _MAX_BYTES = 8 * 1024
-_MAX_PEERS = 10_000
 
 Accept = Callable[[bytes], Awaitable[None]]
 """Takes a message in, or raises NodeError if it must not be passed on."""
@@ -57,9 +54,8 @@ class Gossip:
         self._host = host
         self._accept: dict[str, Accept] = {}
         self._nursery: trio.Nursery | None = None
-        self._rate = Rate(MESSAGES_PER_SECOND, MESSAGE_BURST)
-        self._forgeries: Counter[str] = Counter()
-        self._pending = 0
+        self._forgeries = Rate(1 / 3600, FORGERIES - 1)
+        self._cut_off: deque[ID] = deque()
         # Its own spam protection counts our messages too and drops beyond 10/s; its scores are all neutral.
         self._router = GossipSub(
             [PROTOCOL_ID_V11],
@@ -127,16 +123,13 @@ class Gossip:
         accept = self._accept.get(topic)
         if peer == self._host.peer:
             return True
-        if (
-            accept is None
-            or len(message.data) > _MAX_BYTES
-            or not self._rate.allows(peer)
-            or self._pending >= _PENDING
-        ):
+        if accept is None or len(message.data) > _MAX_BYTES:
             return False
-        self._pending += 1
+        taken = False
         try:
-            await accept(message.data)
+            with self._host.within("gossip", peer, ""):
+                await accept(message.data)
+                taken = True
         except NodeError as error:
             log.debug("an advert from %s is not taken: %s", peer, error)
             if (
@@ -148,15 +141,14 @@ class Gossip:
         except Exception as error:  # noqa: BLE001 - whatever the chain raises: not now
             log.warning("an advert could not be checked: %s", error)
             return False
-        finally:
-            self._pending -= 1
-        return True
+        return taken
 
     def _strike(self, forwarder: ID, peer: str) -> None:
-        self._forgeries[peer] += 1
-        if self._forgeries[peer] == FORGERIES:
-            log.warning("peer %s passes on forged adverts and is cut off", peer)
-            self._pubsub.add_to_blacklist(forwarder)
-            self._host.nursery.start_soon(self._host.disconnect, peer)
-        if len(self._forgeries) > _MAX_PEERS:
-            self._forgeries.clear()
+        if self._forgeries.allows(peer) or forwarder in self._cut_off:
+            return
+        log.info("peer %s passes on forged adverts and is cut off", peer)
+        self._pubsub.add_to_blacklist(forwarder)
+        self._cut_off.append(forwarder)
+        if len(self._cut_off) > _MOST_CUT_OFF:
+            self._pubsub.remove_from_blacklist(self._cut_off.popleft())
+        self._host.nursery.start_soon(self._host.disconnect, peer)

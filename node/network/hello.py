@@ -62,7 +62,7 @@ class Hello:
         self._offsets: dict[str, float] = {}
         self._first_hand: dict[str, tuple[float, ServedModel]] = {}
         self._heard: dict[str, tuple[float, ServedModel]] = {}
-        host.serve(PROTOCOL, self._answer)
+        host.serve(PROTOCOL, self._answer, bound="hello")
 
     @property
     def offset(self) -> float | None:

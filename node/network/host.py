@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import cast
 
 import trio
-from libp2p.abc import INetStream
+from libp2p.abc import INetStream, ISecureConn
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.network.connection.swarm_connection import SwarmConn
@@ -25,6 +26,8 @@ from hypercluster.node.errors import HostError, NodeError, PeerUnreachable, Trou
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.addresses import expand, split_peer
 from hypercluster.node.network.budgets import BOUNDS, REFUSED, Budget, OverBudget, Source, block_of
+from hypercluster.node.network.descriptors import complaint, raise_limit
+from hypercluster.node.network.pace import PacedConn
 from hypercluster.node.network.places import NoPlace, Places
 from hypercluster.node.network.rate import Rate
 from hypercluster.node.network.stream import LOST, Stream
@@ -76,12 +79,16 @@ class Host:
         assert isinstance(swarm, GatedSwarm)
         self._swarm = swarm
         self.gate = swarm.gate
-        self._streams = Budget(BOUNDS["stream"])
+        # What strangers use up is not what those have who are known.
+        self._budgets = {
+            (name, known): Budget(bound) for name, bound in BOUNDS.items() for known in (False, True)
+        }
         self._dials: dict[str, trio.Lock] = {}
         self._refusals = Rate(1, limits.streams_per_peer)
         # Every inbound stream of every protocol passes here, libp2p's own included.
         swarm.set_stream_handler(self._guard)
         swarm.make_room = self._make_room
+        swarm.paced = self._paced
         nursery.start_soon(self.gate.run)
 
     @property
@@ -93,8 +100,24 @@ class Host:
         """How a peer stands when not all find a place: as `class_of` says, 1 at least with stake behind it."""
         return max(self.class_of(peer), int(self.is_familiar(peer)))
 
-    def serve(self, protocol: str, handler: Callable[[Stream], Awaitable[None]]) -> None:
-        """Run `handler` for each stream opened to `protocol`.
+    @contextmanager
+    def within(self, name: str, peer: str, ip: str) -> Iterator[None]:
+        """Room for one act of a peer, of those that BOUNDS calls `name`; the block is cancelled when its time is up.
+
+        Raises OverBudget.
+        """
+        with (
+            self._budget(name, peer).holding(Source(peer, block_of(ip))),
+            trio.move_on_after(BOUNDS[name].seconds),
+        ):
+            yield
+
+    def _budget(self, name: str, peer: str) -> Budget:
+        """That of strangers, or that of peers which have paid or have stake behind them."""
+        return self._budgets[name, self.class_of(peer) > 1 or self.is_familiar(peer)]
+
+    def serve(self, protocol: str, handler: Callable[[Stream], Awaitable[None]], bound: str = "") -> None:
+        """Run `handler` for each stream opened to `protocol`, within the budget of BOUNDS that is named, if one is.
 
         Whatever it raises is logged and resets that stream; when it returns, the stream is closed.
         """
@@ -102,7 +125,11 @@ class Host:
         async def handle(inner: INetStream) -> None:
             stream = Stream(inner)
             try:
-                await handler(stream)
+                if bound:
+                    with self.within(bound, stream.peer, stream.ip):
+                        await handler(stream)
+                else:
+                    await handler(stream)
             except NodeError as error:
                 log.debug("%s with %s ended: %s", protocol, stream.peer, error)
                 await stream.reset()
@@ -185,8 +212,7 @@ class Host:
     async def _guard(self, inner: INetStream) -> None:
         stream = Stream(inner)
         try:
-            if not self.standing(stream.peer):
-                self._streams.take(Source(stream.peer, block_of(stream.ip)))
+            self._budget("stream", stream.peer).take(Source(stream.peer, block_of(stream.ip)))
             with self.places.holding(stream.peer):
                 await self.basic._swarm_stream_handler(inner)
                 return
@@ -200,6 +226,13 @@ class Host:
         except Exception as error:  # noqa: BLE001 - one that left here would end the process
             log.debug("a stream of %s failed: %r", stream.peer, error)
             await stream.reset()
+
+    def _paced(self, peer: str, inner: ISecureConn) -> ISecureConn:
+        address = inner.get_remote_address()
+        source = Source(peer, block_of(address[0] if address else ""))
+        budget = self._budgets["read", False]
+        paced = PacedConn(inner, source, budget, lambda peer: not self.standing(peer))
+        return cast(ISecureConn, paced)
 
     def _make_room(self, peer: str, inbound: bool) -> bool:
         """Whether there is a place for a connection of `peer`; a stranger's idle one gives way if need be.
@@ -236,7 +269,10 @@ async def running_host(
     `announce` replaces the addresses it tells others. Without `listen` it only dials.
     Raises HostError if an address is malformed or taken.
     """
-    limits = limits or HostLimits()
+    descriptors = raise_limit()
+    if listen and (words := complaint(descriptors)):
+        log.warning("%s", words)
+    limits = (limits or HostLimits()).within(descriptors)
     try:
         addresses = [Multiaddr(text) for text in listen]
         for address in addresses:

@@ -11,6 +11,7 @@ from libp2p.discovery.mdns.mdns import MDNSDiscovery
 from libp2p.peer.peerinfo import PeerInfo
 
 from hypercluster.node.network.addresses import split_tcp
+from hypercluster.node.network.budgets import OverBudget
 from hypercluster.node.network.host import Host
 
 log = logging.getLogger(__name__)
@@ -41,13 +42,21 @@ async def watch_network(host: Host, meet: Meet) -> None:
         except trio.RunFinishedError:
             log.debug("a peer was found after the end")
 
+    async def meet_within(info: PeerInfo) -> None:
+        peer = info.peer_id.to_base58()
+        try:
+            with host.within("neighbour", peer, ""):
+                await meet(peer, [str(addr) for addr in info.addrs])
+        except OverBudget as error:
+            log.debug("%s is not met: %s", peer, error)
+
     peerDiscovery.register_peer_discovered_handler(found)
     service: MDNSDiscovery | None = None
     try:
         service = await trio.to_thread.run_sync(_start, host)
         async with trio.open_nursery() as nursery:
             async for info in receive:
-                nursery.start_soon(meet, info.peer_id.to_base58(), [str(addr) for addr in info.addrs])
+                nursery.start_soon(meet_within, info)
     except OSError as error:
         log.warning("no peers from the local network, multicast DNS does not work here: %s", error)
     finally:

@@ -111,7 +111,8 @@ class Membership:
             steady=self.pace.steady,
             dial=min(self.pace.ask, JOIN_SECONDS),
         )
-        host.serve(ADVERT_PROTOCOL, self._tell)
+        host.serve(ADVERT_PROTOCOL, self._tell, bound="advert request")
+        host.is_familiar = self._has_stake
 
     async def follow(self, discovery: Discovery) -> None:
         """Hand what is heard of a model to its discovery from now on."""
@@ -190,6 +191,9 @@ class Membership:
     async def _tell(self, stream: Stream) -> None:
         if self.own is not None:
             await Frames(stream).send(encode(self.own), self.pace.ask)
+
+    def _has_stake(self, peer: str) -> bool:
+        return any(each.book.get(peer) is not None for each in self._followed.values())
 
     def _is_fresh(self, peer: str) -> bool:
         return any(each.book.is_fresh(peer) for each in self._followed.values())

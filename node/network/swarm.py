@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import trio
-from libp2p.abc import IMuxedConn, INetConn, IRawConnection
+from libp2p.abc import IMuxedConn, INetConn, IRawConnection, ISecureConn
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
@@ -39,6 +39,7 @@ from hypercluster.node.errors import HostError
 from hypercluster.node.identity import keypair
 from hypercluster.node.network.addresses import parse
 from hypercluster.node.network.budgets import BOUNDS, OverBudget
+from hypercluster.node.network.descriptors import share_for
 from hypercluster.node.network.gate import Gate
 from hypercluster.node.network.names import resolve
 from hypercluster.node.network.stream import LOST
@@ -60,6 +61,16 @@ class HostLimits:
     handshake_seconds: float = 10.0
     dial_seconds: float = 5.0
 
+    def within(self, descriptors: int) -> HostLimits:
+        """Fewer places where this process may not have enough descriptors for all of them."""
+        share = share_for(descriptors)
+        return replace(
+            self,
+            connections=max(4, int(share * self.connections)),
+            handshakes=max(4, int(share * self.handshakes)),
+            streams=max(16, int(share * self.streams)),
+        )
+
 
 class _NamedTcp(TCP):
     """TCP to names as well: py-libp2p asks DNS servers only, which know nothing of /etc/hosts."""
@@ -80,7 +91,8 @@ class _NamedTcp(TCP):
 class GatedSwarm(Swarm):
     """py-libp2p's swarm, without the inbound slot and the task that it keeps for each dead connection.
 
-    Who connects passes the gate first, and `make_room` is asked for a place before a connection counts.
+    Who connects passes the gate first; `make_room` is asked for a place before a connection counts, and whom it is
+    from is read through `paced`.
     """
 
     def __init__(self, gate: Gate, *args: object, **kwargs: object) -> None:
@@ -90,12 +102,16 @@ class GatedSwarm(Swarm):
         self._negative_peer_cache._ttl = 0.0
         self.gate = gate
         self.make_room: Callable[[str, bool], bool] = lambda peer, inbound: True
+        self.paced: Callable[[str, ISecureConn], ISecureConn] = lambda peer, inner: inner
 
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
         """Take a connection in. Raises SwarmException where there is no place for it."""
-        if not self.make_room(muxed_conn.peer_id.to_base58(), direction == "inbound"):
+        peer, inbound = muxed_conn.peer_id.to_base58(), direction == "inbound"
+        if not self.make_room(peer, inbound):
             await muxed_conn.close()
             raise SwarmException("no place for another connection")
+        if inbound and isinstance(muxed_conn, Yamux):
+            muxed_conn.secured_conn = self.paced(peer, muxed_conn.secured_conn)
         return await super().add_conn(muxed_conn, direction)
 
     async def _do_handle_inbound_connection(

@@ -146,7 +146,8 @@ class Provider:
                 domain = self._chain.disputes.domain
                 await self._ways.recall(Connection(stream), self.transcripts, domain, self._wallets.node_key)
 
-            host.serve(RECALL_PROTOCOL, show)
+            host.class_of = collector.class_of
+            host.serve(RECALL_PROTOCOL, show, bound="recall")
             direct = await serve_steps(
                 host,
                 partial(serve_session, service=self._service(offer, collector)),

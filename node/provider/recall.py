@@ -24,9 +24,11 @@ async def serve_recall(connection: Connection, transcripts: TranscriptStore, dom
         asked = await connection.receive(OPEN_SECONDS)
         if not isinstance(asked, Recall):
             raise Refused(ErrorCode.BAD_REQUEST, "Only Recall is answered here.")
+        # All of a stage is read only for its own client.
+        record = await trio.to_thread.run_sync(transcripts.record, asked.stage_hash)
         load = partial(transcripts.load, asked.stage_hash, asked.seq)
-        transcript = await trio.to_thread.run_sync(load)
-        if transcript.record.client != connection.peer or len(transcript.steps) <= asked.seq:
+        transcript = await trio.to_thread.run_sync(load) if record.client == connection.peer else None
+        if transcript is None or len(transcript.steps) <= asked.seq:
             # The same answer for both: a stranger learns nothing.
             raise Refused(ErrorCode.UNKNOWN_SESSION, "There is no such step of yours.")
         receipts = await trio.to_thread.run_sync(partial(transcript.receipts, domain, own=True))

@@ -123,6 +123,7 @@ class Verifier:
             async def forget() -> None:
                 await trio.to_thread.run_sync(self._evidence.prune)
 
+            host.class_of = collector.class_of
             host.serve(AUDIT_PROTOCOL, serve)
             async with presence.running(collector, self._ledger) as jobs:
                 jobs.every(LOOK_SECONDS, "what is advertised", look)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from libp2p.pubsub.pb.rpc_pb2 import RPC, Message
 from hypercluster.node.errors import AdvertError, ConnectionLost, HostError, NodeError
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network import gossip
+from hypercluster.node.network.budgets import BOUNDS
 from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.eligibility import Eligible, anyone
 from hypercluster.node.network.gossip import TOPIC
@@ -199,8 +201,7 @@ async def test_forgeries_are_not_taken_and_their_sender_is_cut_off() -> None:
 
 
 async def test_a_flood_of_gossip_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gossip, "MESSAGE_BURST", 20.0)
-    monkeypatch.setattr(gossip, "MESSAGES_PER_SECOND", 1.0)
+    monkeypatch.setitem(BOUNDS, "gossip", replace(BOUNDS["gossip"], per_peer=(1, 20)))
     async with node() as (host, discovery), node(bootstrap=[address(host)]) as (other, honest):
         await until(lambda: other.peer in host.peers)
         async with flooder(host) as write:
