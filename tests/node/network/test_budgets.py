@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from hypercluster.node.errors import ErrorCode
@@ -18,6 +22,8 @@ from hypercluster.node.network.budgets import (
 )
 from hypercluster.node.network.rate import Rate
 
+ROOT = Path(__file__).resolve().parents[3]
+SHOWN = "import bounds_table; print(bounds_table.table(), end='')"
 BOUND = Bound(
     name="test",
     what="things",
@@ -175,3 +181,13 @@ def test_every_row_says_what_it_costs() -> None:
         for pace in (bound.per_peer, bound.per_block):
             # A part that is wider than the whole bounds nothing.
             assert pace is None or (0 < pace[0] <= bound.total[0] and 1 <= pace[1] <= bound.total[1])
+
+
+def test_the_table_in_the_documentation_is_this_one() -> None:
+    """`python scripts/bounds_table.py` writes it anew."""
+    ran = subprocess.run(
+        [sys.executable, "-c", SHOWN], cwd=ROOT / "scripts", check=True, capture_output=True, text=True
+    )
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    assert ran.stdout in page
+    assert ran.stdout.count("\n") == len(BOUNDS) + 2
