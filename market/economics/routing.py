@@ -27,6 +27,7 @@ class Path:
         weight: paper eq. 1 and risk summed over nodes and links; infinite prices do not exist, so it is finite.
         price_wei, prompt_price_wei: sum over the hops, wei per generated and per prompt token.
         ms: expected time per generated token.
+        waived: names of what it should have kept to and could not; see `node.client.rules`.
     """
 
     nodes: tuple[Node, ...]
@@ -34,6 +35,7 @@ class Path:
     price_wei: int
     prompt_price_wei: int
     ms: float
+    waived: tuple[str, ...] = ()
 
     @property
     def ids(self) -> list[str]:

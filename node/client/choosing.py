@@ -6,20 +6,21 @@ import logging
 import math
 import statistics
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 import trio
 
-from hypercluster.market.economics.graph import AdvertTable, Node, NoPath, node_of
+from hypercluster.market.economics.graph import Node, NoPath, node_of
 from hypercluster.market.economics.routing import Path
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.reputation import Evidence, Reputation
-from hypercluster.node.client.lengths import covered, longest
+from hypercluster.node.client.experience import Experience
+from hypercluster.node.client.needs import BUSY, AllBusy, Needs, NoRoute, explain, session_length
+from hypercluster.node.client.rules import Rules, path_by_rules
 from hypercluster.node.client.wishing import TooDear, fitting_path
-from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.errors import NodeError
 from hypercluster.node.network.diagnosis import Wanted, why_no_path
 
 if TYPE_CHECKING:
@@ -34,54 +35,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUSY = "All paths that hold the request go over providers without a free session: try again in a while."
+LEAST_ANSWERED = 0.5
+"""of the evidence of one session that went well, with which its operator counts as one who has served: for a week"""
+MOST_NEWNESS, LEAST_NEWNESS = 40.0, 0.25
+"""so many times the risk of anybody unknown are the bounds for who has little at stake, and for who has much"""
 MOST_MET = 4096
 """providers that are remembered"""
-ENOUGH_TOKENS = 1024
-"""a session with room for so many tokens of the answer is not passed over for one that holds all that were asked for"""
 LIE_FACTOR, LIE_MS = 5.0, 100.0
 """A provider that takes this many times what it advertised, and this much more, said what is not so."""
-
-
-class NoRoute(NodeError):
-    """There is no path; the message says why, as far as anybody here knows."""
-
-
-class RequestTooLong(NodeError):
-    """No path holds the prompt and a token of the answer."""
-
-    code = ErrorCode.TOO_LONG
-
-
-class TooManyCandidates(NodeError):
-    """No path ends in as many candidates as the request asks for."""
-
-
-class AllBusy(NodeError):
-    """There are paths, and all of them go over providers without a free session."""
-
-    code = ErrorCode.FULL
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What every provider on the path should hold: tokens of the prompt and of the answer, candidates of the last one.
-
-    `tokens` is as much as is of use; a path that holds fewer will do where there is no better.
-    """
-
-    prompt: int = 0
-    tokens: int = 0
-    top_k: int = 0
-
-    @property
-    def session(self) -> int:
-        """Tokens of the prompt and of the answer."""
-        return self.prompt + self.tokens
-
-    def chosen_from(self, advert: Advert) -> bool:
-        """Whether the provider gives enough candidates, if it gives any."""
-        return not advert.max_top_k or advert.max_top_k >= self.top_k
 
 
 async def patiently(route: Callable[[], Awaitable[Path]], discovery: Discovery, seconds: float) -> Path:
@@ -102,7 +63,8 @@ class Chooser:
     Args:
         layers: of the model.
         trust: what the ledger knows of them; None trusts everybody.
-        seed: fixes the draws of paths that are spread.
+        seed: fixes the draws of paths that are spread, and of requests that may try somebody.
+        experience: what the process saw of operators lately; of its own where None.
     """
 
     def __init__(
@@ -113,8 +75,10 @@ class Chooser:
         layers: int,
         trust: Trust | None,
         seed: int | None = None,
+        experience: Experience | None = None,
     ) -> None:
         self.layers = layers
+        self.experience = experience or Experience()
         self._discovery, self._latencies, self._vacancies = discovery, latencies, vacancies
         self._trust = trust
         self.found = -math.inf
@@ -123,17 +87,29 @@ class Chooser:
         self._waits: dict[str, float] = {}
         self._expected: dict[str, float] = {}
         self._distrusted: frozenset[str] = frozenset()
+        self._tried: frozenset[str] = frozenset()
+        """operators who served, as the ledger says"""
         self._met: dict[str, tuple[str, ...]] = {}
 
     async def nodes(self, wishes: Wishes, *, full: bool = False) -> list[Node]:
         """The adverts with the latency measured to each; those with no free session only if `full`."""
         return await self._nodes([a for a in self._offered(wishes) if full or self._vacancies.free(a) > 0])
 
-    async def route(self, wishes: Wishes, needs: Needs, exclude: Collection[str] = ()) -> Path:
+    async def route(
+        self,
+        wishes: Wishes,
+        needs: Needs,
+        exclude: Collection[str] = (),
+        *,
+        failed: Collection[str] = (),
+        trial: bool = False,
+    ) -> Path:
         """The path of least weight over the adverts known now, or one drawn by weight where they are spread.
 
         Peers in `exclude` are left out, and so are those that the wishes avoid or this client distrusts. Of what is
-        free the sessions are long enough for the whole request, or for as much of it as there is to be had.
+        free the sessions are long enough for the whole request, or for as much of it as there is to be had. Owners in
+        `failed` are left out where somebody else serves, as the other rules say (rules.py); a `trial` may go over
+        somebody who never served.
 
         Raises:
             RequestTooLong, TooManyCandidates: there are paths, but none that holds the request.
@@ -147,19 +123,59 @@ class Chooser:
         usable = {a.peer: a for a in offered if a.peer not in shunned and needs.chosen_from(a)}
         # Measuring took its time: what was free may be taken by now.
         free = {peer: a for peer, a in usable.items() if self._vacancies.free(a)}
-        length = self._length(needs, usable.values(), free.values())
-        nodes = [node for node in nodes if node.id in free and free[node.id].session_tokens >= length]
+        nodes = [node for node in nodes if node.id in free]
+        rules = self._rules(nodes, wishes, failed, trial)
+
+        def candidates(left_out: Collection[str]) -> list[Node]:
+            some = [node for node in nodes if node.owner not in left_out]
+            there = [a for a in usable.values() if a.operator not in left_out and a.peer not in left_out]
+            length = session_length(needs, there, [free[node.id] for node in some], self.layers)
+            return [node for node in some if free[node.id].session_tokens >= length]
+
         try:
-            path = fitting_path(nodes, self.layers, wishes, (), self._rng)
+            path = path_by_rules(candidates, self.layers, wishes, rules, self._rng)
         except NoPath:
-            self._explain([a for a in offered if a.peer not in shunned], needs)
+            explain([a for a in offered if a.peer not in shunned], needs, self.layers)
             raise NoRoute(self._why(exclude, wishes)) from None
         except TooDear:
             # Those that are cheap enough may only be busy.
-            fitting_path(await self._nodes(list(usable.values())), self.layers, wishes, (), self._rng)
+            fitting_path(await self._nodes(list(usable.values())), self.layers, wishes, self._rng)
             raise AllBusy(BUSY) from None
         self.found = trio.current_time()
         return path
+
+    def draw_trial(self, wishes: Wishes) -> bool:
+        """Whether the next request may go over somebody who never served, as many of them as the wishes say."""
+        return self._rng.random() < wishes.shares.trials
+
+    def could_go_on(
+        self, slow: Advert, wishes: Wishes, needs: Needs, out: Collection[str], held: Collection[str]
+    ) -> bool:
+        """Whether there is a path without the operator of `slow`, and without the peers and owners in `out`, that
+        holds as much as its session; sessions with the peers in `held` would be given back for it.
+        """
+        shunned = {
+            *out,
+            *wishes.avoid,
+            *self._distrusted,
+            *self.experience.left_out(),
+            slow.operator,
+            slow.peer,
+        }
+        length = min(needs.session, slow.session_tokens)
+        nodes = [
+            node_of(a)
+            for a in self._offered(wishes)
+            if not {a.peer, a.operator} & shunned
+            and needs.chosen_from(a)
+            and a.session_tokens >= length
+            and (a.peer in held or self._vacancies.free(a))
+        ]
+        try:
+            fitting_path(nodes, self.layers, wishes, self._rng)
+        except (NoPath, TooDear):
+            return False
+        return True
 
     def learn(self, hop: Hop, sharing: int = 1, late: float = 0.0) -> tuple[Evidence, str] | None:
         """Remember by how much a provider was slower than it says, half of it from this time.
@@ -241,12 +257,16 @@ class Chooser:
             known = standings.get(advert.operator)
             return 0.0 if trusted else (known.of(advert.peer) if known else unknown).risk
 
+        book = self._discovery.book
+        stakes = {a.peer: backing.wei for a in adverts if (backing := book.backing_of(a.peer))}
+        newness = self._newness(adverts, stakes)
         nodes = [
             node_of(
                 advert,
                 await self._latencies.one_way_ms(advert),
                 self._waits.get(advert.peer, 0.0),
-                risk(advert),
+                risk(advert) * newness.get(advert.peer, 1.0),
+                stakes.get(advert.peer, 0),
             )
             for advert in adverts
         ]
@@ -259,37 +279,42 @@ class Chooser:
             return {}
         standings = await trio.to_thread.run_sync(self._trust.standings, datetime.now(UTC))
         self._distrusted = frozenset(whose for whose, each in standings.items() if each.reputation.distrusted)
+        self._tried = frozenset(
+            whose
+            for whose, each in standings.items()
+            if any(node.answered > LEAST_ANSWERED for node in each.nodes.values())
+        )
         return standings
 
-    def _length(self, needs: Needs, usable: Collection[Advert], free: Collection[Advert]) -> int:
-        """Tokens that each session of the path has to hold: of the whole request, or what the longest ones hold.
+    def _newness(self, adverts: Sequence[Advert], stakes: dict[str, int]) -> dict[str, float]:
+        """By how much more than anybody unknown it is a risk who never served, by peer: the less stake is behind it.
 
-        A session that leaves little room is taken only where a longer one is not to be had by waiting either.
+        What is behind the median operator of these counts as usual; whoever cuts a stake into many keys has less
+        behind each.
         """
-        if covered(free, self.layers, needs.session):
-            return needs.session
-        most = longest(usable, self.layers)
-        room = min(needs.tokens, ENOUGH_TOKENS, max(1, most - needs.prompt))
-        return max(longest(free, self.layers), needs.prompt + room)
+        most: dict[str, int] = {}
+        for advert in adverts:
+            most[_owner(advert)] = max(most.get(_owner(advert), 0), stakes.get(advert.peer, 0))
+        usual = statistics.median(most.values()) if most else 0
+        return {
+            a.peer: min(MOST_NEWNESS, max(LEAST_NEWNESS, usual / stakes[a.peer]))
+            for a in adverts
+            if stakes.get(a.peer) and not self._has_served(_owner(a))
+        }
 
-    def _explain(self, offered: Collection[Advert], needs: Needs) -> None:
-        """Raise why there is no path, where there would be one for a smaller request or a little later."""
-        if not self._covered(offered):
-            return
-        chosen_from = [a for a in offered if needs.chosen_from(a)]
-        if not self._covered(chosen_from):
-            most = max(a.max_top_k for a in offered if a.layer_stop == self.layers)
-            raise TooManyCandidates(
-                f"The request asks for {needs.top_k} candidates a token, and no path here gives more than "
-                f"{most}: lower the top k."
-            )
-        most = longest(chosen_from, self.layers)
-        if most <= needs.prompt:
-            raise RequestTooLong(
-                f"The prompt has {needs.prompt} tokens, and no path here holds more than {most} with the answer: "
-                f"shorten the prompt to {most - 1} tokens at most."
-            )
-        raise AllBusy(BUSY)
+    def _has_served(self, owner: str) -> bool:
+        return owner in self._tried or self.experience.has_served(owner)
+
+    def _rules(self, nodes: Sequence[Node], wishes: Wishes, failed: Collection[str], trial: bool) -> Rules:
+        seen = self.experience
+        return Rules(
+            failed=frozenset(failed),
+            resting=seen.left_out(),
+            untried=frozenset(node.owner for node in nodes if not self._has_served(node.owner)),
+            trying=seen.trying(),
+            crowded=seen.crowded(wishes.shares),
+            trial=trial,
+        )
 
     def _why(self, failed: Collection[str], wishes: Wishes) -> str:
         """The reason that explains best why no path is there at all."""
@@ -310,6 +335,6 @@ class Chooser:
         )
         return why_no_path(self._discovery.facts(), wanted)
 
-    def _covered(self, adverts: Collection[Advert]) -> bool:
-        nodes = [node_of(advert) for advert in adverts if advert.layer_stop <= self.layers]
-        return AdvertTable.of(nodes, self.layers).no_path() is None
+
+def _owner(advert: Advert) -> str:
+    return advert.operator or advert.peer

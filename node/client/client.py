@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.graph import Node
 from hypercluster.market.economics.routing import Path
-from hypercluster.node.client.choosing import Chooser, Needs, patiently
+from hypercluster.market.trust.reputation import Evidence
+from hypercluster.node.client.choosing import Chooser, patiently
 from hypercluster.node.client.completing import Completing
+from hypercluster.node.client.experience import Experience
 from hypercluster.node.client.line import Line
+from hypercluster.node.client.needs import Needs
 from hypercluster.node.client.opening import Opener, Terms, adverts_of, needed
+from hypercluster.node.client.patience import Patience
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.client.vacancies import Vacancies
 from hypercluster.node.client.waking import Wakefulness
@@ -66,7 +70,8 @@ class Records:
 class Client:
     """Runs completions over the network; `audits` looks them over afterwards, if given.
 
-    `wishes` are those of a request that has none of its own, and `seed` fixes the draws of paths that are spread.
+    `wishes` are those of a request that has none of its own, `seed` fixes the draws of paths that are spread, and
+    `experience` is what the process saw of operators lately.
     """
 
     def __init__(
@@ -79,16 +84,25 @@ class Client:
         audits: Audits | None = None,
         wishes: Wishes | None = None,
         seed: int | None = None,
+        experience: Experience | None = None,
     ) -> None:
         self.network, self.model, self.payer = network, model, payer
         self.wishes = wishes or Wishes()
         self.records = records
         self.audits = audits
         self.wakefulness = Wakefulness()
+        self.patience = Patience()
+        self.experience = experience or Experience()
         self.vacancies = Vacancies()
         self.line = Line(self.vacancies)
         self.chooser = Chooser(
-            network.discovery, network.latencies, self.vacancies, model.layers, records.trust, seed
+            network.discovery,
+            network.latencies,
+            self.vacancies,
+            model.layers,
+            records.trust,
+            seed,
+            self.experience,
         )
         self.opener = Opener(
             network.host,
@@ -195,6 +209,10 @@ class Client:
             if not self.wakefulness.absent_since(since) and (
                 said := self.chooser.learn(hop, sharing, self.wakefulness.late)
             ):
+                if said[0] is Evidence.SERVED and hop.advert.peer not in completion.failures:
+                    self.experience.served(hop.advert.operator)
+                    if hop.leash is not None:
+                        hop.leash.served()
                 await self.chooser.note(hop.advert.peer, hop.advert.operator, *said)
         if self.records.requests is not None:
             await self.records.requests.ended(completion, hops, self.audits.due(hops) if self.audits else 0)

@@ -15,7 +15,6 @@ import trio
 
 from hypercluster.market.errors import InsufficientFunds, MarketError, OverDeposit
 from hypercluster.market.money.budget import Budget
-from hypercluster.node.client.choosing import RequestTooLong
 from hypercluster.node.client.completion import Completion, HopBill, TooExpensive
 from hypercluster.node.client.drawing import Drawing
 from hypercluster.node.client.events import (
@@ -29,6 +28,7 @@ from hypercluster.node.client.events import (
 )
 from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.looking import Looking
+from hypercluster.node.client.needs import RequestTooLong
 from hypercluster.node.client.opening import Terms, adverts_of, needed, recipient_of
 from hypercluster.node.client.payer import Funding
 from hypercluster.node.client.request import BadRequest
@@ -196,7 +196,7 @@ class Completing:
             top_k=max(request.top_k, min(drawing.wanted_top_k, adverts[-1].max_top_k)),
             wire_dtype=wishes.wire_dtype,
         )
-        pipeline = await client.opener.open(adverts, accounts, terms, self._spending)
+        pipeline = await client.opener.open(adverts, accounts, terms, self._spending, self._looking.leash)
         self._looking.opened()
         try:
             await client.opened(done, pipeline.hops)

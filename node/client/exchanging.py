@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.market.money.voucher import Quote
     from hypercluster.node.client.account import OutgoingAccount
+    from hypercluster.node.client.patience import TooSlow
     from hypercluster.node.network.connection import Connection
     from hypercluster.node.wire.codec import Message
     from hypercluster.node.wire.messages import Accept, Open
@@ -83,6 +84,12 @@ async def exchange(connection: Connection, peer: str, message: Message, seconds:
     except NodeError as error:
         raise HopFailed(peer, str(error), error.code) from error
     return answer
+
+
+def too_slow(peer: str, slow: TooSlow) -> HopFailed:
+    """What it is that a wait was ended while somebody else could go on: a silence."""
+    reason = f"it did not answer in {slow.seconds:.1f} s, which is long for it, and others could go on."
+    return HopFailed(peer, reason, ErrorCode.TIMEOUT, How.LOST)
 
 
 def check_quote(accepted: Accept, opening: Open, advert: Advert, account: OutgoingAccount) -> Quote:

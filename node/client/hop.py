@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ import numpy as np
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import Overbilled
 from hypercluster.market.money.voucher import charge
-from hypercluster.node.client.exchanging import HopFailed, How, check_quote, exchange
+from hypercluster.node.client.exchanging import HopFailed, How, check_quote, exchange, too_slow
+from hypercluster.node.client.patience import Leash, TooSlow
 from hypercluster.node.client.timing import Timing
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.bundle import pack_step
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 OPEN_SECONDS = 15.0
 STEP_SECONDS = 120.0
+"""for an answer, and as long as it is expected to take besides; where somebody else could go on, a leash is shorter"""
 
 
 class Hop:
@@ -63,8 +66,10 @@ class Hop:
         client: str,
         spending: "Spending",
         quote: "Quote",
+        leash: Leash | None = None,
     ) -> None:
         self.advert = advert
+        self.leash = leash
         self.account = account
         self.spending = spending
         self.quote, self.quote_signature = quote, accepted.quote_signature
@@ -120,10 +125,12 @@ class Hop:
         domain: "DisputeDomain",
         spending: "Spending",
         transcripts: "TranscriptStore | None" = None,
+        leash: Leash | None = None,
     ) -> "Hop":
         """Open a session of `capacity` tokens at the advertised prices or better, paid within `spending`.
 
-        Receipts are checked in `domain`; what is sent and answered is kept in `transcripts` if given.
+        Receipts are checked in `domain`; what is sent and answered is kept in `transcripts` if given. With a `leash`
+        its steps have limits of their own.
 
         Raises:
             HopFailed: the provider refuses, does not answer, or its quote does not hold.
@@ -165,6 +172,7 @@ class Hop:
             client,
             spending,
             quote,
+            leash,
         )
 
     def cost(self, rows: int) -> int:
@@ -197,7 +205,7 @@ class Hop:
             all_outputs=all_outputs,
         )
         try:
-            result = await exchange(self._connection, self.advert.peer, step, STEP_SECONDS)
+            result = await self._answer_to(step)
             output = self._check(result, rows, all_outputs)
             self._check_receipt(step, result)
         except BaseException:
@@ -222,6 +230,19 @@ class Hop:
         self.timing.sign.append(1000 * (signed - start))
         self.timing.waited.append(result.waited_ms)
         return output
+
+    async def _answer_to(self, step: Step) -> Message:
+        """Raises HopFailed."""
+        seconds = STEP_SECONDS
+        watched: AbstractContextManager[None] = nullcontext()
+        if self.leash is not None:
+            seconds += self.leash.expected_seconds(step.rows)
+            watched = self.leash.step(step.rows)
+        try:
+            with watched:
+                return await exchange(self._connection, self.advert.peer, step, seconds)
+        except TooSlow as slow:
+            raise too_slow(self.advert.peer, slow) from None
 
     async def close(self) -> None:
         """Tell the provider that the session is over; a lost connection says it as well."""

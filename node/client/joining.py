@@ -12,6 +12,7 @@ from hypercluster.node.client.auditing.inspection import Inspector
 from hypercluster.node.client.auditing.resuming import OpenCases
 from hypercluster.node.client.bookkeeping import RequestBook
 from hypercluster.node.client.client import Client, Network, Records
+from hypercluster.node.client.experience import Experience
 from hypercluster.node.client.model import Model
 from hypercluster.node.client.purse import Purse
 from hypercluster.node.client.receipt_files import ReceiptFiles
@@ -86,6 +87,7 @@ class Station:
         )
         self._book = RequestBook(self.ledger, self.payer, ReceiptFiles(settings.home))
         self._purse, self._wishes, self._auditing, self._seed = purse, wishes, auditing, seed
+        self._experience = Experience()
         self._eligible = Eligibility(chain)
         self._latencies = Latencies(host)
         self._transcripts = client_transcripts(settings, chain, auditing.max_bytes) if auditing else None
@@ -121,10 +123,12 @@ class Station:
                 ),
                 wishes=self._wishes,
                 seed=self._seed,
+                experience=self._experience,
             )
             await self.membership.follow(discovery)
             async with discovery.following(), background() as nursery:
                 nursery.start_soon(client.wakefulness.watch)
+                nursery.start_soon(client.patience.watch)
                 if self._auditing is not None and self._transcripts is not None:
                     looks = inspector(
                         self._auditing,

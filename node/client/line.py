@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hypercluster.node.client.choosing import AllBusy
+from hypercluster.node.client.needs import AllBusy
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ class Line:
 
     def retry_after(self) -> float:
         """Seconds after which somebody who comes then will likely be served, 1 to LONGEST_RETRY."""
-        return float(min(LONGEST_RETRY, max(1, math.ceil(len(self) * self._vacancies.pace()))))
+        seconds = max(len(self) * self._vacancies.pace(), self._vacancies.soonest())
+        return float(min(LONGEST_RETRY, max(1, math.ceil(seconds))))
 
     async def wait(self, place: Place, seconds: float) -> bool:
         """Wait until the place is served, or for so many seconds; whether it was served."""

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from hypercluster.node.client.blame import Then, judge
-from hypercluster.node.client.choosing import AllBusy, Needs, NoRoute
 from hypercluster.node.client.completion import PathLost
 from hypercluster.node.client.events import HopReplaced, PathChosen, Queued, Waiting
 from hypercluster.node.client.exchanging import HopFailed, How
 from hypercluster.node.client.line import QueueFull
+from hypercluster.node.client.needs import AllBusy, Needs, NoRoute
 from hypercluster.node.client.opening import recipient_of
+from hypercluster.node.client.patience import Leash
 from hypercluster.node.client.vacancies import MOST_REST_SECONDS, REST_SECONDS
 from hypercluster.node.client.waking import now
 from hypercluster.node.errors import ErrorCode
 
 if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
     from hypercluster.market.economics.routing import Path
     from hypercluster.node.client.client import Client
     from hypercluster.node.client.completion import Completion
@@ -34,6 +37,8 @@ TELL_SECONDS = 5.0
 """after which a place in the line is told again though it is the same"""
 LATELY_SECONDS = 60.0
 """for which a path that was there is expected to come back"""
+MOST_RESTS = 3
+"""that an operator may ask for in one completion, after which others are preferred"""
 QUIET_SECONDS = 2.0
 """a wait that is no news: providers are found in this time"""
 
@@ -59,6 +64,12 @@ class Looking:
         self._client, self._request, self._done, self._key = client, request, done, key
         self._resting: dict[str, float] = {}
         """until when a peer is left out, in trio's time; for ever where it failed"""
+        self._failed: set[str] = set()
+        """operators with a peer that failed: their others are taken only where nobody else serves"""
+        self._trial = client.chooser.draw_trial(self.wishes)
+        self._trying: frozenset[str] = frozenset()
+        """operators that the first answer is waited for of"""
+        self._counted = self._stepped = False
         self._tries: dict[str, int] = {}
         self._rests: dict[str, int] = {}
         self._since: float | None = None
@@ -69,10 +80,12 @@ class Looking:
     def went_on(self) -> None:
         """Note that a step was answered, so that what comes next has all the patience again."""
         self._since, self._last = None, None
+        self._try(())
 
     def opened(self) -> None:
         """Note that all providers of the path took their sessions."""
         assert self._taken is not None
+        self._stepped = True
         self._client.vacancies.accepted(self._taken[0].ids)
 
     def give_back(self) -> None:
@@ -80,6 +93,7 @@ class Looking:
         if self._taken is not None:
             path, since = self._taken
             self._taken = None
+            self._try(())
             self._client.vacancies.give_back(path, trio.current_time() - since)
 
     async def paths(self) -> AsyncGenerator[Queued | Waiting | PathChosen, None]:
@@ -105,6 +119,10 @@ class Looking:
                         raise place.error
                     path, place.path = place.path, None
                     self._taken, self._admitted = (path, trio.current_time()), True
+                    self._stepped = False
+                    if not self._counted:
+                        self._counted = True
+                        self._client.experience.requested({node.owner for node in path.nodes})
                     yield PathChosen(path)
                     return
                 reason = self._give_up(place.error, back, over=trio.current_time() >= deadline)
@@ -119,6 +137,8 @@ class Looking:
                     yield Waiting(reason, seconds)
         finally:
             line.leave(place)
+            if self._taken is None:
+                self._try(())
             if place.path is not None:
                 self._client.vacancies.give_back(place.path, 0.0)
 
@@ -126,16 +146,49 @@ class Looking:
         at = trio.current_time()
         return {peer: until for peer, until in self._resting.items() if at < until < math.inf}
 
-    async def _find(self) -> Path:
-        done, allowance = self._done, self._request.allowance
-        needs = Needs(
+    def leash(self, advert: Advert) -> Leash:
+        """How long a session with one provider may take for each answer."""
+        client = self._client
+        return Leash(client.experience.pace, client.patience, advert, partial(self._could_go_on, advert))
+
+    def _could_go_on(self, slow: Advert) -> bool:
+        """Whether this completion could go on without a provider that is slow, and may lose one more."""
+        client, done = self._client, self._done
+        if len(done.failures) >= self._request.allowance.failures:
+            return False
+        if self.idled or client.wakefulness.absent_since(self.alive):
+            return False
+        held = self._taken[0].ids if self._taken else ()
+        out = {*self._out(), *self._failed}
+        return client.chooser.could_go_on(slow, self.wishes, self._needs(), out, held)
+
+    def _needs(self) -> Needs:
+        done = self._done
+        return Needs(
             prompt=len(done.prompt) + len(done.tokens),
-            tokens=allowance.tokens - len(done.tokens),
+            tokens=self._request.allowance.tokens - len(done.tokens),
             top_k=min(self._request.top_k, self._client.model.n_vocab),
         )
+
+    def _out(self) -> set[str]:
         at = trio.current_time()
-        out = {peer for peer, until in self._resting.items() if until > at}
-        return await self._client.chooser.route(self.wishes, needs, out)
+        return {peer for peer, until in self._resting.items() if until > at}
+
+    async def _find(self) -> Path:
+        # Who lost a provider already takes no more chances.
+        trial = self._trial and not self._failed
+        path = await self._client.chooser.route(
+            self.wishes, self._needs(), self._out(), failed=self._failed, trial=trial
+        )
+        # At once, as the next in line is looked for a moment later.
+        self._try({node.owner for node in path.nodes})
+        return path
+
+    def _try(self, operators: Collection[str]) -> None:
+        """Note whose first answer is waited for from now on, and of nobody else any more."""
+        before, self._trying = self._trying, frozenset(operators)
+        self._client.experience.answered(before)
+        self._client.experience.begun(self._trying)
 
     def _give_up(self, error: Exception | None, back: dict[str, float], *, over: bool) -> str:
         """Raise where there is nothing to wait for; else return why there is no path yet."""
@@ -178,6 +231,7 @@ class Looking:
         log.info("%s", failure)
         if found.evidence is not None and advert is not None:
             await client.chooser.note(peer, advert.operator, found.evidence, str(failure))
+        operator = (advert.operator if advert else "") or peer
         if found.forget:
             client.network.discovery.book.remove(peer)
         then = found.then
@@ -193,17 +247,31 @@ class Looking:
                 if advert is not None:
                     client.payer.forget(recipient_of(advert))
             case Then.REST if failure.code is ErrorCode.FULL and advert is not None:
-                client.vacancies.full(advert)
+                client.vacancies.full(advert, failure.wait)
+                self._put_off(operator, failure)
             case Then.REST:
-                count = self._rests[peer] = self._rests.get(peer, 0) + 1
-                rest = min(MOST_REST_SECONDS, REST_SECONDS * 2 ** (count - 1))
-                self._resting[peer] = trio.current_time() + rest
+                self._resting[peer] = trio.current_time() + self._put_off(operator, failure)
         if then is Then.LEAVE:
             self._resting[peer] = math.inf
+            self._failed.add(operator)
+            if found.evidence is not None:
+                client.experience.failed(operator, peer, found.evidence, failure.wait)
             self._done.failures.append(peer)
             if len(self._done.failures) > self._request.allowance.failures:
                 raise failure
         return HopReplaced(peer, str(failure), found.evidence is not None, failure.word)
+
+    def _put_off(self, operator: str, failure: HopFailed) -> float:
+        """For how many seconds who cannot serve now is left alone; who puts off again and again is as good as failed.
+
+        All keys of an operator count together: with fifty of them it could go on for ever.
+        """
+        count = self._rests[operator] = self._rests.get(operator, 0) + 1
+        if count > MOST_RESTS or (self._stepped and failure.code is ErrorCode.FULL):
+            # Who takes a session has room for its steps.
+            self._failed.add(operator)
+            self._client.experience.failed(operator, failure.peer, None, failure.wait)
+        return min(MOST_REST_SECONDS, max(failure.wait, REST_SECONDS * 2.0 ** (count - 1)))
 
     async def _rejoin(self) -> None:
         """After an absence adverts have expired: get those of the path again from who is known to be there."""

@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hypercluster.node.client.choosing import Chooser, Needs, patiently
+from hypercluster.node.client.choosing import Chooser, patiently
 from hypercluster.node.client.joining import NoBootstrap, Unseen
+from hypercluster.node.client.needs import Needs
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.client.vacancies import Vacancies
 from hypercluster.node.home.resources import open_ledger

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ import trio
 
 from hypercluster.market.money.voucher import charge
 from hypercluster.node.client.account import Recipient
-from hypercluster.node.client.exchanging import HopFailed, How
+from hypercluster.node.client.exchanging import HopFailed, How, too_slow
 from hypercluster.node.client.hop import Hop
+from hypercluster.node.client.patience import Leash, TooSlow
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.errors import NodeError
 from hypercluster.node.identity import address_of_peer
@@ -94,8 +96,11 @@ class Opener:
         accounts: Mapping[Recipient, OutgoingAccount],
         terms: Terms,
         spending: Spending,
+        leash_of: Callable[[Advert], Leash] | None = None,
     ) -> Pipeline:
         """Open a session with every provider, paid from its account and within `spending`.
+
+        `leash_of` says how long each may take; without it all have the longest time.
 
         Raises:
             HopFailed: a provider does not take it; those already open are closed.
@@ -105,9 +110,9 @@ class Opener:
 
         async def open_hop(advert: Advert) -> None:
             try:
-                hops[advert.peer] = await self._open_hop(
-                    advert, accounts[recipient_of(advert)], terms, spending
-                )
+                leash = leash_of(advert) if leash_of else None
+                account = accounts[recipient_of(advert)]
+                hops[advert.peer] = await self._open_in_time(advert, account, terms, spending, leash)
             except HopFailed as failure:
                 failures.append(failure)
                 nursery.cancel_scope.cancel()
@@ -127,8 +132,27 @@ class Opener:
             raise failures[0]
         return Pipeline([hops[advert.peer] for advert in adverts])
 
+    async def _open_in_time(
+        self,
+        advert: Advert,
+        account: OutgoingAccount,
+        terms: Terms,
+        spending: Spending,
+        leash: Leash | None,
+    ) -> Hop:
+        try:
+            with nullcontext() if leash is None else leash.opening():
+                return await self._open_hop(advert, account, terms, spending, leash)
+        except TooSlow as slow:
+            raise too_slow(advert.peer, slow) from None
+
     async def _open_hop(
-        self, advert: Advert, account: OutgoingAccount, terms: Terms, spending: Spending
+        self,
+        advert: Advert,
+        account: OutgoingAccount,
+        terms: Terms,
+        spending: Spending,
+        leash: Leash | None,
     ) -> Hop:
         try:
             connection = await dial_steps(self._host, advert)
@@ -147,6 +171,7 @@ class Opener:
                 domain=self._domain,
                 spending=spending,
                 transcripts=self._transcripts,
+                leash=leash,
             )
         except BaseException:
             with trio.CancelScope(shield=True):

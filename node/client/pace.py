@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
 
-OPEN_SECONDS = 6.0
-"""to take a session: a provider may have to ask the chain, and to make room"""
+OPEN_SECONDS = 8.0
+"""to be reached and to take a session: a provider may have to ask the chain, and to make room"""
 SLACK_SECONDS = 10.0
 """for the steps of a session together, beside what they are expected to take: cold memory, others' prompts, load"""
 LEAST_SLACK_SECONDS = 2.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.economics.shares import Shares
 from hypercluster.node.engine.chat import Chat, Message
 from hypercluster.node.engine.grammar import BadFormat, Format, check_format
 from hypercluster.node.errors import ErrorCode, NodeError
@@ -126,6 +127,8 @@ class Wishes:
 
     market: MarketParameters = field(default_factory=MarketParameters)
     """how price, time and trust are weighed"""
+    shares: Shares = field(default_factory=Shares)
+    """how much one operator gets, and those who never served before"""
     spread: bool = False
     """draw the path by weight (paper eq. 3) instead of taking the lightest, so that many clients share providers"""
     avoid: frozenset[str] = frozenset()

@@ -27,6 +27,8 @@ class _Seen:
     taken: int = 0
     """since that advert, less those given back; all that it says is free where it was full after all"""
     full_until: float = 0.0
+    said_until: float = 0.0
+    """until when it asked to be left alone itself"""
     refusals: int = 0
 
 
@@ -72,14 +74,15 @@ class Vacancies:
                 self._seen[peer].taken -= 1
         self.wake()
 
-    def full(self, advert: Advert) -> None:
-        """The provider refused a session for want of room."""
+    def full(self, advert: Advert, wait: float = 0.0) -> None:
+        """The provider refused a session for want of room; `wait` (s) is when to come again by its word, 0 unknown."""
         seen = self._of(advert)
         # What is given back now counts as free again; that of the refused session itself never was.
         seen.taken = advert.free + 1
-        rest = min(MOST_REST_SECONDS, REST_SECONDS * 2**seen.refusals)
+        rest = min(MOST_REST_SECONDS, max(wait, REST_SECONDS * 2**seen.refusals))
         seen.refusals += 1
         seen.full_until = trio.current_time() + rest
+        seen.said_until = trio.current_time() + wait
 
     def accepted(self, peers: Sequence[str]) -> None:
         """The providers took the sessions."""
@@ -90,6 +93,18 @@ class Vacancies:
     def pace(self) -> float:
         """Seconds after which, on the average, one of the paths in use is given back."""
         return self._held / max(1, self.paths)
+
+    def soonest(self) -> float:
+        """Seconds until the first of those who are full may be asked again by its own word; 0 where none said when.
+
+        Where paths are in use it is 0 as well: one of them is given back, whatever others say.
+        """
+        if self.paths:
+            return 0.0
+        at = trio.current_time()
+        return min(
+            (each.said_until - at for each in self._seen.values() if each.said_until > at), default=0.0
+        )
 
     def wake(self) -> None:
         """Tell those in line that something may have become free."""

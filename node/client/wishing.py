@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hypercluster.market.economics.diversity import diverse_path, keeps
 from hypercluster.market.economics.gibbs import sample_paths
 from hypercluster.market.economics.graph import AdvertTable, Node
-from hypercluster.market.economics.routing import Path, best_path, path_of
+from hypercluster.market.economics.routing import Path, path_of
+from hypercluster.market.economics.shares import Shares
 from hypercluster.market.money.units import round_price
 from hypercluster.node.client.request import BadRequest
 
@@ -29,24 +31,58 @@ class TooDear(BadRequest):
     """There are paths, and all of them cost more than the request allows."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much of a path one operator may have, and how many of its hops those may who are `untried`; None: any."""
+
+    shares: Shares
+    untried: Collection[str] = ()
+    most_untried: int | None = None
+
+    def lightest(self, nodes: Sequence[Node], layers: int, market: MarketParameters) -> Path:
+        """Raises NoPath."""
+        return diverse_path(
+            nodes,
+            layers=layers,
+            market=market,
+            shares=self.shares,
+            untried=self.untried,
+            most_untried=self.most_untried,
+        )
+
+    def hold(self, path: Path) -> bool:
+        """Whether the path is within them."""
+        few = sum(node.owner in self.untried for node in path.nodes)
+        return keeps(path, self.shares) and (self.most_untried is None or few <= self.most_untried)
+
+
+FREELY = Bounds(shares=Shares(hops=1.0))
+DRAWS = 8
+"""of a path by weight, for one that is within the bounds"""
+
+
 def fitting_path(
-    nodes: Sequence[Node], layers: int, wishes: Wishes, exclude: Collection[str], rng: np.random.Generator
+    nodes: Sequence[Node],
+    layers: int,
+    wishes: Wishes,
+    rng: np.random.Generator,
+    bounds: Bounds = FREELY,
 ) -> Path:
     """The path of least weight among those that the wishes allow, or one drawn by weight where they are spread.
 
     Raises:
-        NoPath: there is none over these nodes.
+        NoPath: there is none over these nodes within the bounds.
         TooDear: there are, and the cheapest costs more than the wishes allow.
     """
     if wishes.spread and not wishes.prefer:
-        path = _drawn(nodes, layers, wishes.market, exclude, rng)
+        path = _drawn(nodes, layers, wishes.market, rng, bounds)
     else:
-        path = _preferred(nodes, layers, wishes, exclude)
+        path = _preferred(nodes, layers, wishes, bounds)
     if _affordable(path, wishes):
         return path
     cheapest = replace(wishes.market, alpha=1.0, risk_weight=0.0)
     for market in (replace(cheapest, prompt_ratio=0.0), replace(cheapest, prompt_ratio=PROMPTS)):
-        path = best_path(nodes, layers=layers, market=market, exclude=exclude)
+        path = bounds.lightest(nodes, layers, market)
         if _affordable(path, wishes):
             return path
     raise TooDear(
@@ -61,11 +97,11 @@ def _affordable(path: Path, wishes: Wishes) -> bool:
     )
 
 
-def _preferred(nodes: Sequence[Node], layers: int, wishes: Wishes, left_out: Collection[str]) -> Path:
+def _preferred(nodes: Sequence[Node], layers: int, wishes: Wishes, bounds: Bounds) -> Path:
     """As many layers as possible with who comes first, then with who comes next; weight decides the rest."""
     market = wishes.market
     if not wishes.prefer:
-        return best_path(nodes, layers=layers, market=market, exclude=left_out)
+        return bounds.lightest(nodes, layers, market)
     rank = {peer: place for place, peer in enumerate(wishes.prefer)}
     weighed = [
         replace(
@@ -75,7 +111,7 @@ def _preferred(nodes: Sequence[Node], layers: int, wishes: Wishes, left_out: Col
         )
         for node in nodes
     ]
-    chosen = best_path(weighed, layers=layers, market=replace(market, risk_weight=1.0), exclude=left_out)
+    chosen = bounds.lightest(weighed, layers, replace(market, risk_weight=1.0))
     by_id = {node.id: node for node in nodes}
     return path_of([by_id[peer] for peer in chosen.ids], market)
 
@@ -84,11 +120,14 @@ def _drawn(
     nodes: Sequence[Node],
     layers: int,
     market: MarketParameters,
-    left_out: Collection[str],
     rng: np.random.Generator,
+    bounds: Bounds,
 ) -> Path:
-    table = AdvertTable.of(nodes, layers, left_out)
+    table = AdvertTable.of(nodes, layers)
     inside = replace(market, outside_weight=math.inf)
-    rows = sample_paths(table, inside, 1, rng)[0]
     by_id = {node.id: node for node in nodes}
-    return path_of([by_id[table.ids[row]] for row in rows if row >= 0], market)
+    for rows in sample_paths(table, inside, DRAWS, rng):
+        path = path_of([by_id[table.ids[row]] for row in rows if row >= 0], market)
+        if bounds.hold(path):
+            return path
+    return bounds.lightest(nodes, layers, market)

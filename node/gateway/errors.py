@@ -13,9 +13,9 @@ from hypercluster.market.errors import (
     OverDeposit,
 )
 from hypercluster.market.money.budget import LimitReached
-from hypercluster.node.client.choosing import AllBusy, NoRoute, RequestTooLong, TooManyCandidates
 from hypercluster.node.client.completion import PathLost, TooExpensive
 from hypercluster.node.client.exchanging import HopFailed
+from hypercluster.node.client.needs import AllBusy, NoRoute, RequestTooLong, TooManyCandidates
 from hypercluster.node.client.request import BadRequest
 from hypercluster.node.engine.chat import ChatError
 from hypercluster.node.engine.grammar import BadFormat

@@ -60,7 +60,7 @@ def _network(facts: Facts) -> Iterator[Finding]:
 
 
 async def _model(onlooker: Onlooker, sought: Sought) -> list[Finding]:
-    from hypercluster.node.client.choosing import AllBusy, NoRoute
+    from hypercluster.node.client.needs import AllBusy, NoRoute
 
     try:
         path = await onlooker.route()

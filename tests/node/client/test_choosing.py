@@ -13,16 +13,10 @@ from hypothesis import strategies as st
 
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.trust.reputation import Evidence
-from hypercluster.node.client.choosing import (
-    AllBusy,
-    Chooser,
-    Needs,
-    NoRoute,
-    RequestTooLong,
-    TooManyCandidates,
-)
+from hypercluster.node.client.choosing import Chooser
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.lengths import covered, longest
+from hypercluster.node.client.needs import AllBusy, Needs, NoRoute, RequestTooLong, TooManyCandidates
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.client.timing import Timing
 from hypercluster.node.client.vacancies import Vacancies

@@ -12,7 +12,6 @@ import trio
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client import completing as completing_module
-from hypercluster.node.client.choosing import AllBusy, RequestTooLong
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.events import (
@@ -26,6 +25,7 @@ from hypercluster.node.client.events import (
     Token,
 )
 from hypercluster.node.client.model import Model
+from hypercluster.node.client.needs import AllBusy, RequestTooLong
 from hypercluster.node.client.payer import Payer
 from hypercluster.node.client.request import Allowance, Request
 from hypercluster.node.errors import ErrorCode

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from hypercluster.market.economics.graph import node_of
 from hypercluster.market.economics.routing import Path
-from hypercluster.node.client.choosing import AllBusy
 from hypercluster.node.client.line import OVERTAKEN, Line, Place, QueueFull
+from hypercluster.node.client.needs import AllBusy
 from hypercluster.node.client.vacancies import Vacancies
 from tests.node.helpers.offers import advert_of
 
@@ -143,7 +143,7 @@ async def test_a_request_with_trouble_of_its_own_holds_nobody_up() -> None:
     sessions = Sessions(free=1)
 
     async def find() -> Path:
-        from hypercluster.node.client.choosing import NoRoute
+        from hypercluster.node.client.needs import NoRoute
 
         raise NoRoute("Nobody serves it.")
 

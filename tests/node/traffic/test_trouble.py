@@ -15,9 +15,9 @@ from hypercluster.market.chain import Chain
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.errors import InsufficientFunds
 from hypercluster.market.ledger import Ledger
-from hypercluster.node.client.choosing import NoRoute
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.events import HopReplaced, Token
+from hypercluster.node.client.needs import NoRoute
 from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.errors import ConnectionLost
 from hypercluster.node.home.settings import Settings
