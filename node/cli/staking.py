@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
-from hypercluster.market.money.units import format_hct
+from hypercluster.market.money.units import counted, round_hct
 from hypercluster.node.cli.console import password, show
 from hypercluster.node.cli.options import hct
 from hypercluster.node.home import keys
@@ -15,8 +15,14 @@ from hypercluster.node.home.keys import Key
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
 
-StakeOption = Annotated[
-    int | None, hct("HCT to stake. Default: what is missing to what the registry asks for.")
+StakeOption = Annotated[int | None, hct("HCT to stake. Default: what is missing to the share of this node.")]
+ShareOption = Annotated[
+    int | None,
+    hct(
+        "HCT of the stake to stand behind this node, which carry its sessions. Default: what does already and what "
+        "is added, the registry's minimum at least.",
+        least=1,
+    ),
 ]
 
 
@@ -34,7 +40,14 @@ def make_keys(wanted: Sequence[Key], program: str, json_: bool) -> None:
     show({"home": str(settings.home), "node": node, "operator": operator}, view, json_)
 
 
-def register_node(stake: int | None, next_step: str, json_: bool) -> None:
+def register_node(
+    stake: int | None,
+    next_step: str,
+    json_: bool,
+    *,
+    share: int | None = None,
+    sessions: int | None = None,
+) -> None:
     """Stake, authorise the node key and send it coin for gas, and say what comes next."""
     from hypercluster.market.chain import Sender
     from hypercluster.node.serving.registration import register
@@ -44,9 +57,16 @@ def register_node(stake: int | None, next_step: str, json_: bool) -> None:
     secret = password(settings)
     node = keys.unlock(settings.home, Key.NODE, secret)
     operator = Sender(chain, keys.unlock(settings.home, Key.OPERATOR, secret))
-    done = register(chain, operator, node, stake)
-    told = f"{format_hct(done.active_wei)} HCT at stake; node {done.node} {next_step}"
-    show(asdict(done), lambda _: told, json_)
+    done = register(chain, operator, node, stake, share=share, sessions=sessions)
+
+    def view(_: object) -> Iterator[str]:
+        yield f"{', '.join(done.added)}." if done.added else "All was in place already."
+        yield (
+            f"{round_hct(done.share_wei)} of {round_hct(done.active_wei)} HCT at stake stand behind this node and "
+            f"carry {counted(done.sessions, 'session')}; node {done.node} {next_step}"
+        )
+
+    show(asdict(done), view, json_)
 
 
 def default_threads() -> int:

@@ -5,10 +5,10 @@ Amounts are wei as text, moments unix seconds, layers [start, stop). Every path 
 - GET /hc/me: role "provider", version, name, peer, wallet {address, hct_wei, gas_wei}, chain {id, head_age_s} | null.
 - GET /hc/provider: model {id, layers}, layers, sessions {open, free, most, tokens}, queue (steps that wait), decode_ms,
   prompt_ms, steps, tokens (both answered since the start), price_wei, prompt_price_wei, price_rule "fixed" |
-  "gradient", operator, node, stake
-  {active_wei, thawing_wei, thaw_end, eligible} | null, balance_wei, node_gas_wei, unclaimed_wei, claim {owed_wei,
-  channels, gas_coin_wei, gas_wei, net_wei, multiple, due} | null, demands [{id, demander, seq, row, deadline}],
-  addresses, notices, since, uptime_s, ready {name: sentence | null}.
+  "gradient", operator, node, stake {active_wei, thawing_wei, thaw_end, eligible, backing_wei (of it behind this node),
+  carries (sessions)} | null, balance_wei, node_gas_wei, unclaimed_wei, claim {owed_wei, channels, gas_coin_wei,
+  gas_wei, net_wei, multiple, due} | null, demands [{id, demander, seq, row, deadline}], addresses, notices, since,
+  uptime_s, ready {name: sentence | null}.
 - GET /hc/provider/earnings?days=30: days [{day "2026-01-31", earned_wei, tokens, prompt_tokens, sessions}], the oldest
   first and none left out; channels [{channel, payer, earned_wei, claimed_wei, unclaimed_wei, deposit_wei, state
   "open" | "closing" | "ended", opened}], the newest first; earned_wei, claimed_wei, unclaimed_wei of all of them.

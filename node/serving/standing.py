@@ -26,7 +26,10 @@ class Standing:
 
     taken: float
     stake: Stake
-    eligible: bool
+    backing_wei: int
+    """active stake behind the node key, 0 where it may not serve"""
+    carries: int
+    """sessions that this is enough for"""
     balance_wei: int
     node_gas_wei: int
     head: int
@@ -74,10 +77,12 @@ class Standings:
             if row.ended or row.channel_id in known  # others are of a chain that was reset
         )
         owed = [row.unclaimed for row in rows]
+        (backing,) = chain.staking.backings([(node, operator)])
         return Standing(
             taken=time.time(),
             stake=chain.staking.stake_of(operator),
-            eligible=chain.staking.operator_of(node) == operator and chain.staking.is_eligible(node),
+            backing_wei=backing,
+            carries=backing // chain.staking.session_stake,
             balance_wei=chain.token.balance(operator),
             node_gas_wei=chain.balance(node),
             head=chain.timestamp(),
@@ -93,7 +98,7 @@ class Standings:
 
     async def stake_wrong(self) -> str | None:
         """Whether the node may serve: for /readyz."""
-        may = self.now is None or self.now.eligible
+        may = self.now is None or self.now.backing_wei > 0
         return (
             None if may else "The node may not serve: its operator's stake or its authorisation is missing."
         )
@@ -115,7 +120,9 @@ class Standings:
                 "active_wei": str(now.stake.active),
                 "thawing_wei": str(now.stake.thawing),
                 "thaw_end": now.stake.thaw_end or None,
-                "eligible": now.eligible,
+                "eligible": now.backing_wei > 0,
+                "backing_wei": str(now.backing_wei),
+                "carries": now.carries,
             },
             "balance_wei": str(now.balance_wei),
             "node_gas_wei": str(now.node_gas_wei),

@@ -4,11 +4,11 @@ Amounts are wei as text, moments unix seconds, layers [start, stop). Every path 
 
 - GET /hc/me: role "verifier", version, name, peer, wallet {address, hct_wei, gas_wei}, chain {id, head_age_s} | null.
 - GET /hc/verifier: model {id, layers}, price_wei (per audited token), audits {running, most}, operator, node, enlisted,
-  credits_wei, credits_at (when they may be claimed) | null, stake {active_wei, thawing_wei, thaw_end, eligible} | null,
-  balance_wei, node_gas_wei, unclaimed_wei, claim {owed_wei, channels, gas_coin_wei, gas_wei, net_wei, multiple, due} |
-  null, cases [{case, accused, seat, seats, phase, vote, outcome, drawn, commit_deadline, reveal_deadline}], the newest
-  first, addresses, notices, since, uptime_s, ready {name: sentence | null}. Phases are drawn, judged, committed,
-  revealed, resolved, missed; votes innocent, grey, guilty, unserved; null what is not known yet, or no more to come.
+  credits_wei, credits_at (when more of them may be claimed) | null, stake (as a provider's) | null, balance_wei,
+  node_gas_wei, unclaimed_wei, claim {owed_wei, channels, gas_coin_wei, gas_wei, net_wei, multiple, due} | null, cases
+  [{case, accused, seat, seats, phase, vote, outcome, drawn, commit_deadline, reveal_deadline}], the newest first,
+  addresses, notices, since, uptime_s, ready {name: sentence | null}. Phases are drawn, judged, committed, revealed,
+  resolved, missed; votes innocent, grey, guilty, unserved; null what is not known yet, or no more to come.
 - GET /hc/verifier/audits?limit=100&before=ID: audits [{id, at, layers, tokens, finding, median_error, max_error,
   agreement, exact, paid_wei, seconds, channel}], the newest first, null for an error that is no finite number; total
   {audits, paid_wei}.

@@ -66,7 +66,8 @@ def staked(town: Town, name: str) -> Terminal:
     funded = provider.json("hc-testnet", "fund", keys["operator"])
     assert funded["hct_wei"] == 1000 * HCT
     stake = provider.json("hc-provider", "register")
-    assert stake == {"operator": keys["operator"], "node": keys["node"], "active_wei": 100 * HCT}
+    assert (stake["operator"], stake["node"]) == (keys["operator"], keys["node"])
+    assert (stake["active_wei"], stake["share_wei"], stake["sessions"]) == (100 * HCT, 100 * HCT, 16)
     return provider
 
 

@@ -137,6 +137,7 @@ def run(
     clients paid is kept in the ledger before each answer and claimed when it is worth its gas.
     """
     from hypercluster.node.network.reach import reach_of
+    from hypercluster.node.serving.registration import check_carried
 
     settings = Settings()
     last = remembered(settings.home)
@@ -153,6 +154,7 @@ def run(
     with node_held(settings.home, "hc-provider run"):
         chain = open_chain(settings)
         wallets = wallets_of(settings, chain)
+        check_carried(chain, wallets.sender.address, wallets.operator, sessions, "hc-provider")
         stored = opened_to_serve(model, settings)
 
         from hypercluster.market.money.claiming import ClaimRule

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hypercluster.market.money.units import round_hct
-from hypercluster.node.cli.console import Json, password, show
-from hypercluster.node.cli.options import hct
-from hypercluster.node.cli.staking import StakeOption, make_keys, register_node
+from hypercluster.node.cli.console import Json, fail, password, show
+from hypercluster.node.cli.options import account, hct, whole
+from hypercluster.node.cli.staking import ShareOption, StakeOption, make_keys, register_node
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.resources import open_chain
@@ -29,14 +29,25 @@ def init(json_: Json = False) -> None:
     make_keys(keys.PROVIDER, "hc-provider", json_)
 
 
-def register(stake: StakeOption = None, json_: Json = False) -> None:
+def register(
+    stake: StakeOption = None,
+    share: ShareOption = None,
+    sessions: Annotated[
+        int | None, whole("Have a share that carries so many sessions.", least=1, most=256)
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Stake and authorise the node key, in three transactions of the operator.
 
-    Example: [bold]hc-provider register --stake 1000[/]
+    Examples: [bold]hc-provider register --stake 1000[/], [bold]hc-provider register --sessions 32[/]
 
-    The third sends the node key a little coin, with which it pays the gas of its claims.
+    The third sends the node key a little coin, with which it pays the gas of its claims. Each node key has a share of
+    the operator's stake, of which no HCT counts twice: it says how many sessions the node may offer, and who gets a
+    place in full order books. Run it again to add what is missing, or to change the share.
     """
-    register_node(stake, "may serve. Next: hc-provider run.", json_)
+    if share is not None and sessions is not None:
+        fail("--share and --sessions both say how much stake stands behind the node: give one of them.")
+    register_node(stake, "may serve. Next: hc-provider run.", json_, share=share, sessions=sessions)
 
 
 def unstake(
@@ -50,15 +61,23 @@ def unstake(
     _show_stake(chain, operator.address, json_)
 
 
-def revoke(json_: Json = False) -> None:
-    """Stop answering for the node key of this home: it serves no more. What it signed before still counts."""
+def revoke(
+    node: Annotated[
+        str | None,
+        account("Another node key of the same operator, say a lost one. Default: that of this home."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """End the work of a node key and free its share of the stake. What it signed before still counts."""
     chain, operator = _operator()
-    node = keys.address(Settings().home, Key.NODE)
+    node = node or keys.address(Settings().home, Key.NODE)
+    freed = chain.staking.share_of(node)
     chain.staking.revoke(operator, node)
     show(
-        {"node": node, "operator": operator.address, "revoked": True},
+        {"node": node, "operator": operator.address, "revoked": True, "freed_wei": freed},
         lambda done: (
-            f"{done['operator']} answers for {done['node']} no more; hc-provider register undoes it."
+            f"{done['node']} serves no more for {done['operator']}, and {round_hct(freed)} HCT of the stake are free "
+            "for other node keys; hc-provider register undoes it."
         ),
         json_,
     )
@@ -81,7 +100,12 @@ def _operator() -> tuple[Chain, Sender]:
 
 def _show_stake(chain: Chain, operator: str, json_: bool) -> None:
     stake = chain.staking.stake_of(operator)
-    document = {"active_wei": stake.active, "thawing_wei": stake.thawing, "thaw_end": stake.thaw_end}
+    document = {
+        "active_wei": stake.active,
+        "thawing_wei": stake.thawing,
+        "thaw_end": stake.thaw_end,
+        "committed_wei": chain.staking.committed_by(operator),
+    }
     show(document, _stake, json_)
 
 
@@ -89,4 +113,10 @@ def _stake(found: dict[str, Any]) -> list[str]:
     lines = [f"{round_hct(found['active_wei'])} HCT at stake, {round_hct(found['thawing_wei'])} HCT thawing"]
     if found["thawing_wei"]:
         lines.append(f"withdraw it from {datetime.fromtimestamp(found['thaw_end'], UTC).isoformat()} on")
+    if found["active_wei"] < found["committed_wei"]:
+        lines.append(
+            f"{round_hct(found['committed_wei'])} HCT are tied to node keys: behind each stands "
+            f"{found['active_wei'] / found['committed_wei']:.0%} of its share. hc-provider register adds what is "
+            "missing; register --share, or revoke, says with how much less a node shall do."
+        )
     return lines

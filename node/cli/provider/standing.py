@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from hypercluster.market.money.units import round_hct, round_price
+from hypercluster.market.money.units import counted, round_hct, round_price
 from hypercluster.node.cli.console import Json, Shown, show
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.provider.claims import outlook_document, rule_of
@@ -26,6 +26,7 @@ def status(json_: Json = False) -> None:
     chain = open_chain(settings)
     operator, node = (keys.address(settings.home, key) for key in (Key.OPERATOR, Key.NODE))
     stake = chain.staking.stake_of(operator)
+    (backing,) = chain.staking.backings([(node, operator)])
     with open_ledger(settings) as ledger:
         books = books_of(ledger, chain)
     running = running_node(settings.home)
@@ -33,10 +34,13 @@ def status(json_: Json = False) -> None:
         "operator": operator,
         "node": node,
         "running": running.document() if running else None,
-        "eligible": chain.staking.operator_of(node) == operator and chain.staking.is_eligible(node),
+        "eligible": backing > 0,
+        "backing_wei": backing,
+        "carries": backing // chain.staking.session_stake,
         "active_wei": stake.active,
         "thawing_wei": stake.thawing,
         "thaw_end": stake.thaw_end,
+        "committed_wei": chain.staking.committed_by(operator),
         "balance_wei": chain.token.balance(operator),
         "unclaimed_wei": books.unclaimed_wei,
         "claim": outlook_document(outlook_of(books, chain, rule_of(settings))),
@@ -52,6 +56,7 @@ def _status(found: dict[str, Any]) -> Iterator[Shown]:
     table.row("may serve", "yes" if found["eligible"] else "no: run hc-provider register")
     table.row("operator", found["operator"])
     table.row("node", found["node"])
+    table.row("behind this node", carried_text(found["backing_wei"], found["carries"]))
     for name in ("active", "thawing", "balance", "unclaimed"):
         table.row(name, f"{round_hct(found[f'{name}_wei'])} HCT")
     if found["claim"]["channels"]:
@@ -61,6 +66,11 @@ def _status(found: dict[str, Any]) -> Iterator[Shown]:
     if found["thaw_end"]:
         table.row("thaws", datetime.fromtimestamp(found["thaw_end"], UTC).isoformat())
     yield table
+
+
+def carried_text(backing_wei: int, sessions: int) -> str:
+    """How much stake is behind a node, and what that carries."""
+    return f"{round_hct(backing_wei)} HCT of the stake, for {counted(sessions, 'session')}"
 
 
 def running_rows(running: dict[str, Any] | None) -> Iterator[tuple[str, str]]:

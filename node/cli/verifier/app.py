@@ -3,7 +3,7 @@
 from hypercluster.node.cli import program
 from hypercluster.node.cli.console import Json
 from hypercluster.node.cli.doctor import verifier_doctor
-from hypercluster.node.cli.staking import StakeOption, make_keys, register_node
+from hypercluster.node.cli.staking import ShareOption, StakeOption, make_keys, register_node
 from hypercluster.node.cli.verifier import calibrating, running, standing
 from hypercluster.node.home import keys
 
@@ -28,7 +28,7 @@ def init(json_: Json = False) -> None:
 
 
 @app.command()
-def register(stake: StakeOption = None, json_: Json = False) -> None:
+def register(stake: StakeOption = None, share: ShareOption = None, json_: Json = False) -> None:
     """Stake and authorise the node key, in three transactions of the operator.
 
     Example: [bold]hc-verifier register[/]
@@ -36,7 +36,7 @@ def register(stake: StakeOption = None, json_: Json = False) -> None:
     The third sends the node key coin for gas: it pays for its own votes. Stake is lost to verifiers that do not
     reveal their votes, or that pass what they never ran.
     """
-    register_node(stake, "may judge. Next: hc-verifier calibrate.", json_)
+    register_node(stake, "may judge. Next: hc-verifier calibrate.", json_, share=share)
 
 
 for command in (

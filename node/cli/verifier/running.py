@@ -72,6 +72,7 @@ def run(
     after a restart. A verifier that is away when it should reveal is slashed.
     """
     from hypercluster.node.network.reach import reach_of
+    from hypercluster.node.serving.registration import check_carried
 
     settings = Settings()
     last = remembered(settings.home)
@@ -85,6 +86,7 @@ def run(
     with node_held(settings.home, "hc-verifier run"):
         chain = open_chain(settings)
         wallets = wallets_of(settings, chain)
+        check_carried(chain, wallets.sender.address, wallets.operator, jobs, "hc-verifier")
         stored = opened_to_serve(model, settings)
 
         from hypercluster.market.money.claiming import ClaimRule

@@ -25,6 +25,7 @@ def status(json_: Json = False) -> None:
     chain = open_chain(settings)
     node, operator = keys.address(settings.home, Key.NODE), keys.address(settings.home, Key.OPERATOR)
     stake = chain.staking.stake_of(operator)
+    (backing,) = chain.staking.backings([(node, operator)])
     running = running_node(settings.home)
     with open_ledger(settings) as ledger:
         books = books_of(ledger, chain)
@@ -33,6 +34,7 @@ def status(json_: Json = False) -> None:
         "operator": operator,
         "active_wei": stake.active,
         "thawing_wei": stake.thawing,
+        "backing_wei": backing,
         "enlisted": chain.disputes.cases.is_enlisted(node),
         "credits_wei": chain.disputes.cases.credit_of(operator).amount,
         "unclaimed_wei": books.unclaimed_wei,
@@ -50,6 +52,7 @@ def _status(found: dict[str, Any]) -> Iterator[Shown]:
     table.row("node", found["node"])
     table.row("operator", found["operator"])
     table.row("stake", f"{round_hct(found['active_wei'])} HCT, {round_hct(found['thawing_wei'])} thawing")
+    table.row("behind this node", f"{round_hct(found['backing_wei'])} HCT of the stake")
     table.row("enlisted for committees", "yes" if found["enlisted"] else "no")
     table.row("vouchers not claimed yet", f"{round_hct(found['unclaimed_wei'])} HCT")
     if found["claim"]["channels"]:
