@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hypercluster.market.money.units import format_hct, round_hct
+from hypercluster.market.money.units import counted, format_hct, round_hct
 from hypercluster.node.cli.doctor.findings import Finding, ill, odd, well
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
@@ -67,18 +67,22 @@ def wallet(settings: Settings, chain: Chain) -> Iterator[Finding]:
 def stake(settings: Settings, chain: Chain, program: str) -> Iterator[Finding]:
     """That the operator backs the node key, and that this can pay its own transactions."""
     operator, node = (keys.address(settings.home, key) for key in (Key.OPERATOR, Key.NODE))
-    active = chain.staking.stake_of(operator).active
+    staking = chain.staking
+    active, backing = staking.stake_of(operator).active, staking.backing_of(node)
     if chain.staking.operator_of(node) != operator:
         yield ill(
             "registration", f"{operator} does not answer for the node key {node}.", f"{program} register"
         )
-    elif not chain.staking.is_eligible(node):
-        least = format_hct(chain.staking.minimum)
+    elif not staking.is_eligible(node):
         yield ill(
-            "stake", f"{round_hct(active)} HCT are staked, too little: {least} HCT.", f"{program} register"
+            "stake",
+            f"{round_hct(backing)} of {round_hct(active)} HCT that are staked stand behind this node, too little: "
+            f"{format_hct(staking.minimum)} HCT.",
+            f"{program} register",
         )
     else:
-        yield well("stake", f"{round_hct(active)} HCT of {operator} stand behind this node")
+        carried = counted(backing // staking.session_stake, "session")
+        yield well("stake", f"{round_hct(backing)} HCT of {operator} stand behind this node, for {carried}")
     coin = chain.balance(node)
     if coin < GAS_MONEY_WEI // 4:
         yield odd(
