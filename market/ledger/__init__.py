@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from hypercluster.market.ledger.front_tables import AdvertRow, ApiKeyRow, Outcom
 from hypercluster.market.ledger.history import History
 from hypercluster.market.ledger.payee import PayeeLedger
 from hypercluster.market.ledger.payer import PayerLedger
+from hypercluster.market.ledger.quotas import crowded
 from hypercluster.market.ledger.requests import RequestDetail, Requests, Which
 from hypercluster.market.ledger.tables import (
     AuditRecord,
@@ -26,6 +28,7 @@ from hypercluster.market.ledger.tables import (
     RumourRow,
     SessionRecord,
     SoldAudit,
+    now,
 )
 from hypercluster.market.ledger.totals import By, Total
 from hypercluster.market.ledger.trust import Trust
@@ -57,6 +60,8 @@ __all__ = [
     "Which",
 ]
 
+log = logging.getLogger(__name__)
+
 REQUESTS_LONGER = timedelta(days=60)
 
 
@@ -82,11 +87,16 @@ class Ledger:
         self.adverts = AdvertsSeen(self.engine)
 
     def prune(self, before: datetime) -> int:
-        """Delete what is over since before a moment; returns how many rows.
+        """Delete what is over since before a moment, and what is beyond the quotas of the tables, which is logged;
+        returns how many rows.
 
         Requests stay for `REQUESTS_LONGER`, as limits for a month count on them; what keys spent is never forgotten.
         """
-        return self.requests.prune(before - REQUESTS_LONGER) + self.history.prune(before)
+        gone = self.requests.prune(before - REQUESTS_LONGER) + self.history.prune(before)
+        for dropped in crowded(self.engine, self.requests, now()):
+            log.warning("%s", dropped.sentence)
+            gone += dropped.rows
+        return gone
 
     def close(self) -> None:
         """Close all connections; the ledger cannot be used afterwards."""

@@ -187,17 +187,20 @@ class Requests:
 
     def prune(self, before: datetime) -> int:
         """Delete the requests that ended before a moment, and keep what each key spent on them; returns how many."""
-        old = RequestRow.ended < before
+        with Session(self._engine) as session, session.begin():
+            return self.drop(session, RequestRow.ended < before)
+
+    def drop(self, session: Session, *old: ColumnElement[bool]) -> int:
+        """Delete requests and keep what each key spent on them, within a transaction; returns how many."""
         sums = [total_wei(each) for each in (RequestRow.cost, RequestRow.risked, RequestRow.audit_cost)]
         key = func.coalesce(RequestRow.key_id, "")
-        with Session(self._engine) as session, session.begin():
-            for key_id, *spent in session.execute(select(key, *sums).where(old).group_by(key)).all():
-                kept = session.get(SpentBefore, key_id, with_for_update=True)
-                if kept is None:
-                    session.add(SpentBefore(key_id=key_id, wei=sum(spent)))
-                else:
-                    kept.wei += sum(spent)
-            return session.execute(delete(RequestRow).where(old)).rowcount  # type: ignore[attr-defined,no-any-return]
+        for key_id, *spent in session.execute(select(key, *sums).where(*old).group_by(key)).all():
+            kept = session.get(SpentBefore, key_id, with_for_update=True)
+            if kept is None:
+                session.add(SpentBefore(key_id=key_id, wei=sum(spent)))
+            else:
+                kept.wei += sum(spent)
+        return session.execute(delete(RequestRow).where(*old)).rowcount  # type: ignore[attr-defined,no-any-return]
 
     def _write(self, request_id: str, values: dict[str, Any]) -> None:
         if "error" in values:

@@ -111,7 +111,7 @@ class Presence:
             jobs.every(terms.refresh_seconds, "advert refresh", self.publish)
             jobs.every(terms.watch_seconds, "watching the channels", collector.watch)
             jobs.every(terms.claim_seconds, "claiming", collector.claim)
-            jobs.every(24 * 3600, "pruning", lambda: _prune(ledger), first_after=60)
+            jobs.every(3600, "pruning", lambda: _prune(ledger), first_after=60)
             jobs.every(FOLLOW_SECONDS, "saying how it stands", self._follow)
             yield jobs
 

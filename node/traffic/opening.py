@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEEP_DAYS = 30
-DAY = 24 * 3600.0
+HOUR = 3600.0
 
 
 @asynccontextmanager
@@ -67,11 +67,11 @@ async def open_market(
 
 
 async def _forget(ledger: Ledger) -> None:
-    """Once a day, drop what is too old to be asked for."""
+    """Once an hour, drop what is too old to be asked for, and what is more than the ledger may hold."""
     while True:
         await trio.sleep(60)  # a start has better things to do
         try:
             await trio.to_thread.run_sync(ledger.prune, datetime.now(UTC) - timedelta(days=KEEP_DAYS))
         except MarketError as error:
             log.warning("what is old could not be dropped: %s", error)
-        await trio.sleep(DAY)
+        await trio.sleep(HOUR)
