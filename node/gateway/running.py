@@ -82,6 +82,8 @@ async def serve_gateway(
         ollama_open=options.ollama_open,
         patience=options.patience,
     )
+    if options.keep is not None:
+        gateway.metrics.process.stores(options.keep.parent)
     sights = Sights(gateway)
     app = guarded(
         application(gateway, sights), hosts=options.hosts, origins=options.origins, secret_paths=SECRET_PATHS

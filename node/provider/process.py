@@ -217,6 +217,8 @@ class Provider:
             operator=wallets.operator,
         )
         metrics = counted(showing, collector, jobs)
+        if self.terms.http.link_file is not None:
+            metrics.stores(self.terms.http.link_file.parent)
         async with shown(showing, self.terms.http, metrics, jobs):
             yield
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Generic, TypeVar
@@ -32,6 +32,9 @@ STOP_SECONDS = 20.0
 # The keys guard play money and are unlocked by many processes at once.
 LIGHT_SCRYPT = 2**10
 STAKE = 100 * HCT
+LOG = "log"
+"""file in a node's home with what it printed"""
+MOST_LOG_BYTES = 16 * 2**20
 OF_A_CHAIN = ("ledger.sqlite*", "vouchers.journal*", "peers.json")
 """files in a home that are of no use with another chain"""
 
@@ -109,7 +112,7 @@ class NodeProcess(Generic[NodeSpec]):
     @property
     def log(self) -> str:
         """What it printed so far."""
-        return (self.home / "log").read_text(errors="replace")
+        return (self.home / LOG).read_text(errors="replace")
 
     def stop(self) -> None:
         """Ask it to end, and wait for that."""
@@ -123,6 +126,13 @@ class NodeProcess(Generic[NodeSpec]):
 
 ProviderProcess = NodeProcess[ProviderSpec]
 VerifierProcess = NodeProcess[VerifierSpec]
+
+
+def trim(file: Path) -> None:
+    """Empty a log that is longer than MOST_LOG_BYTES: whoever appends to it goes on at its beginning."""
+    with suppress(OSError):
+        if file.stat().st_size > MOST_LOG_BYTES:
+            os.truncate(file, 0)
 
 
 @dataclass(eq=False)
@@ -216,10 +226,11 @@ class LocalNetwork:
         command = [sys.executable, "-m", *spec.command()]
         command += ["--model", str(model), "--listen", "/ip4/127.0.0.1/tcp/0"]
         (home / RUNNING).unlink(missing_ok=True)
+        trim(home / LOG)
         environment = self.environment(home)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         output: IO[bytes]
-        with (home / "log").open("ab") as output:
+        with (home / LOG).open("ab") as output:
             return subprocess.Popen(
                 command,
                 env=environment,
@@ -247,6 +258,11 @@ class LocalNetwork:
         state = json.loads(marker.read_text())
         node.peer, node.addresses = state["peer"], tuple(state["addresses"])
         return True
+
+    def trim_logs(self) -> None:
+        """Empty the logs that have become too long; their nodes go on writing."""
+        for node in self.nodes:
+            trim(node.home / LOG)
 
     def stop(self) -> None:
         """End all nodes; those that do not end by themselves are killed."""

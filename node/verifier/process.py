@@ -186,6 +186,8 @@ class Verifier:
             price_wei=self.terms.price_wei,
         )
         metrics, self.on_sale = counted(showing, jobs)
+        if self.terms.http.link_file is not None:
+            metrics.stores(self.terms.http.link_file.parent)
         async with shown(showing, self.terms.http, metrics, jobs):
             yield
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import trio
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
@@ -13,6 +15,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from hypercluster.node.home.stores import STORES
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody asks for
 PREFIX = "hypercluster_"
@@ -53,6 +57,19 @@ class ProcessMetrics:
     def chain_head(self, made: Callable[[], int | None]) -> None:
         """Have the newest block's moment (unix s) asked for at each look."""
         self.chain_head_age.set_function(lambda: time.time() - (made() or math.nan))
+
+    def stores(self, home: Path) -> None:
+        """Say at each look what the stores in a home take."""
+        taken = Gauge(f"{PREFIX}store_bytes", "Disk that a store takes.", ["store"], registry=self.registry)
+        most = Gauge(
+            f"{PREFIX}store_default_limit_bytes",
+            "Disk that it may take where no option says otherwise.",
+            ["store"],
+            registry=self.registry,
+        )
+        for store in STORES:
+            taken.labels(store.name).set_function(partial(store.taken, home))
+            most.labels(store.name).set(store.most)
 
     def job(self, name: str, well: bool) -> None:
         """Periodic work has ended."""

@@ -99,6 +99,7 @@ def _findings(
             ("home", partial(home.folder, settings)),
             ("keys", partial(home.keys_of, settings, wanted)),
             ("ledger", partial(home.ledger, settings)),
+            ("stores", partial(home.stores, settings)),
             *more,
         ]
     )

@@ -32,6 +32,20 @@ def folder(settings: Settings) -> Iterator[Finding]:
         yield well("disk", seen)
 
 
+def stores(settings: Settings) -> Iterator[Finding]:
+    """What is kept in the home, and what of it is nearly as much as may be."""
+    from hypercluster.node.home.stores import STORES, size
+
+    taken = {store: store.taken(settings.home) for store in STORES}
+    for store, count in taken.items():
+        if sentence := store.sentence(count):
+            todo = f"allow more with {store.option}." if store.option else "nothing, if that is well."
+            yield odd("stores", sentence, todo)
+    full = max(STORES, key=lambda store: taken[store] / store.most)
+    most = f"the fullest are the {full.name}, {size(taken[full])} of {size(full.most)}"
+    yield well("stores", f"{size(sum(taken.values()))} in all; {most}")
+
+
 def keys_of(settings: Settings, wanted: Sequence[Key]) -> Iterator[Finding]:
     """That the key files are there, private, and open with the password where that is in a file."""
     for key in wanted:

@@ -116,6 +116,7 @@ def _start(settings: Settings, model: str | None, port: int, json_: bool) -> Non
         gone: set[int] = set()
 
         def look() -> None:
+            network.trim_logs()
             for node in ended(network, gone):
                 say(f"The {node.spec.name} has ended; its log is {node.home / 'log'}.", err)
 
