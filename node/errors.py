@@ -129,6 +129,10 @@ class AdvertError(NodeError):
         self.unfit = unfit
 
 
+class ForgedRumour(NodeError):
+    """A rumour that shows what its signers never signed; whoever passes it on does not check, or made it."""
+
+
 class ForgedAdvert(AdvertError):
     """An advert that its peer never signed; whoever passes it on does not check, or made it."""
 

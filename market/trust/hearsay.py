@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-MOST_HEARD = 4.0
-"""weight of all rumours against one operator at most: half of what a stranger is distrusted for"""
-MOST_OF_WITNESS = 1.0
+MOST_HEARD = 2.0
+"""weight of all rumours against one operator at most: a quarter of what a stranger is distrusted for. Twice as much
+would find cheats hardly sooner, and be worth twice as much to slanderers (docs/economics.md)"""
+MOST_OF_WITNESS = 0.5
 """weight of what one operator of verifiers says at most"""
 QUORUM = 1 / 3
 """share of the verifiers' stake whose word weighs all that rumours may"""

@@ -20,6 +20,7 @@ import trio
 from hypercluster.node.errors import AdvertError, Unfit
 from hypercluster.node.network.diagnosis import Facts
 from hypercluster.node.network.eligibility import KEEP_SECONDS
+from hypercluster.node.network.gossip import RUMOURS
 from hypercluster.node.network.intake import Intake
 from hypercluster.node.network.membership import Membership, Pace
 from hypercluster.node.network.orderbook import OrderBook
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from hypercluster.node.network.hello import ServedModel
     from hypercluster.node.network.host import Host
     from hypercluster.node.network.memory import Memory
+    from hypercluster.node.network.rumours import Rumours
+    from hypercluster.node.wire.rumours import Rumour
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +41,14 @@ QUIET_LOOKUPS = 4
 
 
 class Discovery:
-    """Discovery for the model of `book`; `alone` gives one that has its host for itself."""
+    """Discovery for the model of `book`; `alone` gives one that has its host for itself.
 
-    def __init__(self, membership: Membership, book: OrderBook) -> None:
+    `rumours` is what becomes of those that are heard about the model's operators; None neither hears nor passes on any.
+    """
+
+    def __init__(self, membership: Membership, book: OrderBook, rumours: Rumours | None = None) -> None:
         self.book = book
+        self.rumours = rumours
         self._membership = membership
         self._host = membership.host
         self._pace = membership.pace
@@ -61,6 +68,7 @@ class Discovery:
         served: ServedModel | None = None,
         memory: Memory | None = None,
         chain_time: Callable[[], Awaitable[float]] | None = None,
+        rumours: Rumours | None = None,
     ) -> Discovery:
         """For a host that follows one model only; the arguments are those of a Membership. Raises HostError."""
         membership = Membership(
@@ -73,7 +81,7 @@ class Discovery:
             chain_time=chain_time,
             clock=book.clock,
         )
-        return cls(membership, book)
+        return cls(membership, book, rumours)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -170,6 +178,16 @@ class Discovery:
         self._membership.own = signed
         self._published.set()
         await self._membership.gossip.publish(self.book.model_id, encode(signed))
+
+    async def spread(self, rumour: Rumour) -> None:
+        """Tell everybody who follows the model, and this host itself.
+
+        Raises NodeError, MarketError: nobody would believe it.
+        """
+        data = encode(rumour)
+        if self.rumours is not None:
+            await self.rumours.take(data)
+        await self._membership.gossip.publish(self.book.model_id, data, RUMOURS)
 
     async def lookup(self) -> int:
         """Ask the DHT who serves the model and them for their adverts; returns how many adverts are known.

@@ -1,4 +1,5 @@
-"""Adverts by GossipSub, one topic for each model, with every message checked before it goes any further.
+"""Adverts and rumours by GossipSub, a topic of each for every model, with every message checked before it goes any
+further.
 
 The envelope is unsigned and named by its content: adverts are signed themselves, and so the same advert is
 the same message whoever sends it. Peers that pass on forgeries are cut off, and of peers that send too much
@@ -21,7 +22,7 @@ from libp2p.pubsub.pb.rpc_pb2 import Message
 from libp2p.pubsub.pubsub import ContentAddressedMessageIDGenerator, Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 
-from hypercluster.node.errors import ErrorCode, ForgedAdvert, NodeError, WireError
+from hypercluster.node.errors import ErrorCode, ForgedAdvert, ForgedRumour, NodeError, WireError
 from hypercluster.node.network.host import Host
 from hypercluster.node.network.rate import Rate
 
@@ -37,10 +38,11 @@ Accept = Callable[[bytes], Awaitable[None]]
 
 
 TOPIC = "/hypercluster/adverts/3/{model_id}"
-_TOPICS = re.compile(TOPIC.format(model_id="[0-9a-f]{64}"))
+RUMOURS = "/hypercluster/evidence/1/{model_id}"
+_TOPICS = re.compile("|".join(topic.format(model_id="[0-9a-f]{64}") for topic in (TOPIC, RUMOURS)))
 
 
-class _AdvertTopics(frozenset[str]):
+class _ModelTopics(frozenset[str]):
     """The topics of all models: those of a peer are remembered, for the model may be taken up later."""
 
     def __contains__(self, topic: object) -> bool:
@@ -48,7 +50,7 @@ class _AdvertTopics(frozenset[str]):
 
 
 class Gossip:
-    """Adverts of the models that are followed."""
+    """Adverts of the models that are followed, and rumours about who serves them."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -74,7 +76,7 @@ class Gossip:
             msg_id_constructor=ContentAddressedMessageIDGenerator(),
             max_inbound_rpc_size=256 * 1024,
         )
-        self._pubsub.allowed_topics = _AdvertTopics()
+        self._pubsub.allowed_topics = _ModelTopics()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -96,17 +98,17 @@ class Gossip:
                 self._nursery = None
             nursery.cancel_scope.cancel()
 
-    async def follow(self, model_id: str, accept: Accept) -> None:
-        """Hear of a model's adverts from now on: `accept` sees each new message of others once."""
-        topic = TOPIC.format(model_id=model_id)
+    async def follow(self, model_id: str, accept: Accept, topic: str = TOPIC) -> None:
+        """Hear of a model's adverts, or of RUMOURS, from now on: `accept` sees each new message of others once."""
+        topic = topic.format(model_id=model_id)
         self._accept[topic] = accept
         self._pubsub.set_topic_validator(topic, partial(self._validate, topic), True)
         if self._nursery is not None:
             await self._subscribe(self._nursery, topic)
 
-    async def publish(self, model_id: str, data: bytes) -> None:
+    async def publish(self, model_id: str, data: bytes, topic: str = TOPIC) -> None:
         """Send a message to everybody who follows the model."""
-        await self._pubsub.publish(TOPIC.format(model_id=model_id), data)
+        await self._pubsub.publish(topic.format(model_id=model_id), data)
 
     async def _subscribe(self, nursery: trio.Nursery, topic: str) -> None:
         subscription = await self._pubsub.subscribe(topic)
@@ -127,26 +129,27 @@ class Gossip:
             return False
         taken = False
         try:
-            with self._host.within("gossip", peer, ""):
+            rumour = topic.startswith(RUMOURS.format(model_id=""))
+            with self._host.within("rumour" if rumour else "gossip", peer, ""):
                 await accept(message.data)
                 taken = True
         except NodeError as error:
-            log.debug("an advert from %s is not taken: %s", peer, error)
+            log.debug("a message from %s is not taken: %s", peer, error)
             if (
-                isinstance(error, (ForgedAdvert, WireError))
+                isinstance(error, (ForgedAdvert, ForgedRumour, WireError))
                 and error.code is not ErrorCode.UNSUPPORTED_VERSION
             ):
                 self._strike(forwarder, peer)
             return False
         except Exception as error:  # noqa: BLE001 - whatever the chain raises: not now
-            log.warning("an advert could not be checked: %s", error)
+            log.warning("a message could not be checked: %s", error)
             return False
         return taken
 
     def _strike(self, forwarder: ID, peer: str) -> None:
         if self._forgeries.allows(peer) or forwarder in self._cut_off:
             return
-        log.info("peer %s passes on forged adverts and is cut off", peer)
+        log.info("peer %s passes on forgeries and is cut off", peer)
         self._pubsub.add_to_blacklist(forwarder)
         self._cut_off.append(forwarder)
         if len(self._cut_off) > _MOST_CUT_OFF:

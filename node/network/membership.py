@@ -20,7 +20,7 @@ from hypercluster.node.errors import AdvertError, NodeError, Unfit
 from hypercluster.node.network.addresses import split_peer, through
 from hypercluster.node.network.dht import Dht
 from hypercluster.node.network.diagnosis import notices
-from hypercluster.node.network.gossip import Gossip
+from hypercluster.node.network.gossip import RUMOURS, Gossip
 from hypercluster.node.network.hello import ServedModel
 from hypercluster.node.network.host import Host
 from hypercluster.node.network.memory import Memory
@@ -120,6 +120,8 @@ class Membership:
         # Who had nothing of interest may serve this model.
         self._silent_until.clear()
         await self.gossip.follow(discovery.book.model_id, discovery.hear)
+        if discovery.rumours is not None:
+            await self.gossip.follow(discovery.book.model_id, discovery.rumours.take, RUMOURS)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

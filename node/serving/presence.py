@@ -23,6 +23,7 @@ from hypercluster.node.network.hello import ServedModel
 from hypercluster.node.network.host import Host
 from hypercluster.node.network.memory import Memory
 from hypercluster.node.network.orderbook import OrderBook
+from hypercluster.node.network.rumours import Rumours
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.serving.jobs import Jobs, running_jobs
 from hypercluster.node.serving.terms import NodeTerms, Wallets
@@ -77,14 +78,16 @@ class Presence:
             return await on_chain(chain.timestamp)
 
         self._eligible = Eligibility(chain)
+        book = OrderBook(model_id, self._eligible, layers=layers)
         self.discovery = Discovery.alone(
             host,
-            OrderBook(model_id, self._eligible, layers=layers),
+            book,
             bootstrap=terms.bootstrap,
             mdns=terms.mdns,
             served=served,
             memory=Memory(terms.peers_file) if terms.peers_file else None,
             chain_time=chain_time,
+            rumours=Rumours(book, self._eligible, chain.disputes.domain),
         )
         self._terms, self._wallets, self._offer = terms, wallets, offer
         # Above all that this node ever issued, as long as its clock does not run backwards.

@@ -22,6 +22,7 @@ from hypercluster.node.wire.bounds import MESSAGES, RULES, bare
 from hypercluster.node.wire.fields import Travels
 from hypercluster.node.wire.messages import Accept, Close, Error, Open, SignedAdvert, Step, StepResult
 from hypercluster.node.wire.records import AuditStep, StageRecord
+from hypercluster.node.wire.rumours import Rumour
 
 Message: TypeAlias = (
     Open
@@ -38,6 +39,7 @@ Message: TypeAlias = (
     | AuditStep
     | AuditEnd
     | AuditVerdict
+    | Rumour
 )
 
 _FRAMES: dict[type, str] = {
@@ -55,6 +57,7 @@ _FRAMES: dict[type, str] = {
     AuditEnd: "audit_end",
     AuditVerdict: "verdict",
     StageRecord: "stage",
+    Rumour: "rumour",
 }
 
 

@@ -27,7 +27,7 @@ F32: WireDtype
 F16: WireDtype
 
 class Frame(_message.Message):
-    __slots__ = ("open", "step", "close", "accept", "result", "error", "advert", "recall", "recalled", "audit_open", "audit_step", "audit_end", "verdict", "stage")
+    __slots__ = ("open", "step", "close", "accept", "result", "error", "advert", "recall", "recalled", "audit_open", "audit_step", "audit_end", "verdict", "stage", "rumour")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class Frame(_message.Message):
     AUDIT_END_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
+    RUMOUR_FIELD_NUMBER: _ClassVar[int]
     open: Open
     step: Step
     close: Close
@@ -56,7 +57,8 @@ class Frame(_message.Message):
     audit_end: AuditEnd
     verdict: AuditVerdict
     stage: StageRecord
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., advert: _Optional[_Union[SignedAdvert, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., recalled: _Optional[_Union[Recalled, _Mapping]] = ..., audit_open: _Optional[_Union[AuditOpen, _Mapping]] = ..., audit_step: _Optional[_Union[AuditStep, _Mapping]] = ..., audit_end: _Optional[_Union[AuditEnd, _Mapping]] = ..., verdict: _Optional[_Union[AuditVerdict, _Mapping]] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ...) -> None: ...
+    rumour: Rumour
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., advert: _Optional[_Union[SignedAdvert, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., recalled: _Optional[_Union[Recalled, _Mapping]] = ..., audit_open: _Optional[_Union[AuditOpen, _Mapping]] = ..., audit_step: _Optional[_Union[AuditStep, _Mapping]] = ..., audit_end: _Optional[_Union[AuditEnd, _Mapping]] = ..., verdict: _Optional[_Union[AuditVerdict, _Mapping]] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ...) -> None: ...
 
 class Channel(_message.Message):
     __slots__ = ("payer", "payee", "signer", "salt")
@@ -341,3 +343,73 @@ class AuditVerdict(_message.Message):
     signature: bytes
     billed_wei: bytes
     def __init__(self, finding: _Optional[int] = ..., median_error: _Optional[float] = ..., max_error: _Optional[float] = ..., agreement: _Optional[float] = ..., exact: _Optional[bool] = ..., fingerprint: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ...) -> None: ...
+
+class SignedReceipt(_message.Message):
+    __slots__ = ("seq", "position", "tokens", "outputs", "in_root", "out_root", "previous", "issued", "signature")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    IN_ROOT_FIELD_NUMBER: _ClassVar[int]
+    OUT_ROOT_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    position: int
+    tokens: int
+    outputs: int
+    in_root: bytes
+    out_root: bytes
+    previous: bytes
+    issued: int
+    signature: bytes
+    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[int] = ..., outputs: _Optional[int] = ..., in_root: _Optional[bytes] = ..., out_root: _Optional[bytes] = ..., previous: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Testimony(_message.Message):
+    __slots__ = ("witness", "verifier", "tail", "fingerprint", "job", "issued", "signature")
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_FIELD_NUMBER: _ClassVar[int]
+    TAIL_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    witness: bytes
+    verifier: str
+    tail: bool
+    fingerprint: bytes
+    job: bytes
+    issued: int
+    signature: bytes
+    def __init__(self, witness: _Optional[bytes] = ..., verifier: _Optional[str] = ..., tail: _Optional[bool] = ..., fingerprint: _Optional[bytes] = ..., job: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Rumour(_message.Message):
+    __slots__ = ("operator", "peer", "session", "nonce", "channel_id", "model_id", "layer_start", "layer_stop", "wire_dtype", "profile", "receipt", "other", "testimony")
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    LAYER_START_FIELD_NUMBER: _ClassVar[int]
+    LAYER_STOP_FIELD_NUMBER: _ClassVar[int]
+    WIRE_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    OTHER_FIELD_NUMBER: _ClassVar[int]
+    TESTIMONY_FIELD_NUMBER: _ClassVar[int]
+    operator: bytes
+    peer: str
+    session: bytes
+    nonce: bytes
+    channel_id: bytes
+    model_id: bytes
+    layer_start: int
+    layer_stop: int
+    wire_dtype: WireDtype
+    profile: bytes
+    receipt: SignedReceipt
+    other: SignedReceipt
+    testimony: Testimony
+    def __init__(self, operator: _Optional[bytes] = ..., peer: _Optional[str] = ..., session: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., channel_id: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., profile: _Optional[bytes] = ..., receipt: _Optional[_Union[SignedReceipt, _Mapping]] = ..., other: _Optional[_Union[SignedReceipt, _Mapping]] = ..., testimony: _Optional[_Union[Testimony, _Mapping]] = ...) -> None: ...

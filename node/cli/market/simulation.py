@@ -45,7 +45,8 @@ class Placing(StrEnum):
 
 def simulate(
     experiment: Annotated[
-        Literal["paper", "equilibrium", "earnings", "shocks", "alternatives", "deterrence", "all"] | None,
+        Literal["paper", "equilibrium", "earnings", "shocks", "alternatives", "deterrence", "slander", "all"]
+        | None,
         typer.Option(help="One of those of docs/economics.md and docs/verification.md."),
     ] = None,
     out_: Annotated[

@@ -147,7 +147,9 @@ def test_a_simulation_writes_its_run_and_repeats(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["paper", "equilibrium", "earnings", "shocks", "alternatives", "deterrence"])
+@pytest.mark.parametrize(
+    "name", ["paper", "equilibrium", "earnings", "shocks", "alternatives", "deterrence", "slander"]
+)
 def test_experiments_run_small(tmp_path: Path, name: str) -> None:
     found = call("simulate", "--experiment", name, "--effort", 0.02, "--out", tmp_path, "--json")
     assert all(rows for rows in found.values())

@@ -105,9 +105,9 @@ def test_who_was_caught_by_mistake_can_be_forgiven(seen: Ledger) -> None:
 def test_what_others_say_is_shown_apart(ledger: Ledger) -> None:
     ledger.trust.hear(Rumour(OPERATORS[HONEST], OPERATORS[CHEAT], 0.5, NOW), HONEST)
     (found,) = told("reputation")
-    assert found["heard"] == pytest.approx(1.0, rel=1e-3)
+    assert found["heard"] == pytest.approx(0.5, rel=1e-3)
     assert (found["reliability"], found["nodes"]) == (0.9, [])
-    assert "1.00" in call("reputation")
+    assert "0.50" in call("reputation")
 
 
 def test_everything_is_exported(seen: Ledger, tmp_path: Path) -> None:

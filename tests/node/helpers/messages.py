@@ -14,6 +14,7 @@ from hypercluster.node.wire import fields as kinds
 from hypercluster.node.wire.bounds import RULES, Each, Hex, Length, Range, bare
 from hypercluster.node.wire.codec import Message
 from hypercluster.node.wire.fields import Dtypes, RoleName
+from hypercluster.node.wire.rumours import Rumour
 
 KINDS: tuple[type, ...] = get_args(Message)
 MOST = 64
@@ -70,12 +71,17 @@ def together(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     if "paid_signature" in values:
         values["paid_signature"] = b"p" * 64 if values["paid_wei"] else b""
         values["max_step_tokens"] = min(values["max_step_tokens"], 128)
-    if "outputs" in values:
+    if "outputs" in values and "rows" in values:
         values["outputs"] = min(values["outputs"], values["rows"])
         for name in ("receipt", "voucher"):
             values[name] = values[name].ljust(64, b"\0")[:64] if values[name] else b""
     if "stage" in values:
         values["case_id"] = max(1, values["case_id"]) if values["stage"] else 0
+    if "proof" in values:
+        values["proof"] = values["proof"].ljust(64, b"\0")[:64] if values["proof"] else b""
+    if kind is Rumour:
+        values["testimony"] = None if values["other"] else values["testimony"]
+        values["other"] = values["other"] or (None if values["testimony"] else values["receipt"])
     if kind is Advert:
         values["free"] = min(values["free"], values["capacity"])
         values["issued"], values["expires"] = sorted((values["issued"], values["expires"]))

@@ -52,6 +52,7 @@ def experiments() -> dict[str, Callable[[Setup], Findings]]:
     from hypercluster.market.economics.simulation.experiments.paper import paper
     from hypercluster.market.economics.simulation.experiments.rest import equilibrium
     from hypercluster.market.economics.simulation.experiments.shocks import shocks
+    from hypercluster.market.economics.simulation.experiments.slander import slandering
 
     return {
         "paper": paper,
@@ -60,6 +61,7 @@ def experiments() -> dict[str, Callable[[Setup], Findings]]:
         "shocks": shocks,
         "alternatives": alternatives,
         "deterrence": deterrence,
+        "slander": slandering,
     }
 
 
