@@ -12,6 +12,7 @@ from hypercluster.market.ledger.api_keys import ApiKeys
 from hypercluster.market.ledger.database import open_engine
 from hypercluster.market.ledger.front_tables import AdvertRow, ApiKeyRow, Outcome, RequestRow
 from hypercluster.market.ledger.history import History
+from hypercluster.market.ledger.passed import Passed
 from hypercluster.market.ledger.payee import PayeeLedger
 from hypercluster.market.ledger.payer import PayerLedger
 from hypercluster.market.ledger.quotas import crowded
@@ -46,6 +47,7 @@ __all__ = [
     "Ledger",
     "Outcome",
     "OutgoingChannel",
+    "Passed",
     "PriceRow",
     "ReputationEvent",
     "RequestDetail",
@@ -66,8 +68,8 @@ REQUESTS_LONGER = timedelta(days=60)
 
 
 class Ledger:
-    """One database with seven sides: ``payee``, ``payer``, ``history``, ``trust``, ``requests``, ``api_keys`` and
-    ``adverts``.
+    """One database with eight sides: ``payee``, ``payer``, ``history``, ``trust``, ``passed``, ``requests``,
+    ``api_keys`` and ``adverts``.
 
     Args:
         where: a file for SQLite, or any SQLAlchemy URL; migrations are applied before this returns.
@@ -82,6 +84,7 @@ class Ledger:
         self.payer = PayerLedger(self.engine)
         self.history = History(self.engine)
         self.trust = Trust(self.engine)
+        self.passed = Passed(self.engine)
         self.requests = Requests(self.engine)
         self.api_keys = ApiKeys(self.engine)
         self.adverts = AdvertsSeen(self.engine)

@@ -277,6 +277,15 @@ class SoldAudit(Base, kw_only=True):
     at: Mapped[datetime] = mapped_column(Moment, default_factory=now)
 
 
+class PassedRow(Base, kw_only=True):
+    """What we signed a pass for: a hash of what was asked, and the root of what we computed for it ourselves."""
+
+    __tablename__ = "passed"
+
+    question: Mapped[bytes] = mapped_column(Hash, primary_key=True)
+    own_root: Mapped[bytes] = mapped_column(Hash)
+
+
 class Duty(Base, kw_only=True):
     """Our seat in the committee of one case, with all that a commitment must still be revealed with.
 

@@ -174,6 +174,20 @@ class Verdict:
     job: bytes
     issued: int
 
+    @property
+    def question(self) -> bytes:
+        """A hash, 32 bytes, of what two contradictory verdicts have in common: all that was asked, not the answer."""
+        return keccak(
+            self.model_id
+            + uint(self.layer_start, 32)
+            + uint(self.layer_stop, 32)
+            + uint(self.wire_dtype, 8)
+            + uint(int(self.tail), 8)
+            + self.in_root
+            + uint(self.tokens, 32)
+            + uint(self.outputs, 32)
+        )
+
     def struct_hash(self) -> bytes:
         """Return the EIP-712 hashStruct, 32 bytes. Raises InvalidAmount for a field that does not fit."""
         if {len(x) for x in (self.model_id, self.in_root, self.out_root, self.fingerprint, self.job)} != {32}:

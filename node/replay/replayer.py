@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -45,6 +46,7 @@ class Judgement:
         tier: the comparison that decided.
         rows: one's own outputs, float32 [n, width]: activations, or log-probabilities of the best candidates.
         prefill_ms, replay_ms: what it took; the second is 0 where the prefill was enough.
+        own_digest: SHA-256 of one's own prefill, against which all passes are measured.
     """
 
     finding: Finding
@@ -53,6 +55,7 @@ class Judgement:
     rows: Float32s
     prefill_ms: float
     replay_ms: float
+    own_digest: bytes = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,9 @@ class Replayer:
         claimed = claimed_outputs(transcript, engine.n_embd, is_tail)
         own_profile = record.profile == self.profile
         started = time.monotonic()
+        k = record.top_k or 1
         own = prefill(engine, transcript, inputs)
+        own_digest = hashlib.sha256(numbers(own, k).tobytes()).digest()
         prefill_ms = 1e3 * (time.monotonic() - started)
         tier: Tier = "prefill" if own_profile else "foreign"
         first = difference = compare(claimed, own, record.wire_dtype)
@@ -153,8 +158,7 @@ class Replayer:
             finding = Finding.GREY
         if finding is Finding.FAIL and not (tier == "replay" and self.bounds.is_exact(kind, tier)):
             finding = self._wider(kind, tier, self._spread(transcript, inputs)).judge(difference)
-        k = record.top_k or 1
-        return Judgement(finding, difference, tier, numbers(own, k), prefill_ms, replay_ms)
+        return Judgement(finding, difference, tier, numbers(own, k), prefill_ms, replay_ms, own_digest)
 
     def _wider(self, kind: Kind, tier: Tier, spread: Difference) -> Thresholds:
         """The bounds with the rejection moved out to what these inputs do to honest computations.

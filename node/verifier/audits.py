@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import Refusal, VoucherRefused
@@ -16,6 +17,7 @@ from hypercluster.market.ledger import SoldAudit
 from hypercluster.market.money.signing import address_bytes, address_of
 from hypercluster.market.money.units import format_hct
 from hypercluster.market.trust.fingerprint import digest, fingerprint, seed_of
+from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import verdict_on
@@ -134,6 +136,7 @@ async def _audit(
         began = time.monotonic()
         transcript = Transcript(_anonymous(opened), steps)
         judgement = await service.computing(service.judge, transcript)
+        judgement = await _as_ever(service, transcript, judgement)
     except BaseException:
         account.channel.refund(charged)
         raise
@@ -165,6 +168,26 @@ async def _audit(
         ),
         SEND_SECONDS,
     )
+
+
+async def _as_ever(service: AuditService, transcript: Transcript, judgement: Judgement) -> Judgement:
+    """The judgement, without a pass where our own computation is not what it was when the same was passed before.
+
+    So all passes for one question are measured against one computation, also after an upgrade of the engine. Only
+    verdicts on activations can contradict each other.
+    """
+    asked = verdict_on(
+        transcript,
+        finding=judgement.finding,
+        fingerprint_digest=bytes(32),
+        job=bytes(32),
+        issued=0,
+        layers=service.replayer.stored.manifest.layers,
+    )
+    if asked.finding is not Finding.PASS or asked.tail:
+        return judgement
+    first = await service.first_passed(asked.question, judgement.own_digest)
+    return judgement if first == judgement.own_digest else replace(judgement, finding=Finding.GREY)
 
 
 def _sale(

@@ -137,6 +137,7 @@ class Verifier:
         return AuditService(
             replayer=self._replayer,
             judge=self._judge,
+            first_passed=self._first_passed,
             collector=collector,
             price_wei=self.terms.price_wei,
             vouchers=collector.domain,
@@ -152,6 +153,9 @@ class Verifier:
             computing=self._computing,
             on_sale=self._sold,
         )
+
+    async def _first_passed(self, question: bytes, own_digest: bytes) -> bytes:
+        return await trio.to_thread.run_sync(self._ledger.passed.first, question, own_digest)
 
     async def _sold(self, sale: SoldAudit) -> None:
         self.on_sale(sale)

@@ -28,6 +28,8 @@ class AuditService:
     """What all audits of one verifier share.
 
     Attributes:
+        first_passed: given what was asked (Verdict.question) and the digest of our own computation of it, the digest
+            of the first one that anything was passed by.
         price_wei: per audited token.
         offered: whether a stage of layers [start, stop) may be audited for pay.
         accuser_of: given a case, the address that opened it, empty if we do not know; asks nobody.
@@ -39,6 +41,7 @@ class AuditService:
 
     replayer: Replayer
     judge: Judge
+    first_passed: Callable[[bytes, bytes], Awaitable[bytes]]
     collector: Collector
     price_wei: int
     vouchers: VoucherDomain

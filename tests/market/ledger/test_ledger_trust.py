@@ -498,3 +498,17 @@ def test_reputations_of_peers_become_evidence_on_operators(database: str) -> Non
             assert kinds == {"served", "audit_passed", "audit_failed", "session_failed", "latency_lie"}
     with Ledger(database) as ledger:
         assert ledger.trust.standing(OPERATOR, START).reputation.distrusted
+
+
+def test_all_passes_for_a_question_are_measured_against_the_first_computation(
+    ledger: Ledger, database: str
+) -> None:
+    question, other = b"q" * 32, b"o" * 32
+    with ThreadPoolExecutor(8) as pool, Ledger(database) as second:
+        roots = [bytes([number]) * 32 for number in range(16)]
+        sides = [ledger.passed, second.passed] * 8
+        found = list(pool.map(lambda side, root: side.first(question, root), sides, roots))
+    assert len(set(found)) == 1
+    assert found[0] in roots
+    assert ledger.passed.first(question, b"n" * 32) == found[0]
+    assert ledger.passed.first(other, b"n" * 32) == b"n" * 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -312,6 +313,37 @@ async def test_a_lazy_verifier_is_caught_and_loses_stake(
             assert idler.advert.peer not in {report.auditor for report in later.reports}
         assert stake(world, idler.operator.address) == world.chain.staking.minimum - 100 * HCT
     assert stake(world, world.verifier.operator.address) == world.chain.staking.minimum
+
+
+async def test_a_verifier_that_computes_otherwise_than_before_passes_nothing_twice(
+    world: World, tmp_path: Path
+) -> None:
+    """As after an upgrade: what it passed before and what it would pass now may be too far apart."""
+    versions = itertools.count()
+
+    def judge(transcript: Transcript) -> Judgement:
+        found = world.verifier.verifier._replayer.judge(transcript)
+        return replace(found, own_digest=next(versions).to_bytes(32, "big"))
+
+    with running_verifier(
+        world.chain,
+        world.stored,
+        world.bounds,
+        tmp_path / "upgraded",
+        judge=judge,
+        bootstrap=(world.head.address,),
+        price_wei=1,
+    ) as upgraded:
+        async with world.client(new_wallet(world.chain), tmp_path / "client") as client:
+            with trio.fail_after(30):
+                while len(client.verifiers()) < 2:
+                    await trio.sleep(0.05)
+            findings = [
+                [r.finding for r in (await complete(client)).reports if r.auditor == upgraded.advert.peer]
+                for _ in range(2)
+            ]
+    # Candidates cannot contradict each other on the chain.
+    assert [sorted(each) for each in findings] == [["pass", "pass"], ["grey", "pass"]]
 
 
 # --- recalls -------------------------------------------------------------------------------------------------
