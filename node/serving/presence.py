@@ -14,6 +14,7 @@ import trio
 from hypercluster.market.advert import Advert
 from hypercluster.market.chain import Chain
 from hypercluster.market.ledger import Ledger
+from hypercluster.market.money.units import counted
 from hypercluster.node.home.running import RunningNode
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.adverts import sign_advert
@@ -93,6 +94,7 @@ class Presence:
         # Above all that this node ever issued, as long as its clock does not run backwards.
         self._sequence = time.time_ns() // 1_000_000
         self._told: Advert | None = None
+        self._thin: int | None = None
         self._followers: list[Callable[[RunningNode], None]] = []
         self._shown: RunningNode | None = None
         self.since = time.time()
@@ -134,12 +136,11 @@ class Presence:
         """Tell everybody what the node offers now, within what its stake carries. Raises AdvertError, ChainError."""
         advert = self.advert()
         backing = await self._eligible(address_of_peer(advert.peer), advert.operator)
-        if backing is not None and 0 < backing.sessions < advert.capacity:
-            # A slash or another node key has left less than at the start.
-            log.warning(
-                "the stake behind this node carries %d sessions: no more are offered", backing.sessions
-            )
-            advert = replace(advert, capacity=backing.sessions, free=min(advert.free, backing.sessions))
+        thin = backing is not None and 0 < backing.sessions < advert.capacity
+        self._thin = backing.sessions if backing and thin else None
+        if self._thin is not None:
+            # There was enough at the start: a slash, or a stake that thaws, has left less.
+            advert = replace(advert, capacity=self._thin, free=min(advert.free, self._thin))
         await self.discovery.publish(sign_advert(advert, self._wallets.node_key))
         self._told = advert
         return advert
@@ -153,8 +154,17 @@ class Presence:
             addresses=tuple(f"{address}/p2p/{advert.peer}" for address in advert.addrs),
             layers=(advert.layer_start, advert.layer_stop) if advert.role == "provider" else (),
             session_tokens=advert.session_tokens,
-            notices=(*self.discovery.notices, *self._doubles()),
+            notices=(*self.discovery.notices, *self._doubles(), *self._thinned()),
         )
+
+    def _thinned(self) -> list[str]:
+        """That there is less stake behind this node than its sessions need."""
+        if self._thin is None:
+            return []
+        return [
+            f"The stake behind this node carries {counted(self._thin, 'session')}, and no more are offered: "
+            "hc-provider register adds what is missing."
+        ]
 
     def _doubles(self) -> list[str]:
         """That the network has an advert of our key which is not ours; later ones have higher numbers."""

@@ -53,6 +53,8 @@ class Served:
     left: list[tuple[int, int] | None]
     """what its run returned, once it has ended"""
     scope: trio.CancelScope
+    staker: Sender
+    """the operator's account"""
 
     def __post_init__(self) -> None:
         self.advert = self.presence.told
@@ -82,7 +84,10 @@ class Served:
 def running_provider(
     chain: Chain, stored: StoredModel, folder: Path, layers: tuple[int, int], **terms: Any
 ) -> Iterator[Served]:
-    """A staked and authorised provider that serves `layers`; `terms` are those of ProviderTerms, and `ways`."""
+    """A staked and authorised provider that serves `layers`.
+
+    `terms` are those of ProviderTerms, `ways`, and `stake`: wei behind it, the minimum unless it is said.
+    """
     from hypercluster.node.evidence.transcript import TranscriptStore
     from hypercluster.node.provider.prices import PriceRule
     from hypercluster.node.provider.process import HONEST, Provider
@@ -90,11 +95,12 @@ def running_provider(
     from hypercluster.node.serving.terms import Wallets
 
     node, operator = Accounts.create(), Accounts.create()
+    stake = terms.pop("stake", chain.staking.minimum)
     for address in (node.address, operator.address):
-        give(chain, address, chain.staking.minimum)
+        give(chain, address, stake)
     staker = Sender(chain, operator)
-    chain.staking.stake(staker, chain.staking.minimum)
-    chain.staking.authorize(staker, coincurve.PrivateKey(bytes(node.key)))
+    chain.staking.stake(staker, stake)
+    chain.staking.authorize(staker, coincurve.PrivateKey(bytes(node.key)), stake)
     folder.mkdir(parents=True, exist_ok=True)
     ways = terms.pop("ways", HONEST)
     rule = PriceRule(start_wei=PRICE, start_prompt_wei=PROMPT_PRICE, adapt=False)
@@ -139,7 +145,7 @@ def running_provider(
         assert present, "the provider did not start"
         try:
             yield Served(
-                provider, present[0], operator.address, ledger, chain, thread, tokens[0], left, scope
+                provider, present[0], operator.address, ledger, chain, thread, tokens[0], left, scope, staker
             )
         finally:
             if thread.is_alive():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from hypercluster.node.network import eligibility
 from hypercluster.node.network.adverts import sign_advert
 from hypercluster.node.network.memory import Memory
 from tests.node.helpers.providers import running_provider
@@ -79,3 +80,23 @@ def wait_for(condition: object, seconds: float = 30) -> None:
                 await trio.sleep(0.05)
 
     trio.run(until)
+
+
+def test_a_node_whose_stake_thins_offers_fewer_sessions_and_says_so(
+    chain: Chain, stored_tiny: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it knows of the chain runs out at once here, otherwise after a minute."""
+    monkeypatch.setattr(eligibility, "KEEP_SECONDS", 0.0)
+    stake = 2 * chain.staking.minimum
+    carried = stake // chain.staking.session_stake
+    terms = {"stake": stake, "sessions": carried, "session_tokens": 16, "refresh_seconds": 0.5}
+    with running_provider(chain, stored_tiny, tmp_path / "one", (0, 2), **terms) as node:
+        assert node.presence.told.capacity == carried
+        chain.staking.unstake(node.staker, 10 * chain.staking.session_stake)
+        wait_for(lambda: node.presence.told.capacity == carried - 10)
+        assert node.presence.told.free <= carried - 10
+        assert f"carries {carried - 10} sessions" in "".join(node.presence.running_node().notices)
+        assert len(node.presence.discovery.book) == 1
+        chain.staking.cancel_unstake(node.staker)
+        wait_for(lambda: node.presence.told.capacity == carried)
+        assert node.presence.running_node().notices == node.presence.discovery.notices
