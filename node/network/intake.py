@@ -64,7 +64,8 @@ class Intake:
     async def hear(self, signed: SignedAdvert) -> None:
         """Take in an advert that somebody passed on. Raises NodeError, MarketError.
 
-        Those that are in the book have a pace of their own, whatever strangers send.
+        Those that are in the book have a pace of their own, whatever strangers send; and these, waiting for the chain,
+        hold no more than half of the places in which gossip is checked.
         """
         try:
             advert = self._book.verify(signed)
