@@ -86,7 +86,8 @@ class Station:
             chain_time=chain_time,
         )
         self._book = RequestBook(self.ledger, self.payer, ReceiptFiles(settings.home))
-        self._purse, self._wishes, self._auditing, self._seed = purse, wishes, auditing, seed
+        self._wishes = wishes or Wishes(shares=settings.shares)
+        self._purse, self._auditing, self._seed = purse, auditing, seed
         self._experience = Experience()
         self._eligible = Eligibility(chain)
         self._latencies = Latencies(host)

@@ -96,7 +96,7 @@ async def looking_on(
                 await membership.follow(discovery)
                 async with discovery.following():
                     chooser = Chooser(discovery, Latencies(host), Vacancies(), sought.layers, ledger.trust)
-                    yield Onlooker(discovery, chooser, wishes or Wishes())
+                    yield Onlooker(discovery, chooser, wishes or Wishes(shares=settings.shares))
 
 
 async def look(

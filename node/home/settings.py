@@ -17,6 +17,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from hypercluster.market.economics.parameters import BadParameters
+from hypercluster.market.economics.shares import Shares
 from hypercluster.market.redaction import hide
 from hypercluster.node.catalogue import CATALOGUE, Catalogue
 from hypercluster.node.home.config import read_config
@@ -64,6 +66,12 @@ class Settings(BaseSettings):
     """network to join, a JSON file or an https URL: says where the chain, the contracts, nodes and models are"""
     cache: Path | None = None
     """folder of fetched models; ~/.cache/hypercluster when not set"""
+    operator_hops: float = 0.5
+    """most of a path's hops that one operator serves while others could; above 0 up to 1"""
+    operator_requests: float = 0.75
+    """most of the latest requests that go over one operator while others could; above 0 up to 1"""
+    trials: float = 0.1
+    """share of requests that may go over an operator who never served this client; 0 to 1"""
     log_level: str = "WARNING"
     """how much is logged to standard error: debug, info, warning, error or critical"""
     log_format: str = "text"
@@ -100,6 +108,19 @@ class Settings(BaseSettings):
         if not all(re.match(r"https?://[^/?#\s]+", each) for each in value.replace(",", " ").split()):
             raise ValueError("it is no URL that begins with http:// or https://")
         return value
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> "Settings":
+        try:
+            _ = self.shares
+        except BadParameters as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def shares(self) -> Shares:
+        """How much of a client's work one operator gets, and those who never served it."""
+        return Shares(hops=self.operator_hops, requests=self.operator_requests, trials=self.trials)
 
     @field_validator("log_level", mode="after")
     @classmethod

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.economics.shares import Shares
 from hypercluster.node.client.request import Allowance, Asker, Request, Sampling, Wishes
+from hypercluster.node.home.settings import Settings
 from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
@@ -46,10 +48,27 @@ class Asked:
         )
 
 
-def wishes_of(alpha: float, spread: bool = False, dtype: str = "f32", deposit: int | None = None) -> Wishes:
-    """Over whom to go; `deposit` in wei."""
+def shares_of(hops: float | None, requests: float | None, trials: float | None) -> Shares:
+    """How much one operator gets, and those who never served: as the flags say, else as the settings do."""
+    known = Settings().shares
+    return Shares(
+        hops=known.hops if hops is None else hops,
+        requests=known.requests if requests is None else requests,
+        trials=known.trials if trials is None else trials,
+    )
+
+
+def wishes_of(
+    alpha: float,
+    spread: bool = False,
+    dtype: str = "f32",
+    deposit: int | None = None,
+    shares: Shares | None = None,
+) -> Wishes:
+    """Over whom to go; `deposit` in wei. Without `shares` they are as the settings say."""
     return Wishes(
         market=MarketParameters(alpha=alpha),
+        shares=shares or Settings().shares,
         spread=spread,
         wire_dtype=WireDtype.named(dtype),
         deposit_wei=deposit,

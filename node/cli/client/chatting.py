@@ -17,6 +17,8 @@ from hypercluster.node.cli.client.options import (
     Dtype,
     MaxCost,
     MinP,
+    OperatorHops,
+    OperatorRequests,
     Seed,
     Spread,
     Stop,
@@ -26,6 +28,7 @@ from hypercluster.node.cli.client.options import (
     TopK,
     TopP,
     TrapRate,
+    Trials,
     Wait,
 )
 from hypercluster.node.cli.console import Json, fail, print_json, write_text
@@ -54,6 +57,9 @@ def chat(
     dtype: Dtype = "f32",
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
+    operator_hops: OperatorHops = None,
+    operator_requests: OperatorRequests = None,
+    trials: Trials = None,
     audit_rate: AuditRate = 0.05,
     auditor: Auditor = "auto",
     trap_rate: TrapRate = 0.1,
@@ -68,7 +74,7 @@ def chat(
     The limits hold for each answer. All turns so far are the prompt of the next one, and are paid as that. Ctrl-C ends
     an answer; between answers it ends the chat.
     """
-    from hypercluster.node.cli.client.asking import Asked, auditing_of, wishes_of
+    from hypercluster.node.cli.client.asking import Asked, auditing_of, shares_of, wishes_of
     from hypercluster.node.cli.client.joining import with_client
 
     asked = Asked(tokens, max_cost, wait, temperature, top_k, top_p, min_p, seed, tuple(stop or ()))
@@ -119,7 +125,7 @@ def chat(
         work,
         model=model,
         bootstrap=bootstrap,
-        wishes=wishes_of(alpha, spread, dtype, deposit),
+        wishes=wishes_of(alpha, spread, dtype, deposit, shares_of(operator_hops, operator_requests, trials)),
         auditing=auditing_of(audit_rate, auditor, trap_rate, False),
         program="hc-client chat",
     )

@@ -17,6 +17,8 @@ from hypercluster.node.cli.client.options import (
     Dtype,
     MaxCost,
     MinP,
+    OperatorHops,
+    OperatorRequests,
     Seed,
     Spread,
     Stop,
@@ -26,6 +28,7 @@ from hypercluster.node.cli.client.options import (
     TopK,
     TopP,
     TrapRate,
+    Trials,
     Wait,
 )
 from hypercluster.node.cli.client.prompts import read_prompt
@@ -58,6 +61,9 @@ def generate(
     dtype: Dtype = "f32",
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
+    operator_hops: OperatorHops = None,
+    operator_requests: OperatorRequests = None,
+    trials: Trials = None,
     audit_rate: AuditRate = 0.05,
     auditor: Auditor = "auto",
     trap_rate: TrapRate = 0.1,
@@ -76,7 +82,7 @@ def generate(
     Before the wallet opens channels it says so. However it ends, also with Ctrl-C, what came and what it cost is
     shown and audits follow as asked; Ctrl-C once more ends at once.
     """
-    from hypercluster.node.cli.client.asking import Asked, auditing_of, wishes_of
+    from hypercluster.node.cli.client.asking import Asked, auditing_of, shares_of, wishes_of
     from hypercluster.node.cli.client.joining import with_client
 
     asked = Asked(tokens, max_cost, wait, temperature, top_k, top_p, min_p, seed, tuple(stop or ()))
@@ -97,7 +103,7 @@ def generate(
         work,
         model=model,
         bootstrap=bootstrap,
-        wishes=wishes_of(alpha, spread, dtype, deposit),
+        wishes=wishes_of(alpha, spread, dtype, deposit, shares_of(operator_hops, operator_requests, trials)),
         auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
         program="hc-client generate",
     )

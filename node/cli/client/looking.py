@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hypercluster.market.money.units import round_price
-from hypercluster.node.cli.client.options import Alpha, Wait
-from hypercluster.node.cli.console import Json, show
+from hypercluster.node.cli.client.options import Alpha, OperatorHops, Wait
+from hypercluster.node.cli.console import Json, err, say, show
 from hypercluster.node.cli.opening import Model
 from hypercluster.node.cli.options import Bootstrap
 from hypercluster.node.cli.progress import status
@@ -64,6 +64,7 @@ def path(
     model: Model = None,
     bootstrap: Bootstrap = None,
     alpha: Alpha = 0.5,
+    operator_hops: OperatorHops = None,
     wait: Wait = 10.0,
     json_: Json = False,
 ) -> None:
@@ -72,7 +73,8 @@ def path(
     Example: [bold]hc-client path --alpha 1[/]
 
     The weight of a provider is the sum of its price, its time and its risk, which is -ln of how reliable it was to
-    you; --alpha weighs price against time and leaves the risk as it is.
+    you; --alpha weighs price against time and leaves the risk as it is. A rival that lost by less than nothing is
+    lighter and was left out by operator; where a share could not be kept, the reason is said.
     """
 
     async def look(onlooker: Onlooker) -> tuple[Route, list[Node]]:
@@ -81,18 +83,22 @@ def path(
 
     with status("Looking for a path"):
         from hypercluster.market.economics.routing import rivals
-        from hypercluster.node.cli.client.asking import wishes_of
+        from hypercluster.node.cli.client.asking import shares_of, wishes_of
         from hypercluster.node.cli.client.joining import say_unchecked, with_onlooker
 
-        wishes = wishes_of(alpha)
+        wishes = wishes_of(alpha, shares=shares_of(operator_hops, None, None))
         (route, nodes), why = with_onlooker(look, model=model, bootstrap=bootstrap, wishes=wishes)
+    from hypercluster.node.client.rules import WAIVED
+
     others = rivals(nodes, layers=route.nodes[-1].stop, market=wishes.market)
+    waived = {name: WAIVED[name] for name in route.waived}
     document = {
         "alpha": alpha,
         "stake_checked": not why,
         "weight": route.weight,
         "price_wei": route.price_wei,
         "ms": route.ms,
+        "waived": waived,
         "nodes": [_node_json(node) | _shares(node, wishes.market) for node in route.nodes],
         "rivals": [
             _node_json(each.node)
@@ -102,6 +108,9 @@ def path(
         ],
     }
     show(document, _path_view, json_)
+    if not json_:
+        for reason in waived.values():
+            say(f"Not all shares are kept: {reason}.", err)
     say_unchecked(why)
 
 
@@ -133,6 +142,8 @@ def _share_row(node: dict[str, Any]) -> Sequence[str]:
 def _node_json(node: Node) -> dict[str, Any]:
     return {
         "peer": node.id,
+        "operator": node.operator,
+        "stake_wei": node.stake_wei,
         "layers": [node.start, node.stop],
         "price_wei": node.price_wei,
         "prompt_price_wei": node.prompt_price_wei,

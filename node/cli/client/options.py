@@ -15,6 +15,33 @@ Alpha = Annotated[
         "you counts in either case."
     ),
 ]
+OperatorHops = Annotated[
+    float | None,
+    real(
+        "Most of a path's hops that one operator serves while others could: above 0, and 1 is no bound. "
+        "HC_OPERATOR_HOPS, 0.5.",
+        least=0.01,
+        most=1,
+        metavar="0.01..1",
+    ),
+]
+OperatorRequests = Annotated[
+    float | None,
+    real(
+        "Most of the latest requests that go over one operator while others could: 1 is no bound. "
+        "HC_OPERATOR_REQUESTS, 0.75.",
+        least=0.01,
+        most=1,
+        metavar="0.01..1",
+    ),
+]
+Trials = Annotated[
+    float | None,
+    share(
+        "Share of requests that may go over an operator who never served you, while others are free. "
+        "HC_TRIALS, 0.1."
+    ),
+]
 Wait = Annotated[float, seconds("Seconds to look for providers, and to wait for a free one.")]
 Tokens = Annotated[int, whole("Tokens to generate at most.", "--tokens", "-n", least=1, most=2**20)]
 MaxCost = Annotated[int | None, hct("HCT to pay to providers at most.")]

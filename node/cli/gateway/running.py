@@ -16,8 +16,11 @@ from hypercluster.node.cli.client.options import (
     Deposit,
     Dispute,
     Dtype,
+    OperatorHops,
+    OperatorRequests,
     Spread,
     TrapRate,
+    Trials,
     Wait,
 )
 from hypercluster.node.cli.console import err, fail, password, say
@@ -70,6 +73,9 @@ def run(
     dtype: Dtype = "f32",
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
+    operator_hops: OperatorHops = None,
+    operator_requests: OperatorRequests = None,
+    trials: Trials = None,
     audit_rate: AuditRate = 0.05,
     auditor: Auditor = "auto",
     trap_rate: TrapRate = 0.1,
@@ -87,7 +93,7 @@ def run(
 
     import trio
 
-    from hypercluster.node.cli.client.asking import auditing_of, wishes_of
+    from hypercluster.node.cli.client.asking import auditing_of, shares_of, wishes_of
     from hypercluster.node.gateway.running import LINK_FILE, GatewayOptions, serve_gateway
     from hypercluster.node.network.addresses import through
     from hypercluster.node.serving.stopping import until_signal
@@ -116,7 +122,9 @@ def run(
                 connect(
                     models=models,
                     password=secret,
-                    wishes=wishes_of(alpha, spread, dtype, deposit),
+                    wishes=wishes_of(
+                        alpha, spread, dtype, deposit, shares_of(operator_hops, operator_requests, trials)
+                    ),
                     auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
                     settings=settings,
                     wallet_held=True,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hypercluster.market.economics.graph import Node, NoPath
 from hypercluster.market.economics.routing import best_path
 from hypercluster.market.trust.reputation import Reputation
+from hypercluster.node.client.rules import WAIVED
 from hypercluster.node.errors import NodeError
 from hypercluster.node.gateway.errors import ApiError
 from hypercluster.node.gateway.pages.asking import ledger_threads, page_route, text, whole
@@ -140,6 +141,7 @@ def _path_document(path: Path, alpha: float) -> dict[str, Any]:
         "hops": [
             {
                 "peer": node.id,
+                "operator": node.operator,
                 "layers": [node.start, node.stop],
                 "price_wei": str(node.price_wei),
                 "prompt_price_wei": str(node.prompt_price_wei),
@@ -151,6 +153,7 @@ def _path_document(path: Path, alpha: float) -> dict[str, Any]:
         "prompt_price_wei": str(path.prompt_price_wei),
         "ms": round(path.ms, 2),
         "weight": path.weight,
+        "waived": [WAIVED[name] for name in path.waived],
         "alpha": alpha,
     }
 

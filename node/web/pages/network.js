@@ -46,6 +46,7 @@ const Path = ({ path, reason }) => html`<${Card} title="Path" note="that a reque
         <dt>generated</dt><dd class="n">${perMillion(path.price_wei)}</dd><dt>prompt</dt><dd class="n">${perMillion(path.prompt_price_wei)}</dd>
         <dt>each token</dt><dd class="n">${ms(path.ms)}</dd>
         <dt>weighs price by</dt><dd class="n" title="alpha: 1 looks at the price only, 0 at the time only">${path.alpha}</dd></dl>
+        ${path.waived.map((why) => html`<p key=${why}><small>Not all shares are kept: ${why}.</small></p>`)}
         <p class="soft"><small>Prices in HCT per million tokens.</small></p>`
     : html`<${Empty} title="No path">${reason}<//>`}<//>`;
 

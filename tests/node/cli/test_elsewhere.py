@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import typer
+from pydantic import ValidationError
 
 from hypercluster.market.redaction import hide
 from hypercluster.node.cli.elsewhere import RUNS, is_setting, options_of, variable_of
@@ -262,3 +263,16 @@ def test_a_log_for_machines_is_one_object_a_line_without_secrets() -> None:
         both = line()
     assert (both["request_id"], both["session"], both["peer"]) == ("r1", "s1", "p1")
     assert "session" not in line()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("HC_OPERATOR_HOPS", "0"), ("HC_OPERATOR_REQUESTS", "1.5"), ("HC_TRIALS", "-1")]
+)
+def test_a_share_that_is_none_is_refused_by_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match="can be"):
+        Settings()
+    monkeypatch.setenv(name, "0.3")
+    assert 0.3 in (Settings().shares.hops, Settings().shares.requests, Settings().shares.trials)

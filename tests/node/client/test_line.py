@@ -188,3 +188,23 @@ async def test_who_was_full_is_left_alone_for_a_while_and_asked_again(
     vacancies.take(path)
     vacancies.accepted(path.ids)
     assert vacancies.free(offer) == 0
+
+
+async def test_who_is_full_is_believed_when_to_come_again(autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever waits in vain is told the provider's own time, unless a path of our own is given back before."""
+    vacancies = Vacancies()
+    line, advert = Line(vacancies), advert_of(KEY, free=1)
+    assert line.retry_after() == 1.0
+    vacancies.full(advert, 20.0)
+    assert line.retry_after() == 20.0
+    await trio.sleep(5.0)
+    assert vacancies.free(advert) == 0
+    assert line.retry_after() == 15.0
+    # It is asked again before, since it may have changed its mind.
+    await trio.sleep(4.0)
+    assert vacancies.free(advert) == 1
+    vacancies.take(PATH)
+    assert line.retry_after() == 1.0
+    vacancies.give_back(PATH, 1.0)
+    await trio.sleep(20.0)
+    assert line.retry_after() == 1.0
