@@ -6,8 +6,9 @@ The same authentication by peer id as a libp2p stream, a fraction of the time pe
 from __future__ import annotations
 
 import logging
+import socket as _socket
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 import trio
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
@@ -17,6 +18,7 @@ from libp2p.peer.id import ID
 from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWriter
 from libp2p.security.noise.patterns import PatternXX
 from libp2p.security.secure_session import SecureSession
+from noise.connection import NoiseConnection  # type: ignore[import-untyped]
 
 from hypercluster.node.errors import ConnectionLost, NodeError, PeerUnreachable
 from hypercluster.node.identity import keypair
@@ -26,12 +28,16 @@ from hypercluster.node.network.gate import Entrant
 from hypercluster.node.network.host import Host
 from hypercluster.node.network.places import NoPlace
 from hypercluster.node.network.stream import LINGER_SECONDS, LOST
+from hypercluster.node.network.tickets import LENGTH, Tickets, ticket
 from hypercluster.node.network.trouble import trouble_of
 from hypercluster.node.wire.messages import INFER_PROTOCOL
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 64 * 1024
+_EPHEMERAL = 32
+_FIRST = 2 + _EPHEMERAL + LENGTH
+"""bytes of the first message of a handshake: its length, an ephemeral key, a ticket"""
 
 
 class SecureStream:
@@ -107,7 +113,7 @@ async def dial_direct(host: Host, peer: str, address: str, timeout: float) -> Se
         with trio.fail_after(timeout):
             name, port = split_tcp(address)
             socket = await trio.open_tcp_stream(name, port)
-            pattern = _pattern(host.key)
+            pattern = _pattern(host.key, to=peer)
             connection = RawConnection(TrioTCPStream(socket), True)
             session = await pattern.handshake_outbound(connection, ID.from_base58(peer))
             return SecureStream(socket, cast(SecureSession, session))
@@ -127,6 +133,7 @@ class DirectServer:
     def __init__(self, host: Host, handler: Callable[[SecureStream], Awaitable[None]]) -> None:
         self._host = host
         self._handler = handler
+        self._tickets = Tickets(host.key)
 
     async def serve(self, socket: trio.SocketStream) -> None:
         """Serve one accepted socket to its end; never raises for anything a stranger does."""
@@ -145,9 +152,13 @@ class DirectServer:
 
     async def _admit(self, socket: trio.SocketStream, entrant: Entrant) -> SecureStream | None:
         try:
-            # Who says nothing needs no turn.
+            # Who says nothing needs no turn, and a payer shows its ticket instead.
             await trio.lowlevel.wait_readable(socket.socket.fileno())
-            await self._host.gate.turn(entrant)
+            first = await socket.socket.recv(_FIRST, _socket.MSG_PEEK)
+            if self._tickets.holds(first[2 + _EPHEMERAL :], first[2 : 2 + _EPHEMERAL]):
+                entrant.turn.set()
+            else:
+                await self._host.gate.turn(entrant)
             connection = RawConnection(TrioTCPStream(socket), False)
             session = await _pattern(self._host.key).handshake_inbound(connection)
             return SecureStream(socket, cast(SecureSession, session))
@@ -164,6 +175,9 @@ class DirectServer:
             log.debug("peer %s has too many streams", stream.peer)
         except NodeError as error:
             log.debug("a direct connection of %s ended: %s", stream.peer, error)
+        finally:
+            if self._host.class_of(stream.peer) > 1:
+                self._tickets.learn(stream.peer)
 
 
 def ip_of(socket: trio.SocketStream) -> str:
@@ -174,10 +188,41 @@ def ip_of(socket: trio.SocketStream) -> str:
         return ""
 
 
-def _pattern(key: bytes) -> PatternXX:
+class _Pattern(PatternXX):
+    """Noise XX of a dialler, with a ticket for `to` in its first message; whoever knows none passes over it."""
+
+    def __init__(self, key: bytes, to: str) -> None:
+        super().__init__(**_of(key))
+        self._key, self._to = key, to
+
+    def create_noise_state(self, prologue: bytes | None = None) -> NoiseConnection:
+        state = super().create_noise_state(prologue=prologue)
+        write = state.write_message
+
+        def write_first(payload: bytes = b"") -> bytearray:
+            noise = state.noise_protocol
+            # The library would make the key while it writes; the ticket has to be over it.
+            noise.handshake_state.e = noise.dh_fn.generate_keypair()
+            shown = ticket(self._key, self._to, noise.handshake_state.e.public_bytes)
+            message = write(payload + shown)
+            # The library compares its methods to tell whose turn it is: only now may this one go.
+            state.write_message = write
+            return bytearray(message)
+
+        state.write_message = write_first
+        return state
+
+
+def _pattern(key: bytes, to: str = "") -> PatternXX:
     """Noise XX as libp2p does it; the prologue keeps other protocols and versions out."""
+    return _Pattern(key, to) if to else PatternXX(**_of(key))
+
+
+def _of(key: bytes) -> dict[str, Any]:
     keys = keypair(key)
-    noise_key = create_x25519_key_pair().private_key
-    return PatternXX(
-        ID.from_pubkey(keys.public_key), keys.private_key, noise_key, prologue=INFER_PROTOCOL.encode()
-    )
+    return {
+        "local_peer": ID.from_pubkey(keys.public_key),
+        "libp2p_privkey": keys.private_key,
+        "noise_static_key": create_x25519_key_pair().private_key,
+        "prologue": INFER_PROTOCOL.encode(),
+    }

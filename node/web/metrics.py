@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import trio
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from hypercluster.node.home.stores import STORES
+from hypercluster.node.network.budgets import REFUSED
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nobody asks for
 PREFIX = "hypercluster_"
@@ -50,6 +53,8 @@ class ProcessMetrics:
             f"{PREFIX}chain_head_age_seconds", "Age of the newest block that was seen.", registry=registry
         )
 
+        registry.register(_Refused())
+
     def build(self, *, llama_cpp: str, backend: str) -> None:
         """Say what runs; `backend` is what it computes on, such as cpu."""
         self.build_info.labels(version("hypercluster"), llama_cpp, backend).set(1)
@@ -77,6 +82,24 @@ class ProcessMetrics:
             self.job_last_success.labels(name).set_to_current_time()
         else:
             self.job_failures.labels(name).inc()
+
+
+class _Refused(Collector):
+    """What peers were refused, or made to wait for, by the row of the table of unpaid acts and what was used up."""
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        yield self._family()
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = self._family()
+        for (act, part), count in list(REFUSED.items()):
+            family.add_metric([act, part], count)
+        yield family
+
+    def _family(self) -> CounterMetricFamily:
+        return CounterMetricFamily(
+            f"{PREFIX}refused", "Unpaid acts of peers over their budget.", labels=["act", "part"]
+        )
 
 
 def metrics_route(registry: CollectorRegistry) -> Route:

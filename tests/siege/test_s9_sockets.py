@@ -1,0 +1,36 @@
+"""Sockets, handshakes and streams without end: descriptors ran out, and honest payers got one session of seven.
+
+Now half-open connections give way to new ones, a payer's ticket goes before strangers' handshakes, and what strangers
+may hold fits into the descriptors that the node asked for at its start.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from tests.siege.honest import crowd, newcomer
+from tests.siege.sieges import attacking
+
+if TYPE_CHECKING:
+    from tests.siege.target import Target
+
+pytestmark = pytest.mark.slow
+STRENGTH = 1000
+
+
+@pytest.mark.parametrize("attack", ["connect", "half-open", "handshakes", "sit", "streams", "half-frame"])
+async def test_payers_are_served_while_strangers_take_all_they_get(besieged: Target, attack: str) -> None:
+    async with crowd(besieged, payers=2) as payers:
+        async with attacking(besieged, attack, STRENGTH) as attackers:
+            measured = await payers.measure(3, least=8)
+            tally = await attackers.tally()
+            held = psutil.Process(besieged.pid).num_fds()
+        assert measured.failed == {}
+        assert measured.sessions >= 8
+        assert sum(tally.answers.values()) > 0
+        assert held < resource.prlimit(besieged.pid, resource.RLIMIT_NOFILE)[0] - 200
+    await newcomer(besieged)
