@@ -121,13 +121,18 @@ def test_what_is_wrong_is_said_in_a_sentence(settings: tuple[Path, dict[str, str
     junk.write_text("{}")
     recording = tmp_path / "there.npz"
     recording.write_bytes(b"no recording")
-    bare.json("hc-verifier", "init")
+    operator = bare.json("hc-verifier", "init")["operator"]
+    unbacked = bare.run("hc-verifier", "run")
+    assert (unbacked.code, "Run hc-verifier register" in unbacked.err) == (1, True), unbacked.err
+    bare.json("hc-testnet", "fund", operator)
+    assert bare.json("hc-verifier", "register")["added"][:2] == ["100 HCT staked", "node key authorised"]
     for command, words in {
         ("hc-verifier", "run", "--bounds", str(junk)): "The bounds in",
         ("hc-verifier", "run", "--model", "missing.gguf"): "missing.gguf",
         ("hc-verifier", "calibrate", "missing.gguf"): "missing.gguf",
         ("hc-verifier", "calibrate", "--include", str(recording)): "is no recording",
-        ("hc-verifier", "register"): "hc-testnet fund",
+        ("hc-verifier", "run", "--jobs", "17"): "register --share 106.25",
+        ("hc-verifier", "register", "--stake", "100000"): "hc-testnet fund",
         ("hc-verifier", "init"): "already",
         ("hc-verifier", "delist"): "NotEnlisted",
     }.items():

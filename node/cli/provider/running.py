@@ -154,7 +154,6 @@ def run(
     with node_held(settings.home, "hc-provider run"):
         chain = open_chain(settings)
         wallets = wallets_of(settings, chain)
-        check_carried(chain, wallets.sender.address, wallets.operator, sessions, "hc-provider")
         stored = opened_to_serve(model, settings)
 
         from hypercluster.market.money.claiming import ClaimRule
@@ -167,12 +166,14 @@ def run(
 
         threads = threads or default_threads()
         move = None
-        if layers == "auto":
+        named = None if layers == "auto" else parse_range(layers, stored.manifest.layers)
+        check_carried(chain, wallets.sender.address, wallets.operator, sessions, "hc-provider")
+        if named is None:
             machine, size, ranked = prospects(settings, chain, stored, threads, memory, wait=5.0)
             start, stop = ranked[0].start, ranked[0].stop
             move = Moving(machine=machine, model=size)
         else:
-            start, stop = parse_range(layers, stored.manifest.layers)
+            start, stop = named
         first = FIRST_PRICE if asked is None else asked
         terms = ProviderTerms(
             start=start,

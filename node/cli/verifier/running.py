@@ -86,8 +86,8 @@ def run(
     with node_held(settings.home, "hc-verifier run"):
         chain = open_chain(settings)
         wallets = wallets_of(settings, chain)
-        check_carried(chain, wallets.sender.address, wallets.operator, jobs, "hc-verifier")
         stored = opened_to_serve(model, settings)
+        check_carried(chain, wallets.sender.address, wallets.operator, jobs, "hc-verifier")
 
         from hypercluster.market.money.claiming import ClaimRule
         from hypercluster.node.replay.replayer import Replayer
