@@ -150,7 +150,7 @@ class PayeeChannel:
                 f"The voucher says {format_hct(cumulative)} HCT and the channel holds "
                 f"{format_hct(self.deposit)} HCT.",
             )
-        if not self._signed_by_payer(cumulative, signature):
+        if not self.is_signed(cumulative, signature):
             raise VoucherRefused(Refusal.BAD_SIGNATURE, "The voucher is not signed by the channel's signer.")
         if max(self.best, cumulative) < self.billed + charge:
             raise VoucherRefused(
@@ -175,7 +175,8 @@ class PayeeChannel:
         if cumulative > self.best:
             self.best, self.signature = cumulative, b""
 
-    def _signed_by_payer(self, cumulative: int, signature: bytes) -> bool:
+    def is_signed(self, cumulative: int, signature: bytes) -> bool:
+        """Whether the channel's signer signed a voucher over ``cumulative`` wei."""
         if signature and cumulative == self.best and signature == self.signature:
             return True
         try:

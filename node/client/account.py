@@ -35,6 +35,8 @@ class OutgoingAccount:
     domain: VoucherDomain
     session_key: coincurve.PrivateKey
     journal: Journal | None = None
+    reserved: int = 0
+    """wei that our open sessions reserve with the provider, less what they paid"""
 
     def authorise(self, amount: int, spending: Spending) -> tuple[int, bytes]:
         """Set `amount` wei aside and return the voucher for it: cumulative wei and its signature, 64 bytes.

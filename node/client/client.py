@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.payer import Payer
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
-    from hypercluster.node.evidence.transcript import TranscriptStore
+    from hypercluster.node.evidence.transcript_store import TranscriptStore
     from hypercluster.node.network.discovery import Discovery
     from hypercluster.node.network.host import Host
     from hypercluster.node.network.latency import Latencies

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from hypercluster.market.trust.receipt import DisputeDomain
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.client.limits import Spending
-    from hypercluster.node.evidence.transcript import TranscriptStore, TranscriptWriter
+    from hypercluster.node.evidence.transcript_store import TranscriptStore, TranscriptWriter
     from hypercluster.node.network.connection import Connection
 
 OPEN_SECONDS = 15.0
@@ -109,6 +109,8 @@ class Hop:
         self._n_vocab = n_vocab
         self._connection = connection
         self._seq = 0
+        self._reserved = advert.reserve_wei
+        account.reserved += self._reserved
 
     @classmethod
     async def open(
@@ -219,6 +221,7 @@ class Hop:
             self.risked_wei += cost
             raise HopFailed(self.advert.peer, str(error)) from error
         self._seq += 1
+        self._reserve_less(cost)
         self.position += rows
         self.tokens += rows
         self.generated += rows == 1
@@ -251,9 +254,15 @@ class Hop:
         except NodeError:
             pass
         finally:
+            self._reserve_less(self._reserved)
             if self._transcript:
                 self._transcript.close()
             await self._connection.close()
+
+    def _reserve_less(self, wei: int) -> None:
+        less = min(self._reserved, wei)
+        self._reserved -= less
+        self.account.reserved -= less
 
     def _check_receipt(self, step: Step, result: Message) -> None:
         """Both roots are taken of what went over the wire, and what the stage before answered is what was sent here:

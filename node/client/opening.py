@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hypercluster.market.trust.receipt import DisputeDomain
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.client.limits import Spending
-    from hypercluster.node.evidence.transcript import TranscriptStore
+    from hypercluster.node.evidence.transcript_store import TranscriptStore
     from hypercluster.node.network.host import Host
     from hypercluster.node.network.orderbook import OrderBook
     from hypercluster.node.rows import WireDtype
@@ -61,11 +61,15 @@ def recipient_of(advert: Advert) -> Recipient:
 def needed(
     adverts: Sequence[Advert], prompt: int, tokens: int, cost_wei: int | None = None
 ) -> dict[Recipient, int]:
-    """Wei that `tokens` generated after a prompt of so many tokens cost at each provider, `cost_wei` at most."""
+    """Wei that `tokens` generated after a prompt of so many tokens cost at each provider, `cost_wei` at most.
+
+    A channel holds what the provider wants reserved, even where less will be spent.
+    """
     needs: dict[Recipient, int] = {}
     for advert in adverts:
         need = charge(advert.price_wei, advert.prompt_price_wei, prompt) + tokens * advert.price_wei
-        needs[recipient_of(advert)] = need if cost_wei is None else min(need, cost_wei)
+        need = need if cost_wei is None else min(need, cost_wei)
+        needs[recipient_of(advert)] = max(need, advert.reserve_wei)
     return needs
 
 

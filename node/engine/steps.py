@@ -22,9 +22,10 @@ class EngineError(NodeError):
 
 
 class EngineFull(EngineError):
-    """No session is free."""
+    """No session is free; `wait` is in how many seconds one may be."""
 
     code = ErrorCode.FULL
+    wait = 1.0
 
 
 class UnknownSlot(EngineError):

@@ -1,9 +1,9 @@
 from .receipts import BadReceipt as BadReceipt
 from .receipts import ReceiptChain as ReceiptChain
-from .transcript import NoTranscript as NoTranscript
-from .transcript import StoreFull as StoreFull
 from .transcript import Transcript as Transcript
-from .transcript import TranscriptStore as TranscriptStore
-from .transcript import TranscriptWriter as TranscriptWriter
+from .transcript_store import NoTranscript as NoTranscript
+from .transcript_store import StoreFull as StoreFull
+from .transcript_store import TranscriptStore as TranscriptStore
+from .transcript_store import TranscriptWriter as TranscriptWriter
 from .verdicts import input_root as input_root
 from .verdicts import verdict_on as verdict_on

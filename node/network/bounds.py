@@ -97,7 +97,7 @@ _ROWS = (
         seconds=10,
         pays="a handshake for each name",
         costs="a signature check, 0.3 ms",
-        where="node/provider/sessions.py",
+        where="node/provider/service.py",
     ),
     Bound(
         name="channel look-up",
@@ -110,7 +110,7 @@ _ROWS = (
         seconds=5,
         pays="a handshake for each name; a channel on chain if it shall be found",
         costs="one call to the chain node, under no lock",
-        where="node/serving/collector.py",
+        where="node/serving/admission.py",
     ),
     Bound(
         name="advert",

@@ -9,7 +9,7 @@ from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.chain.disputes import Demanded, DemandStatus
 from hypercluster.market.errors import Reverted
 from hypercluster.market.trust import merkle
-from hypercluster.node.evidence.transcript import NoTranscript, TranscriptStore
+from hypercluster.node.evidence.transcript_store import NoTranscript, TranscriptStore
 from hypercluster.node.threads import Threads
 
 log = logging.getLogger(__name__)

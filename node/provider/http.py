@@ -88,9 +88,7 @@ class Showing:
             return "The provider is moving to other layers." if self.offer.leaving.is_set() else None
 
         async def transcripts() -> str | None:
-            store = self.prospects.transcripts
-            full = await trio.to_thread.run_sync(store.size) > store.max_bytes
-            return "The transcripts fill their space: no session opens." if full else None
+            return self.prospects.transcripts.full
 
         return [
             Check("chain", self.standings.chain_wrong),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from hypercluster.market.advert import Advert
@@ -9,6 +11,7 @@ from hypercluster.market.economics.graph import node_of
 from hypercluster.market.economics.pricing import PriceStep
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.provider.prices import Asking
+from hypercluster.node.provider.seats import Seats
 from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
 from hypercluster.node.serving.presence import Issue, Presence
@@ -17,6 +20,9 @@ from hypercluster.node.wire.messages import REWIND
 
 MAX_TOP_K = 1024
 """candidates per row that a tail returns at most"""
+MOST_RESERVE = 2**96 - 1
+AHEAD_FACTOR = 4.0
+"""by which providers before us may be slower than we are, with their queues"""
 NOTEWORTHY = 0.1
 """share by which a time must have changed to be told before the next refresh"""
 
@@ -30,15 +36,39 @@ class Offer:
         self.terms, self.manifest, self.engine = terms, manifest, engine
         self.asking, self.speed = asking, speed
         self.leaving = trio.Event()
+        self.blocked: Callable[[], str | None] = lambda: None
+        """why no session can be taken now, as a sentence"""
+        self.seats = Seats(
+            terms.sessions, first_seconds=lambda: self.first_seconds, most_idle=terms.idle_seconds
+        )
         self._told: Advert | None = None
 
     @property
     def free(self) -> int:
         """Sessions that it would take now."""
-        if self.leaving.is_set():
+        if self.leaving.is_set() or self.blocked() is not None:
             return 0
-        # The session in which the speed is measured is over before anybody could be sent away for it.
-        return min(self.terms.sessions, self.engine.stats().free + self.speed.measuring)
+        # The session in which the speed is measured is over before anybody could be sent away for it, and who has one
+        # and does not use it gives way.
+        free = self.engine.stats().free + self.speed.measuring + self.seats.yielding
+        return min(self.terms.sessions, free)
+
+    @property
+    def reserve_wei(self) -> int:
+        """Unspent deposit that a channel holds for each session: the price of some tokens, at the lower one of both."""
+        prices = self.asking.prices
+        lower = min(prices.price_wei, prices.prompt_price_wei) or max(
+            prices.price_wei, prices.prompt_price_wei
+        )
+        return min(MOST_RESERVE, lower * min(self.terms.reserve_tokens, self.engine.max_capacity))
+
+    @property
+    def first_seconds(self) -> float:
+        """That a client gets for its first step: it comes when the layers before ours have had theirs."""
+        terms = self.terms
+        chunks = terms.start / (terms.stop - terms.start)
+        own_chunk = terms.step_tokens * self.speed.prompt_ms / 1000
+        return terms.first_step_seconds + AHEAD_FACTOR * chunks * own_chunk
 
     @property
     def max_top_k(self) -> int:
@@ -71,6 +101,7 @@ class Offer:
             direct=direct,
             wire_dtypes=tuple(dtype.name.lower() for dtype in terms.wire_dtypes),
             features=(REWIND,) if self.engine.rewinds else (),
+            reserve_wei=self.reserve_wei,
         )
         return self._told
 

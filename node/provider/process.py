@@ -17,7 +17,7 @@ from hypercluster.market.ledger import Ledger
 from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import profile
-from hypercluster.node.evidence.transcript import TranscriptStore
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.hello import ServedModel
@@ -29,7 +29,8 @@ from hypercluster.node.provider.moving import Mover
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.prices import Asking, price_row
 from hypercluster.node.provider.recall import serve_recall
-from hypercluster.node.provider.sessions import Service, serve_session
+from hypercluster.node.provider.service import Service
+from hypercluster.node.provider.sessions import serve_session
 from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
 from hypercluster.node.provider.visits import Visits
@@ -134,13 +135,17 @@ class Provider:
         speed = Speed(engine, throttle_ms=terms.throttle_ms, step_tokens=terms.step_tokens)
         await trio.to_thread.run_sync(speed.measure)
         offer = Offer(terms=terms, manifest=self.manifest, engine=engine, asking=self.asking, speed=speed)
+        offer.blocked = lambda: self.transcripts.full
         collector = collector_of(self._wallets, self._chain, self._ledger, terms)
         await collector.load()
         await collector.watch()
+        # Asks the disk for every file, once.
+        await trio.to_thread.run_sync(self.transcripts.size)
         async with (
             collector.claiming_at_the_end(),
             running_host(self._wallets.node_key, terms.listen, announce=terms.announce) as host,
         ):
+            host.class_of = collector.class_of
 
             async def show(stream: Stream) -> None:
                 domain = self._chain.disputes.domain
@@ -166,6 +171,7 @@ class Provider:
                 served=ServedModel(self.manifest.model_id, self.manifest.summary, self.manifest.layers),
                 offer=partial(offer.advert, direct=direct),
             )
+            presence.troubles = lambda: [each for each in (offer.blocked(),) if each]
             async with presence.running(collector, self._ledger) as jobs:
                 demands = self._schedule(jobs, offer, presence)
                 mover = Mover(terms.move, offer, presence) if terms.move else None
@@ -234,7 +240,9 @@ class Provider:
             max_step_tokens=terms.step_tokens,
             wire_dtypes=terms.wire_dtypes,
             accepting=lambda: not offer.leaving.is_set(),
-            idle_seconds=terms.idle_seconds,
+            blocked=offer.blocked,
+            seats=offer.seats,
+            reserve=lambda: offer.reserve_wei,
             throttle_seconds=terms.throttle_ms / 1000,
             engine=offer.engine,
             collector=collector,

@@ -11,7 +11,7 @@ import trio
 
 from hypercluster.market.economics.graph import Node, node_of
 from hypercluster.market.economics.placement import Machine, NothingFits, Placement, placements
-from hypercluster.node.evidence.transcript import TranscriptStore
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.placing import free_memory, model_size
 from hypercluster.node.serving.presence import Presence

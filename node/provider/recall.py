@@ -9,7 +9,7 @@ import trio
 
 from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.node.errors import ConnectionLost, ErrorCode
-from hypercluster.node.evidence.transcript import TranscriptStore
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.serving.refusals import OPEN_SECONDS, SEND_SECONDS, Refused, refuse
 from hypercluster.node.wire.audit import Recall, Recalled

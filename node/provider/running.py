@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import trio
 
 from hypercluster.market.chain import Chain
-from hypercluster.node.evidence.transcript import TranscriptStore
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.home.last_run import remember, remembered
 from hypercluster.node.home.resources import open_ledger
 from hypercluster.node.home.running import RunningFile, running_file

@@ -7,21 +7,21 @@ voucher counts, the voucher is stored before the answer leaves, and a step that 
 import logging
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import trio
 
 from hypercluster.market.ledger import Role, SessionRecord
-from hypercluster.market.money.voucher import VoucherDomain, charge
+from hypercluster.market.money.voucher import charge
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.home.logs import logged_with
 from hypercluster.node.provider.prices import Prices
-from hypercluster.node.provider.visits import Visits
-from hypercluster.node.rows import WireDtype, unpack_input
+from hypercluster.node.provider.service import Service
+from hypercluster.node.rows import unpack_input
+from hypercluster.node.serving.classes import Class
 from hypercluster.node.serving.refusals import (
     OPEN_SECONDS,
     QUOTE_SECONDS,
@@ -37,59 +37,13 @@ from hypercluster.node.wire.messages import Accept, Close, Open, Step, StepResul
 from hypercluster.node.wire.records import StageRecord, served
 
 if TYPE_CHECKING:
-    import coincurve
-
-    from hypercluster.market.trust.receipt import DisputeDomain
-    from hypercluster.node.engine.engine import Engine
     from hypercluster.node.engine.steps import Outputs, Payload, StepOutput
-    from hypercluster.node.evidence.transcript import TranscriptStore
     from hypercluster.node.network.connection import Connection
-    from hypercluster.node.serving.collector import Collector, IncomingAccount
+    from hypercluster.node.provider.seats import Seat
+    from hypercluster.node.serving.accounts import IncomingAccount, Reserved
 
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """What all sessions of one provider share."""
-
-    model_id: str
-    layer_start: int
-    layer_stop: int
-    layers: int
-    """of the whole model"""
-    n_embd: int
-    max_top_k: int
-    max_step_tokens: int
-    wire_dtypes: tuple[WireDtype, ...]
-    accepting: Callable[[], bool]
-    """false while the provider is about to leave"""
-    idle_seconds: float
-    throttle_seconds: float
-    engine: "Engine"
-    collector: "Collector"
-    prices: Callable[[], Prices]
-    domain: VoucherDomain
-    disputes: "DisputeDomain"
-    """in which receipts are signed"""
-    node_key: "coincurve.PrivateKey"
-    peer: str
-    """our own peer id"""
-    profile: str
-    """our backend profile, see node.engine.profile"""
-    transcripts: "TranscriptStore"
-    visits: Visits = field(default_factory=Visits)
-
-    @property
-    def is_first(self) -> bool:
-        """It embeds tokens."""
-        return self.layer_start == 0
-
-    @property
-    def is_last(self) -> bool:
-        """It ends in logits."""
-        return self.layer_stop == self.layers
 
 
 async def serve_session(connection: "Connection", service: Service) -> None:
@@ -111,11 +65,17 @@ async def _serve(connection: "Connection", service: Service) -> None:
             raise Refused(ErrorCode.UNKNOWN_SESSION, "The first message of a session is Open.")
         asked = opening.session
         check_payer(connection.peer, opening.channel)
-        prices = _check_opening(opening, service)
-        account = await service.collector.admit_channel(opening.channel)
-        session = Session(connection, service, opening, prices, account)
-        with logged_with(session=opening.session.hex()):
-            await session.run()
+        reserve = service.reserve()
+        with service.asking(connection, opening):
+            prices = service.check(opening)
+            account = await service.collector.admit_channel(opening.channel, connection.source, reserve)
+        with account.reserving(reserve) as reserved:
+            paid_before = service.collector.accounts.paid_by(account.payer)
+            class_ = Class.PAYER if paid_before else Class.NEWCOMER
+            async with service.seats.seat(account.payer, class_, prices.price_wei, paid_before) as seat:
+                session = Session(connection, service, opening, prices, account, seat, reserved)
+                with logged_with(session=opening.session.hex()):
+                    await session.run()
     except ConnectionLost:
         outcome = "the client left"
     except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on
@@ -128,30 +88,6 @@ async def _serve(connection: "Connection", service: Service) -> None:
         service.visits.for_nothing(asked, connection.peer, began, code, outcome)
 
 
-def _check_opening(opening: Open, service: Service) -> Prices:
-    if opening.model_id != service.model_id:
-        raise Refused(ErrorCode.WRONG_MODEL, f"This provider serves model {service.model_id[:16]}.")
-    if (opening.layer_start, opening.layer_stop) != (service.layer_start, service.layer_stop):
-        served = f"[{service.layer_start}, {service.layer_stop})"
-        raise Refused(ErrorCode.WRONG_RANGE, f"This provider serves layers {served}.")
-    if not service.accepting():
-        raise Refused(ErrorCode.FULL, "This provider takes no new sessions, it is about to leave.")
-    if opening.wire_dtype not in service.wire_dtypes:
-        names = ", ".join(dtype.name.lower() for dtype in service.wire_dtypes)
-        raise Refused(
-            ErrorCode.BAD_REQUEST, f"wire_dtype is {opening.wire_dtype.name.lower()}, not one of {names}."
-        )
-    if service.is_last and not 1 <= opening.top_k <= service.max_top_k:
-        raise Refused(ErrorCode.BAD_REQUEST, f"top_k is {opening.top_k}, outside 1 to {service.max_top_k}.")
-    prices = service.prices()
-    if opening.max_price_wei < prices.price_wei or opening.max_prompt_price_wei < prices.prompt_price_wei:
-        raise Refused(
-            ErrorCode.PRICE_TOO_LOW,
-            f"The price is {prices.price_wei} wei a token and {prices.prompt_price_wei} wei a prompt token now.",
-        )
-    return prices
-
-
 class Session:
     """One accepted session: a slot of the engine, frozen prices, and the account that pays."""
 
@@ -162,12 +98,15 @@ class Session:
         opening: Open,
         prices: Prices,
         account: "IncomingAccount",
+        seat: "Seat",
+        reserved: "Reserved",
     ) -> None:
         self._connection = connection
         self._service = service
         self._opening = opening
         self._prices = prices
         self._account = account
+        self._seat, self._reserved = seat, reserved
         self._record = SessionRecord(
             session_id=opening.session,
             peer=connection.peer,
@@ -248,12 +187,13 @@ class Session:
             nonce=nonce,
             profile=service.profile,
         )
-        await self._connection.send(accept, SEND_SECONDS)
+        with self._seat.clients_turn():
+            await self._connection.send(accept, SEND_SECONDS)
 
     async def _answer_steps(self) -> None:
         expected = 0
         while True:
-            message = await self._connection.receive(self._service.idle_seconds)
+            message = await self._seat.receive(self._connection)
             arrived = time.perf_counter()
             if isinstance(message, Close):
                 return
@@ -263,7 +203,9 @@ class Session:
                 )
             if message.seq != expected:
                 raise Refused(ErrorCode.OUT_OF_ORDER, f"The step has number {message.seq}, not {expected}.")
-            await self._connection.send(await self._step(message, arrived), SEND_SECONDS)
+            result = await self._step(message, arrived)
+            with self._seat.clients_turn():
+                await self._connection.send(result, SEND_SECONDS)
             expected += 1
 
     async def _step(self, step: Step, arrived: float) -> StepResult:
@@ -286,6 +228,8 @@ class Session:
             account.channel.refund(cost)
             raise
         self._record.billed += cost
+        self._reserved.pay(cost)
+        self._seat.paid = True
         self._service.visits.stepped(step.rows, output.compute_ms)
         if step.rows > 1:
             self._record.prompt_tokens += step.rows

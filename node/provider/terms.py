@@ -42,6 +42,11 @@ class ProviderTerms(NodeTerms):
     """rest before each step, which clients see as cost"""
     wire_dtypes: tuple[WireDtype, ...] = (WireDtype.F32, WireDtype.F16)
     idle_seconds: float = 120.0
+    """at most, before a step; see node.provider.seats"""
+    first_step_seconds: float = 15.0
+    """for the first paid step of a session, where nothing comes before these layers"""
+    reserve_tokens: int = 256
+    """whose price a channel must still hold for each session open on it"""
     frame_seconds: float = 30.0
     """from the first byte of a message to its last"""
     price_seconds: float = 30.0

@@ -1,9 +1,11 @@
+from .accounts import Accounts as Accounts
+from .accounts import IncomingAccount as IncomingAccount
 from .books import Books as Books
 from .books import LosingClaim as LosingClaim
 from .books import books_of as books_of
 from .books import claim_all as claim_all
+from .classes import Class as Class
 from .collector import Collector as Collector
-from .collector import IncomingAccount as IncomingAccount
 from .collector import collector_of as collector_of
 from .jobs import Jobs as Jobs
 from .jobs import running_jobs as running_jobs

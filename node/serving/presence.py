@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -97,6 +97,8 @@ class Presence:
         self._thin: int | None = None
         self._followers: list[Callable[[RunningNode], None]] = []
         self._shown: RunningNode | None = None
+        self.troubles: Callable[[], Iterable[str]] = lambda: ()
+        """what else is wrong with the node, in sentences, as its notices tell"""
         self.since = time.time()
         self.link = ""
         """to the node's pages, good once; empty where it has none"""
@@ -154,7 +156,7 @@ class Presence:
             addresses=tuple(f"{address}/p2p/{advert.peer}" for address in advert.addrs),
             layers=(advert.layer_start, advert.layer_stop) if advert.role == "provider" else (),
             session_tokens=advert.session_tokens,
-            notices=(*self.discovery.notices, *self._doubles(), *self._thinned()),
+            notices=(*self.discovery.notices, *self._doubles(), *self._thinned(), *self.troubles()),
         )
 
     def _thinned(self) -> list[str]:

@@ -14,7 +14,8 @@ from hypercluster.market.trust.audit import Difference
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.evidence.receipts import ReceiptChain
-from hypercluster.node.evidence.transcript import Transcript, TranscriptStore
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider.process import HONEST, Ways
 from hypercluster.node.provider.recall import serve_recall

@@ -12,10 +12,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hypercluster.market.errors import Refusal, VoucherRefused
 from hypercluster.market.ledger import SoldAudit
 from hypercluster.market.money.signing import address_bytes, address_of
-from hypercluster.market.money.units import format_hct
 from hypercluster.market.trust.fingerprint import digest, fingerprint, seed_of
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.errors import ConnectionLost, ErrorCode
@@ -97,20 +95,14 @@ def _check(opened: AuditOpen, service: AuditService) -> None:
 async def _admitted(connection: Connection, service: AuditService, opening: Open) -> IncomingAccount:
     """The account that pays, which holds what the whole audit costs. Who never paid here has a budget for asking.
 
-    Raises OverBudget, VoucherRefused, ChainError.
+    Raises OverBudget, VoucherRefused.
     """
     check_payer(connection.peer, opening.channel)
     known = service.collector.class_of(connection.peer) is Class.PAYER
     with nullcontext() if known else service.audit_budget.holding(connection.source):
-        account = await service.collector.admit_channel(opening.channel)
-    needed = account.channel.billed + opening.capacity * service.price_wei
-    if needed > account.channel.deposit:
-        raise VoucherRefused(
-            Refusal.OVER_DEPOSIT,
-            f"An audit of {opening.capacity} tokens needs a deposit of {format_hct(needed)} HCT in all and the channel "
-            f"holds {format_hct(account.channel.deposit)} HCT.",
+        return await service.collector.admit_channel(
+            opening.channel, connection.source, opening.capacity * service.price_wei
         )
-    return account
 
 
 async def _audit(

@@ -33,7 +33,8 @@ from hypercluster.market.money.signing import address_bytes
 from hypercluster.market.trust.fingerprint import digest, fingerprint, seed_of
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.errors import ErrorCode, NodeError
-from hypercluster.node.evidence.transcript import NoTranscript, Transcript, TranscriptStore
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.transcript_store import NoTranscript, TranscriptStore
 from hypercluster.node.replay.replayer import Judgement
 from hypercluster.node.serving.refusals import Refused
 from hypercluster.node.threads import Threads

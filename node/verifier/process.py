@@ -13,7 +13,7 @@ from hypercluster.market.advert import Advert
 from hypercluster.market.chain import Chain
 from hypercluster.market.errors import LedgerError
 from hypercluster.market.ledger import Ledger, SoldAudit
-from hypercluster.node.evidence.transcript import TranscriptStore
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.stream import Stream
@@ -101,6 +101,7 @@ class Verifier:
             collector.claiming_at_the_end(),
             running_host(self._wallets.node_key, terms.listen, announce=terms.announce) as host,
         ):
+            host.class_of = collector.class_of
             presence = Presence(
                 host,
                 chain=self._chain,

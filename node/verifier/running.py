@@ -7,7 +7,7 @@ from collections.abc import Callable
 import trio
 
 from hypercluster.market.chain import Chain
-from hypercluster.node.evidence.transcript import TranscriptStore
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.home.last_run import remember
 from hypercluster.node.home.resources import open_ledger
 from hypercluster.node.home.running import running_file

@@ -87,5 +87,7 @@ def _check_together(advert: Advert) -> None:
     check_range(advert.layer_start, advert.layer_stop)
     if advert.free > advert.capacity:
         raise WireError("free", f"is {advert.free}, above the capacity {advert.capacity}")
+    if advert.reserve_wei > advert.session_tokens * max(advert.price_wei, advert.prompt_price_wei):
+        raise WireError("reserve_wei", "is more than a whole session costs")
     if advert.expires <= advert.issued:
         raise WireError("expires", "is not after issued")

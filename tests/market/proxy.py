@@ -16,12 +16,13 @@ Behave = Callable[[str, Callable[[], bytes]], Answer]
 
 
 @contextmanager
-def proxy(chain: str, behave: Behave) -> Iterator[str]:
-    """An HTTP server before the chain at URL `chain`."""
+def proxy(chain: str, behave: Behave, on_body: Callable[[bytes], None] = lambda body: None) -> Iterator[str]:
+    """An HTTP server before the chain at URL `chain`; `on_body` sees each request first, in a thread of its own."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            on_body(body)
             asked = json.loads(body)
             method = "batch" if isinstance(asked, list) else asked["method"]
 

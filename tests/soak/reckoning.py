@@ -28,7 +28,7 @@ from hypercluster.market.ledger.requests import Which
 from hypercluster.market.ledger.tables import IncomingChannel, OutgoingChannel
 from hypercluster.market.trust.reputation import Reputation
 from hypercluster.node.errors import NodeError
-from hypercluster.node.evidence.transcript import TranscriptStore
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.testnet.localnet import STAKE
 from tests.soak.town import Resident, Town
 

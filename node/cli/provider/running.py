@@ -93,6 +93,16 @@ def run(
     idle: Annotated[
         float, seconds("Until a session whose client sends nothing is closed.", least=15)
     ] = 120.0,
+    first_step: Annotated[
+        float, seconds("Until a session whose first step was not paid is closed.", least=5)
+    ] = 15.0,
+    reserve: Annotated[
+        int,
+        whole(
+            "Tokens whose price a channel must still hold for each session that is open on it.",
+            most=10_000_000,
+        ),
+    ] = 256,
     threads: Threads = None,
     memory: Memory = None,
     claim_every: ClaimEvery = 60.0,
@@ -193,6 +203,8 @@ def run(
             sessions=sessions,
             session_tokens=session_tokens or MOST_SESSION_TOKENS,
             idle_seconds=idle,
+            first_step_seconds=first_step,
+            reserve_tokens=reserve,
             threads=threads,
             refresh_seconds=refresh,
             claim_seconds=claim_every,

@@ -16,7 +16,7 @@ from hypercluster.node.client.auditing.opinion import Auditor
 from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.auditing.provider import ProviderAuditor
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
-from hypercluster.node.evidence.transcript import TranscriptStore
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.home.settings import TRANSCRIPTS, Settings
 
 if TYPE_CHECKING:

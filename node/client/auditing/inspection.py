@@ -25,7 +25,8 @@ from hypercluster.node.client.auditing.recall import Equivocation, NotShown, rec
 from hypercluster.node.client.auditing.traps import plant
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.errors import NodeError
-from hypercluster.node.evidence.transcript import NoTranscript, Transcript, TranscriptStore
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.transcript_store import NoTranscript, TranscriptStore
 from hypercluster.node.replay.comparing import claimed_numbers
 
 if TYPE_CHECKING:

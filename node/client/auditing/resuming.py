@@ -10,7 +10,8 @@ import trio
 from hypercluster.market.chain.disputes import CaseOpened, CaseResolved
 from hypercluster.market.errors import MarketError
 from hypercluster.node.errors import NodeError
-from hypercluster.node.evidence.transcript import NoTranscript, Transcript, TranscriptStore
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.transcript_store import NoTranscript, TranscriptStore
 from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from hypercluster.node.home.settings import Settings
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider import process as provider
 from hypercluster.node.provider.prices import PriceRule, Prices
-from hypercluster.node.provider.sessions import Service, serve_session
+from hypercluster.node.provider.service import Service
+from hypercluster.node.provider.sessions import serve_session
 from hypercluster.node.rows import TopK, pack_topk, unpack_topk
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.codec import Message
@@ -60,7 +61,7 @@ class Lying:
     """A connection whose provider lies on it, and looks whether the client waits for its answers."""
 
     def __init__(self, inner: Connection, lies: Lies) -> None:
-        self.peer, self.direct = inner.peer, inner.direct
+        self.peer, self.direct, self.source = inner.peer, inner.direct, inner.source
         self.raise_bound, self.close = inner.raise_bound, inner.close
         self._inner, self._lies = inner, lies
         self._early: list[Message] = []

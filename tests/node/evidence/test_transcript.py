@@ -15,7 +15,8 @@ from hypercluster.market.trust.merkle import BadProof
 from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.node.errors import NodeError, WireError
 from hypercluster.node.evidence.receipts import BadReceipt
-from hypercluster.node.evidence.transcript import NoTranscript, StoreFull, Transcript, TranscriptStore
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.transcript_store import NoTranscript, StoreFull, TranscriptStore
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.records import AuditStep
 from tests.node.helpers.stages import DOMAIN, KEY, signed, stage_record

@@ -88,7 +88,7 @@ def running_provider(
 
     `terms` are those of ProviderTerms, `ways`, and `stake`: wei behind it, the minimum unless it is said.
     """
-    from hypercluster.node.evidence.transcript import TranscriptStore
+    from hypercluster.node.evidence.transcript_store import TranscriptStore
     from hypercluster.node.provider.prices import PriceRule
     from hypercluster.node.provider.process import HONEST, Provider
     from hypercluster.node.provider.terms import ProviderTerms

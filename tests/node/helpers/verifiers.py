@@ -73,7 +73,7 @@ def running_verifier(
     **terms: Any,
 ) -> Iterator[Judging]:
     """A staked verifier; `terms` are those of VerifierTerms. With `keys` it goes on where one stopped."""
-    from hypercluster.node.evidence.transcript import TranscriptStore
+    from hypercluster.node.evidence.transcript_store import TranscriptStore
     from hypercluster.node.replay.replayer import Replayer
     from hypercluster.node.serving.terms import Wallets
     from hypercluster.node.verifier.process import Verifier

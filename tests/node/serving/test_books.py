@@ -14,6 +14,7 @@ from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.claiming import ClaimRule
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain, channel_salt
+from hypercluster.node.network.budgets import LOCAL, Source
 from hypercluster.node.serving.books import LosingClaim, books_of, claim_all, outlook_of
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.testnet.faucet import give
@@ -51,7 +52,7 @@ def collector_of(chain: Chain, ledger: Ledger, sender: Sender, operator: str) ->
 async def paid(collector: Collector, wallet: Wallet, operator: str, amount: int) -> None:
     """A channel of this chain, with a voucher that was stored."""
     paying = wallet.channel(operator)
-    account = await collector.admit_channel(paying.descriptor)
+    account = await collector.admit_channel(paying.descriptor, Source("somebody", LOCAL))
     account.channel.admit(amount, *paying.authorise(amount, FREE))
     await collector.store(account)
 

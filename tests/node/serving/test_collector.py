@@ -18,10 +18,13 @@ from hypercluster.market.money.claiming import CLAIM_BATCH, ClaimRule
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import channel_salt
 from hypercluster.node.client.account import OutgoingAccount
+from hypercluster.node.network.budgets import LOCAL, Source
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.testnet.faucet import give
 from tests.market.proxy import hanging
 from tests.node.helpers.providers import FREE, Wallet, new_wallet
+
+SOMEBODY = Source("somebody", LOCAL)
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def collector_of(chain: Chain, ledger: Ledger, operator: str, multiple: int = 0)
 
 async def pay(collector: Collector, paying: OutgoingAccount, amount: int) -> None:
     """What a session does for one step."""
-    account = await collector.admit_channel(paying.descriptor)
+    account = await collector.admit_channel(paying.descriptor, SOMEBODY)
     account.channel.admit(amount, *paying.authorise(amount, FREE))
     await collector.store(account)
     paying.acknowledge(amount, account.channel.billed, FREE)
@@ -96,6 +99,7 @@ async def test_more_channels_than_a_batch_are_all_claimed(
     collector: Collector, wallet: Wallet, chain: Chain, operator: str
 ) -> None:
     channels = [wallet.channel(operator, 1000) for _ in range(CLAIM_BATCH + 3)]
+    await collector.watch()
     for number, paying in enumerate(channels):
         await pay(collector, paying, number + 1)
     total = sum(range(1, len(channels) + 1))
@@ -126,7 +130,7 @@ async def test_whoever_asks_to_close_is_claimed_from_and_refused(
     await pay(patient, paying, 400)
     await patient.watch()
     assert chain.token.balance(operator) == 0
-    account = await patient.admit_channel(paying.descriptor)
+    account = await patient.admit_channel(paying.descriptor, SOMEBODY)
     chain.channels.request_close(wallet.sender, paying.descriptor)
     await patient.watch()
     assert chain.token.balance(operator) == 400
@@ -134,7 +138,7 @@ async def test_whoever_asks_to_close_is_claimed_from_and_refused(
         account.channel.admit(1, *paying.authorise(1, FREE))
     assert refused.value.reason is Refusal.CLOSING
     with pytest.raises(VoucherRefused) as refused:
-        await patient.admit_channel(paying.descriptor)
+        await patient.admit_channel(paying.descriptor, SOMEBODY)
     assert refused.value.reason is Refusal.CLOSING
     # A top-up calls it off, for the session that is open as well.
     chain.channels.top_up(wallet.sender, paying.descriptor, HCT)
@@ -178,7 +182,7 @@ async def test_an_ended_channel_is_forgotten_and_its_sessions_refused(
     paying = wallet.channel(owner.address)
     await collector.watch()
     await pay(collector, paying, 10)
-    account = await collector.admit_channel(paying.descriptor)
+    account = await collector.admit_channel(paying.descriptor, SOMEBODY)
     best = account.channel.best, account.channel.signature
     chain.channels.close(Sender(chain, owner), paying.descriptor, *best)
     await collector.watch()
@@ -203,7 +207,7 @@ async def test_channels_that_are_not_ours_or_nobodys_are_refused(
         ),
     ):
         with pytest.raises(VoucherRefused) as refused:
-            await collector.admit_channel(descriptor)
+            await collector.admit_channel(descriptor, SOMEBODY)
         assert refused.value.reason is reason
 
 
@@ -214,7 +218,7 @@ async def test_two_sessions_that_open_at_once_share_the_account(
     found = []
 
     async def open_() -> None:
-        found.append(await collector.admit_channel(paying.descriptor))
+        found.append(await collector.admit_channel(paying.descriptor, SOMEBODY))
 
     async with trio.open_nursery() as nursery:
         for _ in range(5):
@@ -245,7 +249,7 @@ async def test_x4_what_a_hanging_chain_left_unclaimed_is_claimed_at_the_next_sta
     chain: Chain, anvil: str, ledger: Ledger, wallet: Wallet, operator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X4: the node ends within its bound while the chain says nothing, and nothing is lost by it."""
-    monkeypatch.setattr("hypercluster.node.serving.collector.LAST_CLAIM_SECONDS", 0.5)
+    monkeypatch.setattr("hypercluster.node.serving.claims.LAST_CLAIM_SECONDS", 0.5)
     paying = wallet.channel(operator)
     with hanging(anvil) as (url, hangs):
         collector = collector_of(Chain(url, chain.deployment), ledger, operator)

@@ -25,7 +25,8 @@ from hypercluster.node.network import eligibility
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider import process as provider
 from hypercluster.node.provider.prices import PriceRule
-from hypercluster.node.provider.sessions import Service, serve_session
+from hypercluster.node.provider.service import Service
+from hypercluster.node.provider.sessions import serve_session
 from hypercluster.node.shards.store import open_model
 from hypercluster.node.traffic.entries import NamedModel
 from hypercluster.node.traffic.market import Market

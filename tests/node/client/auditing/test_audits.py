@@ -37,7 +37,8 @@ from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.errors import ErrorCode, NodeError
-from hypercluster.node.evidence.transcript import Transcript, TranscriptStore
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider import process as provider

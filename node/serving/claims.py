@@ -1,0 +1,122 @@
+"""Turning vouchers into money on chain: when they are worth their gas, when a payer closes, and when a node ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from hypercluster.market.errors import MarketError
+from hypercluster.market.money.claiming import CLAIM_BATCH, ClaimRule
+from hypercluster.node.threads import Threads
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain, Sender
+    from hypercluster.node.serving.accounts import Accounts, IncomingAccount
+    from hypercluster.node.serving.readings import Readings
+
+log = logging.getLogger(__name__)
+
+LAST_CLAIM_SECONDS = 8.0
+"""for the claim when a node ends"""
+
+
+class Claims:
+    """Claims what the accounts are owed.
+
+    Args:
+        sender: sends the claims and pays their gas; settling is open to everybody, so the hot node key does.
+        rule: when the money is worth its gas.
+
+    Attributes:
+        on_claim: told "paid" or "failed" after each transaction.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        sender: Sender,
+        operator: str,
+        rule: ClaimRule,
+        accounts: Accounts,
+        readings: Readings,
+    ) -> None:
+        self._chain, self._sender, self._operator, self._rule = chain, sender, operator, rule
+        self._accounts, self._readings = accounts, readings
+        self._claiming = trio.Lock()
+        self._under_way: set[bytes] = set()
+        """channels whose claim was sent and left alone, when the node was told to end"""
+        self.on_claim: Callable[[str], None] = lambda outcome: None
+        # A chain that hangs must not hold up the end of the node: what is left alone is looked up at the next start.
+        self._on_chain = Threads(4, abandon=True)
+
+    async def claim(self, *, last: bool = False) -> int:
+        """Send the vouchers worth their gas to the chain, in one transaction per fifty; returns wei received.
+
+        With `last` anything worth more than its gas is sent, as nobody will be there to do it later.
+
+        Raises:
+            ChainError: the chain refuses or cannot be reached; the vouchers stay stored and are tried again.
+        """
+        async with self._claiming:
+            return await self._settle(await self._due(last))
+
+    async def claim_closing(self) -> None:
+        """Claim from every channel whose payer asked to close it, whatever that is worth. Raises ChainError."""
+        closing = [a for a in self._accounts if a.channel.close_at and a.unclaimed]
+        if closing:
+            async with self._claiming:
+                await self._settle(closing)
+
+    @asynccontextmanager
+    async def claiming_at_the_end(self) -> AsyncIterator[None]:
+        """Fetch whatever is worth its gas when the block ends: nobody watches the channels from there on.
+
+        That takes LAST_CLAIM_SECONDS at most, also when the chain does not answer; the rest stays in the ledger.
+        """
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(LAST_CLAIM_SECONDS) as limit:
+                try:
+                    await self.claim(last=True)
+                except MarketError as error:
+                    log.warning("what is owed could not be claimed, it stays in the ledger: %s", error)
+            if limit.cancelled_caught:
+                log.warning(
+                    "the chain did not answer in time; what is owed stays in the ledger until the next start"
+                )
+
+    async def _settle(self, due: Sequence[IncomingAccount]) -> int:
+        received = 0
+        for start in range(0, len(due), CLAIM_BATCH):
+            batch = due[start : start + CLAIM_BATCH]
+            claims = [(a.channel.descriptor, a.channel.best, a.channel.signature) for a in batch]
+            before = sum(account.settled for account in batch)
+            under_way = {account.channel_id for account in batch}
+            self._under_way |= under_way
+            try:
+                await self._on_chain(self._chain.channels.settle_batch, self._sender, self._operator, claims)
+            except MarketError:
+                self._under_way -= under_way
+                self.on_claim("failed")
+                raise
+            self._under_way -= under_way
+            self.on_claim("paid")
+            for account in batch:
+                await self._readings.refresh(account, for_us=True)
+            received += sum(account.settled for account in batch) - before
+        if received:
+            log.info("claimed %d wei from %d channels", received, len(due))
+        return received
+
+    async def _due(self, last: bool) -> list[IncomingAccount]:
+        owed = [a for a in self._accounts if a.unclaimed and a.channel_id not in self._under_way]
+        if not owed:
+            return owed
+        cost = await self._on_chain(self._chain.channels.settle_cost)
+        return [owed[i] for i in self._rule.chosen([each.unclaimed for each in owed], cost, last=last)]

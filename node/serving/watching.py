@@ -1,0 +1,95 @@
+"""Watching the chain for what happens to the channels that pay us, so that whoever closes is claimed from in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from hypercluster.market.chain.events import Opened
+from hypercluster.market.errors import MarketError
+from hypercluster.node.threads import Threads
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
+    from hypercluster.market.chain.events import ChannelEvent
+    from hypercluster.node.serving.accounts import Accounts, IncomingAccount
+    from hypercluster.node.serving.readings import Readings
+
+LOOK_BACK_BLOCKS = 8_000
+"""before the start, for channels that were opened while the node was away; about a day of 12 s blocks"""
+
+
+class Watch:
+    """Reads the events of our operator's channels; `work` is called every `seconds`.
+
+    Nothing that a peer does holds it up: it has threads of its own and takes no lock.
+
+    Attributes:
+        on_opened: told of channels that were opened to our operator.
+    """
+
+    def __init__(
+        self, chain: Chain, operator: str, accounts: Accounts, readings: Readings, seconds: float
+    ) -> None:
+        self._chain, self._operator = chain, operator
+        self._accounts, self._readings = accounts, readings
+        self.seconds = seconds
+        self.on_opened: Callable[[Sequence[Opened]], None] = lambda events: None
+        self._on_chain = Threads(1, abandon=True)
+        self._next_block: int | None = None
+        self._begun = self._ended = 0
+        self._changed = trio.Event()
+
+    async def work(self) -> list[MarketError]:
+        """Bring all accounts up to date about which there is news; returns why some could not be.
+
+        Those are tried again by the next call. Raises ChainError where nothing could be read.
+        """
+        self._begun += 1
+        number = self._begun
+        events, next_block = await self._news()
+        self.on_opened([event for event in events if isinstance(event, Opened)])
+        if self._next_block is None:
+            # Whatever happened while we were away is in the state of each channel.
+            failures = await self._refresh(self._accounts)
+        else:
+            ids = {event.channel_id for event in events}
+            found = (self._accounts.get(channel_id) for channel_id in ids)
+            failures = await self._refresh([each for each in found if each is not None])
+        if not failures:
+            # Only now: were the chain lost in between, the same events are read again.
+            self._next_block = next_block
+        self._ended = max(self._ended, number)
+        self._changed.set()
+        self._changed = trio.Event()
+        return failures
+
+    async def next_one(self) -> None:
+        """Return when a call of `work` that begins after now has read the chain."""
+        wanted = self._begun + 1
+        while self._ended < wanted:
+            await self._changed.wait()
+
+    async def _news(self) -> tuple[list[ChannelEvent], int]:
+        events_for = self._chain.channels.events_for
+        if self._next_block is not None:
+            return await self._on_chain(events_for, self._operator, self._next_block, self._accounts.ids)
+        head = await self._on_chain(self._chain.block_number)
+        start = max(self._chain.deployment.block, head + 1 - LOOK_BACK_BLOCKS)
+        return await self._on_chain(events_for, self._operator, start, ())
+
+    async def _refresh(self, accounts: Iterable[IncomingAccount]) -> list[MarketError]:
+        failures: list[MarketError] = []
+
+        async def one(account: IncomingAccount) -> None:
+            try:
+                await self._readings.refresh(account, for_us=True)
+            except MarketError as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for account in accounts:
+                nursery.start_soon(one, account)
+        return failures
