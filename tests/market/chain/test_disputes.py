@@ -33,6 +33,7 @@ from hypercluster.market.chain.disputes import (
     Withheld,
     commitment_of,
 )
+from hypercluster.market.chain.dues import claim, dues_of
 from hypercluster.market.errors import InsufficientFunds, InvalidAmount, InvalidSignature, Reverted
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.merkle import proof, root
@@ -255,12 +256,17 @@ def test_an_innocent_provider_costs_the_bond(
     assert credit.claimable_at == chain.timestamp() + 7200
     with pytest.raises(Reverted, match="CreditsLocked"):
         disputes.cases.claim_credits(judge)
+    assert claim(chain, judge, dues_of(chain, judge.address)) == {}
     wait_seconds(chain, 7200)
     before = chain.token.balance(judge.address)
     (event,) = disputes.events_in(disputes.cases.claim_credits(judge))
     assert isinstance(event, CreditsClaimed)
     assert (event.operator, event.amount) == (judge.address, 5 * HCT)
     assert chain.token.balance(judge.address) == before + 5 * HCT
+    other = bench[members[1]].operator
+    assert [due.ripe for due in dues_of(chain, other.address)] == [False, True]
+    assert claim(chain, other, dues_of(chain, other.address)) == {"credits": 5 * HCT}
+    assert [due.owed.amount for due in dues_of(chain, other.address)] == [0, 0]
 
 
 def test_what_may_be_done_when(chain: Chain, accused: Party, bench: dict[str, Party], client: Sender) -> None:
