@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: demo test test-fast soak lint docs setup lock clean help
+.PHONY: demo test test-fast soak fuzz lint docs setup lock clean help
 
 demo:            ## a paid, routed completion on a local network
 	@$(PYTHON) scripts/setup.py
@@ -22,6 +22,11 @@ KILLS ?= 500
 soak:            ## kill -9 over a whole market, 500 times (KILLS=N), then all books compared
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python scripts/soak.py --kills $(KILLS)
+
+MINUTES ?= 60
+fuzz:            ## every decoder given wrong input for an hour on all cores (MINUTES=N)
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 lint:            ## formatting, lint and types alone
 	@$(PYTHON) scripts/setup.py --dev

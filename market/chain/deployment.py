@@ -53,7 +53,15 @@ class Deployment:
             return cls(**known)
         except FileNotFoundError:
             raise ChainError(f"There is no deployment file {path}: deploy the contracts first.") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidAddress) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            InvalidAddress,
+        ) as error:
             raise ChainError(
                 f"The deployment file {path} cannot be used: {_what_is_wrong(error)}. Take the file that "
                 "`hc-testnet up` or the deployment of the contracts wrote."

@@ -48,13 +48,13 @@ def reverted(action: str, data: object, message: str) -> ChainError:
         data: the revert's data as 0x hex, if the node gave it.
         message: the node's own words, used when the data tell nothing.
     """
-    raw = bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else b""
+    raw = _raw(data)
     if raw[:4] not in _errors():
         return Reverted(action, "Unknown", {"message": message, "data": "0x" + raw.hex()})
     name, types, names = _errors()[raw[:4]]
     try:
         values = decode(types, raw[4:])
-    except DecodingError:
+    except (DecodingError, OverflowError):
         return Reverted(action, name, {"data": "0x" + raw.hex()})
     arguments: dict[str, Any] = {
         key: _readable(kind, value) for key, kind, value in zip(names, types, values, strict=True)
@@ -65,6 +65,14 @@ def reverted(action: str, data: object, message: str) -> ChainError:
             f"{format_hct(int(arguments['needed']))} HCT {action}."
         )
     return Reverted(action, name, arguments)
+
+
+def _raw(data: object) -> bytes:
+    """The bytes of a hex text; none of anything else that a chain's node may say."""
+    try:
+        return bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else b""
+    except ValueError:
+        return b""
 
 
 def _readable(kind: str, value: object) -> object:

@@ -105,6 +105,6 @@ def _read(path: Path) -> str:
         raise KeystoreError(f"There is no key file {path}: create one first.") from None
     except OSError as error:
         raise KeystoreError(f"The key file {path} cannot be read: {error.strerror}.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise KeystoreError(f"The key file {path} is damaged or not of Keystore V3.") from None
     return content

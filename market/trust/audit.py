@@ -189,7 +189,7 @@ class Bounds:
             return cls(model_id, limits, tuple(document.get("measured", ())))
         except FileNotFoundError:
             raise BadBounds(f"There are no bounds at {path}: run `hc-verifier calibrate`.") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadBounds(f"The bounds in {path} cannot be used: {error}.") from error
 
 

@@ -219,7 +219,10 @@ def _document(bundle: Bundle) -> dict[str, Any]:
 def _bundle(told: dict[str, Any]) -> Bundle:
     if told["format"] != FORMAT:
         raise ValueError(f"its format is {told['format']!r}, this program reads {FORMAT}")
-    payments = VoucherDomain(_text(told["channels"]), _number(told["chain_id"]))
+    chain_id = _number(told["chain_id"])
+    if not 0 <= chain_id < 1 << 256:
+        raise ValueError(f"{chain_id} is the number of no chain")
+    payments = VoucherDomain(_text(told["channels"]), chain_id)
     if len(told["sessions"]) > MOST_SESSIONS:
         raise ValueError(f"it has more than {MOST_SESSIONS} sessions")
     return Bundle(

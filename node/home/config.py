@@ -53,7 +53,7 @@ def read_config(known: Iterable[str]) -> Config | None:
         raise BadConfig(
             f"The file of settings {path} cannot be read: {(error.strerror or '').lower()}."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadConfig(f"The file of settings {path} is no TOML: {error}.") from None
     names = list(known)
     for name, value in told.items():

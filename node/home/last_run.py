@@ -40,7 +40,7 @@ def remembered(home: Path) -> LastRun:
         return LastRun(**{**known, "listen": tuple(known.get("listen", ()))})
     except FileNotFoundError:
         return LastRun()
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         log.warning("%s is not read: %s", home / FILE, error)
         return LastRun()
 

@@ -199,5 +199,5 @@ def _write(fd: int, who: Holder) -> None:
 def _read(path: Path) -> Holder | None:
     try:
         return Holder(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None

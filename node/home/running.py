@@ -69,13 +69,16 @@ def running_file(home: Path) -> Iterator[RunningFile]:
 def running_node(home: Path) -> RunningNode | None:
     """The node that runs from `home` now, or None; what a killed one left behind counts for nothing."""
     now = holder(home, Hold.NODE)
-    if now is None:
-        return None
+    node = read_running(home) if now else None
+    return node if node and now and node.pid == now.pid else None
+
+
+def read_running(home: Path) -> RunningNode | None:
+    """What the file in `home` says, true or not; None where it cannot be read."""
     try:
         told: dict[str, Any] = json.loads((home / RUNNING).read_text())
-        node = RunningNode(
+        return RunningNode(
             **(told | {name: tuple(told[name]) for name in ("addresses", "layers", "notices")})
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    return node if node.pid == now.pid else None

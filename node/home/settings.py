@@ -6,7 +6,7 @@ They are also read from a file `.env`, and last from the file that HC_CONFIG nam
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import field_validator, model_validator
 from pydantic_settings import (
@@ -21,7 +21,7 @@ from hypercluster.market.economics.parameters import BadParameters
 from hypercluster.market.economics.shares import Shares
 from hypercluster.market.redaction import hide
 from hypercluster.node.catalogue import CATALOGUE, Catalogue
-from hypercluster.node.home.config import read_config
+from hypercluster.node.home.config import BadConfig, read_config
 
 if TYPE_CHECKING:
     from hypercluster.node.home.profile import NetworkProfile
@@ -47,6 +47,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="HC_", env_file=".env", extra="ignore", use_attribute_docstrings=True
     )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except UnicodeDecodeError as error:
+            raise BadConfig(
+                f"The file .env in this folder is no text in UTF-8 (byte {error.start}): write it anew, or go to "
+                "another folder."
+            ) from None
 
     home: Path = Path("~/.hypercluster")
     """folder of keys, ledger and shards"""

@@ -69,7 +69,8 @@ def parse(text: str) -> Address:
     if kind != "dnsaddr":
         if len(rest) < 2 or rest[0].lower() != "tcp":
             raise HostError(f"{shown} names no TCP port: {_GOOD}.")
-        if not (rest[1].isascii() and rest[1].isdigit() and int(rest[1]) < 1 << 16):
+        digits = rest[1].isascii() and rest[1].isdigit() and len(rest[1]) <= 5
+        if not digits or int(rest[1]) >= 1 << 16:
             raise HostError(f"{shown} has no port between 0 and 65535: {_GOOD}.")
         port, rest = int(rest[1]), rest[2:]
     peer = ""

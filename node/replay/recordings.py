@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from hypercluster.node.replay.measuring import TEXTS, TOKENS, Answers, Bench, se
 from hypercluster.node.replay.variations import Variation
 from hypercluster.node.rows import TopK
 from hypercluster.node.shards.store import StoredModel
+
+MOST_BYTES = 2**30
+"""of a recording when it is unpacked"""
 
 
 class BadRecording(NodeError):
@@ -48,6 +52,9 @@ def record(
 def read_recording(path: Path, stored: StoredModel) -> tuple[Answers, str, list[list[int]]]:
     """Answers of another machine, what to call them, and the texts. Raises BadRecording."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(each.file_size for each in archive.infolist()) > MOST_BYTES:
+                raise BadRecording(f"{path} unpacks to more than {MOST_BYTES} bytes: it is no recording.")
         with np.load(path, allow_pickle=False) as file:
             if str(file["model_id"]) != stored.manifest.model_id:
                 raise BadRecording(f"{path} was recorded with another model.")
@@ -61,5 +68,7 @@ def read_recording(path: Path, stored: StoredModel) -> tuple[Answers, str, list[
             if not (texts and len(texts) == len(body) == len(tail) and finite):
                 raise BadRecording(f"{path} holds texts and answers that do not fit together.")
             return Answers(body, tail), f"recorded: {str(file['profile'])[:200]}", texts
-    except (OSError, ValueError, KeyError) as error:
+    except BadRecording:
+        raise
+    except Exception as error:  # noqa: BLE001 - a strange archive makes numpy and zlib raise whatever they like
         raise BadRecording(f"{path} is no recording: {error}.") from None

@@ -173,7 +173,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "n_embd": _whole(MAX_WIDTH),
     "n_vocab": _whole(MAX_VOCABULARY),
     "context": _whole(MAX_CONTEXT),
-    "quantisation": lambda value: value in {kind.name for kind in MATRIX_TYPES},
+    "quantisation": lambda value: value in [kind.name for kind in MATRIX_TYPES],
     "tied": lambda value: isinstance(value, bool),
     "chat_template": _is_template,
     **dict.fromkeys(("tokenizer", "hyperparameters", "shared", "embedding", "head"), _is_digest),

@@ -47,7 +47,7 @@ def end_leftovers(home: Path) -> int:
         told = [(int(pid), float(since)) for pid, since in json.loads((home / FILE).read_text())]
     except FileNotFoundError:
         return 0
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         log.warning("%s is not read: %s", home / FILE, error)
         return 0
     found = []

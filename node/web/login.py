@@ -180,7 +180,7 @@ def new_link(keep: Path) -> str:
         told = json.loads(keep.read_text())
         os.kill(told["pid"], 0)
         return _link(told["url"], bytes.fromhex(told["secret"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise NoLink(
             f"Nothing that has pages runs from {keep.parent}: start it, or set HC_HOME to its home."
         ) from None

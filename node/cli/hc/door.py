@@ -78,7 +78,7 @@ def found_door(home: Path) -> Door | None:
         door = Door(**(told | {"models": tuple(told["models"])}))
         if abs(psutil.Process(door.pid).create_time() - door.since) > 0.01:
             return None
-    except (OSError, ValueError, TypeError, KeyError, psutil.Error):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, psutil.Error):
         return None
     return door
 

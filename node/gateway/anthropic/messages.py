@@ -129,8 +129,8 @@ def _content(choice: Choice, thought: bool) -> list[dict[str, Any]]:
     for call in choice.calls:
         try:
             given = json.loads(call.arguments)
-        except ValueError:
-            given = {}  # cut in the middle
+        except (ValueError, RecursionError):
+            given = {}  # cut in the middle, or nested beyond measure
         found.append({"type": "tool_use", "id": call.id, "name": call.name, "input": given})
     return found
 

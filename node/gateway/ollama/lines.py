@@ -118,8 +118,8 @@ class Lines:
 def _call(index: int, name: str, arguments: str) -> dict[str, Any]:
     try:
         given = json.loads(arguments)
-    except ValueError:
-        given = {}  # cut in the middle
+    except (ValueError, RecursionError):
+        given = {}  # cut in the middle, or nested beyond measure
     return {"function": {"index": index, "name": name, "arguments": given}}
 
 
