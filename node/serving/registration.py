@@ -20,6 +20,10 @@ class TooPoor(NodeError):
     """The operator does not hold what is to be staked, or has not staked what is to stand behind the node."""
 
 
+class KeyTaken(NodeError):
+    """Another operator answers for the node key, for good."""
+
+
 class NotCarried(NodeError):
     """The stake behind a node does not carry what it is to offer."""
 
@@ -59,12 +63,18 @@ def register(
         sessions: raises the share to what so many sessions need.
 
     Raises:
-        TooPoor, NotCarried: before anything is sent.
+        TooPoor, NotCarried, KeyTaken: before anything is sent.
         ChainError: a transaction failed.
     """
     import coincurve
 
     staking = chain.staking
+    other = staking.answers_for(node.address)
+    if other not in (None, operator.address):
+        raise KeyTaken(
+            f"The operator {other} answers for the node key {node.address}, and nobody else ever can: make another "
+            "node key (move node.json away, then init)."
+        )
     ours = staking.operator_of(node.address) == operator.address
     before = staking.share_of(node.address) if ours else 0
     wanted = max(staking.minimum, before + (stake or 0)) if share is None else share

@@ -115,6 +115,10 @@ def test_nobody_to_be_found(terminal: Terminal) -> None:
 def test_an_operator_without_money(terminal: Terminal) -> None:
     assert terminal.run("hc-provider", "init").code == 0
     assert "holds 0 HCT" in sentence(terminal.run("hc-provider", "register"))
+    assert "NotOperator" in sentence(terminal.run("hc-provider", "revoke"))
+    told = sentence(terminal.run("hc-provider", "register", "--share", "100", "--sessions", "8"), code=2)
+    assert "--share" in told
+    assert "give one of them" in told
 
 
 @pytest.mark.parametrize("amount", ["ten"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
 from hypercluster.market.money.units import round_hct
-from hypercluster.node.cli.console import Json, fail, password, show
+from hypercluster.node.cli.console import Json, password, show
 from hypercluster.node.cli.options import account, hct, whole
 from hypercluster.node.cli.staking import ShareOption, StakeOption, make_keys, register_node
 from hypercluster.node.home import keys
@@ -46,7 +48,7 @@ def register(
     place in full order books. Run it again to add what is missing, or to change the share.
     """
     if share is not None and sessions is not None:
-        fail("--share and --sessions both say how much stake stands behind the node: give one of them.")
+        raise typer.BadParameter("it says what --sessions says, too: give one of them.", param_hint="--share")
     register_node(stake, "may serve. Next: hc-provider run.", json_, share=share, sessions=sessions)
 
 

@@ -9,7 +9,7 @@ from eth_account import Account
 
 from hypercluster.market.chain import Sender
 from hypercluster.market.money.units import HCT
-from hypercluster.node.serving.registration import NotCarried, TooPoor, check_carried, register
+from hypercluster.node.serving.registration import KeyTaken, NotCarried, TooPoor, check_carried, register
 from hypercluster.node.testnet.faucet import give
 
 if TYPE_CHECKING:
@@ -77,6 +77,12 @@ def test_what_cannot_be_is_said_before_anything_is_sent(
         register(chain, operator, node, 99 * HCT)
     with pytest.raises(NotCarried, match="100 HCT at least must stand behind a node, not 99"):
         register(chain, operator, node, share=99 * HCT)
+    stranger = Sender(chain, Account.create())
+    give(chain, stranger.address, 100 * HCT)
+    register(chain, stranger, node)
+    chain.staking.revoke(stranger, node.address)
+    with pytest.raises(KeyTaken, match=f"{stranger.address} answers for the node key {node.address}"):
+        register(chain, operator, node)
     assert chain.staking.stake_of(operator.address).active == 0
 
 
