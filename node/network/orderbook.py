@@ -16,7 +16,8 @@ from hypercluster.node.errors import AdvertError, Unfit
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.adverts import check_fresh, verify_advert
 from hypercluster.node.network.bookplaces import Place, least
-from hypercluster.node.network.eligibility import Backing, Eligible
+from hypercluster.node.network.budgets import Negatives
+from hypercluster.node.network.eligibility import KEEP_SECONDS, Backing, Eligible
 from hypercluster.node.wire.messages import SignedAdvert
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class OrderBook:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._arrivals = itertools.count()
+        self._without = Negatives[tuple[str, int]](KEEP_SECONDS, 4 * limit)
 
     async def offer(self, signed: SignedAdvert) -> Advert | None:
         """Take in an advert: the advert if it is new and good, None if it is the one already known.
@@ -188,14 +190,19 @@ class OrderBook:
         if known and replace(known.place, wei=0, since=0) == replace(entry.place, wei=0, since=0):
             entry = replace(entry, since=known.since)
         elif known is None and len(self._entries) >= self._limit:
-            places = [each.place for each in self._entries.values()]
-            leaving = least([*places, entry.place], layers=self._layers)
-            if leaving.peer == entry.advert.peer:
+            asked = entry.advert.peer, entry.backing.wei
+            if asked not in self._without:
+                places = [each.place for each in self._entries.values()]
+                leaving = least([*places, entry.place], layers=self._layers)
+                if leaving.peer == entry.advert.peer:
+                    # To compare all of them is work: with as much stake it is not looked at again for a while.
+                    self._without.add(asked)
+                self.remove(leaving.peer)
+            if asked in self._without:
                 raise AdvertError(
-                    f"{leaving.peer} finds no place: all {self._limit} are taken by more stake, or for longer.",
+                    f"{entry.advert.peer} finds no place: all {self._limit} are taken by more stake, or for longer.",
                     Unfit.NO_PLACE,
                 )
-            self.remove(leaving.peer)
         self._entries[entry.advert.peer] = entry
 
     def _drop_expired(self) -> None:

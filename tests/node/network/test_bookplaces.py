@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypercluster.market.money.signing import checksum
 from hypercluster.node.errors import AdvertError, Unfit
 from hypercluster.node.identity import peer_of_key
+from hypercluster.node.network import orderbook
 from hypercluster.node.network.bookplaces import Place, least
 from hypercluster.node.network.eligibility import Backing
 from hypercluster.node.network.orderbook import OrderBook
@@ -145,6 +147,30 @@ async def test_a_refresh_keeps_its_place_and_another_range_or_operator_is_a_new_
     stakes.behind[operator(2)] = 101
     assert await offered(book, offer_of(keys[2], operator=operator(2))) == 0
     assert operator(1) not in held(book), "the one that came later leaves"
+
+
+async def test_who_found_no_place_is_compared_again_when_its_stake_has_grown_or_a_place_is_free(
+    stakes: Stakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+
+    def counted(places: Sequence[Place], *, layers: int) -> Place:
+        compared.append(places)
+        return least(places, layers=layers)
+
+    monkeypatch.setattr(orderbook, "least", counted)
+    book, key = OrderBook(MODEL, stakes, limit=1), new_key()
+    await offered(book, *offers(1, 1))
+    for _ in range(5):
+        assert await offered(book, offer_of(key, operator=operator(2))) == 1
+    assert len(compared) == 1
+    stakes.behind[operator(2)] = 101
+    assert await offered(book, offer_of(key, operator=operator(2))) == 0
+    late = new_key()
+    assert await offered(book, offer_of(late, operator=operator(3))) == 1
+    book.remove(peer_of_key(key))
+    assert await offered(book, offer_of(late, operator=operator(3))) == 0
+    assert len(compared) == 3
 
 
 async def test_stake_that_went_takes_its_adverts_along(stakes: Stakes) -> None:
