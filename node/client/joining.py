@@ -10,6 +10,7 @@ from hypercluster.node.client.auditing.afterwards import Audits
 from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts, inspector
 from hypercluster.node.client.auditing.inspection import Inspector
 from hypercluster.node.client.auditing.resuming import OpenCases
+from hypercluster.node.client.auditing.sharing import Sharing, into
 from hypercluster.node.client.bookkeeping import RequestBook
 from hypercluster.node.client.client import Client, Network, Records
 from hypercluster.node.client.experience import Experience
@@ -27,6 +28,7 @@ from hypercluster.node.network.latency import Latencies
 from hypercluster.node.network.membership import Membership
 from hypercluster.node.network.memory import Memory
 from hypercluster.node.network.orderbook import OrderBook
+from hypercluster.node.network.rumours import Rumours
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.threads import Threads
 
@@ -111,13 +113,15 @@ class Station:
                 # Loaded here, as it takes its time.
                 await trio.to_thread.run_sync(lambda: model.tokenizer)
             book = OrderBook(manifest.model_id, self._eligible, name=manifest.summary, layers=manifest.layers)
-            discovery = Discovery(self.membership, book)
+            domain = self.chain.disputes.domain
+            rumours = Rumours(book, self._eligible, domain, into(self.ledger))
+            discovery = Discovery(self.membership, book, rumours)
             client = Client(
                 network=Network(host=self.membership.host, discovery=discovery, latencies=self._latencies),
                 model=model,
                 payer=self.payer,
                 records=Records(
-                    domain=self.chain.disputes.domain,
+                    domain=domain,
                     transcripts=self._transcripts,
                     trust=self.ledger.trust,
                     requests=self._book,
@@ -140,6 +144,7 @@ class Station:
                         self._transcripts,
                         self.ledger,
                         self._purse,
+                        Sharing(self.settings.share_evidence),
                     )
                     client.audits = Audits(looks, nursery, client.audited, self._open_cases(looks, stored))
                 try:

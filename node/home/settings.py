@@ -38,6 +38,7 @@ EVIDENCE = "evidence"
 
 
 FORMATS = ("text", "json")
+SHARED = ("none", "proofs", "all")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -81,6 +82,8 @@ class Settings(BaseSettings):
     """most of the latest requests that go over one operator while others could; above 0 up to 1"""
     trials: float = 0.1
     """share of requests that may go over an operator who never served this client; 0 to 1"""
+    share_evidence: str = "proofs"
+    """what a client tells others of faults: none, proofs (two receipts for one step), or all (failed audits too)"""
     log_level: str = "WARNING"
     """how much is logged to standard error: debug, info, warning, error or critical"""
     log_format: str = "text"
@@ -137,6 +140,13 @@ class Settings(BaseSettings):
         if value.upper() not in LEVELS:
             raise ValueError(f"it is one of {', '.join(LEVELS)}")
         return value.upper()
+
+    @field_validator("share_evidence", mode="after")
+    @classmethod
+    def _check_sharing(cls, value: str) -> str:
+        if value.lower() not in SHARED:
+            raise ValueError(f"it is one of {', '.join(SHARED)}")
+        return value.lower()
 
     @field_validator("log_format", mode="after")
     @classmethod

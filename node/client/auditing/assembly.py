@@ -15,6 +15,7 @@ from hypercluster.node.client.auditing.inspection import Inspector
 from hypercluster.node.client.auditing.opinion import Auditor
 from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.auditing.provider import ProviderAuditor
+from hypercluster.node.client.auditing.sharing import Sharer, Sharing
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.home.settings import TRANSCRIPTS, Settings
@@ -63,8 +64,9 @@ def inspector(
     transcripts: TranscriptStore,
     ledger: Ledger,
     purse: Purse,
+    sharing: Sharing = Sharing.NONE,
 ) -> Inspector:
-    """The inspector that `auditing` asks for."""
+    """The inspector that `auditing` asks for, which tells others of faults as far as `sharing` goes."""
     manifest, domain = stored.manifest, chain.disputes.domain
     host, discovery = network.host, network.discovery
 
@@ -109,6 +111,7 @@ def inspector(
         auditor=auditors[auditing.auditor](),
         verifiers=verifiers,
         accuser=Accuser(chain=chain, sender=purse.unlock, host=host, discovery=discovery),
+        sharer=Sharer(sharing, discovery, domain, verifiers),
         transcripts=transcripts,
         ledger=ledger,
         host=host,

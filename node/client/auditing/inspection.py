@@ -32,6 +32,7 @@ from hypercluster.node.replay.comparing import claimed_numbers
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.node.client.auditing.accuser import Accuser, Ruling
+    from hypercluster.node.client.auditing.sharing import Sharer
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.limits import Spending
     from hypercluster.node.network.discovery import Discovery
@@ -47,6 +48,7 @@ class Inspector:
         secret: 32 bytes that decide who is audited; never leave the process.
         auditor: who looks things over; `verifiers` as well, for second opinions and traps, if there are any.
         accuser: takes faults to the chain; None where there is no wallet.
+        sharer: tells others of them.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Inspector:
         auditor: Auditor,
         verifiers: VerifierAuditor,
         accuser: Accuser | None,
+        sharer: Sharer,
         transcripts: TranscriptStore,
         ledger: Ledger,
         host: Host,
@@ -67,6 +70,7 @@ class Inspector:
     ) -> None:
         self.policy = policy
         self._secret, self._auditor, self._verifiers, self.accuser = secret, auditor, verifiers, accuser
+        self._sharer = sharer
         self._transcripts, self._ledger = transcripts, ledger
         self._host, self._discovery, self._domain = host, discovery, domain
         self._layers, self._n_embd = layers, n_embd
@@ -115,6 +119,8 @@ class Inspector:
             if trapped is not None:
                 return await self._with_trap(transcript, operator, trapped, spending)
             opinion = await self._opinion(transcript, operator, spending)
+            cost = await self._sharer.failure(transcript, operator, opinion, spending)
+            opinion = replace(opinion, cost_wei=opinion.cost_wei + cost)
             return [await self._act_on(transcript, operator, opinion)]
         except NoAuditor as error:
             return [
@@ -149,6 +155,8 @@ class Inspector:
         note = f"It signed step {seq} twice, over different data."
         await self._note(transcript.record.peer, operator, Evidence.LIE, note)
         ruling = await self._dispute(partial(_equivocation, found))
+        # The chain first: it rewards who shows it there first.
+        await self._sharer.contradiction(transcript, operator, found)
         return await self._report(
             transcript,
             operator,

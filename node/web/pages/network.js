@@ -21,7 +21,9 @@ function Words({ network }) {
 
 const Reliability = ({ each }) => each.distrusted
   ? html`<${Badge} kind="bad" title="left out of your paths">not trusted<//>`
-  : html`<span class="n" title=${`good ${each.good.toFixed(1)}, bad ${each.bad.toFixed(1)}`}>${percent(each.reliability)}</span>`;
+  : each.availability < 0.5
+    ? html`<${Badge} kind="warn" title=${`honest by ${percent(each.reliability)}, and lately more often silent than not`}>silent<//>`
+    : html`<span class="n" title=${`good ${each.good.toFixed(1)}, bad ${each.bad.toFixed(1)}, answers ${percent(each.availability)}`}>${percent(each.reliability)}</span>`;
 
 const Providers = ({ network }) => html`<${Card} title="Providers" note="prices in HCT per million tokens">
   <${Table} label="Providers" columns=${[["Provider"], ["Layers", 1], ["Price", 1], ["Prompt", 1], ["Each token", 1], ["Free", 1], ["Tokens of a session", 1], ["Reliability", 1], ["Path"]]}>

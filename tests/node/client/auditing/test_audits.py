@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds, Difference
 from hypercluster.market.trust.fingerprint import fingerprint, seed_of
 from hypercluster.market.trust.receipt import Finding
+from hypercluster.market.trust.reputation import Reputation
+from hypercluster.market.trust.standing import Standing
 from hypercluster.node.client.auditing import verifier as verifier_auditor
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.policy import Policy, Report
@@ -244,6 +247,37 @@ async def test_a_cheat_is_found_and_avoided(world: World, tmp_path: Path, cheat:
         assert spent == done.spent_wei + done.risked_wei + done.audit_wei == done.spent_wei + billed
         assert (await client.route()).ids == [world.rival.advert.peer, world.tail.advert.peer]
     assert stake(world, world.head.operator) == world.chain.staking.minimum  # no dispute was asked for
+
+
+async def test_others_hear_of_a_cheat_from_who_shares_and_take_it_for_a_word(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed audit that a staked verifier signed makes the cheat's paths dearer with clients that never met it."""
+    world.cheat.append(Tampering("noise"))
+    homes = [tmp_path / name for name in ("cheated", "other")]
+    monkeypatch.setenv("HC_SHARE_EVIDENCE", "all")
+
+    def standing(home: Path) -> Standing:
+        with Ledger(f"sqlite:///{home / 'ledger.sqlite'}") as ledger:
+            return ledger.trust.standing(world.head.operator, datetime.now(UTC))
+
+    async with (
+        world.client(new_wallet(world.chain), homes[1]),
+        world.client(new_wallet(world.chain), homes[0]) as client,
+    ):
+        done = await complete(client)
+        first = next(report for report in done.reports if report.layer_start == 0)
+        assert first.finding == "fail"
+        with trio.fail_after(60):
+            while not standing(homes[1]).reputation.heard:
+                await trio.sleep(0.2)
+    heard, seen = standing(homes[1]), standing(homes[0])
+    assert not heard.reputation.distrusted
+    assert heard.reputation.reliability == Reputation().reliability
+    assert heard.reputation.risk > Reputation().risk
+    assert seen.reputation.distrusted
+    paid = [row for row in world.verifier.ledger.payee.channels() if row.payer == client.payer.payer]
+    assert sum(row.billed for row in paid) == done.audit_wei, "the second audit is on the bill as well"
 
 
 async def test_another_provider_that_agrees_is_enough(world: World, tmp_path: Path) -> None:
@@ -567,7 +601,8 @@ async def test_a_verifier_that_lies_accuses_nobody(
     async with world.client(new_wallet(world.chain), tmp_path, disputes=True) as client:
         done = await complete(client)
     assert {report.finding for report in done.reports} == {"error"}
-    assert {report.fault for report in done.reports} == {world.verifier.advert.peer}
+    # Who signs what does not hold is distrusted at once: there may be nobody for the second stage.
+    assert {report.fault for report in done.reports} - {""} == {world.verifier.advert.peer}
     assert not done.doubtful
     with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
         assert {event.kind for event in ledger.trust.events(world.head.advert.peer)} == {"served"}
