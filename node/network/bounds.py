@@ -201,7 +201,7 @@ _ROWS = (
         seconds=10,
         pays="a stream; a bond on chain if there shall be a case",
         costs="a look at the open cases",
-        where="node/verifier/committee.py",
+        where="node/verifier/evidence.py",
     ),
     Bound(
         name="gossip",
@@ -240,7 +240,7 @@ _ROWS = (
         seconds=10,
         pays="evidence that somebody signed",
         costs="two signature checks, and a share of one call to the chain node",
-        where="node/network/rumours.py",
+        where="node/network/gossip.py",
     ),
     Bound(
         name="neighbour",

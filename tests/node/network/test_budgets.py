@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +192,14 @@ def test_the_table_in_the_documentation_is_this_one() -> None:
     page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     assert ran.stdout in page
     assert ran.stdout.count("\n") == len(BOUNDS) + 2
+
+
+def test_every_row_is_applied_in_the_room_that_it_names() -> None:
+    for bound in BOUNDS.values():
+        path = ROOT / bound.where
+        assert path.is_file(), bound.where
+        code = [
+            each.read_text(encoding="utf-8") for each in path.parent.glob("*.py") if each.name != "bounds.py"
+        ]
+        applied = rf'(BOUNDS|_budgets?|within)[\[(](.* else )?"{bound.name}"|bound="{bound.name}"'
+        assert any(re.search(applied, each) for each in code), bound.name
