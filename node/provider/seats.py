@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 3.0
 """a session whose first step has not come gives way to nobody before"""
-STALLED_SECONDS = 5.0
+STALLED_SECONDS = 3.0
 STALLED_STEPS = 20.0
 """nor does one whose next step is late, by this many times its own pace"""
 LEAST_IDLE_SECONDS = 30.0
@@ -65,8 +65,9 @@ class Seat:
     kept: float = 0.0
     """seconds that it was the client's turn before the first paid step"""
     gone: trio.Event = field(default_factory=trio.Event)
+    told: bool = False
+    """to give way"""
     _scope: trio.CancelScope | None = None
-    _told: bool = False
 
     @property
     def patience(self) -> float:
@@ -85,7 +86,7 @@ class Seat:
 
     def give_way(self) -> None:
         """End the session, which waits for its client."""
-        self._told = True
+        self.told = True
         if self._scope is not None:
             self._scope.cancel()
 
@@ -100,7 +101,7 @@ class Seat:
             self._scope = None
             if not self.paid:
                 self.kept += time.monotonic() - began
-        if self._told:
+        if self.told:
             raise Refused(ErrorCode.TIMEOUT, "No step came for a while and others wait: the session is over.")
         self.idle_since = None
 
@@ -170,7 +171,10 @@ class Seats:
         finally:
             self._seats.remove(seat)
             seat.gone.set()
-            if seat.paid:
+            if seat.paid and seat.told:
+                # It was in the way of others, and may not take the next place at once.
+                self._lapses.lapsed(payer)
+            elif seat.paid:
                 self._lasting += _SHARE * (time.monotonic() - seat.taken - self._lasting)
                 self._lapses.paid(payer)
             elif seat.kept >= GRACE_SECONDS:

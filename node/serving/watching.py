@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
 LOOK_BACK_BLOCKS = 8_000
 """before the start, for channels that were opened while the node was away; about a day of 12 s blocks"""
+AGAIN_SECONDS = 120.0
+"""within which each channel that matters is looked at, whatever the events say"""
+MOST_AGAIN = 8
+"""of them in one watch"""
 
 
 class Watch:
@@ -57,7 +63,7 @@ class Watch:
         else:
             ids = {event.channel_id for event in events}
             found = (self._accounts.get(channel_id) for channel_id in ids)
-            failures = await self._refresh([each for each in found if each is not None])
+            failures = await self._refresh({each for each in found if each is not None} | self._unseen())
         if not failures:
             # Only now: were the chain lost in between, the same events are read again.
             self._next_block = next_block
@@ -79,6 +85,14 @@ class Watch:
         head = await self._on_chain(self._chain.block_number)
         start = max(self._chain.deployment.block, head + 1 - LOOK_BACK_BLOCKS)
         return await self._on_chain(events_for, self._operator, start, ())
+
+    def _unseen(self) -> set[IncomingAccount]:
+        """Of the channels that money or sessions are on, some that were not looked at for longest: a reorganised chain
+        or a node behind a balancer may have kept an event from us.
+        """
+        at_stake = [each for each in self._accounts if each.unclaimed or each.sessions]
+        share = math.ceil(len(at_stake) * self.seconds / AGAIN_SECONDS)
+        return set(heapq.nsmallest(min(share, MOST_AGAIN), at_stake, key=lambda each: each.asked))
 
     async def _refresh(self, accounts: Iterable[IncomingAccount]) -> list[MarketError]:
         failures: list[MarketError] = []

@@ -104,7 +104,8 @@ def running_provider(
     folder.mkdir(parents=True, exist_ok=True)
     ways = terms.pop("ways", HONEST)
     rule = PriceRule(start_wei=PRICE, start_prompt_wei=PROMPT_PRICE, adapt=False)
-    defaults: dict[str, Any] = {"listen": (LOCAL,), "direct": LOCAL, "price": rule}
+    # A small reserve: many tests count on wallets that hold the price of some tokens.
+    defaults: dict[str, Any] = {"listen": (LOCAL,), "direct": LOCAL, "price": rule, "reserve_tokens": 16}
     with Ledger(f"sqlite:///{folder / 'ledger.sqlite'}") as ledger:
         provider = Provider(
             terms=ProviderTerms(start=layers[0], stop=layers[1], **(defaults | terms)),
