@@ -37,6 +37,18 @@ class OutgoingAccount:
     journal: Journal | None = None
     reserved: int = 0
     """wei that our open sessions reserve with the provider, less what they paid"""
+    unseen: int = 0
+    """wei that the provider says it billed beyond what we know of; it gets a deposit for that, and no voucher"""
+
+    @property
+    def unreserved(self) -> int:
+        """Wei that a further session can reserve."""
+        return max(0, self.channel.available - self.reserved - self.unseen)
+
+    def too_little(self, billed: int) -> None:
+        """Take note that the deposit does not cover another session, as `billed` wei are billed by its word."""
+        known = self.channel.spent + self.channel.in_flight
+        self.unseen = max(0, min(billed, self.channel.deposit) - known)
 
     def authorise(self, amount: int, spending: Spending) -> tuple[int, bytes]:
         """Set `amount` wei aside and return the voucher for it: cumulative wei and its signature, 64 bytes.
@@ -84,6 +96,7 @@ class OutgoingAccount:
                     f"The provider shows a voucher of {format_hct(paid)} HCT that we never signed: leave it."
                 )
         self.channel.resume(billed, paid)
+        self.unseen = 0
 
     def check_quote(self, quote: Quote, signature: bytes, node: str) -> None:
         """Raise InvalidSignature unless the Ethereum address `node` signed the quote."""

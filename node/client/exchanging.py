@@ -47,6 +47,7 @@ class HopFailed(NodeError):
         code: ErrorCode = ErrorCode.INTERNAL,
         how: How = How.BROKE,
         wait: float = 0.0,
+        billed_wei: int = 0,
     ) -> None:
         verb = "refused" if how is How.REFUSED else "failed"
         super().__init__(f"Provider {peer} {verb}: {reason}")
@@ -55,6 +56,8 @@ class HopFailed(NodeError):
         self.code = code
         self.how = how
         self.wait = wait
+        self.billed_wei = billed_wei
+        """on the channel in all, by its own word where it refused"""
 
     @property
     def word(self) -> str:
@@ -65,7 +68,7 @@ class HopFailed(NodeError):
     def through_us(self) -> HopFailed:
         """The same where nobody else answers either."""
         reason = f"{self.reason} No other provider answers either: is this machine cut off?"
-        return HopFailed(self.peer, reason, self.code, self.how, self.wait)
+        return HopFailed(self.peer, reason, self.code, self.how, self.wait, self.billed_wei)
 
 
 async def exchange(connection: Connection, peer: str, message: Message, seconds: float) -> Message:
@@ -78,7 +81,9 @@ async def exchange(connection: Connection, peer: str, message: Message, seconds:
     except ConnectionLost:
         raise HopFailed(peer, "the connection is lost.", how=How.LOST) from None
     except PeerRefused as refusal:
-        raise HopFailed(peer, str(refusal), refusal.code, How.REFUSED, refusal.wait) from None
+        raise HopFailed(
+            peer, str(refusal), refusal.code, How.REFUSED, refusal.wait, refusal.billed_wei
+        ) from None
     except FrameTimeout as error:
         raise HopFailed(peer, str(error), error.code, How.LOST) from None
     except NodeError as error:

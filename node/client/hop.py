@@ -149,7 +149,12 @@ class Hop:
             max_prompt_price_wei=advert.prompt_price_wei,
             top_k=top_k if is_last else 0,
         )
-        accepted = await exchange(connection, advert.peer, opening, OPEN_SECONDS)
+        try:
+            accepted = await exchange(connection, advert.peer, opening, OPEN_SECONDS)
+        except HopFailed as failure:
+            if failure.code is ErrorCode.OVER_DEPOSIT:
+                account.too_little(failure.billed_wei)
+            raise
         if not isinstance(accepted, Accept):
             raise HopFailed(advert.peer, f"it answered Open with {type(accepted).__name__}.")
         quote = check_quote(accepted, opening, advert, account)

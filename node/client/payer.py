@@ -228,7 +228,7 @@ class Payer:
         deposits = []
         for recipient, need in needs.items():
             account = self._accounts.get(_key(recipient))
-            available = max(0, account.channel.available - account.reserved) if account else 0
+            available = account.unreserved if account else 0
             if account is None or need > available or available < least:
                 deposits.append(Deposit(recipient, max(need, deposit) - available, account is None))
         return tuple(deposits)

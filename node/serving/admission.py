@@ -49,6 +49,14 @@ class NotYet(VoucherRefused):
         self.wait = wait
 
 
+class TooLittle(VoucherRefused):
+    """The deposit does not cover what a session reserves; `billed_wei` is what the channel was billed so far."""
+
+    def __init__(self, message: str, billed_wei: int) -> None:
+        super().__init__(Refusal.OVER_DEPOSIT, message)
+        self.billed_wei = billed_wei
+
+
 class Admission:
     """Admits channels that pay one node of an operator.
 
@@ -100,7 +108,8 @@ class Admission:
         For a channel that is known and in order this returns at once, whatever the chain does.
 
         Raises:
-            VoucherRefused: FOREIGN_CHANNEL, UNKNOWN_CHANNEL, CLOSING or OVER_DEPOSIT; NotYet where waiting may help.
+            VoucherRefused: FOREIGN_CHANNEL, UNKNOWN_CHANNEL or CLOSING; NotYet where waiting may help.
+            TooLittle: OVER_DEPOSIT.
         """
         self._check_ours(descriptor)
         channel_id = self._domain.channel_id(descriptor)
@@ -111,11 +120,11 @@ class Admission:
         if account.channel.close_at:
             raise VoucherRefused(Refusal.CLOSING, "The channel is closing or closed: open another one.")
         if account.unreserved < reserve:
-            raise VoucherRefused(
-                Refusal.OVER_DEPOSIT,
+            raise TooLittle(
                 f"A session reserves {format_hct(reserve)} HCT of the channel's deposit and "
                 f"{format_hct(account.unreserved)} HCT are left, beside what is billed and what its other sessions "
                 "reserve: top it up.",
+                account.channel.billed,
             )
         return account
 

@@ -48,7 +48,7 @@ def check_payer(peer: str, channel: ChannelDescriptor) -> None:
 
 async def refuse(connection: Connection, error: Exception, billed: int = 0) -> None:
     """Tell the peer why; `billed` is what its channel was charged so far, in wei. Never raises for a lost peer."""
-    code = code_of(error)
+    code, billed = code_of(error), billed or getattr(error, "billed_wei", 0)
     if code is ErrorCode.INTERNAL:
         log.error("a session failed", exc_info=error)
         sentence = "This node failed; try another one."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -13,6 +14,9 @@ from hypercluster.node.provider import seats as module
 from hypercluster.node.provider.seats import Seat, Seats
 from hypercluster.node.serving.classes import Class
 from hypercluster.node.serving.refusals import Refused
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 PRICE = 1000
 BOUND = 10.0
@@ -37,7 +41,7 @@ async def sitting(
     ended: list[Refused] = []
     async with trio.open_nursery() as nursery:
 
-        async def sit(task_status: trio.TaskStatus[Seat]) -> None:
+        async def sit(task_status: TaskStatus[Seat]) -> None:
             async with seats.seat(payer, class_, price, paid_wei) as seat:
                 seat.paid = paid
                 task_status.started(seat)
