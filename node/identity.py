@@ -52,6 +52,7 @@ def public_key_of_peer(peer: str) -> coincurve.PublicKey:
         raise IdentityError(f"{peer[:64]!r} is not the peer id of a secp256k1 key.") from None
 
 
+@lru_cache(maxsize=4096)
 def address_of_peer(peer: str) -> str:
     """The EIP-55 Ethereum address of the key in a peer id. Raises IdentityError if it holds none."""
     return address_of(public_key_of_peer(peer))

@@ -7,6 +7,7 @@ That is dealt with here, and what its swarm lacks in swarm.py; nothing else in t
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -48,6 +49,8 @@ if not os.environ.get("LIBP2P_DEBUG"):
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)
 
 _ADDRESS_TTL = 3600
+_STANDING_SECONDS = 1.0
+"""for which is believed how a peer stood: when places are full, it is asked of all who hold one"""
 
 
 class Host:
@@ -73,6 +76,8 @@ class Host:
         """how a peer stands: 0 for a stranger, 1 with a channel, 2 for who has paid"""
         self.is_familiar: Callable[[str], bool] = lambda peer: False
         """whether a peer has stake behind it, as far as is known without asking"""
+        self._standings: dict[str, int] = {}
+        self._standings_at = -math.inf
         self.places = Places(limits.streams, limits.streams_per_peer, self.standing)
         """inbound streams and direct connections"""
         swarm = basic.get_network()
@@ -98,7 +103,12 @@ class Host:
 
     def standing(self, peer: str) -> int:
         """How a peer stands when not all find a place: as `class_of` says, 1 at least with stake behind it."""
-        return max(self.class_of(peer), int(self.is_familiar(peer)))
+        now = trio.current_time()
+        if now > self._standings_at + _STANDING_SECONDS:
+            self._standings, self._standings_at = {}, now
+        if peer not in self._standings:
+            self._standings[peer] = max(self.class_of(peer), int(self.is_familiar(peer)))
+        return self._standings[peer]
 
     @contextmanager
     def within(self, name: str, peer: str, ip: str) -> Iterator[None]:

@@ -232,6 +232,7 @@ async def test_when_connections_are_full_an_idle_stranger_goes() -> None:
         assert await kept.read() == b"still there"
         # A payer gets in where all the others are known, a stranger does not.
         server.class_of = lambda peer: 2 * (peer in (payer.peer, idle.peer, busy.peer, late[-1].peer))
+        await trio.sleep(1.1)
         await hold(idle, server)
         with pytest.raises(PeerUnreachable):
             await hold(await another(), server)
