@@ -97,7 +97,7 @@ async def test_a_rumour_is_heard_once_an_hour_however_often_it_is_signed() -> No
         await ears.take(failed(CHEAT, VERIFIER))
 
 
-@pytest.mark.parametrize("data", [b"", b"junk", encode(offer_of(CHEAT))])
+@pytest.mark.parametrize("data", [b"", b"junk", encode(offer_of(CHEAT))], ids=["empty", "junk", "an advert"])
 async def test_what_is_no_rumour_is_refused(data: bytes) -> None:
     ears = Ears()
     with pytest.raises((WireError, StaleRumour)):
