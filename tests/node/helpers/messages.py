@@ -84,6 +84,8 @@ def together(kind: type, values: dict[str, Any]) -> dict[str, Any]:
         values["other"] = values["other"] or (None if values["testimony"] else values["receipt"])
     if kind is Advert:
         values["free"] = min(values["free"], values["capacity"])
+        whole = values["session_tokens"] * max(values["price_wei"], values["prompt_price_wei"])
+        values["reserve_wei"] = min(values["reserve_wei"], whole)
         values["issued"], values["expires"] = sorted((values["issued"], values["expires"]))
         values["expires"] = max(values["expires"], values["issued"] + 1)
         if values["expires"] >= 1 << 40:

@@ -364,3 +364,10 @@ def test_generated_code_is_current(tmp_path: Path) -> None:
     spec.loader.exec_module(script)
     for path in script.generate(tmp_path):
         assert path.read_text() == (ROOT / path.relative_to(tmp_path)).read_text()
+
+
+def test_nobody_asks_for_more_of_a_deposit_than_a_session_costs() -> None:
+    whole = ADVERT.session_tokens * max(ADVERT.price_wei, ADVERT.prompt_price_wei)
+    assert decode_advert(encode_advert(replace(ADVERT, reserve_wei=whole))).reserve_wei == whole
+    with pytest.raises(WireError, match="reserve_wei"):
+        encode_advert(replace(ADVERT, reserve_wei=whole + 1))
