@@ -63,27 +63,29 @@ class Trust:
 
         A peer without a known operator stands for itself.
         """
+        row, word = EvidenceRow, RumourRow
+        # Columns and not objects: every request asks, and there may be thousands.
+        evidence = select(row.operator, row.peer, row.kind, row.pieces, row.updated)
         with Session(self._autocommit) as session:
-            rows = session.scalars(select(EvidenceRow).order_by(EvidenceRow.operator, EvidenceRow.peer)).all()
-            said = session.scalars(select(RumourRow).order_by(RumourRow.operator)).all()
+            rows = session.execute(evidence.order_by(row.operator, row.peer)).all()
+            said = session.execute(select(word.operator, word.witness, word.share, word.heard)).all()
         known: dict[str, str] = {}
-        for row in sorted(rows, key=lambda row: row.updated):
-            if row.operator != row.peer:
-                known[row.peer] = row.operator
-        heard = hearsay.weights(
-            (hearsay.Rumour(row.operator, row.witness, row.share, row.heard) for row in said), now
-        )
-        counts: dict[str, dict[str, dict[Evidence, float]]] = {row.operator: {} for row in said}
+        for each in sorted(rows, key=lambda each: each.updated):
+            if each.operator != each.peer:
+                known[each.peer] = each.operator
+        rumours = [hearsay.Rumour(*each) for each in said]
+        heard = hearsay.weights(rumours, now)
+        counts: dict[str, dict[str, dict[Evidence, float]]] = {each.operator: {} for each in rumours}
         last: dict[str, datetime] = {}
-        for row in rows:
+        for each in rows:
             # Evidence from before its operator was known is the operator's.
-            whose = known.get(row.peer, row.peer) if row.operator == row.peer else row.operator
-            kind = Evidence(row.kind)
-            node = counts.setdefault(whose, {}).setdefault(row.peer, {})
-            node[kind] = node.get(kind, 0.0) + Tally(row.pieces, row.updated).decayed(kind, now).count
-            last[whose] = max(row.updated, last.get(whose, row.updated))
-        for each in said:
-            last[each.operator] = max(each.heard, last.get(each.operator, each.heard))
+            whose = known.get(each.peer, each.peer) if each.operator == each.peer else each.operator
+            kind = Evidence(each.kind)
+            node = counts.setdefault(whose, {}).setdefault(each.peer, {})
+            node[kind] = node.get(kind, 0.0) + Tally(each.pieces, each.updated).decayed(kind, now).count
+            last[whose] = max(each.updated, last.get(whose, each.updated))
+        for rumour in rumours:
+            last[rumour.operator] = max(rumour.heard, last.get(rumour.operator, rumour.heard))
         return {
             operator: Standing.adding_up(operator, nodes, last[operator], heard.get(operator, 0.0))
             for operator, nodes in counts.items()
