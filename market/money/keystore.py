@@ -70,6 +70,10 @@ def load_key(path: Path, password: str) -> LocalAccount:
     content = _read(path)
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise KeystoreError(f"Others can read the key file {path}: run `chmod 600 {path}` first.")
+    if _is_costly(content):
+        raise KeystoreError(
+            f"The key file {path} asks for far more work than keys need (n, r, p, c): it is damaged, or not yours."
+        )
     try:
         secret = Account.decrypt(content, password)
     except ValueError as error:
@@ -80,6 +84,18 @@ def load_key(path: Path, password: str) -> LocalAccount:
         raise KeystoreError(f"The key file {path} is damaged or not of Keystore V3.") from None
     account: LocalAccount = Account.from_key(secret)
     return account
+
+
+def _is_costly(content: str) -> bool:
+    """Whether a key file asks for much more hashing, or memory, than ours and other wallets' do, or for nonsense."""
+    try:
+        told = json.loads(content)["crypto"]["kdfparams"]
+        n, r, p, c, dklen = (told.get(name, 1) for name in ("n", "r", "p", "c", "dklen"))
+    except (KeyError, TypeError, AttributeError):
+        return False  # it is none, which is found out without work
+    if not all(type(each) is int and each > 0 for each in (n, r, p, c, dklen)):
+        return True
+    return bool(n * r * p > 4 * SCRYPT_WORK * 8 or r * p > 256 or c > 10**7 or dklen > 64)
 
 
 def address_in(path: Path) -> str:

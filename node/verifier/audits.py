@@ -12,6 +12,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import trio
+
 from hypercluster.market.ledger import SoldAudit
 from hypercluster.market.money.signing import address_bytes, address_of
 from hypercluster.market.trust.fingerprint import digest, fingerprint, seed_of
@@ -29,7 +31,7 @@ from hypercluster.node.serving.refusals import (
     refuse,
 )
 from hypercluster.node.verifier.evidence import serve_delivery
-from hypercluster.node.verifier.places import Place
+from hypercluster.node.verifier.places import GRACE_SECONDS, Place
 from hypercluster.node.verifier.service import AuditService
 from hypercluster.node.verifier.taking import accept, steps_of
 from hypercluster.node.wire.audit import AuditOpen, AuditVerdict
@@ -57,7 +59,10 @@ async def serve_audit(connection: Connection, service: AuditService) -> None:
             account = await _admitted(connection, service, opened.opening)
             rank = service.collector.class_of(connection.peer)
             async with service.jobs.place(rank) as place:
-                await _audit(connection, service, opened, account, place)
+                try:
+                    await _audit(connection, service, opened, account, place)
+                finally:
+                    _note(service, account, place)
     except ConnectionLost:
         pass
     except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on
@@ -98,11 +103,24 @@ async def _admitted(connection: Connection, service: AuditService, opening: Open
     Raises OverBudget, VoucherRefused.
     """
     check_payer(connection.peer, opening.channel)
+    if wait := service.lapses.wait(opening.channel.payer):
+        raise Refused(
+            ErrorCode.FULL, "A place was kept for this payer lately and nothing was audited: wait.", wait=wait
+        )
     known = service.collector.class_of(connection.peer) is Class.PAYER
     with nullcontext() if known else service.audit_budget.holding(connection.source):
         return await service.collector.admit_channel(
             opening.channel, connection.source, opening.capacity * service.price_wei
         )
+
+
+def _note(service: AuditService, account: IncomingAccount, place: Place) -> None:
+    """Take note of whether a place was worth keeping; one that ended at once was in nobody's way."""
+    payer = account.channel.descriptor.payer
+    if place.whole:
+        service.lapses.paid(payer)
+    elif trio.current_time() >= place.begun + GRACE_SECONDS:
+        service.lapses.lapsed(payer)
 
 
 async def _audit(

@@ -133,7 +133,11 @@ class Committee:
             for duty in await self._duties():
                 if (duty.case_id, duty.stage_hash, duty.phase) == (case_id, stage_hash, DutyPhase.DRAWN):
                     return duty
-        raise Refused(ErrorCode.UNKNOWN_SESSION, f"This verifier awaits no such evidence in case {case_id}.")
+        raise Refused(
+            ErrorCode.UNKNOWN_SESSION,
+            f"This verifier awaits no such evidence in case {case_id}.",
+            wait=FRESH_SECONDS,
+        )
 
     async def _duties(self) -> list[Duty]:
         return await self._in_thread(

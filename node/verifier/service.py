@@ -12,6 +12,7 @@ from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.network.budgets import BOUNDS, Budget
 from hypercluster.node.replay.replayer import Judgement, Replayer
+from hypercluster.node.serving.lapses import Lapses
 from hypercluster.node.threads import Threads
 from hypercluster.node.verifier.places import Places
 
@@ -35,6 +36,7 @@ class AuditService:
         accuser_of: given a case, the address that opened it, empty if we do not know; asks nobody.
         expect_evidence: given a case and the hash of a stage; refuses what is not awaited.
         take_evidence: given a case and a transcript whose receipts are not yet checked; raises what is wrong with it.
+        lapses: payers who kept places and sent nothing to audit; they wait twice as long each time.
         jobs: for paid audits, the waiting ones included; `deliveries`: for evidence from whoever knows the stage;
             `accusers`: for evidence from those whom the chain names, one for a case.
     """
@@ -57,5 +59,6 @@ class AuditService:
     computing: Threads
     on_sale: Callable[[SoldAudit], Awaitable[None]]
     """told of every audit that was paid for and run, before its verdict is sent"""
+    lapses: Lapses = field(default_factory=Lapses)
     audit_budget: Budget = field(default_factory=lambda: Budget(BOUNDS["audit"]))
     evidence_budget: Budget = field(default_factory=lambda: Budget(BOUNDS["evidence"]))

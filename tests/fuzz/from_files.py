@@ -164,7 +164,11 @@ DECODERS = (
     Decoder(
         "keystore",
         from_file(_key),
-        ("market/money/keystore.py:_read", "market/money/keystore.py:address_in"),
+        (
+            "market/money/keystore.py:_read",
+            "market/money/keystore.py:_is_costly",
+            "market/money/keystore.py:address_in",
+        ),
         Shape.JSON,
     ),
     Decoder(

@@ -26,6 +26,7 @@ from tests.siege.judged import OFFERED, Bench, heard, running_bench
 from tests.siege.paying import Purse
 
 if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
     from hypercluster.market.chain import Chain, Deployment
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.network.connection import Connection
@@ -58,7 +59,10 @@ async def somebody(bench: Bench, deposit: int | None = HCT) -> AsyncIterator[tup
         yield host, account
 
 
-async def fill(bench: Bench, stack: AsyncExitStack) -> list[Connection]:
+Holder = tuple["Host", "Advert", "OutgoingAccount"]
+
+
+async def fill(bench: Bench, stack: AsyncExitStack) -> list[tuple[Connection, Holder]]:
     """Take all places with audits of which no step comes."""
     held = []
     # Money first: once a place is there, its time runs.
@@ -67,7 +71,7 @@ async def fill(bench: Bench, stack: AsyncExitStack) -> list[Connection]:
     for host, account in holders:
         connection, answer = await stack.enter_async_context(audit(host, advert, account, OFFERED))
         assert isinstance(answer, Accept)
-        held.append(connection)
+        held.append((connection, (host, advert, account)))
     return held
 
 
@@ -91,7 +95,7 @@ async def test_who_paid_before_has_the_place_of_who_pays_nothing(bench: Bench) -
                 codes.append(await ended(connection))
                 nursery.cancel_scope.cancel()
 
-            for connection in held:
+            for connection, _ in held:
                 nursery.start_soon(see, connection)
         assert codes[0] is ErrorCode.FULL
 
@@ -99,7 +103,7 @@ async def test_who_paid_before_has_the_place_of_who_pays_nothing(bench: Bench) -
 async def test_a_newcomer_waits_a_moment_for_the_place_of_who_sends_nothing(bench: Bench) -> None:
     await heard(bench)
     async with somebody(bench) as (host, account), AsyncExitStack() as stack:
-        await fill(bench, stack)
+        held = await fill(bench, stack)
         answer = await one_token(host, bench.advert, account, OFFERED)
         if isinstance(answer, Error):
             assert answer.code is ErrorCode.FULL
@@ -107,6 +111,13 @@ async def test_a_newcomer_waits_a_moment_for_the_place_of_who_sends_nothing(benc
             await trio.sleep(answer.wait_ms / 1000)
             answer = await one_token(host, bench.advert, account, OFFERED)
         assert isinstance(answer, AuditVerdict)
+        # Whoever lost a place waits longer each time, though there may be room.
+        gone, mine = held[0]
+        assert await ended(gone) is ErrorCode.FULL
+        async with audit(*mine, OFFERED) as (_, again):
+            assert isinstance(again, Error)
+            assert again.code is ErrorCode.FULL
+            assert again.wait_ms > 0
 
 
 async def test_channels_that_are_not_there_or_hold_too_little_take_no_place(bench: Bench) -> None:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import coincurve
 import numpy as np
@@ -20,7 +19,7 @@ from eth_account import Account as Accounts
 from eth_account.signers.local import LocalAccount
 
 from hypercluster.market.chain import Chain, DisputeTerms, Sender, deploy
-from hypercluster.market.chain.disputes import CaseOpened, CommitteeDrawn
+from hypercluster.market.chain.disputes import CaseOpened
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.delivery import delivery_hash
@@ -87,16 +86,11 @@ def trial(stored_tiny: StoredModel, bounds: Bounds, tmp_path: Path) -> Iterator[
 
 
 async def drawn(trial: Trial) -> None:
-    """Until the verifier has drawn the committee, on which it sits as one of three, and has seen that."""
+    """Until the verifier has drawn the committee, and knows that it sits on it, as one of three."""
+    duties, cases = trial.member.ledger.trust.duties, trial.chain.disputes.cases
     with trio.fail_after(120):
-        while not any(
-            isinstance(e, CommitteeDrawn) for e in (await _events(trial))
-        ) or not trial.member.verifier._committee.accuser_of(trial.case_id):
+        while not await trio.to_thread.run_sync(duties, cases.address, trial.chain.chain_id):
             await trio.sleep(0.2)
-
-
-async def _events(trial: Trial) -> list[Any]:
-    return (await trio.to_thread.run_sync(trial.chain.disputes.events_from, 0))[0]
 
 
 @asynccontextmanager
