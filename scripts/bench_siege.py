@@ -1,7 +1,7 @@
 """What strangers can do to honest people: their rate, time to the first token and CPU beside each attack.
 
     python scripts/bench_siege.py [--only NAME ...] [--strength 100 --strength 1000] [--seconds 4] [--rounds 1]
-                                  [--quick] [--json]
+                                  [--quick] [--json | --markdown]
 
 Everything is real: Anvil, contracts, `hc-provider` and `hc-verifier` processes on loopback with a tiny model. Honest
 payers are in this process: two with channels of their own do paid sessions of 11 tokens one after the other, two more
@@ -24,16 +24,16 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import trio
+from bench_siege_tables import WITHOUT_NEWCOMER, markdown, tables, title
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from hypercluster.market.money import HCT
 from hypercluster.node.testnet.localnet import LocalNetwork
@@ -56,9 +56,18 @@ BOOK = ("gossip", "gossip-old", "gossip-forged", "one-stake")
 SCENES = (*CHAINS, "book", "honeypots")
 LEFT_OUT = ("honeypots",)
 """no attack on one node"""
-Advance = Callable[[str], None]
 Row = dict[str, Any]
 Sides = AbstractContextManager[scenes.Scene]
+
+
+class Telling(Protocol):
+    """Progress, for whoever waits."""
+
+    def begin(self, what: str) -> None:
+        """The next step begins."""
+
+    def say(self, sentence: str) -> None:
+        """Something is done."""
 
 
 def row_of(siege: Siege, where: str) -> Row:
@@ -101,40 +110,45 @@ def middle(rows: Sequence[Row]) -> Row:
 
 
 async def sieges(
-    options: argparse.Namespace, side: Sides, where: str, attack: str, advance: Advance
-) -> list[Row]:
+    options: argparse.Namespace,
+    side: Sides,
+    where: str,
+    attack: str,
+    found: dict[str, Any],
+    progress: Telling,
+) -> None:
     """An attack at each strength on a node of its own."""
-    found = []
     with side as scene:
         async with scene.crowd(scene.target) as crowd:
             for strength in options.strength:
-                advance(f"{attack} {strength} {where}".strip())
+                progress.begin(f"{attack} {strength} {where}".strip())
                 rounds = [
-                    row_of(
-                        await besiege(
-                            crowd,
-                            attack,
-                            strength,
-                            options.seconds,
-                            lead=options.lead,
-                            newcomers=where not in ("verifier", "chain hangs"),
-                            meanwhile=scene.meanwhile,
-                        ),
-                        where,
+                    await besiege(
+                        crowd,
+                        attack,
+                        strength,
+                        options.seconds,
+                        lead=options.lead,
+                        newcomers=where not in WITHOUT_NEWCOMER,
+                        meanwhile=scene.meanwhile,
                     )
                     for _ in range(options.rounds)
                 ]
-                found.append(middle(rounds))
-    return found
+                row = middle([row_of(each, where) for each in rounds])
+                found["attacks"].append(row)
+                progress.say(
+                    f"{title(row)}, {strength:,}: {row['kept']:.0%} kept, {row['failed'] or 'none failed'}"
+                )
 
 
-async def books(options: argparse.Namespace, network: LocalNetwork, advance: Advance) -> list[Row]:
+async def books(
+    options: argparse.Namespace, network: LocalNetwork, found: dict[str, Any], progress: Telling
+) -> None:
     """Seconds until an honest newcomer is known, quiet and beside each flood."""
-    found: list[Row] = []
     with running_target(network, "book") as target:
         for attack in ("", *BOOK):
             for strength in options.strength if attack else (0,):
-                advance(f"book {attack or 'quiet'} {strength or ''}".strip())
+                progress.begin(f"book {attack or 'quiet'} {strength or ''}".strip())
                 name = f"newcomer-{attack}-{strength}"
                 try:
                     if not attack:
@@ -144,15 +158,15 @@ async def books(options: argparse.Namespace, network: LocalNetwork, advance: Adv
                             seconds = await scenes.seconds_until_known(network, target, name)
                 except trio.TooSlowError:
                     seconds = None
-                found.append({"attack": attack or "quiet", "strength": strength, "known_after_s": seconds})
-    return found
+                row = {"attack": attack or "quiet", "strength": strength, "known_after_s": seconds}
+                found["books"].append(row)
 
 
-async def honeypots(options: argparse.Namespace, network: LocalNetwork, advance: Advance) -> Row:
+async def honeypots(options: argparse.Namespace, network: LocalNetwork, progress: Telling) -> Row:
     """Requests with and without honeypots among honest providers."""
     honest, pots = (3, 15) if options.quick else (scenes.HONEST_NODES, 50)
     requests = 12 if options.quick else 60
-    advance(f"honeypots {pots}")
+    progress.begin(f"honeypots {pots}")
     with scenes.market(network, honest) as targets:
         quiet, among = await scenes.asked_among_honeypots(
             targets, network.home / "gateways", pots=pots, requests=requests, at_once=3
@@ -182,90 +196,71 @@ def wanted(options: argparse.Namespace) -> list[str]:
     return list(options.only or every)
 
 
-async def measured(options: argparse.Namespace, network: LocalNetwork, advance: Advance) -> dict[str, Any]:
-    """All that was asked for."""
-    found: dict[str, Any] = {"attacks": [], "books": [], "honeypots": None}
+async def measure(
+    options: argparse.Namespace, network: LocalNetwork, found: dict[str, Any], progress: Telling
+) -> None:
+    """Fill in all that was asked for; what fails is told and left out."""
     for index, name in enumerate(wanted(options)):
-        home = f"{name}-{index}"
-        if name in CHAINS:
-            where, served = CHAINS[name]
-            for attack in ON_CHAIN:
-                side = served(network, f"{home}-{attack}")
-                found["attacks"] += await sieges(options, side, where, attack, advance)
-        elif name == "book":
-            found["books"] = await books(options, network, advance)
-        elif name == "honeypots":
-            found["honeypots"] = await honeypots(options, network, advance)
-        elif ATTACKS[name].role == "verifier":
-            found["attacks"] += await sieges(options, scenes.judged(network, home), "verifier", name, advance)
-        else:
-            found["attacks"] += await sieges(options, scenes.served(network, home), "", name, advance)
-    return found
+        try:
+            await _measure(options, network, name, f"{name}-{index}", found, progress)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other attacks are worth measuring
+            found["not_measured"].append(name)
+            progress.say(f"{name} was not measured: {error!r}")
 
 
-def tables(found: dict[str, Any]) -> Iterator[Table | str]:
-    """For people."""
-    if found["attacks"]:
-        table = Table(title="Honest payers beside each attack")
-        columns = ("attack", "strength", "sessions/s", "kept", "first token, ms", "newcomer, s", "node CPU",
-                   "attacker CPU", "HCT locked", "gas to begin", "gas/min", "HCT/min", "MB/min")  # fmt: skip
-        for column in columns:
-            table.add_column(column, justify="left" if column == "attack" else "right")
-        for row in found["attacks"]:
-            came = row["newcomer_s"]
-            table.add_row(
-                f"{row['what']}{', ' + row['where'] if 'chain' in row['where'] else ''}",
-                f"{row['strength']:,}",
-                f"{row['quiet_per_s']:.1f} -> {row['attacked_per_s']:.1f}",
-                f"{row['kept']:.0%}",
-                f"{row['quiet_first_token_ms']:.0f} -> {row['first_token_ms']:.0f}",
-                f"{came:.1f}"
-                if came is not None
-                else "-"
-                if row["where"] in ("verifier", "chain hangs")
-                else "never",
-                f"{row['quiet_node_cpu']:.2f} -> {row['node_cpu']:.2f}",
-                f"{row['attacker_cpu']:.2f}",
-                f"{row['locked_hct']:.3g}",
-                f"{row['gas_to_begin']:,}",
-                f"{row['gas_a_minute']:,.0f}",
-                f"{row['spent_hct_a_minute']:.2g}",
-                f"{row['mbytes_a_minute']:.1f}",
-            )
-        yield table
-    if found["books"]:
-        table = Table("flood", "adverts/s", "known after, s", title="A newcomer's advert in somebody's book")
-        for row in found["books"]:
-            after = row["known_after_s"]
-            table.add_row(
-                row["attack"], f"{row['strength']:,}", "not in 90" if after is None else f"{after:.1f}"
-            )
-        yield table
-    if pots := found["honeypots"]:
-        table = Table(
-            "", "succeeded", "with a bill", "first token, s", "whole, s", "slowest, s", "hops lost", "HCT risked",
-            title=f"Requests of a client that knows nobody, {pots['honest']} honest providers",
-        )  # fmt: skip
-        for name in ("quiet", "among"):
-            row = pots[name]
-            table.add_row(
-                f"{pots['pots']} honeypots" if name == "among" else "no honeypots",
-                f"{row['succeeded']:.0%} of {row['requests']}",
-                f"{row['billed']:.0%}",
-                f"{row['first_token_s']:.2f}",
-                f"{row['seconds']:.2f}",
-                f"{row['slowest_s']:.1f}",
-                str(row["failures"]),
-                f"{row['risked_hct']:.2g}",
-            )
-        yield table
+async def _measure(
+    options: argparse.Namespace,
+    network: LocalNetwork,
+    name: str,
+    home: str,
+    found: dict[str, Any],
+    progress: Telling,
+) -> None:
+    if name in CHAINS:
+        where, served = CHAINS[name]
+        for attack in ON_CHAIN:
+            await sieges(options, served(network, f"{home}-{attack}"), where, attack, found, progress)
+    elif name == "book":
+        await books(options, network, found, progress)
+    elif name == "honeypots":
+        found["honeypots"] = await honeypots(options, network, progress)
+    elif ATTACKS[name].role == "verifier":
+        await sieges(options, scenes.judged(network, home), "verifier", name, found, progress)
+    else:
+        await sieges(options, scenes.served(network, home), "", name, found, progress)
 
 
 def _steps(name: str, strengths: int) -> int:
-    """How often `measured` tells of progress for an attack or a scene."""
+    """How often `measure` tells of progress for an attack or a scene."""
     if name in CHAINS:
         return strengths * len(ON_CHAIN)
     return 1 + strengths * len(BOOK) if name == "book" else 1 if name == "honeypots" else strengths
+
+
+class Bar:
+    """Progress on the terminal."""
+
+    def __init__(self, total: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._task = self._progress.add_task("starting", total=total)
+        self._begun = 0
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, what: str) -> None:
+        """The next step begins."""
+        self._progress.update(self._task, description=what, completed=self._begun)
+        self._begun += 1
+
+    def say(self, sentence: str) -> None:
+        """Print above the bar."""
+        self._progress.console.print(sentence, markup=False, highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -280,30 +275,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="one strength, short stretches, few honeypots")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/security.md")
     options = parser.parse_args(arguments)
     options.strength = options.strength or ([100] if options.quick else [100, 1000])
     if options.quick:
         options.seconds = min(options.seconds, 2.0)
     if min(options.strength) < 1 or options.seconds <= 0 or options.rounds < 1:
         parser.error("strength, seconds and rounds are numbers above zero")
+    found: dict[str, Any] = {"attacks": [], "books": [], "honeypots": None, "not_measured": []}
     # So that nothing is left running by whoever stops it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    console = Console(stderr=True)
-    total = sum(_steps(name, len(options.strength)) for name in wanted(options))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        Progress(*columns, console=console) as progress,
+        Bar(sum(_steps(name, len(options.strength)) for name in wanted(options))) as bar,
         tempfile.TemporaryDirectory(prefix="siege-") as home,
         running_field(Path(home)) as network,
     ):
-        task = progress.add_task("starting", total=total)
-
-        def advance(what: str) -> None:
-            done = progress.tasks[0].description != "starting"
-            progress.update(task, description=what, advance=int(done))
-
-        found = trio.run(measured, options, network, advance)
-        progress.update(task, completed=total)
+        try:
+            trio.run(measure, options, network, found, bar)
+        except (KeyboardInterrupt, BaseExceptionGroup) as error:
+            if not isinstance(error, KeyboardInterrupt) and not error.subgroup(KeyboardInterrupt):
+                raise
+            bar.say("Ended early: the rest was not measured.")
     found["machine"] = {
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -311,6 +303,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     if options.json:
         print(json.dumps(found, indent=1))
+    elif options.markdown:
+        print(markdown(found))
     else:
         wide = Console(width=max(200, Console().width))
         for each in tables(found):

@@ -41,6 +41,12 @@ class Attackers:
         self.process.stdin.flush()
         return Tally.from_json(await self._line())
 
+    async def felt(self) -> None:
+        """Return when something came of it, or nothing in 30 s."""
+        with trio.move_on_after(30):
+            while not (await self.tally()).acts:
+                await trio.sleep(0.05)
+
     async def _line(self) -> str:
         assert self.process.stdout is not None
         line = await trio.to_thread.run_sync(self.process.stdout.readline)
@@ -119,12 +125,13 @@ async def besiege(
 ) -> Siege:
     """Measure for `seconds` each, and until `least` sessions were tried: quiet, attacked, quiet.
 
-    The attack has been on for `lead` s when measuring begins, and over for `rest` s when the last one does. With
+    The attack has got answers for `lead` s when measuring begins, and over for `rest` s when the last one does. With
     `newcomers`, somebody tries to get in while it lasts; `meanwhile` is entered once it is under way.
     """
     before = await crowd.measure(seconds, least=least)
     async with attacking(crowd.target, attack, strength) as attackers:
         with meanwhile():
+            await attackers.felt()
             await trio.sleep(lead)
             during = await crowd.measure(seconds, least=least)
             tally, lasted = await attackers.tally(), time.perf_counter() - attackers.since
