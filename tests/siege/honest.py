@@ -215,7 +215,7 @@ async def newcomer(target: Target) -> float:
     """
     purse = await trio.to_thread.run_sync(Purse.filled, target)
     start = time.perf_counter()
-    with trio.fail_after(3 * GIVE_UP_SECONDS):
+    with trio.fail_after(GIVE_UP_SECONDS):
         async with payer(target, purse) as one:
             hop = await _patiently(one)
             try:

@@ -42,8 +42,8 @@ class Attackers:
         return Tally.from_json(await self._line())
 
     async def felt(self) -> None:
-        """Return when something came of it, or nothing in 30 s."""
-        with trio.move_on_after(30):
+        """Return when something came of it, or nothing in 10 s."""
+        with trio.move_on_after(10):
             while not (await self.tally()).acts:
                 await trio.sleep(0.05)
 
