@@ -13,6 +13,8 @@ from hypercluster.node.network.budgets import Budget, OverBudget, Source
 
 _LOOK_SECONDS = 1.0
 """between looks at whether a peer is still a stranger"""
+_PAUSE_SECONDS = 0.25
+"""for which somebody waits at least"""
 
 
 class PacedConn:
@@ -43,7 +45,8 @@ class PacedConn:
                 self._budget.take(self._source)
                 break
             except OverBudget as error:
-                await trio.sleep(error.wait)
+                # Many who wait for one token each would keep the node busy with nothing but waking them.
+                await trio.sleep(max(error.wait, _PAUSE_SECONDS))
         return data
 
     def __getattr__(self, name: str) -> Any:

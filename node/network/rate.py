@@ -7,6 +7,8 @@ from collections.abc import Callable
 import trio
 
 MOST_KEYS = 10_000
+_ROUNDING = 1e-6
+"""of a token: a wait that is shorter than the clock can tell would never end"""
 
 
 class Rate:
@@ -36,17 +38,17 @@ class Rate:
     def wait(self, key: str) -> float:
         """Seconds until `key` has a token; 0 if it has one."""
         missing = 1 - self._tokens(key, self._clock())
-        return missing / self._per_second if missing > 0 else 0.0
+        return missing / self._per_second if missing > _ROUNDING else 0.0
 
     def allows(self, key: str) -> bool:
         """Take a token of `key`, or return False if it has none left. Who is refused loses nothing."""
         now = self._clock()
         tokens = self._tokens(key, now)
-        if tokens < 1:
+        if tokens < 1 - _ROUNDING:
             return False
         if key not in self._buckets and len(self._buckets) >= self._most:
             self._forget(now)
-        self._buckets[key] = (tokens - 1, now)
+        self._buckets[key] = (max(tokens - 1, 0.0), now)
         return True
 
     def _tokens(self, key: str, now: float) -> float:

@@ -197,8 +197,14 @@ def check_free(address: Multiaddr) -> None:
 
 
 async def close_connection(connection: INetConn) -> None:
-    """Close a connection; never raises for a lost peer."""
+    """Close a connection; never raises for a lost peer, nor waits for one that does not read the goodbye."""
     try:
-        await connection.close()
+        with trio.move_on_after(_HANG_UP_SECONDS) as scope:
+            await connection.close()
+        muxed = connection.muxed_conn
+        if scope.cancelled_caught and isinstance(muxed, Yamux):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await muxed.secured_conn.close()
+            muxed.event_closed.set()
     except LOST as error:
         log.debug("closing a connection: %s", error)

@@ -20,7 +20,7 @@ from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.places import SETTLED_SECONDS, NoPlace, Places
 from hypercluster.node.network.steps import serve_steps
 from hypercluster.node.network.stream import Stream
-from hypercluster.node.network.swarm import HostLimits
+from hypercluster.node.network.swarm import HostLimits, close_connection
 
 ANY = "/ip4/127.0.0.1/tcp/0"
 ECHO = "/test/echo/1.0.0"
@@ -236,6 +236,24 @@ async def test_when_connections_are_full_an_idle_stranger_goes() -> None:
         await hold(idle, server)
         with pytest.raises(PeerUnreachable):
             await hold(await another(), server)
+
+
+async def test_who_does_not_read_the_goodbye_is_cut_off_all_the_same() -> None:
+    async with (
+        running_host(secrets.token_bytes(32), [ANY]) as server,
+        running_host(secrets.token_bytes(32)) as client,
+    ):
+        await client.connect(server.peer, server.addrs)
+        with trio.fail_after(10):
+            while not server.peers:
+                await trio.sleep(0.02)
+        (connection,) = server.basic.get_network().get_connections()
+        # As if an earlier message waited for room in a window that the other side never opens.
+        async with connection.muxed_conn._write_lock:  # type: ignore[attr-defined]
+            with trio.fail_after(10):
+                await close_connection(connection)
+                while client.peers:
+                    await trio.sleep(0.02)
 
 
 def test_what_a_host_holds_is_what_the_table_says() -> None:
