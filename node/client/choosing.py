@@ -21,6 +21,7 @@ from hypercluster.node.client.needs import BUSY, AllBusy, Needs, NoRoute, explai
 from hypercluster.node.client.rules import Rules, path_by_rules
 from hypercluster.node.client.wishing import TooDear, fitting_path
 from hypercluster.node.errors import NodeError
+from hypercluster.node.network.budgets import OverBudget
 from hypercluster.node.network.diagnosis import Wanted, why_no_path
 
 if TYPE_CHECKING:
@@ -217,7 +218,8 @@ class Chooser:
             await self._discovery.ask(peer, known.addrs if known else addrs)
         except (NodeError, MarketError) as error:
             log.info("%s has no new advert: %s", peer, error)
-            return False
+            # It gave one that there is no time to check: somebody is there.
+            return isinstance(error, OverBudget)
         return True
 
     async def nobody_answers(self, but: Collection[str]) -> bool:
