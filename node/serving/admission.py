@@ -183,7 +183,7 @@ class Admission:
             done.set()
 
     async def _look_up(self, channel_id: bytes, descriptor: ChannelDescriptor) -> IncomingAccount:
-        reading = await self._readings.ask(channel_id)
+        reading = await self._readings.ask(channel_id, for_a_stranger=channel_id not in self._opened)
         state = reading.state
         if not state.exists:
             self._absent.add(channel_id)

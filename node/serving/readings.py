@@ -39,16 +39,18 @@ class Readings:
         self._questions = itertools.count(1)
         # A chain that hangs must not hold up the end of the node: what is left alone is looked up at the next start.
         self._ours = Threads(4, abandon=True)
-        self._others = Threads(4, abandon=True)
+        self._known = Threads(4, abandon=True)
+        # A look-up that hangs keeps its thread: those of strangers must not use up what others need.
+        self._strangers = Threads(4, abandon=True)
 
-    async def ask(self, channel_id: bytes, *, for_us: bool = False) -> Reading:
-        """Ask about a channel: in threads that only watching and claiming use, or in those that peers share.
+    async def ask(self, channel_id: bytes, *, for_us: bool = False, for_a_stranger: bool = False) -> Reading:
+        """Ask about a channel: in threads for watching and claiming, for channels that are known, or for others.
 
         Raises:
             ChainError: the chain cannot be asked.
         """
         number = next(self._questions)
-        threads = self._ours if for_us else self._others
+        threads = self._ours if for_us else self._strangers if for_a_stranger else self._known
         return Reading(number, await threads(self._chain.channels.state, channel_id))
 
     async def refresh(self, account: IncomingAccount, *, for_us: bool = False) -> None:
