@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 KEEP_SECONDS = 60.0
 GRACE_SECONDS = 900.0
 """for which an older yes holds while the chain does not answer"""
+PATIENCE_SECONDS = 3.0
+"""for the chain's answer where an older one holds as well: calls to an RPC go on for longer than an advert may live"""
 MAX_KEPT = 10_000
 MOST_AT_ONCE = 50
 GATHER_SECONDS = 0.01
@@ -91,16 +93,16 @@ class Eligibility:
         if pair in self._without:
             return None
         asked = self._waiting.setdefault(pair, _Asked())
-        while not asked.done:
-            if self._asking:
-                await self._answered.wait()
-            else:
-                await self._ask()
-        if asked.error is not None:
-            if backing := self._kept(pair, GRACE_SECONDS):
-                return backing
+        older = self._kept(pair, GRACE_SECONDS)
+        with trio.move_on_after(PATIENCE_SECONDS if older else math.inf):
+            while not asked.done:
+                if self._asking:
+                    await self._answered.wait()
+                else:
+                    await self._ask()
+        if asked.error is not None and older is None:
             raise asked.error
-        return asked.backing
+        return older if asked.error is not None or not asked.done else asked.backing
 
     async def _ask(self) -> None:
         """Ask for those who wait, as many as one call takes; whoever waits is told afterwards."""
