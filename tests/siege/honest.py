@@ -31,8 +31,8 @@ from tests.siege.target import Target, advert_of
 PROMPT = (1, 2, 3)
 TOKENS = 8
 """of one session, after the prompt"""
-THINK_SECONDS = 0.05
-"""between two sessions of one payer: people read what they got"""
+THINK_SECONDS = 0.25
+"""between two sessions of one payer: people read what they got, and the machine has time for attackers"""
 GIVE_UP_SECONDS = 20.0
 VOCABULARY = 320
 """tokens of the tiny model"""

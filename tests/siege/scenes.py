@@ -159,7 +159,7 @@ async def asked_among_honeypots(
 
 
 async def _until_known(adverts: Callable[[], Sequence[object]], count: int) -> None:
-    """Wait until so many are offered; fewer will do where no more come."""
-    with trio.move_on_after(30):
+    """Wait until so many are offered. Raises trio.TooSlowError: with fewer, nothing would be shown."""
+    with trio.fail_after(60):
         while len(adverts()) < count:
             await trio.sleep(0.1)
