@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 import time
@@ -29,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="to kill for at most")
     parser.add_argument("--home", type=Path, help="folder to keep; by default one that goes")
     parser.add_argument("--json", type=Path, help="file to write the result to; - is standard output")
     told = parser.parse_args()
@@ -41,6 +43,7 @@ def main() -> None:
             told.home or Path(folder),
             kills=told.kills,
             seed=told.seed,
+            seconds=60 * told.minutes,
             on_kill=lambda count: progress.update(task, completed=count),
         )
         seconds = time.monotonic() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import time
@@ -44,10 +45,17 @@ class Soaked:
         return vars(self)
 
 
-def soak(home: Path, *, kills: int, seed: int, on_kill: Callable[[int], None] = lambda count: None) -> Soaked:
-    """Kill so often, let everything come to rest, and look at what is left."""
+def soak(
+    home: Path,
+    *,
+    kills: int,
+    seed: int,
+    seconds: float = math.inf,
+    on_kill: Callable[[int], None] = lambda count: None,
+) -> Soaked:
+    """Kill so often, for so long at most, let everything come to rest, and look at what is left."""
     with storm(home, seed) as raging:
-        raging.rage(kills, on_kill)
+        raging.rage(kills, on_kill, seconds)
         town = raging.town
         standing = [each for each in town.of("provider", "verifier", "gateway") if each.honest]
         town.wait(standing)

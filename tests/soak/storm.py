@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import random
 import threading
 import time
@@ -127,11 +128,12 @@ class Storm:
         if self.town.kill(resident):
             self.kills[f"{resident.kind} {moment}"] += 1
 
-    def rage(self, kills: int, on_kill: Callable[[int], None]) -> None:
-        """Kill until there were so many kills; new cheats open in between."""
+    def rage(self, kills: int, on_kill: Callable[[int], None], seconds: float = math.inf) -> None:
+        """Kill until there were so many kills, or for so long; new cheats open in between."""
+        end = time.monotonic() + seconds
         chosen = random.Random(f"choices {self.seed}")
         cheats = 1
-        while self.count < kills:
+        while self.count < kills and time.monotonic() < end:
             time.sleep(chosen.uniform(*PAUSE))
             for _ in range(2 if chosen.random() < TWICE else 1):
                 self._strike(chosen)
