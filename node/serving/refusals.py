@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from hypercluster.market.errors import Refusal, VoucherRefused
+from hypercluster.market.errors import LedgerError, Refusal, VoucherRefused
 from hypercluster.market.trust.merkle import BadProof
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.identity import address_of_peer
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 OPEN_SECONDS = 10.0
 SEND_SECONDS = 30.0
 QUOTE_SECONDS = 3600
+LEDGER_WAIT = 60.0
+"""until asking again is worth it where the disk is full: somebody has to see to it"""
 
 _CODES = {
     Refusal.BAD_SIGNATURE: ErrorCode.BAD_SIGNATURE,
@@ -49,7 +51,12 @@ def check_payer(peer: str, channel: ChannelDescriptor) -> None:
 async def refuse(connection: Connection, error: Exception, billed: int = 0) -> None:
     """Tell the peer why; `billed` is what its channel was charged so far, in wei. Never raises for a lost peer."""
     code, billed = code_of(error), billed or getattr(error, "billed_wei", 0)
-    if code is ErrorCode.INTERNAL:
+    if isinstance(error, LedgerError):
+        log.error(
+            "%s Nothing is answered that cannot be written down: make room, or mend the database.", error
+        )
+        sentence = "This node cannot write anything down now; try another one."
+    elif code is ErrorCode.INTERNAL:
         log.error("a session failed", exc_info=error)
         sentence = "This node failed; try another one."
     else:
@@ -63,6 +70,8 @@ async def refuse(connection: Connection, error: Exception, billed: int = 0) -> N
 
 def wait_of(error: Exception) -> float:
     """Seconds after which asking again is worth it, 0 if unknown: what the error itself says of it."""
+    if isinstance(error, LedgerError):
+        return LEDGER_WAIT
     wait = getattr(error, "wait", 0.0)
     return float(wait) if isinstance(wait, int | float) else 0.0
 
@@ -73,6 +82,8 @@ def code_of(error: Exception) -> ErrorCode:
         return _CODES[error.reason]
     if isinstance(error, BadProof):
         return ErrorCode.BAD_SHAPE
+    if isinstance(error, LedgerError):
+        return ErrorCode.FULL
     if isinstance(error, NodeError):
         return error.code
     return ErrorCode.INTERNAL
