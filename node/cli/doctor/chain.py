@@ -10,8 +10,6 @@ from hypercluster.market.money.units import counted, format_hct, round_hct
 from hypercluster.node.cli.doctor.findings import Finding, ill, odd, well
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
-from hypercluster.node.network.adverts import CLOCK_SKEW
-from hypercluster.node.serving.registration import GAS_MONEY_WEI
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
@@ -22,6 +20,8 @@ OLD_SECONDS = 600.0
 
 def answers(chain: Chain) -> Iterator[Finding]:
     """Which chain it is, and how its newest block and this clock agree."""
+    from hypercluster.node.network.adverts import CLOCK_SKEW
+
     yield well("chain", f"chain {chain.chain_id} at {chain.place}, block {chain.block_number()}")
     ahead = chain.timestamp() - time.time()
     if ahead > CLOCK_SKEW:
@@ -66,6 +66,8 @@ def wallet(settings: Settings, chain: Chain) -> Iterator[Finding]:
 
 def stake(settings: Settings, chain: Chain, program: str) -> Iterator[Finding]:
     """That the operator backs the node key, and that this can pay its own transactions."""
+    from hypercluster.node.serving.registration import GAS_MONEY_WEI
+
     operator, node = (keys.address(settings.home, key) for key in (Key.OPERATOR, Key.NODE))
     staking = chain.staking
     active, backing = staking.stake_of(operator).active, staking.backing_of(node)

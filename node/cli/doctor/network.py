@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from hypercluster.node.cli.doctor.findings import Finding, ill, odd, unknown, well
 from hypercluster.node.home.running import running_node
-from hypercluster.node.network.adverts import CLOCK_SKEW
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
@@ -37,6 +36,8 @@ def joined(settings: Settings, chain: Chain | None, sought: Sought) -> Iterator[
 
 
 def _network(facts: Facts) -> Iterator[Finding]:
+    from hypercluster.node.network.adverts import CLOCK_SKEW
+
     dead = [contact for contact in facts.contacts if contact.state == "failed"]
     for contact in dead:
         yield (odd if facts.peers else ill)(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from hypercluster.market.errors import MarketError
+from hypercluster.market.errors import MarketError, Overbilled
 from hypercluster.market.money.budget import LimitReached
 from hypercluster.market.trust.audit import Difference
 from hypercluster.market.trust.receipt import Finding, Verdict
@@ -80,7 +80,8 @@ def asking(auditor: str) -> Iterator[None]:
     except (NodeError, MarketError) as error:
         if isinstance(error, HopFailed) and error.how is How.REFUSED and not REFUSALS[error.code].evidence:
             raise NoAuditor(f"Auditor {auditor} refused: {error.reason}", error.wait) from error
-        seen = seen_in(error) if isinstance(error, HopFailed) else Evidence.DEATH
+        other = Evidence.REFUSAL if isinstance(error, Overbilled) else Evidence.DEATH
+        seen = seen_in(error) if isinstance(error, HopFailed) else other
         raise AuditFailed(auditor, str(error), seen) from error
 
 
