@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
@@ -27,13 +28,11 @@ from hypercluster.node.home.settings import Settings
 from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 from hypercluster.node.testnet.faucet import give
 
-START_SECONDS = 90.0
-STOP_SECONDS = 20.0
+START_SECONDS, STOP_SECONDS = 90.0, 20.0
 # The keys guard play money and are unlocked by many processes at once.
 LIGHT_SCRYPT = 2**10
 STAKE = 100 * HCT
-LOG = "log"
-"""file in a node's home with what it printed"""
+LOG = "log"  # file in a node's home with what it printed
 MOST_LOG_BYTES = 16 * 2**20
 OF_A_CHAIN = ("ledger.sqlite*", "vouchers.journal*", "peers.json")
 """files in a home that are of no use with another chain"""
@@ -195,17 +194,18 @@ class LocalNetwork:
         give(self.chain, keys.address(home, Key.WALLET), hct)
         return self.settings(home)
 
-    def enlist(self, name: str) -> tuple[Path, str]:
-        """Make a provider's keys, stake for it and authorise its node key; returns its home and operator."""
+    def enlist(self, name: str, sessions: int = 1) -> tuple[Path, str]:
+        """Make a node's keys, stake for so many sessions and authorise its key; returns its home and operator."""
         home = self.home / name
         self._keys(home, keys.PROVIDER)
         secret = self.password_file.read_text()
-        operator = Sender(self.chain, load_key(keys.key_file(home, Key.OPERATOR), secret))
-        node = load_key(keys.key_file(home, Key.NODE), secret)
-        give(self.chain, operator.address, STAKE)
-        give(self.chain, node.address, 0)
-        self.chain.staking.stake(operator, STAKE)
-        self.chain.staking.authorize(operator, coincurve.PrivateKey(bytes(node.key)))
+        held, node = (load_key(keys.key_file(home, key), secret) for key in (Key.OPERATOR, Key.NODE))
+        operator = Sender(self.chain, held)
+        stake = max(STAKE, sessions * self.chain.staking.session_stake)
+        for address, amount in ((operator.address, stake), (node.address, 0)):
+            give(self.chain, address, amount)
+        self.chain.staking.stake(operator, stake)
+        self.chain.staking.authorize(operator, coincurve.PrivateKey(bytes(node.key)), stake)
         return home, operator.address
 
     def start(self, spec: ProviderSpec, home: Path, operator: str, *, model: Path) -> ProviderProcess:
@@ -333,8 +333,9 @@ def running_network(
     with running_chain(home, grace_seconds=grace_seconds) as network:
         names = [f"provider-{i + 1}" for i in range(len(specs))]
         names += [f"verifier-{i + 1}" for i in range(len(verifiers))]
+        told = [int(dict(pairwise(spec.flags)).get("--sessions", "1")) for spec in specs]
         with ThreadPoolExecutor(4) as pool:
-            enlisted = list(pool.map(network.enlist, names))
+            enlisted = list(pool.map(network.enlist, names, told + [1] * len(verifiers)))
         for index, (spec, (node_home, operator)) in enumerate(zip(specs, enlisted, strict=False)):
             provider = network.start(spec, node_home, operator, model=model)
             if index == 0:

@@ -33,7 +33,7 @@ async def test_payers_are_served_while_strangers_take_all_they_get(besieged: Tar
             held = psutil.Process(besieged.pid).num_fds()
         assert measured.failed == {}
         assert measured.sessions >= 8
-        assert sum(tally.answers.values()) > 0
+        assert tally.sent_bytes > 0
         assert held < resource.prlimit(besieged.pid, resource.RLIMIT_NOFILE)[0] - 200
     # What strangers left in the queue of the port is looked at first, and takes turns.
     with trio.fail_after(60):
