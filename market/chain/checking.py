@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from hypercluster.market.chain.deployment import CONTRACTS
 from hypercluster.market.errors import ChainError
-from hypercluster.market.money.signing import checksum
+from hypercluster.market.money.signing import keccak
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
 
-_NO_CODE = "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
-"""Keccak-256 of nothing"""
+_NO_CODE = keccak(b"").hex()
 
 
 def contradictions(chain: Chain) -> Iterator[str]:
@@ -20,15 +20,7 @@ def contradictions(chain: Chain) -> Iterator[str]:
 
     Raises NodeUnreachable.
     """
-    deployment = chain.deployment
-    places = {
-        "token": deployment.token,
-        "registry": deployment.registry,
-        "channels": deployment.channels,
-        "cases": deployment.cases,
-        "proofs": deployment.proofs,
-        "demands": deployment.demands,
-    }
+    places: dict[str, str] = {name: getattr(chain.deployment, name) for name in CONTRACTS}
     hashes = dict(zip(places, chain.code_hashes(list(places.values())), strict=True))
     missing = [name for name, found in hashes.items() if found == _NO_CODE]
     if missing:
@@ -47,7 +39,7 @@ def contradictions(chain: Chain) -> Iterator[str]:
                 told = contract.named(other)
             except ChainError:
                 told = None
-            if told != checksum(places[other]):
+            if told != places[other]:
                 found = f"belongs to another {other}, {told}" if told else "is no such contract"
                 yield f"What is to be the {name}, at {places[name]}, {found}."
     slashers = set(chain.staking.slashers())

@@ -17,7 +17,7 @@ import trio
 from hypercluster.market.ledger import SoldAudit
 from hypercluster.market.money.signing import address_bytes, address_of
 from hypercluster.market.trust.fingerprint import digest, fingerprint, seed_of
-from hypercluster.market.trust.receipt import Finding
+from hypercluster.market.trust.receipt import Finding, Verdict
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import verdict_on
@@ -146,23 +146,24 @@ async def _audit(
         began = time.monotonic()
         transcript = Transcript(_anonymous(opened), steps)
         judgement = await service.computing(service.judge, transcript)
-        judgement = await _as_ever(service, transcript, judgement)
+        own_fingerprint = fingerprint(
+            judgement.rows, seed_of(address_bytes(address_of(service.node_key)), opened.job)
+        )
+        verdict = verdict_on(
+            transcript,
+            finding=judgement.finding,
+            fingerprint_digest=digest(own_fingerprint),
+            job=opened.job,
+            issued=int(time.time()),
+            layers=service.replayer.stored.manifest.layers,
+        )
+        verdict = await _as_ever(service, verdict, judgement.own_digest)
     except BaseException:
         account.channel.refund(charged)
         raise
+    judgement = replace(judgement, finding=verdict.finding)
     tokens, seconds = sum(step.rows for step in steps), time.monotonic() - began
     await service.on_sale(_sale(opening, account.channel_id, judgement, tokens, charged, seconds))
-    own_fingerprint = fingerprint(
-        judgement.rows, seed_of(address_bytes(address_of(service.node_key)), opened.job)
-    )
-    verdict = verdict_on(
-        transcript,
-        finding=judgement.finding,
-        fingerprint_digest=digest(own_fingerprint),
-        job=opened.job,
-        issued=int(time.time()),
-        layers=service.replayer.stored.manifest.layers,
-    )
     difference = judgement.difference
     await connection.send(
         AuditVerdict(
@@ -180,24 +181,16 @@ async def _audit(
     )
 
 
-async def _as_ever(service: AuditService, transcript: Transcript, judgement: Judgement) -> Judgement:
-    """The judgement, without a pass where our own computation is not what it was when the same was passed before.
+async def _as_ever(service: AuditService, verdict: Verdict, own_digest: bytes) -> Verdict:
+    """The verdict, no longer a pass where our own computation is not what it was when the same was passed before.
 
     So all passes for one question are measured against one computation, also after an upgrade of the engine. Only
     verdicts on activations can contradict each other.
     """
-    asked = verdict_on(
-        transcript,
-        finding=judgement.finding,
-        fingerprint_digest=bytes(32),
-        job=bytes(32),
-        issued=0,
-        layers=service.replayer.stored.manifest.layers,
-    )
-    if asked.finding is not Finding.PASS or asked.tail:
-        return judgement
-    first = await service.first_passed(asked.question, judgement.own_digest)
-    return judgement if first == judgement.own_digest else replace(judgement, finding=Finding.GREY)
+    if verdict.finding is not Finding.PASS or verdict.tail:
+        return verdict
+    first = await service.first_passed(verdict.question, own_digest)
+    return verdict if first == own_digest else replace(verdict, finding=Finding.GREY)
 
 
 def _sale(

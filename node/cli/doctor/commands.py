@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,8 @@ def client_doctor(model: Model = None, json_: Json = False) -> None:
     Example: [bold]hc-client doctor[/]
     """
     settings = Settings()
-    _examine(settings, CLIENT, [("policy", partial(home.policy, settings))], _of_client, model, json_)
+    more: list[tuple[str, Check]] = [("policy", partial(home.policy, settings))]
+    _examine(settings, CLIENT, more, partial(chains.wallet, settings), model, json_)
 
 
 def provider_doctor(model: Model = None, json_: Json = False) -> None:
@@ -44,12 +45,7 @@ def provider_doctor(model: Model = None, json_: Json = False) -> None:
 
     Example: [bold]hc-provider doctor[/]
     """
-    settings = Settings()
-    more: list[tuple[str, Check]] = [
-        ("engine", home.engine),
-        ("reachability", partial(network.running, settings, "hc-provider")),
-    ]
-    _examine(settings, PROVIDER, more, partial(_of_node, "hc-provider"), model, json_)
+    _examine_node("hc-provider", model, json_)
 
 
 def verifier_doctor(model: Model = None, json_: Json = False) -> None:
@@ -59,27 +55,23 @@ def verifier_doctor(model: Model = None, json_: Json = False) -> None:
 
     Example: [bold]hc-verifier doctor[/]
     """
+    _examine_node("hc-verifier", model, json_)
+
+
+def _examine_node(program: str, model: str | None, json_: bool) -> None:
     settings = Settings()
     more: list[tuple[str, Check]] = [
         ("engine", home.engine),
-        ("reachability", partial(network.running, settings, "hc-verifier")),
+        ("reachability", partial(network.running, settings, program)),
     ]
-    _examine(settings, PROVIDER, more, partial(_of_node, "hc-verifier"), model, json_)
-
-
-def _of_client(settings: Settings, chain: Chain) -> Iterator[Finding]:
-    return chains.wallet(settings, chain)
-
-
-def _of_node(program: str, settings: Settings, chain: Chain) -> Iterator[Finding]:
-    return chains.stake(settings, chain, program)
+    _examine(settings, PROVIDER, more, partial(chains.stake, settings, program=program), model, json_)
 
 
 def _examine(
     settings: Settings,
     wanted: Sequence[Key],
     more: list[tuple[str, Check]],
-    money: Any,
+    money: Callable[[Chain], Iterable[Finding]],
     model: str | None,
     json_: bool,
 ) -> None:
@@ -90,7 +82,11 @@ def _examine(
 
 
 def _findings(
-    settings: Settings, wanted: Sequence[Key], more: list[tuple[str, Check]], money: Any, model: str | None
+    settings: Settings,
+    wanted: Sequence[Key],
+    more: list[tuple[str, Check]],
+    money: Callable[[Chain], Iterable[Finding]],
+    model: str | None,
 ) -> Iterator[Finding]:
     from hypercluster.node.home.resources import open_chain
 
@@ -113,7 +109,7 @@ def _findings(
             [
                 ("chain", partial(chains.answers, chain)),
                 ("contracts", partial(chains.contracts, chain)),
-                ("money", partial(money, settings, chain)),
+                ("money", partial(money, chain)),
             ]
         )
     yield from examined([("network", lambda: network.joined(settings, chain, sought(model, settings)))])
