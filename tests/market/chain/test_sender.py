@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,25 +13,7 @@ from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.errors import ChainError, Reverted, TransactionReplaced, TransactionTimeout
 from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.money.voucher import ChannelDescriptor
-
-
-def ask(chain: Chain, method: str, *arguments: object) -> object:
-    answer = chain.web3.provider.make_request(method, list(arguments))  # type: ignore[arg-type]
-    assert "error" not in answer, answer
-    return answer["result"]
-
-
-@pytest.fixture
-def by_hand(chain: Chain) -> Iterator[None]:
-    """Blocks are mined only when asked for."""
-    ask(chain, "evm_setAutomine", False)
-    yield
-    ask(chain, "evm_mine")
-    ask(chain, "evm_setAutomine", True)
-
-
-def transfer(chain: Chain, to: str, amount: int) -> str:
-    return str(chain.token._contract.encode_abi("transfer", args=[to, amount]))
+from tests.market.chain.blocks import ask, mining, transfer
 
 
 def test_eight_threads_send_from_one_account(chain: Chain, accounts: list[LocalAccount]) -> None:
@@ -105,18 +85,8 @@ def test_a_forgotten_transaction_is_sent_again(chain: Chain, accounts: list[Loca
     ask(chain, "anvil_dropTransaction", "0x" + first.transaction.hex())
     ask(chain, "evm_mine")
     assert chain.receipt(second.transaction) is None  # it waits behind the gap
-    done = threading.Event()
-
-    def mine() -> None:
-        while not done.wait(0.3):
-            ask(chain, "evm_mine")
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(mine)
-        try:
-            assert sender.wait(first, 30).block <= sender.wait(second, 30).block
-        finally:
-            done.set()
+    with mining(chain):
+        assert sender.wait(first, 30).block <= sender.wait(second, 30).block
 
 
 @pytest.mark.usefixtures("by_hand")

@@ -13,10 +13,13 @@ from eth_account.signers.local import LocalAccount
 
 from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.errors import ChainError, NodeUnreachable, TransactionTimeout
+from tests.market.chain.blocks import ask, mining, transfer
 from tests.market.proxy import Answer, proxy
 
 SENDING = "eth_sendRawTransaction"
 SCHEDULES = 40
+HIGH_FEE = 50 * 10**9
+"""base fee in wei a gas, far above what was offered"""
 
 
 class Way:
@@ -108,22 +111,6 @@ def test_many_troubles_on_the_way(chain: Chain, accounts: list[LocalAccount], se
     assert got & sent == sent
 
 
-def ask(chain: Chain, method: str, *arguments: object) -> object:
-    answer = chain.web3.provider.make_request(method, list(arguments))  # type: ignore[arg-type]
-    assert "error" not in answer, answer
-    return answer["result"]
-
-
-@pytest.fixture
-def by_hand(chain: Chain) -> Iterator[None]:
-    """Blocks are mined only when asked for."""
-    ask(chain, "evm_setAutomine", False)
-    yield
-    ask(chain, "anvil_setNextBlockBaseFeePerGas", "0x3b9aca00")
-    ask(chain, "evm_mine")
-    ask(chain, "evm_setAutomine", True)
-
-
 @pytest.fixture
 def quick_bumps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hypercluster.market.chain.sender.BUMP_SECONDS", 0.5)
@@ -133,29 +120,13 @@ def quick_bumps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("by_hand", "quick_bumps")
 def test_a_fee_that_no_longer_reaches_is_raised(chain: Chain, accounts: list[LocalAccount]) -> None:
     """The base fee rises far above what was offered; neither this transaction nor the next is stuck behind it."""
-    sender, to, done = Sender(chain, accounts[0]), accounts[6].address, threading.Event()
+    sender, to = Sender(chain, accounts[0]), accounts[6].address
     before = chain.token.balance(to)
-
-    def pay(amount: int) -> str:
-        return str(chain.token._contract.encode_abi("transfer", args=[to, amount]))
-
-    first = sender.submit("to transfer HCT", chain.token.address, pay(1))
-    offered = first.call["maxFeePerGas"]
-
-    def mine() -> None:
-        while not done.wait(0.3):
-            ask(chain, "anvil_setNextBlockBaseFeePerGas", hex(50 * 10**9))
-            ask(chain, "evm_mine")
-
-    miner = threading.Thread(target=mine)
-    miner.start()
-    try:
-        assert int(offered) < 50 * 10**9
+    first = sender.submit("to transfer HCT", chain.token.address, transfer(chain, to, 1))
+    assert int(first.call["maxFeePerGas"]) < HIGH_FEE
+    with mining(chain, HIGH_FEE):
         sender.wait(first, 30)
-        sender.transact("to transfer HCT", chain.token.address, pay(2))
-    finally:
-        done.set()
-        miner.join()
+        sender.transact("to transfer HCT", chain.token.address, transfer(chain, to, 2))
     assert len(first.versions) > 1
     assert chain.token.balance(to) == before + 3
 
@@ -163,23 +134,13 @@ def test_a_fee_that_no_longer_reaches_is_raised(chain: Chain, accounts: list[Loc
 @pytest.mark.usefixtures("by_hand", "quick_bumps")
 def test_one_that_nobody_waits_for_blocks_nobody(chain: Chain, accounts: list[LocalAccount]) -> None:
     """The node forgets a transaction that was sent and left alone; the next one brings it back."""
-    sender, to, done = Sender(chain, accounts[0]), accounts[6].address, threading.Event()
+    sender, to = Sender(chain, accounts[0]), accounts[6].address
     before = chain.balance(to)
     left = sender.submit("to send coin", to, "0x", 1)
     ask(chain, "anvil_dropTransaction", "0x" + left.transaction.hex())
     after = sender.submit("to send coin", to, "0x", 2)
-
-    def mine() -> None:
-        while not done.wait(0.3):
-            ask(chain, "evm_mine")
-
-    miner = threading.Thread(target=mine)
-    miner.start()
-    try:
+    with mining(chain):
         sender.wait(after, 30)
-    finally:
-        done.set()
-        miner.join()
     assert chain.balance(to) == before + 3
 
 
