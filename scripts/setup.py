@@ -52,7 +52,7 @@ def main() -> int:
     try:
         check_machine()
         install_python(ROOT / ("requirements-dev.lock" if arguments.dev else "requirements.lock"))
-        install_node()
+        install_node(dev=arguments.dev)
         if arguments.dev:
             install_debian()
     except SetupError as error:
@@ -144,19 +144,28 @@ def link_checkout() -> None:
             link.symlink_to(ROOT / folder, target_is_directory=True)
 
 
-def install_node() -> None:
-    """`npm ci` in contracts/: exactly what package-lock.json names."""
+def install_node(*, dev: bool) -> None:
+    """`npm ci` in contracts/: exactly what package-lock.json names, and Forge for the tests alone."""
     lock = ROOT / "contracts" / "package-lock.json"
     stamp = ROOT / "contracts" / "node_modules" / ".ready"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text() == digest:
+    enough = (f"{digest} dev",) if dev else (f"{digest} dev", digest)
+    if stamp.exists() and stamp.read_text() in enough:
         return
     run(
-        "Anvil, solc and OpenZeppelin",
-        ["npm", "ci", "--no-audit", "--no-fund", "--prefix", str(lock.parent)],
+        "Anvil, Forge, solc and OpenZeppelin" if dev else "Anvil, solc and OpenZeppelin",
+        [
+            "npm",
+            "ci",
+            "--no-audit",
+            "--no-fund",
+            *([] if dev else ["--omit=dev"]),
+            "--prefix",
+            str(lock.parent),
+        ],
         progress=lambda line: None,
     )
-    stamp.write_text(digest)
+    stamp.write_text(enough[0])
 
 
 def install_debian() -> None:
