@@ -45,7 +45,17 @@ class Placing(StrEnum):
 
 def simulate(
     experiment: Annotated[
-        Literal["paper", "equilibrium", "earnings", "shocks", "alternatives", "deterrence", "slander", "all"]
+        Literal[
+            "paper",
+            "equilibrium",
+            "earnings",
+            "shocks",
+            "alternatives",
+            "deterrence",
+            "slander",
+            "disputes",
+            "all",
+        ]
         | None,
         typer.Option(help="One of those of docs/economics.md and docs/verification.md."),
     ] = None,

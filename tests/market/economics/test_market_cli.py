@@ -148,7 +148,8 @@ def test_a_simulation_writes_its_run_and_repeats(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["paper", "equilibrium", "earnings", "shocks", "alternatives", "deterrence", "slander"]
+    "name",
+    ["paper", "equilibrium", "earnings", "shocks", "alternatives", "deterrence", "slander", "disputes"],
 )
 def test_experiments_run_small(tmp_path: Path, name: str) -> None:
     found = call("simulate", "--experiment", name, "--effort", 0.02, "--out", tmp_path, "--json")

@@ -48,6 +48,7 @@ def experiments() -> dict[str, Callable[[Setup], Findings]]:
     """Return all experiments by name."""
     from hypercluster.market.economics.simulation.experiments.alternatives import alternatives
     from hypercluster.market.economics.simulation.experiments.deterrence import deterrence
+    from hypercluster.market.economics.simulation.experiments.disputes import disputes
     from hypercluster.market.economics.simulation.experiments.earnings import earnings
     from hypercluster.market.economics.simulation.experiments.paper import paper
     from hypercluster.market.economics.simulation.experiments.rest import equilibrium
@@ -62,6 +63,7 @@ def experiments() -> dict[str, Callable[[Setup], Findings]]:
         "alternatives": alternatives,
         "deterrence": deterrence,
         "slander": slandering,
+        "disputes": disputes,
     }
 
 
