@@ -45,13 +45,14 @@ class Chain(Rpc):
     Args:
         rpc_url: HTTP or HTTPS address of the node's JSON-RPC.
         deployment: where the contracts are.
+        confirmations: blocks after which something counts as final; see Rpc.
 
     Raises:
         NodeUnreachable: no answer, or the answer of another chain.
     """
 
-    def __init__(self, rpc_url: str, deployment: Deployment) -> None:
-        super().__init__(rpc_url, deployment.chain_id)
+    def __init__(self, rpc_url: str, deployment: Deployment, confirmations: int | None = None) -> None:
+        super().__init__(rpc_url, deployment.chain_id, confirmations)
         self.deployment = deployment
         self.token = Token(self, deployment.token)
         self.staking = Staking(self, deployment.registry, self.token)

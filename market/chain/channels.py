@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 
-from web3.types import FilterParams, LogReceipt
+from web3.types import LogReceipt
 
 from hypercluster.market.chain.contract import Contract
 from hypercluster.market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
+from hypercluster.market.chain.logs import logs_of
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Mined, Sender
 from hypercluster.market.chain.token import Token
@@ -20,7 +20,6 @@ from hypercluster.market.money.signing import SIGNATURE_BYTES, address_bytes, ch
 from hypercluster.market.money.units import check_wei
 from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
-BLOCKS_PER_QUERY = 2000
 SETTLE_GAS = 37_500  # of a batch, and of each of its rows; see contracts/gas-snapshot.json
 SETTLE_ROW_GAS = 14_700
 OPEN_GAS = 90_000  # of a batch, its permit included, and of each of its rows
@@ -76,8 +75,13 @@ class Channels(Contract):
         return int(self._read("grace"))
 
     def state(self, channel_id: bytes) -> ChannelState:
-        """Return the chain's view of a channel."""
+        """Return the chain's view of a channel, as of its latest block."""
         return ChannelState(*self._read("channels", channel_id))
+
+    def confirmed(self, channel_id: bytes) -> ChannelState:
+        """Return the same of the latest block that counts as final."""
+        block = self.rpc.confirmed_block() if self.rpc.confirmations else None
+        return ChannelState(*self._read("channels", channel_id, block=block))
 
     def open(self, sender: Sender, descriptor: ChannelDescriptor, deposit: int) -> Mined:
         """Open a channel from the sender, with a permit over the deposit in the same transaction."""
@@ -172,19 +176,13 @@ class Channels(Contract):
             wanted.append([changes])
         elif channel_ids:
             wanted.append([changes, ["0x" + channel_id.hex() for channel_id in channel_ids]])
-        logs: list[LogReceipt] = []
-        for first in count(from_block, BLOCKS_PER_QUERY):
-            if first >= next_block:
-                break
-            for topics in wanted:
-                query: FilterParams = {
-                    "address": self._contract.address,
-                    "fromBlock": first,
-                    "toBlock": min(first + BLOCKS_PER_QUERY, next_block) - 1,
-                    "topics": topics,
-                }
-                with self.rpc.clear_errors("to list events"):
-                    logs += self.rpc.web3.eth.get_logs(query)
+        address = self._contract.address
+        logs = logs_of(
+            self.rpc,
+            from_block,
+            next_block - 1,
+            [{"address": address, "topics": topics} for topics in wanted],
+        )
         events = sorted(map(self._parse, logs), key=lambda event: (event.block, event.index))
         return events, max(next_block, from_block)
 

@@ -14,7 +14,7 @@ from web3.types import LogReceipt
 from hypercluster.contracts import artifact
 from hypercluster.market.chain.patience import RateLimited
 from hypercluster.market.chain.rpc import Rpc
-from hypercluster.market.chain.sender import Mined, Sender
+from hypercluster.market.chain.sender import Mined, Sender, Sent
 from hypercluster.market.errors import ChainError
 from hypercluster.market.money.signing import NOBODY, checksum
 
@@ -46,9 +46,11 @@ class Contract:
     def _topic(self, event: str) -> str:
         return "0x" + next(topic for topic, name in self._events.items() if name == event).hex()
 
-    def _read(self, function: str, *arguments: object) -> Any:
+    def _read(self, function: str, *arguments: object, block: int | None = None) -> Any:
+        """The answer of a view, as of the end of a block; the latest one if None."""
         with self.rpc.clear_errors(f"to read {function} of {self.artifact_name}"):
-            return self._contract.functions[function](*arguments).call()
+            call = self._contract.functions[function](*arguments)
+            return call.call(block_identifier="latest" if block is None else block)
 
     def _read_many(self, calls: Sequence[tuple[object, ...]]) -> list[Any]:
         """Several views in one request: (function, arguments ...) each. Nodes without batches are asked one by one."""
@@ -67,6 +69,9 @@ class Contract:
 
     def _send(self, sender: Sender, action: str, function: str, *arguments: object) -> Mined:
         return sender.transact(action, self.address, self._contract.encode_abi(function, args=arguments))
+
+    def _submit(self, sender: Sender, action: str, function: str, *arguments: object) -> Sent:
+        return sender.submit(action, self.address, self._contract.encode_abi(function, args=arguments))
 
     @cached_property
     def _events(self) -> dict[bytes, str]:

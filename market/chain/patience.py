@@ -48,6 +48,10 @@ class Unconnected(NodeUnreachable):
     """Nobody could connect to the endpoint: it has seen nothing of the request."""
 
 
+class Malformed(NodeUnreachable):
+    """The endpoint refuses the request as such (HTTP 400 or 413), as some do where it asks for too much."""
+
+
 class _Failed(Exception):
     """One attempt that failed: `again` says whether another is safe, `error` is what to say in the end."""
 
@@ -211,7 +215,10 @@ class PatientProvider(HTTPProvider):
                 again=not sending,
                 patience=PATIENCE_SECONDS,
             )
-        return self._no_node(f"HTTP {status}")
+        failed = self._no_node(f"HTTP {status}")
+        if status in (400, 413):
+            failed.error = Malformed(str(failed.error))
+        return failed
 
     def _limited(self, what: str, after: float = 0.0) -> _Failed:
         error = RateLimited(

@@ -12,6 +12,7 @@ from web3 import Web3
 from web3.exceptions import (
     BadFunctionCallOutput,
     BadResponseFormat,
+    BlockNotFound,
     ContractLogicError,
     TransactionNotFound,
     Web3Exception,
@@ -20,12 +21,18 @@ from web3.exceptions import (
 from web3.middleware import ExtraDataToPOAMiddleware
 from web3.types import TxReceipt
 
+from hypercluster.market.chain.logs import MOST_BLOCKS
 from hypercluster.market.chain.patience import PatientProvider
 from hypercluster.market.chain.reverts import reverted
 from hypercluster.market.errors import ChainError, InsufficientFunds, NodeUnreachable
 from hypercluster.market.money.signing import checksum
 from hypercluster.market.money.units import format_hct
 from hypercluster.market.redaction import redact
+
+TEST_CHAINS = (1337, 31337)
+"""ids of chains that live on one machine, and do not reorganise"""
+CONFIRMATIONS = 12
+"""blocks that a deposit waits for elsewhere, unless it is said"""
 
 
 class Rpc:
@@ -35,13 +42,17 @@ class Rpc:
         url: HTTP or HTTPS address of the node's JSON-RPC; or several, separated by commas, of which one is used until
             it fails.
         chain_id: the chain it must speak for; any if None.
+        confirmations: blocks that have to follow one before what is in it counts as final; None for CONFIRMATIONS,
+            and for none on chains of one machine.
 
     Raises:
         NodeUnreachable: no answer, or the answer of another chain; RateLimited: too many requests.
     """
 
-    def __init__(self, url: str, chain_id: int | None = None) -> None:
+    def __init__(self, url: str, chain_id: int | None = None, confirmations: int | None = None) -> None:
         self.url = url
+        self.blocks_per_query = MOST_BLOCKS
+        """of logs; lower once a node refused so many"""
         self._provider = PatientProvider(url)
         self.web3 = Web3(self._provider)
         self.web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)  # harmless on other chains
@@ -53,6 +64,8 @@ class Rpc:
                 "give the URL of a node of that chain."
             )
         self._provider.chain_id = self.chain_id
+        usual = 0 if self.chain_id in TEST_CHAINS else CONFIRMATIONS
+        self.confirmations = usual if confirmations is None else confirmations
 
     @property
     def place(self) -> str:
@@ -106,6 +119,24 @@ class Rpc:
         """Return the number of the latest block."""
         with self.clear_errors("to name its latest block"):
             return int(self.web3.eth.block_number)
+
+    def tip(self) -> tuple[int, bytes]:
+        """Return number and hash of the latest block."""
+        with self.clear_errors("to show its latest block"):
+            block = self.web3.eth.get_block("latest")
+            return int(block["number"]), bytes(block["hash"])
+
+    def block_hash(self, number: int) -> bytes | None:
+        """Return the hash of the block of that number, None where the node has none (yet)."""
+        with self.clear_errors("to show a block"):
+            try:
+                return bytes(self.web3.eth.get_block(number)["hash"])
+            except BlockNotFound:
+                return None
+
+    def confirmed_block(self) -> int:
+        """Return the number of the latest block that as many followed as `confirmations` wants."""
+        return max(0, self.block_number() - self.confirmations)
 
     def timestamp(self) -> int:
         """Return the time of the latest block, unix seconds."""

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from contextlib import suppress
 from threading import Lock, RLock
 from typing import Any, cast
 
 from eth_account.signers.local import LocalAccount
-from web3.types import LogReceipt, Nonce, TxParams, TxReceipt, Wei
+from web3.types import Nonce, TxParams, TxReceipt, Wei
 
 from hypercluster.market.chain.patience import RateLimited, Unconnected
 from hypercluster.market.chain.reverts import reverted
 from hypercluster.market.chain.rpc import Rpc
+from hypercluster.market.chain.transactions import Mined as Mined
+from hypercluster.market.chain.transactions import Sent as Sent
+from hypercluster.market.chain.transactions import Version, hexed
 from hypercluster.market.errors import (
     ChainError,
     NodeUnreachable,
+    Reverted,
     TransactionReplaced,
     TransactionTimeout,
 )
@@ -35,48 +39,13 @@ BUMP_SECONDS = 15.0
 BUMP_PERCENT = 25
 """by which both of its fees rise at least; pools ask for 10"""
 MOST_BUMPS = 12
+MOST_MINED = 64
+"""calls that are remembered after they were mined"""
 BLOCKS_BACK = 32
 """in which the transaction that took a nonce is looked for"""
 _KNOWN = ("already known", "already imported")
 _TOO_LOW = ("nonce too low", "invalid nonce")
 _OTHERS_WAIT = ("underpriced", "nonce too high")
-
-
-@dataclass(frozen=True)
-class Mined:
-    """A mined transaction: gas in units, ``cost_wei`` in the chain's coin, ``contract`` if it created one."""
-
-    transaction: str
-    block: int
-    gas_used: int
-    cost_wei: int
-    logs: tuple[LogReceipt, ...]
-    contract: str | None
-
-
-@dataclass(frozen=True)
-class Version:
-    """A call as it was signed once: the transaction's hash and its bytes."""
-
-    transaction: bytes
-    raw: bytes
-
-
-@dataclass(eq=False)
-class Sent:
-    """A call that was sent for `nonce` and is not known to be mined; `versions` differ in their fees alone."""
-
-    nonce: int
-    action: str
-    call: TxParams
-    versions: list[Version] = field(default_factory=list)
-    missed: int = 0
-    """looks in a row at which its nonce was used and nobody knew it"""
-
-    @property
-    def transaction(self) -> bytes:
-        """Hash of the latest version."""
-        return self.versions[-1].transaction
 
 
 class Sender:
@@ -104,6 +73,8 @@ class Sender:
         self._next = 0
         self._under_way: dict[int, Sent] = {}
         """by nonce, until somebody saw them mined or replaced"""
+        self._mined: dict[int, Sent] = {}
+        """the latest ones that were: a reorganisation may lose them, and what comes behind waits for their nonces"""
 
     def transact(self, action: str, to: str | None, data: str, value: int = 0) -> Mined:
         """Send a call and wait until it is mined.
@@ -168,17 +139,40 @@ class Sender:
                     bump = now + BUMP_SECONDS
             time.sleep(pause)
             pause = min(1.0, pause * 1.5)
-        self._under_way.pop(sent.nonce, None)
+        self._keep_mined(sent)
         if not mined["status"]:
             raise self._why(sent, mined)
         return Mined(
-            _hex(bytes(mined["transactionHash"])),
+            hexed(bytes(mined["transactionHash"])),
             mined["blockNumber"],
             mined["gasUsed"],
             mined["gasUsed"] * mined["effectiveGasPrice"],
             tuple(mined["logs"]),
             mined["contractAddress"],
         )
+
+    def catch_up(self) -> None:
+        """Send again, and wait for, what a reorganisation lost of the latest calls. Raises NodeUnreachable."""
+        if not self._mined:
+            return
+        used = self._count("latest")
+        with self._lock:
+            lost = [each for nonce, each in sorted(self._mined.items()) if nonce >= used]
+        for each in lost:
+            log.warning(
+                "transaction %s %s was lost by a reorganisation", hexed(each.transaction), each.action
+            )
+            self._offer(each.action, each.versions[-1])
+        for each in lost:
+            with suppress(Reverted):
+                self.wait(each)
+
+    def _keep_mined(self, sent: Sent) -> None:
+        with self._lock:
+            self._under_way.pop(sent.nonce, None)
+            self._mined[sent.nonce] = sent
+            while len(self._mined) > MOST_MINED:
+                del self._mined[min(self._mined)]
 
     def _receipt(self, sent: Sent) -> TxReceipt | None:
         """Of whichever version was mined, the latest first."""
@@ -270,14 +264,15 @@ class Sender:
         sent.missed = 0
         # What stands before it in the row may have been forgotten, and nobody may wait for that.
         with self._lock:
-            row = [each for nonce, each in sorted(self._under_way.items()) if used <= nonce < sent.nonce]
+            known = self._mined | self._under_way
+            row = [each for nonce, each in sorted(known.items()) if used <= nonce < sent.nonce]
         for each in (*row, sent):
             if bump and self._raised(each):
                 log.info("the fee of a transaction %s no longer reaches: it is sent for more", each.action)
             elif self._arrived(each.versions[-1]):
                 continue
             else:
-                log.info("the node forgot transaction %s; sending it again", _hex(each.transaction))
+                log.info("the node forgot transaction %s; sending it again", hexed(each.transaction))
             self._offer(each.action, each.versions[-1])
 
     def _look_for(self, sent: Sent) -> None:
@@ -290,7 +285,7 @@ class Sender:
         if not ours and (taken is not None or sent.missed > ATTEMPTS):
             self._under_way.pop(sent.nonce, None)
             raise TransactionReplaced(
-                f"Another transaction of {self.address} took the place of {_hex(sent.transaction)} "
+                f"Another transaction of {self.address} took the place of {hexed(sent.transaction)} "
                 f"{sent.action}: try again."
             )
 
@@ -318,7 +313,7 @@ class Sender:
 
     def _timeout(self, sent: Sent, what: str) -> TransactionTimeout:
         return TransactionTimeout(
-            f"The transaction {_hex(sent.transaction)} {sent.action} {what}; look it up before you send another."
+            f"The transaction {hexed(sent.transaction)} {sent.action} {what}; look it up before you send another."
         )
 
     def _why(self, sent: Sent, mined: TxReceipt) -> ChainError:
@@ -330,10 +325,6 @@ class Sender:
         except ChainError as error:
             return error
         return reverted(sent.action, None, "it worked when tried again, so something changed in between")
-
-
-def _hex(transaction: bytes) -> str:
-    return "0x" + transaction.hex()
 
 
 def _more(fee: int) -> int:

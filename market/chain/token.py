@@ -61,8 +61,9 @@ class Token(Contract):
     def permit(self, owner: Sender, spender: str, amount: int) -> Permit:
         """Sign a permit for ``spender`` to take ``amount``, valid for an hour of the chain's time.
 
-        Hold ``owner.permits`` until it was used: its nonce is the next one only.
+        Hold ``owner.permits`` until it was used: its nonce is the next one only. Raises ChainError.
         """
+        owner.catch_up()  # a call that goes out again uses the permit that it was signed with
         nonce = int(self._read("nonces", owner.address))
         deadline = self.rpc.timestamp() + PERMIT_SECONDS
         accounts = [address_bytes(a).rjust(32, b"\0") for a in (owner.address, checksum(spender))]

@@ -1,4 +1,4 @@
-"""Getting the rest of a channel back."""
+"""Waiting until a deposit counts, and getting the rest of a channel back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain, Sender
     from hypercluster.market.ledger import Ledger, OutgoingChannel
+
+CONFIRMED_SECONDS = 1.0
+"""between looks at how many blocks followed"""
+BLOCK_SECONDS = 60.0
+"""for which one more block is awaited"""
+
+
+def await_confirmations(chain: Chain, block: int) -> None:
+    """Return when as many blocks followed `block` as providers wait for before a deposit counts.
+
+    Where no block comes for BLOCK_SECONDS it returns all the same: providers say themselves what they have not seen.
+    Raises ChainError.
+    """
+    last, since = 0, time.monotonic()
+    while chain.confirmations and (head := chain.block_number()) < block + chain.confirmations:
+        if head > last:
+            last, since = head, time.monotonic()
+        elif time.monotonic() > since + BLOCK_SECONDS:
+            return
+        time.sleep(CONFIRMED_SECONDS)
 
 
 def push_on(chain: Chain, wallet: Sender, ledger: Ledger, row: OutgoingChannel) -> tuple[str, int]:
@@ -35,7 +55,6 @@ def push_on(chain: Chain, wallet: Sender, ledger: Ledger, row: OutgoingChannel) 
         else:
             done = f"closes in {state.close_at - now} s"
         state = chain.channels.state(row.channel_id)
-    ledger.payer.note(
-        row.channel_id, settled=state.settled, close_at=state.close_at, ended=state.closed or None
-    )
+    ended = state.closed and chain.channels.confirmed(row.channel_id).closed
+    ledger.payer.note(row.channel_id, settled=state.settled, close_at=state.close_at, ended=ended or None)
     return done, state.close_at

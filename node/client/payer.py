@@ -15,7 +15,7 @@ from hypercluster.market.money.channel import PayerChannel
 from hypercluster.market.money.signing import address_of
 from hypercluster.market.money.voucher import TAG, ChannelDescriptor, channel_salt, node_tag
 from hypercluster.node.client.account import OutgoingAccount, Recipient
-from hypercluster.node.client.closing import push_on
+from hypercluster.node.client.closing import await_confirmations, push_on
 from hypercluster.node.client.journal import Journal
 from hypercluster.node.client.limits import Spending, WalletLimits
 from hypercluster.node.home.policy import WalletPolicy
@@ -191,13 +191,17 @@ class Payer:
             if key in self._accounts or row.signer != signer or row.payer != self.payer:
                 continue
             state = await self._threads(self._chain.channels.state, row.channel_id)
+            # An end that a reorganisation can take back is none: the deposit would be forgotten.
+            ended = (
+                state.closed and (await self._threads(self._chain.channels.confirmed, row.channel_id)).closed
+            )
             await self._threads(
                 self._ledger.payer.note,
                 row.channel_id,
                 deposit=state.deposit if state.open else None,
                 settled=state.settled,
                 close_at=state.close_at,
-                ended=state.closed,
+                ended=ended,
             )
             if not state.open or state.close_at:
                 continue
@@ -257,6 +261,7 @@ class Payer:
             self._accounts[_key(each.recipient)] = OutgoingAccount(
                 descriptor, channel_id, PayerChannel(amount), self.domain, self._session_key, self._journal
             )
+        await_confirmations(self._chain, mined.block)
         return mined.cost_wei
 
     def _top_up(self, account: OutgoingAccount, amount: int) -> int:
@@ -266,6 +271,7 @@ class Payer:
         account.channel.topped_up(total)
         self._ledger.payer.note(account.channel_id, deposit=total)
         self._ledger.payer.spend_gas(account.channel_id, mined.cost_wei)
+        await_confirmations(self._chain, mined.block)
         return mined.cost_wei
 
 

@@ -26,7 +26,7 @@ def open_chain(settings: Settings) -> "Chain":
 
     profile = settings.network_profile
     if profile is not None and settings.deployment is None:
-        chain = Chain(settings.rpc_url, profile.deployment())
+        chain = Chain(settings.rpc_url, profile.deployment(), settings.confirmations)
         profile.check(chain)
         return chain
     path = settings.deployment_file
@@ -35,7 +35,7 @@ def open_chain(settings: Settings) -> "Chain":
             f"The deployment file {path} does not exist: run `hc up` or `hc-testnet up` "
             "for a network of your own, or set HC_PROFILE to the profile of one to join, or HC_DEPLOYMENT."
         )
-    return Chain(settings.rpc_url, Deployment.load(path))
+    return Chain(settings.rpc_url, Deployment.load(path), settings.confirmations)
 
 
 def open_chain_to_look(settings: Settings) -> "tuple[Chain | None, str]":

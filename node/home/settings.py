@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     """folder of keys, ledger and shards"""
     rpc_url: str = "http://127.0.0.1:8545"
     """JSON-RPC of the chain; several URLs separated by commas take over from each other"""
+    confirmations: int | None = Field(default=None, ge=0, le=1000)
+    """blocks that have to follow one before what is in it counts as final; 12 unless set, 0 on a local network"""
     deployment: Path | None = None
     """file with the addresses of the contracts; `hc-testnet up` writes one"""
     bootstrap: Annotated[tuple[str, ...], NoDecode] = ()

@@ -32,6 +32,12 @@ class IncomingAccount:
     """open on it"""
     asked: int = 0
     """the question to the chain whose answer this is; a later one has a higher number"""
+    final: bool = True
+    """what the chain said last had as many confirmations as it takes"""
+    gone: bool = False
+    """nothing can be claimed from it: the chain has no such channel, or it has ended, and that is not final yet"""
+    missed: int = 0
+    """answers in a row that the chain has no such channel"""
 
     @property
     def channel_id(self) -> bytes:

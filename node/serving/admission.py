@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 ABSENT_SECONDS = 30.0
 """for which a channel that the chain does not have is not asked about again, unless it is seen to be opened"""
+UNCONFIRMED_SECONDS = 12.0
+"""after which asking again for a channel may help whose opening is in a block that others have to follow"""
 MOST_ABSENT = 4096
 MOST_OPENED = 65_536
 """channels seen to be opened that are remembered until they are first used"""
@@ -191,11 +193,19 @@ class Admission:
         if state.closed:
             self._opened.pop(channel_id, None)
             raise VoucherRefused(Refusal.CLOSING, "The channel is closing or closed: open another one.")
+        if not reading.confirmed.exists:
+            raise NotYet(
+                Refusal.UNKNOWN_CHANNEL,
+                f"The channel {channel_id.hex()} is too new: its opening has not the confirmations yet that this node "
+                "waits for.",
+                UNCONFIRMED_SECONDS,
+            )
         row = await self._in_ledger(self._ledger.payee.channel, channel_id)
         if row is None:
             # Of a channel never seen before, what the chain has settled counts as billed.
+            deposit = min(state.deposit, reading.confirmed.deposit)
             channel = PayeeChannel(
-                self._domain, descriptor, state.deposit, state.close_at, state.settled, b"", state.settled
+                self._domain, descriptor, deposit, state.close_at, state.settled, b"", state.settled
             )
             account = IncomingAccount(channel, state.settled, kept=False)
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hypercluster.market.errors import MarketError
+from hypercluster.market.errors import MarketError, Reverted
 from hypercluster.market.money.claiming import CLAIM_BATCH, ClaimRule
 from hypercluster.node.threads import Threads
 
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LAST_CLAIM_SECONDS = 8.0
 """for the claim when a node ends"""
+ASIDE_SECONDS = 600.0
+"""for which a channel is left out whose claim the contract refused"""
 
 
 class Claims:
@@ -50,6 +52,8 @@ class Claims:
         self._claiming = trio.Lock()
         self._under_way: set[bytes] = set()
         """channels whose claim was sent and left alone, when the node was told to end"""
+        self._aside: dict[bytes, float] = {}
+        """until when channels are left out whose claim the contract refused"""
         self.on_claim: Callable[[str], None] = lambda outcome: None
         # A chain that hangs must not hold up the end of the node: what is left alone is looked up at the next start.
         self._on_chain = Threads(4, abandon=True)
@@ -66,11 +70,13 @@ class Claims:
             return await self._settle(await self._due(last))
 
     async def claim_closing(self) -> None:
-        """Claim from every channel whose payer asked to close it, whatever that is worth. Raises ChainError."""
-        closing = [a for a in self._accounts if a.channel.close_at and a.unclaimed]
-        if closing:
+        """Claim from every channel whose payer asked to close it and that owes more than its gas. Raises ChainError.
+
+        Who wants to be claimed from for nothing could else have a node spend gas on a wei, again and again.
+        """
+        if any(self._claimable(each) for each in self._accounts if each.channel.close_at):
             async with self._claiming:
-                await self._settle(closing)
+                await self._settle(await self._due(True, closing=True))
 
     @asynccontextmanager
     async def claiming_at_the_end(self) -> AsyncIterator[None]:
@@ -95,18 +101,17 @@ class Claims:
         received = 0
         for start in range(0, len(due), CLAIM_BATCH):
             batch = due[start : start + CLAIM_BATCH]
-            claims = [(a.channel.descriptor, a.channel.best, a.channel.signature) for a in batch]
             before = sum(account.settled for account in batch)
             under_way = {account.channel_id for account in batch}
             self._under_way |= under_way
             try:
-                await self._on_chain(self._chain.channels.settle_batch, self._sender, self._operator, claims)
+                sent = await self._send(batch)
             except MarketError:
                 self._under_way -= under_way
                 self.on_claim("failed")
                 raise
             self._under_way -= under_way
-            self.on_claim("paid")
+            self.on_claim("paid" if sent else "failed")
             for account in batch:
                 await self._readings.refresh(account, for_us=True)
             received += sum(account.settled for account in batch) - before
@@ -114,8 +119,37 @@ class Claims:
             log.info("claimed %d wei from %d channels", received, len(due))
         return received
 
-    async def _due(self, last: bool) -> list[IncomingAccount]:
-        owed = [a for a in self._accounts if a.unclaimed and a.channel_id not in self._under_way]
+    async def _send(self, batch: Sequence[IncomingAccount]) -> bool:
+        """Settle a batch; a channel at which the contract stops is set aside for a while, and the others go on.
+
+        Returns whether anything was settled. Raises ChainError where it is not the contract that refuses.
+        """
+        claims = [(each.channel.descriptor, each.channel.best, each.channel.signature) for each in batch]
+        try:
+            await self._on_chain(self._chain.channels.settle_batch, self._sender, self._operator, claims)
+        except Reverted as error:
+            named = error.args_by_name.get("channelId")
+            bad = [each for each in batch if "0x" + each.channel_id.hex() == named]
+            if len(batch) == 1 or bad:
+                for each in bad or batch:
+                    log.warning("channel %s is set aside: %s", each.channel_id.hex(), error)
+                    self._aside[each.channel_id] = trio.current_time() + ASIDE_SECONDS
+                rest = [each for each in batch if each.channel_id not in self._aside]
+                return bool(rest) and await self._send(rest)
+            # Nobody says which one it is, so those are told apart that work.
+            middle = len(batch) // 2
+            first = await self._send(batch[:middle])
+            return await self._send(batch[middle:]) or first
+        return True
+
+    def _claimable(self, account: IncomingAccount) -> bool:
+        """Whether something is owed that no claim is under way for, and that the contract did not refuse lately."""
+        if account.gone or account.channel_id in self._under_way:
+            return False
+        return account.unclaimed > 0 and self._aside.get(account.channel_id, 0.0) <= trio.current_time()
+
+    async def _due(self, last: bool, *, closing: bool = False) -> list[IncomingAccount]:
+        owed = [a for a in self._accounts if self._claimable(a) and (a.channel.close_at or not closing)]
         if not owed:
             return owed
         cost = await self._on_chain(self._chain.channels.settle_cost)

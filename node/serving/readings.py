@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_MISSED = 3
+"""answers in a row that there is no such channel, after which it is left out: one may be of a node that lags"""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The chain's view of a channel, and the number of the question: later ones have higher numbers."""
+    """The chain's view of a channel, and the number of the question: later ones have higher numbers.
+
+    `state` is that of the latest block, `confirmed` that of the latest one which counts as final.
+    """
 
     asked: int
     state: ChannelState
+    confirmed: ChannelState
 
 
 class Readings:
@@ -51,7 +58,12 @@ class Readings:
         """
         number = next(self._questions)
         threads = self._ours if for_us else self._strangers if for_a_stranger else self._known
-        return Reading(number, await threads(self._chain.channels.state, channel_id))
+        return await threads(self._read, number, channel_id)
+
+    def _read(self, number: int, channel_id: bytes) -> Reading:
+        channels = self._chain.channels
+        state = channels.state(channel_id)
+        return Reading(number, state, channels.confirmed(channel_id) if self._chain.confirmations else state)
 
     async def refresh(self, account: IncomingAccount, *, for_us: bool = False) -> None:
         """Bring an account up to date. Raises ChainError."""
@@ -59,29 +71,41 @@ class Readings:
 
     async def take_over(self, account: IncomingAccount, reading: Reading) -> None:
         """Believe an answer, unless that to a later question came before it."""
-        state = reading.state
+        state, confirmed = reading.state, reading.confirmed
         if reading.asked < account.asked:
             return
         account.asked = reading.asked
+        account.final, account.gone = state == confirmed, not state.open
         if not state.exists:
-            # Of a chain that was reset: it owes nothing here. The ledger keeps the row, should the old one come back.
-            log.warning("the chain does not know channel %s: it is left out", account.channel_id.hex())
-            self._accounts.drop(account)
+            self._missed(account)
             return
+        account.missed = 0
         account.settled = state.settled
-        if state.closed:
+        ended = state.closed and confirmed.closed
+        if ended:
             self._accounts.drop(account)
+        if state.closed:
             # Sessions that still hold it are refused from here on.
             account.channel.close_at = state.close_at or int(time.time())
         else:
-            account.channel.deposit = state.deposit
+            account.channel.deposit = min(state.deposit, confirmed.deposit)
             account.channel.close_at = state.close_at
         if account.kept:
             await self._in_ledger(
                 self._ledger.payee.note,
                 account.channel_id,
-                deposit=None if state.closed else state.deposit,
+                deposit=None if state.closed else account.channel.deposit,
                 settled=state.settled,
                 close_at=state.close_at,
-                ended=state.closed,
+                ended=ended,
             )
+
+    def _missed(self, account: IncomingAccount) -> None:
+        """Its opening went with a reorganised chain, the chain was reset, or a node lags: the first answer does not
+        tell. Nothing more is taken for it, and after some more answers it is left out; the ledger keeps the row.
+        """
+        account.missed += 1
+        account.channel.close_at = int(time.time())
+        if account.missed >= MOST_MISSED:
+            log.warning("the chain does not know channel %s: it is left out", account.channel_id.hex())
+            self._accounts.drop(account)

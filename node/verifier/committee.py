@@ -27,6 +27,7 @@ from hypercluster.market.chain.disputes import (
     Vote,
     commitment_of,
 )
+from hypercluster.market.chain.logs import again_from
 from hypercluster.market.errors import MarketError, Reverted
 from hypercluster.market.ledger import Duty, DutyPhase, Ledger
 from hypercluster.market.money.signing import address_bytes
@@ -159,6 +160,9 @@ class Committee:
         if start is None:
             head = await self._on_chain(self._chain.block_number)
             start = max(self._chain.deployment.block, head - self._disputes.lookback_blocks)
+        else:
+            # Blocks may have been replaced since, and cases are told apart by their numbers.
+            start = max(self._chain.deployment.block, again_from(start))
         events, next_block = await self._on_chain(self._disputes.events_from, start)
         for event in events:
             if isinstance(event, CaseOpened):

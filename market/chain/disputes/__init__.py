@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from itertools import count
 
 from web3.types import FilterParams, LogReceipt
 
@@ -36,6 +35,7 @@ from hypercluster.market.chain.disputes.events import (
 )
 from hypercluster.market.chain.disputes.proofs import Proofs
 from hypercluster.market.chain.disputes.terms import LOCAL_TERMS, DisputeTerms
+from hypercluster.market.chain.logs import logs_of
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Mined
 from hypercluster.market.chain.token import Token
@@ -70,8 +70,6 @@ __all__ = [
     "Withheld",
     "commitment_of",
 ]
-
-BLOCKS_PER_QUERY = 2000
 
 
 class Disputes:
@@ -121,17 +119,10 @@ class Disputes:
     def events_from(self, from_block: int) -> tuple[list[DisputeEvent], int]:
         """Return everything that happened from a block on, in order, and the block to read from the next time."""
         next_block = self.rpc.block_number() + 1
-        logs: list[LogReceipt] = []
-        for first in count(from_block, BLOCKS_PER_QUERY):
-            if first >= next_block:
-                break
-            query: FilterParams = {
-                "address": [self.rpc.web3.to_checksum_address(address) for address in self._contracts],
-                "fromBlock": first,
-                "toBlock": min(first + BLOCKS_PER_QUERY, next_block) - 1,
-            }
-            with self.rpc.clear_errors("to list events"):
-                logs += self.rpc.web3.eth.get_logs(query)
+        query: FilterParams = {
+            "address": [self.rpc.web3.to_checksum_address(address) for address in self._contracts]
+        }
+        logs = logs_of(self.rpc, from_block, next_block - 1, [query])
         return self._parsed(logs), max(next_block, from_block)
 
     @cached_property

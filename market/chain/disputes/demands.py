@@ -10,10 +10,12 @@ from hypercluster.market.chain.contract import Contract
 from hypercluster.market.chain.disputes.cases import Cases
 from hypercluster.market.chain.disputes.statements import signed_receipt
 from hypercluster.market.chain.rpc import Rpc
-from hypercluster.market.chain.sender import Mined, Sender
+from hypercluster.market.chain.sender import Mined, Sender, Sent
 from hypercluster.market.chain.token import Token
 from hypercluster.market.money.signing import checksum
 from hypercluster.market.trust.receipt import Receipt
+
+_TOGETHER = 100
 
 
 class DemandStatus(IntEnum):
@@ -66,13 +68,26 @@ class Demands(Contract):
         """Show a demanded row with its Merkle proof; the bond goes to the node's operator."""
         return self._send(sender, "to serve a demand", "serve", demand_id, data, list(proof))
 
+    def submit_serve(self, sender: Sender, demand_id: int, data: bytes, proof: Sequence[bytes]) -> Sent:
+        """The same without waiting until it is mined; see `Sender.wait`."""
+        return self._submit(sender, "to serve a demand", "serve", demand_id, data, list(proof))
+
     def lapse(self, sender: Sender, demand_id: int) -> Mined:
         """End a demand that was not served in time."""
         return self._send(sender, "to end a demand", "lapse", demand_id)
 
     def state(self, demand_id: int) -> Demand:
         """Return the chain's view of a demand."""
-        demander, row, size, status, node, deadline, root = self._read("demands", demand_id)
-        return Demand(
-            checksum(demander), row, size, DemandStatus(status), checksum(node), deadline, bytes(root)
-        )
+        return _demand(*self._read("demands", demand_id))
+
+    def states(self, demand_ids: Sequence[int]) -> list[Demand]:
+        """Return the same of several ones, a hundred in a request."""
+        found: list[Demand] = []
+        for start in range(0, len(demand_ids), _TOGETHER):
+            calls = [("demands", each) for each in demand_ids[start : start + _TOGETHER]]
+            found += [_demand(*values) for values in self._read_many(calls)]
+        return found
+
+
+def _demand(demander: str, row: int, size: int, status: int, node: str, deadline: int, root: bytes) -> Demand:
+    return Demand(checksum(demander), row, size, DemandStatus(status), checksum(node), deadline, bytes(root))

@@ -27,6 +27,7 @@ from hypercluster.market.chain.disputes import (
     Phase,
     Withheld,
 )
+from hypercluster.market.chain.logs import again_from
 from hypercluster.market.errors import NodeUnreachable, Reverted, TransactionReplaced, TransactionTimeout
 from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.money.voucher import ChannelDescriptor
@@ -300,11 +301,12 @@ class _Watch:
         self.case_id = case_id
         self.members: tuple[str, ...] = ()
         self.resolved: CaseResolved | None = None
-        self._disputes, self._next_block = disputes, block
+        self._disputes, self._next_block, self._first = disputes, block, block
 
     def look(self) -> None:
         """Read what happened since the last time. Raises ChainError."""
-        events, self._next_block = self._disputes.events_from(self._next_block)
+        start = max(self._first, again_from(self._next_block))
+        events, self._next_block = self._disputes.events_from(start)
         for event in events:
             if isinstance(event, CommitteeDrawn) and event.case_id == self.case_id:
                 self.members = event.members

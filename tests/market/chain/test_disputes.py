@@ -449,6 +449,6 @@ def test_events_are_read_in_pages(
     start = chain.deployment.block
     whole, following = chain.disputes.events_from(start)
     assert len([event for event in whole if isinstance(event, Enlisted)]) >= len(bench)
-    monkeypatch.setattr("hypercluster.market.chain.disputes.BLOCKS_PER_QUERY", 7)
+    monkeypatch.setattr("hypercluster.market.chain.rpc.MOST_BLOCKS", 7)
     paged: tuple[list[DisputeEvent], int] = chain.disputes.events_from(start)
     assert paged == (whole, following)

@@ -14,6 +14,7 @@ from eth_account.signers.local import LocalAccount
 from hypercluster.market.chain import Chain, Sender
 from hypercluster.market.errors import ChainError, NodeUnreachable, TransactionTimeout
 from tests.market.chain.blocks import ask, mining, transfer
+from tests.market.chain.reorganising import replaced
 from tests.market.proxy import Answer, proxy
 
 SENDING = "eth_sendRawTransaction"
@@ -142,6 +143,18 @@ def test_one_that_nobody_waits_for_blocks_nobody(chain: Chain, accounts: list[Lo
     with mining(chain):
         sender.wait(after, 30)
     assert chain.balance(to) == before + 3
+
+
+def test_c9_what_a_reorganisation_lost_goes_out_again(chain: Chain, accounts: list[LocalAccount]) -> None:
+    """C9: two calls are taken back with their blocks; the next one of the same sender brings them along."""
+    sender, to = Sender(chain, accounts[8], patience=30), accounts[6].address
+    before = chain.balance(to)
+    with replaced(chain):
+        sender.transact("to send coin", to, "0x", 1)
+        sender.transact("to send coin", to, "0x", 2)
+    assert chain.balance(to) == before
+    sender.transact("to send coin", to, "0x", 4)
+    assert chain.balance(to) == before + 7
 
 
 def test_a_chain_that_is_not_there_was_sent_nothing(chain: Chain, accounts: list[LocalAccount]) -> None:

@@ -25,6 +25,8 @@ from tests.market.proxy import hanging
 from tests.node.helpers.providers import FREE, Wallet, new_wallet
 
 SOMEBODY = Source("somebody", LOCAL)
+WORTH = HCT // 2
+"""of a channel of 1 HCT, far more than the gas of claiming it"""
 
 
 @pytest.fixture
@@ -127,13 +129,13 @@ async def test_whoever_asks_to_close_is_claimed_from_and_refused(
     patient = collector_of(chain, ledger, operator, multiple=10**9)
     paying = wallet.channel(operator)
     await patient.watch()
-    await pay(patient, paying, 400)
+    await pay(patient, paying, WORTH)
     await patient.watch()
     assert chain.token.balance(operator) == 0
     account = await patient.admit_channel(paying.descriptor, SOMEBODY)
     chain.channels.request_close(wallet.sender, paying.descriptor)
     await patient.watch()
-    assert chain.token.balance(operator) == 400
+    assert chain.token.balance(operator) == WORTH
     with pytest.raises(VoucherRefused) as refused:
         account.channel.admit(1, *paying.authorise(1, FREE))
     assert refused.value.reason is Refusal.CLOSING
@@ -152,25 +154,43 @@ async def test_a_request_to_close_is_not_missed_when_the_chain_is_lost_in_betwee
     patient = collector_of(chain, ledger, operator, multiple=10**9)
     paying = wallet.channel(operator)
     await patient.watch()
-    await pay(patient, paying, 400)
+    await pay(patient, paying, WORTH)
     chain.channels.request_close(wallet.sender, paying.descriptor)
     async with chain_lost(chain, monkeypatch):
         with pytest.raises(NodeUnreachable):
             await patient.watch()  # has read the event, and cannot read the channel
     await patient.watch()
-    assert chain.token.balance(operator) == 400
+    assert chain.token.balance(operator) == WORTH
 
 
 async def test_what_an_earlier_run_was_paid_is_claimed_by_the_next(
     chain: Chain, ledger: Ledger, wallet: Wallet, operator: str
 ) -> None:
     paying = wallet.channel(operator)
-    await pay(collector_of(chain, ledger, operator), paying, 900)
+    await pay(collector_of(chain, ledger, operator), paying, WORTH)
     chain.channels.request_close(wallet.sender, paying.descriptor)  # while nobody watches
     again = collector_of(chain, ledger, operator, multiple=10**9)
     await again.load()
     await again.watch()
-    assert chain.token.balance(operator) == 900
+    assert chain.token.balance(operator) == WORTH
+
+
+async def test_c17_who_closes_for_a_wei_costs_no_gas(
+    chain: Chain, ledger: Ledger, wallet: Wallet, operator: str
+) -> None:
+    """C17: a closing is claimed where that brings more than its gas, together with others where it does then."""
+    patient = collector_of(chain, ledger, operator, multiple=10**9)
+    paying, other = wallet.channel(operator), wallet.channel(operator)
+    await patient.watch()
+    await pay(patient, paying, 1)
+    await pay(patient, other, WORTH)
+    chain.channels.request_close(wallet.sender, paying.descriptor)
+    await patient.watch()
+    await patient.watch()
+    assert chain.token.balance(operator) == 0
+    chain.channels.request_close(wallet.sender, other.descriptor)
+    await patient.watch()
+    assert chain.token.balance(operator) == WORTH
 
 
 async def test_an_ended_channel_is_forgotten_and_its_sessions_refused(
