@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, running_anvil() as url:
         home = Path(folder)
         (home / "password").write_text("correct horse\n")
-        deployment = deploy(url, Account.from_key(DEPLOYER_KEY), unbonding_seconds=120, terms=LOCAL_TERMS)
+        deployment = deploy(url, Account.from_key(DEPLOYER_KEY), unbonding_seconds=400, terms=LOCAL_TERMS)
         deployment.save(home / "deployment.json")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HC_")} | {
             "HC_HOME": folder,

@@ -39,7 +39,7 @@ def accounts() -> list[LocalAccount]:
 
 @pytest.fixture(scope="session")
 def deployment(anvil: str, accounts: list[LocalAccount]) -> Deployment:
-    """Our contracts on Anvil: 100 HCT of stake, an hour of grace, two hours of unbonding, committees of three."""
+    """Our contracts on Anvil: 100 HCT of stake, an hour of grace, five hours of unbonding, committees of three."""
     from hypercluster.market.chain import DisputeTerms, deploy
 
     terms = DisputeTerms(
@@ -49,8 +49,9 @@ def deployment(anvil: str, accounts: list[LocalAccount]) -> Deployment:
         commit_window=600,
         reveal_window=600,
         serve_window=600,
+        draw_delay=0,
     )
-    return deploy(anvil, accounts[0], grace_seconds=3600, unbonding_seconds=7200, terms=terms)
+    return deploy(anvil, accounts[0], grace_seconds=3600, unbonding_seconds=18_000, terms=terms)
 
 
 @pytest.fixture(scope="session")

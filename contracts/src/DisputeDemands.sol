@@ -41,7 +41,8 @@ contract DisputeDemands is IDisputeDemands, Disputes {
         returns (uint256 demandId)
     {
         bytes32 stageHash = stage.hash();
-        (address node, address operator) = _accused(receipt.issued, receipt.hash(stageHash), signature);
+        address node = _signer(receipt.hash(stageHash), signature);
+        address operator = _accused(node, receipt.issued);
         uint32 size = output ? receipt.outputs : receipt.tokens;
         require(row < size, NoSuchRow(size));
         bytes32 key = keccak256(abi.encode(node, stageHash, receipt.seq, output, row));

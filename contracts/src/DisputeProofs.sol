@@ -33,9 +33,10 @@ contract DisputeProofs is IDisputeProofs, Disputes {
         Receipt calldata b,
         Signature calldata signatureB
     ) external {
-        require(a.seq == b.seq && (a.inRoot != b.inRoot || a.outRoot != b.outRoot), NotEquivocal());
-        address node = _signer(a.hash(stageHash), signatureA);
-        _sameSigner(node, b.hash(stageHash), signatureB);
+        (bytes32 first, bytes32 second) = (a.hash(stageHash), b.hash(stageHash));
+        require(a.seq == b.seq && first != second, NotEquivocal());
+        address node = _signer(first, signatureA);
+        _sameSigner(node, second, signatureB);
         address operator = _operator(node);
         bytes32 key = Statements.step(node, stageHash, a.seq);
         require(_punished[key] < fault, AlreadyProven());

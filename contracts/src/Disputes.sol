@@ -85,14 +85,10 @@ abstract contract Disputes is IDisputes, IERC5267 {
         require(operator != address(0), UnknownNode(node));
     }
 
-    /// @dev Who signed a receipt that money is now put on, and its operator. Refuses what could not be decided in time
+    /// @dev The operator of a node whose receipt money is now put on. Refuses what could not be decided in time
     /// or not be punished: an accuser then keeps its bond.
-    function _accused(uint256 issued, bytes32 receiptHash, Signature calldata signature)
-        internal
-        view
-        returns (address node, address operator)
-    {
-        node = _signer(receiptHash, signature);
+    /// @param issued When the receipt became evidence.
+    function _accused(address node, uint256 issued) internal view returns (address operator) {
         operator = _operator(node);
         (uint96 active, uint96 thawing,) = registry.stakes(operator);
         require(active != 0 || thawing != 0, NothingAtStake(operator));

@@ -8,19 +8,22 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {HyperToken} from "./HyperToken.sol";
 import {IStakingRegistry} from "./interfaces/IStakingRegistry.sol";
+import {Burning} from "./libraries/Burning.sol";
 import {Dues} from "./libraries/Dues.sol";
 
 /// @title StakingRegistry
 /// @notice Stake of operators and the node keys they answer for; see {IStakingRegistry}.
 contract StakingRegistry is IStakingRegistry, EIP712 {
     using SafeERC20 for HyperToken;
+    using Burning for HyperToken;
     using Dues for mapping(address => Dues.Due);
 
-    /// @dev One storage slot.
+    /// @dev One storage slot. `grown` is when stake was last added, in seconds modulo 2^24.
     struct Stake {
         uint96 active;
         uint96 thawing;
         uint40 thawEnd;
+        uint24 grown;
     }
 
     /// @dev One storage slot. The operator stays when the key is revoked, with a share of zero.
@@ -50,11 +53,9 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     mapping(address account => bool) public isSlasher;
 
     /// @inheritdoc IStakingRegistry
-    mapping(address operator => Stake) public stakes;
-
-    /// @inheritdoc IStakingRegistry
     mapping(address operator => uint96) public committed;
 
+    mapping(address operator => Stake) private _stakes;
     mapping(address nodeKey => NodeKey) private _nodeKeys;
     mapping(address reporter => Dues.Due) private _rewards;
     address[] private _slashers;
@@ -80,10 +81,12 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     function stake(uint96 amount) public {
         require(amount != 0, ZeroAmount());
 
-        uint96 active = stakes[msg.sender].active + amount;
-        stakes[msg.sender].active = active;
+        Stake memory own = _stakes[msg.sender];
+        own.active += amount;
+        own.grown = uint24(block.timestamp);
+        _stakes[msg.sender] = own;
 
-        emit Staked(msg.sender, amount, active);
+        emit Staked(msg.sender, amount, own.active);
         token.safeTransferFrom(msg.sender, address(this), amount);
     }
 
@@ -95,38 +98,42 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
 
     /// @inheritdoc IStakingRegistry
     function unstake(uint96 amount) external {
-        Stake memory own = stakes[msg.sender];
+        Stake memory own = _stakes[msg.sender];
         require(amount != 0, ZeroAmount());
         require(amount <= own.active, InsufficientStake(own.active));
 
         own.active -= amount;
         own.thawing += amount;
         own.thawEnd = uint40(block.timestamp) + unbonding;
-        stakes[msg.sender] = own;
+        _stakes[msg.sender] = own;
 
         emit Unstaking(msg.sender, amount, own.thawing, own.thawEnd);
     }
 
     /// @inheritdoc IStakingRegistry
     function cancelUnstake() external {
-        Stake memory own = stakes[msg.sender];
-        require(own.thawing != 0, NothingThawing());
+        Stake memory own = _stakes[msg.sender];
+        uint96 amount = own.thawing;
+        require(amount != 0, NothingThawing());
 
-        stakes[msg.sender] = Stake({active: own.active + own.thawing, thawing: 0, thawEnd: 0});
+        (own.active, own.thawing, own.thawEnd) = (own.active + amount, 0, 0);
+        _stakes[msg.sender] = own;
 
-        emit UnstakeCancelled(msg.sender, own.thawing);
+        emit UnstakeCancelled(msg.sender, amount);
     }
 
     /// @inheritdoc IStakingRegistry
     function withdraw() external {
-        Stake memory own = stakes[msg.sender];
-        require(own.thawing != 0, NothingThawing());
+        Stake memory own = _stakes[msg.sender];
+        uint96 amount = own.thawing;
+        require(amount != 0, NothingThawing());
         require(block.timestamp >= own.thawEnd, StillThawing(own.thawEnd));
 
-        stakes[msg.sender] = Stake({active: own.active, thawing: 0, thawEnd: 0});
+        (own.thawing, own.thawEnd) = (0, 0);
+        _stakes[msg.sender] = own;
 
-        emit Withdrawn(msg.sender, own.thawing);
-        token.safeTransfer(msg.sender, own.thawing);
+        emit Withdrawn(msg.sender, amount);
+        token.safeTransfer(msg.sender, amount);
     }
 
     // -------------------------------------------------------------- node keys
@@ -184,7 +191,7 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
         returns (uint96 taken)
     {
         require(isSlasher[msg.sender], NotSlasher());
-        Stake memory own = stakes[operator];
+        Stake memory own = _stakes[operator];
         uint96 fromActive = uint96(Math.min(requested, own.active));
         uint96 fromThawing = uint96(Math.min(requested - fromActive, own.thawing));
         taken = fromActive + fromThawing;
@@ -193,11 +200,11 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
 
         own.active -= fromActive;
         own.thawing -= fromThawing;
-        stakes[operator] = own;
+        _stakes[operator] = own;
         _rewards.add(reporter, rewarded, unbonding);
 
         emit Slashed(operator, reporter, requested, rewarded, burned);
-        token.burn(burned);
+        token.burnOwn(burned);
     }
 
     /// @inheritdoc IStakingRegistry
@@ -228,6 +235,12 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc IStakingRegistry
+    function stakes(address operator) external view returns (uint96 active, uint96 thawing, uint40 thawEnd) {
+        Stake memory own = _stakes[operator];
+        return (own.active, own.thawing, own.thawEnd);
+    }
+
+    /// @inheritdoc IStakingRegistry
     function slashers() external view returns (address[] memory) {
         return _slashers;
     }
@@ -254,8 +267,14 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
 
     /// @inheritdoc IStakingRegistry
     function isEligible(address nodeKey) external view returns (bool) {
-        uint96 backing = _backing(_nodeKeys[nodeKey]);
-        return backing != 0 && backing >= minStake;
+        NodeKey memory known = _nodeKeys[nodeKey];
+        return _eligible(known, _backing(known));
+    }
+
+    /// @inheritdoc IStakingRegistry
+    function eligibility(address nodeKey) external view returns (bool eligible, uint24 grown) {
+        NodeKey memory known = _nodeKeys[nodeKey];
+        return (_eligible(known, _backing(known)), _stakes[known.operator].grown);
     }
 
     /// @inheritdoc IStakingRegistry
@@ -263,7 +282,9 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
         found = new Standing[](nodeKeys.length);
         for (uint256 i; i < nodeKeys.length; ++i) {
             NodeKey memory known = _nodeKeys[nodeKeys[i]];
-            found[i] = Standing({operator: _working(known), backing: _backing(known)});
+            uint96 backing = _backing(known);
+            found[i] =
+                Standing({operator: _working(known), backing: backing, eligible: _eligible(known, backing)});
         }
     }
 
@@ -292,7 +313,7 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
     function _commit(address operator, uint96 before, uint96 share) private {
         uint256 others = committed[operator] - before;
         if (share > before) {
-            uint256 active = stakes[operator].active;
+            uint256 active = _stakes[operator].active;
             require(others + share <= active, StakeCommitted(uint96(active > others ? active - others : 0)));
         }
         committed[operator] = uint96(others + share);
@@ -302,11 +323,17 @@ contract StakingRegistry is IStakingRegistry, EIP712 {
         return known.share == 0 ? address(0) : known.operator;
     }
 
+    /// @dev A key is tied to all of the minimum, and keeps its standing while three quarters of that are behind it: a fine or
+    /// two do not end its work.
+    function _eligible(NodeKey memory known, uint96 backing) private view returns (bool) {
+        return backing != 0 && known.share >= minStake && uint256(backing) * 4 >= uint256(minStake) * 3;
+    }
+
     /// @dev Where less is active than was tied to node keys, all of them have so much less behind them.
     function _backing(NodeKey memory known) private view returns (uint96) {
         if (known.share == 0) return 0;
         uint256 total = committed[known.operator];
-        uint256 active = stakes[known.operator].active;
+        uint256 active = _stakes[known.operator].active;
         return active >= total ? known.share : uint96(known.share * active / total);
     }
 }

@@ -48,11 +48,11 @@ def deploy(
         terms: what faults cost and how long disputes take; None for those of a real chain.
 
     Raises:
-        ChainError: the terms do not fit together, or stake would thaw too fast for them.
+        ChainError: the terms do not fit together, or stake would thaw too fast or be too small for them.
         NodeUnreachable, InsufficientFunds, Reverted, TransactionTimeout: nothing usable was deployed.
     """
     terms = terms or DisputeTerms()
-    terms.check(unbonding_seconds)
+    terms.check(unbonding_seconds, min_stake)
     sender = Sender(Rpc(rpc_url), account)
     token, block = _create(sender, "HyperToken", account.address, supply)
     if session_stake is None:

@@ -48,7 +48,7 @@ class Staking(Contract):
 
     @cached_property
     def minimum(self) -> int:
-        """Backing that makes a node key eligible."""
+        """Share that makes a node key eligible, as long as three quarters of it are behind the key."""
         return int(self._read("minStake"))
 
     @cached_property
@@ -94,18 +94,18 @@ class Staking(Contract):
         return somebody(self._read("answersFor", checksum(node)))
 
     def is_eligible(self, node: str) -> bool:
-        """Say whether a node key has enough active stake behind it."""
+        """Say whether a node key may serve: the minimum is tied to it, and three quarters of that are still there."""
         return bool(self._read("isEligible", checksum(node)))
 
     def backings(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
         """Return for each (node, operator) the active stake behind the node key, in one call.
 
-        0 where it may not serve: another operator or none answers for it, or less than the minimum is behind it.
+        0 where it may not serve: another operator or none answers for it, or it is not eligible.
         """
         standings = self._read("standings", [checksum(node) for node, _ in pairs])
         return [
-            backing if backing >= self.minimum and somebody(owner) == checksum(operator) else 0
-            for (_, operator), (owner, backing) in zip(pairs, standings, strict=True)
+            backing if eligible and somebody(owner) == checksum(operator) else 0
+            for (_, operator), (owner, backing, eligible) in zip(pairs, standings, strict=True)
         ]
 
     def stake(self, sender: Sender, amount: int) -> Mined:

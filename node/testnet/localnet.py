@@ -283,7 +283,7 @@ class LocalNetwork:
 
 @contextmanager
 def running_chain(
-    home: Path, *, grace_seconds: int = 60, unbonding_seconds: int = 120, terms: DisputeTerms = LOCAL_TERMS
+    home: Path, *, grace_seconds: int = 60, unbonding_seconds: int = 400, terms: DisputeTerms = LOCAL_TERMS
 ) -> Iterator[LocalNetwork]:
     """A fresh chain with the contracts, and no providers yet. Keys in `home` are used again, ledgers are not.
 

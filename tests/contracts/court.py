@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import rlp  # type: ignore[import-untyped]
 from ape.exceptions import CustomError
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
@@ -39,6 +40,7 @@ TERMS = {
     "commitWindow": 700,
     "revealWindow": 800,
     "serveWindow": 900,
+    "drawDelay": 0,
 }
 FAULT, BOND, SILENCE = TERMS["fault"], TERMS["bond"], TERMS["silence"]
 REWARD = FAULT * TERMS["rewardBps"] // 10_000
@@ -86,6 +88,39 @@ def refused(call: Callable[[], object]) -> str:
     return refusal.value.name
 
 
+HEADER = [
+    *("parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom"),
+    *("difficulty", "number", "gasLimit", "gasUsed", "timestamp", "extraData", "mixHash", "nonce"),
+    *("baseFeePerGas", "withdrawalsRoot", "blobGasUsed", "excessBlobGas", "parentBeaconBlockRoot"),
+    "requestsHash",
+]
+NUMBERS = [
+    "difficulty",
+    "number",
+    "gasLimit",
+    "gasUsed",
+    "timestamp",
+    "baseFeePerGas",
+    "blobGasUsed",
+    "excessBlobGas",
+]
+
+
+def header_of(token: Contract, number: int) -> bytes:
+    """The header of a block, as its hash is taken of it."""
+    ask = token.provider.web3.provider.make_request
+    block = ask("eth_getBlockByNumber", [hex(number), False])["result"]
+    return rlp.encode([bytes_of(name, block[name]) for name in HEADER])
+
+
+def bytes_of(name: str, shown: str) -> bytes:
+    """A field of a header as it is hashed."""
+    if name not in NUMBERS:
+        return bytes.fromhex(shown[2:])
+    number = int(shown, 16)
+    return number.to_bytes((number.bit_length() + 7) // 8)
+
+
 class Court:
     """The parties, and what they sign. Accounts are `node` and its `operator`, `accuser`, and `bench`: the node keys
     of verifiers on the list, whose operators `boss` knows."""
@@ -117,6 +152,12 @@ class Court:
         """Contracts of cases, proofs and demands, which belong together."""
         cases = self.deploy("DisputeCases", self.registry, tuple(terms.values()))
         return cases, self.deploy("DisputeProofs", cases), self.deploy("DisputeDemands", cases)
+
+    def accuse(self) -> Account:
+        """Another accuser."""
+        account = self.account(100 * HCT)
+        self.token.approve(self.cases, UNLIMITED, sender=account)
+        return account
 
     def account(self, tokens: int = 0) -> Account:
         """A new account with coin, and tokens."""
@@ -234,8 +275,13 @@ class Court:
 
     def draw(self, case: int) -> list[Account]:
         """Draw; returns the members in the order of their seats."""
-        members = self.cases.draw(case, sender=self.deployer).return_value
+        members = self.drawing(case).return_value
         return [next(key for key in self.bench if key.address == member) for member in members]
+
+    def drawing(self, case: int, sender: Account | None = None) -> Receipt:
+        """One call of a draw."""
+        header = header_of(self.token, self.case(case).drawBlock)
+        return self.cases.draw(case, header, sender=sender or self.deployer)
 
     def commit(self, case: int, members: list[Account], *votes: int | None, **other: Any) -> list[Receipt]:
         """Commit the first members to votes; None leaves one out."""

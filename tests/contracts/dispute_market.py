@@ -7,11 +7,15 @@ from tests.contracts.court import tree_root
 from tests.contracts.kinds import Account, Chain, Contract, Struct
 from tests.contracts.reference import StakingRegistry
 from tests.contracts.reference_disputes import DisputeCases, DisputeDemands, DisputeProofs, Terms
-from tests.contracts.sequences import FUNDS, MIN_STAKE, UNBONDING, Sequence, index
+from tests.contracts.sequences import FUNDS, Sequence, index
 from tests.contracts.signing import compact, sign_consent, sign_receipt, words
 
 OPERATORS = 6
+AGREED = 30
+"""Receipts of so many seconds are the same, or there would never be two cases about one."""
 STAKE = 40
+MIN_STAKE = 10
+UNBONDING = 260
 TERMS = Terms(
     fault=10,
     silence=2,
@@ -26,6 +30,7 @@ TERMS = Terms(
     commit_window=15,
     reveal_window=15,
     serve_window=20,
+    draw_delay=0,
 )
 ROWS = [b"a row", b"another"]
 STAGES = [
@@ -71,7 +76,7 @@ class DisputeMarket(Sequence):
         self.proving = DisputeProofs(proofs.address, *shared)
         self.demanding = DisputeDemands(demands.address, *shared)
         for operator, key in zip(self.operators, self.keys, strict=True):
-            self.staking.stake(operator.address, STAKE)
+            self.staking.stake(operator.address, STAKE, 0)
             self.staking.authorize(operator.address, key.address, MIN_STAKE, 0, True, 0)
             self.model.enlist(key.address, 0)
         self.cast: dict[tuple[int, int], int] = {}
@@ -98,7 +103,7 @@ class DisputeMarket(Sequence):
             "inRoot": tree_root(ROWS),
             "outRoot": tree_root(ROWS[:1]),
             "previous": bytes(32),
-            "issued": self.second - age,
+            "issued": self.second // AGREED * AGREED - age,
         }
         return signer, STAGES[stage], receipt
 
@@ -115,7 +120,7 @@ class DisputeMarket(Sequence):
     def stake(self, who: int, more: int) -> None:
         sender = self.pick(who, [], self.operators)
         self.agree(
-            lambda now: self.staking.stake(sender.address, more),
+            lambda now: self.staking.stake(sender.address, more, now),
             self.registry.stake,
             more,
             sender=sender,

@@ -197,6 +197,7 @@ class Stake:
     active: int = 0
     thawing: int = 0
     thaw_end: int = 0
+    grown: int = 0
     rewards: Dues = field(default_factory=Dues)
 
 
@@ -214,12 +215,13 @@ class StakingRegistry:
     shares: dict[str, int] = field(default_factory=dict)
     answers: dict[str, str] = field(default_factory=dict)
 
-    def stake(self, sender: str, amount: int) -> None:
+    def stake(self, sender: str, amount: int, now: int) -> None:
         """Add active stake."""
         require(amount != 0, "ZeroAmount")
         require(self.accounts[sender].active + amount <= MAX, "Panic")
         self.token.move(sender, self.address, amount)
         self.accounts[sender].active += amount
+        self.accounts[sender].grown = now
 
     def unstake(self, sender: str, amount: int, now: int) -> None:
         """Let active stake thaw."""
@@ -304,5 +306,6 @@ class StakingRegistry:
         return self.shares[node_key] * min(total, self.accounts[self.operators[node_key]].active) // total
 
     def is_eligible(self, node_key: str) -> bool:
-        """Whether enough is behind the key."""
-        return self.backing(node_key) >= max(self.min_stake, 1)
+        """Whether the minimum is tied to the key, and three quarters of that are behind it."""
+        backing = self.backing(node_key)
+        return backing > 0 and self.shares[node_key] >= self.min_stake and 4 * backing >= 3 * self.min_stake

@@ -4,8 +4,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from hypercluster.market.money.signing import NOBODY
-from tests.contracts.reference import Dues, StakingRegistry, Token, require
+from tests.contracts.reference import Dues, Refused, StakingRegistry, Token, require
 
+TRIES = 3
 VOTES = (INNOCENT, GUILTY, GREY, UNSERVED) = 1, 2, 3, 4
 
 
@@ -26,6 +27,7 @@ class Terms:
     commit_window: int
     reveal_window: int
     serve_window: int
+    draw_delay: int
 
     @property
     def reward(self) -> int:
@@ -46,7 +48,9 @@ class Case:
     node: str
     stage: int
     seq: int
+    receipt: tuple[object, ...]
     block: int
+    opened: int
     deadline: int
     phase: str = "Drawing"
     outcome: str = "None"
@@ -113,7 +117,7 @@ class DisputeCases(Disputes):
 
     enlisted: dict[str, int] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
-    case_of: dict[tuple[str, int, int], Case] = field(default_factory=dict)
+    cleared: set[tuple[object, ...]] = field(default_factory=set)
     convicted: set[tuple[str, int]] = field(default_factory=set)
     credits: defaultdict[str, Dues] = field(default_factory=lambda: defaultdict(Dues))
 
@@ -135,14 +139,17 @@ class DisputeCases(Disputes):
         self, sender: str, node: str, stage: int, seq: int, issued: int, now: int, block: int
     ) -> int:
         """Accuse. Returns the number of the case."""
-        self._accused(node, issued, now)
+        receipt = node, stage, seq, issued
+        require(receipt not in self.cleared, "FoundInnocent")
+        own = [case for case in self.cases if (case.receipt, case.accuser) == (receipt, sender)]
+        if own:
+            require(own[-1].phase == "Closed", "CaseExists")
+            require(len(own) < TRIES, "NoTryLeft")
+        self._accused(node, max([issued, *(case.deadline for case in own)]), now)
         require((node, stage) not in self.convicted, "AlreadyConvicted")
-        before = self.case_of.get((node, stage, seq))
-        require(before is None or before.outcome in ("Void", "Unserved"), "CaseExists")
         self.token.move(sender, self.address, self.terms.bond)
-        case = Case(sender, node, stage, seq, block, now + self.terms.draw_window)
+        case = Case(sender, node, stage, seq, receipt, block, now, now + self.terms.draw_window)
         self.cases.append(case)
-        self.case_of[node, stage, seq] = case
         return len(self.cases)
 
     def may_judge(self, number: int) -> set[str]:
@@ -154,6 +161,7 @@ class DisputeCases(Disputes):
             verifier
             for verifier, block in self.enlisted.items()
             if block < case.block
+            and self.registry.accounts[answers[verifier]].grown <= case.opened
             and not {verifier, answers[verifier]} & parties
             and self.registry.is_eligible(verifier)
         }
@@ -197,22 +205,47 @@ class DisputeCases(Disputes):
         require(len(case.votes) == len(case.committed) or now > self._last(case), "WrongPhase")
         require(members == case.members, "WrongMembers")
         votes, needed = [*case.votes.values()], 2 * self.terms.seats
-        clear = votes.count(INNOCENT) + votes.count(UNSERVED)
-        if 3 * votes.count(GUILTY) >= needed:
-            case.outcome = "Guilty"
-        elif 3 * votes.count(UNSERVED) >= needed:
-            case.outcome = "Unserved"
+        for vote, name in ((GUILTY, "Guilty"), (INNOCENT, "Innocent"), (UNSERVED, "Unserved")):
+            if 3 * votes.count(vote) >= needed:
+                case.outcome = name
+                break
         else:
-            case.outcome = "Innocent" if 3 * clear >= needed else "Inconclusive"
+            case.outcome = "Inconclusive"
+        if case.outcome == "Guilty" and any(
+            earlier.phase != "Closed"
+            for earlier in self.cases[: number - 1]
+            if (earlier.node, earlier.stage) == (case.node, case.stage)
+        ):
+            case.outcome = "None"
+            raise Refused("EarlierCase")
+        case.deadline = min(now, self._last(case))
         case.phase = "Closed"
+        self._settle(case, now)
+
+    def _settle(self, case: Case, now: int) -> None:
+        """Move the money of a case that has had a committee."""
+        bond, seats, unserved = self.terms.bond, self.terms.seats, self._seats(case, UNSERVED)
+        forfeited, paid, against = 0, 0, None
         if case.outcome == "Guilty":
             self._convict(case, now)
-        if case.outcome in ("Innocent", "Unserved"):
-            self._forfeit(case, clear, now)
+            against = INNOCENT
+        elif case.outcome == "Innocent":
+            self.cleared.add(case.receipt)
+            forfeited, against = bond, GUILTY
+            innocent = self._seats(case, INNOCENT)
+            paid = self._credit(innocent, bond // 2 // len(innocent), now)
         else:
-            self.token.move(self.address, case.accuser, self.terms.bond)
+            forfeited = bond if case.outcome == "Unserved" else bond * len(unserved) // seats
+            idle = bond // 10 // seats
+            paid = self._credit(unserved, idle, now)
+            judged = self._seats(case, GUILTY) + self._seats(case, INNOCENT)
+            if judged and forfeited:
+                rest = forfeited // 2 - idle * len(unserved)
+                paid += self._credit(judged, min(bond // 2 // seats, rest // len(judged)), now)
+        self.token.burn(self.address, forfeited - paid)
+        self.token.move(self.address, case.accuser, bond - forfeited)
         for seat, member in enumerate(case.members):
-            if seat not in case.votes:
+            if case.votes.get(seat) in (None, against):
                 self._slash(self.registry.answers[member], self.terms.silence, NOBODY, 0, now)
 
     def claim_credits(self, sender: str, now: int) -> None:
@@ -235,25 +268,23 @@ class DisputeCases(Disputes):
         return case.deadline + (self.terms.reveal_window if case.phase == "Committing" else 0)
 
     def _convict(self, case: Case, now: int) -> None:
-        if (case.node, case.stage) in self.convicted:
-            return
-        self.convicted.add((case.node, case.stage))
         operator, fee = self.registry.answers[case.node], self.terms.fee
-        guilty = [
-            self.registry.answers[case.members[s]] for s in sorted(case.votes) if case.votes[s] == GUILTY
-        ]
-        rest = self.terms.fault - 2 * fee * len(guilty)
-        self._slash(operator, rest, case.accuser, self.terms.reward, now)
+        guilty = self._seats(case, GUILTY)
+        if (case.node, case.stage) not in self.convicted:
+            self.convicted.add((case.node, case.stage))
+            rest = self.terms.fault - 2 * fee * len(guilty)
+            self._slash(operator, rest, case.accuser, self.terms.reward, now)
         for judge in guilty:
             self._slash(operator, 2 * fee, judge, fee, now)
 
-    def _forfeit(self, case: Case, clear: int, now: int) -> None:
-        share = self.terms.bond // 2 // clear
-        for seat, vote in case.votes.items():
-            if vote in (INNOCENT, UNSERVED):
-                operator = self.registry.answers[case.members[seat]]
-                self.credits[operator].add(share, now, self.registry.unbonding)
-        self.token.burn(self.address, self.terms.bond - share * clear)
+    def _seats(self, case: Case, vote: int) -> list[str]:
+        """The operators of those who voted so."""
+        return [self.registry.answers[case.members[s]] for s in sorted(case.votes) if case.votes[s] == vote]
+
+    def _credit(self, operators: list[str], share: int, now: int) -> int:
+        for operator in operators:
+            self.credits[operator].add(share, now, self.registry.unbonding)
+        return share * len(operators)
 
 
 @dataclass

@@ -1,18 +1,17 @@
 from collections import Counter
-from typing import Any
 
 import ape
-from eth_abi.abi import decode
-from eth_utils.crypto import keccak
+import pytest
 
+from hypercluster.market.money.signing import NOBODY
 from tests.contracts.conftest import UNLIMITED, events
-from tests.contracts.court import BOND, COMMITTING, DRAWING, STAKE, TERMS, Court
-from tests.contracts.kinds import Account, Chain
+from tests.contracts.court import BOND, COMMITTING, DRAWING, STAKE, TERMS, Court, header_of
+from tests.contracts.kinds import Account, Accounts, Chain, Contract, Deploy
 
 
 def test_a_committee_is_drawn(court: Court, stranger: Account) -> None:
     case = court.open()
-    drawn = court.cases.draw(case, sender=stranger)
+    drawn = court.drawing(case, sender=stranger)
     members = drawn.return_value
     deadline = drawn.timestamp + TERMS["commitWindow"]
     assert events(drawn) == [
@@ -20,105 +19,166 @@ def test_a_committee_is_drawn(court: Court, stranger: Account) -> None:
     ]
     assert len({*members} & {key.address for key in court.bench}) == 3
     assert (court.case(case).phase, court.case(case).deadline) == (COMMITTING, deadline)
-    with ape.reverts(court.cases.WrongPhase):
-        court.cases.draw(case, sender=stranger)
-    with ape.reverts(court.cases.WrongPhase):
-        court.cases.draw(case + 1, sender=stranger)
+    for other in (case, case + 1):
+        with ape.reverts(court.cases.WrongPhase):
+            court.cases.draw(other, b"", sender=stranger)
 
 
-def ask_draw(court: Court, case: int, block: int | str = "latest", randomness: int = 0) -> Any:
-    """What a draw would give in a block, with other randomness."""
-    call = {
-        "from": court.deployer.address,
-        "to": court.cases.address,
-        "data": "0x" + bytes(court.cases.draw.encode_input(case)).hex(),
-    }
-    ask = court.token.provider.web3.provider.make_request
-    answer = ask("eth_call", [call, block, {}, {"random": "0x" + randomness.to_bytes(32, "big").hex()}])
-    if "error" in answer:
-        return answer["error"]["data"]
-    (members,) = decode(["address[]"], bytes.fromhex(answer["result"][2:]))
-    return members
+def draws(court: Court, times: int, sender: Account | None = None) -> list[list[str]]:
+    """Committees of so many cases, each drawn by the randomness of its own block."""
+    court.token.transfer(sender or court.accuser, times * BOND, sender=court.deployer)
+    cases = [court.open(*court.signed(), sender=sender or court.accuser) for _ in range(times)]
+    return [court.drawing(case).return_value for case in cases]
 
 
-def test_a_draw_waits_for_the_next_block(court: Court) -> None:
+def test_the_randomness_is_that_of_a_block_that_was_settled_before(
+    court: Court, chain: Chain, stranger: Account
+) -> None:
+    """C13: who reverts draws, or waits with one, gets the same committee; and nobody else's header is taken for it."""
     case = court.open()
-    assert ask_draw(court, case) == "0x" + keccak(text="TooEarly()")[:4].hex()
-    assert len(court.draw(case)) == 3
+    block = court.case(case).drawBlock
+    snapshot, members = chain.snapshot(), []
+    for wait in (0, 1, 7, 100):
+        chain.mine(wait)
+        with ape.reverts(court.cases.WrongHeader, error_inputs={"drawBlock": block}):
+            court.cases.draw(case, header_of(court.token, block - 1), sender=stranger)
+        for wrong in (b"", header_of(court.token, block)[:-1]):
+            with ape.reverts(court.cases.WrongHeader):
+                court.cases.draw(case, wrong, sender=stranger)
+        members.append(court.drawing(case).return_value)
+        chain.restore(snapshot)
+        snapshot = chain.snapshot()
+    assert members == [members[0]] * 4
 
 
-def test_draws_are_spread_evenly(court: Court, chain: Chain) -> None:
-    """Each of six verifiers sits in each of three seats about equally often: 100 of 600 times, 5 sigma are 46."""
-    case = court.open()
-    seats: Counter[tuple[int, str]] = Counter()
-    chain.mine()
-    for randomness in range(600):
-        seats.update(enumerate(ask_draw(court, case, randomness=randomness)))
-    assert len(seats) == 18
-    assert all(54 <= times <= 146 for times in seats.values()), seats
-    assert ask_draw(court, case, randomness=1) == ask_draw(court, case, randomness=1)
+def test_a_draw_waits_for_its_block(slow_draws: Court, chain: Chain) -> None:
+    """C13: nobody knows the committee when the case is opened."""
+    court, case = slow_draws, slow_draws.open()
+    block = court.case(case).drawBlock
+    assert block == court.case(case).openedBlock + 4
+    chain.mine(3)
+    with ape.reverts(court.cases.TooEarly, error_inputs={"drawBlock": block}):
+        court.cases.draw(case, b"", sender=court.deployer)  # in the block itself
+    assert len(court.draw(case)) == court.terms.seats
+
+
+@pytest.fixture(scope="module")
+def slow_draws(deploy: Deploy, accounts: Accounts, deployer: Account, token: Contract) -> Court:
+    """A court whose committees are drawn four blocks after the opening."""
+    return Court(deploy, accounts, deployer, token, TERMS | {"drawDelay": 4})
+
+
+def test_a_block_that_is_too_old_is_replaced(slow_draws: Court, chain: Chain) -> None:
+    """Its hash is known for 256 blocks, or 8191 where there is the contract of EIP-2935."""
+    court, case = slow_draws, slow_draws.open()
+    block = court.case(case).drawBlock
+    chain.mine(300)
+    snapshot = chain.snapshot()
+    assert len(court.draw(case)) == court.terms.seats
+    chain.restore(snapshot)
+    court.token.provider.make_request("anvil_setCode", ["0x0000F90827F1C53a10cb7A02335B175320002935", "0x"])
+    moved = court.drawing(case)
+    new = moved.block_number + 4
+    assert events(moved) == [("DrawGoesOn", {"caseId": case, "found": 0, "drawBlock": new})]
+    assert (court.case(case).phase, court.case(case).drawBlock) == (DRAWING, new) != (DRAWING, block)
+    with ape.reverts(court.cases.TooEarly, error_inputs={"drawBlock": new}):
+        court.cases.draw(case, b"", sender=court.deployer)
+    chain.mine(4)
+    assert len(court.draw(case)) == court.terms.seats
+
+
+def test_draws_are_spread_evenly(court: Court) -> None:
+    """Of 60 committees of three from six verifiers each sits in 30 on the average; 5 sigma are 20."""
+    seats = Counter(member for members in draws(court, 60) for member in members)
+    assert len(seats) == len(court.bench)
+    assert all(10 <= times <= 50 for times in seats.values()), seats
 
 
 def test_the_list_cannot_be_arranged_after_the_opening(court: Court, chain: Chain) -> None:
     """Who leaves takes itself out, and moves nobody else; who comes back, or comes new, has to wait."""
     case = court.open()
-    chain.mine()
+    snapshot = chain.snapshot()
+    before = court.drawing(case).return_value
     for leaver in (court.bench[0], court.bench[3]):
-        before = [ask_draw(court, case, randomness=randomness) for randomness in range(30)]
+        chain.restore(snapshot)
+        snapshot = chain.snapshot()
         court.cases.delist(leaver, sender=leaver)
-        for randomness in range(30):
-            # The next number of the same sequence fills the seat; it may come from anywhere behind.
-            after = ask_draw(court, case, randomness=randomness)
-            stayed = [member for member in before[randomness] if member != leaver.address.lower()]
-            assert list(after[: len(stayed)]) == stayed
+        # The next number of the same sequence fills the seat; it may come from anywhere behind.
+        left = chain.snapshot()
+        after = court.drawing(case).return_value
+        stayed = [member for member in before if member != leaver.address]
+        assert after[: len(stayed)] == stayed
+        chain.restore(left)
         court.cases.enlist(sender=leaver)
         new = court.verifier()
-        drawn = {m for randomness in range(30) for m in ask_draw(court, case, randomness=randomness)}
-        assert not drawn & {leaver.address.lower(), new.address.lower()}
+        assert not {*court.drawing(case).return_value} & {leaver.address, new.address}
 
 
-def test_parties_are_never_drawn(court: Court, chain: Chain) -> None:
+def test_stake_that_comes_after_the_opening_buys_no_seat(court: Court) -> None:
+    """C12: a place that is kept without stake cannot be filled with it once the randomness is known."""
+    poor = court.bench[0]
+    boss = court.boss[poor.address]
+    case, later = court.open(), None
+    court.registry.unstake(STAKE, sender=boss)
+    court.token.transfer(boss, STAKE, sender=court.deployer)
+    court.at(court.now() + 1)
+    court.registry.stake(STAKE, sender=boss)
+    assert court.registry.isEligible(poor)
+    drawn = court.drawing(case).return_value
+    assert poor.address not in drawn
+    for _ in range(40):
+        later = court.drawing(court.open()).return_value
+        if poor.address in later:
+            break
+    assert poor.address in (later or [])
+
+
+def test_parties_are_never_drawn(court: Court) -> None:
     """The accused operator's other key, the accuser's key, and keys of an operator who accuses."""
     own, friend = court.account(), court.bench[0]
     court.authorize(own, court.operator)
     court.cases.enlist(sender=own)
     boss = court.boss[friend.address]
-    court.token.transfer(friend, BOND, sender=court.deployer)
-    court.token.transfer(boss, BOND, sender=court.deployer)
     for accuser in (friend, boss, court.accuser):
         court.token.approve(court.cases, UNLIMITED, sender=accuser)
-        case = court.open(*court.signed(), sender=accuser)
-        chain.mine()
-        drawn = {m for randomness in range(60) for m in ask_draw(court, case, randomness=randomness)}
-        assert own.address.lower() not in drawn
-        assert (friend.address.lower() in drawn) == (accuser == court.accuser)
+        drawn = {member for members in draws(court, 20, accuser) for member in members}
+        assert own.address not in drawn
+        assert (friend.address in drawn) == (accuser == court.accuser)
 
 
-def test_a_second_key_of_the_accuser_is_not_drawn(court: Court, chain: Chain) -> None:
+def test_a_second_key_of_the_accuser_is_not_drawn(court: Court) -> None:
     """The accuser is a node key of an operator whose other key judges."""
-    accuser, judge = court.account(BOND), court.bench[1]
+    accuser, judge = court.account(), court.bench[1]
     court.authorize(accuser, court.boss[judge.address])
     court.registry.revoke(accuser, sender=accuser)  # which hides nothing
     court.token.approve(court.cases, UNLIMITED, sender=accuser)
-    case = court.open(*court.signed(), sender=accuser)
-    chain.mine()
-    drawn = {m for randomness in range(60) for m in ask_draw(court, case, randomness=randomness)}
-    assert drawn == {key.address.lower() for key in court.bench if key != judge}
+    drawn = {member for members in draws(court, 20, accuser) for member in members}
+    assert drawn == {key.address for key in court.bench if key != judge}
 
 
-def test_only_the_eligible_are_drawn_and_all_of_them_are_found(court: Court, chain: Chain) -> None:
-    case = court.open()
-    for key in court.bench[:2]:
+def test_only_the_eligible_are_drawn_and_all_of_them_are_found(court: Court) -> None:
+    seats = court.terms.seats
+    case, gone = court.open(), len(court.bench) - seats
+    for key in court.bench[:gone]:
         court.registry.unstake(STAKE, sender=court.boss[key.address])
-    court.registry.revoke(court.bench[2], sender=court.bench[2])
-    for randomness in range(20):
-        drawn = ask_draw(court, case, randomness=randomness)
-        assert {*drawn} == {key.address.lower() for key in court.bench[3:]}
-    court.cases.delist(court.bench[3], sender=court.bench[3])
-    with ape.reverts(court.cases.NotEnoughVerifiers, error_inputs={"found": 2}):
+    court.registry.revoke(court.bench[gone], sender=court.bench[gone])
+    with ape.reverts(court.cases.NotEnoughVerifiers, error_inputs={"found": seats - 1}):
         court.draw(case)
     court.registry.cancelUnstake(sender=court.boss[court.bench[0].address])
-    assert {*court.draw(case)} == {court.bench[0], *court.bench[4:]}
+    assert {*court.draw(case)} == {court.bench[0], *court.bench[gone + 1 :]}
+
+
+def test_who_is_found_not_to_be_eligible_leaves_the_list(court: Court) -> None:
+    """C12: a draw comes across it once, and the next one does not."""
+    poor = court.bench[0]
+    court.registry.unstake(STAKE, sender=court.boss[poor.address])
+    for _ in range(60):
+        drawn = court.drawing(court.open())
+        if not court.cases.isEnlisted(poor):
+            break
+    left = {"verifier": poor.address, "operator": court.boss[poor.address].address}
+    assert events(drawn)[0] == ("Delisted", left)
+    assert court.cases.verifierAt(0) == NOBODY
 
 
 def test_a_draw_has_its_time(court: Court) -> None:

@@ -7,10 +7,12 @@ from tests.contracts.court import (
     BOND,
     DRAWING,
     FAULT,
+    FEE,
     GREY,
     GUILTY,
     INNOCENT,
     OUTCOMES,
+    REWARD,
     STAKE,
     TERMS,
     UNSERVED,
@@ -148,7 +150,7 @@ def test_without_power_to_slash_there_is_no_case(court: Court) -> None:
         other.openCase(*arguments, sender=court.accuser)
 
 
-def test_a_receipt_has_one_case_at_a_time(court: Court, stranger: Account) -> None:
+def test_an_accuser_has_one_case_about_a_receipt_at_a_time_and_three_in_all(court: Court) -> None:
     arguments = court.signed()
     case = court.open(*arguments)
     with ape.reverts(court.cases.CaseExists, error_inputs={"caseId": case}):
@@ -161,17 +163,18 @@ def test_a_receipt_has_one_case_at_a_time(court: Court, stranger: Account) -> No
     third = court.open(*arguments)  # in the second nobody saw the evidence
     assert court.outcome(second) == "Unserved"
     court.judge(third, INNOCENT, UNSERVED, GREY)
-    with ape.reverts(court.cases.CaseExists, error_inputs={"caseId": third}):
+    assert court.outcome(third) == "Inconclusive"
+    with ape.reverts(court.cases.NoTryLeft, error_inputs={"caseId": third}):
         court.open(*arguments)
 
 
-@pytest.mark.parametrize("votes", [(INNOCENT, INNOCENT, INNOCENT), (GREY, GUILTY, INNOCENT)])
-def test_what_was_judged_is_not_judged_again(court: Court, votes: tuple[int | None, ...]) -> None:
+def test_what_was_found_innocent_is_not_judged_again(court: Court) -> None:
     arguments = court.signed()
     case = court.open(*arguments)
-    court.judge(case, *votes)
-    with ape.reverts(court.cases.CaseExists, error_inputs={"caseId": case}):
-        court.open(*arguments)
+    court.judge(case, INNOCENT, INNOCENT, INNOCENT)
+    for accuser in (court.accuser, court.accuse()):
+        with ape.reverts(court.cases.FoundInnocent, error_inputs={"caseId": case}):
+            court.open(*arguments, sender=accuser)
 
 
 def test_a_stage_is_convicted_once(court: Court) -> None:
@@ -183,8 +186,10 @@ def test_a_stage_is_convicted_once(court: Court) -> None:
         court.open(*court.signed(stage, seq=3))
     held = court.token.balanceOf(court.accuser)
     _, resolved = court.judge(second, GUILTY, GUILTY, GUILTY)  # opened before the conviction
-    closing = {"caseId": second, "outcome": OUTCOMES.index("Guilty"), "taken": 0, "forfeited": 0}
+    fees = 3 * 2 * FEE  # its committee worked as the first did
+    closing = {"caseId": second, "outcome": OUTCOMES.index("Guilty"), "taken": fees, "forfeited": 0}
     assert ("CaseResolved", closing) in events(resolved)
-    assert court.stake_of(court.operator) == STAKE - FAULT
+    assert court.stake_of(court.operator) == STAKE - FAULT - fees
+    assert court.registry.rewards(court.accuser)[1] == REWARD
     assert court.token.balanceOf(court.accuser) == held + BOND
     court.open(*court.signed(court.stage(), seq=3))  # other stages are others

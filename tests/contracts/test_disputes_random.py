@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.contracts.conftest import UNLIMITED
-from tests.contracts.court import OUTCOMES, commitment, tree_path
-from tests.contracts.dispute_market import OPERATORS, ROWS, STAKE, TERMS, DisputeMarket
+from tests.contracts.court import OUTCOMES, commitment, header_of, tree_path
+from tests.contracts.dispute_market import MIN_STAKE, OPERATORS, ROWS, STAKE, TERMS, UNBONDING, DisputeMarket
 from tests.contracts.kinds import Account, Accounts, Chain, Deploy
 from tests.contracts.reference_disputes import GREY, GUILTY, INNOCENT, UNSERVED
-from tests.contracts.sequences import BUDGET, FUNDS, MIN_STAKE, UNBONDING, index, run_sequences, stray
+from tests.contracts.sequences import BUDGET, FUNDS, index, run_sequences, stray
 from tests.contracts.signing import compact, sign_consent
 
 PHASES = ("None", "Drawing", "Committing", "Revealing", "Closed")
@@ -112,11 +112,18 @@ class DisputeSequence(DisputeMarket):
 
     def _draw(self, number: int) -> None:
         members = self.agree(
-            lambda now: self.model.draw(number, now), self.cases.draw, number, sender=self.people[0]
+            lambda now: self.model.draw(number, now),
+            self.cases.draw,
+            number,
+            header_of(self.token, self.cases.cases(number).drawBlock),
+            sender=self.people[0],
         )
         if not isinstance(members, str):
             assert len({*members}) == TERMS.seats
             assert {*members} <= self.model.may_judge(number)
+            for verifier in [*self.model.enlisted]:
+                if not self.staking.is_eligible(verifier) and not self.cases.isEnlisted(verifier):
+                    del self.model.enlisted[verifier]  # the draw came across it
             self.model.cases[number - 1].members = [*members]
 
     def members(self, number: int) -> list[Account]:

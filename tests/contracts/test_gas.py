@@ -166,7 +166,7 @@ def dispute(court: Court, note: Call) -> None:
     opened = contract.openCase(*court.signed(), sender=accuser)
     note("openCase", opened, "the contract holds tokens; unlimited allowance")
     case = opened.return_value
-    drawn = contract.draw(case, sender=court.deployer)
+    drawn = court.drawing(case)
     note("draw", drawn, "six eligible verifiers on the list")
     members = [next(each for each in court.bench if each.address == member) for member in drawn.return_value]
     commits = court.commit(case, members, 2, 2, 2, fingerprint=b"f" * 32)

@@ -156,11 +156,12 @@ def test_a_node_is_eligible_on_enough_active_stake(
     registry.reshare(node_key, minimum, sender=operator)
     assert registry.isEligible(node_key)
     assert not registry.isEligible(operator)
-    registry.unstake(4 * SHARE - minimum + 1, sender=operator)
+    too_much = 4 * SHARE - 3 * minimum // 4 + 1
+    registry.unstake(too_much, sender=operator)
     assert not registry.isEligible(node_key)  # thawing stake does not count
     registry.cancelUnstake(sender=operator)
     assert registry.isEligible(node_key)
-    registry.slash(operator, 4 * SHARE - minimum + 1, NOBODY, 0, sender=slasher)
+    registry.slash(operator, too_much, NOBODY, 0, sender=slasher)
     assert not registry.isEligible(node_key)
     registry.stake(HCT, sender=operator)
     assert registry.isEligible(node_key)
@@ -196,7 +197,7 @@ def test_no_stake_is_behind_two_node_keys(
     assert registry.committed(operator) == 4 * SHARE
     assert [registry.backingOf(key) for key in (node_key, stranger)] == [3 * SHARE, SHARE]
     standings = [tuple(each) for each in registry.standings([stranger, operator, node_key])]
-    assert standings == [(operator, SHARE), (NOBODY, 0), (operator, 3 * SHARE)]
+    assert standings == [(operator, SHARE, True), (NOBODY, 0, False), (operator, 3 * SHARE, True)]
 
     with ape.reverts(registry.StakeCommitted, error_inputs={"free": SHARE}):
         registry.reshare(stranger, SHARE + 1, sender=operator)
@@ -239,8 +240,9 @@ def test_less_stake_thins_all_keys_alike(
     registry.authorize(stranger, SHARE, DEADLINE, second, sender=operator)
     registry.slash(operator, SHARE, NOBODY, 0, sender=slasher)
     assert [registry.backingOf(key) for key in keys] == [9 * SHARE // 4, 3 * SHARE // 4]
-    assert [registry.isEligible(key) for key in keys] == [True, False]
+    assert [registry.isEligible(key) for key in keys] == [True, True]
     registry.unstake(SHARE, sender=operator)
+    assert [registry.isEligible(key) for key in keys] == [True, False]
     assert [registry.backingOf(key) for key in keys] == [6 * SHARE // 4, 2 * SHARE // 4]
     with ape.reverts(registry.StakeCommitted, error_inputs={"free": 0}):
         registry.reshare(stranger, SHARE + 1, sender=operator)

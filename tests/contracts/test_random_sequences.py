@@ -206,7 +206,10 @@ class StakingSequence(Sequence):
     def stake(self, index: int, amount: int) -> None:
         sender = self.people[index % 3]
         self.agree(
-            lambda now: self.model.stake(sender.address, amount), self.registry.stake, amount, sender=sender
+            lambda now: self.model.stake(sender.address, amount, now),
+            self.registry.stake,
+            amount,
+            sender=sender,
         )
 
     @rule(index=index, stray=stray, amount=amount)
@@ -317,7 +320,10 @@ class StakingSequence(Sequence):
             assert self.registry.backingOf(account) == self.model.backing(account.address)
             assert self.registry.committed(account) == self.model.committed(account.address)
         found = [tuple(each) for each in self.registry.standings(self.people)]
-        assert found == [(self.registry.operatorOf(a), self.registry.backingOf(a)) for a in self.people]
+        registry = self.registry
+        assert found == [
+            (registry.operatorOf(a), registry.backingOf(a), registry.isEligible(a)) for a in self.people
+        ]
 
     @invariant()
     def no_wei_is_behind_two_keys(self) -> None:

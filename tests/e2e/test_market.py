@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 TOKENS = 12
 GRACE = 2
-UNBONDING = 120
+UNBONDING = 400
 
 
 @dataclass(eq=False)

@@ -66,11 +66,17 @@ def bounds(stored_tiny: StoredModel) -> Bounds:
 @pytest.fixture
 def trial(stored_tiny: StoredModel, bounds: Bounds, tmp_path: Path) -> Iterator[Trial]:
     terms = DisputeTerms(
-        seats=3, evidence_window=900, draw_window=600, commit_window=600, reveal_window=600, serve_window=600
+        seats=3,
+        evidence_window=900,
+        draw_window=600,
+        commit_window=600,
+        reveal_window=600,
+        serve_window=600,
+        draw_delay=0,
     )
     with running_anvil() as url:
         deployer = Accounts.from_key(DEPLOYER_KEY)
-        chain = Chain(url, deploy(url, deployer, grace_seconds=60, unbonding_seconds=7200, terms=terms))
+        chain = Chain(url, deploy(url, deployer, grace_seconds=60, unbonding_seconds=10_000, terms=terms))
         keys = [staked(chain) for _ in range(3)]
         for node, _ in keys[1:]:
             chain.disputes.cases.enlist(Sender(chain, node))

@@ -30,9 +30,16 @@ from tests.soak.line import tapped
 from tests.soak.town import Kind, Resident, Town
 
 TERMS = DisputeTerms(
-    seats=3, skew=10, evidence_window=120, draw_window=60, commit_window=90, reveal_window=90, serve_window=90
+    seats=3,
+    skew=10,
+    evidence_window=120,
+    draw_window=60,
+    commit_window=90,
+    reveal_window=90,
+    serve_window=90,
+    draw_delay=0,
 )
-UNBONDING_SECONDS = 600
+UNBONDING_SECONDS = 1200
 STAGES = ("0:4", "0:4", "4:8", "4:8")
 WALLET = 4000 * HCT
 BUDGET = 5 * HCT

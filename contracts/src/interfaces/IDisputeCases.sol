@@ -38,9 +38,10 @@ interface IDisputeCases is IDisputes, IVerifierList {
     }
 
     /// @notice A case as `cases` shows it.
-    /// @param deadline Last second of the phase, since 1970.
+    /// @param deadline Last second of the phase, since 1970; of a closed case the second in which it ended.
     /// @param bond Wei held for it: zero once it is closed.
     /// @param openedBlock Block in which it was opened.
+    /// @param drawBlock Block whose randomness draws the committee.
     /// @param committed How many members committed; so for the votes below.
     struct Case {
         Phase phase;
@@ -50,6 +51,7 @@ interface IDisputeCases is IDisputes, IVerifierList {
         address node;
         uint96 bond;
         uint64 openedBlock;
+        uint64 drawBlock;
         uint32 seq;
         bytes32 stageHash;
         bytes32 receiptHash;
@@ -76,6 +78,10 @@ interface IDisputeCases is IDisputes, IVerifierList {
         uint40 drawDeadline
     );
 
+    /// @notice The draw needs another call: `found` members were found so far, by the randomness of `drawBlock`. With none, the
+    /// hash of the block before that was known no longer.
+    event DrawGoesOn(uint256 indexed caseId, uint8 found, uint64 drawBlock);
+
     /// @notice The members judge the case; seat i is that of `members[i]`.
     event CommitteeDrawn(uint256 indexed caseId, address[] members, uint40 commitDeadline);
 
@@ -99,12 +105,22 @@ interface IDisputeCases is IDisputes, IVerifierList {
     error UnbondingTooShort(uint256 needed);
     /// @notice The node was found guilty of this stage before.
     error AlreadyConvicted();
-    /// @notice There is a case of this receipt that is open or was decided.
+    /// @notice A node key could not pay for a fault: the registry's minimum is less.
+    error FaultTooHigh(uint96 minStake);
+    /// @notice The caller's case about this receipt is open.
     error CaseExists(uint256 caseId);
+    /// @notice The receipt was found innocent.
+    error FoundInnocent(uint256 caseId);
+    /// @notice The caller made as many cases of this receipt as it can.
+    error NoTryLeft(uint256 caseId);
+    /// @notice A case about the stage that was opened earlier has to be closed before this one can convict.
+    error EarlierCase(uint256 caseId);
     /// @notice Not in this phase of the case, or not yet, or too late.
     error WrongPhase(Phase phase, uint40 deadline);
-    /// @notice The block after the opening at the earliest.
-    error TooEarly();
+    /// @notice In the block after `drawBlock` at the earliest.
+    error TooEarly(uint256 drawBlock);
+    /// @notice This is not the header of the block.
+    error WrongHeader(uint256 drawBlock);
     /// @notice The seat is not the caller's, or it has committed.
     error NotMember();
     /// @notice No such vote.
@@ -119,8 +135,10 @@ interface IDisputeCases is IDisputes, IVerifierList {
     error CreditsLocked(uint40 claimableAt);
 
     /// @notice Accuses the signer of a receipt of wrong work. Takes the bond from the caller's allowance.
-    /// @dev A receipt has one case at a time, and one decision: a case that was void, or in which no evidence was
-    /// served, can be followed by another. Otherwise the accused could keep others out with a case of its own.
+    /// @dev An accuser has one case about a receipt at a time and three in all, each within the evidence window of the receipt or
+    /// of the end of the one before. Cases of others do not count: the accused can keep nobody out with a case of its
+    /// own. Only a decision ends this: a stage that was found guilty, or a receipt that was found innocent. Cases that are
+    /// open then go on.
     /// @return caseId Number of the case, from 1.
     function openCase(Stage calldata stage, Receipt calldata receipt, Signature calldata signature)
         external
@@ -138,12 +156,16 @@ interface IDisputeCases is IDisputes, IVerifierList {
         bytes32 permitS
     ) external returns (uint256 caseId);
 
-    /// @notice Draws the committee of a case, from those who were on the list before it was opened. Anybody may.
-    /// @dev All that the draw depends on but the randomness of this block is settled when the case is opened: places on
-    /// the list do not move, and new ones do not count. A caller may still revert a draw that it does not like and try
-    /// the next block, so verifiers should draw at once.
-    /// @return members Node keys, in the order of their seats.
-    function draw(uint256 caseId) external returns (address[] memory members);
+    /// @notice Draws the committee of a case, from those who were on the list before it was opened. Anybody may, from the block
+    /// after `drawBlock` on.
+    /// @dev All that the draw depends on is settled when the case is opened: the block whose randomness draws, the places on the
+    /// list, and who is there with what stake. So no caller can choose a draw by reverting others, and nobody who sees the
+    /// outcome coming can arrange for a seat; whoever has one can only lose it. A call looks at so many places of the list
+    /// at most: with many of them vacant, or taken by keys that are not eligible any more, a draw takes several calls.
+    /// Where the block is so old that its hash is known no longer, a call settles on a new one.
+    /// @param header Header of block `drawBlock` in RLP. Not looked at when the draw goes on.
+    /// @return members Node keys, in the order of their seats; none when the draw needs another call.
+    function draw(uint256 caseId, bytes calldata header) external returns (address[] memory members);
 
     /// @notice Commits the caller, who sits in `seat`, to a vote.
     /// @param commitment keccak256(abi.encode(caseId, member, vote, fingerprint, salt)): uint256, address, uint8, bytes32,
@@ -155,9 +177,14 @@ interface IDisputeCases is IDisputes, IVerifierList {
 
     /// @notice Closes a case when no vote is awaited any more. Anybody may.
     /// @dev Two thirds of the seats decide. Guilty: the bond returns, and the accused loses `fault`, of which the accuser
-    /// and the operators of those who voted guilty have their parts. Innocent, or unserved: at least half of the bond is
-    /// burned, the rest is credited to the operators of those who voted so. Otherwise the bond returns. Members who did
-    /// not reveal lose `silence`. Never reverts on an amount, so a case is never stuck on an empty stake.
+    /// and the operators of those who voted guilty have their parts; of a stage that was convicted before it loses the
+    /// parts of the latter alone. Cases about one stage convict in the order in which they were opened, so that the accused
+    /// gains nothing by a case of its own once there is another. Innocent: half of the bond is burned, the rest is credited
+    /// to the operators of those who voted so. Unserved: the bond is lost as well, and of an undecided case the part of
+    /// each seat that voted so; who voted so gets a fraction of its part, who judged is paid from the rest, and at
+    /// least half is burned. Void, or else: the bond returns. Members who did not reveal, and those who voted guilty of what
+    /// was found innocent or the other way round, lose `silence`. Never reverts on an amount, so a case is never stuck on
+    /// an empty stake.
     /// @param members The committee in the order of its seats; not looked at when there is none.
     function resolve(uint256 caseId, address[] calldata members) external;
 

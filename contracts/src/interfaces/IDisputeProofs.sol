@@ -35,7 +35,8 @@ interface IDisputeProofs is IDisputes {
     /// @notice The rows are close enough to be two roundings of one.
     error RowsAgree();
 
-    /// @notice Punishes a provider that signed two receipts for one step of a stage. Whoever submits is rewarded.
+    /// @notice Punishes a provider that signed two receipts for one step of a stage, whatever they differ in: with the same
+    /// rows and another history a second receipt would be evidence that fits no transcript. Whoever submits is rewarded.
     /// @dev No age limit: stake that is there can be taken. One fault per signer, stage and step: a proof that found less
     /// at stake can be submitted again for the rest, so that an operator cannot burn it on a stake that it ran down.
     /// @param signatureA Signature of `a`; so for `b`.

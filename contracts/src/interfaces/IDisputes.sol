@@ -9,7 +9,8 @@ import {IStakingRegistry} from "./IStakingRegistry.sol";
 /// that contradict each other are proof in themselves: {IDisputeProofs}. Whether the work of a receipt was right is
 /// decided by a committee of verifiers, drawn at random, that runs it again: {IDisputeCases}. Whether its rows are to be
 /// had is decided by asking for one: {IDisputeDemands}.
-/// @custom:assumption The token is HyperToken: transfers move the exact amount or revert, and call nobody.
+/// @custom:assumption The token's transfers move the exact amount or revert, and call nobody. What is burned goes to an
+/// address without a key where the token cannot be burned.
 /// @custom:assumption The registry appoints the three contracts as its slashers, and nothing else, before anything is at
 /// stake.
 /// @custom:warning Tokens sent to them by a plain transfer are lost.
@@ -23,11 +24,13 @@ interface IDisputes {
     /// @param memberBps Part of `fault` that goes to the operator of each member that voted guilty, in 1/10,000.
     /// @param seats Members of a committee, 1 to 15.
     /// @param skew Seconds by which the clock of a signer may be wrong.
-    /// @param evidenceWindow Seconds from a receipt's issue in which a case or a demand can be made of it.
+    /// @param evidenceWindow Seconds from a receipt's issue in which a case or a demand can be made of it; and from the end of an
+    /// accuser's case in which it can open another.
     /// @param drawWindow Seconds to draw a committee.
     /// @param commitWindow Seconds to judge and to commit to a vote.
     /// @param revealWindow Seconds to reveal a vote.
     /// @param serveWindow Seconds to serve a demand.
+    /// @param drawDelay Blocks between that in which a case is opened and that whose randomness draws its committee.
     struct Parameters {
         uint96 fault;
         uint96 silence;
@@ -42,6 +45,7 @@ interface IDisputes {
         uint40 commitWindow;
         uint40 revealWindow;
         uint40 serveWindow;
+        uint16 drawDelay;
     }
 
     /// @notice A compact signature, EIP-2098.

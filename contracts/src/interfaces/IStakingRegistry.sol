@@ -8,14 +8,16 @@ import {HyperToken} from "../HyperToken.sol";
 /// its stake to each, and no wei of it to two: what a node key may offer grows with its share. Stake leaves only after an
 /// unbonding delay, during which it can still be slashed.
 /// @dev Tokens held equal the sum of `active + thawing` over operators plus the unclaimed rewards of reporters.
-/// @custom:assumption The token is HyperToken: transfers move the exact amount or revert, and call nobody.
+/// @custom:assumption The token's transfers move the exact amount or revert, and call nobody. What is burned goes to an
+/// address without a key where the token cannot be burned.
 /// @custom:warning Shares say how much a node key may offer, not how much it can lose: a fault of one key is taken from
 /// all of its operator's stake. Tokens sent here by a plain transfer are lost.
 interface IStakingRegistry {
-    /// @notice Whom a node key works for, and the active stake in wei behind it.
+    /// @notice Whom a node key works for, the active stake in wei behind it, and whether that makes it eligible.
     struct Standing {
         address operator;
         uint96 backing;
+        bool eligible;
     }
 
     /// @notice `amount` was added; `active` is the operator's active stake afterwards.
@@ -168,10 +170,15 @@ interface IStakingRegistry {
     /// its node keys, the same part of that. The backings of an operator's keys never sum to more than its active stake.
     function backingOf(address nodeKey) external view returns (uint96);
 
-    /// @notice Whether at least the minimum of active stake is behind the node key.
+    /// @notice Whether the node key may serve: its operator tied at least the minimum to it, and three quarters of that are
+    /// still behind it.
     function isEligible(address nodeKey) external view returns (bool);
 
-    /// @notice Operator (or zero) and backing of each of many node keys.
+    /// @notice `isEligible`, and when its operator last added stake, in seconds since 1970 modulo 2^24.
+    /// @dev So that nobody can put stake behind a key after it saw that a draw would take it.
+    function eligibility(address nodeKey) external view returns (bool eligible, uint24 grown);
+
+    /// @notice Operator (or zero), backing and eligibility of each of many node keys.
     function standings(address[] calldata nodeKeys) external view returns (Standing[] memory);
 
     /// @notice EIP-712 hash that a node key signs to consent.
@@ -192,7 +199,7 @@ interface IStakingRegistry {
     /// @notice Seconds that stake thaws and that rewards wait.
     function unbonding() external view returns (uint40);
 
-    /// @notice Backing in wei that makes a node key eligible.
+    /// @notice Share in wei that makes a node key eligible, as long as three quarters of it are behind the key.
     function minStake() external view returns (uint96);
 
     /// @notice Backing in wei that each session takes which a node key offers.

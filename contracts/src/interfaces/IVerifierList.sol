@@ -9,7 +9,7 @@ interface IVerifierList {
     /// @notice The verifier is drawn no longer.
     event Delisted(address indexed verifier, address indexed operator);
 
-    /// @notice The list has too few eligible verifiers that are no party to the case.
+    /// @notice The list has too few eligible verifiers that are no party to the case and were there before it.
     error NotEnoughVerifiers(uint256 found);
     /// @notice The node key has no operator with the minimum stake.
     error NotEligible();

@@ -24,6 +24,7 @@ from hypercluster.market.chain.disputes.events import (
     Delisted,
     Demanded,
     DisputeEvent,
+    DrawGoesOn,
     Enlisted,
     EquivocationProven,
     Outcome,
@@ -59,6 +60,7 @@ __all__ = [
     "DisputeEvent",
     "DisputeTerms",
     "Disputes",
+    "DrawGoesOn",
     "Enlisted",
     "EquivocationProven",
     "Outcome",
@@ -96,8 +98,11 @@ class Disputes:
 
     @property
     def keep_seconds(self) -> int:
-        """How long after its issue a receipt can matter, so how long a node keeps what it is about."""
-        return self.terms.longest_seconds
+        """How long after its issue rows of a receipt can be asked for, so how long a node keeps what it is about.
+
+        An accuser keeps it for `DisputeTerms.longest_seconds`.
+        """
+        return self.terms.single_seconds
 
     @property
     def lookback_blocks(self) -> int:

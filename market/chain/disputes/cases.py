@@ -15,6 +15,7 @@ from hypercluster.market.chain.disputes.events import Outcome
 from hypercluster.market.chain.disputes.statements import signed_receipt
 from hypercluster.market.chain.disputes.terms import DisputeTerms
 from hypercluster.market.chain.dues import Owed
+from hypercluster.market.chain.header import header_of
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Mined, Sender
 from hypercluster.market.chain.token import Token
@@ -45,11 +46,12 @@ class Case:
     Attributes:
         phase: NONE for a number that no case has.
         outcome: NONE until it is closed.
-        deadline: last second of the phase (unix).
+        deadline: last second of the phase (unix); of a closed case the second in which it ended.
         accuser: who opened it.
         node: the node key that signed the receipt.
         bond_wei: what is held for it; 0 when it is closed.
         opened_block: when it was opened.
+        draw_block: whose randomness draws the committee, from the next block on.
         seq: step of the receipt.
         stage_hash, receipt_hash: struct hashes, 32 bytes.
         seats: members of its committee.
@@ -65,6 +67,7 @@ class Case:
     node: str
     bond_wei: int
     opened_block: int
+    draw_block: int
     seq: int
     stage_hash: bytes
     receipt_hash: bytes
@@ -161,8 +164,12 @@ class Cases(Contract):
             return self._send(sender, "to open a case", "openCaseWithPermit", *arguments)
 
     def draw(self, sender: Sender, case_id: int) -> Mined:
-        """Draw the committee of a case, from the block after its opening on."""
-        return self._send(sender, "to draw a committee", "draw", case_id)
+        """Draw the committee of a case, from the block after its ``draw_block`` on.
+
+        A draw from a list with many vacant places may need another call: without a `CommitteeDrawn` event it goes on.
+        """
+        header = header_of(self.rpc, self.state(case_id).draw_block)
+        return self._send(sender, "to draw a committee", "draw", case_id, header)
 
     def commit(self, sender: Sender, case_id: int, seat: int, commitment: bytes) -> Mined:
         """Commit the sender, who has that seat, to a vote; see `commitment_of`."""
@@ -182,7 +189,8 @@ class Cases(Contract):
     def state(self, case_id: int) -> Case:
         """Return the chain's view of a case."""
         values: tuple[Any, ...] = tuple(self._read("cases", case_id))
-        phase, outcome, deadline, accuser, node, bond, block, seq, stage_hash, receipt_hash, *counts = values
+        phase, outcome, deadline, accuser, node, bond, block, draw_block, seq, *hashes_counts = values
+        stage_hash, receipt_hash, *counts = hashes_counts
         seats, committed, revealed, guilty, innocent, unserved = counts
         return Case(
             Phase(phase),
@@ -192,6 +200,7 @@ class Cases(Contract):
             checksum(node),
             bond,
             block,
+            draw_block,
             seq,
             bytes(stage_hash),
             bytes(receipt_hash),
@@ -210,7 +219,7 @@ class Cases(Contract):
         return bool(self._read("isConvicted", checksum(node), stage_hash))
 
     def credit_of(self, operator: str) -> Owed:
-        """Return what an operator may claim for votes on innocent nodes, and when."""
+        """Return what an operator may claim out of bonds for its votes, and when."""
         return Owed(*self._read("credits", checksum(operator)))
 
     def claim_credits(self, sender: Sender) -> Mined:

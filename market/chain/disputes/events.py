@@ -93,6 +93,15 @@ class CaseOpened(DisputeEvent):
 
 
 @dataclass(frozen=True)
+class DrawGoesOn(DisputeEvent):
+    """The draw needs another call; ``found`` members were found so far, by the randomness of ``draw_block``."""
+
+    case_id: int
+    found: int
+    draw_block: int
+
+
+@dataclass(frozen=True)
 class CommitteeDrawn(DisputeEvent):
     """Seat i of the case's committee is that of ``members[i]``."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hypercluster.market.errors import ChainError
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.units import HCT, format_hct
 
 MAX_SEATS = 15
+TRIES = 3
+"""cases that one accuser can make of one receipt"""
 _BPS = 10_000
 
 
@@ -29,6 +31,8 @@ class DisputeTerms:
         commit_window: seconds to judge and commit.
         reveal_window: seconds to reveal.
         serve_window: seconds to serve a demand.
+        draw_delay: blocks between that in which a case is opened and that whose randomness draws its committee. With 0
+            whoever opens a case sees its committee and can take the opening back: for networks of one's own.
     """
 
     fault: int = 100 * HCT
@@ -44,6 +48,7 @@ class DisputeTerms:
     commit_window: int = 6 * 3600
     reveal_window: int = 6 * 3600
     serve_window: int = 12 * 3600
+    draw_delay: int = 64
 
     @property
     def case_seconds(self) -> int:
@@ -51,18 +56,30 @@ class DisputeTerms:
         return max(self.serve_window, self.draw_window + self.commit_window + self.reveal_window)
 
     @property
-    def longest_seconds(self) -> int:
-        """The longest from a receipt's issue to the end of a case about it; stake must not thaw faster."""
+    def single_seconds(self) -> int:
+        """The longest from a receipt's issue to the end of the first case or demand about it."""
         return self.skew + self.evidence_window + self.case_seconds
 
-    def check(self, unbonding_seconds: int) -> None:
-        """Raise ChainError where the contract would refuse to be deployed beside a registry with this delay."""
+    @property
+    def longest_seconds(self) -> int:
+        """The longest from a receipt's issue to the end of the last case about it; stake must not thaw faster."""
+        case = self.draw_window + self.commit_window + self.reveal_window
+        cases = TRIES * (self.evidence_window + case)
+        return self.skew + max(cases, self.evidence_window + self.serve_window)
+
+    def check(self, unbonding_seconds: int, min_stake: int) -> None:
+        """Raise ChainError where the contract would refuse to be deployed beside such a registry."""
         if not 1 <= self.seats <= MAX_SEATS:
             raise ChainError(f"A committee has 1 to {MAX_SEATS} seats, not {self.seats}.")
         if self.reward_bps + self.seats * self.member_bps > _BPS // 2:
             raise ChainError(
                 f"The rewards for a fault with {self.seats} members come to more than half of it: "
                 "lower the rewards or the number of seats."
+            )
+        if min_stake < self.fault:
+            raise ChainError(
+                f"A fault costs {format_hct(self.fault)} HCT, and a node could not pay for one with a minimum stake of "
+                f"{format_hct(min_stake)} HCT: raise that, or let faults cost less."
             )
         if unbonding_seconds < self.longest_seconds:
             raise ChainError(
@@ -72,6 +89,13 @@ class DisputeTerms:
 
 
 LOCAL_TERMS = DisputeTerms(
-    seats=3, skew=10, evidence_window=60, draw_window=10, commit_window=20, reveal_window=20, serve_window=20
+    seats=3,
+    skew=10,
+    evidence_window=60,
+    draw_window=10,
+    commit_window=20,
+    reveal_window=20,
+    serve_window=20,
+    draw_delay=0,
 )
-"""For networks on one machine, where nobody waits for hours: for an unbonding delay of 120 s or more."""
+"""For networks on one machine, where nobody waits for hours: for an unbonding delay of 340 s or more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -52,7 +53,7 @@ def up(
     grace: Annotated[
         int, whole("Seconds a client waits to get the rest of a channel back.", least=1, most=YEAR)
     ] = 60,
-    unbonding: Annotated[int, whole("Seconds that stake thaws.", least=1, most=YEAR)] = 120,
+    unbonding: Annotated[int, whole("Seconds that stake thaws.", least=1, most=YEAR)] = 400,
     stake: Annotated[int, hct("HCT that a provider has to stake.", default="100")] = 100 * HCT,
 ) -> None:
     """Run Anvil with the contracts deployed until Ctrl-C, and print what to set in other terminals.
@@ -70,7 +71,8 @@ def up(
     from hypercluster.node.home.profile import profile_of
     from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 
-    LOCAL_TERMS.check(unbonding)
+    terms = replace(LOCAL_TERMS, fault=min(LOCAL_TERMS.fault, stake))  # which a node can pay
+    terms.check(unbonding, stake)
     settings = Settings(profile=None)
     home = settings.home / TESTNET_HOME
     home.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ def up(
             min_stake=stake,
             unbonding_seconds=unbonding,
             grace_seconds=grace,
-            terms=LOCAL_TERMS,
+            terms=terms,
         )
         path = home / "deployment.json"
         deployment.save(path)

@@ -49,7 +49,7 @@ def client_transcripts(settings: Settings, chain: Chain, max_bytes: int = 0) -> 
     """What this client keeps of its sessions, as long as the chain may ask for it, and up to so many bytes."""
     return TranscriptStore(
         settings.home / TRANSCRIPTS / "client",
-        keep_seconds=chain.disputes.keep_seconds,
+        keep_seconds=chain.disputes.terms.longest_seconds,
         max_bytes=max_bytes,
         drop_oldest=True,
     )

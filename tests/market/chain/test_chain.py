@@ -183,7 +183,7 @@ def test_an_empty_account_is_told_what_it_lacks(
 def test_staking_and_node_keys(chain: Chain, accounts: list[LocalAccount]) -> None:
     staking, operator, node = chain.staking, Sender(chain, accounts[3]), coincurve.PrivateKey()
     chain.token.transfer(Sender(chain, accounts[0]), operator.address, 200 * HCT)
-    assert (staking.minimum, staking.unbonding_seconds) == (100 * HCT, 7200)
+    assert (staking.minimum, staking.unbonding_seconds) == (100 * HCT, 18_000)
     assert staking.session_stake == 100 * HCT // 16
     assert staking.slashers() == [chain.deployment.cases, chain.deployment.proofs, chain.deployment.demands]
     assert staking.operator_of(address_of(node)) is None
@@ -255,7 +255,8 @@ def test_terms_that_do_not_fit_are_refused_before_anything_is_sent(
     before = Rpc(anvil).block_number()
     for terms, unbonding, words in (
         (DisputeTerms(), 7200, f"let it thaw for {DisputeTerms().longest_seconds} s"),
-        (LOCAL_TERMS, 119, "let it thaw for 120 s"),
+        (LOCAL_TERMS, 339, "let it thaw for 340 s"),
+        (DisputeTerms(fault=101 * HCT), 10**7, "minimum stake of 100 HCT"),
         (DisputeTerms(seats=16), 10**7, "1 to 15 seats, not 16"),
         (DisputeTerms(seats=0), 10**7, "1 to 15 seats, not 0"),
         (DisputeTerms(seats=15, member_bps=300), 10**7, "more than half"),

@@ -27,12 +27,12 @@ def test_it_deploys_from_a_key_file(tmp_path: Path, anvil: str, accounts: list[L
     key, password, output = tmp_path / "key.json", tmp_path / "password", tmp_path / "deployment.json"
     create_key(key, "sesame", secret=bytes(accounts[8].key))
     password.write_text("sesame\nand a second line\n")
-    basics = "--rpc-url", anvil, "--key-file", key, "--output", output, "--min-stake", "7.5", "--grace", 60
+    basics = "--rpc-url", anvil, "--key-file", key, "--output", output, "--min-stake", "40.5", "--grace", 60
     disputes = "--seats", 7, "--fault", "40", "--bond", "1.5", "--evidence-window", 5000
     done = run(*basics, *disputes, HC_PASSWORD_FILE=str(password))
     assert done.returncode == 0, done.stderr
     chain = Chain(anvil, Deployment.load(output))
-    assert chain.staking.minimum == 15 * HCT // 2
+    assert chain.staking.minimum == 81 * HCT // 2
     assert chain.channels.grace_seconds == 60
     assert chain.token.balance(accounts[8].address) == 10**9 * HCT
     assert chain.staking.slashers() == [

@@ -169,8 +169,10 @@ def test_the_terms_are_those_of_the_deployment(chain: Chain) -> None:
         commit_window=600,
         reveal_window=600,
         serve_window=600,
+        draw_delay=0,
     )
     assert chain.disputes.keep_seconds == 900 + 3600 + 1800
+    assert terms.longest_seconds == 900 + 3 * (3600 + 1800)
     assert chain.staking.slashers() == [
         chain.deployment.cases,
         chain.deployment.proofs,
@@ -245,19 +247,19 @@ def test_an_innocent_provider_costs_the_bond(
 ) -> None:
     disputes, held = chain.disputes, chain.token.balance(client.address)
     case, said = opened(chain, client, accused)
-    members = judged(chain, bench, client, case, [Vote.INNOCENT, Vote.UNSERVED, Vote.GREY])
+    members = judged(chain, bench, client, case, [Vote.INNOCENT, Vote.INNOCENT, Vote.GREY])
     assert disputes.cases.state(case).outcome is Outcome.INNOCENT
     assert chain.token.balance(client.address) == held - 20 * HCT
-    with pytest.raises(Reverted, match=f"CaseExists.*caseId={case}"):
+    with pytest.raises(Reverted, match=f"FoundInnocent.*caseId={case}"):
         disputes.cases.open(client, said, sign(chain, accused, said))
     judge = bench[members[0]].operator
     credit = disputes.cases.credit_of(judge.address)
     assert (credit.claimable, credit.waiting) == (0, 5 * HCT)
-    assert credit.claimable_at == chain.timestamp() + 7200
+    assert credit.claimable_at == chain.timestamp() + 18_000
     with pytest.raises(Reverted, match="CreditsLocked"):
         disputes.cases.claim_credits(judge)
     assert claim(chain, judge, dues_of(chain, judge.address)) == {}
-    wait_seconds(chain, 7200)
+    wait_seconds(chain, 18_000)
     before = chain.token.balance(judge.address)
     (event,) = disputes.events_in(disputes.cases.claim_credits(judge))
     assert isinstance(event, CreditsClaimed)

@@ -506,7 +506,7 @@ async def test_a_channel_of_another_contract_is_refused(
     world: World, anvil: str, accounts: list[Any], direct: bool
 ) -> None:
     elsewhere = Chain(
-        anvil, deploy(anvil, accounts[0], grace_seconds=60, unbonding_seconds=120, terms=LOCAL_TERMS)
+        anvil, deploy(anvil, accounts[0], grace_seconds=60, unbonding_seconds=400, terms=LOCAL_TERMS)
     )
     wallet = new_wallet(elsewhere, 2 * HCT)
     account = wallet.channel(world.head)

@@ -45,7 +45,14 @@ from tests.node.helpers.verifiers import Judging, running_verifier, staked
 pytestmark = pytest.mark.slow
 
 TERMS = DisputeTerms(
-    seats=3, skew=60, evidence_window=900, draw_window=12, commit_window=15, reveal_window=15, serve_window=8
+    seats=3,
+    skew=60,
+    evidence_window=900,
+    draw_window=12,
+    commit_window=15,
+    reveal_window=15,
+    serve_window=8,
+    draw_delay=0,
 )
 FAULT, SILENCE, BOND = 100 * HCT, 5 * HCT, 20 * HCT
 TEXT = [int(token) for token in np.random.default_rng(5).integers(0, 256, 24)]
@@ -140,7 +147,7 @@ def court(stored_tiny: StoredModel, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("court")
     with running_anvil() as url, ExitStack() as stack:
         account = Account.from_key(DEPLOYER_KEY)
-        chain = Chain(url, deploy(url, account, grace_seconds=60, unbonding_seconds=1200, terms=TERMS))
+        chain = Chain(url, deploy(url, account, grace_seconds=60, unbonding_seconds=3600, terms=TERMS))
         court = Court(chain, stored_tiny, calibrate(stored_tiny, texts=1, tokens=40), folder)
         stack.callback(court.stop_all)
         for name in ("one", "two", "three"):

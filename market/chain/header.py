@@ -1,0 +1,99 @@
+"""Headers of blocks as the chain hashes them: a contract that knows a block's hash believes what such a header says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from web3.types import RPCEndpoint
+
+from hypercluster.market.errors import ChainError
+from hypercluster.market.money.signing import keccak
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain.rpc import Rpc
+
+_FIELDS = (
+    "parentHash",
+    "sha3Uncles",
+    "miner",
+    "stateRoot",
+    "transactionsRoot",
+    "receiptsRoot",
+    "logsBloom",
+    "difficulty",
+    "number",
+    "gasLimit",
+    "gasUsed",
+    "timestamp",
+    "extraData",
+    "mixHash",
+    "nonce",
+    "baseFeePerGas",
+    "withdrawalsRoot",
+    "blobGasUsed",
+    "excessBlobGas",
+    "parentBeaconBlockRoot",
+    "requestsHash",
+)
+"""what Ethereum's headers hold, in their order; a chain that is behind lacks the last ones"""
+_NUMBERS = frozenset(
+    (
+        "difficulty",
+        "number",
+        "gasLimit",
+        "gasUsed",
+        "timestamp",
+        "baseFeePerGas",
+        "blobGasUsed",
+        "excessBlobGas",
+    )
+)
+
+
+def header_of(rpc: Rpc, number: int) -> bytes:
+    """Return the header of a block in RLP, some 600 bytes, whose Keccak-256 is the block's hash.
+
+    Raises:
+        ChainError: there is no such block, or its header has other fields than those of Ethereum.
+        NodeUnreachable: no answer.
+    """
+    with rpc.clear_errors("to show a block"):
+        answer = rpc.web3.provider.make_request(RPCEndpoint("eth_getBlockByNumber"), [hex(number), False])
+    block: Any = answer.get("result")
+    if not isinstance(block, dict):
+        raise ChainError(f"The node at {rpc.place} does not show block {number}: try again, or use another.")
+    try:
+        header = _list([_field(name, block[name]) for name in _FIELDS if block.get(name) is not None])
+        hashed = keccak(header) == bytes.fromhex(block["hash"][2:])
+    except (KeyError, TypeError, ValueError):
+        hashed = False
+    if not hashed:
+        raise ChainError(
+            f"Block {number} of chain {rpc.chain_id} has no header like those of Ethereum: no committee can be drawn "
+            "on this chain."
+        )
+    return header
+
+
+def _field(name: str, value: str) -> bytes:
+    if name in _NUMBERS:
+        number = int(value, 16)
+        return number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return bytes.fromhex(value[2:])
+
+
+def _list(fields: list[bytes]) -> bytes:
+    """RLP of a list of texts."""
+    body = b"".join(_text(field) for field in fields)
+    return _prefix(0xC0, len(body)) + body
+
+
+def _text(text: bytes) -> bytes:
+    return text if len(text) == 1 and text[0] < 0x80 else _prefix(0x80, len(text)) + text
+
+
+def _prefix(kind: int, length: int) -> bytes:
+    if length < 56:
+        return bytes([kind + length])
+    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([kind + 55 + len(size)]) + size
