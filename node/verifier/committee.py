@@ -11,7 +11,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
@@ -28,7 +28,7 @@ from hypercluster.market.chain.disputes import (
     commitment_of,
 )
 from hypercluster.market.chain.logs import again_from
-from hypercluster.market.errors import MarketError, Reverted
+from hypercluster.market.errors import ChainError, MarketError, NodeUnreachable, Reverted
 from hypercluster.market.ledger import Duty, DutyPhase, Ledger
 from hypercluster.market.money.signing import address_bytes
 from hypercluster.market.trust.fingerprint import digest, fingerprint, seed_of
@@ -83,6 +83,7 @@ class Committee:
         self._undrawn: dict[int, CaseOpened] = {}
         self._foreign: set[int] = set()
         self._accusers: dict[int, str] = {}
+        self._benches: dict[int, tuple[str, ...]] = {}
         self._looked = -math.inf
 
     @property
@@ -91,15 +92,26 @@ class Committee:
         return self._sender.address
 
     async def work(self) -> None:
-        """Look at the chain and do whatever is due. Raises ChainError; the next call tries again."""
+        """Look at the chain and do whatever is due; what fails in one case holds up no other.
+
+        Raises ChainError; the next call tries again.
+        """
         await self._watch()
-        await self._draw()
-        for duty in await self._duties():
+        failed: list[ChainError] = []
+        due = [(duty.case_id, partial(self._serve, duty)) for duty in await self._duties()]
+        for case_id, act in [*due, *((case_id, partial(self._draw, case_id)) for case_id in self._undrawn)]:
             try:
-                await self._serve(duty)
+                await act()
+            except NodeUnreachable:
+                raise
             except Reverted as error:
                 # Too late, or somebody else did it first: the next look at the case tells which.
-                log.info("case %d: %s", duty.case_id, error)
+                log.info("case %d: %s", case_id, error)
+            except ChainError as error:
+                log.warning("case %d: %s", case_id, error)
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def accuser_of(self, case_id: int) -> str:
         """Address of who opened a case, empty if it is closed or was not heard of yet."""
@@ -174,10 +186,13 @@ class Committee:
                     self._foreign.add(event.case_id)
             elif isinstance(event, CommitteeDrawn):
                 self._undrawn.pop(event.case_id, None)
+                self._benches[event.case_id] = event.members
                 if self.node in event.members:
                     await self._sit(event)
             elif isinstance(event, CaseResolved):
                 self._accusers.pop(event.case_id, None)
+                self._benches.pop(event.case_id, None)
+                self._undrawn.pop(event.case_id, None)
         self._next_block = next_block
 
     async def _sit(self, drawn: CommitteeDrawn) -> None:
@@ -215,20 +230,28 @@ class Committee:
             ),
         )
 
-    async def _draw(self) -> None:
-        for case_id in list(self._undrawn):
-            case = await self._on_chain(self._disputes.cases.state, case_id)
-            if case.phase is not Phase.DRAWING:
-                del self._undrawn[case_id]
-                continue
-            try:
-                if case.deadline < time.time():
-                    await self._send(self._disputes.cases.resolve, case_id, [])
-                else:
-                    await self._send(self._disputes.cases.draw, case_id)
-                del self._undrawn[case_id]
-            except Reverted as error:
-                log.info("case %d is not drawn yet: %s", case_id, error)
+    async def _draw(self, case_id: int) -> None:
+        """Bring a case on that has no committee. A draw may take several calls."""
+        case = await self._on_chain(self._disputes.cases.state, case_id)
+        if case.phase is not Phase.DRAWING:
+            self._undrawn.pop(case_id, None)
+        elif case.deadline < time.time():
+            await self._send(self._disputes.cases.resolve, case_id, [])
+        elif await self._on_chain(self._chain.block_number) > case.draw_block:
+            await self._send(self._disputes.cases.draw, case_id)
+
+    async def _resolve(self, case_id: int, members: Sequence[str]) -> None:
+        """Close a case; before it, one about the same stage that was opened earlier and keeps it from convicting."""
+        try:
+            await self._send(self._disputes.cases.resolve, case_id, members)
+        except Reverted as error:
+            if error.name != "EarlierCase":
+                raise
+            earlier = int(str(error.args_by_name["caseId"]))
+            state = await self._on_chain(self._disputes.cases.state, earlier)
+            if state.may_resolve(time.time()):
+                log.warning("case %d waits for case %d, which is over", case_id, earlier)
+                await self._send(self._disputes.cases.resolve, earlier, self._benches.get(earlier, ()))
 
     async def _serve(self, duty: Duty) -> None:
         case = await self._on_chain(self._disputes.cases.state, duty.case_id)
@@ -248,7 +271,7 @@ class Committee:
             # A commitment may be on chain though we never heard that it is: then it can be revealed.
             await self._reveal(duty)
         elif case.may_resolve(now):
-            await self._send(self._disputes.cases.resolve, duty.case_id, duty.members)
+            await self._resolve(duty.case_id, duty.members)
 
     async def _vote(self, duty: Duty, deadline: int, seconds: int, now: float) -> Duty | None:
         """The duty with our vote; None while we still wait for the evidence."""

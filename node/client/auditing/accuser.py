@@ -24,9 +24,11 @@ from hypercluster.market.chain.disputes import (
     DemandStatus,
     Disputes,
     EquivocationProven,
+    Outcome,
     Phase,
     Withheld,
 )
+from hypercluster.market.chain.disputes.terms import TRIES
 from hypercluster.market.chain.logs import again_from
 from hypercluster.market.errors import NodeUnreachable, Reverted, TransactionReplaced, TransactionTimeout
 from hypercluster.market.money.signing import NOBODY
@@ -168,12 +170,30 @@ class Accuser(Reporter):
     async def accuse(self, transcript: Transcript) -> Ruling:
         """Have a committee run a transcript again and see the case to its end.
 
-        A case about the same step that is there already is seen to its end instead: it is ours where the chain's
-        answer was lost, and as good where it is not.
+        A case of ours about it that is open is seen to its end instead: the chain's answer was lost. Cases of others
+        do not count, since they may be those of the accused. Where a committee did not come together, or more of it
+        said guilty than innocent and too few decided, another is asked, as often as the contract lets us.
 
         Raises:
             MarketError: the wallet cannot pay the bond, the receipts are too old, nothing is at stake.
         """
+        ruling = await self._try(transcript)
+        for _ in range(TRIES - 1):
+            assert ruling.case_id is not None
+            case = await self._patiently(partial(self._on_chain, self._disputes.cases.state, ruling.case_id))
+            undecided = case.outcome in (Outcome.INCONCLUSIVE, Outcome.UNSERVED)
+            if case.outcome is not Outcome.VOID and not (undecided and case.guilty > case.innocent):
+                break
+            log.warning("case %d decided nothing: %s. Another is opened", ruling.case_id, ruling.outcome)
+            try:
+                ruling = await self._try(transcript)
+            except Reverted as error:
+                log.warning("no other case can be opened: %s", error)
+                break
+        return ruling
+
+    async def _try(self, transcript: Transcript) -> Ruling:
+        """One case, from its opening to its end."""
         receipt, signature = transcript.receipts(self._disputes.domain)[-1]
         try:
             send = partial(self._send, self._disputes.cases.open, receipt, signature)
@@ -226,11 +246,26 @@ class Accuser(Reporter):
             if case.may_resolve(now):
                 await self._send(self._disputes.cases.resolve, watch.case_id, watch.members)
             elif case.phase is Phase.DRAWING:
-                await self._send(self._disputes.cases.draw, watch.case_id)
+                if await self._on_chain(self._disputes.rpc.block_number) > case.draw_block:
+                    await self._send(self._disputes.cases.draw, watch.case_id)
             elif case.phase is Phase.COMMITTING and transcript is not None:
                 await self._serve(watch, transcript, served)
         except Reverted as error:
             log.info("case %d: %s", watch.case_id, error)
+            if error.name == "EarlierCase":
+                await self._close(int(str(error.args_by_name["caseId"])))
+
+    async def _close(self, case_id: int) -> None:
+        """Close somebody else's case that is over, since ours has to wait for it."""
+        case = await self._on_chain(self._disputes.cases.state, case_id)
+        if not case.may_resolve(time.time()):
+            return
+        watch = _Watch(self._disputes, case.opened_block, case_id)
+        await self._on_chain(watch.look)
+        try:
+            await self._send(self._disputes.cases.resolve, case_id, watch.members)
+        except Reverted as error:
+            log.info("case %d: %s", case_id, error)
 
     async def _serve(self, watch: _Watch, transcript: Transcript, served: _Served) -> None:
         """Hand the evidence to every member that has not got it and whose advert is known, to all at once: one that

@@ -196,6 +196,8 @@ def test_staking_and_node_keys(chain: Chain, accounts: list[LocalAccount]) -> No
     with pytest.raises(Reverted, match=operator.address):
         staking.authorize(operator, node)
 
+    staking.unstake(operator, 25 * HCT)
+    assert staking.is_eligible(address_of(node))  # C19: a quarter is room for fines
     staking.unstake(operator, 1)
     assert not staking.is_eligible(address_of(node))
     staking.cancel_unstake(operator)
