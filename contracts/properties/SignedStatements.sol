@@ -61,11 +61,13 @@ abstract contract SignedStatements is Market {
             layerStop: 4,
             wireDtype: 1,
             tail: false,
+            profile: "profile",
             inRoot: bytes32(number),
             outRoot: _leaf(row),
             tokens: 1,
             outputs: 1,
             finding: finding,
+            tolerance: 10_000,
             fingerprint: "fingerprint",
             job: "job",
             issued: uint40(time)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
 import {Disputes} from "./Disputes.sol";
 import {IDisputeCases} from "./interfaces/IDisputeCases.sol";
 import {IDisputeProofs} from "./interfaces/IDisputeProofs.sol";
@@ -64,7 +66,7 @@ contract DisputeProofs is IDisputeProofs, Disputes {
         require(_punished[key] < fault, AlreadyProven());
         require(RowTree.holds(a.outRoot, a.outputs, row, rowA, proofA), BadProof());
         require(RowTree.holds(b.outRoot, b.outputs, row, rowB, proofB), BadProof());
-        require(Floats.differ(rowA, rowB, a.wireDtype), RowsAgree());
+        require(Floats.differ(rowA, rowB, a.wireDtype, _tolerance(a, b)), RowsAgree());
 
         emit ContradictionProven(node, operator, a.inRoot, msg.sender, _punish(operator, key));
     }
@@ -118,6 +120,11 @@ contract DisputeProofs is IDisputeProofs, Disputes {
     function _sameSigner(address node, bytes32 structHash, Signature calldata signature) private view {
         address other = _signer(structHash, signature);
         require(other == node, DifferentSigners(node, other));
+    }
+
+    /// @dev The larger one: a verifier that was calibrated anew between the two keeps to both.
+    function _tolerance(Verdict calldata a, Verdict calldata b) private pure returns (uint256) {
+        return Math.min(Math.max(a.tolerance, b.tolerance), Floats.TENTH);
     }
 
     function _contradict(Verdict calldata a, Verdict calldata b) private pure returns (bool) {

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hypercluster.market.errors import MarketError
-from hypercluster.market.trust.receipt import Finding
+from hypercluster.market.trust.receipt import MILLIONTHS, MOST_TOLERANCE, Finding
 
 Kind = Literal["body", "tail"]
 """What a stage puts out: activations, or candidates with their logits."""
@@ -38,7 +38,7 @@ REJECT_MARGIN_ROW: dict[Tier, float] = {"prefill": 4.0, "replay": 4.0, "foreign"
 """of the one worst row, which has a long tail: a longer text holds a worse one"""
 MIN_ACCEPT = 1e-6
 MIN_REJECT = 1e-4
-MAX_ACCEPT = 0.1
+MAX_ACCEPT = MOST_TOLERANCE / MILLIONTHS
 """no row further off than this ever passes: the proof of a contradiction rests on it (docs/verification.md)"""
 HUGE = 1e9
 """stands for an error without measure, as of a row of zeros"""
@@ -66,10 +66,11 @@ class Difference:
     exact: bool
     rows: int
 
-    @property
-    def near(self) -> bool:
-        """Whether no row is further off than `MAX_ACCEPT`, so that the proof of a contradiction spares two of them."""
-        return self.maximum <= MAX_ACCEPT
+    def within(self, tolerance: int) -> bool:
+        """Whether no row is further off than a verdict's tolerance, in millionths, so that the proof of a contradiction
+        spares two of them.
+        """
+        return self.maximum * MILLIONTHS <= tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,10 @@ class Bounds:
         """The bounds of one comparison."""
         return self.limits[kind][tier]
 
+    def tolerance(self, kind: Kind) -> int:
+        """How far a row may be off to pass in any comparison, in millionths: what verdicts claim."""
+        return max(1, *(int(MILLIONTHS * limits.accept_maximum) for limits in self.limits[kind].values()))
+
     def is_exact(self, kind: Kind, tier: Tier) -> bool:
         """Whether honest computations were the same bit for bit in this comparison."""
         return self.of(kind, tier).accept_maximum <= MIN_ACCEPT
@@ -195,6 +200,15 @@ class Bounds:
 
 _KINDS: tuple[Kind, ...] = ("body", "tail")
 _TIERS: tuple[Tier, ...] = ("prefill", "replay", "foreign")
+
+
+def contradicts(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], tolerance: int) -> bool:
+    """Whether two rows of activations, float [width], are too far apart to be both within `tolerance`, in millionths,
+    of one row; as `Floats.differ` of the contracts.
+    """
+    t = 2.5 * min(tolerance, MOST_TOLERANCE) / MILLIONTHS
+    x, y = first.astype(np.float64), second.astype(np.float64)
+    return bool(np.sum((x - y) ** 2) > t * t * (np.sum(x * x) + np.sum(y * y)))
 
 
 def is_sampled(secret: bytes, receipt_hash: bytes, rate: float) -> bool:

@@ -26,6 +26,9 @@ from hypercluster.market.money.signing import (
 DOMAIN_NAME = "HyperCluster Disputes"
 NO_RECEIPT = bytes(32)
 """``previous`` of the first receipt of a stage"""
+MILLIONTHS = 1_000_000
+MOST_TOLERANCE = MILLIONTHS // 10
+"""that a verdict may claim, in millionths: the contract takes more for this"""
 MAX_PROFILE = 1024
 """characters of a backend profile"""
 
@@ -39,8 +42,9 @@ _RECEIPT_TYPE = keccak(
     b"bytes32 previous,uint40 issued)" + _STAGE_FIELDS
 )
 _VERDICT_TYPE = keccak(
-    b"Verdict(bytes32 modelId,uint32 layerStart,uint32 layerStop,uint8 wireDtype,bool tail,bytes32 inRoot,"
-    b"bytes32 outRoot,uint32 tokens,uint32 outputs,uint8 finding,bytes32 fingerprint,bytes32 job,uint40 issued)"
+    b"Verdict(bytes32 modelId,uint32 layerStart,uint32 layerStop,uint8 wireDtype,bool tail,bytes32 profile,"
+    b"bytes32 inRoot,bytes32 outRoot,uint32 tokens,uint32 outputs,uint8 finding,uint32 tolerance,"
+    b"bytes32 fingerprint,bytes32 job,uint40 issued)"
 )
 
 
@@ -152,9 +156,12 @@ class Verdict:
         layer_start, layer_stop: half-open range.
         wire_dtype: how the rows are encoded.
         tail: whether the outputs are candidates with logits, not activations.
+        profile: SHA-256 of the backend profile that the outputs are said to come from, as in `Stage`.
         in_root, out_root: over all rows of the transcript, whatever the steps they came in.
         tokens, outputs: how many rows of each.
         finding: see `Finding`.
+        tolerance: how far a row of activations may be from the verifier's own to pass, in millionths of the latter's
+            length.
         fingerprint: SHA-256 of the fingerprint of what the verifier computed itself.
         job: 32 bytes that the client chose for this audit.
         issued: unix seconds (UTC).
@@ -165,11 +172,13 @@ class Verdict:
     layer_stop: int
     wire_dtype: int
     tail: bool
+    profile: bytes
     in_root: bytes
     out_root: bytes
     tokens: int
     outputs: int
     finding: Finding
+    tolerance: int
     fingerprint: bytes
     job: bytes
     issued: int
@@ -190,8 +199,9 @@ class Verdict:
 
     def struct_hash(self) -> bytes:
         """Return the EIP-712 hashStruct, 32 bytes. Raises InvalidAmount for a field that does not fit."""
-        if {len(x) for x in (self.model_id, self.in_root, self.out_root, self.fingerprint, self.job)} != {32}:
-            raise InvalidAmount("A verdict holds five hashes of 32 bytes each.")
+        hashes = self.model_id, self.profile, self.in_root, self.out_root, self.fingerprint, self.job
+        if {len(each) for each in hashes} != {32}:
+            raise InvalidAmount("A verdict holds six hashes of 32 bytes each.")
         return keccak(
             _VERDICT_TYPE
             + self.model_id
@@ -199,11 +209,13 @@ class Verdict:
             + uint(self.layer_stop, 32)
             + uint(self.wire_dtype, 8)
             + uint(int(self.tail), 8)
+            + self.profile
             + self.in_root
             + self.out_root
             + uint(self.tokens, 32)
             + uint(self.outputs, 32)
             + uint(self.finding, 8)
+            + uint(self.tolerance, 32)
             + self.fingerprint
             + self.job
             + uint(self.issued, 40)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from hypercluster.market.trust.receipt import Finding, Verdict
+from hypercluster.market.trust.receipt import Finding, Verdict, profile_hash
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.rows import rows_root
 
@@ -15,12 +15,13 @@ def verdict_on(
     transcript: Transcript,
     *,
     finding: Finding,
+    tolerance: int,
     fingerprint_digest: bytes,
     job: bytes,
     issued: int,
     layers: int,
 ) -> Verdict:
-    """The verdict that a verifier signs over a transcript of a model of `layers` layers.
+    """The verdict that a verifier signs over a transcript of a model of `layers` layers; `tolerance` in millionths.
 
     Raises BadProof if the rows have different widths.
     """
@@ -31,11 +32,13 @@ def verdict_on(
         layer_stop=record.layer_stop,
         wire_dtype=int(record.wire_dtype),
         tail=record.layer_stop == layers,
+        profile=profile_hash(record.profile),
         in_root=input_root(transcript),
         out_root=rows_root(transcript.output, transcript.outputs),
         tokens=transcript.tokens,
         outputs=transcript.outputs,
         finding=finding,
+        tolerance=tolerance,
         fingerprint=fingerprint_digest,
         job=job,
         issued=issued,

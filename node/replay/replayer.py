@@ -13,7 +13,7 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 
 from hypercluster.market.trust.audit import Bounds, Difference, Kind, Thresholds, Tier
-from hypercluster.market.trust.receipt import Finding
+from hypercluster.market.trust.receipt import MOST_TOLERANCE, Finding
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import Float32s, LlamaError
 from hypercluster.node.engine.profile import Backend, profile
@@ -47,6 +47,7 @@ class Judgement:
         rows: one's own outputs, float32 [n, width]: activations, or log-probabilities of the best candidates.
         prefill_ms, replay_ms: what it took; the second is 0 where the prefill was enough.
         own_digest: SHA-256 of one's own prefill, against which all passes are measured.
+        tolerance: how far from it a row may be to pass, in millionths.
     """
 
     finding: Finding
@@ -56,6 +57,7 @@ class Judgement:
     prefill_ms: float
     replay_ms: float
     own_digest: bytes = bytes(32)
+    tolerance: int = MOST_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +155,15 @@ class Replayer:
                 found = self.bounds.of(kind, "replay").judge(closer)
                 if not spot or found is not Finding.PASS:
                     finding, difference, tier, own = found, closer, "replay", again if not spot else own
-        if finding is Finding.PASS and kind == "body" and not first.near:
-            # Two passes for one input have to lie within a tenth of one computation, and this is the one.
+        tolerance = self.bounds.tolerance(kind)
+        if finding is Finding.PASS and kind == "body" and not first.within(tolerance):
+            # Two passes for one input have to lie within the tolerance of one computation, and this is the one.
             finding = Finding.GREY
         if finding is Finding.FAIL and not (tier == "replay" and self.bounds.is_exact(kind, tier)):
             finding = self._wider(kind, tier, self._spread(transcript, inputs)).judge(difference)
-        return Judgement(finding, difference, tier, numbers(own, k), prefill_ms, replay_ms, own_digest)
+        return Judgement(
+            finding, difference, tier, numbers(own, k), prefill_ms, replay_ms, own_digest, tolerance
+        )
 
     def _wider(self, kind: Kind, tier: Tier, spread: Difference) -> Thresholds:
         """The bounds with the rejection moved out to what these inputs do to honest computations.

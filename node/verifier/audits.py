@@ -152,6 +152,7 @@ async def _audit(
         verdict = verdict_on(
             transcript,
             finding=judgement.finding,
+            tolerance=judgement.tolerance,
             fingerprint_digest=digest(own_fingerprint),
             job=opened.job,
             issued=int(time.time()),
@@ -172,6 +173,7 @@ async def _audit(
             max_error=difference.maximum,
             agreement=difference.agreement,
             exact=difference.exact,
+            tolerance=verdict.tolerance,
             fingerprint=own_fingerprint,
             issued=verdict.issued,
             signature=service.disputes.sign(service.node_key, verdict.struct_hash()),

@@ -7,12 +7,12 @@ from typing import Annotated
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.errors import WireError
 from hypercluster.node.wire.bounds import Length, Range, message
-from hypercluster.node.wire.fields import MAX_ROWS, Bytes32, Number, Profile, Signature, Unix, Wei
+from hypercluster.node.wire.fields import MAX_ROWS, Bytes32, Number, Profile, Signature, Tolerance, Unix, Wei
 from hypercluster.node.wire.messages import Open
 from hypercluster.node.wire.records import AuditStep, StageRecord
 
 RECALL_PROTOCOL = "/hypercluster/recall/2.0.0"
-AUDIT_PROTOCOL = "/hypercluster/audit/2.0.0"
+AUDIT_PROTOCOL = "/hypercluster/audit/3.0.0"
 
 Measure = Annotated[float, Range(0, 1.7976931348623157e308)]
 """of a difference: finite"""
@@ -69,6 +69,8 @@ class AuditVerdict:
     max_error: Measure
     agreement: Measure
     exact: bool
+    tolerance: Tolerance
+    """of activations, part of the verdict"""
     fingerprint: Annotated[bytes, Length(0, 16 + 8 * MAX_ROWS)]
     """of its own outputs, see market.trust.fingerprint"""
     issued: Unix

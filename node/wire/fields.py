@@ -10,7 +10,7 @@ from hypercluster.market.advert import MAX_LAYERS, Role
 from hypercluster.market.errors import InvalidAddress
 from hypercluster.market.money.signing import address_bytes, checksum
 from hypercluster.market.money.voucher import ChannelDescriptor
-from hypercluster.market.trust.receipt import MAX_PROFILE
+from hypercluster.market.trust.receipt import MAX_PROFILE, MOST_TOLERANCE
 from hypercluster.node.errors import ErrorCode, WireError
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.wire.bounds import MAX_FRAME, Each, Hex, Length, Range, declare
@@ -114,6 +114,8 @@ Milliseconds = Annotated[float, Range(0, 1e9)]
 Tokens = Annotated[int, Range(1, MAX_TOKENS)]
 Position = Annotated[int, Range(0, MAX_TOKENS)]
 Rows = Annotated[int, Range(1, MAX_ROWS)]
+Tolerance = Annotated[int, Range(0, MOST_TOLERANCE)]
+"""of a verdict, in millionths"""
 Packed = Annotated[bytes, Length(1, MAX_FRAME)]
 """rows as node.rows packs them, as they are signed"""
 LayerStart = Annotated[int, Range(0, MAX_LAYERS - 1)]

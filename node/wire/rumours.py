@@ -19,6 +19,7 @@ from hypercluster.node.wire.fields import (
     Position,
     Rows,
     Signature,
+    Tolerance,
     Unix,
     check_range,
 )
@@ -47,6 +48,7 @@ class Testimony:
     """operator of the verifier"""
     verifier: Peer
     tail: bool
+    tolerance: Tolerance
     fingerprint: Bytes32
     job: Bytes32
     issued: Unix

@@ -323,7 +323,7 @@ class AuditEnd(_message.Message):
     def __init__(self) -> None: ...
 
 class AuditVerdict(_message.Message):
-    __slots__ = ("finding", "median_error", "max_error", "agreement", "exact", "fingerprint", "issued", "signature", "billed_wei")
+    __slots__ = ("finding", "median_error", "max_error", "agreement", "exact", "fingerprint", "issued", "signature", "billed_wei", "tolerance")
     FINDING_FIELD_NUMBER: _ClassVar[int]
     MEDIAN_ERROR_FIELD_NUMBER: _ClassVar[int]
     MAX_ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -333,6 +333,7 @@ class AuditVerdict(_message.Message):
     ISSUED_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     BILLED_WEI_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     finding: int
     median_error: float
     max_error: float
@@ -342,7 +343,8 @@ class AuditVerdict(_message.Message):
     issued: int
     signature: bytes
     billed_wei: bytes
-    def __init__(self, finding: _Optional[int] = ..., median_error: _Optional[float] = ..., max_error: _Optional[float] = ..., agreement: _Optional[float] = ..., exact: _Optional[bool] = ..., fingerprint: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ...) -> None: ...
+    tolerance: int
+    def __init__(self, finding: _Optional[int] = ..., median_error: _Optional[float] = ..., max_error: _Optional[float] = ..., agreement: _Optional[float] = ..., exact: _Optional[bool] = ..., fingerprint: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ..., tolerance: _Optional[int] = ...) -> None: ...
 
 class SignedReceipt(_message.Message):
     __slots__ = ("seq", "position", "tokens", "outputs", "in_root", "out_root", "previous", "issued", "signature")
@@ -367,7 +369,7 @@ class SignedReceipt(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[int] = ..., outputs: _Optional[int] = ..., in_root: _Optional[bytes] = ..., out_root: _Optional[bytes] = ..., previous: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Testimony(_message.Message):
-    __slots__ = ("witness", "verifier", "tail", "fingerprint", "job", "issued", "signature")
+    __slots__ = ("witness", "verifier", "tail", "fingerprint", "job", "issued", "signature", "tolerance")
     WITNESS_FIELD_NUMBER: _ClassVar[int]
     VERIFIER_FIELD_NUMBER: _ClassVar[int]
     TAIL_FIELD_NUMBER: _ClassVar[int]
@@ -375,6 +377,7 @@ class Testimony(_message.Message):
     JOB_FIELD_NUMBER: _ClassVar[int]
     ISSUED_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     witness: bytes
     verifier: str
     tail: bool
@@ -382,7 +385,8 @@ class Testimony(_message.Message):
     job: bytes
     issued: int
     signature: bytes
-    def __init__(self, witness: _Optional[bytes] = ..., verifier: _Optional[str] = ..., tail: _Optional[bool] = ..., fingerprint: _Optional[bytes] = ..., job: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    tolerance: int
+    def __init__(self, witness: _Optional[bytes] = ..., verifier: _Optional[str] = ..., tail: _Optional[bool] = ..., fingerprint: _Optional[bytes] = ..., job: _Optional[bytes] = ..., issued: _Optional[int] = ..., signature: _Optional[bytes] = ..., tolerance: _Optional[int] = ...) -> None: ...
 
 class Rumour(_message.Message):
     __slots__ = ("operator", "peer", "session", "nonce", "channel_id", "model_id", "layer_start", "layer_stop", "wire_dtype", "profile", "receipt", "other", "testimony")

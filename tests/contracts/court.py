@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from itertools import count
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import rlp  # type: ignore[import-untyped]
@@ -125,6 +125,24 @@ class Court:
     """The parties, and what they sign. Accounts are `node` and its `operator`, `accuser`, and `bench`: the node keys
     of verifiers on the list, whose operators `boss` knows."""
 
+    VERDICT: ClassVar[Struct] = {
+        "modelId": b"m" * 32,
+        "layerStart": 4,
+        "layerStop": 8,
+        "wireDtype": 1,
+        "tail": False,
+        "profile": b"p" * 32,
+        "inRoot": b"i" * 32,
+        "outRoot": b"o" * 32,
+        "tokens": 5,
+        "outputs": 5,
+        "finding": 1,
+        "tolerance": 100_000,
+        "fingerprint": b"f" * 32,
+        "job": b"j" * 32,
+    }
+    """all but when it was issued"""
+
     def __init__(
         self,
         deploy: Deploy,
@@ -222,23 +240,8 @@ class Court:
         return receipt | changes
 
     def verdict(self, **changes: Any) -> Struct:
-        """A verdict that passes a transcript."""
-        verdict = {
-            "modelId": b"m" * 32,
-            "layerStart": 4,
-            "layerStop": 8,
-            "wireDtype": 1,
-            "tail": False,
-            "inRoot": b"i" * 32,
-            "outRoot": b"o" * 32,
-            "tokens": 5,
-            "outputs": 5,
-            "finding": 1,
-            "fingerprint": b"f" * 32,
-            "job": b"j" * 32,
-            "issued": self.now(),
-        }
-        return verdict | changes
+        """A verdict that passes a transcript, and rows up to a tenth off."""
+        return self.VERDICT | {"issued": self.now()} | changes
 
     def sign(
         self,

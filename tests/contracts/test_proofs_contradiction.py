@@ -84,13 +84,30 @@ def test_both_must_be_signed_by_one_verifier(court: Court, proof: Call, stranger
     ]
     error = refused(lambda: court.proofs.proveContradiction(*arguments, sender=stranger))
     assert error in ("UnknownNode", "DifferentSigners")
-    for field in (10, 11, 12):  # that are signed and not compared
+    for field in (5, 11, 12, 13, 14):  # that are signed and not compared
         arguments = proof()
         changed = list(arguments[2])
         changed[field] = changed[field] + 1 if isinstance(changed[field], int) else b"z" * 32
         arguments[2] = tuple(changed)
         with ape.reverts(court.proofs.DifferentSigners):
             court.proofs.proveContradiction(*arguments, sender=stranger)
+
+
+@pytest.mark.parametrize("field", [*Court.VERDICT, "issued"])
+def test_every_field_of_a_verdict_is_signed(court: Court, proof: Call, stranger: Account, field: str) -> None:
+    """Two verdicts of a verifier that differ from what is shown in one field, the same in both."""
+    arguments = proof()
+    for index, root, job in ((0, tree_root(GOOD), b"j" * 32), (2, tree_root(BAD), b"k" * 32)):
+        said = court.verdict() | {"outRoot": root, "job": job}
+        said["issued"] = arguments[index][-1]
+        assert tuple(said.values()) == arguments[index]
+        value = said[field]
+        said[field] = (
+            not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else b"z" * 32
+        )
+        arguments[index + 1] = court.sign_verdict(said)
+    error = refused(lambda: court.proofs.proveContradiction(*arguments, sender=stranger))
+    assert error in ("UnknownNode", "DifferentSigners")
 
 
 def test_a_verifier_that_left_is_punished(court: Court, proof: Call, stranger: Account) -> None:

@@ -149,7 +149,9 @@ def messages() -> Iterator[Message]:
     yield AuditOpen(OPEN, b"j" * 32, "{}", 5, STAGE, b"p" * 64)
     yield step()
     yield AuditEnd()
-    yield AuditVerdict(Finding.PASS, 0.1, 0.2, 0.3, True, fingerprint(_ones(), bytes(32)), NOW, b"v" * 64, 4)
+    yield AuditVerdict(
+        Finding.PASS, 0.1, 0.2, 0.3, True, 10_000, fingerprint(_ones(), bytes(32)), NOW, b"v" * 64, 4
+    )
     yield sign_advert(advert(), KEY.secret)
     yield from rumours()
 
@@ -166,6 +168,7 @@ def rumours() -> Iterator[Rumour]:
         witness="0x" + "22" * 20,
         verifier=peer_of_key(witness.secret),
         tail=True,
+        tolerance=10_000,
         fingerprint=b"f" * 32,
         job=b"j" * 32,
         issued=NOW,

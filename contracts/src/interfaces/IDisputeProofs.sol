@@ -32,7 +32,7 @@ interface IDisputeProofs is IDisputes {
     /// @notice A row is empty, is not a whole number of values, holds a value that is not finite, or is not as long as
     /// the other; or there is no such encoding.
     error BadRow();
-    /// @notice The rows are close enough to be two roundings of one.
+    /// @notice The rows are close enough to be both within the tolerance of one.
     error RowsAgree();
 
     /// @notice Punishes a provider that signed two receipts for one step of a stage, whatever they differ in: with the same
@@ -50,8 +50,10 @@ interface IDisputeProofs is IDisputes {
     ) external;
 
     /// @notice Punishes a verifier that passed two outputs of one input that cannot both be right: in one row their
-    /// distance is more than a quarter of their root-sum-square length. Whoever submits is rewarded.
-    /// @dev One fault per signer and input, as above. A verifier that passes only rows within a tenth of its own cannot be caught.
+    /// distance is more than 2.5 times its tolerance, the larger of the two, of their root-sum-square length. Whoever
+    /// submits is rewarded.
+    /// @dev One fault per signer and input, as above. A verifier that passes only rows within its tolerance of its own
+    /// cannot be caught.
     /// @param signatureA Signature of `a`; so for `b`.
     /// @param row Number of the row that differs; `rowA` under `a.outRoot`, `rowB` under `b.outRoot`.
     function proveContradiction(

@@ -96,23 +96,29 @@ interface IDisputes {
 
     /// @notice What a verifier says of a transcript, EIP-712 type Verdict.
     /// @param tail Whether the rows of output are candidates with logits, not activations.
+    /// @param profile SHA-256 of the backend profile that whoever gave the outputs is said to have: within the bounds for
+    /// it the rows were compared.
     /// @param finding 1 for outputs that are right, 2 for doubtful ones, 3 for wrong ones.
+    /// @param tolerance How far a row may be from the verifier's own to pass, in millionths of the latter's length. More
+    /// than a tenth counts as a tenth.
     /// @param fingerprint SHA-256 of the fingerprint of what the verifier computed.
     /// @param job Random bytes of the client.
     /// @param issued Seconds since 1970.
     /// @custom:warning A verifier that passes two different outputs of one input proves itself lazy: see
-    /// `proveContradiction`. It must pass nothing of which a row is further than a tenth from its own.
+    /// `proveContradiction`. It must pass nothing of which a row is further than `tolerance` from its own.
     struct Verdict {
         bytes32 modelId;
         uint32 layerStart;
         uint32 layerStop;
         uint8 wireDtype;
         bool tail;
+        bytes32 profile;
         bytes32 inRoot;
         bytes32 outRoot;
         uint32 tokens;
         uint32 outputs;
         uint8 finding;
+        uint32 tolerance;
         bytes32 fingerprint;
         bytes32 job;
         uint40 issued;

@@ -10,6 +10,8 @@ import {IDisputeProofs} from "../interfaces/IDisputeProofs.sol";
 library Floats {
     uint8 internal constant F32 = 1;
     uint8 internal constant F16 = 2;
+    /// @dev In millionths, as tolerances are.
+    uint256 internal constant TENTH = 100_000;
 
     uint256 private constant ODD_BYTES = 0xFF00FF00FF00FF00FF00FF00FF00FF00FF00FF00FF00FF00FF00FF00FF00FF00;
     uint256 private constant ODD_PAIRS = 0xFFFF0000FFFF0000FFFF0000FFFF0000FFFF0000FFFF0000FFFF0000FFFF0000;
@@ -21,12 +23,19 @@ library Floats {
         uint256 magnitude;
     }
 
-    /// @notice Whether two rows are too far apart to be two roundings of one row: 16 |x - y|^2 > |x|^2 + |y|^2.
-    /// @dev Two rows that are both within a tenth of a third one have 16 |x - y|^2 < |x|^2 + |y|^2: at most 0.64 against
-    /// at least 1.62 of its square. Strict, so that rows of zeros, whatever their signs, do not differ.
+    /// @notice Whether two rows are too far apart to be both within a tolerance t of a third one:
+    /// |x - y|^2 > (2.5 t)^2 (|x|^2 + |y|^2).
+    /// @dev Rows that are within t, a tenth at most, of a third one have |x - y|^2 <= 4 t^2 of its square on the left, and
+    /// 6.25 t^2 * 2 (1 - t)^2 >= 10 t^2 of it on the right. Strict, so that rows of zeros, whatever their signs, do not
+    /// differ.
     /// @param encoding 1 for binary32, 2 for binary16. Reverts with BadRow on anything else, and on rows that are not of
     /// that encoding.
-    function differ(bytes calldata x, bytes calldata y, uint8 encoding) internal pure returns (bool) {
+    /// @param tolerance t in millionths, at most TENTH.
+    function differ(bytes calldata x, bytes calldata y, uint8 encoding, uint256 tolerance)
+        internal
+        pure
+        returns (bool)
+    {
         require(encoding == F32 || encoding == F16, IDisputeProofs.BadRow());
         Format memory format = encoding == F32
             ? Format({bits: 32, fraction: 23, magnitude: 0x7FFFFFFF})
@@ -37,7 +46,7 @@ library Floats {
         uint256 distance;
         uint256 length;
         unchecked {
-            // Values have 64 bits at most, so the sums fit for rows of any length that calldata can have.
+            // Values have 64 bits at most and the factors 43, so the sums fit for rows of any length that calldata can have.
             for (uint256 i; i < x.length; i += 32) {
                 uint256 xs = _load(x, i, format);
                 uint256 ys = _load(y, i, format);
@@ -50,7 +59,7 @@ library Floats {
                     length += uint256(a * a) + uint256(b * b);
                 }
             }
-            return 16 * distance > length;
+            return 4e12 * distance > 25 * tolerance * tolerance * length;
         }
     }
 

@@ -12,7 +12,7 @@ library Statements {
         "Receipt(Stage stage,uint32 seq,uint32 position,uint32 tokens,uint32 outputs,bytes32 inRoot,bytes32 outRoot,bytes32 previous,uint40 issued)Stage(bytes16 session,bytes16 nonce,bytes32 channelId,bytes32 modelId,uint32 layerStart,uint32 layerStop,uint8 wireDtype,bytes32 profile)"
     );
     bytes32 private constant VERDICT_TYPEHASH = keccak256(
-        "Verdict(bytes32 modelId,uint32 layerStart,uint32 layerStop,uint8 wireDtype,bool tail,bytes32 inRoot,bytes32 outRoot,uint32 tokens,uint32 outputs,uint8 finding,bytes32 fingerprint,bytes32 job,uint40 issued)"
+        "Verdict(bytes32 modelId,uint32 layerStart,uint32 layerStop,uint8 wireDtype,bool tail,bytes32 profile,bytes32 inRoot,bytes32 outRoot,uint32 tokens,uint32 outputs,uint8 finding,uint32 tolerance,bytes32 fingerprint,bytes32 job,uint40 issued)"
     );
 
     // ABI and EIP-712 encode all these fields alike: one word each, bytes16 at its left. So a struct is hashed as it lies
@@ -45,8 +45,8 @@ library Statements {
         assembly ("memory-safe") {
             let free := mload(0x40)
             mstore(free, typehash)
-            calldatacopy(add(free, 0x20), verdict, 0x1a0)
-            digest := keccak256(free, 0x1c0)
+            calldatacopy(add(free, 0x20), verdict, 0x1e0)
+            digest := keccak256(free, 0x200)
         }
     }
 

@@ -23,9 +23,10 @@ def receipt_row(receipt: Receipt) -> Row:
 
 def verdict_row(verdict: Verdict) -> Row:
     """The fields of struct Verdict."""
-    what = verdict.model_id, verdict.layer_start, verdict.layer_stop, verdict.wire_dtype, verdict.tail
+    layers = verdict.model_id, verdict.layer_start, verdict.layer_stop
     rows = verdict.in_root, verdict.out_root, verdict.tokens, verdict.outputs
-    return *what, *rows, int(verdict.finding), verdict.fingerprint, verdict.job, verdict.issued
+    said = int(verdict.finding), verdict.tolerance, verdict.fingerprint, verdict.job, verdict.issued
+    return *layers, verdict.wire_dtype, verdict.tail, verdict.profile, *rows, *said
 
 
 def signature_row(signature: bytes) -> Row:

@@ -84,6 +84,7 @@ class Sharer:
             witness=verifier.operator,
             verifier=verifier.peer,
             tail=verdict.tail,
+            tolerance=verdict.tolerance,
             fingerprint=verdict.fingerprint,
             job=verdict.job,
             issued=verdict.issued,

@@ -162,6 +162,7 @@ class VerifierAuditor:
         verdict = verdict_on(
             transcript,
             finding=answer.finding,
+            tolerance=answer.tolerance,
             fingerprint_digest=digest(answer.fingerprint),
             job=job,
             issued=answer.issued,

@@ -33,6 +33,7 @@ from hypercluster.market.chain.disputes import (
     Withheld,
     commitment_of,
 )
+from hypercluster.market.chain.disputes.statements import verdict_row
 from hypercluster.market.chain.dues import claim, dues_of
 from hypercluster.market.errors import InsufficientFunds, InvalidAmount, InvalidSignature, Reverted
 from hypercluster.market.money.units import HCT
@@ -152,11 +153,23 @@ def test_our_hashes_are_the_contracts(chain: Chain) -> None:
     digest = disputes.proofs._read("receiptDigest", stage.struct_hash(), fields)
     assert digest == disputes.domain.digest(said.struct_hash())
     verdict = Verdict(
-        b"m" * 32, 4, 8, 2, True, b"i" * 32, b"o" * 32, 5, 6, Finding.GREY, PRINT, b"j" * 32, said.issued
+        model_id=b"m" * 32,
+        layer_start=4,
+        layer_stop=8,
+        wire_dtype=2,
+        tail=True,
+        profile=b"p" * 32,
+        in_root=b"i" * 32,
+        out_root=b"o" * 32,
+        tokens=5,
+        outputs=6,
+        finding=Finding.GREY,
+        tolerance=7,
+        fingerprint=PRINT,
+        job=b"j" * 32,
+        issued=said.issued,
     )
-    layers = verdict.model_id, verdict.layer_start, verdict.layer_stop, verdict.wire_dtype, verdict.tail
-    rows = verdict.in_root, verdict.out_root, verdict.tokens, verdict.outputs
-    digest = disputes.proofs._read("verdictDigest", (*layers, *rows, 2, PRINT, verdict.job, verdict.issued))
+    digest = disputes.proofs._read("verdictDigest", verdict_row(verdict))
     assert digest == disputes.domain.digest(verdict.struct_hash())
 
 
@@ -345,19 +358,21 @@ def test_a_lazy_verifier_is_proven(chain: Chain, accounts: list[LocalAccount], c
     one, minus_one = b"\x00\x3c" * 8, b"\x00\xbc" * 8  # binary16
     good, bad = [one] * 5, [one] * 4 + [minus_one]
     first = Verdict(
-        b"m" * 32,
-        0,
-        4,
-        2,
-        False,
-        root(ROWS),
-        root(good),
-        5,
-        5,
-        Finding.PASS,
-        PRINT,
-        b"j" * 32,
-        chain.timestamp(),
+        model_id=b"m" * 32,
+        layer_start=0,
+        layer_stop=4,
+        wire_dtype=2,
+        tail=False,
+        profile=b"p" * 32,
+        in_root=root(ROWS),
+        out_root=root(good),
+        tokens=5,
+        outputs=5,
+        finding=Finding.PASS,
+        tolerance=10_000,
+        fingerprint=PRINT,
+        job=b"j" * 32,
+        issued=chain.timestamp(),
     )
     second = replace(first, out_root=root(bad))
     signed = first, sign(chain, lazy, first), second, sign(chain, lazy, second)

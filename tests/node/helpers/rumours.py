@@ -7,7 +7,14 @@ from typing import Any
 
 import coincurve
 
-from hypercluster.market.trust.receipt import NO_RECEIPT, DisputeDomain, Finding, Receipt, Verdict
+from hypercluster.market.trust.receipt import (
+    NO_RECEIPT,
+    DisputeDomain,
+    Finding,
+    Receipt,
+    Verdict,
+    profile_hash,
+)
 from hypercluster.node.evidence.rumour import contradiction, testified
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.rows import WireDtype
@@ -83,11 +90,13 @@ def failed(
         layer_stop=record.layer_stop,
         wire_dtype=int(record.wire_dtype),
         tail=False,
+        profile=profile_hash(record.profile),
         in_root=b"i" * 32,
         out_root=b"o" * 32,
         tokens=3,
         outputs=3,
         finding=finding,
+        tolerance=10_000,
         fingerprint=b"f" * 32,
         job=b"j" * 32,
         issued=int(time.time()) if issued is None else issued,
@@ -96,6 +105,7 @@ def failed(
         witness=witness,
         verifier=peer_of_key(verifier),
         tail=False,
+        tolerance=verdict.tolerance,
         fingerprint=verdict.fingerprint,
         job=verdict.job,
         issued=verdict.issued,
