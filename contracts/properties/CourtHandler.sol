@@ -15,6 +15,7 @@ contract CourtHandler is SignedStatements {
     uint256 private constant NODES = 13;
     uint256 private constant PEOPLE = 3;
     bytes32 private constant SALT = "salt";
+    bytes32 private constant FINGERPRINT = "fingerprint";
 
     /// @dev An open case. A vote is there before it is revealed, a member before it is drawn is not.
     struct Trial {
@@ -54,7 +55,7 @@ contract CourtHandler is SignedStatements {
         }
         for (uint256 i; i < PEOPLE; ++i) _people[i] = _person(1e6 * uint256(HCT));
         _supply = token.totalSupply();
-        _block();
+        _blocks(1);
     }
 
     modifier checked() {
@@ -66,7 +67,7 @@ contract CourtHandler is SignedStatements {
 
     function pass(uint32 duration, uint8 far) external checked {
         _pass(duration % (far % 16 == 0 ? 15 days : 2 hours));
-        _block();
+        _blocks(1);
     }
 
     function stake(uint8 who, uint96 amount) external checked {
@@ -80,7 +81,7 @@ contract CourtHandler is SignedStatements {
     function unstake(uint8 who, uint96 amount, bool cancel) external checked {
         vm.startPrank(_operators[who % NODES]);
         if (cancel) try registry.cancelUnstake() {} catch {}
-        else try registry.unstake(amount % (150 * HCT)) {} catch {}
+        else try registry.unstake(amount % (60 * HCT)) {} catch {}
         vm.stopPrank();
     }
 
@@ -105,9 +106,9 @@ contract CourtHandler is SignedStatements {
         vm.stopPrank();
     }
 
-    function list(uint8 who, bool on) external checked {
+    function list(uint8 who, uint8 off) external checked {
         vm.startPrank(_nodes[who % NODES]);
-        if (on) try cases.enlist() {} catch {}
+        if (off % 8 != 0) try cases.enlist() {} catch {}
         else try cases.delist(_nodes[who % NODES]) {} catch {}
         vm.stopPrank();
     }
@@ -116,7 +117,7 @@ contract CourtHandler is SignedStatements {
 
     function equivocate(uint8 who, uint8 old, uint8 twist) external checked {
         Slot memory a = _slot(who, old, 0);
-        Slot memory b = Slot(a.node, a.stage, a.seq, twist % 3, a.issued);
+        Slot memory b = Slot(a.node, a.stage, a.seq, twist % 4, a.issued);
         a.twist = 0;
         address operator = registry.answersFor(a.node);
         uint256 before = _stake[operator];
@@ -155,7 +156,7 @@ contract CourtHandler is SignedStatements {
 
     function openCase(uint8 who, uint8 accuser, uint8 old) external checked {
         Slot memory slot = _slot(who, old, old % 3);
-        bool due = !_convicted[slot.node][slot.stage] && _punishable(slot);
+        bool due = !_convicted[slot.node][slot.stage] && _stake[registry.answersFor(slot.node)] != 0;
         vm.startPrank(_people[accuser % PEOPLE]);
         try cases.openCase(_stage(slot.stage), _receipt(slot), _signReceipt(slot)) returns (uint256 id) {
             require(due, "a case that could not be punished");
@@ -184,7 +185,7 @@ contract CourtHandler is SignedStatements {
         uint256 place = which % _open.length;
         Trial storage trial = _trials[_open[place]];
         _draw(trial);
-        _vote(trial, ballot, unanimous);
+        _vote(trial, ballot, unanimous % 4 == 0 ? 2 : unanimous);
         _reveal(trial, 15, false);
         _resolve(place);
     }
@@ -194,8 +195,11 @@ contract CourtHandler is SignedStatements {
     }
 
     function _draw(Trial storage trial) private {
-        _block();
-        try cases.draw(trial.id) returns (address[] memory members) {
+        uint256 drawBlock = cases.cases(trial.id).drawBlock;
+        _blocks(drawBlock < blockNumber ? 1 : drawBlock + 1 - blockNumber);
+        bytes memory header = blockNumber - drawBlock > 256 ? bytes("") : _header(drawBlock);
+        try cases.draw(trial.id, header) returns (address[] memory members) {
+            if (members.length == 0) return;
             require(members.length == terms.seats, "a committee of another size");
             for (uint256 i; i < members.length; ++i) {
                 require(cases.isEnlisted(members[i]) && registry.isEligible(members[i]), "drew who may not judge");
@@ -213,11 +217,15 @@ contract CourtHandler is SignedStatements {
             ballot /= 5;
             if (choice == 0) continue;
             address member = trial.members[seat];
+            IDisputeCases.Case memory c = cases.cases(trial.id);
+            bool due = c.phase == IDisputeCases.Phase.Committing && time <= c.deadline && trial.votes[seat] == 0;
             vm.prank(member);
-            try cases.commit(trial.id, seat, keccak256(abi.encode(trial.id, member, choice, bytes32(0), SALT))) {
-                require(trial.votes[seat] == 0, "committed twice");
+            try cases.commit(trial.id, seat, keccak256(abi.encode(trial.id, member, choice, FINGERPRINT, SALT))) {
+                require(due, "committed twice, or at the wrong time");
                 trial.votes[seat] = choice;
-            } catch {}
+            } catch {
+                require(!due, "a commitment was refused");
+            }
         }
     }
 
@@ -225,27 +233,28 @@ contract CourtHandler is SignedStatements {
         for (uint8 seat; seat < trial.members.length; ++seat) {
             if (skipped % 16 == seat) continue;
             uint8 choice = lie ? trial.votes[seat] % 4 + 1 : trial.votes[seat];
+            bool due = !lie && choice != 0 && trial.revealed >> seat & 1 == 0 && _revealing(trial.id);
             vm.prank(trial.members[seat]);
-            try cases.reveal(trial.id, seat, choice, bytes32(0), SALT) {
-                require(!lie && choice != 0 && trial.revealed >> seat & 1 == 0, "revealed another vote, or twice");
+            try cases.reveal(trial.id, seat, choice, FINGERPRINT, SALT) {
+                require(due, "revealed another vote, twice, or at the wrong time");
                 trial.revealed |= 1 << seat;
-            } catch {}
+            } catch {
+                require(!due, "a vote was refused");
+            }
         }
     }
 
     function _resolve(uint256 place) private {
         Trial storage trial = _trials[_open[place]];
-        IDisputeCases.Case memory c = cases.cases(trial.id);
-        bool due = _due(c);
-        uint256 guilty = _allow(trial);
-        uint256 bond = token.balanceOf(trial.accuser);
+        (IDisputeCases.Outcome outcome, uint256 bond) = _expected(trial);
+        bool due = _due(cases.cases(trial.id)) && (outcome != IDisputeCases.Outcome.Guilty || !_earlier(trial));
+        uint256 before = token.balanceOf(trial.accuser);
+        _allow(trial, outcome);
         try cases.resolve(trial.id, trial.members) {
-            require(due, "resolved while votes were awaited");
-            c = cases.cases(trial.id);
-            bool convicted = trial.members.length != 0 && guilty * 3 >= uint256(terms.seats) * 2;
-            require((c.outcome == IDisputeCases.Outcome.Guilty) == convicted, "found guilty by no two thirds, or not by them");
-            if (convicted) {
-                require(token.balanceOf(trial.accuser) == bond + terms.bond, "an accuser who was right lost its bond");
+            require(due, "resolved while votes or earlier cases were awaited");
+            require(cases.cases(trial.id).outcome == outcome, "another outcome than two thirds of the votes");
+            require(token.balanceOf(trial.accuser) - before == bond, "another part of the bond came back");
+            if (outcome == IDisputeCases.Outcome.Guilty) {
                 _convicted[trial.slot.node][trial.slot.stage] = true;
                 ++convictions;
             }
@@ -324,13 +333,46 @@ contract CourtHandler is SignedStatements {
         return (uint256(active) + thawing, uint256(claimable) + waiting, uint256(ready) + later);
     }
 
-    /// @dev What resolving may take, and the guilty votes.
-    function _allow(Trial storage trial) private returns (uint256 guilty) {
-        for (uint256 i; i < trial.members.length; ++i) {
-            if (trial.revealed >> i & 1 == 0) _mayLose[registry.answersFor(trial.members[i])] += terms.silence;
-            else if (trial.votes[i] == uint8(IDisputeCases.Vote.Guilty)) ++guilty;
+    /// @dev What the votes that were revealed come to, and how much of the bond then returns.
+    function _expected(Trial storage trial) private view returns (IDisputeCases.Outcome outcome, uint256 bond) {
+        if (trial.members.length == 0) return (IDisputeCases.Outcome.Void, terms.bond);
+        uint256[5] memory count;
+        for (uint256 i; i < trial.members.length; ++i) if (trial.revealed >> i & 1 != 0) ++count[trial.votes[i]];
+        uint256 needed = (uint256(terms.seats) * 2 + 2) / 3;
+        if (count[2] >= needed) return (IDisputeCases.Outcome.Guilty, terms.bond);
+        if (count[1] >= needed) return (IDisputeCases.Outcome.Innocent, 0);
+        if (count[4] >= needed) return (IDisputeCases.Outcome.Unserved, 0);
+        return (IDisputeCases.Outcome.Inconclusive, terms.bond - terms.bond * count[4] / terms.seats);
+    }
+
+    /// @dev Whether a case about the same stage was opened earlier and is open.
+    function _earlier(Trial storage trial) private view returns (bool) {
+        for (uint256 i; i < _open.length; ++i) {
+            Trial storage other = _trials[_open[i]];
+            bool same = other.slot.node == trial.slot.node && other.slot.stage == trial.slot.stage;
+            if (same && other.id < trial.id) return true;
         }
-        if (guilty * 3 >= uint256(terms.seats) * 2) _mayLose[registry.answersFor(trial.slot.node)] += terms.fault;
+        return false;
+    }
+
+    /// @dev What resolving may take: a fault of whom it convicts, and a fine of who was silent or against the majority.
+    function _allow(Trial storage trial, IDisputeCases.Outcome outcome) private {
+        bool guilty = outcome == IDisputeCases.Outcome.Guilty;
+        uint8 against = guilty ? 1 : outcome == IDisputeCases.Outcome.Innocent ? 2 : 255;
+        for (uint256 i; i < trial.members.length; ++i) {
+            bool silent = trial.revealed >> i & 1 == 0;
+            if (silent || trial.votes[i] == against) {
+                _mayLose[registry.answersFor(trial.members[i])] += terms.silence;
+            }
+        }
+        if (guilty) _mayLose[registry.answersFor(trial.slot.node)] += terms.fault;
+    }
+
+    function _revealing(uint256 id) private view returns (bool) {
+        IDisputeCases.Case memory c = cases.cases(id);
+        if (c.phase == IDisputeCases.Phase.Revealing) return time <= c.deadline;
+        bool over = c.phase == IDisputeCases.Phase.Committing && time > c.deadline;
+        return over && time <= uint256(c.deadline) + terms.revealWindow;
     }
 
     function _due(IDisputeCases.Case memory c) private view returns (bool) {

@@ -13,11 +13,13 @@ import {HyperToken} from "../src/HyperToken.sol";
 interface Vm {
     function addr(uint256 key) external pure returns (address);
     function chainId(uint256 id) external;
+    function deal(address who, uint256 amount) external;
     function envBytes(string calldata name) external view returns (bytes memory);
+    function envOr(string calldata name, address otherwise) external view returns (address);
+    function envOr(string calldata name, string calldata otherwise) external view returns (string memory);
     function getCode(string calldata artifact) external view returns (bytes memory);
     function prank(address sender) external;
     function roll(uint256 number) external;
-    function prevrandao(bytes32 value) external;
     function setBlockhash(uint256 number, bytes32 value) external;
     function sign(uint256 key, bytes32 digest) external pure returns (uint8, bytes32, bytes32);
     function startPrank(address sender) external;
@@ -26,7 +28,8 @@ interface Vm {
 }
 
 /// @title All contracts as their artifacts are committed, people with keys, and a clock
-/// @dev Terms are the defaults of a deployment, which scripts/invariants.py hands over.
+/// @dev Terms are the defaults of a deployment, which scripts/invariants.py hands over. HC_ARTIFACTS names another folder
+/// of artifacts, and HC_MUTANT the address whose coin switches one of their mutants on: scripts/mutate_contracts.py.
 abstract contract Market {
     Vm internal constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
 
@@ -52,6 +55,7 @@ abstract contract Market {
     constructor(address judge) {
         vm.warp(time);
         vm.roll(blockNumber);
+        vm.deal(vm.envOr("HC_MUTANT", address(0)), 1);
         terms = abi.decode(vm.envBytes("HC_TERMS"), (IDisputes.Parameters));
         token = HyperToken(_create("HyperToken", abi.encode(address(this), uint256(1e9) * HCT)));
         channels = IPaymentChannels(_create("PaymentChannels", abi.encode(token, GRACE)));
@@ -85,11 +89,18 @@ abstract contract Market {
         vm.warp(time);
     }
 
-    function _block() internal {
-        vm.setBlockhash(blockNumber, keccak256(abi.encode("block", blockNumber, time)));
-        vm.roll(++blockNumber);
-        vm.prevrandao(keccak256(abi.encode("random", blockNumber, time)));
-        _pass(12);
+    /// @dev Lets blocks go by, twelve seconds each.
+    function _blocks(uint256 count) internal {
+        blockNumber += count;
+        vm.roll(blockNumber);
+        _pass(12 * count);
+    }
+
+    /// @dev The header of an earlier block as far as anybody reads it: thirteen empty fields, then the randomness.
+    function _header(uint256 number) internal returns (bytes memory header) {
+        bytes32 random = keccak256(abi.encode(number, time));
+        header = bytes.concat(hex"f9002e", hex"80808080808080808080808080", hex"a0", random);
+        vm.setBlockhash(number, keccak256(header));
     }
 
     function _sign(address who, bytes32 digest) internal view returns (bytes32 r, bytes32 vs) {
@@ -106,7 +117,8 @@ abstract contract Market {
     }
 
     function _create(string memory name, bytes memory arguments) private returns (address made) {
-        bytes memory code = bytes.concat(vm.getCode(string.concat("artifacts/", name, ".json")), arguments);
+        string memory folder = vm.envOr("HC_ARTIFACTS", string("artifacts"));
+        bytes memory code = bytes.concat(vm.getCode(string.concat(folder, "/", name, ".json")), arguments);
         assembly ("memory-safe") {
             made := create(0, add(code, 0x20), mload(code))
         }

@@ -230,6 +230,8 @@ contract RegistryHandler is Market {
             if (_answers[k] != o + 1) continue;
             uint96 backing = registry.backingOf(_keys[k]);
             require(backing <= _shares[k] && registry.shareOf(_keys[k]) == _shares[k], "a share differs");
+            bool eligible = _shares[k] >= terms.fault && uint256(backing) * 4 >= uint256(terms.fault) * 3;
+            require(registry.isEligible(_keys[k]) == eligible, "another key is eligible");
             sum += backing;
         }
     }

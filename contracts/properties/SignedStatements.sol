@@ -45,6 +45,7 @@ abstract contract SignedStatements is Market {
         });
         if (slot.twist == 1) r.inRoot = _leaf(OTHER_ROW);
         if (slot.twist == 2) r.outRoot = _leaf(OTHER_ROW);
+        if (slot.twist == 3) r.previous = "other";
     }
 
     function _signReceipt(Slot memory slot) internal view returns (IDisputes.Signature memory) {

@@ -16,6 +16,7 @@ import pytest
 from ape.contracts import ContractContainer
 from ethpm_types import ContractType
 
+import hypercluster.contracts
 from hypercluster.contracts import artifact
 from tests.contracts.kinds import (
     Account,
@@ -52,11 +53,22 @@ shutil.rmtree(KEPT / ".foundry", ignore_errors=True)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-gas", action="store_true", help="rewrite contracts/gas-snapshot.json")
+    parser.addoption("--artifacts", type=Path, help="test other artifacts than the committed ones")
+    parser.addoption(
+        "--coin", help="address that holds a coin: the switch of a mutant, see scripts/mutants.py"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if folder := config.getoption("--artifacts"):
+        hypercluster.contracts._ARTIFACTS = folder
 
 
 @pytest.fixture(scope="session")
-def deploy(deployer: Account) -> Deploy:
+def deploy(deployer: Account, request: pytest.FixtureRequest) -> Deploy:
     """Deploy a committed artifact: deploy(name, *constructor arguments, sender=deployer)."""
+    if coin := request.config.getoption("--coin"):
+        deployer.provider.set_balance(coin, 1)
 
     def deploy(name: str, *arguments: object, sender: Account = deployer) -> Deploy:
         compiled = artifact(name)

@@ -1,0 +1,212 @@
+"""Mutation testing of the contracts: every part of every `require`, and every field of what is signed.
+
+    python scripts/mutate_contracts.py
+
+All mutants are compiled once (scripts/mutants.py). Each is then switched on under the sequences and digests of
+contracts/properties, and those that live under the contract tests of its file. The exit code is 1 when one lives that
+WAIVED does not name with a reason. Needs `npm ci` in contracts/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import compile_contracts
+from invariants import CONTRACTS, DEPTH, KEPT, ROOT, default_terms, forge
+from mutants import Mutant, mutate, struct_fields
+
+BUILT = ROOT / ".build" / "mutants"
+CALLS = 1000
+TESTS = {
+    "DisputeCases.sol": "test_cases_*.py test_disputes_*.py",
+    "DisputeDemands.sol": "test_demands.py test_disputes_*.py",
+    "DisputeProofs.sol": "test_proofs_*.py",
+    "Disputes.sol": "test_proofs_*.py test_cases_open.py test_demands.py",
+    "HyperToken.sol": "test_hyper_token.py",
+    "PaymentChannels.sol": "test_open.py test_settle.py test_close.py",
+    "StakingRegistry.sol": "test_staking.py test_node_keys.py test_slashing.py",
+    "VerifierList.sol": "test_verifiers.py test_cases_draw.py",
+    "libraries/Blocks.sol": "test_cases_draw.py",
+    "libraries/Floats.sol": "test_proofs_rows.py test_proofs_contradiction.py",
+    "libraries/RowTree.sol": "test_proofs_rows.py test_demands.py",
+    "libraries/Statements.sol": "test_proofs_*.py test_cases_open.py",
+}
+"""contract tests that look at a file of contracts/src"""
+WAIVED: dict[str, str] = {
+    "without: seat < seats": "the array of seats has fifteen places, and those above the committee hold nobody",
+    "<= instead of <: seat < seats": "as above",
+}
+"""mutants that behave like the contract, with the reason"""
+
+
+def main() -> int:
+    """Build the mutants, run them, print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--file", help="mutants of this file below contracts/src alone")
+    parser.add_argument("--quick", action="store_true", help="sequences and digests alone, no contract tests")
+    parser.add_argument(
+        "--json", type=Path, default=BUILT / "found.json", help="file that keeps what was found"
+    )
+    told = parser.parse_args()
+    mutants = build()
+    if told.file:
+        mutants = [mutant for mutant in mutants if mutant.file == told.file]
+    if not mutants:
+        parser.error(f"no mutants in {told.file}")
+    if killer := killed(None, quick=True):
+        print(f"The properties fail without any mutant: {killer}", file=sys.stderr)
+        return 2
+    found: dict[str, str] = {}
+    began = time.monotonic()
+    for mutant in mutants:
+        killer = killed(mutant, quick=told.quick)
+        found[name(mutant)] = killer or ("waived" if mutant.what in WAIVED else "lives")
+        done = f"{len(found)}/{len(mutants)} {time.monotonic() - began:.0f} s"
+        print(f"{done}  {name(mutant)}: {found[name(mutant)]}", flush=True)
+        told.json.write_text(json.dumps(found, indent=1) + "\n")
+    print()
+    print("\n".join(table(mutants, found)))
+    return int("lives" in found.values())
+
+
+def name(mutant: Mutant) -> str:
+    """A mutant for people, and alike from run to run."""
+    return f"{mutant.file}:{mutant.line} {mutant.what}"
+
+
+def build() -> list[Mutant]:
+    """Compile all mutants into .build/mutants, unless they are there; raises what the compiler says."""
+    source = CONTRACTS / "src"
+    sources = {
+        path.relative_to(source).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(source.rglob("*.sol"))
+    }
+    texts, mutants = mutate(sources, struct_fields(source / "interfaces" / "IDisputes.sol"))
+    digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
+    stamp = BUILT / "digest"
+    if stamp.exists() and stamp.read_text() == digest:
+        return mutants
+    print(f"compiling {len(mutants)} mutants ...", flush=True)
+    compile_contracts.install_compiler()
+    import solcx
+
+    wanted = {f"src/{each}.sol": {each: compile_contracts.OUTPUTS} for each in compile_contracts.RUNS}
+    output = solcx.compile_standard(
+        {
+            "language": "Solidity",
+            "sources": {f"src/{path}": {"content": text} for path, text in texts.items()},
+            # Small rather than quick: they must fit a block all the same.
+            "settings": compile_contracts.settings(1) | {"outputSelection": wanted},
+        },
+        base_path=str(CONTRACTS),
+        solc_version=compile_contracts.VERSION,
+    )
+    BUILT.mkdir(parents=True, exist_ok=True)
+    for each in compile_contracts.RUNS:
+        contract = output["contracts"][f"src/{each}.sol"][each]
+        fields = {
+            "contractName": each,
+            "abi": contract["abi"],
+            "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
+            "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
+        }
+        (BUILT / f"{each}.json").write_text(json.dumps(fields))
+    stamp.write_text(digest)
+    return mutants
+
+
+def killed(mutant: Mutant | None, *, quick: bool) -> str:
+    """What noticed a mutant; empty when nothing did. Without a mutant the contracts should pass."""
+    environment = os.environ | {
+        "HOME": str(KEPT),
+        "HC_TERMS": "0x" + default_terms().hex(),
+        "HC_ARTIFACTS": "../.build/mutants",
+        "FOUNDRY_FUZZ_SEED": "0x1",
+        "FOUNDRY_INVARIANT_RUNS": str(CALLS // DEPTH),
+        "FOUNDRY_INVARIANT_DEPTH": str(DEPTH),
+        "FOUNDRY_INVARIANT_SHRINK_RUN_LIMIT": "0",
+    }
+    if mutant:
+        environment["HC_MUTANT"] = mutant.switch
+    for contract in ("DigestsTest", "ChannelsTest", "RegistryTest", "CourtTest"):
+        if mutant and contract not in properties_of(mutant):
+            continue
+        run = subprocess.run(
+            [forge(), "test", "--match-contract", f"^{contract}$"],
+            cwd=CONTRACTS,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        if run.returncode:
+            return contract
+    if quick or mutant is None:
+        return ""
+    tests = [test.as_posix() for pattern in TESTS[mutant.file].split() for test in _tests(pattern)]
+    options = [
+        "--network",
+        "ethereum:local:foundry",
+        "-x",
+        "-q",
+        "--artifacts",
+        BUILT,
+        "--coin",
+        mutant.switch,
+    ]
+    run = subprocess.run(
+        [Path(sys.executable).parent / "ape", "test", *tests, *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].split(" - ")[0].split("/")[-1] if failed else ""
+
+
+def properties_of(mutant: Mutant) -> tuple[str, ...]:
+    """Tests of contracts/properties that reach a file."""
+    return {
+        "PaymentChannels.sol": ("DigestsTest", "ChannelsTest"),
+        "StakingRegistry.sol": ("DigestsTest", "RegistryTest"),
+        "HyperToken.sol": (),
+        "libraries/Statements.sol": ("DigestsTest", "CourtTest"),
+    }.get(mutant.file, ("CourtTest",))
+
+
+def _tests(pattern: str) -> Iterator[Path]:
+    return (path.relative_to(ROOT) for path in sorted((ROOT / "tests" / "contracts").glob(pattern)))
+
+
+def table(mutants: list[Mutant], found: dict[str, str]) -> Iterator[str]:
+    """Lines of a table in Markdown, by file, and who lives."""
+    yield "| file | mutants | noticed by properties | by contract tests | waived | live |"
+    yield "|---|---|---|---|---|---|"
+    for file in sorted({mutant.file for mutant in mutants}):
+        count = Counter(kind(found[name(mutant)]) for mutant in mutants if mutant.file == file)
+        yield "| {} | {} | {} | {} | {} | {} |".format(
+            file, count.total(), *(count[each] for each in ("properties", "tests", "waived", "lives"))
+        )
+    yield ""
+    yield from (f"{each}: {what}" for each, what in found.items() if what in ("lives", "waived"))
+
+
+def kind(killer: str) -> str:
+    """What sort of a check noticed it."""
+    if killer in ("lives", "waived"):
+        return killer
+    return "properties" if killer.endswith("Test") else "tests"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
