@@ -70,6 +70,7 @@ HASHED: tuple[tuple[str, str, Fields], ...] = (
         "abi.encode({})",
         (("node", "address"), ("stageHash", "bytes32"), ("seq", "uint32")),
     ),
+    ("DisputeCases.sol", "abi.encode({})", (("receipt", "bytes32"), ("msg.sender", "address"))),
     ("DisputeProofs.sol", "abi.encode({})", (("node", "address"), ("inRoot", "bytes32"))),
     (
         "DisputeDemands.sol",

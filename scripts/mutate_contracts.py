@@ -25,7 +25,7 @@ from invariants import CONTRACTS, DEPTH, KEPT, ROOT, default_terms, forge
 from mutants import Mutant, mutate, struct_fields
 
 BUILT = ROOT / ".build" / "mutants"
-CALLS = 1000
+CALLS = 500
 TESTS = {
     "DisputeCases.sol": "test_cases_*.py test_disputes_*.py",
     "DisputeDemands.sol": "test_demands.py test_disputes_*.py",
@@ -160,7 +160,7 @@ def killed(mutant: Mutant | None, *, quick: bool) -> str:
         "-x",
         "-q",
         "--artifacts",
-        BUILT,
+        str(BUILT),
         "--coin",
         mutant.switch,
     ]
