@@ -16,7 +16,8 @@ _NO_CODE = keccak(b"").hex()
 
 
 def contradictions(chain: Chain) -> Iterator[str]:
-    """What is wrong with the contracts, a sentence each; nothing where all six are there and name each other.
+    """What is wrong with the contracts, a sentence each; nothing where all six are there, have the code that the
+    deployment says (if it does) and name each other.
 
     Raises NodeUnreachable.
     """
@@ -27,6 +28,9 @@ def contradictions(chain: Chain) -> Iterator[str]:
         name = missing[0]
         yield f"Chain {chain.chain_id} has no contract at {places[name]}, which is to be the {name}."
         return
+    for name, digits in chain.deployment.code.items():
+        if hashes[name] != digits:
+            yield f"The code of the {name} at {places[name]} is not that which the deployment names, by its hash."
     for name, contract, names in (
         ("registry", chain.staking, ("token",)),
         ("channels", chain.channels, ("token",)),
@@ -42,6 +46,10 @@ def contradictions(chain: Chain) -> Iterator[str]:
             if told != places[other]:
                 found = f"belongs to another {other}, {told}" if told else "is no such contract"
                 yield f"What is to be the {name}, at {places[name]}, {found}."
+    try:
+        chain.disputes.demands.state(0)  # the three of disputes look alike otherwise
+    except ChainError:
+        yield f"What is to be the demands, at {places['demands']}, is no such contract."
     slashers = set(chain.staking.slashers())
     if slashers != {places["cases"], places["proofs"], places["demands"]}:
         yield (

@@ -7,7 +7,7 @@ from dataclasses import astuple
 from eth_account.signers.local import LocalAccount
 
 from hypercluster.contracts import artifact
-from hypercluster.market.chain.deployment import Deployment
+from hypercluster.market.chain.deployment import CONTRACTS, Deployment
 from hypercluster.market.chain.disputes.terms import DisputeTerms
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Sender
@@ -64,7 +64,9 @@ def deploy(
     demands, _ = _create(sender, "DisputeDemands", cases)
     staking = Staking(sender.rpc, registry, Token(sender.rpc, token))
     staking.set_slashers(sender, [cases, proofs, demands])
-    return Deployment(sender.rpc.chain_id, token, registry, channels, cases, proofs, demands, block)
+    places = (token, registry, channels, cases, proofs, demands)
+    code = dict(zip(CONTRACTS, sender.rpc.code_hashes(places), strict=True))
+    return Deployment(sender.rpc.chain_id, *places, block, code)
 
 
 def _create(sender: Sender, name: str, *arguments: object) -> tuple[str, int]:

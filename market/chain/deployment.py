@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+import re
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from hypercluster.market.errors import ChainError, InvalidAddress
@@ -26,10 +27,12 @@ class Deployment:
     proofs: str
     demands: str
     block: int = 0
+    code: dict[str, str] = field(default_factory=dict, compare=False)
+    """Keccak-256 of the code of each contract (64 hex digits) by its field; files of older versions have none"""
 
     def __post_init__(self) -> None:
-        for field in CONTRACTS:
-            object.__setattr__(self, field, checksum(getattr(self, field)))
+        for name in CONTRACTS:
+            object.__setattr__(self, name, checksum(getattr(self, name)))
 
     def save(self, path: Path) -> None:
         """Write the file in one move: a reader sees the old one or the new one."""
@@ -47,7 +50,9 @@ class Deployment:
         """
         try:
             values = json.loads(path.read_text())
-            known = {field.name: values[field.name] for field in fields(cls)}
+            values.setdefault("code", {})
+            known = {each.name: values[each.name] for each in fields(cls)}
+            _check_code(known["code"])
             if not isinstance(known["chain_id"], int) or not isinstance(known["block"], int):
                 raise TypeError("a number is not a number")
             return cls(**known)
@@ -66,6 +71,15 @@ class Deployment:
                 f"The deployment file {path} cannot be used: {_what_is_wrong(error)}. Take the file that "
                 "`hc-testnet up` or the deployment of the contracts wrote."
             ) from error
+
+
+def _check_code(code: dict[str, str]) -> None:
+    if not isinstance(code, dict):
+        raise TypeError("no hashes")
+    if code and code.keys() != set(CONTRACTS):
+        raise KeyError("code of each contract")
+    if not all(re.fullmatch("[0-9a-f]{64}", digits) for digits in code.values()):
+        raise ValueError("no hash")
 
 
 def _what_is_wrong(error: Exception) -> str:

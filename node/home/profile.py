@@ -30,6 +30,7 @@ from hypercluster.node.catalogue import (
     is_safe,
 )
 from hypercluster.node.errors import NodeError
+from hypercluster.node.home.contracts import WrongContracts
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain, Deployment
@@ -52,10 +53,6 @@ CONTRACTS = ("token", "registry", "channels", "cases", "proofs", "demands")
 
 class BadProfile(NodeError):
     """A profile cannot be had or read, breaks a rule, or is of other contracts than before."""
-
-
-class WrongContracts(NodeError):
-    """The chain does not hold what the profile says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,8 @@ class NetworkProfile:
         from hypercluster.market.chain import Deployment
 
         addresses = {name: each.address for name, each in self.contracts.items()}
-        return Deployment(chain_id=self.chain_id, block=self.block, **addresses)
+        code = {name: each.code_hash for name, each in self.contracts.items()}
+        return Deployment(chain_id=self.chain_id, block=self.block, code=code, **addresses)
 
     def check(self, chain: Chain) -> None:
         """Compare the code on the chain with the profile's hashes. Raises WrongContracts, ChainError."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hypercluster.node.errors import NodeError
+from hypercluster.node.home.contracts import check_contracts
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
@@ -14,10 +15,11 @@ class NoDeployment(NodeError):
     """Nobody said where the contracts are."""
 
 
-def open_chain(settings: Settings) -> "Chain":
-    """The chain of the settings: of the deployment file, else of the profile, whose hashes are compared.
+def open_chain(settings: Settings, *, checking: bool = True) -> "Chain":
+    """The chain of the settings: of the deployment file, else of the profile, with the contracts checked.
 
-    Raises NoDeployment, WrongContracts, NodeUnreachable, ChainError.
+    Only who tells of what is wrong goes without the check. Raises NoDeployment, WrongContracts, NodeUnreachable,
+    ChainError.
     """
     from hypercluster.market.chain import (  # web3 takes a second to import, which --help can do without
         Chain,
@@ -28,14 +30,17 @@ def open_chain(settings: Settings) -> "Chain":
     if profile is not None and settings.deployment is None:
         chain = Chain(settings.rpc_url, profile.deployment(), settings.confirmations)
         profile.check(chain)
-        return chain
-    path = settings.deployment_file
-    if not path.exists():
-        raise NoDeployment(
-            f"The deployment file {path} does not exist: run `hc up` or `hc-testnet up` "
-            "for a network of your own, or set HC_PROFILE to the profile of one to join, or HC_DEPLOYMENT."
-        )
-    return Chain(settings.rpc_url, Deployment.load(path), settings.confirmations)
+    else:
+        path = settings.deployment_file
+        if not path.exists():
+            raise NoDeployment(
+                f"The deployment file {path} does not exist: run `hc up` or `hc-testnet up` "
+                "for a network of your own, or set HC_PROFILE to the profile of one to join, or HC_DEPLOYMENT."
+            )
+        chain = Chain(settings.rpc_url, Deployment.load(path), settings.confirmations)
+    if checking:
+        check_contracts(chain, settings.home)
+    return chain
 
 
 def open_chain_to_look(settings: Settings) -> "tuple[Chain | None, str]":

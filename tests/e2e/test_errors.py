@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,26 @@ def sentence(done: Result, code: int = 1) -> str:
 )
 def test_no_deployment(bare: Terminal, command: str) -> None:
     assert "hc-testnet up" in sentence(bare.run(*command.split()))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "hc-client balance",
+        "hc-provider status",
+        "hc-provider claim",
+        "hc-verifier status",
+        "hc-testnet fund 0x" + "11" * 20,
+    ],
+)
+def test_contracts_that_are_others(terminal: Terminal, command: str) -> None:
+    """No program deals with contracts that are not what the deployment says."""
+    file = Path(terminal.settings["HC_DEPLOYMENT"])
+    other = terminal.home.parent / "other.json"
+    deployment = Deployment.load(file)
+    replace(deployment, code=deployment.code | {"channels": "0" * 64}).save(other)
+    terminal.settings["HC_DEPLOYMENT"] = str(other)
+    assert "The code of the channels" in sentence(terminal.run(*command.split()))
 
 
 def test_no_chain(terminal: Terminal) -> None:

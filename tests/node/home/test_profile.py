@@ -15,7 +15,8 @@ import pytest
 from hypercluster.market.chain import Chain
 from hypercluster.node.catalogue import SMOLLM2, VERSE, ListedModel, Source, UnknownModel
 from hypercluster.node.home import NetworkProfile, profile_at
-from hypercluster.node.home.profile import MOST_BYTES, BadProfile, ContractAt, WrongContracts, profile_of
+from hypercluster.node.home.contracts import WrongContracts
+from hypercluster.node.home.profile import MOST_BYTES, BadProfile, ContractAt, profile_of
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
 
