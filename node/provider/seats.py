@@ -208,7 +208,8 @@ class Seats:
         found = [
             seat
             for seat in self._seats
-            if self._yields_at(seat, asker.rank[0]) <= now and self._before(asker, seat)
+            # Who was told already leaves its place to somebody else.
+            if not seat.told and self._yields_at(seat, asker.rank[0]) <= now and self._before(asker, seat)
         ]
         return min(found, key=lambda seat: (seat.paid, seat.rank, seat.taken), default=None)
 

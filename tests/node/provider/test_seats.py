@@ -150,3 +150,28 @@ async def test_a_wallet_that_pays_one_token_for_each_place_does_not_keep_them_al
                 await comes(seats, "late", Class.PAYER, paid_wei=20)
         assert full.value.code is ErrorCode.FULL, "one place each: nobody is in the way for so short a time"
         assert modest == []
+
+
+async def test_one_place_is_given_up_to_one_of_two_who_come_at_once(two: Seats) -> None:
+    async with (
+        sitting(two, "stalled", Class.PAYER, paid=True) as (_, ended),
+        sitting(two, "works", Class.PAYER, paid_wei=50, paid=True) as (works, _),
+    ):
+        await trio.sleep(0.2)
+        works.idle_since = None
+        inside = full = 0
+
+        async def come(name: str) -> None:
+            nonlocal inside, full
+            try:
+                async with two.seat(name, Class.PAYER, PRICE, 20):
+                    inside += 1
+                    await trio.sleep(0.2)
+            except Refused:
+                full += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come, "a")
+            nursery.start_soon(come, "b")
+        assert len(ended) == 1
+        assert (inside, full) == (1, 1)
