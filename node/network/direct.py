@@ -27,6 +27,7 @@ from hypercluster.node.network.budgets import OverBudget
 from hypercluster.node.network.gate import Entrant
 from hypercluster.node.network.host import Host
 from hypercluster.node.network.places import NoPlace
+from hypercluster.node.network.strangers import Charge
 from hypercluster.node.network.stream import LINGER_SECONDS, LOST
 from hypercluster.node.network.tickets import LENGTH, Tickets, ticket
 from hypercluster.node.network.trouble import trouble_of
@@ -43,12 +44,15 @@ _FIRST = 2 + _EPHEMERAL + LENGTH
 class SecureStream:
     """A TCP connection after the Noise handshake, as a byte stream. `peer` is authenticated."""
 
-    def __init__(self, socket: trio.SocketStream, session: SecureSession) -> None:
+    def __init__(
+        self, socket: trio.SocketStream, session: SecureSession, charge: Charge | None = None
+    ) -> None:
         self.peer: str = session.get_remote_peer().to_base58()
         self.ip = ip_of(socket)
         """the IP address that the peer comes from, empty if the connection is gone"""
         self._socket = socket
         self._noise = cast(NoiseTransportReadWriter, session.conn).noise_state
+        self._charge = charge
         self._received = bytearray()
         self._closed = False
 
@@ -75,6 +79,8 @@ class SecureStream:
             if not data:
                 return b""
             self._received += data
+            if self._charge is not None:
+                await self._charge.owner.turn(self._charge)
 
     def _decrypted(self) -> bytes:
         received, plain, start = self._received, [], 0
@@ -139,10 +145,11 @@ class DirectServer:
         """Serve one accepted socket to its end; never raises for anything a stranger does."""
         stream = None
         try:
-            with self._host.gate.entering(ip_of(socket)) as entrant:
-                stream = await self._admit(socket, entrant)
-            if stream is not None:
-                await self._run(stream)
+            with self._host.strangers.charged() as charge:
+                with self._host.gate.entering(ip_of(socket)) as entrant:
+                    stream = await self._admit(socket, entrant, charge)
+                if stream is not None:
+                    await self._run(stream)
         except OverBudget:
             pass
         except Exception:
@@ -150,7 +157,9 @@ class DirectServer:
         finally:
             await trio.aclose_forcefully(socket)
 
-    async def _admit(self, socket: trio.SocketStream, entrant: Entrant) -> SecureStream | None:
+    async def _admit(
+        self, socket: trio.SocketStream, entrant: Entrant, charge: Charge
+    ) -> SecureStream | None:
         try:
             # Who says nothing needs no turn, and a payer shows its ticket instead.
             await trio.lowlevel.wait_readable(socket.socket.fileno())
@@ -161,7 +170,9 @@ class DirectServer:
                 await self._host.gate.turn(entrant)
             connection = RawConnection(TrioTCPStream(socket), False)
             session = await _pattern(self._host.key).handshake_inbound(connection)
-            return SecureStream(socket, cast(SecureSession, session))
+            stream = SecureStream(socket, cast(SecureSession, session), charge)
+            charge.peer = stream.peer
+            return stream
         except Exception as error:  # noqa: BLE001 - the handshake raises what its libraries raise
             log.debug("a handshake with %s failed: %r", entrant.block, error)
             return None

@@ -17,6 +17,7 @@ import trio
 
 from hypercluster.node.network.budgets import BOUNDS, REFUSED, Bound, Budget, Source, block_of
 from hypercluster.node.network.rate import Rate
+from hypercluster.node.network.strangers import StrangersTime
 
 _ALL = "all"
 
@@ -34,9 +35,13 @@ class Gate:
     """Lets connections in, see above. `run` has to run for strangers to get their turns."""
 
     def __init__(
-        self, connection: Bound = BOUNDS["connection"], handshake: Bound = BOUNDS["handshake"]
+        self,
+        strangers: StrangersTime,
+        connection: Bound = BOUNDS["connection"],
+        handshake: Bound = BOUNDS["handshake"],
     ) -> None:
         assert handshake.at_once is not None
+        self._strangers = strangers
         self._arrivals = Budget(connection)
         self._places = handshake.at_once
         self._seconds = handshake.seconds
@@ -79,7 +84,7 @@ class Gate:
         """Give turns until cancelled."""
         while True:
             await self._somebody.wait()
-            await trio.sleep(self._rate.wait(_ALL))
+            await trio.sleep(max(self._rate.wait(_ALL), self._strangers.wait()))
             if (entrant := self._next()) is None:
                 self._somebody = trio.Event()
             elif self._rate.allows(_ALL):

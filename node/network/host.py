@@ -11,10 +11,9 @@ import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import cast
 
 import trio
-from libp2p.abc import INetStream, ISecureConn
+from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.network.connection.swarm_connection import SwarmConn
@@ -28,7 +27,6 @@ from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.addresses import expand, split_peer
 from hypercluster.node.network.budgets import BOUNDS, REFUSED, Budget, OverBudget, Source, block_of
 from hypercluster.node.network.descriptors import complaint, raise_limit
-from hypercluster.node.network.pace import PacedConn
 from hypercluster.node.network.places import NoPlace, Places
 from hypercluster.node.network.rate import Rate
 from hypercluster.node.network.stream import LOST, Stream
@@ -93,7 +91,9 @@ class Host:
         # Every inbound stream of every protocol passes here, libp2p's own included.
         swarm.set_stream_handler(self._guard)
         swarm.make_room = self._make_room
-        swarm.paced = self._paced
+        self.strangers = swarm.strangers
+        self.strangers.is_stranger = lambda peer: not self.standing(peer)
+        nursery.start_soon(self.strangers.run)
         nursery.start_soon(self.gate.run)
 
     @property
@@ -236,13 +236,6 @@ class Host:
         except Exception as error:  # noqa: BLE001 - one that left here would end the process
             log.debug("a stream of %s failed: %r", stream.peer, error)
             await stream.reset()
-
-    def _paced(self, peer: str, inner: ISecureConn) -> ISecureConn:
-        address = inner.get_remote_address()
-        source = Source(peer, block_of(address[0] if address else ""))
-        budget = self._budgets["read", False]
-        paced = PacedConn(inner, source, budget, lambda peer: not self.standing(peer))
-        return cast(ISecureConn, paced)
 
     def _make_room(self, peer: str, inbound: bool) -> bool:
         """Whether there is a place for a connection of `peer`; a stranger's idle one gives way if need be.

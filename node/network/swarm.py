@@ -11,6 +11,7 @@ import math
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn, IRawConnection, ISecureConn
@@ -42,6 +43,8 @@ from hypercluster.node.network.budgets import BOUNDS, OverBudget
 from hypercluster.node.network.descriptors import share_for
 from hypercluster.node.network.gate import Gate
 from hypercluster.node.network.names import resolve
+from hypercluster.node.network.pace import PacedConn
+from hypercluster.node.network.strangers import StrangersTime, charged_now
 from hypercluster.node.network.stream import LOST
 
 log = logging.getLogger(__name__)
@@ -91,18 +94,18 @@ class _NamedTcp(TCP):
 class GatedSwarm(Swarm):
     """py-libp2p's swarm, without the inbound slot and the task that it keeps for each dead connection.
 
-    Who connects passes the gate first; `make_room` is asked for a place before a connection counts, and whom it is
-    from is read through `paced`.
+    Who connects passes the gate first; `make_room` is asked for a place before a connection counts, and what it costs
+    is charged to `strangers`.
     """
 
-    def __init__(self, gate: Gate, *args: object, **kwargs: object) -> None:
+    def __init__(self, gate: Gate, strangers: StrangersTime, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         # Established connections are bounded by make_room, handshakes by the gate.
         self._inbound_limiter = trio.CapacityLimiter(math.inf)
         self._negative_peer_cache._ttl = 0.0
         self.gate = gate
+        self.strangers = strangers
         self.make_room: Callable[[str, bool], bool] = lambda peer, inbound: True
-        self.paced: Callable[[str, ISecureConn], ISecureConn] = lambda peer, inner: inner
 
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
         """Take a connection in. Raises SwarmException where there is no place for it."""
@@ -110,8 +113,10 @@ class GatedSwarm(Swarm):
         if not self.make_room(peer, inbound):
             await muxed_conn.close()
             raise SwarmException("no place for another connection")
-        if inbound and isinstance(muxed_conn, Yamux):
-            muxed_conn.secured_conn = self.paced(peer, muxed_conn.secured_conn)
+        charge = charged_now()
+        if inbound and charge is not None and isinstance(muxed_conn, Yamux):
+            charge.peer = peer
+            muxed_conn.secured_conn = cast(ISecureConn, PacedConn(muxed_conn.secured_conn, charge))
         return await super().add_conn(muxed_conn, direction)
 
     async def _do_handle_inbound_connection(
@@ -124,14 +129,15 @@ class GatedSwarm(Swarm):
             # py-libp2p finds no address in what the socket of an IPv6 peer says.
             host, port = stream.socket.getpeername()[:2]
             read_write_closer._cached_remote_address = (str(host), int(port))
-            with self.gate.entering(str(host)) as entrant:
-                # Who says nothing needs no turn.
-                await trio.lowlevel.wait_readable(stream.socket.fileno())
-                await self.gate.turn(entrant)
-                muxed = await self.upgrade_inbound_raw_conn(connection, maddr)
-            if muxed is not None:
-                assert isinstance(muxed, Yamux)
-                await muxed.event_closed.wait()
+            with self.strangers.charged():
+                with self.gate.entering(str(host)) as entrant:
+                    # Who says nothing needs no turn.
+                    await trio.lowlevel.wait_readable(stream.socket.fileno())
+                    await self.gate.turn(entrant)
+                    muxed = await self.upgrade_inbound_raw_conn(connection, maddr)
+                if muxed is not None:
+                    assert isinstance(muxed, Yamux)
+                    await muxed.event_closed.wait()
         except OverBudget:
             pass
         except Exception as error:  # noqa: BLE001 - a stranger's handshake may fail in any way
@@ -163,10 +169,11 @@ def new_swarm(key: bytes, limits: HostLimits) -> GatedSwarm:
     )
     retry = RetryConfig(max_retries=0)
     handshake = replace(BOUNDS["handshake"], at_once=limits.handshakes, seconds=limits.handshake_seconds)
-    gate = Gate(handshake=handshake)
+    strangers = StrangersTime()
+    gate = Gate(strangers, handshake=handshake)
     transports = [_NamedTcp()]
     return GatedSwarm(
-        gate, peer_id, store, upgrader, transports, retry_config=retry, connection_config=config
+        gate, strangers, peer_id, store, upgrader, transports, retry_config=retry, connection_config=config
     )
 
 

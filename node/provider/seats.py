@@ -1,7 +1,8 @@
 """Who sits at a provider's engine: so many sessions at most, and who gives way to whom when all are taken.
 
 A session that works is never disturbed. Who holds one and does not pay, or stopped to ask for steps, gives it up to
-somebody of a better class or price, after a short grace; to somebody like itself only if it holds more of them.
+somebody of a better class or price, after a short grace; to somebody like itself only if it holds more of them. Who
+holds more than half of all has a shorter grace.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ GRACE_SECONDS = 3.0
 STALLED_SECONDS = 3.0
 STALLED_STEPS = 20.0
 """nor does one whose next step is late, by this many times its own pace"""
+CROWDING_SECONDS = 1.0
+"""instead of STALLED_SECONDS, for the wallet that holds more than half of all places"""
 LEAST_IDLE_SECONDS = 30.0
 """that a client gets for its next step, whatever its pace"""
 IDLE_STEPS = 50.0
@@ -76,13 +79,14 @@ class Seat:
             return min(self.first_seconds, self.most_idle)
         return min(self.most_idle, max(LEAST_IDLE_SECONDS, IDLE_STEPS * self.pace))
 
-    def yields_at(self, to: Class) -> float:
+    def yields_at(self, to: Class, *, crowding: bool = False) -> float:
         """From when on it may be told to give way; never while a step of it is under way."""
         if self.idle_since is None:
             return math.inf
         if not self.paid:
             return self.taken + (0 if self.beyond and to is Class.PAYER else GRACE_SECONDS)
-        return self.idle_since + max(STALLED_SECONDS, STALLED_STEPS * self.pace)
+        stalled = CROWDING_SECONDS if crowding else STALLED_SECONDS
+        return self.idle_since + max(stalled, STALLED_STEPS * self.pace)
 
     def give_way(self) -> None:
         """End the session, which waits for its client."""
@@ -141,7 +145,7 @@ class Seats:
     def yielding(self) -> int:
         """Sessions that would give way to a payer: others may take them for free."""
         now = time.monotonic()
-        return sum(now >= seat.yields_at(Class.PAYER) for seat in list(self._seats))
+        return sum(now >= self._yields_at(seat, Class.PAYER) for seat in list(self._seats))
 
     @asynccontextmanager
     async def seat(self, payer: str, class_: Class, price_wei: int, paid_wei: int) -> AsyncIterator[Seat]:
@@ -202,7 +206,10 @@ class Seats:
         """Who gives way to `asker` now: the one who is worth least."""
         now = time.monotonic()
         found = [
-            seat for seat in self._seats if seat.yields_at(asker.rank[0]) <= now and self._before(asker, seat)
+            seat
+            for seat in self._seats
+            # Who was told already leaves its place to somebody else.
+            if not seat.told and self._yields_at(seat, asker.rank[0]) <= now and self._before(asker, seat)
         ]
         return min(found, key=lambda seat: (seat.paid, seat.rank, seat.taken), default=None)
 
@@ -210,8 +217,17 @@ class Seats:
         """Whether `asker` comes before who holds a seat, once that has had its grace."""
         if asker.payer == seat.payer:
             return False
-        more = not seat.paid and self._unpaid_of(seat.payer) > self._unpaid_of(asker.payer)
+        if seat.paid:
+            more = self._held_by(seat.payer) > self._held_by(asker.payer) + 1
+        else:
+            more = self._unpaid_of(seat.payer) > self._unpaid_of(asker.payer)
         return asker.rank > seat.rank or more
+
+    def _yields_at(self, seat: Seat, to: Class) -> float:
+        return seat.yields_at(to, crowding=2 * self._held_by(seat.payer) > self.most)
+
+    def _held_by(self, payer: str) -> int:
+        return sum(seat.payer == payer for seat in self._seats)
 
     def _unpaid_of(self, payer: str) -> int:
         return sum(seat.payer == payer and not seat.paid for seat in self._seats)
@@ -221,7 +237,7 @@ class Seats:
         waits = [self._lasting / max(1, len(self._seats))] if any(s.paid for s in self._seats) else []
         for seat in self._seats:
             if self._before(asker, seat):
-                waits.append(seat.yields_at(asker.rank[0]) - now)
+                waits.append(self._yields_at(seat, asker.rank[0]) - now)
             elif not seat.paid:
                 waits.append(seat.taken + seat.patience - now)
         wait = min(MOST_WAIT, max(LEAST_WAIT, min(waits, default=LEAST_WAIT)))

@@ -11,7 +11,7 @@ from hypercluster.market.money.budget import Budget, LimitReached
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion, TooExpensive
 from hypercluster.node.client.limits import Spending, WalletLimits
-from hypercluster.node.client.request import Allowance, Request
+from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.home.policy import WalletPolicy
 from tests.node.client.test_client import PROMPT, World, honest, world
 from tests.node.helpers.providers import new_wallet
@@ -22,8 +22,8 @@ PROMPT_COST = TOKEN_COST = 200
 """on both hops of the cheap path, where a token costs 100 and one of the prompt 25"""
 
 
-def asked(tokens: int, *budgets: Budget) -> Request:
-    return Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=tokens), budgets=budgets)
+def asked(tokens: int, *budgets: Budget, wishes: Wishes | None = None) -> Request:
+    return Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=tokens), budgets=budgets, wishes=wishes)
 
 
 async def run(client: Client, request: Request, into: list[Completion]) -> None:
@@ -60,10 +60,12 @@ async def test_a_budget_ends_the_completion_with_what_was_paid_for(world: World,
 async def test_two_at_once_on_one_budget_never_pass_it_together(world: World, tmp_path: Path) -> None:
     wallet = new_wallet(world.chain)
     budget = Budget("budget of a key", 2 * PROMPT_COST + 7 * TOKEN_COST + 1)
+    # With the dear one left out both go over the same hops, though one request at a time tries newcomers.
+    wishes = Wishes(only=frozenset({world.head.advert.peer, world.tail.advert.peer}))
     ended: list[Completion] = []
     async with world.client(wallet, tmp_path) as client, trio.open_nursery() as nursery:
         for _ in range(2):
-            nursery.start_soon(run, client, asked(20, budget), ended)
+            nursery.start_soon(run, client, asked(20, budget, wishes=wishes), ended)
     assert [done.finish for done in ended] == ["cost", "cost"]
     assert sum(len(done.tokens) for done in ended) == 2 + 7, "no step was paid for in part"
     assert all(done.tokens == world.greedy[: len(done.tokens)] for done in ended)

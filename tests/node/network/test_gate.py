@@ -19,6 +19,7 @@ from hypercluster.node.network.gate import Entrant, Gate
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.places import SETTLED_SECONDS, NoPlace, Places
 from hypercluster.node.network.steps import serve_steps
+from hypercluster.node.network.strangers import StrangersTime
 from hypercluster.node.network.stream import Stream
 from hypercluster.node.network.swarm import HostLimits, close_connection
 
@@ -27,7 +28,9 @@ ECHO = "/test/echo/1.0.0"
 
 
 def gate(*, at_once: int = 100, per_second: float = 10.0, burst: float = 2.0) -> Gate:
-    return Gate(handshake=replace(BOUNDS["handshake"], at_once=at_once, total=(per_second, burst)))
+    return Gate(
+        StrangersTime(), handshake=replace(BOUNDS["handshake"], at_once=at_once, total=(per_second, burst))
+    )
 
 
 async def test_blocks_take_turns_and_the_newest_of_a_block_is_first(

@@ -26,6 +26,7 @@ BOUND = 10.0
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(module, "STALLED_SECONDS", 0.1)
+    monkeypatch.setattr(module, "CROWDING_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -127,3 +128,50 @@ async def test_the_time_for_a_step_follows_the_clients_own_pace(two: Seats) -> N
         assert seat.patience == module.IDLE_STEPS
         seat.pace = 1000.0
         assert seat.patience == 120
+
+
+async def test_a_wallet_that_pays_one_token_for_each_place_does_not_keep_them_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STALLED_SECONDS", 3600.0)
+    seats = Seats(3, first_seconds=lambda: 15.0, most_idle=120.0)
+    async with (
+        sitting(seats, "rich", Class.PAYER, paid_wei=10_000, paid=True) as (_, first),
+        sitting(seats, "rich", Class.PAYER, paid_wei=10_000, paid=True),
+        sitting(seats, "modest", Class.PAYER, paid_wei=10, paid=True) as (_, modest),
+    ):
+        await trio.sleep(0.2)
+        await comes(seats, "other", Class.PAYER, paid_wei=20)
+        (refused,) = first
+        assert refused.code is ErrorCode.TIMEOUT
+        async with sitting(seats, "other", Class.PAYER, paid_wei=20, paid=True):
+            await trio.sleep(0.2)
+            with pytest.raises(Refused) as full:
+                await comes(seats, "late", Class.PAYER, paid_wei=20)
+        assert full.value.code is ErrorCode.FULL, "one place each: nobody is in the way for so short a time"
+        assert modest == []
+
+
+async def test_one_place_is_given_up_to_one_of_two_who_come_at_once(two: Seats) -> None:
+    async with (
+        sitting(two, "stalled", Class.PAYER, paid=True) as (_, ended),
+        sitting(two, "works", Class.PAYER, paid_wei=50, paid=True) as (works, _),
+    ):
+        await trio.sleep(0.2)
+        works.idle_since = None
+        inside = full = 0
+
+        async def come(name: str) -> None:
+            nonlocal inside, full
+            try:
+                async with two.seat(name, Class.PAYER, PRICE, 20):
+                    inside += 1
+                    await trio.sleep(0.2)
+            except Refused:
+                full += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come, "a")
+            nursery.start_soon(come, "b")
+        assert len(ended) == 1
+        assert (inside, full) == (1, 1)
