@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 import trio
 
 from hypercluster.market.chain import Chain
-from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.errors import InsufficientFunds
 from hypercluster.market.ledger import Ledger
 from hypercluster.node.client.completion import Completion
@@ -164,29 +164,50 @@ async def test_a_provider_that_dies_under_ten_answers_is_replaced_in_all_of_them
         spare = stack.enter_context(
             running_provider(network.chain, stored, tmp_path / "spare", (0, 4), **terms)
         )
-        living = {each.advert.peer for each in (head, tail, spare, network.first)}
-        wishes = Wishes(market=MarketParameters(alpha=1.0, risk_weight=0.0), only=frozenset(living))
+        living = {each.advert.peer for each in (head, tail, spare)}
+        # Preferred, as one request at a time would try them otherwise.
+        wishes = Wishes(only=frozenset(living), prefer=(head.advert.peer, tail.advert.peer))
+        ended: list[tuple[Completion, list[Any]]] = []
+        under_way, before, all_under_way = 0, 0, trio.Event()
+
+        async def one(market: Market) -> None:
+            nonlocal under_way
+            events = []
+            async with market.run(asked(30, patience=300.0)) as answer:
+                async for event in answer:
+                    events.append(event)
+                    if isinstance(event, Token) and len(answer.completion.tokens) == 5:
+                        under_way += 1
+                        if under_way == 10:
+                            dead.set()
+                            all_under_way.set()
+                        await all_under_way.wait()
+            ended.append((answer.completion, events))
+
         async with network.market(wallet, tmp_path / "home", wishes=wishes) as market:
-            with trio.fail_after(30):
+            with trio.fail_after(600):
                 while not living <= {each.peer for each in market.client().adverts()}:
                     await trio.sleep(0.05)
-
-            def die(done: Completion) -> None:
-                if len(done.tokens) == 5:
-                    dead.set()
-
-            ended = await all_at_once(market, 10, asked(30, patience=90.0), die)
+                # Who has not paid yet has a few sessions at once only.
+                paying = [wishes, replace(wishes, only=frozenset({spare.advert.peer}), prefer=())]
+                for each in paying:
+                    before += (await market.run(replace(asked(2), wishes=each)).finished()).spent_wei
+                async with trio.open_nursery() as nursery:
+                    for _ in range(10):
+                        nursery.start_soon(one, market)
         rows = [
             row
-            for each in (head, tail, spare, network.first)
+            for each in (head, tail, spare)
             for row in each.ledger.payee.channels()
             if row.payer == wallet.sender.address
         ]
     expected = network.greedy(network.tiny, 30)
     assert [(done.finish, done.tokens) for done, _ in ended] == [("length", expected)] * 10
-    replaced = [event for _, events in ended for event in events if isinstance(event, HopReplaced)]
-    assert {event.peer for event in replaced} == {tail.advert.peer}
-    paid, risked = sum(done.spent_wei for done, _ in ended), sum(done.risked_wei for done, _ in ended)
+    for done, events in ended:
+        assert {event.peer for event in events if isinstance(event, HopReplaced)} == {tail.advert.peer}
+        assert [bill.peer for bill in done.bills] == [head.advert.peer, tail.advert.peer, spare.advert.peer]
+    paid = before + sum(done.spent_wei for done, _ in ended)
+    risked = sum(done.risked_wei for done, _ in ended)
     assert paid == spent(tmp_path / "home")
     assert paid <= sum(row.best for row in rows) <= paid + risked
 
