@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 def gone(home: Path, pids: list[int]) -> None:
     """None of these processes is left, nor any that was started with this home, a moment later."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while any(map(alive, pids)) or processes_that_mention(str(home)):
         assert time.monotonic() < deadline, processes_that_mention(str(home))
         time.sleep(0.1)
@@ -90,7 +90,7 @@ def test_ctrl_c_ends_the_demo_and_all_it_started(tmp_path: Path, until: str, pro
         started = descendants(demo.process.pid)
         assert len(started) >= processes
         demo.process.send_signal(signal.SIGINT)
-        assert demo.process.wait(60) == 130
+        assert demo.process.wait(300) == 130
     assert "Traceback" not in demo.printed
     gone(tmp_path, started)
 
@@ -101,7 +101,7 @@ def test_ctrl_c_ends_the_chain(tmp_path: Path) -> None:
         started = descendants(up.process.pid)
         assert started
         up.process.send_signal(signal.SIGINT)
-        assert up.process.wait(60) == 0
+        assert up.process.wait(300) == 0
     assert "The chain has ended." in up.printed
     assert "Traceback" not in up.printed
     gone(tmp_path, started)
