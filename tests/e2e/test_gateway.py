@@ -54,7 +54,9 @@ def base_url(running: Running) -> str:
 
 def ask(url: str, key: str, **fields: Any) -> httpx.Response:
     body = {"model": "verse", "prompt": "ROMEO:", "max_tokens": 4, "temperature": 0} | fields
-    return httpx.post(f"{url}/completions", json=body, headers={"authorization": f"Bearer {key}"}, timeout=600)
+    return httpx.post(
+        f"{url}/completions", json=body, headers={"authorization": f"Bearer {key}"}, timeout=600
+    )
 
 
 def wait_for_path(url: str) -> None:
