@@ -16,8 +16,8 @@ LINT = [
     ["ruff", "check", "."],
     ["mypy"],
 ]
-# Tests wait for peers, chains and deadlines more than they compute, so as many run at once as there are cores.
-PARALLEL = ["-n", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
+# Tests wait for peers, chains and deadlines as much as they compute, so one more runs at once than there are cores.
+PARALLEL = ["-n", str(min(4, 1 + (os.cpu_count() or 1))), "--dist", "worksteal"]
 
 
 def main() -> int:

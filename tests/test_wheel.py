@@ -150,7 +150,7 @@ def test_hc_up_gives_a_paid_chat_without_make_or_a_checkout(wheel: Path, tmp_pat
                 f"{door['base_url']}/completions",
                 json={"model": "verse", "prompt": "ROMEO:", "max_tokens": 4},
                 headers={"Authorization": f"Bearer {door['key']}"},
-                timeout=60,
+                timeout=600,
                 trust_env=False,
             )
             assert answer.status_code == 200, answer.text
@@ -158,7 +158,7 @@ def test_hc_up_gives_a_paid_chat_without_make_or_a_checkout(wheel: Path, tmp_pat
             page = httpx.get(door["link"], follow_redirects=True, trust_env=False)
             assert "HyperCluster" in page.text
             up.send_signal(signal.SIGINT)
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while up.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.1)
             assert up.returncode == 0, up.stderr.read() if up.stderr else ""

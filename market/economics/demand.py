@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from hypercluster.market.economics.parameters import BadParameters, MarketParameters
 
@@ -55,7 +55,7 @@ def mixed_demand(
             "A mixed demand needs a mean of alpha inside (0, 1) and positive concentration and points."
         )
     levels = (np.arange(points) + 0.5) / points
-    alphas = beta.ppf(levels, mean * concentration, (1 - mean) * concentration)
+    alphas = betaincinv(mean * concentration, (1 - mean) * concentration, levels)
     share = 1.0 / (points * len(prompt_ratios))
     return tuple(Segment(share, float(alpha), ratio) for alpha in alphas for ratio in prompt_ratios)
 

@@ -62,6 +62,8 @@ def calibrate(
         ModelMissing, ShardError, LlamaError: the whole model is not here or does not load.
         BadRecording: a file cannot be used.
     """
+    # First, as the rest takes minutes.
+    recorded = [read_recording(path, stored) for path in recordings]
     bench = Bench(stored, threads)
     tokens = min(tokens, stored.manifest.context)
     written = write_texts(bench, texts, tokens, seed, progress)
@@ -87,8 +89,7 @@ def calibrate(
         if variation.is_own(bench.profile):
             tiers += [("prefill", own.prefill), ("replay", own.replay)]
         note(variation.name, tiers, served, variation.f16)
-    for path in recordings:
-        there, name, texts_there = read_recording(path, stored)
+    for there, name, texts_there in recorded:
         note(name, [("foreign", audit(bench, texts_there).prefill)], there)
         progress(2 * texts)
     limits: dict[Kind, dict[Tier, Thresholds]] = {

@@ -21,7 +21,7 @@ from hypercluster.node.errors import NodeError
 CHAIN_ID = 31337
 # Anvil's first account, the same on every machine and known to everybody: for play money only.
 DEPLOYER_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
-START_SECONDS = 20.0
+START_SECONDS = 120.0
 
 
 class AnvilError(NodeError):

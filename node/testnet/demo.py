@@ -48,8 +48,8 @@ from hypercluster.node.testnet.localnet import (
 from hypercluster.node.testnet.telling import Telling
 
 WALLET_HCT = 10 * HCT
-FIND_SECONDS = 60.0
-CLAIM_SECONDS = 30.0
+FIND_SECONDS = 180.0
+CLAIM_SECONDS = 180.0
 TOP_K = 40
 QUICK = ("--refresh", "2", "--claim-every", "1", "--claim-multiple", "0", "--sessions", "2")
 QUICK_JUDGE = (

@@ -28,7 +28,7 @@ from hypercluster.node.home.settings import Settings
 from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 from hypercluster.node.testnet.faucet import give
 
-START_SECONDS, STOP_SECONDS = 90.0, 20.0
+START_SECONDS, STOP_SECONDS = 300.0, 60.0
 # The keys guard play money and are unlocked by many processes at once.
 LIGHT_SCRYPT = 2**10
 STAKE = 100 * HCT

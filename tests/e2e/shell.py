@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SECONDS = 120.0
+SECONDS = 600.0
+"""for anything that a command does, on a machine that is slow and has other work; nothing here waits for it to pass"""
 BIN = Path(sys.executable).parent
 
 
@@ -46,16 +47,22 @@ class Terminal:
         return {**clean, "COLUMNS": "300", "HC_HOME": str(self.home), **self.settings}
 
     def run(self, *command: str, stdin: bytes = b"", seconds: float = SECONDS) -> Result:
-        """Run a command to its end."""
-        done = subprocess.run(
+        """Run a command to its end; one that takes too long ends with all that it started."""
+        process = subprocess.Popen(
             self._command(command),
             env=self.environment,
             cwd=self.home,
-            input=stdin,
-            capture_output=True,
-            timeout=seconds,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+        try:
+            out, err = process.communicate(stdin, seconds)
+        except subprocess.TimeoutExpired:
+            end(process)
+            out, err = process.communicate()
+            raise AssertionError(f"{command} took more than {seconds:g} s:\n{(out + err).decode()}") from None
+        return Result(process.returncode, out.decode(), err.decode())
 
     def json(self, *command: str, seconds: float = SECONDS) -> Any:
         """Run a command that succeeds, with --json, and return the document."""
@@ -83,9 +90,9 @@ class Terminal:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
             try:
-                process.wait(30)
+                process.wait(SECONDS)
             finally:
-                process.kill()
+                end(process)
                 running.join()
 
     @staticmethod
@@ -156,6 +163,14 @@ def descendants(pid: int) -> list[int]:
         new = [child for child, parent in parents.items() if parent in new]
         found += new
     return found
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process with all that it started, which would take the machine from other tests for ever."""
+    for pid in [process.pid, *descendants(process.pid)] if process.poll() is None else []:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def alive(pid: int) -> bool:

@@ -64,7 +64,7 @@ def generate(network: LocalNetwork, home: Path, most: int | None = None) -> subp
         env=network.environment(home),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         preexec_fn=bounded,
     )
 
@@ -110,7 +110,7 @@ def books_agree(network: LocalNetwork, home: Path) -> None:
     for ours in channels:
         theirs = held[ours.channel_id]
         assert ours.spent <= theirs.billed <= theirs.best <= ours.signed
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while network.chain.channels.state(ours.channel_id).settled < theirs.best:
             assert time.monotonic() < deadline
             time.sleep(0.2)

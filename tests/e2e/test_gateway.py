@@ -54,11 +54,13 @@ def base_url(running: Running) -> str:
 
 def ask(url: str, key: str, **fields: Any) -> httpx.Response:
     body = {"model": "verse", "prompt": "ROMEO:", "max_tokens": 4, "temperature": 0} | fields
-    return httpx.post(f"{url}/completions", json=body, headers={"authorization": f"Bearer {key}"}, timeout=60)
+    return httpx.post(
+        f"{url}/completions", json=body, headers={"authorization": f"Bearer {key}"}, timeout=600
+    )
 
 
 def wait_for_path(url: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while httpx.get(url.replace("/v1", "/readyz")).status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -89,7 +91,7 @@ def test_keys_are_made_used_and_revoked_while_it_runs_and_its_end_is_graceful(te
             "stream_options": {"include_usage": True},
         }
         headers = {"authorization": f"Bearer {key}"}
-        with httpx.stream("POST", f"{url}/completions", json=body, headers=headers, timeout=60) as stream:
+        with httpx.stream("POST", f"{url}/completions", json=body, headers=headers, timeout=600) as stream:
             lines = (line for line in stream.iter_lines() if line.startswith("data: "))
             next(lines), next(lines)
             running.process.send_signal(signal.SIGTERM)
@@ -98,7 +100,7 @@ def test_keys_are_made_used_and_revoked_while_it_runs_and_its_end_is_graceful(te
         usage = json.loads(told[-2].removeprefix("data: "))
         assert usage["hypercluster"]["finish"] == "shutdown"
         assert int(usage["usage"]["cost_wei"]) > 0
-        assert running.process.wait(30) == 0
+        assert running.process.wait(300) == 0
     assert not (terminal.home / "gateway.link").exists()
     assert terminal.run(*PROGRAM, "link").code == 1
     by_name = {each["name"]: each for each in terminal.json(*PROGRAM, "keys", "list", "--all")}
@@ -131,13 +133,13 @@ def test_kill_9_in_mid_stream_loses_nothing_and_pays_nothing_twice(
     with terminal.running(*SERVING, until="Models") as running, ExitStack() as stack:
         url = base_url(running)
         wait_for_path(url)
-        asked = partial(httpx.stream, "POST", f"{url}/completions", json=body, headers=headers, timeout=60)
+        asked = partial(httpx.stream, "POST", f"{url}/completions", json=body, headers=headers, timeout=600)
         streams = [stack.enter_context(asked()).iter_lines() for _ in range(2)]
         for lines in streams:
             pieces = (line for line in lines if line.startswith("data: "))
             assert [next(pieces), next(pieces)]
         running.process.kill()
-        running.process.wait(30)
+        running.process.wait(300)
     with paid(terminal.home) as ledger:
         before = ledger.payer.channels(ended=False)
         assert len(ledger.requests.running()) == 2

@@ -34,7 +34,7 @@ print(json.dumps({"told": told, "modules": sorted(sys.modules)}))
 @pytest.fixture(scope="module", params=PROGRAMS)
 def helped(request: pytest.FixtureRequest) -> Any:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, request.param], capture_output=True, check=True, timeout=60
+        [sys.executable, "-c", SCRIPT, request.param], capture_output=True, check=True, timeout=600
     )
     return json.loads(done.stdout)
 

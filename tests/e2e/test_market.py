@@ -136,7 +136,7 @@ def test_a_market_by_hand(town: Town) -> None:
             asked = client.json("hc-client", "close")
             # Those that the empty wallet could not open are listed, with nothing to be done.
             assert [each["action"] for each in asked].count("asked to close") == 2
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while sum(each["settled_wei"] for each in client.json("hc-client", "channels")) < total:
                 assert time.monotonic() < deadline
             time.sleep(GRACE)

@@ -40,7 +40,7 @@ def provider_command(network: LocalNetwork, home: Path, *arguments: str) -> Any:
         env=network.environment(home),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -60,7 +60,7 @@ def test_a_newcomer_is_sent_where_nobody_serves(network: LocalNetwork) -> None:
 def test_the_ledger_says_why_a_price_moved(network: LocalNetwork) -> None:
     """With the newcomer there is a path, so the first node's price climbs its revenue."""
     home = network.providers[0].home
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (steps := [s for s in provider_command(network, home, "prices") if s["gradient"]]):
         assert time.monotonic() < deadline
         time.sleep(1)

@@ -64,7 +64,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         assert len(started) >= 6
         yield House(terminal, up, opened(up))
         up.process.send_signal(signal.SIGINT)
-        assert up.process.wait(60) == 0
+        assert up.process.wait(300) == 0
     assert "Traceback" not in up.printed
     assert not (home / "up.json").exists()
     gone(home, started)
@@ -110,7 +110,7 @@ def test_ctrl_c_stops_an_answer_that_is_paid_as_far_as_it_came(house: House) -> 
 
 
 def test_programs_and_a_browser_come_in(house: House) -> None:
-    with httpx.Client(base_url=house.door["base_url"], trust_env=False, timeout=60) as http:
+    with httpx.Client(base_url=house.door["base_url"], trust_env=False, timeout=600) as http:
         asked = {"model": "verse", "prompt": "ROMEO:", "max_tokens": 4}
         assert http.post("/completions", json=asked).status_code == 401
         paid = http.post("/completions", json=asked, headers={"Authorization": f"Bearer {house.door['key']}"})
@@ -168,7 +168,7 @@ def test_joining_makes_a_wallet_and_pays_from_it(house: House, tmp_path: Path) -
         assert turn["cost_wei"] > 0
         key = (guest.home / "up.key").read_text()
         up.process.send_signal(signal.SIGINT)
-        assert up.process.wait(60) == 0
+        assert up.process.wait(300) == 0
     balance = guest.json("hc-client", "balance", "--profile", profile)
     assert balance["spent_wei"] == turn["cost_wei"]
     keys = guest.json("hc-gateway", "keys", "list")
@@ -190,7 +190,7 @@ def test_a_killed_run_is_cleared_away_its_key_stays_and_ctrl_c_ends_a_start(tmp_
         again.wait_for(": provider of layers 0:2")
         started += descendants(again.process.pid)
         again.process.send_signal(signal.SIGINT)
-        assert again.process.wait(60) == 130
+        assert again.process.wait(300) == 130
     assert "Traceback" not in again.printed
     assert (tmp_path / "up.key").read_text() == key
     gone(tmp_path, started)

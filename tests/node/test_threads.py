@@ -13,7 +13,7 @@ from hypercluster.node.threads import Threads, completed, first_cause
 
 
 async def test_a_future_that_another_thread_completes_is_awaited() -> None:
-    with ThreadPoolExecutor(1) as pool, trio.fail_after(10):
+    with ThreadPoolExecutor(1) as pool, trio.fail_after(300):
         assert await completed(pool.submit(lambda: 7)) == 7
         with pytest.raises(WireError, match=r"seq is wrong\."):
             await completed(pool.submit(fail))
@@ -26,7 +26,7 @@ def fail() -> None:
 async def test_a_future_that_is_done_already_is_no_wait() -> None:
     future: Future[int] = Future()
     future.set_result(3)
-    with trio.fail_after(10):
+    with trio.fail_after(300):
         assert await completed(future) == 3
 
 

@@ -118,7 +118,7 @@ async def mixed_crowd(target: Target, payers: int = 2, askers: int = 2) -> Async
     home = Path(target.deployment).parent / f"gateway-{secrets.token_hex(4)}"
     async with crowd(target, payers) as plain, gateway(target, home) as client:
         behind = [Asker(client, str(index)) for index in range(askers)]
-        with trio.fail_after(60):
+        with trio.fail_after(300):
             while not client.adverts():
                 await trio.sleep(0.05)
         for one in behind:

@@ -71,6 +71,6 @@ def running_bench(
 
 async def heard(bench: Bench) -> None:
     """Wait until the verifier knows of the provider."""
-    with trio.fail_after(60):
+    with trio.fail_after(300):
         while not bench.judging.presence.discovery.book.snapshot():
             await trio.sleep(0.05)

@@ -26,7 +26,7 @@ REQUESTS, AT_ONCE = 12, 3
 
 
 async def until_known(client: Client) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(300):
         while len(client.adverts()) < HONEST + POTS:
             await trio.sleep(0.1)
 

@@ -94,7 +94,7 @@ def trial(stored_tiny: StoredModel, bounds: Bounds, tmp_path: Path) -> Iterator[
 async def drawn(trial: Trial) -> None:
     """Until the verifier has drawn the committee, and knows that it sits on it, as one of three."""
     duties, cases = trial.member.ledger.trust.duties, trial.chain.disputes.cases
-    with trio.fail_after(120):
+    with trio.fail_after(300):
         while not await trio.to_thread.run_sync(duties, cases.address, trial.chain.chain_id):
             await trio.sleep(0.2)
 

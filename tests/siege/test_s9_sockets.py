@@ -28,15 +28,16 @@ STRENGTH = 1000
 async def test_payers_are_served_while_strangers_take_all_they_get(besieged: Target, attack: str) -> None:
     async with crowd(besieged, payers=2) as payers:
         async with attacking(besieged, attack, STRENGTH) as attackers:
+            with trio.fail_after(300):
+                while not (await attackers.tally()).acts:
+                    await trio.sleep(0.2)
             measured = await payers.measure(3, least=8)
-            tally = await attackers.tally()
             held = psutil.Process(besieged.pid).num_fds()
         assert measured.failed == {}
         assert measured.sessions >= 8
-        assert tally.sent_bytes > 0
         assert held < resource.prlimit(besieged.pid, resource.RLIMIT_NOFILE)[0] - 200
     # What strangers left in the queue of the port is looked at first, and takes turns.
-    with trio.fail_after(60):
+    with trio.fail_after(300):
         while True:
             try:
                 await newcomer(besieged)

@@ -35,14 +35,14 @@ KEY = coincurve.PrivateKey(b"\x07" * 32)
 
 
 @pytest.fixture(scope="module")
-def payer(chain: Chain, accounts: list[LocalAccount]) -> Sender:
+def payer(snapshot: None, chain: Chain, accounts: list[LocalAccount]) -> Sender:
     """An account with plenty of HCT."""
     chain.token.transfer(Sender(chain, accounts[0]), accounts[1].address, 10**6 * HCT)
     return Sender(chain, accounts[1])
 
 
 @pytest.fixture(scope="module")
-def payee(chain: Chain, accounts: list[LocalAccount]) -> Sender:
+def payee(snapshot: None, chain: Chain, accounts: list[LocalAccount]) -> Sender:
     return Sender(chain, accounts[2])
 
 

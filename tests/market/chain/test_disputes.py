@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import coincurve
@@ -53,14 +52,6 @@ class Party:
     operator: Sender
     key: coincurve.PrivateKey
     node: Sender
-
-
-@pytest.fixture(scope="module")
-def snapshot(chain: Chain) -> Iterator[None]:
-    """The chain is put back behind these tests: they move its clock by days."""
-    taken = chain.web3.provider.make_request("evm_snapshot", [])["result"]  # type: ignore[arg-type]
-    yield
-    chain.web3.provider.make_request("evm_revert", [taken])  # type: ignore[arg-type]
 
 
 def join(chain: Chain, accounts: list[LocalAccount], stake: int = STAKE) -> Party:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,27 @@ from eth_account.signers.local import LocalAccount
 from hypercluster.market.chain import Chain, Deployment, Sender, deploy
 from hypercluster.market.chain.checking import contradictions
 from hypercluster.market.money import HCT
+from hypercluster.node.testnet.anvil import running_anvil
 from tests.e2e.shell import Terminal
 
 PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="module")
+def anvil() -> Iterator[str]:
+    """A chain of its own: other tests move the clock of the one that they share, which a doctor would notice."""
+    with running_anvil() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def deployment(anvil: str, accounts: list[LocalAccount]) -> Deployment:
+    return deploy(anvil, accounts[0])
+
+
+@pytest.fixture(scope="module")
+def chain(anvil: str, deployment: Deployment) -> Chain:
+    return Chain(anvil, deployment)
 
 
 @pytest.fixture

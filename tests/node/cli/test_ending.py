@@ -61,7 +61,7 @@ def start(
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     return process.returncode, (out or b"").decode(), (err or b"").decode()
 
 

@@ -44,7 +44,7 @@ def loaded(command: str, environment: dict[str, str]) -> set[str]:
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     return HEAVY & set(json.loads(done.stderr.splitlines()[-1]))
 

@@ -109,7 +109,7 @@ class World:
             wallet.purse,
             wishes=Wishes(market=market, deposit_wei=deposit),
         ) as client:
-            with trio.fail_after(30):
+            with trio.fail_after(300):
                 while len(client.adverts()) < 3 or any(advert.free < 3 for advert in client.adverts()):
                     await trio.sleep(0.05)
             yield client
@@ -184,7 +184,7 @@ async def complete(
     on_path: Callable[[Route], None] = lambda path: None,
 ) -> Completion:
     request = Request(prompt=tuple(prompt), allowance=Allowance(tokens=tokens, cost_wei=cost))
-    with trio.fail_after(60):
+    with trio.fail_after(300):
         completing = client.complete(request)
         async with completing:
             async for event in completing:

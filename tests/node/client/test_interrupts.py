@@ -34,7 +34,7 @@ print("done")
 
 def _run(how: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, timeout=600, check=False
     )
 
 

@@ -27,7 +27,7 @@ def asked(tokens: int, *budgets: Budget, wishes: Wishes | None = None) -> Reques
 
 
 async def run(client: Client, request: Request, into: list[Completion]) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(300):
         async with client.complete(request) as completing:
             async for _ in completing:
                 pass

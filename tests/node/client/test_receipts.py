@@ -39,7 +39,7 @@ def made(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes,
 
     async def run() -> str:
         async with world.client(wallet, home) as client:
-            with trio.fail_after(60):
+            with trio.fail_after(300):
                 request = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=6))
                 return (await client.complete(request).finished()).request_id
 
@@ -233,7 +233,7 @@ async def test_a_path_that_broke_is_in_it_with_what_was_risked(world: World, tmp
     wallet = new_wallet(world.chain)
     world.tail_lies.tell = hang_up
     async with world.client(wallet, tmp_path) as client:
-        with trio.fail_after(60):
+        with trio.fail_after(300):
             request = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=4))
             done = await client.complete(request).finished()
     checked = check_bundle(ReceiptFiles(tmp_path).load(done.request_id))

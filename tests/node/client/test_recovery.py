@@ -18,7 +18,7 @@ from hypercluster.market.ledger import IncomingChannel, Ledger, Outcome, Request
 from hypercluster.node.client.journal import VOUCHERS, Journal
 from hypercluster.node.client.limits import AUDITS
 from hypercluster.node.client.recovery import WHY_INTERRUPTED, Recovery, opened_wallet, recover
-from hypercluster.node.client.request import Allowance, Request
+from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.home.settings import Settings
 from tests.node.client.test_client import PROMPT, World, honest, world
 from tests.node.helpers.providers import Wallet, new_wallet
@@ -45,7 +45,8 @@ sender = Sender(chain, Account.from_key(told["wallet"]))
 purse = Purse(session_key=bytes.fromhex(told["session"]), wallet=sender.address, unlock=lambda: sender)
 settings = Settings(home=Path(told["home"]), bootstrap=(told["bootstrap"],))
 stored = open_model(Path(told["model"]), Path(told["home"]) / "models")
-wishes = Wishes(market=MarketParameters(alpha=1.0, risk_weight=0.0))
+# One path, so that all requests draw on the same channels.
+wishes = Wishes(market=MarketParameters(alpha=1.0, risk_weight=0.0), only=frozenset(told["path"]))
 
 async def main():
     async with joined(settings, chain, stored, purse, wishes=wishes) as client:
@@ -81,6 +82,7 @@ def child_of(
         "session": wallet.session_key.hex(),
         "home": str(home),
         "bootstrap": world.whole.address,
+        "path": [world.head.advert.peer, world.tail.advert.peer],
         "model": str(world.stored.source),
         "prompt": PROMPT,
         "tokens": tokens,
@@ -153,10 +155,10 @@ async def test_kill_9_in_mid_stream_costs_what_the_ledger_says_and_nothing_twice
             assert all(hop.outcome == "interrupted" and hop.ended for hop in detail.hops)
     assert (home / VOUCHERS).stat().st_size == 0
     async with world.client(wallet, home) as client:
-        with trio.fail_after(60):
-            done = await client.complete(
-                Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=6))
-            ).finished()
+        with trio.fail_after(300):
+            wishes = Wishes(only=frozenset({world.head.advert.peer, world.tail.advert.peer}))
+            request = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=6), wishes=wishes)
+            done = await client.complete(request).finished()
         assert done.tokens == world.greedy[:6]
         if after:
             assert done.bill.deposited_wei == 0, "the channels of before are used again"

@@ -163,7 +163,7 @@ def test_a_key_is_made_used_by_a_program_and_revoked(person: Visitor, door: Fron
     headers = {"authorization": f"Bearer {key}", "user-agent": "my-notebook/1"}
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
     url = f"{door.base_url}/chat/completions"
-    assert httpx.post(url, json=body, headers=headers, timeout=60).status_code == 200
+    assert httpx.post(url, json=body, headers=headers, timeout=600).status_code == 200
     page.get_by_role("button", name="I have it").click()
     assert key not in page.content()
     row = page.get_by_role("row").filter(has_text="notebook")

@@ -44,7 +44,7 @@ def test_other_pages_get_nowhere_even_with_a_key(
 
 
 def test_the_page_spends_with_its_cookie_and_only_from_this_origin(front_door: FrontDoor) -> None:
-    with httpx.Client(base_url=front_door.url, follow_redirects=False, timeout=60) as browser:
+    with httpx.Client(base_url=front_door.url, follow_redirects=False, timeout=600) as browser:
         assert refusal(browser.post("/v1/chat/completions", json=BODY)) == (401, "invalid_api_key")
         link = front_door.gateway.logins.one_time_link()
         assert browser.get(link).status_code == 303
@@ -91,7 +91,7 @@ def test_a_whole_answer_that_fails_after_it_was_paid_tells_sdks_not_to_buy_it_ag
         ThreadPoolExecutor(1) as beside,
     ):
         asked = beside.submit(door.http().post, "/chat/completions", json=LONG)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while not any(row.best for row in lone.ledger.payee.channels()):
             assert time.monotonic() < deadline, "nothing was paid"
             time.sleep(0.01)

@@ -206,7 +206,7 @@ HI: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "
 @pytest.fixture
 def keyed(front_door: FrontDoor) -> Iterator[httpx.Client]:
     """As Ollama's clients call: no header, the key in the path."""
-    with httpx.Client(base_url=f"{front_door.url}/k/{front_door.key}/api", timeout=60) as http:
+    with httpx.Client(base_url=f"{front_door.url}/k/{front_door.key}/api", timeout=600) as http:
         yield http
 
 
@@ -302,7 +302,7 @@ def test_calls_without_a_key_count_as_the_key_that_was_named_for_them(
         providers=front_door.providers,
         ollama_open="ollama",
     ) as door:
-        with httpx.Client(base_url=door.url, timeout=60) as http:
+        with httpx.Client(base_url=door.url, timeout=600) as http:
             assert http.post("/api/chat", json=HI).status_code == 401  # there is no such key yet
             row, _ = door.new_key("ollama", budget=10**18)
             answer = http.post("/api/chat", json={**HI, "stream": False})

@@ -28,7 +28,7 @@ PATHS = (
 @pytest.fixture(scope="module")
 def page(front_door: FrontDoor) -> Iterator[httpx.Client]:
     """A browser that is logged in."""
-    with httpx.Client(base_url=front_door.url, timeout=60, follow_redirects=True) as browser:
+    with httpx.Client(base_url=front_door.url, timeout=600, follow_redirects=True) as browser:
         link = front_door.gateway.logins.one_time_link()
         assert browser.get(link, headers={"accept": "text/html"}).status_code == 200
         yield browser
@@ -163,7 +163,7 @@ def test_a_key_without_a_word_on_its_budget_is_not_unlimited(page: httpx.Client)
 
 
 def test_the_policy_is_shown_and_set_with_the_password_alone(chain: Chain, door: FrontDoor) -> None:
-    with httpx.Client(base_url=door.url, timeout=60) as page:
+    with httpx.Client(base_url=door.url, timeout=600) as page:
         page.get(door.gateway.logins.one_time_link())
         policy = page.get("/hc/policy").json()
         assert int(policy["float_wei"]) > 0
@@ -196,7 +196,7 @@ def test_the_policy_is_shown_and_set_with_the_password_alone(chain: Chain, door:
 def test_a_channel_is_closed_with_the_password_and_the_next_request_opens_another(
     chain: Chain, door: FrontDoor
 ) -> None:
-    with httpx.Client(base_url=door.url, timeout=60) as page:
+    with httpx.Client(base_url=door.url, timeout=600) as page:
         page.get(door.gateway.logins.one_time_link())
         ask(page)
         first = {each["channel_id"]: each for each in page.get("/hc/channels").json()["channels"]}

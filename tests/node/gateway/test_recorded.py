@@ -50,7 +50,7 @@ def test_a_request_as_a_client_sends_it_is_answered(front_door: FrontDoor, recor
         case _:  # Ollama's clients have none: it stands in the address
             path = f"/k/{front_door.key}{path}"
     sent = None if body is None else json.dumps(bounded(recorded["path"], body)).encode()
-    with httpx.Client(base_url=front_door.url, timeout=60) as http:
+    with httpx.Client(base_url=front_door.url, timeout=600) as http:
         answer = http.request(recorded["method"], path, content=sent, headers=headers)
     for field, sentence in REFUSED.items():
         if body is not None and field in body:

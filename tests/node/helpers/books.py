@@ -10,7 +10,7 @@ from hypercluster.market.ledger.requests import Which
 from hypercluster.market.ledger.tables import SessionRecord
 from tests.node.helpers.providers import Served
 
-SECONDS = 20.0
+SECONDS = 300.0
 
 
 def assert_books_agree(payer: Ledger, providers: Sequence[Served]) -> int:

@@ -33,7 +33,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ROOT / "tests" / "browser"
-PATIENCE_MS = 20_000.0
+PATIENCE_MS = 120_000.0
 NARROW: ViewportSize = {"width": 390, "height": 800}
 """a telephone's"""
 

@@ -69,7 +69,7 @@ class FrontDoor:
     def http(self, key: str | None = None, **how: Any) -> httpx.Client:
         """A client with a key, closed with the gateway."""
         headers = {"authorization": f"Bearer {key or self.key}"} | how.pop("headers", {})
-        client = httpx.Client(base_url=self.base_url, headers=headers, timeout=60, **how)
+        client = httpx.Client(base_url=self.base_url, headers=headers, timeout=600, **how)
         self._clients.append(client)
         return client
 
@@ -151,7 +151,7 @@ def running_gateway(
 
         thread = threading.Thread(target=work, name="gateway", daemon=True)
         thread.start()
-        assert started.wait(60)
+        assert started.wait(300)
         assert found, "the gateway did not start"
         door = found[0]
         _, door.key = door.new_key("everything")
@@ -161,5 +161,5 @@ def running_gateway(
             door.close()
             if thread.is_alive():
                 door.token.run_sync_soon(door.stop.cancel)
-                thread.join(30)
+                thread.join(300)
             assert not thread.is_alive()

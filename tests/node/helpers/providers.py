@@ -72,7 +72,7 @@ class Served:
     def stop(self) -> None:
         """End it, as a signal does."""
         self.token.run_sync_soon(self.scope.cancel)
-        self.thread.join(30)
+        self.thread.join(300)
 
     def row(self, account: OutgoingAccount) -> IncomingChannel:
         row = self.ledger.payee.channel(account.channel_id)
@@ -142,7 +142,7 @@ def running_provider(
 
         thread = threading.Thread(target=work, name=f"provider {layers}", daemon=True)
         thread.start()
-        assert started.wait(60)
+        assert started.wait(300)
         assert present, "the provider did not start"
         try:
             yield Served(
@@ -151,7 +151,7 @@ def running_provider(
         finally:
             if thread.is_alive():
                 tokens[0].run_sync_soon(scope.cancel)
-                thread.join(30)
+                thread.join(300)
             assert not thread.is_alive()
 
 

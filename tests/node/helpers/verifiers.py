@@ -120,13 +120,13 @@ def running_verifier(
 
         thread = threading.Thread(target=work, name="verifier", daemon=True)
         thread.start()
-        assert started.wait(60)
+        assert started.wait(300)
         assert present, "the verifier did not start"
 
         def stop() -> None:
             if thread.is_alive():
                 tokens[0].run_sync_soon(scope.cancel)
-                thread.join(30)
+                thread.join(300)
             assert not thread.is_alive()
 
         try:

@@ -277,7 +277,7 @@ async def test_the_client_vanishes(direct: bool) -> None:
             await dial_steps(passing, advert, direct=direct)
             if direct:
                 await dial_steps(passing, advert, direct=False)
-        with trio.fail_after(5):
+        with trio.fail_after(300):
             await ended.wait()
 
 
@@ -301,7 +301,7 @@ async def test_garbage_instead_of_a_handshake() -> None:
         for index, stranger in enumerate(strangers):
             with suppress(trio.BrokenResourceError):
                 await stranger.send_all([b"", b"\xff" * 500, b"\0\0", secrets.token_bytes(400)][index % 4])
-        with trio.fail_after(5):
+        with trio.fail_after(300):
             for stranger in strangers:
                 try:
                     while await stranger.receive_some(4096):
@@ -316,7 +316,7 @@ async def test_a_tampered_byte_ends_a_direct_connection_only(direct: bool) -> No
     async with provider() as (_server, client, advert):
         secure = await dial_direct(client, advert.peer, advert.direct, 5)
         await secure._socket.send_all(b"\0\x20" + secrets.token_bytes(32))
-        with trio.fail_after(5):
+        with trio.fail_after(300):
             assert await secure.read() == b""
         await secure.close()
         await exchange(client, advert, direct)

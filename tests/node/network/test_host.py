@@ -121,7 +121,7 @@ async def test_many_connections_in_turn() -> None:
         for _ in range(12):
             async with running_host(secrets.token_bytes(32)) as other:
                 assert await ask(other, server) == b"hello"
-            with trio.fail_after(10):
+            with trio.fail_after(300):
                 while server.peers:
                     await trio.sleep(0.02)
 
@@ -196,7 +196,7 @@ async def test_garbage_before_any_handshake(garbage: bytes) -> None:
         for stream in streams:
             await stream.send_all(garbage)
         assert await ask(client, server) == b"hello"
-        with trio.fail_after(10):
+        with trio.fail_after(300):
             for stream in streams:
                 try:
                     while await stream.receive_some(4096):

@@ -124,7 +124,7 @@ async def test_evidence_goes_round_and_slander_does_not() -> None:
     async with node() as (first, _, hears):
         address = f"{first.addrs[0]}/p2p/{first.peer}"
         async with node([address]) as (host, two, also_hears):
-            with trio.fail_after(60):
+            with trio.fail_after(300):
                 while first.peer not in host.peers:
                     await trio.sleep(0.02)
                 with pytest.raises(NodeError):

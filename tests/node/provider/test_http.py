@@ -119,7 +119,7 @@ def bill(served: Served) -> dict[str, int]:
 
 def until(look: Any, wanted: Any) -> Any:
     """What `look` gives once `wanted` says so of it."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 300
     while not wanted(found := look()):
         assert time.monotonic() < deadline, found
         time.sleep(0.2)

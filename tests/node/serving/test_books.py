@@ -90,7 +90,7 @@ async def test_x3_a_node_neither_claims_nor_watches_what_its_chain_does_not_know
     earlier(ledger, wallet, operator, chain.channels.domain, 10**18)
     collector = collector_of(chain, ledger, sender, operator)
     await collector.load()
-    with trio.fail_after(30):
+    with trio.fail_after(300):
         await collector.watch()
         coin = chain.balance(sender.address)
         assert await collector.claim() == 0

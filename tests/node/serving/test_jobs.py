@@ -9,7 +9,7 @@ from hypercluster.node.serving.jobs import running_jobs
 
 
 async def reached(event: trio.Event) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(300):
         await event.wait()
 
 

@@ -73,7 +73,7 @@ def test_f2_a_node_hears_of_another_one_with_its_key(
         wait_for(lambda: "two nodes with one key can be slashed" in caplog.text)
 
 
-def wait_for(condition: object, seconds: float = 30) -> None:
+def wait_for(condition: object, seconds: float = 300) -> None:
     async def until() -> None:
         with trio.fail_after(seconds):
             while not condition():  # type: ignore[operator]

@@ -28,7 +28,7 @@ def hc_model(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[s
         [sys.executable, "-c", "from hypercluster.node.cli.model import main; main()", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
     )
     assert done.returncode == code, done.stderr

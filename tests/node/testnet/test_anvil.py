@@ -30,5 +30,5 @@ def test_whoever_runs_a_chain_takes_it_along_when_told_to_end(number: int) -> No
         started = descendants(program.pid)
         assert started
         program.send_signal(number)
-        program.wait(30)
+        program.wait(300)
     assert not [pid for pid in started if alive(pid)]

@@ -64,7 +64,7 @@ class Network:
 
 
 async def covered(market: Market) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(300):
         while any(entry.coverage < 1 for entry in market.models()):
             await trio.sleep(0.05)
 

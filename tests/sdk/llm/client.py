@@ -42,7 +42,7 @@ def llm(*arguments: str, **more: Any) -> subprocess.Popen[str]:
 def said(*arguments: str) -> Any:
     """Run the command to its end."""
     process = llm(*arguments)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return {"code": process.returncode, "out": out, "err": err[-600:]}
 
 

@@ -49,7 +49,7 @@ async def on_and_on(
     async def loop(index: int) -> None:
         while True:
             try:
-                with trio.fail_after(120):
+                with trio.fail_after(300):
                     tally.answered(await act(index))
             except (NodeError, MarketError, OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
                 tally.answered(type(error).__name__)
