@@ -146,13 +146,19 @@ def test_c4_a_twin_receipt_takes_no_place_and_is_proof(sized: Court) -> None:
     signed = [
         (tuple(stage.values()), tuple(each.values()), court.sign(stage, each)) for each in (receipt, twin)
     ]
-    court.open(*signed[1], sender=court.accuse())
+    own = court.open(*signed[1], sender=court.accuse())
     theirs = court.open(*signed[0])
     proven = court.proofs.proveEquivocation(
         court.stage_hash(stage), *signed[0][1:], *signed[1][1:], sender=court.accuser
     )
     assert events(proven)[-1][1]["taken"] == FAULT
-    court.judge(theirs, *all_of(court, GUILTY))
+    members = court.draw(theirs)
+    court.commit(theirs, members, *all_of(court, GUILTY))
+    court.reveal(theirs, members, *all_of(court, GUILTY))
+    court.wait_for(own)  # nobody draws it: all that it does is to take its time
+    court.resolve(own)
+    court.resolve(theirs, members)
+    assert court.outcome(own) == "Void"
     assert court.stake_of(court.operator) == STAKE - 2 * FAULT
 
 
