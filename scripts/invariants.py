@@ -57,6 +57,9 @@ def main() -> int:
         parser.error("--calls has to be at least 1")
     print(f"seed {told.seed:#x}", flush=True)
     total = 0
+    if (digests := run_forge("DigestsTest")).returncode:
+        print(digests.stdout + digests.stderr)
+        return 1
     for handler, part in PARTS.items():
         profile = "long" if told.calls > LONG else "default"
         done = sequences(handler, -(-told.calls // part), seed=told.seed, profile=profile)
@@ -76,28 +79,31 @@ def sequences(
 
     The profile "default" compiles quickly, "long" runs quickly. Raises FileNotFoundError when Forge is not installed.
     """
-    environment = os.environ | {
-        "HOME": str(KEPT),
-        "HC_TERMS": "0x" + default_terms().hex(),
+    settings = {
         "FOUNDRY_PROFILE": profile,
         "FOUNDRY_FUZZ_SEED": hex(seed),
         "FOUNDRY_INVARIANT_RUNS": str(-(-calls // depth)),
         "FOUNDRY_INVARIANT_DEPTH": str(depth),
     }
     began = time.monotonic()
-    run = subprocess.run(
-        [forge(), "test", "--match-contract", f"^{handler}$", "-vv"],
-        cwd=CONTRACTS,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    run = run_forge(handler, **settings)
     made = re.search(r"\(runs: \d+, calls: (\d+),", run.stdout)
     return Sequences(
         calls=int(made[1]) if made else 0,
         seconds=time.monotonic() - began,
         failed=run.returncode != 0 or made is None,
         output=run.stdout + run.stderr,
+    )
+
+
+def run_forge(contract: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the tests of one contract of contracts/properties, with more variables of the environment."""
+    return subprocess.run(
+        [forge(), "test", "--match-contract", f"^{contract}$", "-vv"],
+        cwd=CONTRACTS,
+        env=os.environ | {"HOME": str(KEPT), "HC_TERMS": "0x" + default_terms().hex()} | settings,
+        capture_output=True,
+        text=True,
     )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import compile_contracts
-from invariants import CONTRACTS, DEPTH, KEPT, ROOT, default_terms, forge
+from invariants import CONTRACTS, DEPTH, PARTS, ROOT, run_forge
 from mutants import Mutant, mutate, struct_fields
 
 BUILT = ROOT / ".build" / "mutants"
@@ -128,9 +127,7 @@ def build() -> list[Mutant]:
 
 def killed(mutant: Mutant | None, *, quick: bool) -> str:
     """What noticed a mutant; empty when nothing did. Without a mutant the contracts should pass."""
-    environment = os.environ | {
-        "HOME": str(KEPT),
-        "HC_TERMS": "0x" + default_terms().hex(),
+    settings = {
         "HC_ARTIFACTS": "../.build/mutants",
         "FOUNDRY_FUZZ_SEED": "0x1",
         "FOUNDRY_INVARIANT_RUNS": str(CALLS // DEPTH),
@@ -138,18 +135,11 @@ def killed(mutant: Mutant | None, *, quick: bool) -> str:
         "FOUNDRY_INVARIANT_SHRINK_RUN_LIMIT": "0",
     }
     if mutant:
-        environment["HC_MUTANT"] = mutant.switch
-    for contract in ("DigestsTest", "ChannelsTest", "RegistryTest", "CourtTest"):
+        settings["HC_MUTANT"] = mutant.switch
+    for contract in ("DigestsTest", *PARTS):
         if mutant and contract not in properties_of(mutant):
             continue
-        run = subprocess.run(
-            [forge(), "test", "--match-contract", f"^{contract}$"],
-            cwd=CONTRACTS,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        if run.returncode:
+        if run_forge(contract, **settings).returncode:
             return contract
     if quick or mutant is None:
         return ""

@@ -12,7 +12,7 @@ contract DigestsTest is Market(address(0)) {
     string private constant RECEIPT =
         "Receipt(Stage stage,uint32 seq,uint32 position,uint32 tokens,uint32 outputs,bytes32 inRoot,bytes32 outRoot,bytes32 previous,uint40 issued)";
     string private constant VERDICT =
-        "Verdict(bytes32 modelId,uint32 layerStart,uint32 layerStop,uint8 wireDtype,bool tail,bytes32 inRoot,bytes32 outRoot,uint32 tokens,uint32 outputs,uint8 finding,bytes32 fingerprint,bytes32 job,uint40 issued)";
+        "Verdict(bytes32 modelId,uint32 layerStart,uint32 layerStop,uint8 wireDtype,bool tail,bytes32 profile,bytes32 inRoot,bytes32 outRoot,uint32 tokens,uint32 outputs,uint8 finding,uint32 tolerance,bytes32 fingerprint,bytes32 job,uint40 issued)";
 
     function test_a_stage() external view {
         require(proofs.stageHashOf(_stage()) == keccak256(abi.encode(keccak256(bytes(STAGE)), _stage())), "stage");
@@ -28,7 +28,7 @@ contract DigestsTest is Market(address(0)) {
 
     function test_a_verdict() external view {
         IDisputes.Verdict memory verdict =
-            IDisputes.Verdict("model", 1, 2, 3, true, "in", "out", 4, 5, 6, "fingerprint", "job", 7);
+            IDisputes.Verdict("model", 1, 2, 3, true, "profile", "in", "out", 4, 5, 6, 7, "fingerprint", "job", 8);
         bytes32 structHash = keccak256(abi.encode(keccak256(bytes(VERDICT)), verdict));
         require(proofs.verdictDigest(verdict) == _digest(cases.DOMAIN_SEPARATOR(), structHash), "verdict");
     }

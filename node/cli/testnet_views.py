@@ -108,6 +108,8 @@ def show_cheat(result: CheatResult, console: Console) -> None:
             f"{result.cheat}: {'found' if result.detected else 'NOT FOUND'} after {result.after_tokens} tokens; "
             f"{case}{result.verdict}; {format_hct(result.slashed_wei)} HCT slashed from {short_peer(result.culprit)}"
         )
+        if result.own_case:
+            console.print(f"its own case about itself, of which it served two members: {result.own_case}")
         console.print("later paths avoid it" if result.avoided else "LATER PATHS DO NOT AVOID IT")
     console.print(
         f"honest nodes lost {format_hct(result.honest_slashed_wei)} HCT; audits cost {format_hct(result.audit_wei)} HCT"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from hypercluster.market.chain import LOCAL_TERMS
 from hypercluster.market.errors import MarketError
 from hypercluster.market.money.units import HCT
-from hypercluster.node.client.auditing.assembly import Auditing
+from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts
 from hypercluster.node.client.auditing.policy import Policy, Report
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.events import Finished, Token
@@ -25,6 +26,7 @@ from hypercluster.node.identity import short_peer
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.testnet.cheats import CHEATS, UnknownCheat
 from hypercluster.node.testnet.demo import DemoFailed, calibrated_bounds, wait_for_all
+from hypercluster.node.testnet.immunity import try_oneself
 from hypercluster.node.testnet.localnet import (
     STAKE,
     LocalNetwork,
@@ -37,8 +39,13 @@ from hypercluster.node.testnet.localnet import (
 from hypercluster.node.testnet.telling import Telling
 
 NONE = "none"
-KINDS = (NONE, *CHEATS)
+IMMUNE = "immune"
+KINDS = (NONE, *CHEATS, IMMUNE)
 WALLET_HCT = 1_000 * HCT
+FIVE_SEATS = replace(
+    LOCAL_TERMS, seats=5, evidence_window=600, commit_window=30, draw_window=60, reveal_window=60
+)
+"""the committee of a real chain, and time for two cases in a row"""
 TRIES = 4
 """completions within which a cheat must be found"""
 STEPS = 10_000
@@ -49,7 +56,8 @@ QUICK_JUDGE = ("--refresh", "2", "--claim-every", "5", "--watch", "0.4", "--thre
 
 @dataclass(slots=True, kw_only=True)
 class CheatResult:
-    """What happened. `after_tokens` is how many tokens the network had generated when the fault was found."""
+    """What happened. `after_tokens` is how many tokens were generated until the fault was found, `own_case` how the
+    culprit's case about itself ended."""
 
     cheat: str
     culprit: str = ""
@@ -59,6 +67,7 @@ class CheatResult:
     accusations: int = 0
     case: int | None = None
     verdict: str = "none"
+    own_case: str = ""
     slashed_wei: int = 0
     honest_slashed_wei: int = 0
     path_before: list[str] = field(default_factory=list)
@@ -77,6 +86,8 @@ class CheatResult:
         """Whether all went as it should: the culprit paid, and nobody else."""
         if self.honest_slashed_wei:
             return False
+        if self.cheat == IMMUNE and self.own_case != "inconclusive":
+            return False
         if self.cheat == NONE:
             return not self.detected and not self.accusations
         return self.detected and self.slashed_wei > 0 and self.avoided
@@ -91,6 +102,7 @@ class CheatResult:
             "audited_steps": self.audited_steps,
             "accusations": self.accusations,
             "audit_wei": self.audit_wei,
+            "own_case": self.own_case or None,
             "seconds": round(self.seconds, 1),
             "detected": self.detected,
             "after_tokens": self.after_tokens,
@@ -137,7 +149,10 @@ def run_cheat_demo(
 
     tell.status("Starting the chain, providers and verifiers")
     providers, verifiers = _specs(cheat, stored.manifest.layers, bounds)
-    with running_network(home, providers, model=model, verifiers=verifiers, on_started=started) as network:
+    terms = FIVE_SEATS if cheat == IMMUNE else LOCAL_TERMS
+    with running_network(
+        home, providers, model=model, verifiers=verifiers, terms=terms, on_started=started
+    ) as network:
         settings = network.client(WALLET_HCT)
         tell.status("Looking for the nodes in the DHT")
         result = trio.run(
@@ -167,7 +182,7 @@ def _specs(cheat: str, layers: int, bounds: Path) -> tuple[list[ProviderSpec], l
     half = layers // 2 or 1
     fixed = (*QUICK, "--price-rule", "fixed")
     judge = (*QUICK_JUDGE, "--bounds", str(bounds))
-    cheats = cheat if cheat not in (NONE, "lazy-verifier") else ""
+    cheats = {NONE: "", "lazy-verifier": "", IMMUNE: "noise"}.get(cheat, cheat)
     providers = [
         ProviderSpec(layers=f"0:{half}", price="1", flags=fixed, cheat=cheats),
         ProviderSpec(layers=f"{half}:{layers}", price="1.5", flags=fixed),
@@ -180,7 +195,8 @@ def _specs(cheat: str, layers: int, bounds: Path) -> tuple[list[ProviderSpec], l
             VerifierSpec(price="0.1", flags=judge, lazy=True),
             VerifierSpec(price="0.5", flags=judge),
         ]
-    return providers, [VerifierSpec(price="0.5", flags=judge) for _ in range(3)]
+    judges = FIVE_SEATS.seats if cheat == IMMUNE else LOCAL_TERMS.seats
+    return providers, [VerifierSpec(price="0.5", flags=judge) for _ in range(judges)]
 
 
 async def _run(
@@ -195,7 +211,7 @@ async def _run(
     tell: Telling,
 ) -> CheatResult:
     purse = purse_of(settings.home, network.chain, network.password_file.read_text())
-    policy = Policy(rate=1.0, traps=1.0 if cheat == "lazy-verifier" else 0.0, disputes=True)
+    policy = Policy(rate=1.0, traps=1.0 if cheat == "lazy-verifier" else 0.0, disputes=cheat != IMMUNE)
     result = CheatResult(cheat=cheat)
     if cheat == "lazy-verifier":
         result.culprit = network.verifiers[0].peer
@@ -226,6 +242,8 @@ async def _run(
                 result.detected |= report.fault == result.culprit
                 if report.ruling is not None:
                     result.case, result.verdict = report.ruling.case_id, report.ruling.outcome
+            if cheat == IMMUNE and result.detected:
+                await _immune(client, network, stored, settings, result, tell)
             if cheat == NONE and (faults or result.audited_steps >= steps):
                 break
             if cheat != NONE and completions == TRIES:
@@ -240,6 +258,31 @@ async def _run(
             except (NodeError, MarketError) as error:
                 raise DemoFailed(f"There is no path without the culprit: {error}") from error
     return result
+
+
+async def _immune(
+    client: Client,
+    network: LocalNetwork,
+    stored: StoredModel,
+    settings: Settings,
+    result: CheatResult,
+    tell: Telling,
+) -> None:
+    """The culprit is faster with a case about itself, whose committee is split; then the client opens its own."""
+    # What an accomplice has as well: the culprit keeps the same transcript.
+    transcript = client_transcripts(settings, network.chain).latest(
+        lambda stage: stage.peer == result.culprit
+    )
+    accuser = client.audits.inspector.accuser if client.audits is not None else None
+    if transcript is None or accuser is None:
+        raise DemoFailed("The client kept no transcript of what it found to be wrong.")
+    tell.status("The culprit's accomplice has the receipt tried, and serves two members of five")
+    own = await try_oneself(network, stored, transcript, wallet_wei=WALLET_HCT)
+    result.own_case = own.outcome
+    tell.news(f"case {own.case_id}, which the culprit's accomplice opened: {own.outcome}")
+    tell.status("The client opens a case of its own")
+    ruling = await accuser.accuse(transcript)
+    result.case, result.verdict = ruling.case_id, ruling.outcome
 
 
 async def _complete(client: Client, prompt: str, tokens: int, tell: Telling, seed: int) -> list[Report]:

@@ -322,6 +322,7 @@ def running_network(
     model: Path,
     verifiers: Sequence[VerifierSpec] = (),
     grace_seconds: int = 60,
+    terms: DisputeTerms = LOCAL_TERMS,
     on_started: Callable[[ProviderProcess | VerifierProcess], None] = lambda node: None,
 ) -> Iterator[LocalNetwork]:
     """A chain, and providers and verifiers that have all started; everything ends with the block.
@@ -330,7 +331,8 @@ def running_network(
         LocalNetworkError: one did not start.
         AnvilError, ChainError.
     """
-    with running_chain(home, grace_seconds=grace_seconds) as network:
+    thaw = max(400, terms.longest_seconds)
+    with running_chain(home, grace_seconds=grace_seconds, unbonding_seconds=thaw, terms=terms) as network:
         names = [f"provider-{i + 1}" for i in range(len(specs))]
         names += [f"verifier-{i + 1}" for i in range(len(verifiers))]
         told = [int(dict(pairwise(spec.flags)).get("--sessions", "1")) for spec in specs]

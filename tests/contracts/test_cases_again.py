@@ -36,11 +36,17 @@ def sized(
 Votes = list[int | None]
 
 
+def undecided(court: Court, *kinds: int) -> Votes:
+    """One vote less of each kind than would decide, as far as there are seats; the others doubt."""
+    seats: int = court.terms.seats
+    short = (2 * seats + 2) // 3 - 1
+    votes: Votes = [kind for kind in kinds for _ in range(short)]
+    return [*votes, *[GREY] * seats][:seats]
+
+
 def split(court: Court) -> Votes:
     """Evidence for too few: as many guilty votes as decide nothing, and nothing served to the others."""
-    seats = court.terms.seats
-    guilty = (2 * seats - 1) // 3
-    return [*[GUILTY] * guilty, *[UNSERVED] * (seats - guilty)]
+    return undecided(court, GUILTY, UNSERVED)
 
 
 def all_of(court: Court, vote: int) -> Votes:
@@ -89,11 +95,10 @@ def test_c2_an_undecided_case_is_followed_by_another_of_the_same_accuser(sized: 
 
 def test_c2_votes_that_nothing_was_served_acquit_nobody(sized: Court) -> None:
     """The accused serves only two members of its own: with the unserved votes of the others that is no innocence."""
-    court, seats = sized, sized.terms.seats
-    arguments, sybil = court.signed(), sized.accuse()
+    court, sybil = sized, sized.accuse()
+    arguments = court.signed()
     case = court.open(*arguments, sender=sybil)
-    own = max(1, seats - (2 * seats + 2) // 3 + 1)  # so many that the others are too few to say unserved
-    court.judge(case, *[INNOCENT] * own, *[UNSERVED] * (seats - own))
+    court.judge(case, *undecided(court, UNSERVED, INNOCENT))
     assert court.outcome(case) == "Inconclusive"
     assert court.open(*arguments) == case + 1
 
@@ -141,13 +146,19 @@ def test_c4_a_twin_receipt_takes_no_place_and_is_proof(sized: Court) -> None:
     signed = [
         (tuple(stage.values()), tuple(each.values()), court.sign(stage, each)) for each in (receipt, twin)
     ]
-    court.open(*signed[1], sender=court.accuse())
+    own = court.open(*signed[1], sender=court.accuse())
     theirs = court.open(*signed[0])
     proven = court.proofs.proveEquivocation(
         court.stage_hash(stage), *signed[0][1:], *signed[1][1:], sender=court.accuser
     )
     assert events(proven)[-1][1]["taken"] == FAULT
-    court.judge(theirs, *all_of(court, GUILTY))
+    members = court.draw(theirs)
+    court.commit(theirs, members, *all_of(court, GUILTY))
+    court.reveal(theirs, members, *all_of(court, GUILTY))
+    court.wait_for(own)  # nobody draws it: all that it does is to take its time
+    court.resolve(own)
+    court.resolve(theirs, members)
+    assert court.outcome(own) == "Void"
     assert court.stake_of(court.operator) == STAKE - 2 * FAULT
 
 

@@ -21,7 +21,7 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
     return Terminal(tmp_path_factory.mktemp("cheats"))
 
 
-@pytest.mark.parametrize("cheat", CHEATS)
+@pytest.mark.parametrize("cheat", [*CHEATS, "immune"])
 def test_a_cheat_is_found_judged_and_slashed(terminal: Terminal, cheat: str) -> None:
     result = terminal.json("hc-testnet", "demo", "--cheat", cheat, "-n", "32")
     assert list(result)[-6:] == [
@@ -33,6 +33,9 @@ def test_a_cheat_is_found_judged_and_slashed(terminal: Terminal, cheat: str) -> 
         "honest_slashed_wei",
     ]
     assert result["detected"] is True
+    assert result["own_case"] == (
+        "inconclusive" if cheat == "immune" else None
+    )  # C2: it helps the cheat nothing
     assert 0 < result["after_tokens"] <= 128
     assert result["verdict"] == VERDICTS.get(cheat, "guilty")
     assert (result["case"] is None) == (cheat in VERDICTS)

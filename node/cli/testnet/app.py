@@ -43,6 +43,7 @@ Cheat = Literal[
     "truncate",
     "equivocate",
     "lazy-verifier",
+    "immune",
 ]
 
 

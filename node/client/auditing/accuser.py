@@ -177,7 +177,7 @@ class Accuser(Reporter):
         Raises:
             MarketError: the wallet cannot pay the bond, the receipts are too old, nothing is at stake.
         """
-        ruling = await self._try(transcript)
+        ruling = await self.accuse_once(transcript)
         for _ in range(TRIES - 1):
             assert ruling.case_id is not None
             case = await self._patiently(partial(self._on_chain, self._disputes.cases.state, ruling.case_id))
@@ -186,14 +186,14 @@ class Accuser(Reporter):
                 break
             log.warning("case %d decided nothing: %s. Another is opened", ruling.case_id, ruling.outcome)
             try:
-                ruling = await self._try(transcript)
+                ruling = await self.accuse_once(transcript)
             except Reverted as error:
                 log.warning("no other case can be opened: %s", error)
                 break
         return ruling
 
-    async def _try(self, transcript: Transcript) -> Ruling:
-        """One case, from its opening to its end."""
+    async def accuse_once(self, transcript: Transcript) -> Ruling:
+        """One case, from its opening to its end. Raises MarketError."""
         receipt, signature = transcript.receipts(self._disputes.domain)[-1]
         try:
             send = partial(self._send, self._disputes.cases.open, receipt, signature)
