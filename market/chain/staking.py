@@ -51,6 +51,11 @@ class Staking(Contract):
         """Share that makes a node key eligible, as long as three quarters of it are behind the key."""
         return int(self._read("minStake"))
 
+    @property
+    def floor(self) -> int:
+        """Backing that a key with a share of the minimum needs to stay eligible: the rest is room for fines."""
+        return -(-3 * self.minimum // 4)
+
     @cached_property
     def session_stake(self) -> int:
         """Backing for each session that a node key offers, at least 1."""

@@ -110,11 +110,12 @@ def check_carried(chain: Chain, node: str, operator: str, sessions: int, program
     """Check that the stake behind a node carries `sessions`. Raises NotCarried, ChainError."""
     staking = chain.staking
     (backing,) = staking.backings([(node, operator)])
-    needed = max(staking.minimum, sessions * staking.session_stake)
+    needed = sessions * staking.session_stake
     if not backing:
         raise NotCarried(
-            f"The node key {node} may not serve: less than {format_hct(staking.minimum)} HCT of the stake of "
-            f"{operator} stand behind it. Run {program} register, which adds what is missing."
+            f"The node key {node} may not serve: {format_hct(staking.minimum)} HCT of the stake of {operator} have to "
+            f"be tied to it, and {format_hct(staking.floor)} of them to be left. Run {program} register, which adds "
+            "what is missing."
         )
     if backing < needed:
         raise NotCarried(

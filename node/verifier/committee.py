@@ -237,7 +237,7 @@ class Committee:
             self._undrawn.pop(case_id, None)
         elif case.deadline < time.time():
             await self._send(self._disputes.cases.resolve, case_id, [])
-        elif await self._on_chain(self._chain.block_number) > case.draw_block:
+        elif await self._on_chain(self._chain.block_number) >= case.draw_block:
             await self._send(self._disputes.cases.draw, case_id)
 
     async def _resolve(self, case_id: int, members: Sequence[str]) -> None:

@@ -79,12 +79,16 @@ def stake(settings: Settings, chain: Chain, program: str) -> Iterator[Finding]:
         yield ill(
             "stake",
             f"{round_hct(backing)} of {round_hct(active)} HCT that are staked stand behind this node, too little: "
-            f"{format_hct(staking.minimum)} HCT.",
+            f"{format_hct(staking.minimum)} HCT have to be tied to it, and {format_hct(staking.floor)} to be left.",
             f"{program} register",
         )
     else:
         carried = counted(backing // staking.session_stake, "session")
-        yield well("stake", f"{round_hct(backing)} HCT of {operator} stand behind this node, for {carried}")
+        room = round_hct(backing - staking.floor)
+        yield well(
+            "stake",
+            f"{round_hct(backing)} HCT of {operator} stand behind this node, for {carried}; it may lose {room} more",
+        )
     coin = chain.balance(node)
     if coin < GAS_MONEY_WEI // 4:
         yield odd(

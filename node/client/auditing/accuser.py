@@ -246,7 +246,7 @@ class Accuser(Reporter):
             if case.may_resolve(now):
                 await self._send(self._disputes.cases.resolve, watch.case_id, watch.members)
             elif case.phase is Phase.DRAWING:
-                if await self._on_chain(self._disputes.rpc.block_number) > case.draw_block:
+                if await self._on_chain(self._disputes.rpc.block_number) >= case.draw_block:
                     await self._send(self._disputes.cases.draw, watch.case_id)
             elif case.phase is Phase.COMMITTING and transcript is not None:
                 await self._serve(watch, transcript, served)

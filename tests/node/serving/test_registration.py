@@ -92,7 +92,9 @@ def test_what_a_stake_does_not_carry_is_said_with_what_to_do(
     def check(sessions: int) -> None:
         check_carried(chain, node.address, operator.address, sessions, "hc-provider")
 
-    with pytest.raises(NotCarried, match=r"may not serve: less than 100 HCT .* Run hc-provider register"):
+    with pytest.raises(
+        NotCarried, match=r"may not serve: 100 HCT .* and 75 of them .* Run hc-provider register"
+    ):
         check(1)
     register(chain, operator, node)
     check(16)
@@ -103,5 +105,7 @@ def test_what_a_stake_does_not_carry_is_said_with_what_to_do(
     register(chain, operator, node, share=10625 * HCT // 100)
     check(17)
     chain.staking.unstake(operator, 7 * HCT)
+    check(15)  # C19: a share of the minimum that lost some serves on, for less
+    chain.staking.unstake(operator, 25 * HCT)
     with pytest.raises(NotCarried, match="may not serve"):
         check(1)
