@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from hypercluster.market.errors import LedgerError
@@ -14,6 +14,11 @@ class Passed:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def some(self) -> bool:
+        """Say whether anything was ever passed."""
+        with Session(self._engine) as session:
+            return session.scalar(select(PassedRow.question).limit(1)) is not None
 
     def first(self, question: bytes, own_root: bytes) -> bytes:
         """Return the root of what was computed when a question was passed first, which is now if it never was.

@@ -184,3 +184,16 @@ def test_unstaking_what_is_not_there(terminal: Terminal) -> None:
     terminal.json("hc-testnet", "fund", address)
     sentence(terminal.run("hc-provider", "unstake", "5"))
     sentence(terminal.run("hc-provider", "withdraw"))
+
+
+def test_a_home_is_backed_up_and_restored(bare: Terminal) -> None:
+    """What is there already is never overwritten."""
+    secret, file = bare.home / "password", str(bare.home / "home.tar.gz")
+    secret.write_text(PASSWORD + "\n")
+    bare.settings |= {"HC_PASSWORD_FILE": str(secret), "HC_HOME": str(bare.home / "one")}
+    assert "no keys" in sentence(bare.run("hc-client", "backup", file))
+    assert bare.run("hc-client", "init").code == 0
+    assert "the ledger is not in it" in bare.run("hc-client", "backup", file).out
+    assert "there already" in sentence(bare.run("hc-client", "restore", file))
+    bare.settings["HC_HOME"] = str(bare.home / "again")
+    assert bare.run("hc-client", "restore", file, "--json").json["node_key_set_aside"] is False

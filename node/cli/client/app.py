@@ -1,5 +1,6 @@
 """`hc-client`: run a model over the network and pay for it from a wallet."""
 
+from hypercluster.node.cli import backups
 from hypercluster.node.cli.client import policy
 from hypercluster.node.cli.client.channels import balance, channels, close, fund, init
 from hypercluster.node.cli.client.chatting import chat
@@ -20,6 +21,7 @@ for command in (
     *(init, fund, balance, peers, path, generate, chat, channels, close),
     *(reputation, audits, demand, rewards),
     *(receipts, verify),
+    *(backups.backup, backups.restore),
 ):
     app.command()(command)
 app.command("doctor")(client_doctor)

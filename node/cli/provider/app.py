@@ -1,6 +1,6 @@
 """`hc-provider`: stake, serve layers, and collect what clients pay."""
 
-from hypercluster.node.cli import program
+from hypercluster.node.cli import backups, program
 from hypercluster.node.cli.doctor import provider_doctor
 from hypercluster.node.cli.provider import claims, placing, running, stake, standing
 
@@ -23,6 +23,8 @@ for command in (
     stake.unstake,
     stake.revoke,
     stake.withdraw,
+    backups.backup,
+    backups.restore,
 ):
     app.command()(command)
 app.command("doctor")(provider_doctor)

@@ -1,6 +1,6 @@
 """`hc-verifier`: audit what providers answered, for money, and judge disputes with a stake of one's own."""
 
-from hypercluster.node.cli import program
+from hypercluster.node.cli import backups, program
 from hypercluster.node.cli.console import Json
 from hypercluster.node.cli.doctor import verifier_doctor
 from hypercluster.node.cli.staking import ShareOption, StakeOption, make_keys, register_node
@@ -47,6 +47,8 @@ for command in (
     standing.cases,
     standing.rewards,
     standing.delist,
+    backups.backup,
+    backups.restore,
 ):
     app.command()(command)
 app.command("doctor")(verifier_doctor)
