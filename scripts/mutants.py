@@ -114,11 +114,14 @@ class Stale(Exception):
     """The sources do not hold what should be mutated."""
 
 
-def mutate(sources: dict[str, str], structs: dict[str, list[str]]) -> tuple[dict[str, str], list[Mutant]]:
-    """Put all mutants into sources, by path below src.
+def mutate(
+    sources: dict[str, str], only: str, structs: dict[str, list[str]]
+) -> tuple[dict[str, str], list[Mutant]]:
+    """Put all mutants of one file into sources, by path below src.
 
     Args:
         sources: text by path.
+        only: the file to mutate.
         structs: names of the fields of what is hashed as it lies in calldata.
 
     Raises:
@@ -126,16 +129,10 @@ def mutate(sources: dict[str, str], structs: dict[str, list[str]]) -> tuple[dict
     """
     mutants: list[Mutant] = []
     changed = dict(sources)
-    for path in sources:
-        if path.startswith("interfaces/"):
-            continue
-        text = _hashes(path, sources[path], structs, mutants)
-        text = _conditions(path, text, mutants)
-        if "Mutants." in text:
-            depth = "../" * path.count("/") or "./"
-            head, pragma, rest = text.partition("pragma solidity 0.8.37;\n")
-            text = f'{head}{pragma}import {{Mutants}} from "{depth}Mutants.sol";{rest}'
-        changed[path] = text
+    text = _conditions(only, _hashes(only, sources[only], structs, mutants), mutants)
+    depth = "../" * only.count("/") or "./"
+    head, pragma, rest = text.partition("pragma solidity 0.8.37;\n")
+    changed[only] = f'{head}{pragma}import {{Mutants}} from "{depth}Mutants.sol";{rest}'
     changed["Mutants.sol"] = LIBRARY
     return changed, mutants
 

@@ -2,9 +2,9 @@
 
     python scripts/mutate_contracts.py
 
-All mutants are compiled once (scripts/mutants.py). Each is then switched on under the sequences and digests of
-contracts/properties, and those that live under the contract tests of its file. The exit code is 1 when one lives that
-WAIVED does not name with a reason. Needs `npm ci` in contracts/.
+All mutants of a file are compiled once (scripts/mutants.py). Each is then switched on under the sequences and digests
+of contracts/properties, and those that live under the contract tests of its file. The exit code is 1 when one lives
+that WAIVED does not name with a reason. Needs `npm ci` in contracts/.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -58,24 +61,25 @@ def main() -> int:
         "--json", type=Path, default=BUILT / "found.json", help="file that keeps what was found"
     )
     told = parser.parse_args()
-    mutants = build()
-    if told.file:
-        mutants = [mutant for mutant in mutants if mutant.file == told.file]
-    if not mutants:
-        parser.error(f"no mutants in {told.file}")
-    if killer := killed(None, quick=True):
-        print(f"The properties fail without any mutant: {killer}", file=sys.stderr)
-        return 2
+    if told.file and told.file not in TESTS:
+        parser.error(f"no mutants in {told.file}; there are those of {', '.join(TESTS)}")
+    every: list[Mutant] = []
     found: dict[str, str] = {}
     began = time.monotonic()
-    for mutant in mutants:
-        killer = killed(mutant, quick=told.quick)
-        found[name(mutant)] = killer or ("waived" if mutant.what in WAIVED else "lives")
-        done = f"{len(found)}/{len(mutants)} {time.monotonic() - began:.0f} s"
-        print(f"{done}  {name(mutant)}: {found[name(mutant)]}", flush=True)
-        told.json.write_text(json.dumps(found, indent=1) + "\n")
+    told.json.parent.mkdir(parents=True, exist_ok=True)
+    for file in [told.file] if told.file else TESTS:
+        mutants = build(file)
+        every += mutants
+        if mutants and (killer := killed(mutants[0], on=False, quick=True)):
+            print(f"{killer} fails with {file} though no mutant is on", file=sys.stderr)
+            return 2
+        for mutant in mutants:
+            killer = killed(mutant, quick=told.quick)
+            found[name(mutant)] = killer or ("waived" if mutant.what in WAIVED else "lives")
+            print(f"{time.monotonic() - began:.0f} s  {name(mutant)}: {found[name(mutant)]}", flush=True)
+            told.json.write_text(json.dumps(found, indent=1) + "\n")
     print()
-    print("\n".join(table(mutants, found)))
+    print("\n".join(table(every, found)))
     return int("lives" in found.values())
 
 
@@ -84,64 +88,83 @@ def name(mutant: Mutant) -> str:
     return f"{mutant.file}:{mutant.line} {mutant.what}"
 
 
-def build() -> list[Mutant]:
-    """Compile all mutants into .build/mutants, unless they are there; raises what the compiler says."""
+def build(file: str) -> list[Mutant]:
+    """Compile all mutants of a file below contracts/src, unless they are there; raises what the compiler says."""
     source = CONTRACTS / "src"
     sources = {
         path.relative_to(source).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(source.rglob("*.sol"))
     }
-    texts, mutants = mutate(sources, struct_fields(source / "interfaces" / "IDisputes.sol"))
+    texts, mutants = mutate(sources, file, struct_fields(source / "interfaces" / "IDisputes.sol"))
     digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
-    stamp = BUILT / "digest"
+    folder = built(file)
+    stamp = folder / "digest"
     if stamp.exists() and stamp.read_text() == digest:
         return mutants
-    print(f"compiling {len(mutants)} mutants ...", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"{file}: compiling {len(mutants)} mutants ...", flush=True)
     compile_contracts.install_compiler()
     import solcx
 
-    wanted = {f"src/{each}.sol": {each: compile_contracts.OUTPUTS} for each in compile_contracts.RUNS}
-    output = solcx.compile_standard(
-        {
-            "language": "Solidity",
-            "sources": {f"src/{path}": {"content": text} for path, text in texts.items()},
-            # Small rather than quick: they must fit a block all the same.
-            "settings": compile_contracts.settings(1) | {"outputSelection": wanted},
-        },
-        base_path=str(CONTRACTS),
-        solc_version=compile_contracts.VERSION,
-    )
-    BUILT.mkdir(parents=True, exist_ok=True)
-    for each in compile_contracts.RUNS:
-        contract = output["contracts"][f"src/{each}.sol"][each]
+    for contract in compile_contracts.RUNS:
+        target = folder / f"{contract}.json"
+        if file not in needed(f"{contract}.sol", texts):
+            shutil.copy(CONTRACTS / "artifacts" / target.name, target)
+            continue
+        output = solcx.compile_standard(
+            {
+                "language": "Solidity",
+                "sources": {f"src/{path}": {"content": text} for path, text in texts.items()},
+                "settings": compile_contracts.settings(200)
+                | {"outputSelection": {f"src/{contract}.sol": {contract: compile_contracts.OUTPUTS}}},
+            },
+            base_path=str(CONTRACTS),
+            solc_version=compile_contracts.VERSION,
+        )["contracts"][f"src/{contract}.sol"][contract]
         fields = {
-            "contractName": each,
-            "abi": contract["abi"],
-            "bytecode": "0x" + contract["evm"]["bytecode"]["object"],
-            "deployedBytecode": "0x" + contract["evm"]["deployedBytecode"]["object"],
+            "contractName": contract,
+            "abi": output["abi"],
+            "bytecode": "0x" + output["evm"]["bytecode"]["object"],
+            "deployedBytecode": "0x" + output["evm"]["deployedBytecode"]["object"],
         }
-        (BUILT / f"{each}.json").write_text(json.dumps(fields))
+        target.write_text(json.dumps(fields))
     stamp.write_text(digest)
     return mutants
 
 
-def killed(mutant: Mutant | None, *, quick: bool) -> str:
-    """What noticed a mutant; empty when nothing did. Without a mutant the contracts should pass."""
+def built(file: str) -> Path:
+    """The folder of the artifacts in which a file is mutated."""
+    return BUILT / file.replace("/", "-").removesuffix(".sol")
+
+
+def needed(path: str, sources: dict[str, str]) -> set[str]:
+    """A source and all that it imports, below contracts/src."""
+    found, left = set(), [path]
+    while left:
+        this = left.pop()
+        if this in found:
+            continue
+        found.add(this)
+        for name in re.findall(r'from "(\.[^"]*)"', sources[this]):
+            left.append(os.path.normpath(Path(this).parent / name))
+    return found
+
+
+def killed(mutant: Mutant, *, quick: bool, on: bool = True) -> str:
+    """What noticed a mutant; empty when nothing did, as should be when it is not switched on."""
     settings = {
-        "HC_ARTIFACTS": "../.build/mutants",
+        "HC_ARTIFACTS": f"../.build/mutants/{built(mutant.file).name}",
         "FOUNDRY_FUZZ_SEED": "0x1",
         "FOUNDRY_INVARIANT_RUNS": str(CALLS // DEPTH),
         "FOUNDRY_INVARIANT_DEPTH": str(DEPTH),
         "FOUNDRY_INVARIANT_SHRINK_RUN_LIMIT": "0",
     }
-    if mutant:
+    if on:
         settings["HC_MUTANT"] = mutant.switch
     for contract in ("DigestsTest", *PARTS):
-        if mutant and contract not in properties_of(mutant):
-            continue
-        if run_forge(contract, **settings).returncode:
+        if contract in properties_of(mutant) and run_forge(contract, **settings).returncode:
             return contract
-    if quick or mutant is None:
+    if quick:
         return ""
     tests = [test.as_posix() for pattern in TESTS[mutant.file].split() for test in _tests(pattern)]
     options = [
@@ -150,7 +173,7 @@ def killed(mutant: Mutant | None, *, quick: bool) -> str:
         "-x",
         "-q",
         "--artifacts",
-        str(BUILT),
+        str(built(mutant.file)),
         "--coin",
         mutant.switch,
     ]
