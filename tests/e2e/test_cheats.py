@@ -1,4 +1,8 @@
-"""`hc-testnet demo --cheat`: every kind is found, judged on chain and slashed, and nobody else loses anything."""
+"""`hc-testnet demo --cheat`: cheats are found, judged on chain and slashed, and nobody else loses anything.
+
+Of those that change weights, and of those that change outputs, one each: what is computed tells them apart, which
+tests/node/replay shows for every kind, and not what follows.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from hypercluster.market.money.units import HCT
-from hypercluster.node.testnet.cheats import CHEATS
+from hypercluster.node.testnet.cheats import CHEATS, IN_OUTPUTS, IN_WEIGHTS
 from tests.e2e.shell import Terminal, processes_that_mention
 
 pytestmark = pytest.mark.slow
 
+SHOWN = [each for each in CHEATS if each not in {*IN_WEIGHTS[1:], *IN_OUTPUTS[1:]}]
 VERDICTS = {"equivocate": "equivocation", "lazy-verifier": "contradiction"}
 
 
@@ -21,7 +26,7 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
     return Terminal(tmp_path_factory.mktemp("cheats"))
 
 
-@pytest.mark.parametrize("cheat", [*CHEATS, "immune"])
+@pytest.mark.parametrize("cheat", [*SHOWN, "immune"])
 def test_a_cheat_is_found_judged_and_slashed(terminal: Terminal, cheat: str) -> None:
     result = terminal.json("hc-testnet", "demo", "--cheat", cheat, "-n", "32")
     assert list(result)[-6:] == [

@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 
 from hypercluster.market.money.units import HCT
+from hypercluster.node.client.journal import VOUCHERS
 from hypercluster.node.shards.store import demo_model
 from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
 from tests.e2e.shell import SECONDS, Result, Terminal
 
 pytestmark = pytest.mark.slow
 
+PAYING_BYTES = 1000
+"""of a journal of vouchers, in which a few steps stand"""
 FLAGS = ("--refresh", "1", "--claim-every", "60", "--price-rule", "fixed", "--throttle", "20")
 
 
@@ -187,15 +190,22 @@ def test_e3_ctrl_c_ends_in_a_newline_the_cost_and_the_audits(terminal: Terminal)
     assert blamed(terminal) == 0
 
 
+def wait_until_it_pays(terminal: Terminal, started: Started) -> None:
+    """Vouchers of a request under way are in the journal, until its end."""
+    journal, deadline = terminal.home / VOUCHERS, time.monotonic() + SECONDS
+    while not journal.exists() or journal.stat().st_size < PAYING_BYTES:
+        assert started.process.poll() is None, started._read
+        assert time.monotonic() < deadline, started._read
+        time.sleep(0.05)
+
+
 def test_e2_ctrl_c_with_json_gives_the_document(terminal: Terminal) -> None:
     """E2: so does SIGTERM; what was signed stands in it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         started = Started(terminal, "hc-client", "generate", "ROMEO:", "-n", "450", "--json")
         if number is signal.SIGINT:
             started.wait_for("err", "opens 2 channels")
-            time.sleep(2)
-        else:
-            time.sleep(6)
+        wait_until_it_pays(terminal, started)
         started.process.send_signal(number)
         done = started.end()
         assert done.code == 130
@@ -210,7 +220,7 @@ def test_e1_a_provider_that_dies_leaves_what_was_paid_for(network: LocalNetwork,
     """E1: the only provider of a range is killed midway, with --json."""
     started = Started(terminal, "hc-client", "generate", "ROMEO:", "-n", "450", "--json")
     started.wait_for("err", "opens 2 channels")
-    time.sleep(3)
+    wait_until_it_pays(terminal, started)
     network.providers[1].kill()
     done = started.end()
     assert done.code == 1

@@ -170,7 +170,7 @@ def paid(home: Path) -> Ledger:
 
 def agree(ledger: Ledger, earned: Ledger) -> None:
     """What was signed away is what all requests cost, and at most what they risked; the provider holds no more."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     while ledger.requests.running() and time.monotonic() < deadline:
         time.sleep(0.05)
     rows = ledger.requests.latest(Which(), limit=1000)
