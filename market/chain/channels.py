@@ -11,6 +11,7 @@ from web3.types import LogReceipt
 from hypercluster.market.chain.contract import Contract
 from hypercluster.market.chain.events import ChannelEvent, Closed, CloseRequested, Opened, Settled, ToppedUp
 from hypercluster.market.chain.logs import logs_of
+from hypercluster.market.chain.rollups import data_fee, has_data_fee
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Mined, Sender
 from hypercluster.market.chain.token import Token
@@ -22,6 +23,8 @@ from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
 
 SETTLE_GAS = 37_500  # of a batch, and of each of its rows; see contracts/gas-snapshot.json
 SETTLE_ROW_GAS = 14_700
+SETTLE_BYTES = 220  # of a signed batch, and of each of its rows
+SETTLE_ROW_BYTES = 192
 OPEN_GAS = 90_000  # of a batch, its permit included, and of each of its rows
 OPEN_ROW_GAS = 32_200
 TOP_UP_GAS = 100_000  # with its permit
@@ -68,6 +71,10 @@ class Channels(Contract):
         self.token = token
         self.domain = VoucherDomain(self.address, rpc.chain_id)
         """The EIP-712 domain in which vouchers for this contract are signed."""
+
+    @cached_property
+    def _data_costs(self) -> bool:
+        return has_data_fee(self.rpc)
 
     @cached_property
     def grace_seconds(self) -> int:
@@ -140,9 +147,13 @@ class Channels(Contract):
         return self._send(sender, "to withdraw from a channel", "withdraw", _row(descriptor))
 
     def settle_cost(self) -> ClaimCost:
-        """Return about what settling channels in one batch costs now."""
+        """Return about what settling channels in one batch costs now, data on a rollup's L1 included."""
         price = self.rpc.gas_price()
-        return ClaimCost(SETTLE_GAS * price, SETTLE_ROW_GAS * price)
+        base = row = 0
+        if self._data_costs:
+            base = data_fee(self.rpc, SETTLE_BYTES)
+            row = max(0, data_fee(self.rpc, SETTLE_BYTES + SETTLE_ROW_BYTES) - base)
+        return ClaimCost(SETTLE_GAS * price + base, SETTLE_ROW_GAS * price + row)
 
     def funding_cost_wei(self, openings: int, top_ups: int) -> int:
         """Return about what opening so many channels at once and topping up others costs now, in wei of the chain's

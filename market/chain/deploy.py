@@ -9,6 +9,7 @@ from eth_account.signers.local import LocalAccount
 from hypercluster.contracts import artifact
 from hypercluster.market.chain.deployment import CONTRACTS, Deployment
 from hypercluster.market.chain.disputes.terms import DisputeTerms
+from hypercluster.market.chain.rollups import check_supported
 from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Sender
 from hypercluster.market.chain.staking import Staking
@@ -48,12 +49,14 @@ def deploy(
         terms: what faults cost and how long disputes take; None for those of a real chain.
 
     Raises:
-        ChainError: the terms do not fit together, or stake would thaw too fast or be too small for them.
+        ChainError: the chain is of a kind that is not supported, the terms do not fit together, or stake would thaw too
+            fast or be too small for them.
         NodeUnreachable, InsufficientFunds, Reverted, TransactionTimeout: nothing usable was deployed.
     """
     terms = terms or DisputeTerms()
     terms.check(unbonding_seconds, min_stake)
     sender = Sender(Rpc(rpc_url), account)
+    check_supported(sender.rpc)
     token, block = _create(sender, "HyperToken", account.address, supply)
     if session_stake is None:
         session_stake = max(1, min_stake // SESSIONS_PER_MINIMUM)

@@ -80,7 +80,7 @@ def over(chain: Chain, way: Way, account: LocalAccount) -> Iterator[tuple[Chain,
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_one_trouble_on_the_way(chain: Chain, accounts: list[LocalAccount], trouble: str) -> None:
+def test_c6_one_trouble_on_the_way(chain: Chain, accounts: list[LocalAccount], trouble: str) -> None:
     to, way = accounts[6].address, Way(trouble)
     before, count = chain.token.balance(to), chain.web3.eth.get_transaction_count
     nonce = count(accounts[0].address)
@@ -92,8 +92,8 @@ def test_one_trouble_on_the_way(chain: Chain, accounts: list[LocalAccount], trou
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_many_troubles_on_the_way(chain: Chain, accounts: list[LocalAccount], seed: int) -> None:
-    """What was said to be sent happened once, and what was said not to be did not; the rest may be either."""
+def test_c6_many_troubles_on_the_way(chain: Chain, accounts: list[LocalAccount], seed: int) -> None:
+    """C6: what was said to be sent happened once, and what was said not to be did not; the rest may be either."""
     rng, to = random.Random(seed), accounts[6].address
     before, sent, maybe = chain.token.balance(to), 0, 0
     for number in range(SCHEDULES // 4):
@@ -119,8 +119,8 @@ def quick_bumps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("by_hand", "quick_bumps")
-def test_a_fee_that_no_longer_reaches_is_raised(chain: Chain, accounts: list[LocalAccount]) -> None:
-    """The base fee rises far above what was offered; neither this transaction nor the next is stuck behind it."""
+def test_c10_a_fee_that_no_longer_reaches_is_raised(chain: Chain, accounts: list[LocalAccount]) -> None:
+    """C10: the base fee rises far above what was offered; neither this transaction nor the next is stuck behind it."""
     sender, to = Sender(chain, accounts[0]), accounts[6].address
     before = chain.token.balance(to)
     first = sender.submit("to transfer HCT", chain.token.address, transfer(chain, to, 1))
@@ -133,8 +133,8 @@ def test_a_fee_that_no_longer_reaches_is_raised(chain: Chain, accounts: list[Loc
 
 
 @pytest.mark.usefixtures("by_hand", "quick_bumps")
-def test_one_that_nobody_waits_for_blocks_nobody(chain: Chain, accounts: list[LocalAccount]) -> None:
-    """The node forgets a transaction that was sent and left alone; the next one brings it back."""
+def test_c18_one_that_nobody_waits_for_blocks_nobody(chain: Chain, accounts: list[LocalAccount]) -> None:
+    """C18: the node forgets a transaction that was sent and left alone; the next one brings it back."""
     sender, to = Sender(chain, accounts[0]), accounts[6].address
     before = chain.balance(to)
     left = sender.submit("to send coin", to, "0x", 1)
