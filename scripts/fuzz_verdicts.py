@@ -186,7 +186,6 @@ def transcripts(bench: Bench, rows: Float32s, draw: np.random.Generator) -> Iter
     own = bench.replayer.profile
     ways = partitions(len(rows), draw)
     served = [bench.serve(given, steps) for steps in ways]
-    tolerance = bench.replayer.bounds.tolerance("body") / 1e6
     for steps, outputs in zip(ways, served, strict=True):
         for profile in (own, FOREIGN):
             yield bench.transcript(given, outputs, steps, profile, wire), profile == own
@@ -194,6 +193,7 @@ def transcripts(bench: Bench, rows: Float32s, draw: np.random.Generator) -> Iter
     size = np.linalg.norm(whole, axis=1, keepdims=True)
     apart = draw.standard_normal(whole.shape)
     apart *= size / np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-30)
+    tolerance = bench.replayer.bounds.tolerance("body", own=draw.random() < 0.3) / 1e6
     edges = [whole + sign * 0.999 * tolerance * each for sign in (-1, 1) for each in (whole, apart)]
     edges += [whole + sign * 1.01 * tolerance * apart for sign in (-1, 1)]
     edges += [np.vstack([whole[:-1], served[1][-1:].astype(np.float64)]), (whole + served[1]) / 2]

@@ -156,9 +156,15 @@ class Bounds:
         """The bounds of one comparison."""
         return self.limits[kind][tier]
 
-    def tolerance(self, kind: Kind) -> int:
-        """How far a row may be off to pass in any comparison, in millionths: what verdicts claim."""
-        return max(1, *(int(MILLIONTHS * limits.accept_maximum) for limits in self.limits[kind].values()))
+    def tolerance(self, kind: Kind, *, own: bool) -> int:
+        """How far a row may be from one's own prefill to pass, in millionths: what verdicts claim. `own`: the row was
+        computed under one's own profile.
+        """
+        if not own:
+            return int(MILLIONTHS * self.of(kind, "foreign").accept_maximum)
+        # An exact replay passes rows of which the prefill left a doubt.
+        most = max(self.of(kind, "prefill").reject_maximum, self.of(kind, "replay").accept_maximum)
+        return int(MILLIONTHS * min(most, MAX_ACCEPT))
 
     def is_exact(self, kind: Kind, tier: Tier) -> bool:
         """Whether honest computations were the same bit for bit in this comparison."""

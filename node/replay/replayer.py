@@ -155,7 +155,7 @@ class Replayer:
                 found = self.bounds.of(kind, "replay").judge(closer)
                 if not spot or found is not Finding.PASS:
                     finding, difference, tier, own = found, closer, "replay", again if not spot else own
-        tolerance = self.bounds.tolerance(kind)
+        tolerance = self.bounds.tolerance(kind, own=own_profile)
         if finding is Finding.PASS and kind == "body" and not first.within(tolerance):
             # Two passes for one input have to lie within the tolerance of one computation, and this is the one.
             finding = Finding.GREY

@@ -29,6 +29,7 @@ from hypercluster.node.testnet.cheats import (
     Tampering,
     doctored,
 )
+from hypercluster.node.testnet.guessing import stands_out
 
 
 def ways_of(cheat: Cheat) -> Ways:
@@ -71,12 +72,26 @@ class _SecondThoughts(TranscriptStore):
 
 
 def lazy_judge(replayer: Replayer) -> Callable[[Transcript], Judgement]:
-    """Passes everything without running it: the fingerprint is made of what was claimed."""
+    """Runs nothing: fails what looks unlike an answer of the stage, passes everything else, and says of itself what the
+    stock verifier would. The fingerprint is made of what was claimed.
+    """
     manifest = replayer.stored.manifest
 
     def judge(transcript: Transcript) -> Judgement:
         is_tail = transcript.record.layer_stop == manifest.layers
         rows = claimed_numbers(transcript, manifest.n_embd, is_tail)
-        return Judgement(Finding.PASS, Difference(0.0, 0.0, 1.0, True, len(rows)), "prefill", rows, 0.0, 0.0)
+        odd = stands_out(transcript, n_embd=manifest.n_embd, is_tail=is_tail)
+        finding, off = (Finding.FAIL, 1.0) if odd else (Finding.PASS, 0.0)
+        return Judgement(
+            finding,
+            Difference(off, off, 1.0, not odd, len(rows)),
+            "prefill",
+            rows,
+            prefill_ms=0.0,
+            replay_ms=0.0,
+            tolerance=replayer.bounds.tolerance(
+                "tail" if is_tail else "body", own=transcript.record.profile == replayer.profile
+            ),
+        )
 
     return judge

@@ -117,6 +117,7 @@ def inspector(
         host=host,
         discovery=discovery,
         domain=domain,
+        bounds=bounds,
         layers=manifest.layers,
         n_embd=manifest.n_embd,
     )

@@ -14,15 +14,15 @@ import trio
 
 from hypercluster.market.errors import MarketError
 from hypercluster.market.ledger import AuditRecord, Ledger
-from hypercluster.market.trust import merkle
-from hypercluster.market.trust.audit import Difference, is_sampled
+from hypercluster.market.trust.audit import Bounds, Difference, is_sampled
 from hypercluster.market.trust.fingerprint import fingerprint
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
 from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client.auditing.opinion import AuditFailed, Auditor, NoAuditor, Opinion
 from hypercluster.node.client.auditing.policy import Policy, Report
 from hypercluster.node.client.auditing.recall import Equivocation, NotShown, recall
-from hypercluster.node.client.auditing.traps import plant
+from hypercluster.node.client.auditing.traps import traps
+from hypercluster.node.client.auditing.trial import Answer, put_to_the_test
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
@@ -30,7 +30,6 @@ from hypercluster.node.evidence.transcript_store import NoTranscript, Transcript
 from hypercluster.node.replay.comparing import claimed_numbers
 
 if TYPE_CHECKING:
-    from hypercluster.market.advert import Advert
     from hypercluster.node.client.auditing.accuser import Accuser, Ruling
     from hypercluster.node.client.auditing.sharing import Sharer
     from hypercluster.node.client.hop import Hop
@@ -49,6 +48,7 @@ class Inspector:
         auditor: who looks things over; `verifiers` as well, for second opinions and traps, if there are any.
         accuser: takes faults to the chain; None where there is no wallet.
         sharer: tells others of them.
+        bounds: within which verifiers are expected to pass: a planted fault is beyond them.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Inspector:
         host: Host,
         discovery: Discovery,
         domain: DisputeDomain,
+        bounds: Callable[[], Bounds],
         layers: int,
         n_embd: int,
     ) -> None:
@@ -73,7 +74,7 @@ class Inspector:
         self._sharer = sharer
         self._transcripts, self._ledger = transcripts, ledger
         self._host, self._discovery, self._domain = host, discovery, domain
-        self._layers, self._n_embd = layers, n_embd
+        self._bounds, self._layers, self._n_embd = bounds, layers, n_embd
 
     def sampled(self, hops: Sequence[Hop]) -> list[Hop]:
         """Those whose stages are to be audited, as the secret picks them."""
@@ -113,33 +114,28 @@ class Inspector:
         shown = await self._recall(transcript, operator, addrs)
         if shown is not None:
             return [shown]
-        trap = isinstance(self._auditor, VerifierAuditor) and self._trapped()
-        trapped = self._verifiers.pick({operator, transcript.record.peer}) if trap else None
+        reports: list[Report] = []
+        before = 0
         try:
-            if trapped is not None:
-                return await self._with_trap(transcript, operator, trapped, spending)
-            opinion = await self._opinion(transcript, operator, spending)
+            tested = await self._tested(transcript, operator, spending)
+            if tested is not None:
+                reports, before = [tested], spending.spent_wei
+                if tested.fault:
+                    return reports
+            opinion = await self._opinion(transcript, operator, spending, tested.auditor if tested else "")
             cost = await self._sharer.failure(transcript, operator, opinion, spending)
             opinion = replace(opinion, cost_wei=opinion.cost_wei + cost)
-            return [await self._act_on(transcript, operator, opinion)]
-        except NoAuditor as error:
-            return [
-                await self._report(transcript, operator, "error", note=str(error), cost=spending.spent_wei)
-            ]
-        except AuditFailed as error:
+            return [*reports, await self._act_on(transcript, operator, opinion)]
+        except (NoAuditor, AuditFailed) as error:
             # Also a verifier whose fingerprint contradicts its verdict ends here.
-            if error.evidence is not None:
+            fault = error.auditor if isinstance(error, AuditFailed) else ""
+            if isinstance(error, AuditFailed) and error.evidence is not None:
                 await self._note(error.auditor, "", error.evidence, str(error))
-            return [
-                await self._report(
-                    transcript,
-                    operator,
-                    "error",
-                    note=str(error),
-                    fault=error.auditor,
-                    cost=spending.spent_wei,
-                )
-            ]
+            cost = spending.spent_wei - before
+            report = await self._report(
+                transcript, operator, "error", note=str(error), fault=fault, cost=cost
+            )
+            return [*reports, report]
 
     async def _recall(self, transcript: Transcript, operator: str, addrs: Sequence[str]) -> Report | None:
         """Have the provider show a step again; a report only if it shows something else."""
@@ -167,9 +163,16 @@ class Inspector:
             auditor="own",
         )
 
-    async def _opinion(self, transcript: Transcript, operator: str, spending: Spending) -> Opinion:
-        """The auditor's; where that is another provider's word against this one's, a verifier's as well."""
-        opinion = await self._auditor.audit(transcript, {operator}, spending)
+    async def _opinion(
+        self, transcript: Transcript, operator: str, spending: Spending, tested: str
+    ) -> Opinion:
+        """The auditor's; where that is another provider's word against this one's, a verifier's as well.
+
+        A verifier that was `tested` with the same rows knows that these are the true ones, and is asked last.
+        """
+        if tested and not self._verifiers.verifiers({operator, transcript.record.peer, tested}):
+            tested = ""
+        opinion = await self._auditor.audit(transcript, {operator, tested} - {""}, spending)
         if opinion.certain:
             return opinion
         try:
@@ -212,51 +215,42 @@ class Inspector:
 
     # --- traps ------------------------------------------------------------------------------------------------
 
-    def _trapped(self) -> bool:
-        return secrets.randbelow(2**32) < self.policy.traps * 2**32
-
-    async def _with_trap(
-        self, transcript: Transcript, operator: str, verifier: Advert, spending: Spending
-    ) -> list[Report]:
-        """Have one verifier look at the transcript and at the same with a planted fault, in either order, so that it
-        cannot tell which is which without running them. Passing both is proof that it does not look.
+    async def _tested(self, transcript: Transcript, operator: str, spending: Spending) -> Report | None:
+        """In some of the audits by verifiers one is tested with a planted fault first; the report names it as the
+        fault if it surely does not compute.
         """
+        if (
+            not isinstance(self._auditor, VerifierAuditor)
+            or secrets.randbelow(2**32) >= self.policy.traps * 2**32
+        ):
+            return None
+        verifier = self._verifiers.pick({operator, transcript.record.peer})
         is_tail = transcript.record.layer_stop == self._layers
-        planted, row = plant(transcript, is_tail=is_tail)
-        opinions: dict[bool, Opinion] = {}
-        for is_trap in (True, False) if secrets.randbits(1) else (False, True):
-            shown = planted if is_trap else transcript
-            opinions[is_trap] = await self._verifiers.ask(verifier, shown, spending)
-        caught, real = opinions[True], opinions[False]
-        if caught.finding is Finding.FAIL:
-            note = "trap: the verifier found the planted fault"
-            await self._note(verifier.peer, verifier.operator, Evidence.AUDIT_PASSED, note)
-            seen = await self._report(
-                planted, operator, "pass", note=note, auditor=verifier.peer, cost=caught.cost_wei
-            )
-            return [seen, await self._act_on(transcript, operator, real)]
-        note = f"trap: the verifier did not find the fault planted in row {row}"
-        await self._note(verifier.peer, verifier.operator, Evidence.LIE, note)
+        planting = partial(traps, transcript, self._bounds(), n_embd=self._n_embd, is_tail=is_tail)
+        planted = await trio.to_thread.run_sync(planting)
+        if verifier is None or planted is None:
+            return None
+        trial = await put_to_the_test(
+            self._verifiers, verifier, transcript, planted, spending, is_tail=is_tail
+        )
+        await self._note(verifier.peer, verifier.operator, trial.evidence, trial.note)
         ruling = None
-        first, second = real.signed, caught.signed
-        both = (real.finding, caught.finding) == (Finding.PASS, Finding.PASS)
-        if both and not is_tail and first and second:
-            rows = [merkle.split_rows(each.output, each.outputs) for each in (transcript, planted)]
-            ours, other = ((table[row], merkle.proof(table, row)) for table in rows)
+        if (proof := trial.proof) is not None:
+            rows = proof.row, proof.first_row, proof.second_row
             ruling = await self._dispute(
-                lambda accuser: accuser.prove_contradiction(first, second, row, ours, other)
+                lambda who: who.prove_contradiction(proof.first, proof.second, *rows)
             )
-        missed = await self._report(
-            planted,
+        missed = trial.answer is Answer.MISSED
+        return await self._report(
+            trial.shown,
             operator,
-            "fail",
-            note=note,
+            "fail" if missed else "pass" if trial.answer is Answer.FOUND else "grey",
+            note=trial.note,
             auditor=verifier.peer,
-            cost=caught.cost_wei + real.cost_wei,
-            fault=verifier.peer,
+            cost=trial.cost_wei,
+            fault=verifier.peer if missed else "",
             ruling=ruling,
         )
-        return [missed]
 
     # --- what follows -----------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.llama import Float32s
 from hypercluster.node.engine.profile import Backend, profile
 from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.evidence.receipts import ReceiptChain
@@ -56,13 +57,14 @@ def served(
     prompt: int = 8,
     places: Sequence[tuple[int, int]] | None = None,
     shard: Path | None = None,
+    residual: Float32s | None = None,
     tamper: Tamper = lambda slot, output: output,
     backend: Backend | None = None,
     dtype: WireDtype = WireDtype.F32,
     key: bytes = KEY,
     domain: DisputeDomain = DOMAIN,
 ) -> Transcript:
-    """Serve tokens as one prompt and then one by one; layers behind the first get random activations.
+    """Serve tokens as one prompt and then one by one; layers behind the first get `residual`, or random activations.
 
     `places` are position and rows of each step, if it shall go otherwise: the tokens are taken in that order.
     """
@@ -77,7 +79,8 @@ def served(
         profile=profile(backend, threads=1, chunk=64),
     )
     draw = np.random.default_rng(0)
-    residual = draw.standard_normal((len(tokens), stored.manifest.n_embd)).astype(np.float32)
+    if residual is None:
+        residual = draw.standard_normal((len(tokens), stored.manifest.n_embd)).astype(np.float32)
     steps: list[AuditStep] = []
     at = 0
     places = places or [(0, prompt), *((position, 1) for position in range(prompt, len(tokens)))]

@@ -161,14 +161,23 @@ def test_the_same_rows_at_other_places_are_another_input(demo: StoredModel) -> N
     assert input_root(parts) == input_root(served(demo, 0, 4, TEXT[:12], places=[(0, 8), (4, 4)]))
 
 
-@pytest.mark.parametrize("tail", [False, True])
-def test_a_planted_fault_is_found(demo: StoredModel, replayer: Replayer, tail: bool) -> None:
-    transcript = served(demo, 4, 8, TEXT) if tail else served(demo, 0, 4, TEXT)
-    for _ in range(5):
-        planted, row = plant(transcript, is_tail=tail)
-        assert 0 <= row < planted.outputs
-        assert planted.output != transcript.output
-        assert replayer.judge(planted).finding is Finding.FAIL
+@pytest.mark.parametrize("wire", WireDtype)
+@pytest.mark.parametrize(("start", "stop"), RANGES)
+def test_a_planted_fault_is_found_by_whoever_computes(
+    demo: StoredModel, replayer: Replayer, start: int, stop: int, wire: WireDtype
+) -> None:
+    transcript = served(demo, start, stop, TEXT, dtype=wire)
+    assert replayer.judge(transcript).finding is Finding.PASS
+    is_tail = stop == demo.manifest.layers
+    for profile in (transcript.record.profile, "another machine"):
+        same = profile == replayer.profile
+        planted = plant(transcript, replayer.bounds, same=same, n_embd=demo.manifest.n_embd, is_tail=is_tail)
+        assert planted is not None
+        shown = planted.transcript
+        judged = replayer.judge(Transcript(replace(shown.record, profile=profile), shown.steps))
+        assert planted.refutes(judged.tolerance)
+        # Rows drawn at random, as stages behind the first get here, tear honest answers further apart.
+        assert judged.finding is Finding.FAIL or (start and not same and judged.finding is Finding.GREY)
 
 
 def changed(transcript: Transcript, index: int, **changes: object) -> Transcript:

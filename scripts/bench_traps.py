@@ -1,0 +1,162 @@
+"""Can whoever does not compute tell planted faults from honest transcripts? Two classifiers try to learn it.
+
+    python scripts/bench_traps.py [--traps 1000] [--generated 8] [--seed 1] [--json]
+
+The demo model writes texts, and its middle layers serve them. From some of the transcripts a reader learns what
+outputs go with which inputs. Of the others one half is honest and in one half a fault is planted, by turns, no text
+twice. The classifiers learn from two thirds of these with their labels, and are asked about the rest. Their accuracy
+is printed with its standard error, 0.5 being chance, for the faults that a client plants for a verifier of the same
+profile and for one of another, and for two kinds that are easily told, which shows that the classifiers see
+something: rows with their values shuffled, and noise of the same size as the faults for another profile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from bench_traps_reading import Reader, Shown, boosted, logistic
+from bench_verification_served import Stage, opened, texts
+
+from hypercluster.market.trust.audit import Bounds
+from hypercluster.node.client.auditing.traps import plant
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.replay.calibration import calibrate
+from hypercluster.node.replay.measuring import PROMPT
+from hypercluster.node.replay.variations import Variation
+from hypercluster.node.rows import WireDtype, unpack_activations
+
+Floats = npt.NDArray[np.float64]
+WIRE = WireDtype.F32
+KNOWN = 0.15
+"""transcripts that the reader once computed, for each one that it is asked about"""
+
+
+def served(generated: int, count: int, seed: int, home: Path) -> tuple[list[Transcript], Bounds, int]:
+    """Transcripts of the middle layers over texts that the model wrote, its bounds, and its width."""
+    from bench_verification_served import started
+
+    stored = opened("demo", home)
+    layers = stored.manifest.layers
+    written = texts(stored, count, generated, 1_000_000 * seed)
+    stage = Stage.of(stored, layers // 3, 2 * layers // 3, written)
+    way = Variation("alone")
+    with started(stored, stage.start, stage.stop, PROMPT + generated, way) as engine:
+        transcripts = [stage.serve(engine, [number], way, WIRE)[0] for number in range(count)]
+    return transcripts, calibrate(stored, texts=2, tokens=48), stored.manifest.n_embd
+
+
+def rows(transcript: Transcript, n_embd: int) -> tuple[Floats, Floats]:
+    """Inputs and outputs of a transcript, float64 [n, width]."""
+    both = transcript.input, transcript.output
+    given, gave = (unpack_activations(each, transcript.tokens, n_embd, WIRE) for each in both)
+    return given.astype(np.float64), gave.astype(np.float64)
+
+
+def faults(
+    transcripts: Sequence[Transcript], bounds: Bounds, n_embd: int, seed: int
+) -> dict[str, Callable[[Transcript], Floats | None]]:
+    """By name what is shown instead of the outputs of a transcript; nothing where no fault can be planted."""
+    draw = np.random.default_rng(seed)
+
+    def planted(same: bool) -> Callable[[Transcript], Floats | None]:
+        def outputs(transcript: Transcript) -> Floats | None:
+            found = plant(transcript, bounds, same=same, n_embd=n_embd, is_tail=False)
+            return None if found is None else rows(found.transcript, n_embd)[1]
+
+        return outputs
+
+    def shuffled(transcript: Transcript) -> Floats:
+        outputs = rows(transcript, n_embd)[1]
+        row = int(draw.integers(len(outputs)))
+        outputs[row] = draw.permutation(outputs[row])
+        return outputs
+
+    def noisy(transcript: Transcript) -> Floats:
+        outputs = rows(transcript, n_embd)[1]
+        noise = draw.standard_normal(outputs.shape)
+        size = 3 * bounds.of("body", "foreign").reject_median * np.linalg.norm(outputs, axis=1, keepdims=True)
+        noise *= size / np.linalg.norm(noise, axis=1, keepdims=True)
+        return (outputs + noise).astype(np.float32).astype(np.float64)
+
+    return {
+        "planted, same profile": planted(True),
+        "planted, another profile": planted(False),
+        "shuffled row": shuffled,
+        "plain noise": noisy,
+    }
+
+
+def measured(options: argparse.Namespace, home: Path) -> list[dict[str, float | str]]:
+    """Of each kind of fault how large it is and how often the classifiers are right."""
+    asked = 2 * options.traps
+    known = max(40, int(KNOWN * asked))
+    transcripts, bounds, n_embd = served(options.generated, known + asked, options.seed, home)
+    reader = Reader([Shown(*rows(each, n_embd), PROMPT) for each in transcripts[:known]])
+    shown = transcripts[known:]
+    honest = np.array([reader.features(Shown(*rows(each, n_embd), PROMPT)) for each in shown])
+    found: list[dict[str, float | str]] = []
+    for name, fault in faults(shown, bounds, n_embd, options.seed).items():
+        figures, labels, kept, sizes = honest.copy(), np.zeros(asked, bool), np.ones(asked, bool), []
+        for number in range(1, asked, 2):
+            inputs, outputs = rows(shown[number], n_embd)
+            wrong = fault(shown[number])
+            if wrong is None:
+                kept[number] = False
+                continue
+            labels[number] = True
+            figures[number] = reader.features(Shown(inputs, wrong, PROMPT))
+            off = np.linalg.norm(wrong - outputs, axis=1) / np.linalg.norm(outputs, axis=1)
+            sizes.append((np.median(off), off.max()))
+        figures, labels = figures[kept], labels[kept]
+        cut = 2 * len(labels) // 3
+        right = {
+            each.__name__: float(np.mean(each(figures[:cut], labels[:cut], figures[cut:]) == labels[cut:]))
+            for each in (logistic, boosted)
+        }
+        median, worst = np.median(sizes, axis=0)
+        error = 0.5 / np.sqrt(len(labels) - cut)
+        found.append(
+            {
+                "fault": name,
+                "planted": int(labels.sum()),
+                "honest": int((~labels).sum()),
+                "median_error": float(median),
+                "largest_error": float(worst),
+                **right,
+                "standard_error": float(error),
+            }
+        )
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--traps", type=int, default=1000, help="with a fault, and as many honest ones")
+    parser.add_argument("--generated", type=int, default=8, help=f"tokens behind a prompt of {PROMPT}")
+    parser.add_argument("--seed", type=int, default=1, help="of the texts, from 1")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measured(options, Path(folder))
+    if options.json:
+        print(json.dumps(found))
+        return
+    for row in found:
+        print(
+            f"{row['fault']}: errors {row['median_error']:.1e} (median), {row['largest_error']:.1e} (largest); "
+            f"right {row['logistic']:.3f} (logistic), {row['boosted']:.3f} (boosted), "
+            f"standard error {row['standard_error']:.3f}, {row['planted']} planted, {row['honest']} honest."
+        )
+
+
+if __name__ == "__main__":
+    main()
