@@ -91,7 +91,7 @@ def test_c6_one_trouble_on_the_way(chain: Chain, accounts: list[LocalAccount], t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_c6_many_troubles_on_the_way(chain: Chain, accounts: list[LocalAccount], seed: int) -> None:
     """C6: what was said to be sent happened once, and what was said not to be did not; the rest may be either."""
     rng, to = random.Random(seed), accounts[6].address
