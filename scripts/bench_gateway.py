@@ -39,7 +39,8 @@ from hypercluster.node.errors import NodeError
 from hypercluster.node.gateway.running import GatewayOptions, serve_gateway
 from hypercluster.node.shards import partition
 from hypercluster.node.shards.store import demo_model, open_model
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from hypercluster.node.testnet.localnet import LocalNetwork, running_network
+from hypercluster.node.testnet.specs import ProviderSpec
 from hypercluster.node.threads import Threads
 from hypercluster.node.traffic.entries import NamedModel
 from hypercluster.node.traffic.market import Market

@@ -52,7 +52,8 @@ from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards import partition
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from hypercluster.node.testnet.localnet import LocalNetwork, running_network
+from hypercluster.node.testnet.specs import ProviderSpec
 
 FIND_SECONDS = 60.0
 SHAPES = {

@@ -29,7 +29,8 @@ from hypercluster.node.home.settings import Settings
 from hypercluster.node.shards import fetch
 from hypercluster.node.testnet.demo import shipped_bounds
 from hypercluster.node.testnet.keeping import profile_for
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, VerifierSpec, running_network
+from hypercluster.node.testnet.localnet import LocalNetwork, running_network
+from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
 
 FIGURES = Path(__file__).resolve().parents[1] / "docs" / "figures"
 MOST_BYTES = 200_000

@@ -192,7 +192,7 @@ def test_the_page_for_operators_names_options_and_commands_that_there_are() -> N
         "--config"
     }
     flags = set(re.findall(r"`(--[a-z][a-z-]+)", OPERATING))
-    assert {flag for flag in flags if flag not in known | {"--force-reinstall", "--help"}} == set()
+    assert {flag for flag in flags if flag not in known | {"--exact", "--force-reinstall", "--help"}} == set()
     for program, name in set(re.findall(r"\b(hc-(?:provider|verifier|gateway|client)) ([a-z]+)", OPERATING)):
         app = import_module(f"hypercluster.node.cli.{program.removeprefix('hc-')}.app").app
         group: Any = typer.main.get_command(app)

@@ -13,6 +13,6 @@ from .demo import run_demo as run_demo
 from .faucet import give as give
 from .localnet import LocalNetwork as LocalNetwork
 from .localnet import LocalNetworkError as LocalNetworkError
-from .localnet import ProviderSpec as ProviderSpec
-from .localnet import VerifierSpec as VerifierSpec
 from .localnet import running_network as running_network
+from .specs import ProviderSpec as ProviderSpec
+from .specs import VerifierSpec as VerifierSpec

@@ -31,11 +31,10 @@ from hypercluster.node.testnet.localnet import (
     STAKE,
     LocalNetwork,
     ProviderProcess,
-    ProviderSpec,
     VerifierProcess,
-    VerifierSpec,
     running_network,
 )
+from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
 from hypercluster.node.testnet.telling import Telling
 
 NONE = "none"

@@ -40,11 +40,10 @@ from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.testnet.localnet import (
     LocalNetwork,
     ProviderProcess,
-    ProviderSpec,
     VerifierProcess,
-    VerifierSpec,
     running_network,
 )
+from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
 from hypercluster.node.testnet.telling import Telling
 
 WALLET_HCT = 10 * HCT

@@ -20,11 +20,10 @@ from hypercluster.node.testnet.leftovers import end_leftovers, note_children, no
 from hypercluster.node.testnet.localnet import (
     LocalNetwork,
     ProviderProcess,
-    ProviderSpec,
     VerifierProcess,
-    VerifierSpec,
     running_chain,
 )
+from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
 from hypercluster.node.testnet.telling import Telling
 
 WALLET_HCT = 1_000 * HCT

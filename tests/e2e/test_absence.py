@@ -10,7 +10,8 @@ import pytest
 
 from hypercluster.market.money.units import HCT, parse_hct
 from hypercluster.node.shards.store import demo_model
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from hypercluster.node.testnet.localnet import LocalNetwork, running_network
+from hypercluster.node.testnet.specs import ProviderSpec
 from tests.e2e.shell import Terminal
 from tests.e2e.test_client import Started, blamed
 

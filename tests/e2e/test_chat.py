@@ -20,7 +20,8 @@ import pytest
 from hypercluster.market.money.units import HCT
 from hypercluster.node.engine.chat import Message
 from hypercluster.node.engine.tokenizer import Tokenizer
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from hypercluster.node.testnet.localnet import LocalNetwork, running_network
+from hypercluster.node.testnet.specs import ProviderSpec
 from tests.e2e.shell import SECONDS, Terminal
 from tests.node.helpers.chats import FAMILIES
 from tests.node.helpers.random_models import Shape, rewritten, write_random_model

@@ -17,7 +17,8 @@ import pytest
 from hypercluster.market.money.units import HCT
 from hypercluster.node.client.journal import VOUCHERS
 from hypercluster.node.shards.store import demo_model
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from hypercluster.node.testnet.localnet import LocalNetwork, running_network
+from hypercluster.node.testnet.specs import ProviderSpec
 from tests.e2e.shell import SECONDS, Result, Terminal
 
 pytestmark = pytest.mark.slow

@@ -23,7 +23,8 @@ from hypercluster.node.engine import reference
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderProcess, ProviderSpec, running_network
+from hypercluster.node.testnet.localnet import LocalNetwork, ProviderProcess, running_network
+from hypercluster.node.testnet.specs import ProviderSpec
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,8 @@ from hypercluster.market.money.units import HCT
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.shards.store import demo_model
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from hypercluster.node.testnet.localnet import LocalNetwork, running_network
+from hypercluster.node.testnet.specs import ProviderSpec
 
 pytestmark = pytest.mark.slow
 

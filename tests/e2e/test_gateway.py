@@ -19,7 +19,8 @@ import pytest
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.ledger.requests import Which
 from hypercluster.market.money.units import HCT
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from hypercluster.node.testnet.localnet import LocalNetwork, running_network
+from hypercluster.node.testnet.specs import ProviderSpec
 from tests.e2e.shell import Running, Terminal
 
 pytestmark = pytest.mark.slow

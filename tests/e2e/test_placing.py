@@ -16,7 +16,8 @@ from hypercluster.market.chain import Chain
 from hypercluster.market.economics.placement import Machine, ModelSize
 from hypercluster.node.provider.terms import Moving
 from hypercluster.node.shards.store import StoredModel, demo_model
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec, running_network
+from hypercluster.node.testnet.localnet import LocalNetwork, running_network
+from hypercluster.node.testnet.specs import ProviderSpec
 from tests.node.helpers.providers import running_provider
 
 pytestmark = pytest.mark.slow

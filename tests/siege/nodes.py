@@ -9,13 +9,8 @@ from pathlib import Path
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.node.network.addresses import split_peer
 from hypercluster.node.shards.store import open_model
-from hypercluster.node.testnet.localnet import (
-    LocalNetwork,
-    NodeProcess,
-    ProviderSpec,
-    VerifierSpec,
-    running_chain,
-)
+from hypercluster.node.testnet.localnet import LocalNetwork, NodeProcess, running_chain
+from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
 from tests.node.helpers.random_models import Shape, write_random_model
 from tests.siege.target import Target
 

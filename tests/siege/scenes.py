@@ -22,7 +22,8 @@ from hypercluster.node.network.discovery import Discovery
 from hypercluster.node.network.eligibility import Eligibility
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.orderbook import OrderBook
-from hypercluster.node.testnet.localnet import LocalNetwork, ProviderSpec
+from hypercluster.node.testnet.localnet import LocalNetwork
+from hypercluster.node.testnet.specs import ProviderSpec
 from tests.market.proxy import Answer, proxy
 from tests.siege.asking import Asked, ask_many, gateway, mixed_crowd
 from tests.siege.honest import Crowd
