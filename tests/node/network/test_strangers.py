@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import cast
 
+import pytest
 import trio
 import trio.testing
 from libp2p.abc import ISecureConn
 
+from hypercluster.node.network import strangers as module
 from hypercluster.node.network.bounds import BOUNDS
 from hypercluster.node.network.direct import DirectServer, SecureStream, dial_direct
 from hypercluster.node.network.host import running_host
@@ -122,7 +124,8 @@ class Endless:
         return b"x" * (n or 1)
 
 
-async def test_a_connection_is_read_by_turns_and_else_its_own() -> None:
+async def test_a_connection_is_read_by_turns_and_else_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_SHARE", 0.02)
     async with measured() as strangers:
         with strangers.charged() as charge:
             work(0.05)
