@@ -84,7 +84,7 @@ def plant(
             base = unpack_activations(transcript.input, transcript.tokens, n_embd, dtype).astype(np.float64)
         added = rows if base is None else rows - base
         wanted = rows - added + _exchanged(added, rows, base, size, draw)
-        packed = pack_activations(_on_grid(rows, wanted, np.abs(rows - added)), dtype)
+        packed = pack_activations(_on_grid(rows, wanted), dtype)
         planted = unpack_activations(packed, len(rows), n_embd, dtype).astype(np.float64)
     apart = np.linalg.norm(planted - rows, axis=1) / np.maximum(np.linalg.norm(rows, axis=1), 1e-30)
     worst = int(apart.argmax())
@@ -186,9 +186,13 @@ def _partners(lengths: Float64s, draw: np.random.Generator) -> npt.NDArray[np.in
     return np.asarray(order[wanted])
 
 
-def _on_grid(rows: Float64s, wanted: Float64s, base: Float64s) -> npt.NDArray[np.float32]:
-    """What is wanted, apart from the rows by whole steps of the binary32 numbers from which they were added up."""
-    grid = np.spacing(np.maximum(np.abs(rows), base).astype(np.float32)).astype(np.float64)
+def _on_grid(rows: Float64s, wanted: Float64s) -> npt.NDArray[np.float32]:
+    """What is wanted, apart from the rows by so many of twice their lowest bit: what was added up of large numbers has
+    zeros at its end, which stay.
+    """
+    raw = rows.astype("<f4").view("<u4")
+    zeros = np.log2(np.maximum(raw & (~raw + 1), 1).astype(np.float64))
+    grid = np.spacing(np.abs(rows).astype(np.float32)).astype(np.float64) * 2 ** (np.minimum(zeros, 23) + 1)
     moved: npt.NDArray[np.float32] = (rows + np.round((wanted - rows) / grid) * grid).astype(np.float32)
     return moved
 
