@@ -62,17 +62,22 @@ def header_of(rpc: Rpc, number: int) -> bytes:
     block: Any = answer.get("result")
     if not isinstance(block, dict):
         raise ChainError(f"The node at {rpc.place} does not show block {number}: try again, or use another.")
-    try:
-        header = _list([_field(name, block[name]) for name in _FIELDS if block.get(name) is not None])
-        hashed = keccak(header) == bytes.fromhex(block["hash"][2:])
-    except (KeyError, TypeError, ValueError):
-        hashed = False
-    if not hashed:
+    header = header_in(block)
+    if header is None:
         raise ChainError(
             f"Block {number} of chain {rpc.chain_id} has no header like those of Ethereum: no committee can be drawn "
             "on this chain."
         )
     return header
+
+
+def header_in(block: dict[str, Any]) -> bytes | None:
+    """Return the header in what a node answers for a block, None where its hash is not that of the block."""
+    try:
+        header = _list([_field(name, block[name]) for name in _FIELDS if block.get(name) is not None])
+        return header if keccak(header) == bytes.fromhex(block["hash"][2:]) else None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _field(name: str, value: str) -> bytes:

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ RETIRED = "node.json.retired"
 """name of a node key that a restored verifier must not sign with again"""
 MOST_BYTES = 64 * 2**30
 _KEYS = {f"keys/{key}.json": key for key in Key}
+_BROKEN = (tarfile.TarError, zlib.error, EOFError)
 _SMALL = 2**20
 """bytes that a file beside the ledger may have"""
 
@@ -153,7 +155,7 @@ def _unpack(file: Path, folder: Path) -> Backup:
             raise NoBackup(f"{file} is no backup of format {FORMAT}, or files of it are missing.")
     except FileNotFoundError:
         raise NoBackup(f"{file} is no backup, or is not there.") from None
-    except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, OSError) as error:
+    except (*_BROKEN, ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise NoBackup(f"{file} cannot be read as a backup: {error}.") from None
     (folder / ABOUT).unlink()
     return Backup(told["made"], names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gguf.constants import GGUFValueType
 from pydantic import ValidationError
@@ -18,7 +19,7 @@ from hypercluster.node.cli.hc.door import found_door
 from hypercluster.node.client.journal import Journal
 from hypercluster.node.evidence.checking import check_bundle
 from hypercluster.node.evidence.transcript_store import TranscriptStore
-from hypercluster.node.home import lock
+from hypercluster.node.home import backup, contracts, lock
 from hypercluster.node.home.config import VARIABLE, read_config
 from hypercluster.node.home.last_run import remembered
 from hypercluster.node.home.policy import WalletPolicy, load_policy, save_policy
@@ -100,6 +101,11 @@ def _journal(path: Path) -> object:
         journal.close()
 
 
+def _backup(path: Path) -> object:
+    with TemporaryDirectory(dir=path.parent) as folder:
+        return backup._unpack(path, Path(folder))
+
+
 def _amounts(text: str) -> object:
     return parse_hct(text), parse_price(text)
 
@@ -179,6 +185,13 @@ DECODERS = (
     ),
     Decoder(
         "last_run", from_home(remembered, "node.json"), ("node/home/last_run.py:remembered",), Shape.JSON
+    ),
+    Decoder("backup", from_file(_backup, "backup.tar.gz"), ("node/home/backup.py:_unpack",)),
+    Decoder(
+        "checked",
+        from_home(contracts._remembered, contracts.CHECKED),
+        ("node/home/contracts.py:_remembered",),
+        Shape.JSON,
     ),
     Decoder("holder", from_file(lock._read), ("node/home/lock.py:_read",), Shape.JSON),
     Decoder(

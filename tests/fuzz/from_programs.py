@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import trio
 from starlette.requests import Request
 
+from hypercluster.market.chain.header import header_in
 from hypercluster.market.chain.reverts import reverted
 from hypercluster.node.engine import turns
 from hypercluster.node.engine.forms import Calls, Form
@@ -70,6 +72,11 @@ def _reverted(text: str) -> object:
     raise reverted("to open a channel", text, "execution reverted")
 
 
+def _block(data: bytes) -> object:
+    block = json.loads(data)
+    return header_in(block) if isinstance(block, dict) else None
+
+
 BODY = "node/gateway/reading.py:read_body"
 DECODERS = (
     Decoder("openai_chat", _asked(chat.read_chat), (BODY,), Shape.JSON, (ApiError,)),
@@ -108,4 +115,11 @@ DECODERS = (
     ),
     Decoder("page", _page, ("node/gateway/pages/asking.py:body_of",), Shape.JSON, (ApiError,)),
     Decoder("revert", from_text(_reverted), ("market/chain/reverts.py:_raw",), Shape.TEXT),
+    Decoder(
+        "block",
+        _block,
+        ("market/chain/header.py:header_in", "market/chain/header.py:_field"),
+        Shape.JSON,
+        (ValueError, RecursionError),
+    ),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ import numpy as np
 from coincurve import PrivateKey
 
 from hypercluster.market.advert import Advert
+from hypercluster.market.chain import header
 from hypercluster.market.chain.deployment import Deployment
 from hypercluster.market.economics.advert_file import AdvertFile, save_adverts
 from hypercluster.market.economics.graph import Node
@@ -33,7 +35,8 @@ from hypercluster.node.errors import ErrorCode
 from hypercluster.node.evidence.bundle import Bundle, PaidSession, pack_step, write_bundle
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.rumour import _verdict, contradiction, testified
-from hypercluster.node.home.policy import WalletPolicy, save_policy
+from hypercluster.node.home import backup
+from hypercluster.node.home.policy import POLICY, WalletPolicy, save_policy
 from hypercluster.node.home.profile import ContractAt, NetworkProfile
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.adverts import sign_advert
@@ -493,6 +496,9 @@ def inputs(folder: Path) -> Iterator[tuple[str, str, bytes]]:
             {"base_url": "http://127.0.0.1:1/v1", "key": "k", "models": ["demo"], "pid": 1, "since": 1.0}
         ).encode(),
     )
+    yield "checked", "two", b'["ab12", "cd34"]'
+    yield "backup", "policy", _backup()
+    yield "block", "genesis", json.dumps(_block()).encode()
     yield "page", "password", b'{"password": "x", "tokens": 5}'
     for number, arguments in enumerate(
         ('{"city": "Oslo", "days": [1, 2.5, null, true]}', "", "[1]", '{"cut": "of')
@@ -512,6 +518,25 @@ def inputs(folder: Path) -> Iterator[tuple[str, str, bytes]]:
     yield "revert", "error", b"0x08c379a0" + (b"0" * 62 + b"20" + b"0" * 62 + b"02" + b"6869" + b"0" * 60)
     yield "revert", "unknown", b"0xdeadbeef"
     yield from files(folder)
+
+
+def _backup() -> bytes:
+    """A home with nothing but a policy."""
+    about = json.dumps({"format": backup.FORMAT, "files": [POLICY], "made": "2026-01-01T00:00:00+00:00"})
+    told = io.BytesIO()
+    with tarfile.open(fileobj=told, mode="w:gz") as archive:
+        for name, text in ((POLICY, 'per_day = "1"'), (backup.ABOUT, about)):
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return told.getvalue()
+
+
+def _block() -> dict[str, str]:
+    """A block as a chain node shows it."""
+    fields = dict.fromkeys(header._FIELDS[:-1], "0x" + "11" * 32) | dict.fromkeys(header._NUMBERS, "0x5")
+    text = header._list([header._field(name, fields[name]) for name in header._FIELDS if name in fields])
+    return fields | {"hash": "0x" + keccak(text).hex()}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ METHODS = {"FromString", "ParseFromString", "MergeFromString", "model_validate",
 """whatever they are called on"""
 
 TRUSTED = {
+    "market/chain/rollups.py:data_fee": "a number in 32 bytes",
     "market/chain/sender.py": "what our own chain bindings made",
     "market/trust/fingerprint.py:_values": "a digest of our own",
     "market/trust/audit.py:is_sampled": "a digest of our own",
