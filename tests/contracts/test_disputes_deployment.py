@@ -9,13 +9,14 @@ from web3.exceptions import ContractCustomError
 from hypercluster.contracts import artifact
 from hypercluster.market.money.signing import NOBODY
 from tests.contracts.conftest import DAY
-from tests.contracts.court import TERMS, Court
+from tests.contracts.court import FAULT, TERMS, Court
 
-NEEDED = 60 + 3600 + 600 + 700 + 800
+NEEDED = 60 + 3 * (3600 + 600 + 700 + 800)
+"""an accuser has three cases about a receipt"""
 
 
 def deployed(court: Court, unbonding: int = 7 * DAY, **changes: Any) -> Any:
-    registry = court.deploy("StakingRegistry", court.token, unbonding, 1, 1)
+    registry = court.deploy("StakingRegistry", court.token, unbonding, FAULT, 1)
     return court.deploy("DisputeCases", registry, tuple((TERMS | changes).values()))
 
 
@@ -51,7 +52,7 @@ def test_proofs_and_demands_belong_to_a_contract_of_cases(court: Court) -> None:
 
 def refused(court: Court, registry: Any, terms: Any) -> str:
     """Selector and arguments of the error that the constructor reverts with."""
-    fields = ["uint96"] * 4 + ["uint16"] * 2 + ["uint8"] + ["uint40"] * 6
+    fields = ["uint96"] * 4 + ["uint16"] * 2 + ["uint8"] + ["uint40"] * 6 + ["uint16"]
     encoded = encode(["address", f"({','.join(fields)})"], [registry.address, terms])
     creation = {"from": court.deployer.address, "data": artifact("DisputeCases").bytecode + encoded.hex()}
     with pytest.raises(ContractCustomError) as refusal:
@@ -60,7 +61,7 @@ def refused(court: Court, registry: Any, terms: Any) -> str:
 
 
 def refused_terms(court: Court, unbonding: int = 7 * DAY, **changes: Any) -> Any:
-    registry = court.deploy("StakingRegistry", court.token, unbonding, 1, 1)
+    registry = court.deploy("StakingRegistry", court.token, unbonding, FAULT, 1)
     return refused(court, registry, tuple((TERMS | changes).values()))
 
 
@@ -100,9 +101,14 @@ def test_stake_outlasts_every_case(court: Court) -> None:
     too_short = "UnbondingTooShort(uint256)"
     deployed(court, unbonding=NEEDED)
     assert refused_terms(court, unbonding=NEEDED - 1) == error(too_short, NEEDED)
-    slow = 60 + 3600 + 9000
-    deployed(court, unbonding=slow, serveWindow=9000)
-    assert refused_terms(court, unbonding=slow - 1, serveWindow=9000) == error(too_short, slow)
+    slow = 60 + 3600 + 20_000
+    deployed(court, unbonding=slow, serveWindow=20_000)
+    assert refused_terms(court, unbonding=slow - 1, serveWindow=20_000) == error(too_short, slow)
     most = 2**40 - 1
     windows = ("skew", "evidenceWindow", "drawWindow", "commitWindow", "revealWindow")
-    assert refused_terms(court, **dict.fromkeys(windows, most)) == error(too_short, 5 * most)
+    assert refused_terms(court, **dict.fromkeys(windows, most)) == error(too_short, 13 * most)
+
+
+def test_a_key_can_pay_for_a_fault(court: Court) -> None:
+    registry = court.deploy("StakingRegistry", court.token, 7 * DAY, FAULT - 1, 1)
+    assert refused(court, registry, tuple(TERMS.values())) == error("FaultTooHigh(uint96)", FAULT - 1)
