@@ -24,6 +24,8 @@ IDLE_SHARE = 0.6
 """of one core, where nobody who is known is served"""
 _LOOK_SECONDS = 1.0
 """between looks at whether a peer is still a stranger"""
+_MOST_DEBT = 0.5
+"""seconds of work that strangers may have had too much: one long task holds the others up for a few seconds at most"""
 _SERVING = 0.02
 """seconds of work for those who are known in about a second: less is no more than that they are connected"""
 
@@ -129,16 +131,17 @@ class StrangersTime(trio.abc.Instrument):
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Trio tells that a task goes on."""
-        self._begun = time.monotonic()
+        # Of this thread's processor: while others have it nobody here makes work.
+        self._begun = time.thread_time()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Trio tells that it stopped again."""
         charge = task.context.get(_CHARGED)
         if charge is None or charge.owner is not self:
             return
-        took = time.monotonic() - self._begun
+        took = time.thread_time() - self._begun
         if charge.is_stranger():
-            self._left -= took
+            self._left = max(self._left - took, -_MOST_DEBT)
             charge.finish += took
         else:
             self._known += took

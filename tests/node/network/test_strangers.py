@@ -26,9 +26,9 @@ TURN_SECONDS = 0.01
 
 
 def work(seconds: float = TURN_SECONDS) -> None:
-    """Keep this thread busy."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    """Keep this thread busy for so many seconds of its processor."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
         pass
 
 
