@@ -22,6 +22,8 @@ from hypercluster.node.rows import TopK, join, pack_activations, pack_topk, unpa
 
 Float64s = npt.NDArray[np.float64]
 
+DRAWS = 8
+"""in search of a fault that is large enough"""
 LEAST_ROWS = 8
 """fewer have nothing to exchange"""
 SPARED = 0.2
@@ -68,7 +70,16 @@ def plant(
     if transcript.outputs < LEAST_ROWS:
         return None
     kind: Kind = "tail" if is_tail else "body"
-    size = _size(bounds, kind, same)
+    size, tolerance = _size(bounds, kind, same), bounds.tolerance(kind, own=same)
+    for _ in range(DRAWS):
+        found, median = _drawn(transcript, size, n_embd, is_tail)
+        if median > ENOUGH * size.median and found.refutes(tolerance):
+            return found
+    return None
+
+
+def _drawn(transcript: Transcript, size: _Size, n_embd: int, is_tail: bool) -> tuple[Planted, float]:
+    """Some fault, and how far half of its rows are off."""
     draw = np.random.default_rng(secrets.randbits(128))
     if is_tail:
         before = join([unpack_topk(step.output, step.outputs) for step in transcript.steps])
@@ -88,9 +99,7 @@ def plant(
         planted = unpack_activations(packed, len(rows), n_embd, dtype).astype(np.float64)
     apart = np.linalg.norm(planted - rows, axis=1) / np.maximum(np.linalg.norm(rows, axis=1), 1e-30)
     worst = int(apart.argmax())
-    found = Planted(_with(transcript, packed), worst, rows[worst], planted[worst])
-    far = np.median(apart) > ENOUGH * size.median and found.refutes(bounds.tolerance(kind, own=same))
-    return found if far else None
+    return Planted(_with(transcript, packed), worst, rows[worst], planted[worst]), float(np.median(apart))
 
 
 @dataclass(frozen=True, slots=True)

@@ -324,7 +324,9 @@ def lazy(world: World) -> Callable[[Transcript], Judgement]:
     def judge(transcript: Transcript) -> Judgement:
         is_tail = transcript.record.layer_stop == 4
         rows = claimed_numbers(transcript, world.stored.manifest.n_embd, is_tail)
-        return Judgement(Finding.PASS, Difference(0, 0, 1, True, len(rows)), "prefill", rows, 0, 0)
+        tolerance = world.bounds.tolerance("tail" if is_tail else "body", own=True)
+        same = Difference(0, 0, 1, True, len(rows))
+        return Judgement(Finding.PASS, same, "prefill", rows, 0, 0, tolerance=tolerance)
 
     return judge
 
