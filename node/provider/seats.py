@@ -218,7 +218,7 @@ class Seats:
         if asker.payer == seat.payer:
             return False
         if seat.paid:
-            more = self._held_by(seat.payer) > self._held_by(asker.payer) + 1
+            more = asker.rank[0] is Class.PAYER and self._held_by(seat.payer) > self._held_by(asker.payer) + 1
         else:
             more = self._unpaid_of(seat.payer) > self._unpaid_of(asker.payer)
         return asker.rank > seat.rank or more
