@@ -42,7 +42,7 @@ IMMUNE = "immune"
 KINDS = (NONE, *CHEATS, IMMUNE)
 WALLET_HCT = 1_000 * HCT
 FIVE_SEATS = replace(
-    LOCAL_TERMS, seats=5, evidence_window=600, commit_window=60, draw_window=60, reveal_window=60
+    LOCAL_TERMS, seats=5, evidence_window=400, commit_window=120, draw_window=60, reveal_window=120
 )
 """the committee of a real chain, and time for two cases in a row"""
 TRIES = 4
