@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import rlp  # type: ignore[import-untyped]
 from web3.types import RPCEndpoint
 
 from hypercluster.market.errors import ChainError
@@ -74,7 +75,9 @@ def header_of(rpc: Rpc, number: int) -> bytes:
 def header_in(block: dict[str, Any]) -> bytes | None:
     """Return the header in what a node answers for a block, None where its hash is not that of the block."""
     try:
-        header = _list([_field(name, block[name]) for name in _FIELDS if block.get(name) is not None])
+        header: bytes = rlp.encode(
+            [_field(name, block[name]) for name in _FIELDS if block.get(name) is not None]
+        )
         return header if keccak(header) == bytes.fromhex(block["hash"][2:]) else None
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
@@ -85,20 +88,3 @@ def _field(name: str, value: str) -> bytes:
         number = int(value, 16)
         return number.to_bytes((number.bit_length() + 7) // 8, "big")
     return bytes.fromhex(value[2:])
-
-
-def _list(fields: list[bytes]) -> bytes:
-    """RLP of a list of texts."""
-    body = b"".join(_text(field) for field in fields)
-    return _prefix(0xC0, len(body)) + body
-
-
-def _text(text: bytes) -> bytes:
-    return text if len(text) == 1 and text[0] < 0x80 else _prefix(0x80, len(text)) + text
-
-
-def _prefix(kind: int, length: int) -> bytes:
-    if length < 56:
-        return bytes([kind + length])
-    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes([kind + 55 + len(size)]) + size

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-import rlp  # type: ignore[import-untyped]
 from ape.exceptions import CustomError
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
+from hypercluster.market.chain.header import header_in
 from tests.contracts.conftest import DAY, HCT, UNLIMITED
 from tests.contracts.kinds import Account, Accounts, Contract, Deploy, Receipt, Struct
 from tests.contracts.signing import compact, sign_consent, sign_receipt, sign_verdict, words
@@ -88,37 +88,13 @@ def refused(call: Callable[[], object]) -> str:
     return refusal.value.name
 
 
-HEADER = [
-    *("parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom"),
-    *("difficulty", "number", "gasLimit", "gasUsed", "timestamp", "extraData", "mixHash", "nonce"),
-    *("baseFeePerGas", "withdrawalsRoot", "blobGasUsed", "excessBlobGas", "parentBeaconBlockRoot"),
-    "requestsHash",
-]
-NUMBERS = [
-    "difficulty",
-    "number",
-    "gasLimit",
-    "gasUsed",
-    "timestamp",
-    "baseFeePerGas",
-    "blobGasUsed",
-    "excessBlobGas",
-]
-
-
 def header_of(token: Contract, number: int) -> bytes:
     """The header of a block, as its hash is taken of it."""
     ask = token.provider.web3.provider.make_request
     block = ask("eth_getBlockByNumber", [hex(number), False])["result"]
-    return rlp.encode([bytes_of(name, block[name]) for name in HEADER])
-
-
-def bytes_of(name: str, shown: str) -> bytes:
-    """A field of a header as it is hashed."""
-    if name not in NUMBERS:
-        return bytes.fromhex(shown[2:])
-    number = int(shown, 16)
-    return number.to_bytes((number.bit_length() + 7) // 8)
+    header = header_in(block)
+    assert header is not None
+    return header
 
 
 class Court:

@@ -217,7 +217,7 @@ def test_a_small_stake_is_taken_whole(court: Court, proof: Call, stranger: Accou
     assert court.registry.rewards(stranger)[1] == (11 * HCT + 1) // 2  # never more than half
 
 
-def test_a_proof_is_not_used_up_on_a_stake_that_was_run_down(
+def test_c15_a_proof_is_not_used_up_on_a_stake_that_was_run_down(
     court: Court, proof: Call, stage: Struct, stranger: Account, sleep: Sleep
 ) -> None:
     """The operator leaves 1 wei, proves its own fault on that, and comes back: the rest of the fault is still due."""

@@ -120,7 +120,7 @@ def test_rewards_wait_for_an_unbonding_delay(
             registry.claimRewards(sender=sender)
 
 
-def test_a_later_reward_holds_up_no_earlier_one(
+def test_c11_a_later_reward_holds_up_no_earlier_one(
     registry: Contract, token: Contract, chain: Chain, operator: Account, slasher: Account, reporter: Account
 ) -> None:
     """One reward each day for half a year: each can be claimed within two unbonding delays."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import rlp  # type: ignore[import-untyped]
 from coincurve import PrivateKey
 
 from hypercluster.market.advert import Advert
@@ -535,7 +536,7 @@ def _backup() -> bytes:
 def _block() -> dict[str, str]:
     """A block as a chain node shows it."""
     fields = dict.fromkeys(header._FIELDS[:-1], "0x" + "11" * 32) | dict.fromkeys(header._NUMBERS, "0x5")
-    text = header._list([header._field(name, fields[name]) for name in header._FIELDS if name in fields])
+    text = rlp.encode([header._field(name, fields[name]) for name in header._FIELDS if name in fields])
     return fields | {"hash": "0x" + keccak(text).hex()}
 
 

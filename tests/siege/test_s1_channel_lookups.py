@@ -159,7 +159,7 @@ async def strangers(post: Post) -> AsyncIterator[list[OutgoingAccount]]:
         post.line.over.set()
 
 
-async def test_payers_are_served_newcomers_get_in_and_who_closes_is_claimed_while_look_ups_of_strangers_hang(
+async def test_s1_payers_are_served_newcomers_get_in_and_who_closes_is_claimed_while_look_ups_of_strangers_hang(
     post: Post,
 ) -> None:
     served, wallet = post.served, new_wallet(post.chain)
@@ -183,7 +183,7 @@ async def test_payers_are_served_newcomers_get_in_and_who_closes_is_claimed_whil
                     await trio.sleep(0.1)
 
 
-async def test_a_channel_that_is_not_there_is_looked_up_once(post: Post) -> None:
+async def test_s1_a_channel_that_is_not_there_is_looked_up_once(post: Post) -> None:
     wallet = new_wallet(post.chain, 0)
     account = nowhere(wallet, post.served)
     post.line.over.set()
@@ -197,7 +197,7 @@ async def test_a_channel_that_is_not_there_is_looked_up_once(post: Post) -> None
     assert len(post.line.caught) == 1
 
 
-async def test_while_the_chain_is_away_payers_are_served_and_who_is_new_hears_when_to_come_back(
+async def test_s1_while_the_chain_is_away_payers_are_served_and_who_is_new_hears_when_to_come_back(
     post: Post,
 ) -> None:
     served, wallet = post.served, new_wallet(post.chain)

@@ -57,7 +57,7 @@ async def paying(bench: Bench) -> AsyncIterator[tuple[Host, OutgoingAccount]]:
         yield host, account
 
 
-async def test_only_what_somebody_with_a_stake_offers_is_cut_and_audited(bench: Bench) -> None:
+async def test_s6_only_what_somebody_with_a_stake_offers_is_cut_and_audited(bench: Bench) -> None:
     await heard(bench)
     async with paying(bench) as (host, account):
         answers = {each: await one_token(host, bench.advert, account, each) for each in RANGES}
@@ -68,7 +68,7 @@ async def test_only_what_somebody_with_a_stake_offers_is_cut_and_audited(bench: 
     assert {path.name for path in bench.stored.folder.rglob("*.gguf")} == {"layers-0000-0002.gguf"}
 
 
-async def test_shards_of_all_ranges_that_are_offered_stay_within_bytes(
+async def test_s6_shards_of_all_ranges_that_are_offered_stay_within_bytes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody with a stake advertises range after range."""

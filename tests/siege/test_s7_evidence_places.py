@@ -131,7 +131,7 @@ async def hand_over(trial: Trial, connection: Connection) -> Message:
     return await connection.receive(60)
 
 
-async def test_the_accuser_has_a_place_whoever_holds_the_others(trial: Trial) -> None:
+async def test_c5_the_accuser_has_a_place_whoever_holds_the_others(trial: Trial) -> None:
     await drawn(trial)
     async with AsyncExitStack() as stack:
         hosts = [

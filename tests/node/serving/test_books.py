@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import trio
 from eth_account import Account as Accounts
@@ -18,23 +15,7 @@ from hypercluster.node.network.budgets import LOCAL, Source
 from hypercluster.node.serving.books import LosingClaim, books_of, claim_all, outlook_of
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.testnet.faucet import give
-from tests.node.helpers.providers import FREE, Wallet, new_wallet
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
-        yield ledger
-
-
-@pytest.fixture(scope="module")
-def wallet(chain: Chain) -> Wallet:
-    return new_wallet(chain)
-
-
-@pytest.fixture
-def operator() -> str:
-    return str(Accounts.create().address)
+from tests.node.helpers.providers import FREE, Wallet
 
 
 @pytest.fixture(scope="module")

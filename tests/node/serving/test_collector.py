@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import trio
@@ -22,27 +21,11 @@ from hypercluster.node.network.budgets import LOCAL, Source
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.testnet.faucet import give
 from tests.market.proxy import hanging
-from tests.node.helpers.providers import FREE, Wallet, new_wallet
+from tests.node.helpers.providers import FREE, Wallet
 
 SOMEBODY = Source("somebody", LOCAL)
 WORTH = HCT // 2
 """of a channel of 1 HCT, far more than the gas of claiming it"""
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
-        yield ledger
-
-
-@pytest.fixture(scope="module")
-def wallet(chain: Chain) -> Wallet:
-    return new_wallet(chain)
-
-
-@pytest.fixture
-def operator() -> str:
-    return str(Accounts.create().address)
 
 
 @pytest.fixture

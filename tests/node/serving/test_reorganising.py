@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from eth_account import Account as Accounts
@@ -16,24 +15,8 @@ from hypercluster.market.money.units import HCT
 from tests.market.chain.blocks import ask
 from tests.market.chain.reorganising import replaced
 from tests.market.proxy import Answer, proxy
-from tests.node.helpers.providers import FREE, Wallet, new_wallet
+from tests.node.helpers.providers import FREE, Wallet
 from tests.node.serving.test_collector import SOMEBODY, WORTH, collector_of, pay
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
-        yield ledger
-
-
-@pytest.fixture(scope="module")
-def wallet(chain: Chain) -> Wallet:
-    return new_wallet(chain)
-
-
-@pytest.fixture
-def operator() -> str:
-    return str(Accounts.create().address)
 
 
 def mine(chain: Chain, blocks: int) -> None:

@@ -464,7 +464,7 @@ async def test_an_equivocator_is_slashed_in_one_transaction(
         assert court.stake(whole.operator) == court.chain.staking.minimum - FAULT
 
 
-async def test_an_accuser_outlasts_a_chain_that_loses_an_answer_and_is_away_for_a_while(
+async def test_c8_an_accuser_outlasts_a_chain_that_loses_an_answer_and_is_away_for_a_while(
     court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
 ) -> None:
     """The case is on chain, the accuser never hears so, and nobody answers it for three seconds: no bond is lost."""
@@ -490,7 +490,7 @@ async def test_an_accuser_outlasts_a_chain_that_loses_an_answer_and_is_away_for_
     assert court.chain.token.balance(wallet.sender.address) > 100 * HCT - BOND
 
 
-async def test_a_case_that_a_killed_client_opened_is_seen_through_by_its_next_run(
+async def test_c8_a_case_that_a_killed_client_opened_is_seen_through_by_its_next_run(
     court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
 ) -> None:
     """Opened, and nobody had the evidence: the next run finds both, and hands it over."""
