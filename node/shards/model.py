@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from hypercluster.node.shards.architectures import (
@@ -17,6 +18,7 @@ from hypercluster.node.shards.architectures import (
     Specs,
     architecture_of,
 )
+from hypercluster.node.shards.blueprint import Blueprint, blueprint_of
 from hypercluster.node.shards.container import Container, Tensor
 from hypercluster.node.shards.errors import InvalidTensor
 from hypercluster.node.shards.hyperparameters import hyperparameters
@@ -48,6 +50,11 @@ class ModelFile:
     layers: tuple[Tensors, ...]
     head: Tensors
     placeholders: Tensors
+
+    @cached_property
+    def blueprint(self) -> Blueprint:
+        """The file without its weights."""
+        return blueprint_of(self.file)
 
     @property
     def data_bytes(self) -> int:

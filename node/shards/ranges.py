@@ -10,13 +10,19 @@ from hypercluster.node.shards.errors import InvalidRange
 _RANGE = re.compile(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*")
 
 
-def check_range(layers: int, start: int, stop: int) -> None:
-    """Raise InvalidRange unless 0 <= start < stop <= layers."""
+def check_range(layers: int, start: int, stop: int, starts: tuple[int, ...] | None = None) -> None:
+    """Raise InvalidRange unless 0 <= start < stop <= layers and, where there are `starts`, ranges may begin at both."""
     if not 0 <= start < stop <= layers:
         raise InvalidRange(
             f"Layers {start}:{stop} do not exist: the model has {layers} layers, "
             f"so ranges lie within 0:{layers} and hold at least one layer."
         )
+    for edge in (start, stop):
+        if starts is not None and edge not in (*starts, layers):
+            near = min((*starts, layers), key=lambda layer: (abs(layer - edge), layer))
+            raise InvalidRange(
+                f"This model cannot be cut before layer {edge}; the nearest such layer is {near}."
+            )
 
 
 def parse_range(text: str, layers: int) -> tuple[int, int]:

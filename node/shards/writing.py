@@ -68,6 +68,11 @@ def uint32s(values: Sequence[int]) -> Value:
     )
 
 
+def array(item: GGUFValueType, items: Sequence[bytes]) -> Value:
+    """A list of items that are encoded already, all of one type."""
+    return Value(GGUFValueType.ARRAY, _array(item, len(items)) + b"".join(items))
+
+
 def float32(value: float) -> Value:
     """A 32-bit float value."""
     return Value(GGUFValueType.FLOAT32, struct.pack("<f", value))
