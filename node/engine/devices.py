@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import platform
+import re
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +17,18 @@ from hypercluster.node.engine.llama import start
 
 CPU = 0
 """ggml's number of the kind"""
+_VERSION = re.compile(r"\d+\.\d+(\.\d+)*")
+_LIBRARY = re.compile(r"\.(so|dylib|dll)(\.|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One accelerator: ggml's name such as "CUDA0", what it is, and its memory in bytes."""
+    """One accelerator: ggml's name such as "CUDA0", what it is, and its memory in bytes, `free` of them now."""
 
     name: str
     description: str
     memory_bytes: int
+    free_bytes: int = 0
 
 
 @functools.cache
@@ -50,10 +57,32 @@ def accelerators() -> tuple[Device, ...]:
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
         name, described = base.ggml_backend_dev_name(device), base.ggml_backend_dev_description(device)
-        found.append(Device(name.decode(), described.decode(errors="replace").strip(), total.value))
+        described_as = described.decode(errors="replace").strip()
+        found.append(Device(name.decode(), described_as, total.value, free.value))
     return tuple(found)
 
 
-def _library(name: str) -> ctypes.CDLL:
+@functools.cache
+def driver() -> str:
+    """The driver of this machine's cards and its version, such as "nvidia 570.86.15"; empty where none says so."""
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    for name, path in (
+        ("nvidia", Path("/proc/driver/nvidia/version")),
+        ("amdgpu", Path("/sys/module/amdgpu/version")),
+    ):
+        with suppress(OSError):
+            if found := _VERSION.search(path.read_text(errors="replace")):
+                return f"{name} {found.group()}"
+    return ""
+
+
+def libraries() -> list[Path]:
+    """The files of llama.cpp's build."""
     folder = Path(native.__file__).parent / "lib"
-    return ctypes.CDLL(str(next(path for path in sorted(folder.glob(f"lib{name}.*")))))
+    return sorted(path for path in folder.iterdir() if _LIBRARY.search(path.name))
+
+
+def _library(name: str) -> ctypes.CDLL:
+    file = next(path for path in libraries() if path.name.partition(".")[0].removeprefix("lib") == name)
+    return ctypes.CDLL(str(file))

@@ -13,6 +13,7 @@ import logging
 import statistics
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -65,10 +66,14 @@ class Engine:
         flash_attention: bool = False,
         kv_type: str = "f16",
         repack: bool = True,
+        main_gpu: int = -1,
+        tensor_split: Sequence[float] = (),
     ) -> None:
         if max_sessions < 1 or threads < 1 or chunk < 1 or n_ctx_total < max_sessions:
             raise TooLong("An engine needs at least one session, thread, row and one token for each session.")
-        model = LoadedModel(shard, gpu_layers=gpu_layers, repack=repack)
+        model = LoadedModel(
+            shard, gpu_layers=gpu_layers, repack=repack, main_gpu=main_gpu, tensor_split=tensor_split
+        )
         self.first, self.last = first, last
         self.n_embd, self.n_vocab, self.n_layer = model.n_embd, model.n_vocab, model.n_layer
         self.max_sessions = max_sessions

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -139,11 +139,19 @@ class LoadedModel:
     """A GGUF file loaded by llama.cpp. Close it after every context made from it.
 
     Without `repack` the weights stay as they are in the file, where llama.cpp would rearrange some types for the
-    processor.
+    processor. `main_gpu` is the one card that computes, by its number, -1 for all there are; `tensor_split` the share
+    of the layers that each card takes, empty for as much as its free memory is.
     """
 
     def __init__(
-        self, path: Path, vocab_only: bool = False, gpu_layers: int = -1, *, repack: bool = True
+        self,
+        path: Path,
+        vocab_only: bool = False,
+        gpu_layers: int = -1,
+        *,
+        repack: bool = True,
+        main_gpu: int = -1,
+        tensor_split: Sequence[float] = (),
     ) -> None:
         start()
         if not path.is_file():
@@ -152,6 +160,12 @@ class LoadedModel:
         params.vocab_only = vocab_only
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = repack
+        if main_gpu >= 0:
+            params.split_mode, params.main_gpu = native.LLAMA_SPLIT_MODE_NONE, main_gpu
+        if tensor_split:
+            # llama.cpp reads one number for each card that a build of it could have
+            shares = (ctypes.c_float * native.llama_max_devices())(*tensor_split)
+            params.tensor_split = shares
         _log_lines.forget()
         pointer = native.llama_model_load_from_file(os.fsencode(path), params)
         if not pointer:

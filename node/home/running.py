@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ class RunningNode:
     layers: tuple[int, ...] = ()
     session_tokens: int = 0
     """that one of its sessions may hold"""
+    computes: Mapping[str, Any] = field(default_factory=dict)
+    """what it computes with, by name: cache type, flash attention, cards and the layers on them"""
     notices: tuple[str, ...] = ()
     """what its operator should know of its network: addresses that do not answer, a wrong clock, nobody can dial it"""
     pid: int = 0

@@ -125,9 +125,7 @@ class Provider:
             max_sessions=terms.sessions,
             threads=terms.threads,
             chunk=terms.step_tokens,
-            flash_attention=terms.backend.flash_attention,
-            kv_type=terms.backend.kv_type,
-            gpu_layers=terms.backend.gpu_layers,
+            **terms.backend.settings(),
         )
 
     async def _serve(self, engine: Engine, on_ready: OnReady) -> tuple[int, int] | None:
@@ -171,6 +169,7 @@ class Provider:
                 served=ServedModel(self.manifest.model_id, self.manifest.summary, self.manifest.layers),
                 offer=partial(offer.advert, direct=direct),
             )
+            presence.computes = terms.backend.document()
             presence.troubles = lambda: [each for each in (offer.blocked(),) if each]
             async with presence.running(collector, self._ledger) as jobs:
                 demands = self._schedule(jobs, offer, presence)

@@ -51,9 +51,8 @@ class Bench:
             max_sessions=sessions,
             threads=variation.threads,
             chunk=variation.chunk,
-            flash_attention=variation.backend.flash_attention,
-            kv_type=variation.backend.kv_type,
             repack=variation.repack,
+            **variation.backend.settings(),
         )
 
 

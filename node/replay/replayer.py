@@ -264,8 +264,7 @@ class Replayer:
             max_sessions=1,
             threads=self._threads,
             chunk=self._chunk,
-            flash_attention=backend.flash_attention,
-            kv_type=backend.kv_type,
+            **backend.settings(),
         )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import trio
 
@@ -99,6 +100,8 @@ class Presence:
         self._shown: RunningNode | None = None
         self.troubles: Callable[[], Iterable[str]] = lambda: ()
         """what else is wrong with the node, in sentences, as its notices tell"""
+        self.computes: Mapping[str, Any] = {}
+        """what the node computes with, by name, see node.engine.profile"""
         self.since = time.time()
         self.link = ""
         """to the node's pages, good once; empty where it has none"""
@@ -156,6 +159,7 @@ class Presence:
             addresses=tuple(f"{address}/p2p/{advert.peer}" for address in advert.addrs),
             layers=(advert.layer_start, advert.layer_stop) if advert.role == "provider" else (),
             session_tokens=advert.session_tokens,
+            computes=self.computes,
             notices=(*self.discovery.notices, *self._doubles(), *self._thinned(), *self.troubles()),
         )
 

@@ -96,6 +96,7 @@ def engine() -> Iterator[Finding]:
     """That llama.cpp runs a model on this machine: a token of the one that ships with the package."""
     from importlib.metadata import version
 
+    from hypercluster.node.engine.devices import accelerators
     from hypercluster.node.engine.engine import Engine
     from hypercluster.node.engine.speed import measure
     from hypercluster.node.shards.store import demo_model
@@ -107,6 +108,8 @@ def engine() -> Iterator[Finding]:
         took = measure(engine).decode_ms
     finally:
         engine.stop()
+    for number, card in enumerate(accelerators()):
+        yield well("card", f"{number}: {card.description} ({card.name}), {card.memory_bytes / 2**30:.1f} GiB")
     yield well(
         "engine",
         f"llama-cpp-python {version('llama-cpp-python')} runs: {took:.1f} ms a token of the demo model",

@@ -10,7 +10,17 @@ import typer
 from hypercluster.market.money.units import parse_price
 from hypercluster.node.cli.console import Json
 from hypercluster.node.cli.opening import Model, opened_to_serve
-from hypercluster.node.cli.options import Bootstrap, gib, layer_range, multiaddr, price, real, seconds, whole
+from hypercluster.node.cli.options import (
+    Bootstrap,
+    gib,
+    layer_range,
+    multiaddr,
+    price,
+    proportions,
+    real,
+    seconds,
+    whole,
+)
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.provider.placing import prospects
 from hypercluster.node.cli.serving import (
@@ -127,6 +137,13 @@ def run(
             most=10_000,
         ),
     ] = None,
+    main_gpu: Annotated[
+        int | None, whole("The one card that computes, by its number. Default: all there are.", most=15)
+    ] = None,
+    tensor_split: Annotated[
+        tuple[float, ...] | None,
+        proportions("Share of the layers that each card takes. Default: by their free memory."),
+    ] = None,
     throttle: Annotated[
         float,
         real(
@@ -167,13 +184,21 @@ def run(
         stored = opened_to_serve(model, settings)
 
         from hypercluster.market.money.claiming import ClaimRule
-        from hypercluster.node.engine.profile import Backend
+        from hypercluster.node.engine.profile import Backend, check_cards
         from hypercluster.node.provider.prices import PriceRule
         from hypercluster.node.provider.process import HONEST
         from hypercluster.node.provider.running import Premises, run_provider
         from hypercluster.node.provider.terms import Moving, ProviderTerms
         from hypercluster.node.shards import parse_range
 
+        backend = Backend(
+            flash_attention=flash_attention,
+            kv_type=kv_type,
+            gpu_layers=-1 if gpu_layers is None else gpu_layers,
+            main_gpu=-1 if main_gpu is None else main_gpu,
+            tensor_split=tensor_split or (),
+        )
+        check_cards(backend)
         threads = threads or default_threads()
         move = None
         named = None if layers == "auto" else parse_range(layers, stored.manifest.layers)
@@ -211,7 +236,7 @@ def run(
             claim=ClaimRule(hct_per_coin=hct_per_coin, multiple=claim_multiple),
             price_seconds=price_every,
             throttle_ms=throttle,
-            backend=Backend(flash_attention, kv_type, -1 if gpu_layers is None else gpu_layers),
+            backend=backend,
             move=move,
             mdns=settings.mdns,
             peers_file=settings.home / PEERS,

@@ -82,10 +82,26 @@ def running_rows(running: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
     if running["layers"]:
         start, stop = running["layers"]
         yield "serves", f"layers {start}:{stop}, sessions of up to {running['session_tokens']} tokens"
+    if running["computes"]:
+        yield "computes with", ", ".join(_computing(running["computes"]))
     for address in running["addresses"]:
         yield "address", address
     for notice in running["notices"]:
         yield "network", notice
+
+
+def _computing(told: dict[str, Any]) -> Iterator[str]:
+    """What a node computes with, a phrase each."""
+    yield " + ".join(told.get("accelerators", ["the processor"]))
+    if "gpu_layers" in told:
+        yield f"{counted(told['gpu_layers'], 'layer')} on the card"
+    if "tensor_split" in told:
+        yield f"shared {':'.join(f'{share:g}' for share in told['tensor_split'])}"
+    if "driver" in told:
+        yield f"driver {told['driver']}"
+    yield f"{told['kv']} cache"
+    if told["flash_attention"]:
+        yield "flash attention"
 
 
 def prices(
