@@ -79,8 +79,7 @@ def read_running(home: Path) -> RunningNode | None:
     """What the file in `home` says, true or not; None where it cannot be read."""
     try:
         told: dict[str, Any] = json.loads((home / RUNNING).read_text())
-        return RunningNode(
-            **(told | {name: tuple(told[name]) for name in ("addresses", "layers", "notices")})
-        )
+        lists = {name: tuple(told[name]) for name in ("addresses", "layers", "notices")}
+        return RunningNode(**(told | lists | {"computes": dict(told["computes"])}))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
