@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hypercluster.node.engine.devices import libraries
-from hypercluster.node.engine.profile import BadBackend, Backend, check_cards
+from hypercluster.node.engine.profile import Backend, BadBackend, check_cards
 
 FAR = 15
 """number of a card that no test machine has"""
