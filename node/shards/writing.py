@@ -29,12 +29,15 @@ class Value:
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor to write: shape in ggml order (row length first) and where its bytes come from."""
+    """A tensor to write: shape in ggml order (row length first) and where its bytes come from.
+
+    Without `chunks` it is zeros, which take no space on the disk: a hole of the file.
+    """
 
     name: str
     type: GGMLQuantizationType
     shape: tuple[int, ...]
-    chunks: Callable[[], Iterable[bytes]]
+    chunks: Callable[[], Iterable[bytes]] | None
 
     @property
     def size(self) -> int:
@@ -134,6 +137,9 @@ def write_parts(
     header = _header(metadata, parts)
     file.write(header.ljust(padded(len(header)) if parts else len(header), b"\0"))
     for part in parts:
+        if part.chunks is None:
+            file.seek(padded(part.size), os.SEEK_CUR)
+            continue
         written = 0
         for chunk in part.chunks():
             written += file.write(chunk)
@@ -142,6 +148,7 @@ def write_parts(
         if written != part.size:
             raise ValueError(f"tensor {part.name} brought {written} bytes instead of {part.size}")
         file.write(bytes(padded(written) - written))
+    file.truncate()
 
 
 def _header(metadata: dict[str, Value], parts: Sequence[Part]) -> bytes:
