@@ -28,7 +28,7 @@ DOORS = {
     "llama_cpp": ["node/engine/"],
     "libp2p": ["node/network/", "node/identity.py"],
     "apscheduler": ["node/serving/jobs.py"],
-    "gguf": ["node/shards/", "node/engine/llama.py", "node/testnet/cheats.py"],
+    "gguf": ["node/shards/", "node/engine/llama.py", "node/engine/tiny.py", "node/testnet/cheats.py"],
     "minijinja": ["node/engine/jinja.py"],
     "llguidance": ["node/engine/"],
     "hypercorn": ["node/web/"],
