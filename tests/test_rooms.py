@@ -15,7 +15,7 @@ FLOORS = (
     "gateway",
     "traffic",
     "client provider verifier",
-    "replay serving web",
+    "replay serving web pulling",
     "network",
     "evidence",
     "engine wire",
