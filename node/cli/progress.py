@@ -10,6 +10,7 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 from hypercluster.node.cli.console import err
@@ -18,8 +19,8 @@ from hypercluster.node.cli.console import err
 @contextmanager
 def bar(what: str, total: int | None = None, *, unit: str = "bytes") -> Iterator[Callable[[int], None]]:
     """Yield a function that is told how much has just been done; without `total` the bar only shows motion."""
-    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+    amount = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn())
     # Into a file it would leave an empty line.
     with Progress(*columns, console=err, transient=True, disable=not err.is_interactive) as progress:
         task = progress.add_task(what, total=total)

@@ -21,6 +21,12 @@ MOST_LIES = 8
 """blocks that may come wrong before a server is given up"""
 
 
+def folder_of(link: Link, cache: Path) -> Path:
+    """Where a file from the web goes where nobody says: a folder of its own for each place on the web."""
+    place = link.url.partition("?")[0].rpartition("/")[0]
+    return cache / "models" / "web" / hashlib.sha256(place.encode()).hexdigest()[:16]
+
+
 def fetch_whole(
     link: Link, folder: Path, showing: Showing = unseen, patience: Patience | None = None
 ) -> Path:

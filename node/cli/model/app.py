@@ -13,7 +13,8 @@ import typer
 
 from hypercluster.node.cli.console import Json, err, fail, print_json, say, show
 from hypercluster.node.cli.model.cutting import check_space, checked, cut, hashed, save_manifest
-from hypercluster.node.cli.model.naming import list_, pull
+from hypercluster.node.cli.model.naming import list_
+from hypercluster.node.cli.model.pulling import pull
 from hypercluster.node.cli.model.views import description, overview, shown_size, sizes
 from hypercluster.node.cli.options import layer_range, prose, whole
 from hypercluster.node.cli.program import NetworkCommand, application, run
