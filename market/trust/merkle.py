@@ -23,7 +23,7 @@ def root(rows: Sequence[bytes]) -> bytes:
     """
     if not rows:
         raise BadProof("A tree has at least one row.")
-    return _root([_leaf(row) for row in rows])
+    return root_of_hashes([_leaf(row) for row in rows])
 
 
 def proof(rows: Sequence[bytes], index: int) -> list[bytes]:
@@ -38,10 +38,10 @@ def proof(rows: Sequence[bytes], index: int) -> list[bytes]:
     while len(hashes) > 1:
         split = _split(len(hashes))
         if index < split:
-            path.append(_root(hashes[split:]))
+            path.append(root_of_hashes(hashes[split:]))
             hashes = hashes[:split]
         else:
-            path.append(_root(hashes[:split]))
+            path.append(root_of_hashes(hashes[:split]))
             hashes, index = hashes[split:], index - split
     return path[::-1]
 
@@ -87,7 +87,8 @@ def _split(size: int) -> int:
     return 1 << (size - 1).bit_length() - 1
 
 
-def _root(hashes: Sequence[bytes]) -> bytes:
+def root_of_hashes(hashes: Sequence[bytes]) -> bytes:
+    """Return the root over the hashes of rows (`sha256(0x00 || row)`), of which there is at least one."""
     # Level by level: an odd one out moves up, which gives the tree of the RFC's recursion.
     level = list(hashes)
     while len(level) > 1:

@@ -1,14 +1,16 @@
 """The manifest: what a model is, by digests, so that strangers mean the same one by a 32-byte id.
 
-Digests are SHA-256 in hex (digests.py). A tensor's line is `name type d0xd1 sha256(bytes)`; a part's digest is over the
-lines of its tensors in order of their names. A layer's names leave out `blk.N.`, so a shard that renumbers
-its layers has the same digests as the model. The model id is the SHA-256 of the manifest's canonical JSON:
-sorted keys, no spaces, UTF-8, whole numbers only (RFC 8785 for such values).
+Digests are SHA-256 in hex (digests.py). A tensor's line is `name type d0xd1 root`, the root being that over its blocks
+(blocks.py); a part's digest is over the lines of its tensors in order of their names. A layer's names leave out
+`blk.N.`. The model id is the SHA-256 of its canonical JSON: sorted keys, no spaces, UTF-8, whole numbers only
+(RFC 8785 for such values). A manifest brings the lines and the metadata that its digests are made of: with it alone one
+knows what a shard consists of.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -17,22 +19,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hypercluster.node.shards.architectures import (
-    ARCHITECTURES,
-    LLAMA_MAX_LAYERS,
-    MATRIX_TYPES,
-    MAX_CONTEXT,
-    MAX_VOCABULARY,
-    MAX_WIDTH,
-)
+from gguf.constants import GGMLQuantizationType
+
+from hypercluster.node.shards.architectures import LLAMA_MAX_LAYERS, MAX_CONTEXT, MAX_VOCABULARY, MAX_WIDTH
 from hypercluster.node.shards.errors import ManifestError
+from hypercluster.node.shards.lines import Lines, TensorLine, read_lines
+from hypercluster.node.shards.values import Values, metadata_digest, parse_values, shown
 from hypercluster.node.shards.writing import replacing
 
-FORMAT = 1
-MAX_FILE = 16 << 20  # bytes of a manifest file
+FORMAT = 2
+MAX_FILE = 32 << 20  # bytes of a manifest file
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-Lines = dict[str, tuple[str, ...]]
+_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,11 @@ class Manifest:
     """What identifies a model; two models are the same if and only if all of this is.
 
     `layers` is m; `context` is the length in tokens the model was trained for; `quantisation` is the ggml
-    type that holds most of the layers' bytes. `tokenizer`, `hyperparameters`, `shared`, `embedding`, `blocks`
-    (one per layer) and `head` are digests. `tied` models have no output matrix of their own.
+    type that holds most of the layers' bytes. `tokenizer`, `metadata`, `shared`, `embedding`, `blocks`
+    (one per layer) and `head` are digests. `tied` models have no output matrix of their own. `width` float32 numbers
+    per token cross between ranges, and with `reads_tokens` the token's id beside them; ranges begin at layers of
+    `starts` only (None: anywhere). `rewinds` tells whether caches can forget their last tokens, `shares` whether
+    several sequences fit into one batch.
     """
 
     architecture: str
@@ -53,13 +54,20 @@ class Manifest:
     tied: bool
     chat_template: str | None
     tokenizer: str
-    hyperparameters: str
+    metadata: str
+    width: int
+    reads_tokens: bool
+    starts: tuple[int, ...] | None
+    rewinds: bool
+    shares: bool
     shared: str
     embedding: str
     blocks: tuple[str, ...]
     head: str
-    lines: Lines | None = field(default=None, compare=False, repr=False)
-    """what the digests of the parts are made of, to say which tensor differs; no part of the identity"""
+    lines: Lines = field(compare=False, repr=False)
+    """what the digests of the parts are made of; no part of the identity, like `values`"""
+    values: Values = field(compare=False, repr=False)
+    """the metadata of the model file that `metadata` digests"""
 
     def canonical(self) -> bytes:
         """The canonical JSON whose hash is the model id."""
@@ -76,9 +84,19 @@ class Manifest:
         """What people call the model by: architecture, layers, quantisation."""
         return f"{self.architecture} with {self.layers} layers, {self.quantisation}"
 
+    @cached_property
+    def tensors(self) -> dict[str, TensorLine]:
+        """What the lines say of every tensor, by its name in the model file."""
+        return read_lines(self.lines, "The manifest")
+
+    def begins_at(self, layer: int) -> bool:
+        """Whether a range may begin at this layer."""
+        return self.starts is None or layer in self.starts
+
     def document(self) -> dict[str, Any]:
-        """The manifest with its model id, ready for JSON."""
-        return {"model_id": self.model_id, "format": FORMAT, **self._identity()}
+        """All of the manifest, with its model id, ready for JSON."""
+        named = {"model_id": self.model_id, "format": FORMAT, **self._identity()}
+        return named | {"lines": self.lines, "values": shown(self.values)}
 
     def digests(self) -> dict[str, str]:
         """The digest of every part by its name; a layer's is its number."""
@@ -89,9 +107,8 @@ class Manifest:
         return {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
 
     def save(self, path: Path) -> Path:
-        """Write the manifest with its model id and a line for every tensor as JSON. Raises WriteFailed."""
-        document = self.document() | ({} if self.lines is None else {"lines": self.lines})
-        raw = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+        """Write all of the manifest as JSON. Raises WriteFailed."""
+        raw = json.dumps(self.document(), indent=2, ensure_ascii=False).encode() + b"\n"
         with replacing(path) as file:
             file.write(raw)
         return path
@@ -117,10 +134,14 @@ class Manifest:
         if not isinstance(document, dict):
             raise ManifestError(f"{name} is no JSON object.")
         named_id = document.pop("model_id", None)
-        if document.pop("format", None) != FORMAT:
+        format_ = document.pop("format", None)
+        if format_ == 1:
+            raise ManifestError(
+                f"{name} is of an earlier version, format 1: make it anew with `hc-model manifest` or `hc-model split`."
+            )
+        if format_ != FORMAT:
             raise ManifestError(f"{name} has another format than {FORMAT}.")
-        lines = document.pop("lines", None)
-        expected = {each.name for each in fields(cls) if each.compare}
+        expected = {each.name for each in fields(cls)}
         if document.keys() != expected:
             odd = ", ".join(sorted(map(str, document.keys() ^ expected)))
             raise ManifestError(f"{name} lacks these keys or should not have them: {odd}.")
@@ -131,10 +152,20 @@ class Manifest:
             raise ManifestError(
                 f"{name} lists {len(document['blocks'])} digests for {document['layers']} layers."
             )
-        manifest = cls(**{**document, "blocks": tuple(document["blocks"])})
+        if (document["starts"] or [0])[-1] >= document["layers"]:
+            raise ManifestError(f"{name} lets ranges begin behind its last layer.")
+        for key in ("blocks", "starts"):
+            document[key] = None if document[key] is None else tuple(document[key])
+        document["values"] = parse_values(document["values"], name)
+        lines, document["lines"] = document["lines"], {}
+        manifest = cls(**document)
         if named_id is not None and named_id != manifest.model_id:
             raise ManifestError(f"{name} was changed: its content does not hash to its model_id.")
-        return manifest if lines is None else replace(manifest, lines=_checked_lines(lines, manifest, name))
+        if metadata_digest(manifest.values) != manifest.metadata:
+            raise ManifestError(f"{name} was changed: its values do not hash to the digest of the metadata.")
+        whole = replace(manifest, lines=_checked_lines(lines, manifest, name))
+        whole.__dict__["tensors"] = read_lines(whole.lines, name)
+        return whole
 
 
 def digest_of(lines: Sequence[str]) -> str:
@@ -167,15 +198,24 @@ def _is_template(value: Any) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
+def _is_starts(value: Any) -> bool:
+    if not isinstance(value, list):
+        return value is None
+    whole = all(type(layer) is int for layer in value)
+    return whole and value[:1] == [0] and all(a < b for a, b in itertools.pairwise(value))
+
+
 _RULES: dict[str, Callable[[Any], bool]] = {
-    "architecture": lambda value: isinstance(value, str) and value in ARCHITECTURES,
+    "architecture": lambda value: isinstance(value, str) and _ARCHITECTURE.fullmatch(value) is not None,
     "layers": _whole(LLAMA_MAX_LAYERS),
     "n_embd": _whole(MAX_WIDTH),
     "n_vocab": _whole(MAX_VOCABULARY),
     "context": _whole(MAX_CONTEXT),
-    "quantisation": lambda value: value in [kind.name for kind in MATRIX_TYPES],
-    "tied": lambda value: isinstance(value, bool),
+    "quantisation": lambda value: value in GGMLQuantizationType.__members__,
+    "width": _whole(MAX_WIDTH),
+    "starts": _is_starts,
+    **dict.fromkeys(("tied", "reads_tokens", "rewinds", "shares"), lambda value: isinstance(value, bool)),
     "chat_template": _is_template,
-    **dict.fromkeys(("tokenizer", "hyperparameters", "shared", "embedding", "head"), _is_digest),
+    **dict.fromkeys(("tokenizer", "metadata", "shared", "embedding", "head"), _is_digest),
     "blocks": lambda value: isinstance(value, list) and all(map(_is_digest, value)),
 }

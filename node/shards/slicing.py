@@ -17,13 +17,14 @@ from gguf.constants import GGMLQuantizationType as Type
 from gguf.constants import GGUFValueType
 
 from hypercluster.node.shards.container import Tensor
-from hypercluster.node.shards.digests import Hasher, manifest_of, verify_header, verify_parts
+from hypercluster.node.shards.digests import Hasher, manifest_of, verify_parts
 from hypercluster.node.shards.errors import ManifestMismatch
 from hypercluster.node.shards.hyperparameters import LAYER_KEYS, SCALAR_KEYS
 from hypercluster.node.shards.manifest import Manifest
 from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, ModelFile, check_source
 from hypercluster.node.shards.ranges import check_range
 from hypercluster.node.shards.validate import LAYER_START, LAYER_STOP, check_shard
+from hypercluster.node.shards.values import metadata_digest, values_of
 from hypercluster.node.shards.vocabulary import MODEL_ID
 from hypercluster.node.shards.writing import (
     Part,
@@ -67,7 +68,8 @@ def split(
                 raise ManifestMismatch(
                     f"{source} has {model.h.layers} layers, the manifest {manifest.layers}."
                 )
-            verify_header(model, manifest)
+            if metadata_digest(values_of(model.file)) != manifest.metadata:
+                raise ManifestMismatch(f"{source} has other metadata than the manifest says.")
             metadata = _metadata(model, start, stop, manifest.model_id)
             write_parts(file, metadata, _parts(model, start, stop, hasher), progress)
             verify_parts(hasher, _range_of(model, start, stop), manifest, start)

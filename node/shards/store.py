@@ -13,12 +13,14 @@ from hypercluster.node.shards import (
     ManifestError,
     ManifestMismatch,
     ShardError,
-    build_manifest,
     check_shard,
     check_vocabulary,
     split,
     write_vocabulary,
 )
+from hypercluster.node.shards.blocks import BlockHashes
+from hypercluster.node.shards.digests import digest
+from hypercluster.node.shards.model import check_source
 from hypercluster.node.shards.pieces import pieces_of, read_container
 from hypercluster.node.shards.vocabulary import has_vocabulary
 from hypercluster.node.shards.writing import Progress
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 VOCABULARY = "vocab.gguf"
+BLOCKS = "blocks.bin"
 BOUNDS = "bounds.json"
 
 
@@ -56,6 +59,13 @@ class StoredModel:
     def bounds_file(self) -> Path:
         """Where calibration keeps what audits of this model allow."""
         return self.folder / BOUNDS
+
+    def block_hashes(self) -> BlockHashes | None:
+        """The hashes of all blocks of the model, or None where they are not here, or not those of this model."""
+        try:
+            return BlockHashes.load(self.folder / BLOCKS, self.manifest)
+        except ManifestError:
+            return None
 
     def shard_path(self, start: int, stop: int) -> Path:
         """Where the shard of layers [start, stop) is or will be."""
@@ -138,7 +148,9 @@ def open_model(model: Path, home: Path, progress: Progress | None = None) -> Sto
     stored = known_model(model, home)
     if stored is None:
         model = model.absolute()
-        build_manifest(model, progress).save(_known(model, home))
+        manifest, hashes = digest(check_source(model), progress)
+        hashes.save(home / "models" / manifest.model_id / BLOCKS, manifest)
+        manifest.save(_known(model, home))
         stored = known_model(model, home)
     if stored is None:
         raise ManifestMismatch(f"{model} changed while it was hashed; try again when it is complete.")

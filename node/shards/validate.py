@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 from gguf.constants import GGUFValueType
 
-from hypercluster.node.shards.architectures import architecture_of
+from hypercluster.node.shards.architectures import Hyperparameters, architecture_of
 from hypercluster.node.shards.container import Container
-from hypercluster.node.shards.digests import verify_header, verify_weights
+from hypercluster.node.shards.digests import verify_weights
 from hypercluster.node.shards.errors import ManifestMismatch
 from hypercluster.node.shards.hyperparameters import LAYER_KEYS, SCALAR_KEYS, hyperparameters
 from hypercluster.node.shards.manifest import Manifest
@@ -17,7 +18,7 @@ from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, ModelFile, ta
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.ranges import check_range
 from hypercluster.node.shards.vocabulary import MODEL_ID, check_tokenizer, tokenizer_digest
-from hypercluster.node.shards.writing import Progress
+from hypercluster.node.shards.writing import Progress, Value
 
 LAYER_START = "hypercluster.layer_start"
 LAYER_STOP = "hypercluster.layer_stop"
@@ -55,7 +56,7 @@ def check_shard(
     model = take_apart(file, rules, h, first=first, last=last)
     if first and last and model.tied != manifest.tied:
         raise ManifestMismatch(f"{path} and the manifest disagree on whether embedding and output are one.")
-    verify_header(model, manifest)
+    _check_values(file, h, manifest, start, stop)
     if verify:
         verify_weights(model, manifest, start, progress)
     return replace(model, tied=manifest.tied)
@@ -72,6 +73,25 @@ def check_vocabulary(path: Path, *, architecture: str, n_vocab: int, digest: str
     check_tokenizer(file, architecture, n_vocab)
     if file.scalar("general.architecture") != architecture or tokenizer_digest(file) != digest:
         raise ManifestMismatch(f"{path} is not the vocabulary of this model.")
+
+
+def _check_values(file: Container, h: Hyperparameters, manifest: Manifest, start: int, stop: int) -> None:
+    """Compare what a shard repeats of the model's metadata, lists cut to its range."""
+    architecture = h.architecture
+    if architecture != manifest.architecture:
+        raise ManifestMismatch(f"{file.path} has another architecture than the manifest says.")
+    for key in (f"{architecture}.{key}" for key in SCALAR_KEYS):
+        value = manifest.values.get(key)
+        here = Value(file.fields[key].type, file.raw(key)) if key in file.fields else None
+        if here != value:
+            raise ManifestMismatch(f"{file.path} has another {key} than the manifest says.")
+    for key, numbers in zip(LAYER_KEYS, (h.heads, h.kv_heads, h.feed_forward), strict=True):
+        value = manifest.values.get(f"{architecture}.{key}")
+        if value is None:
+            continue
+        raw = value.raw[12:] if value.type is GGUFValueType.ARRAY else value.raw * manifest.layers
+        if raw[4 * start : 4 * stop] != struct.pack(f"<{len(numbers)}I", *numbers):
+            raise ManifestMismatch(f"{file.path} has another {architecture}.{key} than the manifest says.")
 
 
 def _check_labels(file: Container, manifest: Manifest, start: int, stop: int) -> None:

@@ -24,7 +24,7 @@ from hypercluster.node.errors import NodeError
 from hypercluster.node.shards import ModelFile, parse_path, parse_range, partition, shard_bytes
 from hypercluster.node.shards.container import Container
 from hypercluster.node.shards.pieces import read_container
-from hypercluster.node.shards.store import MANIFEST, VOCABULARY
+from hypercluster.node.shards.store import VOCABULARY
 from hypercluster.node.shards.vocabulary import has_vocabulary, write_vocabulary
 
 app = application("Look into GGUF models, cut them into shards, and check that the shards compute the same.")
@@ -70,7 +70,7 @@ def manifest(
 
     Whoever has the same model gets the same id: that is how providers and clients mean the same one.
     """
-    document = hashed(checked(file))
+    document, _ = hashed(checked(file))
     if output is None:
         print_json(document.document())
     else:
@@ -110,8 +110,8 @@ def split(
     else:
         wanted = partition(model.h.layers, parts or 0)
     check_space(folder, sum(shard_bytes(model, start, stop) for start, stop in wanted))
-    document = hashed(model)
-    save_manifest(document, folder / MANIFEST)
+    document, hashes = hashed(model)
+    save_manifest(document, hashes, folder)
     written = [
         {"layers": [start, stop], "path": str(path), "bytes": path.stat().st_size}
         for start, stop, path in cut(model, document, wanted, folder)
@@ -155,7 +155,7 @@ def check(
     model = checked(file)
     wanted = parse_path(ranges, model.h.layers)
     check_space(Path(tempfile.gettempdir()), sum(shard_bytes(model, start, stop) for start, stop in wanted))
-    document = hashed(model)
+    document, _ = hashed(model)
     with tempfile.TemporaryDirectory(prefix="hc-check-") as name:
         stages = []
         for start, stop, path in cut(model, document, wanted, Path(name)):

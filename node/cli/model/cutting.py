@@ -14,11 +14,12 @@ from hypercluster.node.shards import (
     ManifestMismatch,
     ModelFile,
     check_source,
-    manifest_of,
     shard_bytes,
     split,
 )
-from hypercluster.node.shards.store import shard_name
+from hypercluster.node.shards.blocks import BlockHashes
+from hypercluster.node.shards.digests import digest
+from hypercluster.node.shards.store import BLOCKS, MANIFEST, shard_name
 from hypercluster.node.shards.vocabulary import has_vocabulary
 
 
@@ -32,10 +33,10 @@ def checked(file: Path) -> ModelFile:
     return model
 
 
-def hashed(model: ModelFile) -> Manifest:
-    """The manifest of a model, under a progress bar."""
+def hashed(model: ModelFile) -> tuple[Manifest, BlockHashes]:
+    """The manifest of a model and the hashes of its blocks, under a progress bar."""
     with bar("Hashing", model.data_bytes) as told:
-        return manifest_of(model, told)
+        return digest(model, told)
 
 
 def cut(
@@ -52,11 +53,13 @@ def cut(
         yield start, stop, path
 
 
-def save_manifest(document: Manifest, path: Path) -> None:
-    """Save a manifest where no other model's is. Raises ManifestMismatch, WriteFailed."""
+def save_manifest(document: Manifest, hashes: BlockHashes, folder: Path) -> None:
+    """Save a manifest and its block hashes where no other model's are. Raises ManifestMismatch, WriteFailed."""
+    path = folder / MANIFEST
     if path.exists() and Manifest.load(path).model_id != document.model_id:
         raise ManifestMismatch(f"{path} belongs to another model; choose another folder or remove it.")
     document.save(path)
+    hashes.save(folder / BLOCKS, document)
 
 
 def check_space(folder: Path, needed: int) -> None:
