@@ -169,7 +169,7 @@ def is_safe(url: str) -> bool:
 SMOLLM2 = ListedModel(
     name="smollm2",
     aliases=("smollm2-135m", "SmolLM2-135M-Instruct"),
-    model_id="886a3470eee261c8e22b0817636b1e061655bfda6aa5934916371ac66f0de6e6",
+    model_id="11f00b27899d764c0e30ab3903f1ac9a696c26d380c7a57b36640669014429f0",
     layers=30,
     n_vocab=49152,
     context=8192,
@@ -188,7 +188,7 @@ SMOLLM2 = ListedModel(
 VERSE = ListedModel(
     name="verse",
     aliases=("hypercluster-demo",),
-    model_id="c7a30070df172baf2956c4c3ddeeb8ec75afd2806f86bcb52c3bccee95af2f57",
+    model_id="ddc4c5439253c9a3d6ae832fda90a7af97d7071cc3a814a344318f2178d9eadf",
     layers=8,
     n_vocab=1024,
     context=512,

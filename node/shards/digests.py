@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hypercluster.node.shards.blocks import BlockHashes, block_hash, blocks_in, tensor_root
@@ -14,6 +14,7 @@ from hypercluster.node.shards.errors import ManifestMismatch
 from hypercluster.node.shards.lines import line_of
 from hypercluster.node.shards.manifest import Manifest, digest_of
 from hypercluster.node.shards.model import ModelFile, Tensors, check_source
+from hypercluster.node.shards.traits import traits_of
 from hypercluster.node.shards.values import metadata_digest, values_of
 from hypercluster.node.shards.vocabulary import tokenizer_digest
 from hypercluster.node.shards.writing import Progress
@@ -59,11 +60,7 @@ def digest(model: ModelFile, progress: Progress | None = None) -> tuple[Manifest
         chat_template=template if isinstance(template, str) else None,
         tokenizer=tokenizer_digest(model.file),
         metadata=metadata_digest(values),
-        width=model.h.n_embd,
-        reads_tokens=False,
-        starts=None,
-        rewinds=True,
-        shares=True,
+        **asdict(traits_of(model)),
         shared=digest_of(lines["shared"]),
         embedding=digest_of(lines["embedding"]),
         blocks=tuple(digest_of(lines[str(index)]) for index in range(model.h.layers)),

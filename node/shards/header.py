@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import re
 import struct
 from pathlib import Path
 
@@ -37,7 +36,6 @@ MAX_NAME = 63  # bytes; ggml's limit for tensor names
 MAX_ITEMS = 1 << 23  # array elements in the whole file
 MAX_DIMENSIONS = 4
 MAX_ALIGNMENT = 1 << 16
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def read_header(path: Path) -> Container:
@@ -87,8 +85,8 @@ class _Header:
         fields: dict[str, Field] = {}
         for _ in range(n_pairs):
             key = self.text(MAX_KEY, "a metadata key")
-            if not key.isprintable() or not key or key in fields:
-                raise MalformedFile(f"{self.path}: the metadata key {key!r} is none, or comes twice.")
+            if not key or key in fields:
+                raise MalformedFile(f"{self.path}: the metadata key {key!r} is empty or comes twice.")
             fields[key] = self.field(key)
         table = [self.tensor_row() for _ in range(n_tensors)]
         alignment = self.alignment(fields)
@@ -129,8 +127,6 @@ class _Header:
 
     def tensor_row(self) -> tuple[str, GGMLQuantizationType, tuple[int, ...], int]:
         name = self.text(MAX_NAME, "a tensor name")
-        if not _NAME.fullmatch(name):
-            raise MalformedFile(f"{self.path}: {name!r} is no name of a tensor.")
         n_dimensions = self.number("<I")
         if not 1 <= n_dimensions <= MAX_DIMENSIONS:
             raise MalformedFile(f"{self.path}: tensor {name!r} has {n_dimensions} dimensions; 1 to 4 exist.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gguf.constants import GGMLQuantizationType
 
 from hypercluster.node.shards.container import Tensor, tensor_bytes
-from hypercluster.node.shards.errors import ManifestError
+from hypercluster.node.shards.errors import InvalidTensor, ManifestError
 
 _LINE = re.compile(
     r"([A-Za-z0-9._-]{1,63}) ([A-Z0-9_]{1,16}) ([0-9]{1,18}(?:x[0-9]{1,18}){0,3}) ([0-9a-f]{64})"
@@ -31,8 +31,11 @@ class TensorLine:
 
 
 def line_of(name: str, tensor: Tensor, root: str) -> str:
-    """The line of a tensor that its part calls `name`."""
-    return f"{name} {tensor.type.name} {'x'.join(map(str, tensor.shape))} {root}"
+    """The line of a tensor that its part calls `name`. Raises InvalidTensor for what is no name."""
+    line = f"{name} {tensor.type.name} {'x'.join(map(str, tensor.shape))} {root}"
+    if not _LINE.fullmatch(line):
+        raise InvalidTensor(f"{tensor.path}: {tensor.name!r} is no name that a tensor has.")
+    return line
 
 
 def read_lines(lines: Mapping[str, tuple[str, ...]], name: str) -> dict[str, TensorLine]:

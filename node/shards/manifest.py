@@ -22,6 +22,7 @@ from typing import Any
 from gguf.constants import GGMLQuantizationType
 
 from hypercluster.node.shards.architectures import LLAMA_MAX_LAYERS, MAX_CONTEXT, MAX_VOCABULARY, MAX_WIDTH
+from hypercluster.node.shards.blueprint import FOREIGN_KEYS, Blueprint, Row
 from hypercluster.node.shards.errors import ManifestError
 from hypercluster.node.shards.lines import Lines, TensorLine, read_lines
 from hypercluster.node.shards.values import Values, metadata_digest, parse_values, shown
@@ -89,9 +90,17 @@ class Manifest:
         """What the lines say of every tensor, by its name in the model file."""
         return read_lines(self.lines, "The manifest")
 
-    def begins_at(self, layer: int) -> bool:
-        """Whether a range may begin at this layer."""
-        return self.starts is None or layer in self.starts
+    @cached_property
+    def blueprint(self) -> Blueprint:
+        """The model without its weights, which says what its shards consist of."""
+        prefix = f"{self.architecture}."
+        keys = {
+            key.removeprefix(prefix): value
+            for key, value in self.values.items()
+            if key.startswith((prefix, FOREIGN_KEYS))
+        }
+        rows = {name: Row(line.type, line.shape) for name, line in self.tensors.items()}
+        return Blueprint(self.architecture, keys, rows)
 
     def document(self) -> dict[str, Any]:
         """All of the manifest, with its model id, ready for JSON."""

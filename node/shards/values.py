@@ -25,6 +25,8 @@ _ARRAY = struct.Struct("<IQ")
 def values_of(file: Container) -> dict[str, Value]:
     """All metadata of a model file but its vocabulary and what only names it. Raises UnsupportedModel."""
     keys = [key for key in sorted(file.fields) if not key.startswith((*NAMING, VOCABULARY_KEYS))]
+    if not all(map(str.isprintable, keys)):
+        raise UnsupportedModel(f"{file.path} has metadata under a key that cannot be printed.")
     if sum(file.fields[key].size for key in keys) > MAX_VALUES:
         raise UnsupportedModel(
             f"{file.path} has more than {MAX_VALUES} bytes of metadata beside its vocabulary."

@@ -28,12 +28,15 @@ from hypercluster.node.home.running import read_running
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.network.memory import Memory
 from hypercluster.node.replay.recordings import read_recording
+from hypercluster.node.shards.blocks import BlockHashes
 from hypercluster.node.shards.foreign import what_it_is
 from hypercluster.node.shards.manifest import Manifest
 from hypercluster.node.shards.model import check_source
 from hypercluster.node.shards.pieces import read_container
+from hypercluster.node.shards.planning import plan
 from hypercluster.node.shards.ranges import parse_path, parse_range
 from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.shards.traits import traits_of
 from hypercluster.node.web.login import NoLink, new_link
 from tests.fuzz.decoder import CORPUS, Decoder, from_file, from_home, from_text
 from tests.fuzz.mutation import Shape
@@ -53,7 +56,9 @@ def _model(path: Path) -> object:
     for name, field in container.fields.items():
         if field.type is not GGUFValueType.ARRAY:
             container.scalar(name)
-    return check_source(path).data_bytes
+    model = check_source(path)
+    blueprint = model.blueprint
+    return [plan(blueprint, at, at + 1) for at in range(blueprint.layers) if not traits_of(model).starts]
 
 
 @cache
@@ -134,7 +139,22 @@ DECODERS = (
         ),
         Shape.JSON,
     ),
-    Decoder("manifest", Manifest.parse, ("node/shards/manifest.py:Manifest.parse",), Shape.JSON),
+    Decoder(
+        "manifest",
+        Manifest.parse,
+        (
+            "node/shards/manifest.py:Manifest.parse",
+            "node/shards/values.py:_parsed",
+            "node/shards/values.py:_texts",
+            "node/shards/values.py:_whole",
+        ),
+        Shape.JSON,
+    ),
+    Decoder(
+        "blocks",
+        lambda data: BlockHashes.parse(data, _stored().manifest),
+        ("node/shards/blocks.py:BlockHashes.parse",),
+    ),
     Decoder(
         "model",
         from_file(_model, "model.gguf"),
@@ -144,6 +164,9 @@ DECODERS = (
             "node/shards/container.py:Container.scalar",
             "node/shards/container.py:Container.integers",
             "node/shards/container.py:Container.texts",
+            "node/shards/blueprint.py:decoded",
+            "node/shards/blueprint.py:item_type",
+            "node/shards/keys.py:_fitted",
         ),
     ),
     Decoder(

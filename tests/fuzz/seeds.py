@@ -43,7 +43,8 @@ from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.adverts import sign_advert
 from hypercluster.node.network.memory import Memory
 from hypercluster.node.rows import TopK, WireDtype, pack_topk
-from hypercluster.node.shards.digests import build_manifest
+from hypercluster.node.shards.digests import digest
+from hypercluster.node.shards.model import check_source
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict, Recall, Recalled
 from hypercluster.node.wire.codec import Message, encode
 from hypercluster.node.wire.framing import encode_length
@@ -370,7 +371,8 @@ def files(folder: Path) -> Iterator[tuple[str, str, bytes]]:
         folder / "tiny.gguf", Shape(layers=2, n_embd=32, heads=2, kv_heads=1, n_ff=32, n_vocab=264, tied=True)
     )
     yield "model", "tiny", model.read_bytes()
-    manifest = build_manifest(model)
+    manifest, hashes = digest(check_source(model))
+    yield "blocks", "tiny", hashes.save(folder / "blocks.bin", manifest).read_bytes()
     yield "manifest", "tiny", manifest.save(folder / "manifest.json").read_bytes()
     yield "recording", "tiny", recording(manifest.model_id)
     deployment = Deployment(1, A, A, A, A, A, A)

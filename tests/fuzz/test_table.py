@@ -32,6 +32,8 @@ TRUSTED = {
     "node/engine/rendering.py:_run": "what a process of our own code answers",
     "node/gateway/pages/channels.py:close": "an id in a path, hex or nothing",
     "node/identity.py:": "a constant",
+    "node/shards/blocks.py:BlockHashes.save": "a model id of our own",
+    "node/shards/rules.py:float32_of": "a number of our own",
     "node/network/direct.py:SecureStream._decrypted": "two bytes of length; what follows must decrypt",
     "node/network/dht.py:Dht.providers": "a model id that was checked when it was read",
     "node/testnet/": "a network of one's own, on one's own machine",
