@@ -191,7 +191,7 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str], obj: Any) -> Non
     command = typer.main.get_command(app)
     if f"_{name}_complete".replace("-", "_").upper() in os.environ:
         command.main(prog_name=name)  # a shell asks what could follow; ends the process
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # the second is not on Windows
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _interrupt)
     with command.make_context(name, list(arguments), obj=obj) as context:

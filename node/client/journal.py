@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,12 +15,19 @@ from pathlib import Path
 
 from hypercluster.node.errors import NodeError
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 log = logging.getLogger(__name__)
 
 VOUCHERS = "vouchers.journal"
 """file in a home"""
 COMPACT_BYTES = 4 * 2**20
 """a file that is longer is written anew, with what still counts"""
+_LOCKED_AT = 1 << 30
+"""byte that stands for the file where only ranges of bytes can be locked; no journal is that long"""
 _BODY = struct.Struct(">B32s32s12s12s")
 _RECORD = _BODY.size + 4
 
@@ -169,7 +176,8 @@ class Journal:
     def _records(self) -> Iterator[tuple[_Kind, bytes, str, int, int]]:
         """What is written, up to a record that is torn or broken."""
         size = os.fstat(self._fd).st_size
-        data = os.pread(self._fd, size, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)  # what is written goes to the end wherever it stands
+        data = os.read(self._fd, size)
         for at in range(0, size - _RECORD + 1, _RECORD):
             body = data[at : at + _BODY.size]
             kind, channel_id, request_id, amount, total = _BODY.unpack(body)
@@ -183,9 +191,13 @@ class Journal:
 
 
 def _opened(file: Path) -> int:
-    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if sys.platform == "win32":
+            os.lseek(fd, _LOCKED_AT, os.SEEK_SET)
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
         raise JournalInUse(f"Another process writes to {file}: stop it first.") from None

@@ -1,18 +1,21 @@
 """Runs a chat template as a process of its own: `python jinja.py < job > results`, both JSON.
 
 A template comes from strangers and may never end, or double a text until the memory is gone. What the engine's
-fuel does not bound, the operating system does. Nothing of ours is imported here, so that it starts at once.
+fuel does not bound, the operating system does; on Windows only whoever waits for it bounds its time. Nothing of ours is
+imported here, so that it starts at once.
 """
 
 import json
 import re
-import resource
 import sys
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, NoReturn
 
 import minijinja
+
+if sys.platform != "win32":
+    import resource
 
 FUEL = 5_000_000  # instructions of one rendering
 SECONDS = 5  # of processor time
@@ -92,8 +95,9 @@ def _to_json(
 
 
 if __name__ == "__main__":
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+    if sys.platform != "win32":
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
     json.dump(results(json.load(sys.stdin)), sys.stdout)

@@ -6,9 +6,11 @@ that only read need no lock.
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +19,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 
 from hypercluster.node.errors import NodeError
@@ -100,7 +103,8 @@ def key_held(address: str, home: Path, program: str) -> Iterator[None]:
     Raises:
         HomeInUse: another home's process runs with the same key.
     """
-    folder = Path(tempfile.gettempdir()) / f"hypercluster-{os.getuid()}"
+    user = os.getuid() if sys.platform != "win32" else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"hypercluster-{user}"
     with ExitStack() as stack:
         try:
             path = folder / f"{address.lower()}.lock"
@@ -132,7 +136,7 @@ def holder(home: Path, hold: Hold) -> Holder | None:
     except OSError:
         # Another user's: as far as we can read, and unless its process is gone.
         noted = _read(path)
-        return noted if noted and (Path("/proc") / str(noted.pid)).exists() else None
+        return noted if noted and psutil.pid_exists(noted.pid) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,8 @@ def _name(holder: Holder | None) -> str:
 def _write(fd: int, who: Holder) -> None:
     try:
         os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(asdict(who)).encode(), 0)
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, json.dumps(asdict(who)).encode())
     except OSError as error:
         # A full disk. The lock holds all the same, only without a name.
         log.debug("the lock is held without a name: %s", error)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import resource
+import sys
 
 from hypercluster.node.network.bounds import BOUNDS
+
+if sys.platform != "win32":
+    import resource
 
 OWN = 1024
 """for what the node itself opens: listeners, connections that it dials, the ledger, transcripts, HTTP"""
@@ -14,7 +17,12 @@ NEEDED = OWN + STRANGERS
 
 
 def raise_limit(needed: int = NEEDED) -> int:
-    """Raise the soft limit of this process to `needed` descriptors, never lower it; how many it may have now."""
+    """Raise the soft limit of this process to `needed` descriptors, never lower it; how many it may have now.
+
+    Windows has no such limit.
+    """
+    if sys.platform == "win32":
+        return needed
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return needed if soft == resource.RLIM_INFINITY else soft

@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 10.0
 """from the first signal to the end of the process at the latest"""
 
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""signals that tell a program to end, as far as this system has them"""
+
 ECHO_SECONDS = 0.2
 """the same signal again within this time is the same one: `timeout` sends it to the process and to its group"""
 
@@ -44,7 +47,7 @@ async def until_signal(before_end: Callable[[], None] = lambda: None) -> AsyncIt
         return
     wanted = [
         number
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in ENDING
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT
     ]
     failure: Exception | None = None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import struct
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,9 @@ CHUNK = 4 << 20  # bytes of tensor data held in memory at once
 
 MAX_TEXT = 8 << 20  # bytes of one text that is read into memory
 MAX_TEXTS = 64 << 20  # bytes of one list of texts that is read into memory
+
+_position = threading.Lock()
+"""held while a descriptor is moved, where reading moves it"""
 
 Scalar = int | float | bool | str
 
@@ -164,11 +169,20 @@ def decode(raw: bytes, path: Path, what: str) -> str:
     return text
 
 
+def _read(descriptor: int, size: int, offset: int) -> bytes:
+    """Up to `size` bytes from `offset` on; threads may share the descriptor."""
+    if sys.platform != "win32":
+        return os.pread(descriptor, size, offset)
+    with _position:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, size)
+
+
 def read_exactly(descriptor: int, path: Path, offset: int, size: int) -> bytes:
     """`size` bytes from `offset` on. Raises MalformedFile where the file has shrunk."""
     pieces: list[bytes] = []
     while size:
-        piece = os.pread(descriptor, size, offset)
+        piece = _read(descriptor, size, offset)
         if not piece:
             raise MalformedFile(f"{path} became shorter while it was read.")
         pieces.append(piece)

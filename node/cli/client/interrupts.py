@@ -11,9 +11,7 @@ import trio
 
 from hypercluster.node.cli.ending import INTERRUPTED
 from hypercluster.node.client.joining import background
-from hypercluster.node.serving.stopping import anew
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from hypercluster.node.serving.stopping import ENDING, anew
 
 
 class Interrupts:
@@ -46,7 +44,7 @@ class Interrupts:
 @asynccontextmanager
 async def interrupts(last_words: Callable[[], None]) -> AsyncIterator[Interrupts]:
     """Handle interrupts until the end of the block; signals that were ignored before stay so."""
-    heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    heard = [each for each in ENDING if signal.getsignal(each) is not signal.SIG_IGN]
     with trio.open_signal_receiver(*heard) as signals:
         async with background() as nursery:
             state = Interrupts(last_words)
