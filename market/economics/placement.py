@@ -30,7 +30,7 @@ class Machine:
 
     Attributes:
         memory_bytes: for weights, after what sessions and the system need.
-        layer_ms: compute time per generated token and layer.
+        layer_ms: compute time per generated token and layer; see `ModelSize.layer_costs`.
         overhead_ms: per token and step, whatever the range.
         latency_ms: one way to a typical client.
     """
@@ -43,12 +43,29 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """Bytes of a model's parts: each layer, what every shard repeats, the embedding, and the head."""
+    """Bytes of a model's parts: each layer, what every shard repeats, the embedding, and the head.
+
+    `layer_costs` are the times of the layers, and `last_cost` that of the head, in a machine's `layer_ms`; where there
+    are none each layer costs one and the head nothing.
+    """
 
     layer_bytes: Sequence[int]
     shared_bytes: int = 0
     first_bytes: int = 0
     last_bytes: int = 0
+    layer_costs: Sequence[float] = ()
+    last_cost: float = 0.0
+
+    def costs(self, start: npt.NDArray[np.intp], stop: npt.NDArray[np.intp]) -> Floats:
+        """Time of ranges of layers [start, stop), int [n] each, in a machine's `layer_ms`."""
+        ends = np.concatenate([[0.0], np.cumsum(self.layer_costs or np.ones(len(self.layer_bytes)))])
+        return np.asarray(ends[stop] - ends[start] + self.last_cost * (stop == len(self.layer_bytes)))
+
+    def need(self, start: int, stop: int) -> int:
+        """Bytes of layers [start, stop) with what their shard holds besides."""
+        first = self.first_bytes if start == 0 else 0
+        last = self.last_bytes if stop == len(self.layer_bytes) else 0
+        return sum(self.layer_bytes[start:stop]) + self.shared_bytes + first + last
 
     def fitting(self, memory_bytes: int) -> npt.NDArray[np.bool_]:
         """Return which ranges fit, bool [m+1, m+1] by (start, stop)."""
@@ -121,7 +138,7 @@ def placements(
             f"{machine.memory_bytes} bytes hold no layer of this model: the smallest needs "
             f"{min(model.layer_bytes) + model.shared_bytes} bytes."
         )
-    cost_ms = machine.overhead_ms + machine.layer_ms * (stop - start)
+    cost_ms = machine.overhead_ms + machine.layer_ms * model.costs(start, stop)
     crowd = np.bincount(table.range_key, minlength=(layers + 1) ** 2)[start * (layers + 1) + stop]
     odds = np.empty((len(start), len(segments)))
     for column, segment in enumerate(segments):

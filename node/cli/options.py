@@ -224,17 +224,25 @@ def layer_range(help_: str, *names: str, word: str | None = None, several: bool 
 
     def read(text: str) -> str:
         pieces = text.replace(" ", "").split(",") if several else [text.strip()]
-        good = all(
-            _RANGE.fullmatch(piece) and int(piece.split(":")[0]) < int(piece.split(":")[1])
-            for piece in pieces
-        )
-        if text != word and not good:
+        if text != word and not all(map(_is_range, pieces)):
             like = "0:3,3:6,6:8" if several else "0:3"
             raise ValueError(f"{_short(text)} names no layers: write them half-open, as in {like}.")
         return text
 
     kind = "START:STOP,..." if several else "START:STOP"
     return option(read, f"{kind}|{word}" if word else kind, help_, names)
+
+
+def shard_of_model(help_: str, *names: str) -> Any:
+    """A model, by name or file, and its layers or "auto", with = between; comes as text."""
+
+    def read(text: str) -> str:
+        model, _, layers = text.rpartition("=")
+        if not model.strip() or not (layers == "auto" or _is_range(layers)):
+            raise ValueError(f"{_short(text)} names no layers of a model: write it as in smollm2=0:15.")
+        return text
+
+    return option(read, "MODEL=START:STOP|MODEL=auto", help_, names)
 
 
 def account(help_: str, *names: str, argument: bool = False) -> Any:
@@ -256,6 +264,11 @@ def prose(help_: str, *names: str, argument: bool = False, default: str | None =
 def literal(help_: str, *names: str, argument: bool = False) -> Any:
     """Any text of at least one character, be it a space or a line end."""
     return option(str, "LITERAL", help_, names, argument=argument)
+
+
+def _is_range(text: str) -> bool:
+    """Whether a text is START:STOP with something between them."""
+    return bool(_RANGE.fullmatch(text)) and int(text.split(":")[0]) < int(text.split(":")[1])
 
 
 def _short(given: str) -> str:

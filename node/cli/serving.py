@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from hypercluster.market.money.units import round_price
-from hypercluster.node.cli.console import err, password, say, show
+from hypercluster.node.cli.console import err, say, show
 from hypercluster.node.cli.options import host_name, host_port, multiaddr, seconds, whole
 from hypercluster.node.errors import HostError
 from hypercluster.node.home import keys
@@ -96,13 +96,13 @@ def node_held(home: Path, program: str) -> Iterator[None]:
         yield
 
 
-def wallets_of(settings: Settings, chain: Chain) -> Wallets:
-    """The node key of the home, unlocked, and its operator. Raises KeystoreError."""
+def wallets_of(home: Path, chain: Chain, secret: str) -> Wallets:
+    """The node key of a home, unlocked with its password, and its operator. Raises KeystoreError."""
     from hypercluster.market.chain import Sender
     from hypercluster.node.serving.terms import Wallets
 
-    operator = keys.address(settings.home, Key.OPERATOR)
-    node = keys.unlock(settings.home, Key.NODE, password(settings))
+    operator = keys.address(home, Key.OPERATOR)
+    node = keys.unlock(home, Key.NODE, secret)
     return Wallets(node_key=bytes(node.key), operator=operator, sender=Sender(chain, node))
 
 

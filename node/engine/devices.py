@@ -23,7 +23,7 @@ _LIBRARY = re.compile(r"\.(so|dylib|dll)(\.|$)")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One accelerator: ggml's name such as "CUDA0", what it is, and its memory in bytes, `free` of them now."""
+    """One accelerator: ggml's name such as "CUDA0", what it is, and its memory in bytes, all and free at a look."""
 
     name: str
     description: str
@@ -34,6 +34,15 @@ class Device:
 @functools.cache
 def accelerators() -> tuple[Device, ...]:
     """Those that a model may be loaded on; none where llama.cpp was built for the processor alone."""
+    return _devices()
+
+
+def free_card_bytes() -> int:
+    """Memory of all of them that is free now."""
+    return sum(device.free_bytes for device in _devices())
+
+
+def _devices() -> tuple[Device, ...]:
     start()
     if not native.llama_supports_gpu_offload():
         return ()

@@ -1,4 +1,4 @@
-"""A provider: serves layers [start, stop) of a model to whoever pays, until it is told to stop."""
+"""A provider: serves layers [start, stop) of a model to whoever pays, until it is cancelled."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ from hypercluster.node.provider.visits import Visits
 from hypercluster.node.serving.collector import Collector, collector_of
 from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.presence import OnReady, Presence
-from hypercluster.node.serving.stopping import until_signal
 from hypercluster.node.serving.terms import Wallets
-from hypercluster.node.shards import Manifest
+from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.audit import RECALL_PROTOCOL
 
 log = logging.getLogger(__name__)
@@ -72,48 +71,45 @@ HONEST = Ways(Engine, _recall)
 
 
 class Provider:
-    """One provider; `run` serves until it is cancelled or the process is told to end.
+    """One provider; `run` serves until it is cancelled.
 
     Args:
         shard: GGUF file of the layers of `terms`.
-        source: the whole model, where it is here: to see which layers else it could serve.
+        stored: the model, to see which layers else it could serve.
     """
 
     def __init__(
         self,
         *,
         terms: ProviderTerms,
-        manifest: Manifest,
+        stored: StoredModel,
         shard: Path,
         wallets: Wallets,
         chain: Chain,
         ledger: Ledger,
         transcripts: TranscriptStore,
         ways: Ways = HONEST,
-        source: Path | None = None,
     ) -> None:
-        self.terms, self.manifest, self.transcripts = terms, manifest, transcripts
-        self.asking = Asking(terms.price, terms.market, manifest.layers)
+        self.terms, self.manifest, self.transcripts = terms, stored.manifest, transcripts
+        self.asking = Asking(terms.price, terms.market, self.manifest.layers)
         self._shard, self._wallets, self._chain, self._ledger = shard, wallets, chain, ledger
-        self._ways, self._source = ways, source
+        self._ways, self._stored = ways, stored
         self._visits = Visits()
 
     async def run(self, on_ready: OnReady = lambda presence: None) -> tuple[int, int] | None:
         """Load the shard, join the network, and serve; `on_ready` is told when the first advert is out.
 
-        What is worth its gas is claimed before this returns. Returns None when told to stop, or the layers that
-        this provider should rather serve from now on.
+        What is worth its gas is claimed before this returns. Returns the layers that this provider should rather serve
+        from now on, or None.
 
         Raises:
             NodeError, MarketError: the shard does not load, an address is taken, the chain cannot be reached.
         """
-        async with until_signal():
-            engine = await trio.to_thread.run_sync(self._load)
-            try:
-                return await self._serve(engine, on_ready)
-            finally:
-                engine.stop()
-        return None
+        engine = await trio.to_thread.run_sync(self._load)
+        try:
+            return await self._serve(engine, on_ready)
+        finally:
+            engine.stop()
 
     def _load(self) -> Engine:
         terms = self.terms
@@ -216,7 +212,7 @@ class Provider:
                 presence=presence,
                 transcripts=self.transcripts,
                 shard=self._shard,
-                source=self._source,
+                stored=self._stored,
             ),
             node=wallets.sender.address,
             operator=wallets.operator,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import trio
 
 from hypercluster.market.economics.graph import Node, node_of
@@ -15,6 +16,8 @@ from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.placing import free_memory, model_size
 from hypercluster.node.serving.presence import Presence
+from hypercluster.node.shards import ShardError
+from hypercluster.node.shards.store import ModelMissing, StoredModel
 
 FRESH_SECONDS = 30.0
 MOST_RANGES = 50
@@ -24,15 +27,14 @@ MOST_RANGES = 50
 class Prospects:
     """Asked for by a page; looked at again when the last look is FRESH_SECONDS old.
 
-    `shard` is what is loaded now, whose bytes would be free again; `source` the whole model, None where only the
-    shard is here.
+    `shard` is what is loaded now, whose bytes would be free again; `stored` the model.
     """
 
     offer: Offer
     presence: Presence
     transcripts: TranscriptStore
     shard: Path
-    source: Path | None
+    stored: StoredModel
     _document: dict[str, Any] = field(default_factory=dict)
     _looking: trio.Lock = field(default_factory=trio.Lock)
 
@@ -49,14 +51,14 @@ class Prospects:
         nothing: dict[str, Any] = {"machine": None, "ranges": [], "at": time.time()}
         if terms.move:
             machine, model = terms.move.machine, terms.move.model
-        elif self.source is None:
-            return nothing | {
-                "why": "To choose among all layers the whole model is needed, and only a shard is here."
-            }
         else:
-            layer_ms = self.offer.speed.cost_ms / (terms.stop - terms.start)
-            machine = Machine(free_memory() + self.shard.stat().st_size, layer_ms)
-            model = model_size(self.source)
+            try:
+                model = model_size(self.stored)
+            except (ModelMissing, ShardError) as error:
+                return nothing | {"why": str(error)}
+            layers = np.array([terms.start]), np.array([terms.stop])
+            layer_ms = self.offer.speed.cost_ms / float(model.costs(*layers)[0])
+            machine = Machine(free_memory(terms.backend) + self.shard.stat().st_size, layer_ms)
         try:
             ranked = placements(machine, model, others, market=terms.market, floor_wei=terms.price.floor_wei)
         except NothingFits as error:

@@ -104,7 +104,7 @@ def _specs(stored: StoredModel) -> tuple[list[ProviderSpec], list[VerifierSpec]]
         for each, price in zip(ranges, prices, strict=False)
     ]
     specs[0] = replace(specs[0], flags=(*flags, *PAGES))  # one of each kind shows its own pages
-    if check_source(stored.source).data_bytes * 2.5 > free_memory():
+    if check_source(stored.source).data_bytes * 3.5 > free_memory():
         return specs, []
     rival = ProviderSpec(
         layers=ranges[-2 if len(ranges) > 1 else 0], price="1", flags=(*flags, "--throttle", "4")

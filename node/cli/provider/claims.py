@@ -9,7 +9,7 @@ import typer
 
 from hypercluster.market.money.claiming import ClaimRule, Outlook
 from hypercluster.market.money.units import counted, round_hct
-from hypercluster.node.cli.console import Json, Shown, fail, show
+from hypercluster.node.cli.console import Json, Shown, fail, password, show
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.serving import wallets_of
 from hypercluster.node.cli.tables import Table
@@ -65,7 +65,7 @@ def claim(
         if not outlook.channels:
             show(_claimed(0, 0, 0, rule), _claim, json_)
             return
-        wallets = wallets_of(settings, chain)
+        wallets = wallets_of(settings.home, chain, password(settings))
         try:
             done = claim_all(ledger, chain, wallets.sender, books.unclaimed, outlook, force=force)
         except LosingClaim:

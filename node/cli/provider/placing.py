@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from hypercluster.market.money.units import round_price
+from hypercluster.market.money.units import parse_price, round_price
 from hypercluster.node.cli.client.joining import say_unchecked
 from hypercluster.node.cli.console import Json, Shown, err, fail, say, show
 from hypercluster.node.cli.opening import Model, opened_to_serve
@@ -20,13 +20,29 @@ from hypercluster.node.home.settings import Settings
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
     from hypercluster.market.economics.placement import Machine, ModelSize, Placement
+    from hypercluster.node.provider.placing import Serving
     from hypercluster.node.shards.store import StoredModel
+
+
+FIRST_PRICE = parse_price("1")
+"""wei per token that a provider asks for at first, unless it was told otherwise"""
 
 
 def advise(
     model: Model = None,
     bootstrap: Bootstrap = None,
-    memory: Annotated[float | None, gib("Memory for weights. Default: 60 % of what is free.")] = None,
+    memory: Annotated[
+        float | None,
+        gib(
+            "Memory for weights. Default: 85 % of what is free on the cards or the machine, sessions included."
+        ),
+    ] = None,
+    sessions: Annotated[int, whole("Sessions to have room for.", least=1, most=256)] = 4,
+    session_tokens: Annotated[int, whole("Tokens of each, within what the model holds.", least=16)] = 2048,
+    gpu_layers: Annotated[
+        int | None,
+        whole("0 to compute on the processor where there are cards. Default: on the cards.", most=10_000),
+    ] = None,
     threads: Threads = None,
     wait: Annotated[float, seconds("To look for others.")] = 5.0,
     top: Annotated[int, whole("Ranges to show.", least=1)] = 10,
@@ -36,9 +52,9 @@ def advise(
 
     Example: [bold]hc-provider advise --model llama.gguf --memory 12[/]
 
-    Times a layer on this machine, looks at what others offer, and takes for each range the price that earns most
-    there. While no path through the model exists, ranges that nobody serves come first. Needs no keys, and with a
-    profile no chain that answers.
+    Loads and times a layer of each kind on this machine, looks at what others offer, and takes for each range the
+    price that earns most there. While no path through the model exists, ranges that nobody serves come first. Needs no
+    keys, and with a profile no chain that answers.
     """
     from hypercluster.node.network.addresses import through
 
@@ -46,17 +62,34 @@ def advise(
     settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
     chain, unchecked = open_chain_to_look(settings)
     stored = opened_to_serve(model, settings)
-    machine, _, ranked = prospects(settings, chain, stored, threads or default_threads(), memory, wait=wait)
-    ranges = [asdict(place) for place in ranked[:top]]
-    show({"machine": asdict(machine), "ranges": ranges, "stake_checked": not unchecked}, _view, json_)
+    from hypercluster.node.engine.profile import Backend
+    from hypercluster.node.provider.placing import Serving
+
+    serving = Serving(
+        sessions=sessions,
+        session_tokens=session_tokens,
+        threads=threads or default_threads(),
+        backend=Backend(gpu_layers=-1 if gpu_layers is None else gpu_layers),
+    )
+    machine, size, ranked = prospects(settings, chain, stored, serving, in_bytes(memory), wait=wait)
+    document = {
+        "machine": asdict(machine),
+        "layers": [
+            {"bytes": held, "ms": machine.layer_ms * cost}
+            for held, cost in zip(size.layer_bytes, size.layer_costs, strict=True)
+        ],
+        "ranges": [asdict(place) for place in ranked[:top]],
+        "stake_checked": not unchecked,
+    }
+    show(document, _view, json_)
     say_unchecked(unchecked)
 
 
 def _view(found: dict[str, Any]) -> Iterator[Shown]:
     machine = found["machine"]
     yield (
-        f"this machine: {machine['memory_bytes'] / 2**30:.1f} GiB for weights, "
-        f"{machine['layer_ms']:.3f} ms a token and layer"
+        f"this machine: {machine['memory_bytes'] / 2**30:.1f} GiB, {_span(each['ms'] for each in found['layers'])} ms "
+        f"a token and layer; a layer takes {_span(each['bytes'] / 2**20 for each in found['layers'])} MiB"
     )
     table = Table("layers", "best price HCT/M", "ms a token", "chance", "revenue HCT/M", "unserved layers")
     for place in found["ranges"]:
@@ -71,39 +104,58 @@ def _view(found: dict[str, Any]) -> Iterator[Shown]:
     yield table
 
 
+def _span(values: Iterable[float]) -> str:
+    """The least and the most of some numbers, or the one that they all are."""
+    told = sorted(values)
+    least, most = f"{told[0]:.3g}", f"{told[-1]:.3g}"
+    return least if least == most else f"{least} to {most}"
+
+
+def in_bytes(gibibytes: float | None) -> int | None:
+    """An option in GiB."""
+    return None if gibibytes is None else int(gibibytes * 2**30)
+
+
 def prospects(
     settings: Settings,
     chain: Chain | None,
     stored: StoredModel,
-    threads: int,
-    memory: float | None,
+    serving: Serving,
+    memory: int | None,
     *,
+    room: int | None = None,
+    beside: Sequence[tuple[int, int]] = (),
     wait: float,
 ) -> tuple[Machine, ModelSize, list[Placement]]:
     """This machine, the model, and the ranges it could serve among what others offer now, the best first.
 
-    `memory` is in GiB, `wait` in seconds. Raises Failed, NodeError, MarketError.
+    `beside` are layers of the model that this provider will serve as well.
+    `memory` and `room` are bytes, see `measure_machine`, `wait` in seconds. Raises Failed, NodeError,
+    MarketError.
     """
     import trio
 
+    from hypercluster.market.economics.graph import Node
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.market.economics.placement import placements
     from hypercluster.node.client.onlooking import Sought, look
-    from hypercluster.node.provider.placing import free_memory, measure_machine, model_size
+    from hypercluster.node.provider.placing import measure_machine
 
     if stored.source is None:
         fail("to choose among all layers the whole model is needed: give --model a GGUF file.")
-    with err.status("Timing a layer on this machine"):
-        room = int(memory * 2**30) if memory else free_memory()
-        machine = measure_machine(stored, memory_bytes=room, threads=threads)
+    with err.status("Loading and timing layers on this machine"):
+        machine, size = measure_machine(stored, serving, memory, room)
     with err.status("Looking at what others offer"):
         manifest = stored.manifest
         sought = Sought(manifest.model_id, manifest.layers, manifest.summary)
         others, why = trio.run(look, settings, sought, chain, wait)
     if why:
         say(why, err)
-    size = model_size(stored.source)
-    ranked = placements(machine, size, others, market=MarketParameters())
+    own = [
+        Node(f"own {start}:{stop}", start, stop, FIRST_PRICE, machine.layer_ms * (stop - start))
+        for start, stop in beside
+    ]
+    ranked = placements(machine, size, [*others, *own], market=MarketParameters())
     if not ranked:
         fail("no range of layers fits the memory of this machine: give --memory more.")
     return machine, size, ranked

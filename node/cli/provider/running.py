@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hypercluster.market.money.units import parse_price
-from hypercluster.node.cli.console import Json
-from hypercluster.node.cli.opening import Model, opened_to_serve
+from hypercluster.node.cli.console import Json, password
+from hypercluster.node.cli.opening import Model
 from hypercluster.node.cli.options import (
     Bootstrap,
     gib,
@@ -19,10 +19,12 @@ from hypercluster.node.cli.options import (
     proportions,
     real,
     seconds,
+    shard_of_model,
     whole,
 )
 from hypercluster.node.cli.progress import bar
-from hypercluster.node.cli.provider.placing import prospects
+from hypercluster.node.cli.provider.placing import FIRST_PRICE, in_bytes
+from hypercluster.node.cli.provider.stands import asked_for, homes_of, places, settings_of, shifted
 from hypercluster.node.cli.serving import (
     AllowHost,
     Announce,
@@ -51,11 +53,15 @@ if TYPE_CHECKING:
     from hypercluster.node.serving.presence import Presence
 
 Memory = Annotated[
-    float | None, gib("Memory for weights, with --layers auto. Default: 60 % of what is free.", "--memory")
+    float | None,
+    gib(
+        "Memory for weights, with --layers auto; with --also for all shards and their sessions. Default: 85 % of what "
+        "is free, sessions included.",
+        "--memory",
+    ),
 ]
 MOST_SESSION_TOKENS = 2048
 """tokens of a session where nobody said and the model holds more"""
-FIRST_PRICE = parse_price("1")
 
 
 def run(
@@ -67,7 +73,14 @@ def run(
         ),
     ],
     model: Model = None,
-    asked: Annotated[
+    also: Annotated[
+        list[str] | None,
+        shard_of_model(
+            "A further shard to serve, of the same model or another; may be given several times. Each needs a node "
+            "key: hc-provider init --shards N."
+        ),
+    ] = None,
+    asked_price: Annotated[
         int | None,
         price(
             "Per million tokens. With --price-rule gradient this is where the price starts, and a restart goes on "
@@ -167,29 +180,36 @@ def run(
     from hypercluster.node.serving.registration import check_carried
 
     settings = Settings()
-    last = remembered(settings.home)
-    reach = reach_of(
-        node=keys.address(settings.home, Key.NODE),
-        listen=listen or last.listen,
-        direct=direct or (None if listen else last.direct or None),
-        announce=announce,
-        direct_announce=announce_direct,
-        bootstrap=bootstrap,
-        setting=settings.bootstrap,
-    )
-    settings = settings.model_copy(update={"bootstrap": reach.bootstrap})
-    with node_held(settings.home, "hc-provider run"):
+    asked = asked_for(model, layers, also or [])
+    homes = homes_of(settings, asked)
+    lasts = [remembered(home) for home in homes]
+    reaches = [
+        reach_of(
+            node=keys.address(home, Key.NODE),
+            listen=shifted(listen, number) or last.listen,
+            direct=_direct(direct, number) or (None if listen else last.direct or None),
+            announce=shifted(announce, number),
+            direct_announce=_direct(announce_direct, number),
+            bootstrap=bootstrap,
+            setting=settings.bootstrap,
+        )
+        for number, (home, last) in enumerate(zip(homes, lasts, strict=True), start=1)
+    ]
+    settings = settings.model_copy(update={"bootstrap": reaches[0].bootstrap})
+    with ExitStack() as stack:
+        for home in homes:
+            stack.enter_context(node_held(home, "hc-provider run"))
         chain = open_chain(settings)
-        wallets = wallets_of(settings, chain)
-        stored = opened_to_serve(model, settings)
+        secret = password(settings)
+        wallets = [wallets_of(home, chain, secret) for home in homes]
 
         from hypercluster.market.money.claiming import ClaimRule
         from hypercluster.node.engine.profile import Backend, check_cards
+        from hypercluster.node.provider.placing import Serving
         from hypercluster.node.provider.prices import PriceRule
         from hypercluster.node.provider.process import HONEST
-        from hypercluster.node.provider.running import Premises, run_provider
-        from hypercluster.node.provider.terms import Moving, ProviderTerms
-        from hypercluster.node.shards import parse_range
+        from hypercluster.node.provider.running import Premises, Stand, run_provider
+        from hypercluster.node.provider.terms import ProviderTerms
 
         backend = Backend(
             flash_attention=flash_attention,
@@ -199,63 +219,73 @@ def run(
             tensor_split=tensor_split or (),
         )
         check_cards(backend)
-        threads = threads or default_threads()
-        move = None
-        named = None if layers == "auto" else parse_range(layers, stored.manifest.layers)
-        check_carried(chain, wallets.sender.address, wallets.operator, sessions, "hc-provider")
-        if named is None:
-            machine, size, ranked = prospects(settings, chain, stored, threads, memory, wait=5.0)
-            start, stop = ranked[0].start, ranked[0].stop
-            move = Moving(machine=machine, model=size)
-        else:
-            start, stop = named
-        first = FIRST_PRICE if asked is None else asked
-        terms = ProviderTerms(
-            start=start,
-            stop=stop,
-            price=PriceRule(
-                start_wei=first,
-                start_prompt_wei=first // 4 if prompt_price is None else prompt_price,
-                adapt=price_rule == "gradient",
-                given=asked is not None or prompt_price is not None,
-                floor_wei=floor,
-            ),
-            listen=reach.listen,
-            direct=reach.direct,
-            announce=reach.announce,
-            direct_announce=reach.direct_announce,
-            bootstrap=reach.bootstrap,
+        for each in wallets:
+            check_carried(chain, each.sender.address, each.operator, sessions, "hc-provider")
+        serving = Serving(
             sessions=sessions,
             session_tokens=session_tokens or MOST_SESSION_TOKENS,
-            idle_seconds=idle,
-            first_step_seconds=first_step,
-            reserve_tokens=reserve,
-            threads=threads,
-            refresh_seconds=refresh,
-            claim_seconds=claim_every,
-            claim=ClaimRule(hct_per_coin=hct_per_coin, multiple=claim_multiple),
-            price_seconds=price_every,
-            throttle_ms=throttle,
+            # several engines on all cores at once would wait for each other
+            threads=max(1, (threads or default_threads()) // len(asked)),
             backend=backend,
-            move=move,
-            mdns=settings.mdns,
-            peers_file=settings.home / PEERS,
-            http=http_terms("provider", settings.home, http, allow_host),
         )
-        with kept_address(listen, last):
-            run_provider(
-                Premises(
-                    settings=settings,
-                    chain=chain,
-                    stored=stored,
-                    wallets=wallets,
-                    transcript_bytes=int(keep_transcripts * 2**30),
+        first = FIRST_PRICE if asked_price is None else asked_price
+        stands = []
+        for place, reach, wallet in zip(
+            places(settings, chain, asked, serving, in_bytes(memory)), reaches, wallets, strict=True
+        ):
+            terms = ProviderTerms(
+                start=place.start,
+                stop=place.stop,
+                price=PriceRule(
+                    start_wei=first,
+                    start_prompt_wei=first // 4 if prompt_price is None else prompt_price,
+                    adapt=price_rule == "gradient",
+                    given=asked_price is not None or prompt_price is not None,
+                    floor_wei=floor,
                 ),
-                terms,
+                listen=reach.listen,
+                direct=reach.direct,
+                announce=reach.announce,
+                direct_announce=reach.direct_announce,
+                bootstrap=reach.bootstrap,
+                sessions=sessions,
+                session_tokens=serving.session_tokens,
+                idle_seconds=idle,
+                first_step_seconds=first_step,
+                reserve_tokens=reserve,
+                threads=serving.threads,
+                refresh_seconds=refresh,
+                claim_seconds=claim_every,
+                claim=ClaimRule(hct_per_coin=hct_per_coin, multiple=claim_multiple),
+                price_seconds=price_every,
+                throttle_ms=throttle,
+                backend=backend,
+                move=place.move,
+                mdns=settings.mdns,
+                peers_file=place.home / PEERS,
+                http=http_terms("provider", place.home, shifted(http, place.number), allow_host),
+            )
+            premises = Premises(
+                settings=settings_of(settings, place.home),
+                chain=chain,
+                stored=place.stored,
+                wallets=wallet,
+                transcript_bytes=int(keep_transcripts * 2**30) // len(asked),
+            )
+            stands.append(Stand(premises=premises, terms=terms))
+        with kept_address(listen, lasts[0]):
+            run_provider(
+                stands,
                 on_ready=_say_serving,
                 cutting=partial(bar, "Preparing the shard"),
                 ways=context.obj or HONEST,
             )
+
+
+def _direct(address: str | None, number: int) -> str | None:
+    """The address of the fast listener of the `number`th shard."""
+    moved = shifted([address] if address else None, number)
+    return moved[0] if moved else None
 
 
 def link(json_: Json = False) -> None:

@@ -12,6 +12,7 @@ from hypercluster.node.cli.console import Json, password, show
 from hypercluster.node.cli.options import account, hct, whole
 from hypercluster.node.cli.staking import ShareOption, StakeOption, make_keys, register_node
 from hypercluster.node.home import keys
+from hypercluster.node.home.further import MOST
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
@@ -20,15 +21,20 @@ if TYPE_CHECKING:
     from hypercluster.market.chain import Chain, Sender
 
 
-def init(json_: Json = False) -> None:
+def init(
+    shards: Annotated[
+        int, whole("Shards to serve at once: each has a node key of its own.", least=1, most=MOST)
+    ] = 1,
+    json_: Json = False,
+) -> None:
     """Make the node key and the operator key of this provider.
 
-    Example: [bold]HC_HOME=~/.hypercluster/p1 hc-provider init[/]
+    Examples: [bold]HC_HOME=~/.hypercluster/p1 hc-provider init[/], [bold]hc-provider init --shards 2[/], also later
 
     The node key is hot: it names your node on the network and unlocks when it runs. The operator key holds your
     stake and receives your money; keep a copy of its file and of the password in a safe place.
     """
-    make_keys(keys.PROVIDER, "hc-provider", json_)
+    make_keys(keys.PROVIDER, "hc-provider", json_, shards=shards)
 
 
 def register(

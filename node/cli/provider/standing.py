@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from hypercluster.market.money.units import counted, round_hct, round_price
 from hypercluster.node.cli.console import Json, Shown, show
@@ -12,10 +13,14 @@ from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.provider.claims import outlook_document, rule_of
 from hypercluster.node.cli.tables import Table
 from hypercluster.node.home import keys
+from hypercluster.node.home.further import further_homes
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.resources import open_chain, open_ledger
 from hypercluster.node.home.running import running_node
 from hypercluster.node.home.settings import Settings
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
 
 
 def status(json_: Json = False) -> None:
@@ -30,7 +35,7 @@ def status(json_: Json = False) -> None:
     with open_ledger(settings) as ledger:
         books = books_of(ledger, chain)
     running = running_node(settings.home)
-    document = {
+    document: dict[str, Any] = {
         "operator": operator,
         "node": node,
         "running": running.document() if running else None,
@@ -46,7 +51,27 @@ def status(json_: Json = False) -> None:
         "claim": outlook_document(outlook_of(books, chain, rule_of(settings))),
         "node_gas_wei": chain.balance(node),
     }
+    document["further"] = [_further(each, chain, operator) for each in further_homes(settings.home)]
     show(document, _status, json_)
+
+
+def _further(home: Path, chain: Chain, operator: str) -> dict[str, Any]:
+    """How the node of a further shard stands."""
+    from hypercluster.node.serving.books import books_of
+
+    node = keys.address(home, Key.NODE)
+    (backing,) = chain.staking.backings([(node, operator)])
+    running = running_node(home)
+    with open_ledger(Settings(home=home, ledger_url=None)) as ledger:
+        unclaimed = books_of(ledger, chain).unclaimed_wei
+    return {
+        "home": str(home),
+        "node": node,
+        "running": running.document() if running else None,
+        "backing_wei": backing,
+        "carries": backing // chain.staking.session_stake,
+        "unclaimed_wei": unclaimed,
+    }
 
 
 def _status(found: dict[str, Any]) -> Iterator[Shown]:
@@ -66,6 +91,15 @@ def _status(found: dict[str, Any]) -> Iterator[Shown]:
     if found["thaw_end"]:
         table.row("thaws", datetime.fromtimestamp(found["thaw_end"], UTC).isoformat())
     yield table
+    for each in found["further"]:
+        table = Table()
+        table.row("further shard", each["home"])
+        for name, value in running_rows(each["running"]):
+            table.row(name, value)
+        table.row("node", each["node"])
+        table.row("behind this node", carried_text(each["backing_wei"], each["carries"]))
+        table.row("unclaimed", f"{round_hct(each['unclaimed_wei'])} HCT")
+        yield table
 
 
 def carried_text(backing_wei: int, sessions: int) -> str:

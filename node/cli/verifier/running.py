@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hypercluster.market.money.units import parse_price
-from hypercluster.node.cli.console import Json
+from hypercluster.node.cli.console import Json, password
 from hypercluster.node.cli.opening import Model, opened_to_serve
 from hypercluster.node.cli.options import Bootstrap, gib, price, seconds, whole
 from hypercluster.node.cli.serving import (
@@ -85,7 +85,7 @@ def run(
     )
     with node_held(settings.home, "hc-verifier run"):
         chain = open_chain(settings)
-        wallets = wallets_of(settings, chain)
+        wallets = wallets_of(settings.home, chain, password(settings))
         stored = opened_to_serve(model, settings)
         check_carried(chain, wallets.sender.address, wallets.operator, jobs, "hc-verifier")
 

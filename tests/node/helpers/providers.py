@@ -109,7 +109,7 @@ def running_provider(
     with Ledger(f"sqlite:///{folder / 'ledger.sqlite'}") as ledger:
         provider = Provider(
             terms=ProviderTerms(start=layers[0], stop=layers[1], **(defaults | terms)),
-            manifest=stored.manifest,
+            stored=stored,
             shard=stored.shard(*layers),
             wallets=Wallets(node_key=bytes(node.key), operator=operator.address, sender=Sender(chain, node)),
             chain=chain,

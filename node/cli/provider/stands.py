@@ -1,0 +1,142 @@
+"""The shards that one `hc-provider run` serves: where each has its home and listens, and which layers it takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypercluster.market.money.units import counted
+from hypercluster.node.cli.console import err, fail
+from hypercluster.node.cli.opening import opened_to_serve
+from hypercluster.node.cli.provider.placing import prospects
+from hypercluster.node.home.further import further_home, further_homes
+from hypercluster.node.home.settings import Settings
+
+if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
+    from hypercluster.node.provider.placing import Serving
+    from hypercluster.node.provider.terms import Moving
+    from hypercluster.node.shards.store import StoredModel
+
+AUTO = "auto"
+_PORT = re.compile(r"(?<=/tcp/)\d+|(?<=:)\d+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A shard as it was asked for: its place among those of the provider, from 1, its model and layers as text."""
+
+    number: int
+    model: str | None
+    layers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a shard is: its home, its model, layers [start, stop), and where it may move to."""
+
+    number: int
+    home: Path
+    stored: StoredModel
+    start: int
+    stop: int
+    move: Moving | None = None
+
+
+def asked_for(model: str | None, layers: str, also: Sequence[str]) -> list[Asked]:
+    """All shards of a command line; those of --also come as MODEL=LAYERS."""
+    pairs = [each.rpartition("=") for each in also]
+    return [
+        Asked(1, model, layers),
+        *(Asked(i, name, wanted) for i, (name, _, wanted) in enumerate(pairs, start=2)),
+    ]
+
+
+def homes_of(settings: Settings, asked: Sequence[Asked]) -> list[Path]:
+    """The home of each shard. Fails where one is missing, or where their books would be one."""
+    if len(asked) > 1 + len(further_homes(settings.home)):
+        fail(
+            f"{len(asked)} shards need a node key each: run hc-provider init --shards {len(asked)}, then hc-provider "
+            "register."
+        )
+    if len(asked) > 1 and settings.ledger_url is not None:
+        fail("each shard keeps books of its own: unset HC_LEDGER_URL, or run a provider for each shard.")
+    return [further_home(settings.home, each.number) for each in asked]
+
+
+def places(
+    settings: Settings, chain: Chain, asked: Sequence[Asked], serving: Serving, memory: int | None
+) -> list[Place]:
+    """Which layers each shard takes, with the memory shared out by what was measured of each.
+
+    Those whose layers are named come first; what is left goes to the others, in equal parts. `memory` is in bytes: of
+    one shard alone for weights, of several in all, with their sessions. Fails where it is not enough.
+    """
+    from hypercluster.node.engine.needs import measured
+    from hypercluster.node.provider.placing import bytes_of, free_memory, load_of
+    from hypercluster.node.provider.terms import Moving
+    from hypercluster.node.shards import parse_range
+
+    opened = [opened_to_serve(each.model, settings) for each in asked]
+    homes = homes_of(settings, asked)
+    several = len(asked) > 1
+    room = memory if several and memory is not None else free_memory(serving.backend)
+    found: dict[int, Place] = {}
+    needs: dict[int, int] = {}
+    for each, home, stored in zip(asked, homes, opened, strict=True):
+        if each.layers == AUTO:
+            continue
+        start, stop = parse_range(each.layers, stored.manifest.layers)
+        found[each.number] = Place(each.number, home, stored, start, stop)
+        if several:
+            with err.status(f"Measuring what layers {start}:{stop} take"):
+                needs[each.number] = bytes_of(measured(load_of(stored, start, stop, serving)))
+    left, open_ = room - sum(needs.values()), len(asked) - len(found)
+    if left < 0:
+        sizes = " + ".join(f"{need / 2**30:.2f}" for need in needs.values())
+        fail(
+            f"the shards take {sizes} GiB with {counted(serving.sessions, 'session')} each, and "
+            f"{room / 2**30:.2f} GiB may be used: serve fewer layers or --sessions, or give --memory."
+        )
+    for each, home, stored in zip(asked, homes, opened, strict=True):
+        if each.layers != AUTO:
+            continue
+        machine, size, ranked = prospects(
+            settings,
+            chain,
+            stored,
+            serving,
+            None if several else memory,
+            room=left // open_ if several else None,
+            beside=[
+                (place.start, place.stop)
+                for place in found.values()
+                if place.stored.manifest.model_id == stored.manifest.model_id
+            ],
+            wait=5.0,
+        )
+        best = ranked[0]
+        found[each.number] = Place(
+            each.number, home, stored, best.start, best.stop, Moving(machine=machine, model=size)
+        )
+        if several:
+            left -= int(size.need(best.start, best.stop))
+            open_ -= 1
+    return [found[each.number] for each in asked]
+
+
+def settings_of(settings: Settings, home: Path) -> Settings:
+    """The settings of the provider, for the home of one of its shards."""
+    return settings.model_copy(update={"home": home})
+
+
+def shifted(addresses: Sequence[str] | None, number: int) -> list[str] | None:
+    """Addresses for the `number`th shard: each port so many above the first one's; a port that is free stays 0."""
+
+    def move(address: str) -> str:
+        return _PORT.sub(lambda port: str(int(port[0]) + number - 1 if int(port[0]) else 0), address)
+
+    return None if addresses is None else [move(each) for each in addresses]
