@@ -47,7 +47,7 @@ class Advert:
     sequence: int
     issued: int
     expires: int
-    n_embd: int
+    width: int
     addrs: tuple[str, ...] = ()
     """libp2p multiaddrs, without the /p2p part"""
     direct: str = ""

@@ -27,6 +27,7 @@ class ErrorCode(enum.IntEnum):
     UNKNOWN_SESSION = 17
     TIMEOUT = 18
     INTERNAL = 19
+    ENGINE_FAILED = 20
 
 
 class NodeError(Exception):

@@ -1,7 +1,8 @@
 """How the rows of a step are laid out where they are committed to: in receipts, transcripts and audits.
 
-Rows of one kind have one width. Tokens are little-endian uint32; activations are in the wire dtype; a row of
-candidates is k ids (uint32), k logits (float32) and their logsumexp (float64), all little-endian.
+Rows of one kind have one width. Tokens are little-endian uint32; activations are in the wire dtype, and where the
+layers of a model read token ids, each row of a later stage's input ends with its own; a row of candidates is k ids
+(uint32), k logits (float32) and their logsumexp (float64), all little-endian.
 """
 
 from __future__ import annotations
@@ -16,6 +17,19 @@ import numpy.typing as npt
 
 from hypercluster.market.trust.merkle import root, split_rows
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
+
+Float32s = npt.NDArray[np.float32]
+Tokens = npt.NDArray[np.int32]
+Payload = npt.NDArray[Any]
+"""A step's input: token ids int32 [n]; float32 [n, width]; or [n] of `input_dtype`, where the model reads both."""
+
+
+def input_dtype(width: int, residual: np.dtype[Any] | str = "<f4") -> np.dtype[np.void]:
+    """A row of `residual` (so many numbers) and `token` (its id)."""
+    return np.dtype([("residual", residual, (width,)), ("token", "<i4")])
+
+
+TOKEN_BYTES = 4
 
 
 class WireDtype(enum.IntEnum):
@@ -84,7 +98,7 @@ def check(best: TopK, n_vocab: int) -> None:
 
 
 def pack_activations(rows: npt.NDArray[np.float32], dtype: WireDtype) -> bytes:
-    """Bytes of `rows` (float [n, n_embd]) in the wire dtype, row-major and little-endian.
+    """Bytes of `rows` (float [n, width]) in the wire dtype, row-major and little-endian.
 
     Raises WireError(NOT_FINITE) if a value is NaN or infinite, or too large for f16.
     """
@@ -96,15 +110,15 @@ def pack_activations(rows: npt.NDArray[np.float32], dtype: WireDtype) -> bytes:
     return np.ascontiguousarray(rows, dtype=dtype.numpy).tobytes()
 
 
-def unpack_activations(data: bytes, rows: int, n_embd: int, dtype: WireDtype) -> npt.NDArray[np.float32]:
-    """The float32 [rows, n_embd] array in `data`: a read-only view for f32, a copy for f16.
+def unpack_activations(data: bytes, rows: int, width: int, dtype: WireDtype) -> npt.NDArray[np.float32]:
+    """The float32 [rows, width] array in `data`: a read-only view for f32, a copy for f16.
 
     Raises WireError(BAD_SHAPE) for a wrong length and WireError(NOT_FINITE) for NaN or infinity.
     """
-    if len(data) != rows * n_embd * dtype.numpy.itemsize:
-        wanted = f"{rows} rows of {n_embd} {dtype.name.lower()} values"
+    if len(data) != rows * width * dtype.numpy.itemsize:
+        wanted = f"{rows} rows of {width} {dtype.name.lower()} values"
         raise WireError("activations", f"has {len(data)} bytes, which are not {wanted}", ErrorCode.BAD_SHAPE)
-    array = np.frombuffer(data, dtype=dtype.numpy).reshape(rows, n_embd)
+    array = np.frombuffer(data, dtype=dtype.numpy).reshape(rows, width)
     if not np.isfinite(array).all():
         raise WireError("activations", "holds NaN or infinity", ErrorCode.NOT_FINITE)
     return array.astype(np.float32, copy=False)
@@ -126,13 +140,45 @@ def unpack_tokens(data: bytes, rows: int) -> npt.NDArray[np.int32]:
 
 
 def unpack_input(
-    data: bytes, rows: int, *, tokens: bool, n_embd: int, dtype: WireDtype
-) -> npt.NDArray[np.int32] | npt.NDArray[np.float32]:
-    """A step's input: token ids int32 [rows] at the first stage, float32 [rows, n_embd] at any other.
+    data: bytes, rows: int, *, first: bool, width: int, reads_tokens: bool, dtype: WireDtype
+) -> Payload:
+    """A step's input: token ids at the first stage, else activations, each with its token id if the model
+    `reads_tokens`.
 
     Raises WireError: BAD_SHAPE for a wrong length, NOT_FINITE, or an id of 2^31 or more.
     """
-    return unpack_tokens(data, rows) if tokens else unpack_activations(data, rows, n_embd, dtype)
+    if first:
+        return unpack_tokens(data, rows)
+    if not reads_tokens:
+        return unpack_activations(data, rows, width, dtype)
+    sent = input_dtype(width, dtype.numpy)
+    if len(data) != rows * sent.itemsize:
+        wanted = f"{rows} rows of {width} {dtype.name.lower()} values and a token id"
+        raise WireError("input", f"has {len(data)} bytes, which are not {wanted}", ErrorCode.BAD_SHAPE)
+    table = np.frombuffer(data, dtype=sent).astype(input_dtype(width), copy=False)
+    if not np.isfinite(table["residual"]).all():
+        raise WireError("activations", "holds NaN or infinity", ErrorCode.NOT_FINITE)
+    if len(table) and int(table["token"].min()) < 0:
+        raise WireError("input", "holds something that is no token id")
+    return table
+
+
+def with_tokens(data: bytes, tokens: Sequence[int]) -> bytes:
+    """Packed activations with the token id of each row behind it, as a model that reads both takes them."""
+    rows = np.frombuffer(data, np.uint8).reshape(len(tokens), -1)
+    ids = np.asarray(tokens, "<u4").view(np.uint8).reshape(len(tokens), TOKEN_BYTES)
+    return np.concatenate([rows, ids], axis=1).tobytes()
+
+
+def unpack_residual(data: bytes, rows: int, width: int, dtype: WireDtype) -> Float32s:
+    """The activations float32 [rows, width] in the input of a later stage, whether it has token ids or not.
+
+    Raises WireError as unpack_input does.
+    """
+    reads_tokens = len(data) == rows * (width * dtype.numpy.itemsize + TOKEN_BYTES)
+    table = unpack_input(data, rows, first=False, width=width, reads_tokens=reads_tokens, dtype=dtype)
+    residual: Float32s = table["residual"] if reads_tokens else table
+    return residual
 
 
 def pack_topk(topk: TopK) -> bytes:

@@ -48,37 +48,37 @@ def served(generated: int, count: int, seed: int, home: Path) -> tuple[list[Tran
     way = Variation("alone")
     with started(stored, stage.start, stage.stop, PROMPT + generated, way) as engine:
         transcripts = [stage.serve(engine, [number], way, WIRE)[0] for number in range(count)]
-    return transcripts, calibrate(stored, texts=2, tokens=48), stored.manifest.n_embd
+    return transcripts, calibrate(stored, texts=2, tokens=48), stored.manifest.width
 
 
-def rows(transcript: Transcript, n_embd: int) -> tuple[Floats, Floats]:
+def rows(transcript: Transcript, width: int) -> tuple[Floats, Floats]:
     """Inputs and outputs of a transcript, float64 [n, width]."""
     both = transcript.input, transcript.output
-    given, gave = (unpack_activations(each, transcript.tokens, n_embd, WIRE) for each in both)
+    given, gave = (unpack_activations(each, transcript.tokens, width, WIRE) for each in both)
     return given.astype(np.float64), gave.astype(np.float64)
 
 
 def faults(
-    transcripts: Sequence[Transcript], bounds: Bounds, n_embd: int, seed: int
+    transcripts: Sequence[Transcript], bounds: Bounds, width: int, seed: int
 ) -> dict[str, Callable[[Transcript], Floats | None]]:
     """By name what is shown instead of the outputs of a transcript; nothing where no fault can be planted."""
     draw = np.random.default_rng(seed)
 
     def planted(same: bool) -> Callable[[Transcript], Floats | None]:
         def outputs(transcript: Transcript) -> Floats | None:
-            found = plant(transcript, bounds, same=same, n_embd=n_embd, is_tail=False)
-            return None if found is None else rows(found.transcript, n_embd)[1]
+            found = plant(transcript, bounds, same=same, width=width, is_tail=False)
+            return None if found is None else rows(found.transcript, width)[1]
 
         return outputs
 
     def shuffled(transcript: Transcript) -> Floats:
-        outputs = rows(transcript, n_embd)[1]
+        outputs = rows(transcript, width)[1]
         row = int(draw.integers(len(outputs)))
         outputs[row] = draw.permutation(outputs[row])
         return outputs
 
     def noisy(transcript: Transcript) -> Floats:
-        outputs = rows(transcript, n_embd)[1]
+        outputs = rows(transcript, width)[1]
         noise = draw.standard_normal(outputs.shape)
         size = 3 * bounds.of("body", "foreign").reject_median * np.linalg.norm(outputs, axis=1, keepdims=True)
         noise *= size / np.linalg.norm(noise, axis=1, keepdims=True)
@@ -96,15 +96,15 @@ def measured(options: argparse.Namespace, home: Path) -> list[dict[str, float | 
     """Of each kind of fault how large it is and how often the classifiers are right."""
     asked = 2 * options.traps
     known = max(40, int(KNOWN * asked))
-    transcripts, bounds, n_embd = served(options.generated, known + asked, options.seed, home)
-    reader = Reader([Shown(*rows(each, n_embd), PROMPT) for each in transcripts[:known]])
+    transcripts, bounds, width = served(options.generated, known + asked, options.seed, home)
+    reader = Reader([Shown(*rows(each, width), PROMPT) for each in transcripts[:known]])
     shown = transcripts[known:]
-    honest = np.array([reader.features(Shown(*rows(each, n_embd), PROMPT)) for each in shown])
+    honest = np.array([reader.features(Shown(*rows(each, width), PROMPT)) for each in shown])
     found: list[dict[str, float | str]] = []
-    for name, fault in faults(shown, bounds, n_embd, options.seed).items():
+    for name, fault in faults(shown, bounds, width, options.seed).items():
         figures, labels, kept, sizes = honest.copy(), np.zeros(asked, bool), np.ones(asked, bool), []
         for number in range(1, asked, 2):
-            inputs, outputs = rows(shown[number], n_embd)
+            inputs, outputs = rows(shown[number], width)
             wrong = fault(shown[number])
             if wrong is None:
                 kept[number] = False

@@ -17,11 +17,10 @@ from rich.table import Table
 
 from hypercluster.market.trust import Bounds, Thresholds
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.steps import Payload
 from hypercluster.node.replay.measuring import PROMPT
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.replay.variations import Variation
-from hypercluster.node.rows import WireDtype
+from hypercluster.node.rows import Payload, WireDtype
 from hypercluster.node.shards.store import StoredModel, open_model
 
 TOKENS = (64, 256, 512)

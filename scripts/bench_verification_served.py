@@ -12,13 +12,20 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType as Type
 
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Float32s, Tokens
 from hypercluster.node.engine.profile import profile
-from hypercluster.node.engine.steps import Outputs, Payload, StepOutput
+from hypercluster.node.engine.steps import Outputs, StepOutput
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.measuring import PROMPT
 from hypercluster.node.replay.variations import COMPANY, Variation
-from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens, unpack_activations
+from hypercluster.node.rows import (
+    Float32s,
+    Payload,
+    Tokens,
+    WireDtype,
+    pack_activations,
+    pack_tokens,
+    unpack_activations,
+)
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.wire.records import AuditStep, StageRecord
 

@@ -33,13 +33,12 @@ from gguf.constants import GGMLQuantizationType as Type
 from hypercluster.market.trust.audit import Bounds, contradicts
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Float32s
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import input_root
 from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.replayer import Judgement, Replayer
-from hypercluster.node.rows import WireDtype, pack_activations, unpack_activations
+from hypercluster.node.rows import Float32s, WireDtype, pack_activations, unpack_activations
 from hypercluster.node.shards.store import StoredModel, open_model
 from hypercluster.node.wire.records import AuditStep
 
@@ -72,7 +71,7 @@ class Bench:
 
     def __init__(self, stored: StoredModel, bounds: Bounds, start: int, stop: int) -> None:
         self.stored, self.start, self.stop = stored, start, stop
-        self.n_embd = stored.manifest.n_embd
+        self.width = stored.manifest.width
         self.engine = Engine(
             stored.shard(start, stop), first=False, last=False, n_ctx_total=CONTEXT, max_sessions=1, threads=1
         )
@@ -115,7 +114,7 @@ class Bench:
 
 def cancelling(bench: Bench, rows: int, draw: np.random.Generator, seconds: float) -> Float32s | None:
     """Rows whose last output nearly cancels: Gauss-Newton steps of the last rows towards an output of zero."""
-    width, whole = bench.n_embd, ((0, rows),)
+    width, whole = bench.width, ((0, rows),)
     free = range(max(0, rows - 2), rows)
     until = time.process_time() + seconds
 
@@ -155,11 +154,11 @@ def inputs(bench: Bench, starts: Sequence[Float32s], draw: np.random.Generator) 
             noise = draw.standard_normal(found.shape) * draw.choice([0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2])
             yield (found * (1 + noise)).astype(np.float32)
         rows = int(draw.integers(2, 11))
-        plain = draw.standard_normal((rows, bench.n_embd)) * np.exp(draw.uniform(-8, 5))
+        plain = draw.standard_normal((rows, bench.width)) * np.exp(draw.uniform(-8, 5))
         if draw.random() < 0.3:
             plain[1:] = plain[0] * (1 + 1e-3 * plain[1:])
         if draw.random() < 0.3:
-            plain[:, draw.integers(bench.n_embd)] *= 1e3
+            plain[:, draw.integers(bench.width)] *= 1e3
         yield plain.astype(np.float32)
 
 
@@ -182,7 +181,7 @@ def transcripts(bench: Bench, rows: Float32s, draw: np.random.Generator) -> Iter
     """What a client may show of one set of rows, and whether it is an honest answer under the verifier's profile."""
     small = np.abs(rows).max() < 1e3  # so that the outputs fit into f16 as well
     wire = WireDtype.F16 if small and draw.random() < 0.3 else WireDtype.F32
-    given = unpack_activations(pack_activations(rows, wire), len(rows), bench.n_embd, wire)
+    given = unpack_activations(pack_activations(rows, wire), len(rows), bench.width, wire)
     own = bench.replayer.profile
     ways = partitions(len(rows), draw)
     served = [bench.serve(given, steps) for steps in ways]
@@ -228,7 +227,7 @@ def attack(bench: Bench, rows: Float32s, draw: np.random.Generator, tally: Count
         tally["computed otherwise"] += digests.setdefault(question, found.own_digest) != found.own_digest
         if found.finding is Finding.PASS:
             wire = transcript.record.wire_dtype
-            gave = unpack_activations(transcript.output, transcript.outputs, bench.n_embd, wire)
+            gave = unpack_activations(transcript.output, transcript.outputs, bench.width, wire)
             passed.append(Passed(question, gave, found.tolerance))
     tally["pairs"] += shown * (shown - 1) // 2
     for first, second in itertools.combinations(passed, 2):

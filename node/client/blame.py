@@ -73,6 +73,7 @@ REFUSALS: dict[ErrorCode, Consequence] = {
     ErrorCode.UNKNOWN_SESSION: Consequence(Then.REOPEN),
     # It failed by its own word.
     ErrorCode.INTERNAL: _FAULT,
+    ErrorCode.ENGINE_FAILED: _FAULT,
 }
 """What a provider's refusal means; a test holds that every code is here."""
 

@@ -108,6 +108,7 @@ class Client:
             network.host,
             layers=model.layers,
             n_vocab=model.n_vocab,
+            reads_tokens=model.reads_tokens,
             domain=records.domain,
             transcripts=records.transcripts,
         )

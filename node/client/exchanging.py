@@ -103,7 +103,7 @@ def check_quote(accepted: Accept, opening: Open, advert: Advert, account: Outgoi
         raise HopFailed(advert.peer, "it quotes more than it advertised.")
     if accepted.capacity < opening.capacity:
         raise HopFailed(advert.peer, f"it has room for {accepted.capacity} tokens only.", ErrorCode.TOO_LONG)
-    if accepted.n_embd != advert.n_embd:
+    if accepted.width != advert.width:
         raise HopFailed(
             advert.peer, "its activations have another width than it advertised.", ErrorCode.BAD_SHAPE
         )

@@ -104,7 +104,7 @@ class Hop:
         )
         self.receipts = ReceiptChain(self.record.stage, domain)
         self._transcript: TranscriptWriter | None = transcripts.begin(self.record) if transcripts else None
-        self._n_embd = accepted.n_embd
+        self._width = accepted.width
         self._top_k = opening.top_k
         self._n_vocab = n_vocab
         self._connection = connection
@@ -162,9 +162,7 @@ class Hop:
             account.resume(accepted.billed_wei, accepted.paid_wei, accepted.paid_signature)
         except Overbilled as error:
             raise HopFailed(advert.peer, str(error)) from error
-        connection.raise_bound(
-            frame_bound(accepted.max_step_tokens, accepted.n_embd, top_k if is_last else 0)
-        )
+        connection.raise_bound(frame_bound(accepted.max_step_tokens, accepted.width, top_k if is_last else 0))
         client = peer_of_public_key(account.session_key.public_key)
         return cls(
             connection,
@@ -303,7 +301,7 @@ class Hop:
         try:
             # Checked here, so that the next provider is not blamed for what this one sent.
             if not self.is_last:
-                unpack_activations(result.output, rows, self._n_embd, self.wire_dtype)
+                unpack_activations(result.output, rows, self._width, self.wire_dtype)
                 return result.output
             best = unpack_topk(result.output, wanted)
             check(best, self._n_vocab)

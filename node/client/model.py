@@ -33,6 +33,8 @@ class Model:
     layers: int
     n_vocab: int
     vocabulary: Callable[[], File]
+    reads_tokens: bool = False
+    """its layers take the token ids beside the activations"""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -77,7 +77,7 @@ class Opener:
     """Opens sessions for one client.
 
     Args:
-        layers, n_vocab: of the model.
+        layers, n_vocab, reads_tokens: of the model.
         domain: in which receipts are signed.
         transcripts: keeps what is sent and answered, if given.
     """
@@ -88,10 +88,12 @@ class Opener:
         *,
         layers: int,
         n_vocab: int,
+        reads_tokens: bool,
         domain: DisputeDomain,
         transcripts: TranscriptStore | None,
     ) -> None:
         self._host, self._layers, self._n_vocab = host, layers, n_vocab
+        self._reads_tokens = reads_tokens
         self._domain, self._transcripts = domain, transcripts
 
     async def open(
@@ -134,7 +136,7 @@ class Opener:
                         await hop.close()
         if failures:
             raise failures[0]
-        return Pipeline([hops[advert.peer] for advert in adverts])
+        return Pipeline([hops[advert.peer] for advert in adverts], reads_tokens=self._reads_tokens)
 
     async def _open_in_time(
         self,

@@ -8,7 +8,7 @@ import trio
 from hypercluster.market.errors import MarketError
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.errors import NodeError
-from hypercluster.node.rows import TopK
+from hypercluster.node.rows import TopK, with_tokens
 from hypercluster.node.threads import first_cause
 
 CLOSE_SECONDS = 5.0
@@ -17,11 +17,13 @@ CLOSE_SECONDS = 5.0
 class Pipeline:
     """Open sessions with the providers of one path, in the order of their layers.
 
-    Used as an asynchronous context manager: the sessions are closed at its end.
+    Used as an asynchronous context manager: the sessions are closed at its end. Of a model that `reads_tokens` every
+    stage is sent the token ids beside the activations.
     """
 
-    def __init__(self, hops: Sequence[Hop]) -> None:
+    def __init__(self, hops: Sequence[Hop], *, reads_tokens: bool = False) -> None:
         self.hops = tuple(hops)
+        self._reads_tokens = reads_tokens
         self._chunk = min(hop.max_step_tokens for hop in hops)
 
     @property
@@ -57,43 +59,49 @@ class Pipeline:
         return await self._stream(tokens)
 
     async def _pass(self, tokens: Sequence[int]) -> TopK:
-        payload: Sequence[int] | bytes | TopK = tokens
-        for hop in self.hops:
-            assert not isinstance(payload, TopK)
-            payload = await hop.step(payload, len(tokens))
-        assert isinstance(payload, TopK)
-        return payload
+        payload: Sequence[int] | bytes = tokens
+        for hop in self.hops[:-1]:
+            payload = self._onward(await hop.step(payload, len(tokens)), tokens)
+        best = await self.hops[-1].step(payload, len(tokens))
+        assert isinstance(best, TopK)
+        return best
+
+    def _onward(self, output: bytes | TopK, tokens: Sequence[int]) -> bytes:
+        """What the next stage is sent."""
+        assert isinstance(output, bytes)
+        return with_tokens(output, tokens) if self._reads_tokens else output
 
     async def _stream(self, tokens: Sequence[int]) -> TopK:
         results: list[TopK] = []
 
         async def work(
             hop: Hop,
-            source: trio.MemoryReceiveChannel[tuple[Sequence[int] | bytes, int]],
-            sink: trio.MemorySendChannel[tuple[Sequence[int] | bytes, int]] | None,
+            source: trio.MemoryReceiveChannel[tuple[Sequence[int] | bytes, Sequence[int]]],
+            sink: trio.MemorySendChannel[tuple[Sequence[int] | bytes, Sequence[int]]] | None,
         ) -> None:
             async with source:
-                async for payload, rows in source:
-                    output = await hop.step(payload, rows)
+                async for payload, of in source:
+                    output = await hop.step(payload, len(of))
                     if isinstance(output, TopK):
                         results.append(output)
                     elif sink is not None:
-                        await sink.send((output, rows))
+                        await sink.send((self._onward(output, of), of))
             if sink is not None:
                 await sink.aclose()
 
-        first, source = trio.open_memory_channel[tuple[Sequence[int] | bytes, int]](0)
+        first, source = trio.open_memory_channel[tuple[Sequence[int] | bytes, Sequence[int]]](0)
         try:
             async with trio.open_nursery() as nursery:
                 for hop in self.hops[:-1]:
-                    sink, following = trio.open_memory_channel[tuple[Sequence[int] | bytes, int]](0)
+                    sink, following = trio.open_memory_channel[tuple[Sequence[int] | bytes, Sequence[int]]](0)
                     nursery.start_soon(work, hop, source, sink)
                     source = following
                 nursery.start_soon(work, self.hops[-1], source, None)
                 start = 0
                 async with first:
                     for rows in self.chunks(len(tokens)):
-                        await first.send((tokens[start : start + rows], rows))
+                        chunk = tokens[start : start + rows]
+                        await first.send((chunk, chunk))
                         start += rows
         except BaseExceptionGroup as group:
             raise first_cause(group, NodeError, MarketError) from None

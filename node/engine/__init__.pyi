@@ -27,7 +27,6 @@ from .speed import measure as measure
 from .steps import EngineError as EngineError
 from .steps import Measurement as Measurement
 from .steps import Outputs as Outputs
-from .steps import Payload as Payload
 from .steps import StepOutput as StepOutput
 from .tokenizer import TextStream as TextStream
 from .tokenizer import Tokenizer as Tokenizer

@@ -2,84 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from hypercluster.node.engine.llama import Batch, Context, Float32s, LlamaError, LoadedModel, tap
+from hypercluster.node.engine.boundary import Boundary
+from hypercluster.node.engine.llama import Batch, Context, LoadedModel, LoadFailed
+from hypercluster.node.engine.loading import Area, Facts, Loading, area_bytes
 from hypercluster.node.engine.ranking import NoCandidates, best
-from hypercluster.node.engine.steps import BadShape, NotFinite, Payload, Work
-from hypercluster.node.rows import TopK
-
-MAX_ACTIVATION = 1e15
-"""beyond it squares and sums inside a norm could overflow; real residuals stay below 1e6"""
-
-Found = Float32s | TopK | NotFinite | None
+from hypercluster.node.engine.skeleton import Skeleton
+from hypercluster.node.shards.crossing import Crossing, crossing_of
+from hypercluster.node.shards.errors import ShardError
 
 
 class Computer:
-    """A loaded shard, for one thread. Raises node.engine.llama.LoadFailed, LlamaError.
+    """A loaded shard, for one thread: `compute` takes rows from `area` and leaves what they gave there.
 
-    `n_ctx` tokens for each of so many sequences; `chunk` rows of one sequence at most in one go.
+    `memory(size)` gives the writable buffer under the area. Raises node.engine.llama.LoadFailed, LlamaError.
     """
 
-    def __init__(
-        self,
-        model: LoadedModel,
-        *,
-        first: bool,
-        last: bool,
-        n_ctx: int,
-        sequences: int,
-        threads: int,
-        chunk: int,
-        flash_attention: bool,
-        kv_type: str,
-    ) -> None:
-        self._model, self._first, self._last = model, first, last
-        n_batch = max(chunk, sequences)
-        self._batch = Batch(n_batch, 0 if first else model.n_embd)
-        self._residual: Float32s = np.empty((n_batch, model.n_embd), np.float32)
-        self._tapped = 0  # bytes of the residual written by the running llama_decode
-        self._tap = None if last else tap(f"l_out-{model.n_layer - 1}", self._room_for_residual)
+    def __init__(self, loading: Loading, memory: Callable[[int], Any]) -> None:
+        try:
+            crossing = crossing_of(loading.shard)
+        except ShardError as error:
+            raise LoadFailed(f"{loading.shard} cannot be loaded: {error}") from error
+        self._model = LoadedModel(
+            loading.shard,
+            gpu_layers=loading.gpu_layers,
+            repack=loading.repack,
+            main_gpu=loading.main_gpu,
+            tensor_split=loading.tensor_split,
+        )
+        try:
+            self.facts = _facts(loading, self._model, crossing)
+            self.area = Area.over(memory(area_bytes(loading, self.facts)), loading, self.facts)
+            self._prepare(loading, crossing)
+        except BaseException:
+            self._model.close()
+            raise
+
+    def _prepare(self, loading: Loading, crossing: Crossing) -> None:
+        area, self._last = self.area, loading.last
+        by_row = crossing.how == "embd" and not loading.first
+        entry = None if loading.first or by_row else crossing.entry
+        kind = Skeleton if crossing.how == "skeleton" else Boundary
+        self._boundary = kind(entry, None if loading.last else crossing.exit, area.entering, area.leaving)
+        self._batch = Batch(
+            loading.rows, area.entering if by_row else None, four_positions=self._model.four_positions
+        )
+        # without ids of their own the rows that enter by name stand on some token's
+        self._reads_tokens = loading.first or crossing.reads_tokens
         self._context = Context(
-            model,
-            n_ctx,
-            sequences,
-            threads,
-            n_batch,
-            n_batch,
-            self._tap,
-            flash_attention=flash_attention,
-            kv_type=kv_type,
+            self._model,
+            self.facts.capacity,
+            loading.max_sessions,
+            loading.threads,
+            loading.rows,
+            loading.rows,
+            self._boundary.callback,
+            flash_attention=loading.flash_attention,
+            kv_type=loading.kv_type,
         )
 
-    def check(self, payload: Payload) -> None:
-        """Raise BadShape or NotFinite unless these can be rows of input. May be called from any thread."""
-        if self._first:
-            if payload.dtype != np.int32 or payload.ndim != 1 or not len(payload):
-                raise BadShape("A head shard takes at least one token id as int32 [n].")
-            if payload.min() < 0 or payload.max() >= self._model.n_vocab:
-                raise BadShape(f"A token id lies outside the vocabulary of {self._model.n_vocab}.")
-            return
-        width = self._model.n_embd
-        if payload.dtype != np.float32 or payload.shape[1:] != (width,) or not len(payload):
-            raise BadShape(f"This shard takes at least one row of float32 [n, {width}].")
-        # the largest magnitude is nan if any value is
-        if not max(-payload.min(), payload.max()) <= MAX_ACTIVATION:
-            raise NotFinite(f"The activations hold a value that is not finite or beyond {MAX_ACTIVATION:g}.")
-
-    def compute(self, works: Sequence[Work], rows: int) -> list[Found]:
-        """Run the next `rows` rows of each step in one llama_decode; what they gave, None where nobody asked.
+    def compute(self, n: int) -> None:
+        """Run the first n rows of the area in one llama_decode.
 
         Raises LlamaError; then each sequence has to be cut back.
         """
-        n = self._fill(works, rows)
-        self._tapped = 0
-        self._context.decode(self._batch, n)
-        if not self._last and self._tapped != self._residual[:n].nbytes:
-            raise LlamaError("llama.cpp did not compute the residual of every row")
-        return [self._collect(work, i * rows, rows) for i, work in enumerate(works)]
+        area, batch = self.area, self._batch
+        if self._reads_tokens and len(batch.tokens):
+            batch.tokens[:n] = area.tokens[:n]
+        batch.positions[:n] = area.positions[:n]
+        batch.slots[:n] = area.sequences[:n]
+        # off the tail every row is an output: llama.cpp drops the others within the last layer
+        batch.wanted[:n] = area.candidates[:n] > 0 if self._last else 1
+        self._boundary.begin(n)
+        self._context.decode(batch, n)
+        self._boundary.finish()
+        if self._last:
+            self._rank(n)
 
     def cut_back(self, sequence: int, position: int) -> bool:
         """Forget what a sequence holds from `position` on; False where the model's memory cannot do that."""
@@ -94,42 +96,27 @@ class Computer:
         self._context.close()
         self._model.close()
 
-    def _fill(self, works: Sequence[Work], rows: int) -> int:
-        batch, row = self._batch, 0
-        for work in works:
-            span = slice(row, row + rows)
-            source = work.payload[work.at : work.at + rows]
-            if self._first:
-                batch.tokens[span] = source
-            else:
-                batch.embd[span] = source
-            position = work.start + work.at
-            batch.positions[span] = np.arange(position, position + rows, dtype=np.int32)
-            batch.slots[span] = work.sequence
-            # off the tail every row is an output: llama.cpp drops the others within the last layer
-            batch.wanted[span] = not self._last or work.all_rows
-            if work.at + rows == len(work.payload):
-                batch.wanted[row + rows - 1] = 1
-            row += rows
-        return row
-
-    def _room_for_residual(self, size: int) -> int:
-        at = self._tapped
-        self._tapped += size
-        return self._residual.ctypes.data + at if self._tapped <= self._residual.nbytes else 0
-
-    def _collect(self, work: Work, row: int, rows: int) -> Found:
-        """Take the results of `rows` rows of the batch from `row` on."""
-        if not self._last:
-            out = self._residual[row : row + rows].copy()
-            if np.isfinite(out).all():
-                return out
-        else:
-            wanted = np.flatnonzero(self._batch.wanted[row : row + rows])
-            if not len(wanted):
-                return None
+    def _rank(self, n: int) -> None:
+        area, at = self.area, 0
+        for row in np.flatnonzero(area.candidates[:n]):
+            k = int(area.candidates[row])
             try:
-                return best([self._context.logits(row + int(i)) for i in wanted], work.k)
+                found = best([self._context.logits(int(row))], k)
             except NoCandidates:
-                pass
-        return NotFinite("The result of the step is not finite.")
+                area.logsumexp[row] = np.nan
+            else:
+                area.ids[at : at + k], area.logits[at : at + k] = found.ids[0], found.logits[0]
+                area.logsumexp[row] = found.logsumexp[0]
+            at += k
+
+
+def _facts(loading: Loading, model: LoadedModel, crossing: Crossing) -> Facts:
+    return Facts(
+        width=crossing.width,
+        reads_tokens=crossing.reads_tokens,
+        n_vocab=model.n_vocab,
+        n_layer=model.n_layer,
+        capacity=min(loading.n_ctx_total // loading.max_sessions, model.n_ctx_train),
+        rewinds=crossing.rewinds and model.has_cells,
+        shares=crossing.shares and crossing.how != "skeleton",
+    )

@@ -1,16 +1,17 @@
-"""Runs the steps of many sessions through one shard: one thread owns the llama.cpp context.
+"""Runs the steps of many sessions through one shard: one thread has them computed, in a process apart.
 
 A head shard takes token ids, any other the residual of the layer before it. A tail shard answers with the
 best candidates of the rows asked for, any other with the residual behind its last layer. Single-row steps of
 different sessions that wait at the same time go into one llama_decode; longer steps (prefill) run in chunks
 of a fixed size, and between two chunks the waiting single-row steps have their turn.
+
+Where llama.cpp's process ends by itself, the sessions that it held are lost, and it is started again.
 """
 
 from __future__ import annotations
 
 import collections
 import logging
-import statistics
 import threading
 import time
 from collections.abc import Sequence
@@ -19,26 +20,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hypercluster.node.engine.computing import Computer, Found
-from hypercluster.node.engine.llama import LlamaError, LoadedModel
+from hypercluster.node.engine.apart import Ended
+from hypercluster.node.engine.batching import Found, check_payload, compute
+from hypercluster.node.engine.loading import Loading
+from hypercluster.node.engine.slots import Slot, Slots
+from hypercluster.node.engine.starting import Starts
 from hypercluster.node.engine.steps import (
     BadShape,
     CannotRewind,
     EngineError,
-    EngineFull,
+    EngineFailed,
     EngineStats,
     EngineStopped,
     NotFinite,
     OutOfOrder,
     Outputs,
-    Payload,
-    Slot,
     StepFailed,
     StepOutput,
     TooLong,
     UnknownSlot,
     Work,
 )
+from hypercluster.node.engine.tally import Tally
+from hypercluster.node.errors import NodeError
+from hypercluster.node.rows import Payload
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +53,9 @@ class Engine:
 
     n_ctx_total tokens of cache are divided evenly between max_sessions sessions. `chunk` is the number of
     rows of one prefill call: it bounds how long a waiting single-row step can be held up, and is always the
-    same, so that a session's results do not depend on how busy the engine is. Raises LoadFailed, LlamaError
-    (node.engine.llama).
+    same, so that a session's results do not depend on how busy the engine is. llama.cpp runs in a process of its own
+    unless that is not wanted (`apart`) or the system hands no open files to a child (Windows). Raises LoadFailed,
+    LlamaError (node.engine.llama).
     """
 
     def __init__(
@@ -68,55 +74,42 @@ class Engine:
         repack: bool = True,
         main_gpu: int = -1,
         tensor_split: Sequence[float] = (),
+        apart: bool = True,
     ) -> None:
-        if max_sessions < 1 or threads < 1 or chunk < 1 or n_ctx_total < max_sessions:
-            raise TooLong("An engine needs at least one session, thread, row and one token for each session.")
-        model = LoadedModel(
-            shard, gpu_layers=gpu_layers, repack=repack, main_gpu=main_gpu, tensor_split=tensor_split
-        )
-        self.first, self.last = first, last
-        self.n_embd, self.n_vocab, self.n_layer = model.n_embd, model.n_vocab, model.n_layer
-        self.max_sessions = max_sessions
-        self.max_capacity = min(n_ctx_total // max_sessions, model.n_ctx_train)
-        self.chunk = chunk
-        self.rewinds = model.has_cells
+        self._loading = Loading(
+            shard=shard, first=first, last=last,
+            n_ctx_total=n_ctx_total, max_sessions=max_sessions, threads=threads, chunk=chunk,
+            gpu_layers=gpu_layers, main_gpu=main_gpu, tensor_split=tuple(tensor_split),
+            flash_attention=flash_attention, kv_type=kv_type, repack=repack,
+        )  # fmt: skip
+        self._starts = Starts(self._loading, apart=apart)
+        self._computing = self._starts.load()
+        self._facts = facts = self._computing.facts
+        self.first, self.last, self.chunk = first, last, chunk
+        self.width, self.reads_tokens = facts.width, facts.reads_tokens
+        self.n_vocab, self.n_layer = facts.n_vocab, facts.n_layer
+        self.max_sessions, self.max_capacity = max_sessions, facts.capacity
+        self.rewinds = facts.rewinds
         """whether a step may start below what its session holds"""
-        try:
-            self._computer = Computer(
-                model,
-                first=first,
-                last=last,
-                n_ctx=self.max_capacity,
-                sequences=max_sessions,
-                threads=threads,
-                chunk=chunk,
-                flash_attention=flash_attention,
-                kv_type=kv_type,
-            )
-        except LlamaError:
-            model.close()
-            raise
         self._wake = threading.Condition()
-        self._slots: dict[int, Slot] = {}
-        self._free = list(range(max_sessions))
-        self._quarantine: list[int] = []
-        self._wipe = False
-        self._next_slot = 1
+        self._slots = Slots(max_sessions)
         self._singles: collections.deque[Slot] = collections.deque()
         self._longs: collections.deque[Slot] = collections.deque()
         self._stopping = False
-        self._steps = self._tokens = self._decodes = self._batched_rows = self._largest = 0
-        self._busy = 0.0
-        self._recent: collections.deque[float] = collections.deque(maxlen=64)
+        self._trouble: EngineFailed | None = None
+        self._tally = Tally()
         self._thread = threading.Thread(target=self._run, name=f"engine {shard.name}", daemon=True)
         self._thread.start()
 
-    # --- what callers use ----------------------------------------------------------------------------------
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be computed now, as a sentence; it passes by itself."""
+        return None if self._trouble is None else str(self._trouble)
 
     def open(self, capacity: int) -> int:
         """Reserve a session of `capacity` tokens and return its slot, a number never used again.
 
-        Raises EngineFull, TooLong (more than max_capacity), EngineStopped.
+        Raises EngineFull, EngineFailed, TooLong (more than max_capacity), EngineStopped.
         """
         if not 1 <= capacity <= self.max_capacity:
             raise TooLong(
@@ -124,19 +117,9 @@ class Engine:
             )
         with self._wake:
             self._refuse_if_stopped()
-            if self._quarantine and not self._slots:
-                # cells that are not finite would reach whoever has them next (0 x nan): zero them first
-                self._free += self._quarantine
-                self._quarantine.clear()
-                self._wipe = True
-            if not self._free:
-                raise EngineFull(f"All {self.max_sessions} sessions are taken; try again later.")
-            sequence = min(self._free)  # llama.cpp batches neighbouring sequences only: keep them dense
-            self._free.remove(sequence)
-            number = self._next_slot
-            self._next_slot += 1
-            self._slots[number] = Slot(sequence, capacity)
-            return number
+            if self._trouble is not None:
+                raise EngineFailed(str(self._trouble), self._trouble.wait)
+            return self._slots.take(capacity)
 
     def submit(
         self,
@@ -146,21 +129,23 @@ class Engine:
         outputs: Outputs = "last",
         top_k: int = 40,
     ) -> Future[StepOutput]:
-        """Queue a step: token ids int32 [n] at the head, float32 [n, n_embd] elsewhere, from `position` on.
+        """Queue a step from `position` on: see node.rows.Payload for what the shard takes.
 
         What the session holds from `position` on is forgotten before the step runs. `outputs` and `top_k` matter
         at the tail only. The payload must not change until the future is done; it cannot be cancelled, and what is
         called when it is done runs on the engine's thread. It fails with an EngineError.
 
         Raises UnknownSlot, OutOfOrder (also while a step of this session runs), CannotRewind, TooLong, BadShape,
-        NotFinite, EngineStopped: then the session is as it was. Where a step failed it stands at `position`.
+        NotFinite, EngineStopped: then the session is as it was. Where a step failed it stands at `position`. With
+        EngineFailed, raised or of the future, the session is lost and can only be closed.
         """
-        self._computer.check(payload)
+        check_payload(payload, self._loading, self._facts)
         if top_k < 1:
             raise BadShape(f"A step asks for at least one candidate, not {top_k}.")
         rows = len(payload)
         with self._wake:
-            place = self._slot(slot)
+            self._refuse_if_stopped()
+            place = self._slots.of(slot)
             if place.work is not None:
                 raise OutOfOrder("The session's step before this one is still running.")
             if not 0 <= position <= place.length:
@@ -179,28 +164,16 @@ class Engine:
         UnknownSlot. Raises UnknownSlot; does nothing once the engine has been stopped.
         """
         with self._wake:
-            if self._stopping:
-                return
-            place = self._slot(slot)
-            del self._slots[slot]
-            place.closed = True
-            if place.work is None:
-                self._release(place)
+            if not self._stopping:
+                self._slots.drop(slot)
 
     def stats(self) -> EngineStats:
         """Return what has been done so far."""
         with self._wake:
-            return EngineStats(
+            return self._tally.stats(
                 sessions=len(self._slots),
-                free=len(self._free),
+                free=0 if self._trouble else self._slots.free,
                 waiting=len(self._singles) + len(self._longs),
-                steps=self._steps,
-                tokens=self._tokens,
-                decodes=self._decodes,
-                batched_rows=self._batched_rows,
-                largest_batch=self._largest,
-                busy_ms=1e3 * self._busy,
-                ms_per_decode=1e3 * statistics.median(self._recent) if self._recent else 0.0,
             )
 
     def stop(self) -> None:
@@ -219,66 +192,97 @@ class Engine:
     ) -> None:
         self.stop()
 
-    # --- checks --------------------------------------------------------------------------------------------
-
     def _refuse_if_stopped(self) -> None:
         if self._stopping:
             raise EngineStopped("The engine has been stopped.")
 
-    def _slot(self, slot: int) -> Slot:
-        self._refuse_if_stopped()
-        place = self._slots.get(slot)
-        if place is None:
-            raise UnknownSlot(f"There is no session in slot {slot}.")
-        return place
-
     # --- the engine's thread -------------------------------------------------------------------------------
-
-    def _release(self, place: Slot) -> None:
-        (self._quarantine if place.tainted else self._free).append(place.sequence)
 
     def _run(self) -> None:
         try:
-            while True:
+            while not self._stopping:
+                if self._trouble is not None:
+                    self._start_again()
+                    continue
                 with self._wake:
                     self._wake.wait_for(lambda: self._singles or self._longs or self._stopping)
-                    if self._stopping:
-                        break
                     singles = sorted(self._singles, key=lambda place: place.sequence)
-                    self._singles.clear()
                     # one chunk of the oldest prefill, then everyone else again
-                    long = self._longs.popleft() if self._longs else None
-                if singles:
-                    self._turn(singles, 1)
-                if long is not None:
-                    work = long.running
-                    self._turn([long], min(self.chunk, len(work.payload) - work.at))
+                    long = self._longs[0] if self._longs else None
+                if not self._stopping:
+                    self._round(singles, long)
         finally:
             self._shut()
 
+    def _round(self, singles: list[Slot], long: Slot | None) -> None:
+        """Every single-row step that waits, and one chunk of a longer one."""
+        together = [singles] if self._facts.shares else [[place] for place in singles]
+        turns = [(self._singles, places, 1) for places in together if places]
+        if long is not None:
+            work = long.running
+            turns.append((self._longs, [long], min(self.chunk, len(work.payload) - work.at)))
+        for queue, places, rows in turns:
+            with self._wake:
+                for place in places:
+                    queue.remove(place)
+            try:
+                self._turn(places, rows)
+            except Ended as error:
+                self._fail(places, error)
+                return
+
     def _turn(self, places: list[Slot], rows: int) -> None:
-        """Run the next `rows` rows of each place's step in one llama_decode; answer what is finished."""
+        """Run the next `rows` rows of each place's step in one llama_decode; answer what is finished. Raises Ended."""
         ready = [place for place in places if self._is_ready(place)]
         if not ready:
             return
         started = time.monotonic()
         results: list[Found | EngineError]
+        works = [place.running for place in ready]
         try:
-            results = [*self._computer.compute([place.running for place in ready], rows)]
+            results = [*compute(self._computing, self._loading, works, rows)]
+        except Ended:
+            raise
         except Exception as error:
             log.exception("a step of %d sessions failed", len(ready))
             results = [StepFailed(f"The step failed: {error}") for _ in ready]
         seconds = time.monotonic() - started
         with self._wake:
-            self._decodes += 1
-            self._busy += seconds
-            self._tokens += len(ready) * rows
-            if rows == 1:
-                self._batched_rows += len(ready)
-                self._largest = max(self._largest, len(ready))
-                self._recent.append(seconds)
+            self._tally.decoded(len(ready), rows, seconds)
         for place, result in zip(ready, results, strict=True):
             self._advance(place, rows, result, started, seconds)
+
+    def _fail(self, places: list[Slot], error: Ended) -> None:
+        """All sessions are lost; `places` have a step under way."""
+        pause = self._starts.pause()
+        why = f"{error}, and with it this session."
+        with self._wake:
+            self._trouble = EngineFailed(f"{error}. It is started again in {pause:g} s.", pause)
+            log.error("%s", self._trouble)
+            self._tally.failures += 1
+            waiting = [*places, *self._singles, *self._longs]
+            self._singles.clear()
+            self._longs.clear()
+            self._slots.lose(waiting, why)
+        for place in waiting:
+            if place.work is not None:
+                self._answer(place, EngineFailed(why))
+
+    def _start_again(self) -> None:
+        """Wait, and load the shard in another process."""
+        assert self._trouble is not None
+        with self._wake:
+            if self._wake.wait_for(lambda: self._stopping, self._trouble.wait):
+                return
+        self._computing.close()
+        try:
+            self._computing = self._starts.load()
+        except (NodeError, OSError) as error:
+            self._trouble = EngineFailed(f"The shard does not load again: {error}", self._starts.pause())
+            log.error("%s", self._trouble)
+        else:
+            self._trouble = None
+            log.info("llama.cpp's process runs again")
 
     def _is_ready(self, place: Slot) -> bool:
         """Whether a step can run on: its session is still there, and holds what lies before the step, no more."""
@@ -287,13 +291,13 @@ class Engine:
         if closed:
             self._answer(place, UnknownSlot("The session was closed before its step had run."))
             return False
-        if self._wipe:
-            self._computer.wipe()
-            self._wipe = False
+        if self._slots.to_wipe:
+            self._computing.wipe()
+            self._slots.to_wipe = False
         work = place.running
         if not place.stray and (work.at or work.start == place.length):
             return True
-        if not self._computer.cut_back(work.sequence, work.start):
+        if not self._computing.cut_back(work.sequence, work.start):
             self._answer(place, CannotRewind(f"This model cannot go back to position {work.start}."))
             return False
         place.length, place.stray = work.start, False
@@ -326,9 +330,9 @@ class Engine:
             place.work = None
             if not isinstance(answer, EngineError):
                 place.length = work.start + len(work.payload)
-                self._steps += 1
+                self._tally.steps += 1
             if place.closed:
-                self._release(place)
+                self._slots.release(place)
         if isinstance(answer, EngineError):
             work.done.set_exception(answer)
         else:
@@ -342,4 +346,4 @@ class Engine:
             self._longs.clear()
         for place in waiting:
             self._answer(place, EngineStopped("The engine was stopped before the step ran."))
-        self._computer.close()
+        self._computing.close()

@@ -11,7 +11,7 @@ import numpy as np
 
 from hypercluster.node.engine import reference
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Float32s
+from hypercluster.node.rows import Float32s
 
 
 @dataclass(frozen=True)

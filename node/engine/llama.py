@@ -9,9 +9,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,14 +19,11 @@ import llama_cpp as native
 import numpy as np
 import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
-from llama_cpp._ggml import libggml
 
 from hypercluster.node.errors import NodeError
+from hypercluster.node.rows import Float32s, Tokens
 
 log = logging.getLogger("hypercluster.llama")
-
-Float32s = npt.NDArray[np.float32]
-Tokens = npt.NDArray[np.int32]
 
 
 class LlamaError(NodeError):
@@ -90,49 +86,10 @@ def start() -> None:
             _started = True
 
 
-# --- tensors, as the evaluation callback sees them ---------------------------------------------------------
-
-_get_name = libggml.ggml_get_name
-_get_name.argtypes, _get_name.restype = [ctypes.c_void_p], ctypes.c_void_p
-_nbytes = libggml.ggml_nbytes
-_nbytes.argtypes, _nbytes.restype = [ctypes.c_void_p], ctypes.c_size_t
-_tensor_get = libggml.ggml_backend_tensor_get
-_tensor_get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
-_tensor_get.restype = None
-
-EvalCallback = Any  # ctypes' function object; its type cannot be spelled
-
-
-def tap(name: str, into: Callable[[int], int]) -> EvalCallback:
-    """Return an evaluation callback that copies the tensor called `name` and stops the graph behind it.
-
-    `into(n_bytes)` gives the address the float32 data goes to, or 0 to drop it. The callback is asked about
-    every node of every graph, so it compares one 8-byte word of the name before anything else (about 0.3
-    microseconds). Keep a reference for as long as a context uses it.
-    """
-    wanted = name.encode() + b"\0"
-    prefix = int.from_bytes(wanted[:8].ljust(8, b"\0"), sys.byteorder)
-    word_at = ctypes.c_uint64.from_address
-    offset = -1
-
-    def callback(tensor: int, ask: bool, _data: int | None) -> bool:
-        nonlocal offset
-        if ask:
-            if offset < 0:
-                offset = _get_name(tensor) - tensor
-            if word_at(tensor + offset).value != prefix:
-                return False
-            return ctypes.string_at(tensor + offset, len(wanted)) == wanted
-        size = _nbytes(tensor)
-        address = into(size)
-        if address:
-            _tensor_get(tensor, address, 0, size)
-        return False
-
-    return native.ggml_backend_sched_eval_callback(callback)
-
-
 # --- models ------------------------------------------------------------------------------------------------
+
+
+_FOUR_POSITIONS = (native.LLAMA_ROPE_TYPE_MROPE, native.LLAMA_ROPE_TYPE_IMROPE)
 
 
 class LoadedModel:
@@ -176,6 +133,8 @@ class LoadedModel:
         self.n_layer: int = native.llama_model_n_layer(pointer)
         self.n_embd: int = native.llama_model_n_embd(pointer)
         self.n_ctx_train: int = native.llama_model_n_ctx_train(pointer)
+        self.four_positions: bool = native.llama_model_rope_type(pointer) in _FOUR_POSITIONS
+        """whether each row of embd has four positions, as the parts of an image have"""
         self.has_cells = not (
             native.llama_model_is_recurrent(pointer) or native.llama_model_is_hybrid(pointer)
         )
@@ -219,31 +178,44 @@ class LoadedModel:
 class Batch:
     """Rows for one llama_decode, in arrays made once: `tokens` or `embd`, `positions`, `slots`, `wanted`.
 
-    Fill the first n rows and pass n to Context.decode. `n_embd` = 0 makes a batch of token ids (int32
-    [size]), any other value one of rows of float32 [size, n_embd].
+    Fill the first n rows and pass n to Context.decode. With `embd` it takes rows from that array (float32
+    [size, n_embd]), else token ids (int32 [size]). `four_positions` is the model's.
     """
 
-    def __init__(self, size: int, n_embd: int = 0) -> None:
+    def __init__(self, size: int, embd: Float32s | None = None, *, four_positions: bool = False) -> None:
         self.size = size
-        self.tokens: Tokens = np.zeros(0 if n_embd else size, np.int32)
-        self.embd: Float32s = np.zeros((size if n_embd else 0, n_embd), np.float32)
+        self.tokens: Tokens = np.zeros(size if embd is None else 0, np.int32)
         self.positions: Tokens = np.zeros(size, np.int32)
         self.slots: Tokens = np.zeros(size, np.int32)
         self.wanted: npt.NDArray[np.int8] = np.zeros(size, np.int8)
         self._ones: Tokens = np.ones(size, np.int32)
+        # token ids get theirs from llama.cpp
+        self._four: Tokens | None = None
+        if four_positions and embd is not None:
+            self._four = np.zeros(4 * size, np.int32)
         step = self.slots.itemsize
         self._slot_addresses = self.slots.ctypes.data + step * np.arange(size, dtype=np.uintp)
         kinds: dict[str, Any] = {field[0]: field[1] for field in native.llama_batch._fields_}
         arrays = {
-            "embd" if n_embd else "token": self.embd if n_embd else self.tokens,
-            "pos": self.positions,
+            "token" if embd is None else "embd": self.tokens if embd is None else embd,
+            "pos": self.positions if self._four is None else self._four,
             "n_seq_id": self._ones,
             "seq_id": self._slot_addresses,
             "logits": self.wanted,
         }
+        self._keep = embd
         self.struct = native.llama_batch()
         for field, array in arrays.items():
             setattr(self.struct, field, ctypes.cast(array.ctypes.data, kinds[field]))
+
+    def ready(self, n: int) -> Any:
+        """The struct of the first n rows."""
+        self.struct.n_tokens = n
+        if self._four is not None:
+            # as llama.cpp itself does for text
+            self._four[: 3 * n].reshape(3, n)[:] = self.positions[:n]
+            self._four[3 * n : 4 * n] = 0
+        return self.struct
 
 
 # --- contexts ----------------------------------------------------------------------------------------------
@@ -267,7 +239,7 @@ class Context:
         threads: int,
         n_batch: int,
         n_ubatch: int,
-        eval_callback: EvalCallback | None = None,
+        eval_callback: Any = None,
         *,
         flash_attention: bool = False,
         kv_type: str = "f16",
@@ -306,9 +278,8 @@ class Context:
 
     def decode(self, batch: Batch, n: int) -> None:
         """Run the first n rows of `batch`. Raises DecodeFailed; then truncate() what the rows had added."""
-        batch.struct.n_tokens = n
         _log_lines.forget()
-        code = native.llama_decode(self.pointer, batch.struct)
+        code = native.llama_decode(self.pointer, batch.ready(n))
         if code != 0:
             raise DecodeFailed(f"llama_decode returned {code}: {_log_lines.complaint()}")
 

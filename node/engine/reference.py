@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hypercluster.node.engine.llama import Batch, Context, Float32s, LlamaError, LoadedModel
+from hypercluster.node.engine.llama import Batch, Context, LlamaError, LoadedModel
+from hypercluster.node.rows import Float32s
 
 CHUNK = 64
 """Rows of one prefill call; the engine's default, so that both do the same arithmetic."""

@@ -7,7 +7,8 @@ import statistics
 import numpy as np
 
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.steps import Measurement, Payload
+from hypercluster.node.engine.steps import Measurement
+from hypercluster.node.rows import Payload
 
 
 def measure(engine: Engine, steps: int = 8) -> Measurement:
@@ -18,7 +19,7 @@ def measure(engine: Engine, steps: int = 8) -> Measurement:
     draw = np.random.default_rng(0)
 
     def timed(position: int, n: int) -> float:
-        payload: Payload = draw.standard_normal((n, engine.n_embd), dtype=np.float32)
+        payload: Payload = draw.standard_normal((n, engine.width), dtype=np.float32)
         if engine.first:
             payload = draw.integers(0, engine.n_vocab, n, dtype=np.int32)
         return engine.submit(slot, position, payload).result().compute_ms

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from hypercluster.node.engine.llama import Float32s
 from hypercluster.node.errors import ErrorCode, NodeError
-from hypercluster.node.rows import TopK, WireDtype, join, pack_activations, pack_topk
+from hypercluster.node.rows import Float32s, Payload, TopK, WireDtype, join, pack_activations, pack_topk
 
 Outputs = Literal["last", "all"]
 
@@ -68,13 +66,23 @@ class StepFailed(EngineError):
     """llama.cpp could not run the step; the session stands where the step began."""
 
 
+class EngineFailed(EngineError):
+    """llama.cpp's process ended by itself, and with it what its sessions held; `wait` as in EngineFull."""
+
+    code = ErrorCode.ENGINE_FAILED
+
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
 class EngineStopped(EngineError):
     """The engine has been stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """Result of a step: activations float32 [n, n_embd], or at the tail topk of the rows asked for.
+    """Result of a step: activations float32 [n, width], or at the tail topk of the rows asked for.
 
     compute_ms is the time of the llama_decode calls the step took part in, waited_ms the time in the queue
     before the first of them.
@@ -110,6 +118,8 @@ class EngineStats:
     largest_batch: int
     busy_ms: float
     ms_per_decode: float
+    failures: int
+    """times that llama.cpp's process ended by itself"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +128,6 @@ class Measurement:
 
     decode_ms: float
     prefill_ms: float
-
-
-Payload = npt.NDArray[np.int32] | Float32s
 
 
 class Work:
@@ -151,24 +158,3 @@ class Work:
             return StepOutput(None, join(best), self.compute_ms, waited)
         rows = [part for part in self.parts if isinstance(part, np.ndarray)]
         return StepOutput(rows[0] if len(rows) == 1 else np.concatenate(rows), None, self.compute_ms, waited)
-
-
-class Slot:
-    """A session's place in the engine. `stray` says that the cache may hold cells beyond `length`, `tainted` that
-    cells may hold numbers that are not finite.
-    """
-
-    def __init__(self, sequence: int, capacity: int) -> None:
-        self.sequence = sequence
-        self.capacity = capacity
-        self.length = 0
-        self.stray = True
-        self.tainted = False
-        self.work: Work | None = None
-        self.closed = False
-
-    @property
-    def running(self) -> Work:
-        """The step under way; there must be one."""
-        assert self.work is not None
-        return self.work

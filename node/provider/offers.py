@@ -46,7 +46,7 @@ class Offer:
     @property
     def free(self) -> int:
         """Sessions that it would take now."""
-        if self.leaving.is_set() or self.blocked() is not None:
+        if self.leaving.is_set() or self.blocked() is not None or self.engine.trouble is not None:
             return 0
         # The session in which the speed is measured is over before anybody could be sent away for it, and who has one
         # and does not use it gives way.
@@ -96,7 +96,7 @@ class Offer:
             sequence=issue.sequence,
             issued=issue.issued,
             expires=issue.expires,
-            n_embd=self.manifest.n_embd,
+            width=self.engine.width,
             addrs=issue.addrs,
             direct=direct,
             wire_dtypes=tuple(dtype.name.lower() for dtype in terms.wire_dtypes),

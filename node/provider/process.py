@@ -166,7 +166,7 @@ class Provider:
                 offer=partial(offer.advert, direct=direct),
             )
             presence.computes = terms.backend.document()
-            presence.troubles = lambda: [each for each in (offer.blocked(),) if each]
+            presence.troubles = lambda: [each for each in (offer.blocked(), engine.trouble) if each]
             async with presence.running(collector, self._ledger) as jobs:
                 demands = self._schedule(jobs, offer, presence)
                 mover = Mover(terms.move, offer, presence) if terms.move else None
@@ -230,7 +230,8 @@ class Provider:
             layer_start=terms.start,
             layer_stop=terms.stop,
             layers=self.manifest.layers,
-            n_embd=self.manifest.n_embd,
+            width=offer.engine.width,
+            reads_tokens=offer.engine.reads_tokens,
             max_top_k=offer.max_top_k,
             max_step_tokens=terms.step_tokens,
             wire_dtypes=terms.wire_dtypes,

@@ -38,7 +38,8 @@ class Service:
     layer_stop: int
     layers: int
     """of the whole model"""
-    n_embd: int
+    width: int
+    reads_tokens: bool
     max_top_k: int
     max_step_tokens: int
     wire_dtypes: tuple[WireDtype, ...]

@@ -37,9 +37,10 @@ from hypercluster.node.wire.messages import Accept, Close, Open, Step, StepResul
 from hypercluster.node.wire.records import StageRecord, served
 
 if TYPE_CHECKING:
-    from hypercluster.node.engine.steps import Outputs, Payload, StepOutput
+    from hypercluster.node.engine.steps import Outputs, StepOutput
     from hypercluster.node.network.connection import Connection
     from hypercluster.node.provider.seats import Seat
+    from hypercluster.node.rows import Payload
     from hypercluster.node.serving.accounts import IncomingAccount, Reserved
 
 
@@ -172,7 +173,7 @@ class Session:
             capacity=opening.capacity,
             expires=expires,
         )
-        self._connection.raise_bound(frame_bound(service.max_step_tokens, service.n_embd))
+        self._connection.raise_bound(frame_bound(service.max_step_tokens, service.width))
         accept = Accept(
             price_wei=prices.price_wei,
             prompt_price_wei=prices.prompt_price_wei,
@@ -183,7 +184,7 @@ class Session:
             paid_signature=channel.signature,
             billed_wei=channel.billed,
             max_step_tokens=service.max_step_tokens,
-            n_embd=service.n_embd,
+            width=service.width,
             nonce=nonce,
             profile=service.profile,
         )
@@ -263,7 +264,8 @@ class Session:
         return unpack_input(
             step.input,
             step.rows,
-            tokens=service.is_first,
-            n_embd=service.n_embd,
+            first=service.is_first,
+            width=service.width,
+            reads_tokens=service.reads_tokens,
             dtype=self._opening.wire_dtype,
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.speed import measure as time_engine
-from hypercluster.node.engine.steps import EngineFull, Measurement
+from hypercluster.node.engine.steps import EngineFailed, EngineFull, Measurement
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +86,10 @@ class Speed:
         elif not stats.sessions and self._clock() >= self._again_at:
             try:
                 self.measure()
-            except EngineFull:
-                log.debug("clients came first; the speed is measured by what they are served")
+            except (EngineFull, EngineFailed):
+                log.debug(
+                    "clients came first, or the engine is down; the speed is measured by what is served"
+                )
 
 
 def _better(one: Measurement, other: Measurement) -> Measurement:

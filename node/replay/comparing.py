@@ -21,7 +21,7 @@ from hypercluster.node.rows import (
 from hypercluster.node.wire.records import AuditStep
 
 if TYPE_CHECKING:
-    from hypercluster.node.engine.llama import Float32s
+    from hypercluster.node.rows import Float32s
 
 WIDER = 4
 """times as many candidates as were claimed: a close race may have put one just outside"""
@@ -41,27 +41,27 @@ def numbers(outputs: Float32s | TopK, k: int) -> Float32s:
 
 
 def judge_against(
-    transcript: Transcript, outputs: Sequence[bytes | TopK], *, n_embd: int, is_tail: bool
+    transcript: Transcript, outputs: Sequence[bytes | TopK], *, width: int, is_tail: bool
 ) -> Difference:
     """Compare a transcript with all rows of output that another node gave for the same input, as they travelled.
 
     Raises BadEvidence, WireError.
     """
-    claimed = claimed_outputs(transcript, n_embd, is_tail)
+    claimed = claimed_outputs(transcript, width, is_tail)
     dtype = transcript.record.wire_dtype
     if isinstance(claimed, TopK):
         given = join([output for output in outputs if isinstance(output, TopK)])
         return compare(claimed, put_out(given, transcript.steps), dtype)
     data = b"".join(output for output in outputs if isinstance(output, bytes))
-    return compare(claimed, unpack_activations(data, transcript.tokens, n_embd, dtype), dtype)
+    return compare(claimed, unpack_activations(data, transcript.tokens, width, dtype), dtype)
 
 
-def claimed_numbers(transcript: Transcript, n_embd: int, is_tail: bool) -> Float32s:
+def claimed_numbers(transcript: Transcript, width: int, is_tail: bool) -> Float32s:
     """The same of what a transcript claims. Raises BadEvidence, WireError."""
-    return numbers(claimed_outputs(transcript, n_embd, is_tail), transcript.record.top_k or 1)
+    return numbers(claimed_outputs(transcript, width, is_tail), transcript.record.top_k or 1)
 
 
-def claimed_outputs(transcript: Transcript, n_embd: int, is_tail: bool) -> Float32s | TopK:
+def claimed_outputs(transcript: Transcript, width: int, is_tail: bool) -> Float32s | TopK:
     """All rows of output that a transcript claims. Raises BadEvidence, WireError."""
     dtype = transcript.record.wire_dtype
     for step in transcript.steps:
@@ -73,7 +73,7 @@ def claimed_outputs(transcript: Transcript, n_embd: int, is_tail: bool) -> Float
             raise BadEvidence("The steps have different numbers of candidates.")
         return join(parts)
     return np.concatenate(
-        [unpack_activations(step.output, step.outputs, n_embd, dtype) for step in transcript.steps]
+        [unpack_activations(step.output, step.outputs, width, dtype) for step in transcript.steps]
     )
 
 

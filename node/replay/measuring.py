@@ -9,12 +9,12 @@ import numpy as np
 
 from hypercluster.market.trust.audit import Kind
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Float32s, LlamaError
+from hypercluster.node.engine.llama import LlamaError
 from hypercluster.node.engine.profile import Backend, profile
-from hypercluster.node.engine.steps import Payload, StepOutput
+from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.replay.comparing import WIDER
 from hypercluster.node.replay.variations import COMPANY, Variation
-from hypercluster.node.rows import TopK, join
+from hypercluster.node.rows import Float32s, Payload, TopK, join
 from hypercluster.node.shards.store import StoredModel
 
 TOP_K = 64

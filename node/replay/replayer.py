@@ -15,14 +15,13 @@ import psutil  # type: ignore[import-untyped]
 from hypercluster.market.trust.audit import Bounds, Difference, Kind, Thresholds, Tier
 from hypercluster.market.trust.receipt import MOST_TOLERANCE, Finding
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Float32s, LlamaError
+from hypercluster.node.engine.llama import LlamaError
 from hypercluster.node.engine.profile import Backend, profile
-from hypercluster.node.engine.steps import Payload
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.comparing import BadEvidence, claimed_outputs, compare, numbers
 from hypercluster.node.replay.running import inputs_of, prefill, replay
 from hypercluster.node.replay.shelf import Shelf, ShelfFull
-from hypercluster.node.rows import WireDtype
+from hypercluster.node.rows import Float32s, Payload, WireDtype
 from hypercluster.node.shards.store import StoredModel
 
 log = logging.getLogger(__name__)
@@ -132,7 +131,7 @@ class Replayer:
         kind: Kind = "tail" if is_tail else "body"
         engine = self._engine(record.layer_start, record.layer_stop, transcript.length)
         inputs = inputs_of(transcript, engine)
-        claimed = claimed_outputs(transcript, engine.n_embd, is_tail)
+        claimed = claimed_outputs(transcript, engine.width, is_tail)
         own_profile = record.profile == self.profile
         started = time.monotonic()
         k = record.top_k or 1
@@ -151,7 +150,7 @@ class Replayer:
                 started = time.monotonic()
                 again = replay(engine, part, inputs[: len(part.steps)])
                 replay_ms = 1e3 * (time.monotonic() - started)
-                closer = compare(claimed_outputs(part, engine.n_embd, is_tail), again, record.wire_dtype)
+                closer = compare(claimed_outputs(part, engine.width, is_tail), again, record.wire_dtype)
                 found = self.bounds.of(kind, "replay").judge(closer)
                 if not spot or found is not Finding.PASS:
                     finding, difference, tier, own = found, closer, "replay", again if not spot else own
@@ -219,7 +218,7 @@ class Replayer:
         if tokens > manifest.context:
             raise BadEvidence(f"{tokens} tokens are beyond the model's context of {manifest.context}.")
         loaded = self._engines.pop((start, stop), None)
-        if loaded is not None and loaded.engine.max_capacity < tokens:
+        if loaded is not None and (loaded.engine.max_capacity < tokens or loaded.engine.trouble is not None):
             self._stop(loaded)
             loaded = None
         if loaded is None:
@@ -271,4 +270,8 @@ class Replayer:
 def _jittered(inputs: list[Payload]) -> list[Payload]:
     """The same activations but for the last bits that f16 keeps."""
     draw = np.random.default_rng(0)
-    return [(rows * (1 + JITTER * draw.uniform(-1, 1, rows.shape))).astype(np.float32) for rows in inputs]
+    jittered = [rows.copy() for rows in inputs]
+    for rows in jittered:
+        residual = rows["residual"] if rows.dtype.names else rows
+        residual *= 1 + JITTER * draw.uniform(-1, 1, residual.shape)
+    return jittered

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Float32s
-from hypercluster.node.engine.steps import Outputs, Payload, StepOutput
+from hypercluster.node.engine.steps import Outputs, StepOutput
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.comparing import WIDER, BadEvidence, put_out
-from hypercluster.node.rows import TopK, join, unpack_input
+from hypercluster.node.rows import Float32s, Payload, TopK, join, unpack_input
 
 
 def inputs_of(transcript: Transcript, engine: Engine) -> list[Payload]:
@@ -19,7 +18,14 @@ def inputs_of(transcript: Transcript, engine: Engine) -> list[Payload]:
         if step.position > held:
             raise BadEvidence(f"Step {step.seq} starts at {step.position}, the stage stands at {held}.")
         inputs.append(
-            unpack_input(step.input, step.rows, tokens=engine.first, n_embd=engine.n_embd, dtype=dtype)
+            unpack_input(
+                step.input,
+                step.rows,
+                first=engine.first,
+                width=engine.width,
+                reads_tokens=engine.reads_tokens,
+                dtype=dtype,
+            )
         )
         held = step.position + step.rows
     if not inputs:
@@ -33,7 +39,7 @@ def prefill(engine: Engine, transcript: Transcript, inputs: list[Payload]) -> Fl
     found: list[StepOutput] = []
     try:
         for run in transcript.runs:
-            payload: Payload = np.concatenate(inputs[at : at + len(run)])  # type: ignore[assignment]
+            payload: Payload = np.concatenate(inputs[at : at + len(run)])
             at += len(run)
             step = engine.submit(slot, run[0].position, payload, "all", _width(transcript, engine))
             found.append(step.result())

@@ -79,8 +79,8 @@ def lazy_judge(replayer: Replayer) -> Callable[[Transcript], Judgement]:
 
     def judge(transcript: Transcript) -> Judgement:
         is_tail = transcript.record.layer_stop == manifest.layers
-        rows = claimed_numbers(transcript, manifest.n_embd, is_tail)
-        odd = stands_out(transcript, n_embd=manifest.n_embd, is_tail=is_tail)
+        rows = claimed_numbers(transcript, manifest.width, is_tail)
+        odd = stands_out(transcript, width=manifest.width, is_tail=is_tail)
         finding, off = (Finding.FAIL, 1.0) if odd else (Finding.PASS, 0.0)
         return Judgement(
             finding,

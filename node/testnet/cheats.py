@@ -17,9 +17,9 @@ from gguf import quants
 from gguf.constants import GGMLQuantizationType as Type
 
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.steps import Outputs, Payload, StepOutput
+from hypercluster.node.engine.steps import Outputs, StepOutput
 from hypercluster.node.errors import NodeError
-from hypercluster.node.rows import TopK
+from hypercluster.node.rows import Payload, TopK
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.writing import Part, Value, write_gguf
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.comparing import claimed_outputs
-from hypercluster.node.rows import TopK, unpack_activations
+from hypercluster.node.rows import TopK, unpack_residual
 
 Floats = npt.NDArray[np.float64]
 
@@ -17,9 +17,9 @@ LENGTH = 8.0
 """times the usual length of a row, or as many times less"""
 
 
-def stands_out(transcript: Transcript, *, n_embd: int, is_tail: bool) -> bool:
+def stands_out(transcript: Transcript, *, width: int, is_tail: bool) -> bool:
     """Whether a row of output is unlike its input, or unlike every other row, or much longer or shorter than usual."""
-    claimed = claimed_outputs(transcript, n_embd, is_tail)
+    claimed = claimed_outputs(transcript, width, is_tail)
     numbers = claimed.logits - claimed.logsumexp[:, None] if isinstance(claimed, TopK) else claimed
     rows = numbers.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1) + 1e-30
@@ -28,7 +28,7 @@ def stands_out(transcript: Transcript, *, n_embd: int, is_tail: bool) -> bool:
     likeness = [cosines.max(axis=1)]
     if not is_tail and transcript.record.layer_start:
         dtype = transcript.record.wire_dtype
-        inputs = unpack_activations(transcript.input, transcript.tokens, n_embd, dtype).astype(np.float64)
+        inputs = unpack_residual(transcript.input, transcript.tokens, width, dtype).astype(np.float64)
         likeness.append(np.sum(inputs * rows, axis=1) / (np.linalg.norm(inputs, axis=1) * lengths + 1e-30))
     # The first row sees nothing before it, and is unlike the others everywhere.
     far = np.abs(np.log(lengths[1:] / np.median(lengths))) > np.log(LENGTH)

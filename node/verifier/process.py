@@ -220,7 +220,7 @@ class Verifier:
             sequence=issue.sequence,
             issued=issue.issued,
             expires=issue.expires,
-            n_embd=self._model.n_embd,
+            width=self._model.width,
             addrs=issue.addrs,
             role="verifier",
         )

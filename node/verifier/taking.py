@@ -50,7 +50,7 @@ async def accept(
             expires=expires,
         )
         signature = service.vouchers.sign_quote(service.node_key, quote)
-    bound = frame_bound(MAX_STEP_TOKENS, manifest.n_embd, opening.top_k)
+    bound = frame_bound(MAX_STEP_TOKENS, manifest.width, opening.top_k)
     connection.raise_bound(2 * bound)
     await connection.send(
         Accept(
@@ -63,7 +63,7 @@ async def accept(
             paid_signature=account.channel.signature if account else b"",
             billed_wei=account.channel.billed if account else 0,
             max_step_tokens=MAX_STEP_TOKENS,
-            n_embd=manifest.n_embd,
+            width=manifest.width,
             nonce=secrets.token_bytes(16),
             profile=service.replayer.profile,
         ),

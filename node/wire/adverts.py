@@ -53,7 +53,7 @@ RULES = declare(
         "sequence": Number,
         "issued": Unix,
         "expires": Unix,
-        "n_embd": Width,
+        "width": Width,
         "addrs": Annotated[tuple[str, ...], Length(0, 8), Each(Length(0, MAX_ADDR)), Travels(list, to_texts)],
         "direct": Annotated[str, Length(0, MAX_ADDR)],
         "wire_dtypes": Dtypes,

@@ -191,6 +191,6 @@ def message(kind: type[_T]) -> type[_T]:
     return made
 
 
-def frame_bound(max_step_tokens: int, n_embd: int, top_k: int = 0) -> int:
-    """Bytes a frame of an accepted session may have: rows of f32 activations, or of candidates."""
-    return max_step_tokens * max(4 * n_embd, 8 * top_k + 8 if top_k else 0) + FRAME_MARGIN
+def frame_bound(max_step_tokens: int, width: int, top_k: int = 0) -> int:
+    """Bytes a frame of an accepted session may have: rows of f32 activations and a token id, or of candidates."""
+    return max_step_tokens * max(4 * width + 4, 8 * top_k + 8 if top_k else 0) + FRAME_MARGIN

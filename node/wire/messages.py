@@ -115,7 +115,7 @@ class Accept:
     billed_wei: Wei
     """charged on the channel so far"""
     max_step_tokens: Rows
-    n_embd: Width
+    width: Width
     nonce: Bytes16
     """16 random bytes of the provider, which name the stage together with Open.session"""
     profile: Profile
@@ -124,8 +124,8 @@ class Accept:
     def __post_init__(self) -> None:
         if len(self.paid_signature) != (64 if self.paid_wei else 0):
             raise WireError("paid_signature", f"has {len(self.paid_signature)} bytes, which is wrong here")
-        if frame_bound(self.max_step_tokens, self.n_embd) > MAX_FRAME:
-            raise WireError("max_step_tokens", "times n_embd asks for frames larger than 64 MiB")
+        if frame_bound(self.max_step_tokens, self.width) > MAX_FRAME:
+            raise WireError("max_step_tokens", "times width asks for frames larger than 64 MiB")
 
 
 @message

@@ -119,7 +119,7 @@ class Close(_message.Message):
     def __init__(self) -> None: ...
 
 class Accept(_message.Message):
-    __slots__ = ("price_wei", "prompt_price_wei", "capacity", "expires", "quote_signature", "paid_wei", "paid_signature", "billed_wei", "max_step_tokens", "n_embd", "nonce", "profile")
+    __slots__ = ("price_wei", "prompt_price_wei", "capacity", "expires", "quote_signature", "paid_wei", "paid_signature", "billed_wei", "max_step_tokens", "width", "nonce", "profile")
     PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     PROMPT_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -129,7 +129,7 @@ class Accept(_message.Message):
     PAID_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     BILLED_WEI_FIELD_NUMBER: _ClassVar[int]
     MAX_STEP_TOKENS_FIELD_NUMBER: _ClassVar[int]
-    N_EMBD_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     price_wei: bytes
@@ -141,10 +141,10 @@ class Accept(_message.Message):
     paid_signature: bytes
     billed_wei: bytes
     max_step_tokens: int
-    n_embd: int
+    width: int
     nonce: bytes
     profile: str
-    def __init__(self, price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., capacity: _Optional[int] = ..., expires: _Optional[int] = ..., quote_signature: _Optional[bytes] = ..., paid_wei: _Optional[bytes] = ..., paid_signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ..., max_step_tokens: _Optional[int] = ..., n_embd: _Optional[int] = ..., nonce: _Optional[bytes] = ..., profile: _Optional[str] = ...) -> None: ...
+    def __init__(self, price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., capacity: _Optional[int] = ..., expires: _Optional[int] = ..., quote_signature: _Optional[bytes] = ..., paid_wei: _Optional[bytes] = ..., paid_signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ..., max_step_tokens: _Optional[int] = ..., width: _Optional[int] = ..., nonce: _Optional[bytes] = ..., profile: _Optional[str] = ...) -> None: ...
 
 class StepResult(_message.Message):
     __slots__ = ("seq", "rows", "billed_wei", "compute_ms", "waited_ms", "issued", "receipt", "output")
@@ -179,7 +179,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., billed_wei: _Optional[bytes] = ..., wait_ms: _Optional[float] = ...) -> None: ...
 
 class Advert(_message.Message):
-    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price_wei", "prompt_price_wei", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "n_embd", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features", "reserve_wei")
+    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price_wei", "prompt_price_wei", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "width", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features", "reserve_wei")
     PEER_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
@@ -193,7 +193,7 @@ class Advert(_message.Message):
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ISSUED_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_FIELD_NUMBER: _ClassVar[int]
-    N_EMBD_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
     ADDRS_FIELD_NUMBER: _ClassVar[int]
     DIRECT_FIELD_NUMBER: _ClassVar[int]
     WIRE_DTYPES_FIELD_NUMBER: _ClassVar[int]
@@ -216,7 +216,7 @@ class Advert(_message.Message):
     sequence: int
     issued: int
     expires: int
-    n_embd: int
+    width: int
     addrs: _containers.RepeatedScalarFieldContainer[str]
     direct: str
     wire_dtypes: _containers.RepeatedScalarFieldContainer[WireDtype]
@@ -226,7 +226,7 @@ class Advert(_message.Message):
     prompt_ms: float
     features: _containers.RepeatedScalarFieldContainer[str]
     reserve_wei: bytes
-    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., n_embd: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ..., reserve_wei: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., width: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ..., reserve_wei: _Optional[bytes] = ...) -> None: ...
 
 class SignedAdvert(_message.Message):
     __slots__ = ("body", "signature")

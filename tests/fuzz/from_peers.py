@@ -90,7 +90,7 @@ def _rows(data: bytes) -> object:
     dtype = WireDtype.F16 if how & 1 else WireDtype.F32
     if how & 2:
         return unpack_topk(body, rows)
-    return unpack_input(body, rows, tokens=bool(how & 4), n_embd=WIDTH, dtype=dtype)
+    return unpack_input(body, rows, first=bool(how & 4), width=WIDTH, reads_tokens=bool(how & 8), dtype=dtype)
 
 
 def _receipts(data: bytes) -> object:
@@ -158,6 +158,7 @@ DECODERS = (
         _rows,
         (
             "node/rows.py:unpack_activations",
+            "node/rows.py:unpack_input",
             "node/rows.py:unpack_tokens",
             "node/rows.py:unpack_topk",
         ),

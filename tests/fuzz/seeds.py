@@ -106,7 +106,7 @@ def advert() -> Advert:
         sequence=NOW * 1000,
         issued=NOW,
         expires=NOW + 3600,
-        n_embd=64,
+        width=64,
         addrs=("/ip4/127.0.0.1/tcp/1", "/dns4/node.example/tcp/2"),
         direct="/ip4/127.0.0.1/tcp/2",
         wire_dtypes=("f32", "f16"),
@@ -140,7 +140,7 @@ def messages() -> Iterator[Message]:
         paid_signature=b"p" * 64,
         billed_wei=1,
         max_step_tokens=64,
-        n_embd=64,
+        width=64,
         nonce=b"n" * 16,
         profile="{}",
     )
@@ -434,6 +434,11 @@ def inputs(folder: Path) -> Iterator[tuple[str, str, bytes]]:
     yield "rows", "candidates", b"\x02\x01" + CANDIDATES
     yield "rows", "tokens", b"\x04\x02" + TOKENS
     yield "rows", "f32", b"\x00\x02" + _ones().tobytes()
+    yield (
+        "rows",
+        "f32-tokens",
+        b"\x08\x02" + b"".join(bytes(4 * WIDTH) + bytes([at, 0, 0, 0]) for at in (1, 2)),
+    )
     yield "rows", "f16", b"\x01\x02" + _ones().astype("<f2").tobytes()
     yield "receipts", "stage", encode(STAGE)
     yield "receipts", "step", encode(step())

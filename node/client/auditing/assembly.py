@@ -86,7 +86,7 @@ def inspector(
         payer,
         domain,
         layers=manifest.layers,
-        n_embd=manifest.n_embd,
+        width=manifest.width,
         standings=standings,
     )
     provider = ProviderAuditor(
@@ -119,5 +119,5 @@ def inspector(
         domain=domain,
         bounds=bounds,
         layers=manifest.layers,
-        n_embd=manifest.n_embd,
+        width=manifest.width,
     )

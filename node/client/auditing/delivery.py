@@ -56,7 +56,7 @@ async def delivering(
         if not isinstance(accepted, Accept):
             raise HopFailed(verifier.peer, f"it answered with {type(accepted).__name__}.")
         top_k = opened.opening.top_k
-        connection.raise_bound(2 * frame_bound(accepted.max_step_tokens, verifier.n_embd, top_k))
+        connection.raise_bound(2 * frame_bound(accepted.max_step_tokens, verifier.width, top_k))
         yield connection, accepted
     finally:
         await connection.close()

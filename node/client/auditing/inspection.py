@@ -67,14 +67,14 @@ class Inspector:
         domain: DisputeDomain,
         bounds: Callable[[], Bounds],
         layers: int,
-        n_embd: int,
+        width: int,
     ) -> None:
         self.policy = policy
         self._secret, self._auditor, self._verifiers, self.accuser = secret, auditor, verifiers, accuser
         self._sharer = sharer
         self._transcripts, self._ledger = transcripts, ledger
         self._host, self._discovery, self._domain = host, discovery, domain
-        self._bounds, self._layers, self._n_embd = bounds, layers, n_embd
+        self._bounds, self._layers, self._width = bounds, layers, width
 
     def sampled(self, hops: Sequence[Hop]) -> list[Hop]:
         """Those whose stages are to be audited, as the secret picks them."""
@@ -226,7 +226,7 @@ class Inspector:
             return None
         verifier = self._verifiers.pick({operator, transcript.record.peer})
         is_tail = transcript.record.layer_stop == self._layers
-        planting = partial(traps, transcript, self._bounds(), n_embd=self._n_embd, is_tail=is_tail)
+        planting = partial(traps, transcript, self._bounds(), width=self._width, is_tail=is_tail)
         planted = await trio.to_thread.run_sync(planting)
         if verifier is None or planted is None:
             return None
@@ -329,7 +329,7 @@ class Inspector:
         """Of what was claimed, under our secret: it outlives the tensors and still tells what they were."""
         is_tail = transcript.record.layer_stop == self._layers
         try:
-            return fingerprint(claimed_numbers(transcript, self._n_embd, is_tail), self._secret)
+            return fingerprint(claimed_numbers(transcript, self._width, is_tail), self._secret)
         except NodeError:
             return b""
 

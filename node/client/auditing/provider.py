@@ -97,7 +97,7 @@ class ProviderAuditor:
                     payload = _rows(transcript, at, rows)
                     outputs.append(await hop.step(payload, rows, all_outputs=is_tail))
                     at += rows
-        difference = judge_against(transcript, outputs, n_embd=rival.n_embd, is_tail=is_tail)
+        difference = judge_against(transcript, outputs, width=rival.width, is_tail=is_tail)
         finding = self._bounds().of("tail" if is_tail else "body", "foreign").judge(difference)
         return Opinion(finding, difference, rival.peer, hop.paid_wei, certain=finding is Finding.PASS)
 

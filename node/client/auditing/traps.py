@@ -18,7 +18,15 @@ from hypercluster.market.trust import merkle
 from hypercluster.market.trust.audit import MAX_ACCEPT, Bounds, Kind, contradicts
 from hypercluster.market.trust.receipt import MILLIONTHS
 from hypercluster.node.evidence.transcript import Transcript
-from hypercluster.node.rows import TopK, join, pack_activations, pack_topk, unpack_activations, unpack_topk
+from hypercluster.node.rows import (
+    TopK,
+    join,
+    pack_activations,
+    pack_topk,
+    unpack_activations,
+    unpack_residual,
+    unpack_topk,
+)
 
 Float64s = npt.NDArray[np.float64]
 
@@ -59,9 +67,7 @@ class Planted:
         return contradicts(self.claimed, self.planted, tolerance)
 
 
-def plant(
-    transcript: Transcript, bounds: Bounds, *, same: bool, n_embd: int, is_tail: bool
-) -> Planted | None:
+def plant(transcript: Transcript, bounds: Bounds, *, same: bool, width: int, is_tail: bool) -> Planted | None:
     """The same transcript with outputs that are as far off as no verifier with these bounds passes. `same` says whether
     it runs under the profile of who served: then it compares exactly, and the fault may be small.
 
@@ -72,13 +78,13 @@ def plant(
     kind: Kind = "tail" if is_tail else "body"
     size, tolerance = _size(bounds, kind, same), bounds.tolerance(kind, own=same)
     for _ in range(DRAWS):
-        found, median = _drawn(transcript, size, n_embd, is_tail)
+        found, median = _drawn(transcript, size, width, is_tail)
         if median > ENOUGH * size.median and found.refutes(tolerance):
             return found
     return None
 
 
-def _drawn(transcript: Transcript, size: _Size, n_embd: int, is_tail: bool) -> tuple[Planted, float]:
+def _drawn(transcript: Transcript, size: _Size, width: int, is_tail: bool) -> tuple[Planted, float]:
     """Some fault, and how far half of its rows are off."""
     draw = np.random.default_rng(secrets.randbits(128))
     if is_tail:
@@ -89,14 +95,14 @@ def _drawn(transcript: Transcript, size: _Size, n_embd: int, is_tail: bool) -> t
         planted = after.logits - after.logsumexp[:, None]
     else:
         dtype = transcript.record.wire_dtype
-        rows = unpack_activations(transcript.output, transcript.outputs, n_embd, dtype).astype(np.float64)
+        rows = unpack_activations(transcript.output, transcript.outputs, width, dtype).astype(np.float64)
         base = None
         if transcript.record.layer_start:
-            base = unpack_activations(transcript.input, transcript.tokens, n_embd, dtype).astype(np.float64)
+            base = unpack_residual(transcript.input, transcript.tokens, width, dtype).astype(np.float64)
         added = rows if base is None else rows - base
         wanted = rows - added + _exchanged(added, rows, base, size, draw)
         packed = pack_activations(_on_grid(rows, wanted), dtype)
-        planted = unpack_activations(packed, len(rows), n_embd, dtype).astype(np.float64)
+        planted = unpack_activations(packed, len(rows), width, dtype).astype(np.float64)
     apart = np.linalg.norm(planted - rows, axis=1) / np.maximum(np.linalg.norm(rows, axis=1), 1e-30)
     worst = int(apart.argmax())
     return Planted(_with(transcript, packed), worst, rows[worst], planted[worst]), float(np.median(apart))
@@ -114,10 +120,10 @@ class Traps:
         return self.same if profile == self.same.transcript.record.profile else self.other
 
 
-def traps(transcript: Transcript, bounds: Bounds, *, n_embd: int, is_tail: bool) -> Traps | None:
+def traps(transcript: Transcript, bounds: Bounds, *, width: int, is_tail: bool) -> Traps | None:
     """Faults for verifiers of every profile, None where one cannot be had; see `plant`."""
     same, other = (
-        plant(transcript, bounds, same=same, n_embd=n_embd, is_tail=is_tail) for same in (True, False)
+        plant(transcript, bounds, same=same, width=width, is_tail=is_tail) for same in (True, False)
     )
     return None if same is None or other is None else Traps(same, other)
 

@@ -54,12 +54,12 @@ class VerifierAuditor:
         domain: DisputeDomain,
         *,
         layers: int,
-        n_embd: int,
+        width: int,
         standings: Callable[[], Mapping[str, Standing]],
     ) -> None:
         self._standings = standings
         self._host, self._discovery, self._payer, self._domain = host, discovery, payer, domain
-        self._layers, self._n_embd = layers, n_embd
+        self._layers, self._width = layers, width
 
     def verifiers(self, avoid: Collection[str] = ()) -> list[Advert]:
         """Those that are free, the cheapest first, without the peers and operators in `avoid`."""
@@ -193,7 +193,7 @@ class VerifierAuditor:
                 "its verdict is not signed by its node key over this audit.",
                 ErrorCode.BAD_SIGNATURE,
             )
-        claimed = claimed_numbers(transcript, self._n_embd, transcript.record.layer_stop == self._layers)
+        claimed = claimed_numbers(transcript, self._width, transcript.record.layer_stop == self._layers)
         try:
             apart = distance(answer.fingerprint, claimed, seed_of(address_bytes(node), job))
         except BadFingerprint as error:

@@ -200,7 +200,7 @@ def advert(sequence: int, **changes: object) -> Advert:
         "sequence": sequence,
         "issued": 100,
         "expires": 200,
-        "n_embd": 64,
+        "width": 64,
         **changes,
     }
     return Advert(**values)  # type: ignore[arg-type]

@@ -333,7 +333,7 @@ def advert(peer: str, **changes: object) -> Advert:
         "sequence": 1,
         "issued": 100,
         "expires": 200,
-        "n_embd": 64,
+        "width": 64,
         **changes,
     }
     return Advert(**values)  # type: ignore[arg-type]

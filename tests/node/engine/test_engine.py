@@ -16,7 +16,7 @@ from gguf.constants import GGMLQuantizationType as Type
 
 from hypercluster.node.engine import reference
 from hypercluster.node.engine import steps as eng
-from hypercluster.node.engine.computing import MAX_ACTIVATION
+from hypercluster.node.engine.batching import MAX_ACTIVATION
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import DecodeFailed, LoadFailed
 from hypercluster.node.engine.speed import measure
@@ -218,7 +218,7 @@ def payload(engine: Engine, n: int, seed: int = 0) -> np.ndarray:
     draw = np.random.default_rng(seed)
     if engine.first:
         return draw.integers(0, engine.n_vocab, n, dtype=np.int32)
-    return draw.standard_normal((n, engine.n_embd), dtype=np.float32)
+    return draw.standard_normal((n, engine.width), dtype=np.float32)
 
 
 @pytest.mark.parametrize("taken", [(0, 1, 2), (0, 2), (1,)])
@@ -321,7 +321,7 @@ def test_bad_payloads_are_refused_and_change_nothing(middle: Engine, head: Engin
         np.zeros(4, np.int32),
     ):
         with pytest.raises(eng.BadShape):
-            middle.submit(slot, 2, shape).result()  # type: ignore[arg-type]  # the wrong kinds of array are the point
+            middle.submit(slot, 2, shape).result()  # the wrong kinds of array are the point
     np.testing.assert_array_equal(middle.submit(slot, 0, payload(middle, 2)).result().activations, before)
     middle.close(slot)
 
@@ -331,7 +331,7 @@ def test_bad_payloads_are_refused_and_change_nothing(middle: Engine, head: Engin
             head.submit(slot, 0, np.array(ids, np.int32)).result()
     for other in (np.array([1], np.int64), np.array([1.0], np.float32)):
         with pytest.raises(eng.BadShape):
-            head.submit(slot, 0, other).result()  # type: ignore[arg-type]  # the same
+            head.submit(slot, 0, other).result()  # the same
     with pytest.raises(eng.BadShape, match="candidate"):
         head.submit(slot, 0, payload(head, 1), top_k=0).result()
     head.close(slot)
@@ -358,7 +358,7 @@ def test_the_largest_activations_leave_nothing_behind(middle: Engine) -> None:
     middle.close(slot)
     for value in (MAX_ACTIVATION, -MAX_ACTIVATION, 0.0, 1e-45):
         slot = middle.open(64)
-        rows = np.full((64, middle.n_embd), value, np.float32)
+        rows = np.full((64, middle.width), value, np.float32)
         try:
             found = middle.submit(slot, 0, rows).result().activations
             assert found is not None
@@ -454,6 +454,7 @@ def test_errors_tell_a_peer_their_code() -> None:
         "BadShape": "BAD_SHAPE",
         "NotFinite": "NOT_FINITE",
         "StepFailed": "INTERNAL",
+        "EngineFailed": "ENGINE_FAILED",
         "EngineStopped": "INTERNAL",
     }
 
@@ -464,16 +465,15 @@ def test_a_failed_decode_leaves_everyone_where_they_were(
     slot = middle.open(100)
     middle.submit(slot, 0, payload(middle, 3)).result()
     expected = middle.submit(slot, 3, payload(middle, 70, seed=1)).result().activations
-    context = middle._computer._context
-    decode, calls = context.decode, []
+    compute, calls = middle._computing.compute, []
 
-    def fails_the_second_time(batch: Any, n: int) -> None:
-        decode(batch, n)
+    def fails_the_second_time(n: int) -> None:
+        compute(n)
         calls.append(n)
         if len(calls) == 2:
             raise DecodeFailed("on purpose")
 
-    monkeypatch.setattr(context, "decode", fails_the_second_time)
+    monkeypatch.setattr(middle._computing, "compute", fails_the_second_time)
     with pytest.raises(eng.StepFailed, match="on purpose"):
         middle.submit(slot, 3, payload(middle, 70, seed=1)).result()
     assert calls == [64, 6]

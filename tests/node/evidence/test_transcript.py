@@ -26,7 +26,7 @@ OTHER_KEY = bytes(31) + b"\x09"
 
 @pytest.fixture
 def transcript(stored_tiny: StoredModel) -> Transcript:
-    width = 4 * stored_tiny.manifest.n_embd
+    width = 4 * stored_tiny.manifest.width
     steps = [AuditStep(0, 0, 3, 3, secrets.token_bytes(12), secrets.token_bytes(3 * width), int(time.time()))]
     for seq in range(1, 6):
         step = AuditStep(

@@ -37,7 +37,7 @@ def advert_of(key: bytes, **changes: Any) -> Advert:
         "sequence": next(_sequences),
         "issued": now,
         "expires": now + 60,
-        "n_embd": 64,
+        "width": 64,
     }
     return Advert(**(fields | changes))
 

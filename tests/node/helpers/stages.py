@@ -13,13 +13,12 @@ import numpy as np
 
 from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Float32s
 from hypercluster.node.engine.profile import Backend, profile
 from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import peer_of_key
-from hypercluster.node.rows import WireDtype, pack_activations, pack_tokens
+from hypercluster.node.rows import Float32s, WireDtype, pack_activations, pack_tokens
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.records import AuditStep, StageRecord
 
@@ -80,7 +79,7 @@ def served(
     )
     draw = np.random.default_rng(0)
     if residual is None:
-        residual = draw.standard_normal((len(tokens), stored.manifest.n_embd)).astype(np.float32)
+        residual = draw.standard_normal((len(tokens), stored.manifest.width)).astype(np.float32)
     steps: list[AuditStep] = []
     at = 0
     places = places or [(0, prompt), *((position, 1) for position in range(prompt, len(tokens)))]

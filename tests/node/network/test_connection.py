@@ -88,7 +88,7 @@ async def provider(
             sequence=1,
             issued=0,
             expires=1,
-            n_embd=N_EMBD,
+            width=N_EMBD,
             addrs=server.addrs,
             direct=direct,
         )

@@ -108,7 +108,7 @@ async def started(provider: Served, connection: Connection, account: OutgoingAcc
     await connection.send(open)
     accepted = await connection.receive(WAIT)
     assert isinstance(accepted, Accept)
-    connection.raise_bound(frame_bound(accepted.max_step_tokens, accepted.n_embd, open.top_k))
+    connection.raise_bound(frame_bound(accepted.max_step_tokens, accepted.width, open.top_k))
     return Session(provider, connection, account, open, accepted)
 
 

@@ -229,7 +229,7 @@ async def accepted(connection: Connection, message: Open) -> Accept:
     await connection.send(message)
     answer = await connection.receive(BOUND)
     assert isinstance(answer, Accept), answer
-    connection.raise_bound(frame_bound(answer.max_step_tokens, answer.n_embd, 8))
+    connection.raise_bound(frame_bound(answer.max_step_tokens, answer.width, 8))
     return answer
 
 

@@ -16,11 +16,10 @@ import pytest
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.llama import Float32s
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.replayer import Replayer
-from hypercluster.node.rows import WireDtype, pack_activations
+from hypercluster.node.rows import Float32s, WireDtype, pack_activations
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.records import AuditStep
 from tests.node.helpers.stages import stage_record

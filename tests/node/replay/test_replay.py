@@ -171,7 +171,7 @@ def test_a_planted_fault_is_found_by_whoever_computes(
     is_tail = stop == demo.manifest.layers
     for profile in (transcript.record.profile, "another machine"):
         same = profile == replayer.profile
-        planted = plant(transcript, replayer.bounds, same=same, n_embd=demo.manifest.n_embd, is_tail=is_tail)
+        planted = plant(transcript, replayer.bounds, same=same, width=demo.manifest.width, is_tail=is_tail)
         assert planted is not None
         shown = planted.transcript
         judged = replayer.judge(Transcript(replace(shown.record, profile=profile), shown.steps))
@@ -190,8 +190,8 @@ def test_evidence_built_to_crash_is_refused_and_the_next_audit_works(
     demo: StoredModel, replayer: Replayer
 ) -> None:
     good = served(demo, 0, 4, TEXT)
-    width = 4 * demo.manifest.n_embd
-    nan = np.full(demo.manifest.n_embd, np.nan, "<f4").tobytes()
+    width = 4 * demo.manifest.width
+    nan = np.full(demo.manifest.width, np.nan, "<f4").tobytes()
     record = good.record
     huge = tuple(
         AuditStep(seq, seq * 4096, 4096, 4096, bytes(4 * 4096), bytes(4096 * width)) for seq in range(2)
@@ -225,8 +225,8 @@ def test_tails_with_impossible_rows_are_refused(demo: StoredModel, replayer: Rep
 
 def test_claims_are_numbers_to_fingerprint(demo: StoredModel) -> None:
     body, tail = served(demo, 0, 4, TEXT), served(demo, 4, 8, TEXT)
-    assert claimed_numbers(body, demo.manifest.n_embd, False).shape == (40, demo.manifest.n_embd)
-    assert claimed_numbers(tail, demo.manifest.n_embd, True).shape == (33, 16)
+    assert claimed_numbers(body, demo.manifest.width, False).shape == (40, demo.manifest.width)
+    assert claimed_numbers(tail, demo.manifest.width, True).shape == (33, 16)
 
 
 def test_calibration_finds_the_same_steps_exact_here(bounds: Bounds) -> None:

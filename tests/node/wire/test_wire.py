@@ -27,7 +27,9 @@ from hypercluster.node.rows import (
     pack_topk,
     unpack_activations,
     unpack_input,
+    unpack_residual,
     unpack_topk,
+    with_tokens,
 )
 from hypercluster.node.wire import wire_pb2 as pb
 from hypercluster.node.wire.adverts import RULES as ADVERT_RULES
@@ -66,7 +68,7 @@ ACCEPT = Accept(
     paid_signature=b"p" * 64,
     billed_wei=6,
     max_step_tokens=512,
-    n_embd=2048,
+    width=2048,
     nonce=b"n" * 16,
     profile='{"kv":"f16"}',
 )
@@ -90,7 +92,7 @@ ADVERT = Advert(
     sequence=9,
     issued=1_700_000_000,
     expires=1_700_000_090,
-    n_embd=64,
+    width=64,
     addrs=("/ip4/127.0.0.1/tcp/4001",),
     direct="/ip4/127.0.0.1/tcp/4002",
     wire_dtypes=("f32", "f16"),
@@ -277,7 +279,7 @@ def test_fields_of_version_two_are_ignored() -> None:
     [
         ({"paid_wei": 0}, "paid_signature"),
         ({"paid_signature": b""}, "paid_signature"),
-        ({"max_step_tokens": 1 << 16, "n_embd": 1 << 16}, "max_step_tokens"),
+        ({"max_step_tokens": 1 << 16, "width": 1 << 16}, "max_step_tokens"),
     ],
 )
 def test_an_accept_that_contradicts_itself(changes: dict[str, Any], field: str) -> None:
@@ -302,7 +304,7 @@ def test_activations_round_trip(dtype: WireDtype) -> None:
     rows = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
     got = decode(encode(replace(STEP, input=pack_activations(rows, dtype))))
     assert isinstance(got, Step)
-    array = unpack_input(got.input, got.rows, tokens=False, n_embd=64, dtype=dtype)
+    array = unpack_input(got.input, got.rows, first=False, width=64, reads_tokens=False, dtype=dtype)
     assert array.dtype == np.float32
     assert np.array_equal(array, rows if dtype is WireDtype.F32 else rows.astype(np.float16))
 
@@ -341,11 +343,39 @@ def test_too_large_for_f16_is_refused() -> None:
     assert caught.value.code is ErrorCode.NOT_FINITE
 
 
-@pytest.mark.parametrize("tokens", [True, False])
-def test_wrong_shape_is_coded(tokens: bool) -> None:
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("reads_tokens", [True, False])
+def test_wrong_shape_is_coded(first: bool, reads_tokens: bool) -> None:
     with pytest.raises(WireError) as caught:
-        unpack_input(b"x" * 12, 2, tokens=tokens, n_embd=4, dtype=WireDtype.F32)
+        unpack_input(b"x" * 12, 2, first=first, width=4, reads_tokens=reads_tokens, dtype=WireDtype.F32)
     assert caught.value.code is ErrorCode.BAD_SHAPE
+
+
+@pytest.mark.parametrize("dtype", list(WireDtype))
+def test_rows_with_their_token_ids_round_trip(dtype: WireDtype) -> None:
+    rows = np.random.default_rng(1).standard_normal((3, 64)).astype(dtype.numpy)
+    data = with_tokens(pack_activations(rows.astype(np.float32), dtype), [5, 0, 2**31 - 1])
+    assert len(data) == 3 * (64 * dtype.numpy.itemsize + 4)
+    table = unpack_input(data, 3, first=False, width=64, reads_tokens=True, dtype=dtype)
+    assert np.array_equal(table["residual"], rows)
+    assert table["token"].tolist() == [5, 0, 2**31 - 1]
+    assert np.array_equal(unpack_residual(data, 3, 64, dtype), rows)
+    assert np.array_equal(
+        unpack_residual(pack_activations(rows.astype(np.float32), dtype), 3, 64, dtype), rows
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (np.array([np.nan, 1], "<f4").tobytes() + b"\0\0\0\0", ErrorCode.NOT_FINITE),
+        (bytes(8) + b"\0\0\0\x80", ErrorCode.BAD_REQUEST),
+    ],
+)
+def test_rows_with_token_ids_are_refused_as_each_alone_would_be(data: bytes, code: ErrorCode) -> None:
+    with pytest.raises(WireError) as caught:
+        unpack_input(data, 1, first=False, width=2, reads_tokens=True, dtype=WireDtype.F32)
+    assert caught.value.code is code
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ KINDS: dict[str, After | None] = {
 """what a honeypot does with a first step; None for one that nobody reaches at the address it tells"""
 
 
-async def accept(connection: Connection, target: Target, key: bytes, n_embd: int) -> bool:
+async def accept(connection: Connection, target: Target, key: bytes, width: int) -> bool:
     """Take the session that is asked for, at the highest price that the client named; whether one was asked for."""
     opening = await connection.receive(10)
     if not isinstance(opening, Open):
@@ -118,7 +118,7 @@ async def accept(connection: Connection, target: Target, key: bytes, n_embd: int
             paid_signature=b"",
             billed_wei=0,
             max_step_tokens=MOST_STEP_TOKENS,
-            n_embd=n_embd,
+            width=width,
             nonce=secrets.token_bytes(16),
             profile="{}",
         )
@@ -132,7 +132,7 @@ async def pot(
     """Serve sessions on `host` as `kind` says; returns what makes its current advert, encoded."""
 
     async def serve(connection: Connection) -> None:
-        if await accept(connection, target, host.key, like.n_embd):
+        if await accept(connection, target, host.key, like.width):
             step = await connection.receive(60)
             if isinstance(step, Step) and kind is not None:
                 tally.spent_wei -= step.cumulative_wei

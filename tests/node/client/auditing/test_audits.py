@@ -323,7 +323,7 @@ async def test_a_verifier_that_looks_falls_into_no_trap(world: World, tmp_path: 
 def lazy(world: World) -> Callable[[Transcript], Judgement]:
     def judge(transcript: Transcript) -> Judgement:
         is_tail = transcript.record.layer_stop == 4
-        rows = claimed_numbers(transcript, world.stored.manifest.n_embd, is_tail)
+        rows = claimed_numbers(transcript, world.stored.manifest.width, is_tail)
         tolerance = world.bounds.tolerance("tail" if is_tail else "body", own=True)
         same = Difference(0, 0, 1, True, len(rows))
         return Judgement(Finding.PASS, same, "prefill", rows, 0, 0, tolerance=tolerance)
@@ -474,8 +474,8 @@ async def test_money_of_others_is_refused(world: World, tmp_path: Path) -> None:
 
 
 def step(world: World, seq: int = 0, rows: int = 2, **changes: Any) -> AuditStep:
-    width = 4 * world.stored.manifest.n_embd
-    values = np.ones((rows, world.stored.manifest.n_embd), "<f4").tobytes()
+    width = 4 * world.stored.manifest.width
+    values = np.ones((rows, world.stored.manifest.width), "<f4").tobytes()
     good = AuditStep(seq, seq * rows, rows, rows, bytes([1, 0, 0, 0]) * rows, values)
     assert len(values) == rows * width
     return replace(good, **changes)
@@ -583,7 +583,7 @@ async def test_garbage_and_giants_end_the_connection_alone(world: World, tmp_pat
 
 def _copied(answer: AuditVerdict, world: World, transcript: Transcript) -> AuditVerdict:
     """The fingerprint of another verifier: right numbers under a seed that is not this one's."""
-    rows = claimed_numbers(transcript, world.stored.manifest.n_embd, transcript.record.layer_stop == 4)
+    rows = claimed_numbers(transcript, world.stored.manifest.width, transcript.record.layer_stop == 4)
     copied = fingerprint(rows, seed_of(address_bytes("0x" + "77" * 20), bytes(32)))
     return replace(answer, fingerprint=copied)
 

@@ -38,7 +38,7 @@ def middle(demo: StoredModel) -> list[Transcript]:
     found = []
     for text in TEXTS:
         before = served(demo, 0, 2, text)
-        rows = unpack_activations(before.output, 40, demo.manifest.n_embd, before.record.wire_dtype)
+        rows = unpack_activations(before.output, 40, demo.manifest.width, before.record.wire_dtype)
         found.append(served(demo, 2, 5, text, residual=rows))
     return found
 
@@ -55,14 +55,14 @@ def shuffled(transcript: Transcript) -> Transcript:
 def test_who_reads_figures_tells_shuffled_rows_and_no_planted_faults(
     demo: StoredModel, bounds: Bounds, middle: list[Transcript]
 ) -> None:
-    width = demo.manifest.n_embd
+    width = demo.manifest.width
 
     def told(transcripts: list[Transcript]) -> int:
-        return sum(stands_out(each, n_embd=width, is_tail=False) for each in transcripts)
+        return sum(stands_out(each, width=width, is_tail=False) for each in transcripts)
 
     planted = []
     for transcript in middle:
-        found = plant(transcript, bounds, same=True, n_embd=width, is_tail=False)
+        found = plant(transcript, bounds, same=True, width=width, is_tail=False)
         assert found is not None
         planted.append(found.transcript)
     assert told([shuffled(each) for each in middle]) > len(middle) // 2
@@ -72,7 +72,7 @@ def test_who_reads_figures_tells_shuffled_rows_and_no_planted_faults(
 def test_a_fault_is_in_the_outputs_alone_and_spares_how_the_text_begins(
     demo: StoredModel, bounds: Bounds, middle: list[Transcript]
 ) -> None:
-    both = traps(middle[0], bounds, n_embd=demo.manifest.n_embd, is_tail=False)
+    both = traps(middle[0], bounds, width=demo.manifest.width, is_tail=False)
     assert both is not None
     assert both.for_profile(middle[0].record.profile) is both.same
     assert both.for_profile("another machine") is both.other
@@ -81,7 +81,7 @@ def test_a_fault_is_in_the_outputs_alone_and_spares_how_the_text_begins(
         assert (shown.record, shown.input) == (middle[0].record, middle[0].input)
         assert not any(step.receipt for step in shown.steps)
         rows, other = (
-            unpack_activations(each.output, 40, demo.manifest.n_embd, each.record.wire_dtype)
+            unpack_activations(each.output, 40, demo.manifest.width, each.record.wire_dtype)
             for each in (middle[0], shown)
         )
         assert np.array_equal(rows[:8], other[:8])
@@ -94,4 +94,4 @@ def test_a_fault_is_in_the_outputs_alone_and_spares_how_the_text_begins(
 def test_a_few_rows_hold_no_fault(demo: StoredModel, bounds: Bounds, middle: list[Transcript]) -> None:
     short = Transcript(middle[0].record, middle[0].steps[1:8])
     assert short.outputs == 7
-    assert plant(short, bounds, same=True, n_embd=demo.manifest.n_embd, is_tail=False) is None
+    assert plant(short, bounds, same=True, width=demo.manifest.width, is_tail=False) is None

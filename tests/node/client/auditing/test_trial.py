@@ -77,7 +77,7 @@ class Asked:
 
 
 def tried(asked: Asked, transcript: Transcript, bounds: Bounds) -> Trial:
-    planted = traps(transcript, bounds, n_embd=192, is_tail=False)
+    planted = traps(transcript, bounds, width=192, is_tail=False)
     assert planted is not None
     put = partial(put_to_the_test, cast("VerifierAuditor", asked), cast("Any", None), transcript, planted)
     return trio.run(partial(put, cast("Any", None), is_tail=False))

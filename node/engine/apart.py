@@ -1,0 +1,175 @@
+"""llama.cpp in a process of its own: an abort or a segfault ends that process, and ours goes on.
+
+The rows go through shared memory (loading.Area). Over a pipe goes what is to be done, and back that it is done; so
+llama.cpp, what its callbacks do and the ranking of candidates share no interpreter lock with the node.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from typing import IO, Any
+
+from hypercluster.node.engine.llama import LlamaError, LoadFailed
+from hypercluster.node.engine.loading import Area, Facts, Loading, area_bytes
+
+log = logging.getLogger("hypercluster.llama")
+
+POSSIBLE = os.name == "posix"
+"""whether this system hands open files to a child; elsewhere llama.cpp runs in our own process"""
+
+COMPUTE, CUT_BACK, WIPE = range(3)
+REQUEST = struct.Struct("<Iii")
+"""what is to be done; rows, or a sequence and a position"""
+DONE, REFUSED, FAILED, NOT_LOADED, LOGGED = range(5)
+REPLY = struct.Struct("<II")
+"""what came of it, and the length of the text behind it"""
+MOST_TEXT = 1 << 16
+_LAST_WORDS = 2000
+_STOP_SECONDS = 10
+
+
+class Ended(LlamaError):
+    """llama.cpp's process ended by itself, and with it all that its sessions held."""
+
+
+class Apart:
+    """A shard loaded in a child process, which goes when this process does. For one thread at a time.
+
+    Raises LoadFailed, LlamaError, Ended.
+    """
+
+    def __init__(self, loading: Loading) -> None:
+        memory = _memory()
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - read when the child has ended
+        command = [sys.executable, "-P", "-m", "hypercluster.node.engine.child", str(memory), str(_level())]
+        self._process = subprocess.Popen(
+            [*command, json.dumps(loading.fields())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            pass_fds=(memory,),
+            env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # or an abort would start a debugger
+        )
+        self._to, self._from = _file(self._process.stdin), _file(self._process.stdout)
+        try:
+            self.facts = Facts(**json.loads(self._reply()[1]))
+            size = area_bytes(loading, self.facts)
+            self.area = Area.over(mmap.mmap(memory, size), loading, self.facts)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(memory)
+
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        return self._process.pid
+
+    def compute(self, n: int) -> None:
+        """Run the first n rows of the area. Raises LlamaError; Ended if that was the end of the process."""
+        self._ask(COMPUTE, n, 0)
+
+    def cut_back(self, sequence: int, position: int) -> bool:
+        """Forget what a sequence holds from `position` on; False where the model's memory cannot do that."""
+        return self._ask(CUT_BACK, sequence, position)
+
+    def wipe(self) -> None:
+        """Forget every sequence and zero the cells."""
+        self._ask(WIPE, 0, 0)
+
+    def close(self) -> None:
+        """End the child and wait for it; calling it again does nothing."""
+        self._to.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._from.close()
+        self._words.close()
+
+    def _ask(self, what: int, first: int, second: int) -> bool:
+        try:
+            os.write(self._to.fileno(), REQUEST.pack(what, first, second))
+        except (OSError, ValueError):
+            raise self._ended() from None
+        return self._reply()[0] == DONE
+
+    def _reply(self) -> tuple[int, str]:
+        while True:
+            head = self._read(REPLY.size)
+            kind, length = REPLY.unpack(head)
+            text = self._read(min(length, MOST_TEXT)).decode("utf-8", "replace") if length else ""
+            if kind == LOGGED:
+                level, _, line = text.partition(" ")
+                log.log(int(level), "%s", line)
+            elif kind == FAILED:
+                raise LlamaError(text)
+            elif kind == NOT_LOADED:
+                raise LoadFailed(text)
+            else:
+                return kind, text
+
+    def _read(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            try:
+                more = os.read(self._from.fileno(), size - len(found))
+            except (OSError, ValueError):
+                more = b""
+            if not more:
+                raise self._ended()
+            found += more
+        return found
+
+    def _ended(self) -> Ended:
+        """Why there is no answer any more."""
+        try:
+            code = self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        how = f"with code {code}"
+        if code < 0:
+            how = f"by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"by signal {-code}"
+        return Ended(f"llama.cpp's process ended {how}{self._last_words()}")
+
+    def _last_words(self) -> str:
+        if self._words.closed:
+            return ""
+        size = self._words.seek(0, os.SEEK_END)
+        self._words.seek(max(0, size - _LAST_WORDS))
+        lines = self._words.read().decode("utf-8", "replace").strip().splitlines()
+        return f": {lines[-1].strip()[:300].rstrip('.')}" if lines else ""
+
+
+def describe(facts: Facts) -> str:
+    """Facts as the child tells them."""
+    return json.dumps(asdict(facts))
+
+
+def _memory() -> int:
+    """An open file that is memory; the child sizes it when it knows how wide a row is."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("hypercluster rows")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _file(stream: IO[Any] | None) -> IO[Any]:
+    assert stream is not None
+    return stream
+
+
+def _level() -> int:
+    return log.getEffectiveLevel()

@@ -1,0 +1,95 @@
+"""The sessions of an engine: which sequence of llama.cpp's cache each of them has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hypercluster.node.engine.steps import EngineFailed, EngineFull, UnknownSlot, Work
+
+
+class Slot:
+    """A session's place in the engine. `stray` says that the cache may hold cells beyond `length`, `tainted` that
+    cells may hold numbers that are not finite; `lost` is why what it held is gone.
+    """
+
+    def __init__(self, sequence: int, capacity: int) -> None:
+        self.sequence = sequence
+        self.capacity = capacity
+        self.length = 0
+        self.stray = True
+        self.tainted = False
+        self.work: Work | None = None
+        self.closed = False
+        self.lost: str | None = None
+
+    @property
+    def running(self) -> Work:
+        """The step under way; there must be one."""
+        assert self.work is not None
+        return self.work
+
+
+class Slots:
+    """Numbers of sessions and what is behind them; whoever holds the engine's lock asks."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._by_number: dict[int, Slot] = {}
+        self._free = list(range(most))
+        self._quarantine: list[int] = []
+        self._next = 1
+        self.to_wipe = False
+        """before the next step: some sequence has cells that are not finite"""
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    @property
+    def free(self) -> int:
+        """Sessions that could be opened."""
+        return len(self._free)
+
+    def take(self, capacity: int) -> int:
+        """The number, never used again, of a new session. Raises EngineFull."""
+        if self._quarantine and not self._by_number:
+            # cells that are not finite would reach whoever has them next (0 x nan): zero them first
+            self._free += self._quarantine
+            self._quarantine.clear()
+            self.to_wipe = True
+        if not self._free:
+            raise EngineFull(f"All {self._most} sessions are taken; try again later.")
+        sequence = min(self._free)  # llama.cpp batches neighbouring sequences only: keep them dense
+        self._free.remove(sequence)
+        number, self._next = self._next, self._next + 1
+        self._by_number[number] = Slot(sequence, capacity)
+        return number
+
+    def of(self, number: int) -> Slot:
+        """The session of a number. Raises UnknownSlot, or EngineFailed if it is lost."""
+        place = self._by_number.get(number)
+        if place is None:
+            raise UnknownSlot(f"There is no session in slot {number}.")
+        if place.lost is not None:
+            raise EngineFailed(place.lost)
+        return place
+
+    def drop(self, number: int) -> None:
+        """Forget a session; its sequence is free once no step of it runs. Raises UnknownSlot."""
+        place = self._by_number.pop(number, None)
+        if place is None:
+            raise UnknownSlot(f"There is no session in slot {number}.")
+        place.closed = True
+        if place.work is None:
+            self.release(place)
+
+    def release(self, place: Slot) -> None:
+        """The sequence of a session that was dropped is free."""
+        (self._quarantine if place.tainted else self._free).append(place.sequence)
+
+    def lose(self, others: Iterable[Slot], why: str) -> None:
+        """The cache is gone: all sessions, and `others` that were dropped while a step of theirs ran."""
+        for place in [*self._by_number.values(), *others]:
+            place.lost, place.tainted = why, False
+        self._free += self._quarantine
+        self._quarantine.clear()
+        self.to_wipe = False
