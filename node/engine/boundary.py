@@ -15,14 +15,19 @@ from hypercluster.node.rows import Float32s
 
 EvalCallback = Any  # ctypes' function object; its type cannot be spelled
 
-get_name = libggml.ggml_get_name
-get_name.argtypes, get_name.restype = [ctypes.c_void_p], ctypes.c_void_p
-n_bytes = libggml.ggml_nbytes
-n_bytes.argtypes, n_bytes.restype = [ctypes.c_void_p], ctypes.c_size_t
-_tensor_get, _tensor_set = libggml.ggml_backend_tensor_get, libggml.ggml_backend_tensor_set
-for _call in (_tensor_get, _tensor_set):
-    _call.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
-    _call.restype = None
+
+def _function(name: str, returns: Any, *takes: Any) -> Any:
+    # by index it is an object of our own: others declare the same functions otherwise
+    function = libggml[name]
+    function.argtypes, function.restype = list(takes), returns
+    return function
+
+
+get_name = _function("ggml_get_name", ctypes.c_void_p, ctypes.c_void_p)
+n_bytes = _function("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
+_SPAN = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t
+_tensor_get = _function("ggml_backend_tensor_get", None, *_SPAN)
+_tensor_set = _function("ggml_backend_tensor_set", None, *_SPAN)
 
 
 class Rows:
