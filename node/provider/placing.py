@@ -68,16 +68,15 @@ def model_size(stored: StoredModel) -> ModelSize:
     if stored.source is None:
         raise ModelMissing("To choose among all layers the whole model is needed, and only a shard is here.")
     model = check_source(stored.source)
-    head = model.embedding if model.tied else model.head
     read = [bytes_read(model, layer) for layer in model.layers]
     usual = Counter(read).most_common(1)[0][0]
     return ModelSize(
         layer_bytes=[_bytes(layer) for layer in model.layers],
         shared_bytes=_bytes(model.shared),
         first_bytes=_bytes(model.embedding),
-        last_bytes=_bytes(head),
+        last_bytes=_bytes(model.last),
         layer_costs=[each / usual for each in read],
-        last_cost=_bytes(model.head) / usual,
+        last_cost=_bytes(model.last) / usual,
     )
 
 

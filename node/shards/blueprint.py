@@ -77,7 +77,12 @@ class Blueprint:
     @cached_property
     def n_vocab(self) -> int:
         """Rows of the embedding."""
-        return self.tensors["token_embd.weight"].shape[1]
+        table = self.tensors.get("token_embd.weight")
+        if table is None or len(table.shape) != 2 or table.shape[1] > MAX_VOCABULARY:
+            raise UnsupportedModel(
+                f"The model has no embedding (token_embd.weight) of at most {MAX_VOCABULARY} tokens."
+            )
+        return table.shape[1]
 
     @cached_property
     def context(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from hypercluster.node.shards.blocks import BlockHashes, block_hash, blocks_in, tensor_root
@@ -41,20 +41,15 @@ def digest(model: ModelFile, progress: Progress | None = None) -> tuple[Manifest
     """The same, and the hashes of all blocks."""
     hasher = Hasher(model.file, progress)
     hasher.hash(held(model))
-    lines = {
-        "shared": hasher.lines(model.shared),
-        "embedding": hasher.lines(model.embedding),
-        **{str(index): hasher.lines(tensors) for index, tensors in enumerate(model.layers)},
-        "head": hasher.lines(_own(model.head, model.tied)),
-    }
+    lines = {part: hasher.lines(tensors) for part, tensors in parts_of(model).items()}
     template = model.file.scalar("tokenizer.chat_template")
     values = values_of(model.file)
     manifest = Manifest(
-        architecture=model.rules.name,
-        layers=model.h.layers,
-        n_embd=model.h.n_embd,
-        n_vocab=model.h.n_vocab,
-        context=model.h.context,
+        architecture=model.blueprint.architecture,
+        layers=model.blueprint.layers,
+        n_embd=model.blueprint.n_embd,
+        n_vocab=model.blueprint.n_vocab,
+        context=model.blueprint.context,
         quantisation=_quantisation(model),
         tied=model.tied,
         chat_template=template if isinstance(template, str) else None,
@@ -63,7 +58,7 @@ def digest(model: ModelFile, progress: Progress | None = None) -> tuple[Manifest
         **asdict(traits_of(model)),
         shared=digest_of(lines["shared"]),
         embedding=digest_of(lines["embedding"]),
-        blocks=tuple(digest_of(lines[str(index)]) for index in range(model.h.layers)),
+        blocks=tuple(digest_of(lines[str(index)]) for index in range(model.blueprint.layers)),
         head=digest_of(lines["head"]),
         lines=lines,
         values=values,
@@ -71,62 +66,38 @@ def digest(model: ModelFile, progress: Progress | None = None) -> tuple[Manifest
     return manifest, hasher.named(manifest.model_id, held(model))
 
 
-def verify_weights(
-    model: ModelFile, manifest: Manifest, start: int, progress: Progress | None = None
-) -> BlockHashes:
-    """Hash every tensor that the file holds and compare; the hashes of their blocks, by the model's names.
+def verify_tensors(hasher: Hasher, here: Tensors, manifest: Manifest) -> BlockHashes:
+    """Compare tensors with the manifest, by their names in the model; the hashes of their blocks.
 
-    `start` is the number in the model of the file's first layer. Raises ManifestMismatch naming what differs.
+    Raises ManifestMismatch naming what differs.
     """
-    hashes = verify_parts(Hasher(model.file, progress), model, manifest, start)
-    for tensor in model.placeholders.values():
-        if any(chunk.count(0) != len(chunk) for chunk in model.file.chunks(tensor)):
-            raise ManifestMismatch(f"{model.file.path}: the placeholder {tensor.name} is not all zeros.")
-    return hashes
-
-
-def verify_parts(hasher: Hasher, model: ModelFile, manifest: Manifest, start: int) -> BlockHashes:
-    """Compare the tensors of `model`, whose layers are those from `start` on. Raises ManifestMismatch."""
-    here = held(replace(model, tied=manifest.tied), start)
     hasher.hash(here)
-    parts = {"shared", *map(str, range(start, start + len(model.layers)))}
-    parts |= {"embedding"} if model.embedding else set()
-    parts |= {"head"} if model.head else set()
-    wanted = {name for name, line in manifest.tensors.items() if line.part in parts}
     differing: dict[str, list[str]] = {}
-    for name in sorted(wanted | here.keys()):
-        line, tensor = manifest.tensors.get(name), here.get(name)
+    for name, tensor in sorted(here.items()):
+        line = manifest.tensors.get(name)
         said = None if line is None else (line.type, line.shape, line.root)
-        if said != (None if tensor is None else (tensor.type, tensor.shape, hasher.root(tensor))):
-            differing.setdefault(line.part if line else _part(name), []).append(name)
+        if said != (tensor.type, tensor.shape, hasher.root(tensor)):
+            differing.setdefault(line.part if line else "shared", []).append(name)
     for part, names in differing.items():
         what = f"layer {part}" if part.isdigit() else _PARTS[part]
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        raise ManifestMismatch(f"{model.file.path}: {what} differs from the manifest in {shown}.")
+        raise ManifestMismatch(f"{hasher.file.path}: {what} differs from the manifest in {shown}.")
     return hasher.named(manifest.model_id, here)
 
 
-def held(model: ModelFile, start: int = 0) -> Tensors:
-    """The tensors of a file, placeholders left out, by their names in the whole model.
+def parts_of(model: ModelFile) -> dict[str, Tensors]:
+    """The parts of a model by their names in a manifest."""
+    layers = {str(number): tensors for number, tensors in enumerate(model.layers)}
+    return {"shared": model.shared, "embedding": model.embedding, **layers, "head": model.head}
 
-    `start` is the number in the model of the file's first layer.
-    """
-    layers = [
-        {f"blk.{index}.{name}": tensor for name, tensor in tensors.items()}
-        for index, tensors in enumerate(model.layers, start)
-    ]
-    head = _own(model.head, model.tied)
-    embedding = dict(model.embedding)
-    if model.tied and model.head:
-        embedding["token_embd.weight"] = model.head["output.weight"]
+
+def held(model: ModelFile) -> Tensors:
+    """All tensors of a model by their names in it, layers that only look ahead left out."""
     return {
-        name: tensor for part in (model.shared, embedding, *layers, head) for name, tensor in part.items()
+        f"blk.{part}.{name}" if part.isdigit() else name: tensor
+        for part, tensors in parts_of(model).items()
+        for name, tensor in tensors.items()
     }
-
-
-def _own(head: Tensors, tied: bool) -> Tensors:
-    """The head's tensors but the embedding itself."""
-    return {name: tensor for name, tensor in head.items() if not (tied and name == "output.weight")}
 
 
 class Hasher:
@@ -172,12 +143,6 @@ class Hasher:
             hashes += map(block_hash, blocks_in(chunk))
             yield chunk
         self.known[tensor.path, tensor.offset] = b"".join(hashes)
-
-
-def _part(name: str) -> str:
-    """The part of a tensor that the manifest does not know."""
-    layer = name.split(".")[1] if name.startswith("blk.") else ""
-    return layer if layer.isdigit() else "shared"
 
 
 def _quantisation(model: ModelFile) -> str:

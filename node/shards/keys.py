@@ -35,7 +35,7 @@ def shard_keys(model: Blueprint, start: int, places: tuple[Place, ...], n_vocab:
     fitted |= {"block_count": uint32(len(places)), "vocab_size": uint32(n_vocab)}
     named = {
         key if key.startswith(FOREIGN_KEYS) else f"{model.architecture}.{key}": value
-        for key, value in fitted.items()
+        for key, value in sorted(fitted.items())
     }
     return {
         "general.architecture": text(model.architecture),

@@ -21,8 +21,15 @@ from typing import Any
 
 from gguf.constants import GGMLQuantizationType
 
-from hypercluster.node.shards.architectures import LLAMA_MAX_LAYERS, MAX_CONTEXT, MAX_VOCABULARY, MAX_WIDTH
-from hypercluster.node.shards.blueprint import FOREIGN_KEYS, Blueprint, Row
+from hypercluster.node.shards.blueprint import (
+    FOREIGN_KEYS,
+    MAX_CONTEXT,
+    MAX_LAYERS,
+    MAX_VOCABULARY,
+    MAX_WIDTH,
+    Blueprint,
+    Row,
+)
 from hypercluster.node.shards.errors import ManifestError
 from hypercluster.node.shards.lines import Lines, TensorLine, read_lines
 from hypercluster.node.shards.values import Values, metadata_digest, parse_values, shown
@@ -216,7 +223,7 @@ def _is_starts(value: Any) -> bool:
 
 _RULES: dict[str, Callable[[Any], bool]] = {
     "architecture": lambda value: isinstance(value, str) and _ARCHITECTURE.fullmatch(value) is not None,
-    "layers": _whole(LLAMA_MAX_LAYERS),
+    "layers": _whole(MAX_LAYERS),
     "n_embd": _whole(MAX_WIDTH),
     "n_vocab": _whole(MAX_VOCABULARY),
     "context": _whole(MAX_CONTEXT),

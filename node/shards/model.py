@@ -1,65 +1,70 @@
-"""A model file or shard, checked and taken apart into shared tensors, embedding, layers and head.
+"""A model file, checked and taken apart into shared tensors, embedding, layers and head.
 
-Everything here happens before llama.cpp sees a file: llama.cpp aborts the process on some of what is refused.
+What is checked here keeps the numbers within bounds; whether all of a model's tensors are there and fit, llama.cpp says
+itself, in a process of its own.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from hypercluster.node.shards.architectures import (
-    Architecture,
-    Hyperparameters,
-    Kind,
-    Spec,
-    Specs,
-    architecture_of,
-)
-from hypercluster.node.shards.blueprint import Blueprint, blueprint_of
+from gguf.constants import GGMLQuantizationType as Type
+
+from hypercluster.node.shards.blueprint import MAX_VOCABULARY, Blueprint, blueprint_of
 from hypercluster.node.shards.container import Container, Tensor
-from hypercluster.node.shards.errors import InvalidTensor
-from hypercluster.node.shards.hyperparameters import hyperparameters
+from hypercluster.node.shards.errors import InvalidTensor, UnsupportedModel
 from hypercluster.node.shards.pieces import read_container
+from hypercluster.node.shards.planning import LAYER, is_head
+from hypercluster.node.shards.rules import EMBEDDING
 from hypercluster.node.shards.vocabulary import check_tokenizer
 
-PLACEHOLDER_VOCABULARY = 32  # rows of the embedding that a middle shard needs to load but never uses
-_LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.(.+)")
+# What ggml can multiply with activations on a CPU (type_traits_cpu with a vec_dot) and also read rows of.
+MATRIX_TYPES = frozenset(
+    {Type.F32, Type.F16, Type.BF16, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, Type.Q1_0}
+    | {Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.Q5_K, Type.Q6_K, Type.TQ1_0, Type.TQ2_0, Type.MXFP4, Type.NVFP4}
+    | {Type.IQ1_S, Type.IQ1_M, Type.IQ2_XXS, Type.IQ2_XS, Type.IQ2_S, Type.IQ3_XXS, Type.IQ3_S}
+    | {Type.IQ4_NL, Type.IQ4_XS}
+)
+TABLE_TYPES = MATRIX_TYPES | {Type.I32}  # numbers of experts, by token
+VECTOR_TYPES = frozenset(
+    {Type.F32, Type.I32}
+)  # norms, biases and scales enter element-wise operations with f32
 
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The checked parts of a model file ([0, m)) or of a shard ([start, stop)).
+    """The checked parts of a whole model, layers [0, m).
 
-    Tensor names inside a layer leave out `blk.N.`. `embedding` is empty where start > 0 and `head` is empty
-    where the last layer is missing. `head` always names the output matrix `output.weight`, also where it lies
-    in the file as `token_embd.weight`; `tied` tells that it is the embedding itself. `placeholders` are the
-    zeros that llama.cpp wants of a shard without embedding or head.
+    Tensor names inside a layer leave out `blk.N.`. Layers that only look ahead (MTP) are left out. The head of a tied
+    model has no matrix of its own, which is `token_embd.weight`.
     """
 
     file: Container
-    rules: Architecture
-    h: Hyperparameters
-    tied: bool
+    blueprint: Blueprint
     shared: Tensors
     embedding: Tensors
     layers: tuple[Tensors, ...]
     head: Tensors
-    placeholders: Tensors
 
-    @cached_property
-    def blueprint(self) -> Blueprint:
-        """The file without its weights."""
-        return blueprint_of(self.file)
+    @property
+    def tied(self) -> bool:
+        """Whether the embedding is the output matrix as well."""
+        return self.blueprint.tied
+
+    @property
+    def last(self) -> Tensors:
+        """What the last shard needs besides its layers: the head, and the embedding where it is the matrix of both."""
+        name = "token_embd.weight"
+        return self.head | ({name: self.embedding[name]} if self.tied else {})
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of tensor data in the file."""
-        return sum(tensor.size for tensor in self.file.tensors.values())
+        """Bytes of the tensors that a shard may need."""
+        parts = (self.shared, self.embedding, *self.layers, self.head)
+        return sum(tensor.size for part in parts for tensor in part.values())
 
 
 def check_source(path: Path) -> ModelFile:
@@ -69,82 +74,64 @@ def check_source(path: Path) -> ModelFile:
     file's header is read.
     """
     file = read_container(path)
-    rules = architecture_of(file)
+    model = blueprint_of(file)
+    try:
+        _check_numbers(file, model)
+        check_tokenizer(file, model.architecture, model.n_vocab)
+        return _take_apart(file, model)
+    except UnsupportedModel as error:
+        raise error if str(path) in str(error) else UnsupportedModel(f"{path}: {error}") from error
+
+
+def _check_numbers(file: Container, model: Blueprint) -> None:
+    """Within bounds, by reading them once. Raises UnsupportedModel, InvalidTensor."""
+    _ = model.rule, model.layers, model.context
     table = file.tensors.get("token_embd.weight")
     if table is None or len(table.shape) != 2:
-        raise InvalidTensor(f"{path} has no token embedding (token_embd.weight), so it is no whole model.")
-    check_tokenizer(file, rules.name, table.shape[1])
-    return take_apart(file, rules, hyperparameters(file, rules, table.shape[1]), first=True, last=True)
+        raise InvalidTensor(
+            f"{file.path} has no token embedding (token_embd.weight), so it is no whole model."
+        )
+    if table.shape[0] != model.n_embd or table.shape[1] > MAX_VOCABULARY:
+        raise InvalidTensor(
+            f"{file.path}: tensor token_embd.weight has the shape {list(table.shape)} where "
+            f"{model.architecture}.embedding_length is {model.n_embd}."
+        )
+    if model.value("attention.causal") is False:
+        raise UnsupportedModel(f"{file.path} attends to what comes after a token, which cannot be split.")
 
 
-def take_apart(
-    file: Container, rules: Architecture, h: Hyperparameters, *, first: bool, last: bool
-) -> ModelFile:
-    """Check every tensor against the architecture and sort them into parts.
-
-    `h` describes the file as it lies there (its own number of layers and tokens). Raises InvalidTensor.
-    """
-    layers: tuple[Tensors, ...] = tuple({} for _ in range(h.layers))
-    others: Tensors = {}
+def _take_apart(file: Container, model: Blueprint) -> ModelFile:
+    layers: tuple[Tensors, ...] = tuple({} for _ in range(model.blocks))
+    shared: Tensors = {}
+    embedding: Tensors = {}
+    head: Tensors = {}
     for name, tensor in file.tensors.items():
-        match = _LAYER.fullmatch(name)
+        _check_type(file, tensor)
+        match = LAYER.fullmatch(name)
+        if match is None and name.startswith("blk."):
+            raise InvalidTensor(f"{file.path}: the tensor {name!r} names no layer.")
         if match is None:
-            others[name] = tensor
-        elif int(match[1]) < h.layers:
+            part = head if is_head(model, name) else embedding if EMBEDDING.fullmatch(name) else shared
+            part[name] = tensor
+        elif int(match[1]) < model.blocks:
             layers[int(match[1])][match[2]] = tensor
         else:
             raise InvalidTensor(
-                f"{file.path}: tensor {name!r} lies beyond the {h.layers} layers of the file."
+                f"{file.path}: tensor {name!r} lies beyond the {model.blocks} layers of the file."
             )
-    for index, tensors in enumerate(layers):
-        _compare(file, tensors, rules.layer(h, index, frozenset(tensors)), f"blk.{index}.")
-    outer = rules.embedding(h) | rules.head(h)
-    if not (first and last):
-        outer.pop("output.weight", None)
-    if not last:
-        outer.pop("output.bias", None)
-    shared = rules.shared(h)
-    _compare(file, others, shared | outer, "")
-
-    tied = "output.weight" not in others
-    embedding = {name: others[name] for name in rules.embedding(h)} if first else {}
-    head = {name: others[name] for name in rules.head(h) if name in others} if last else {}
-    if last and tied:
-        head["output.weight"] = others["token_embd.weight"]
-    used = shared.keys() | embedding.keys() | head.keys() | ({"token_embd.weight"} if last else set())
-    return ModelFile(
-        file=file,
-        rules=rules,
-        h=h,
-        tied=tied,
-        shared={name: tensor for name, tensor in others.items() if name in shared},
-        embedding=embedding,
-        layers=layers,
-        head=head,
-        placeholders={name: tensor for name, tensor in others.items() if name not in used},
-    )
+    empty = next((number for number, tensors in enumerate(layers[: model.layers]) if not tensors), None)
+    if empty is not None:
+        raise InvalidTensor(f"{file.path}: all tensors of layer {empty} are missing.")
+    return ModelFile(file, model, shared, embedding, layers[: model.layers], head)
 
 
-def _compare(file: Container, tensors: Tensors, specs: Specs, prefix: str) -> None:
-    for name, spec in specs.items():
-        if name in tensors:
-            _check(file, tensors[name], spec)
-        elif spec.required:
-            raise InvalidTensor(f"{file.path}: the tensor {prefix}{name} is missing.")
-    for name in tensors.keys() - specs.keys():
-        raise InvalidTensor(
-            f"{file.path}: the tensor {prefix + name!r} does not belong to this architecture."
-        )
-
-
-def _check(file: Container, tensor: Tensor, spec: Spec) -> None:
-    if tensor.shape != spec.shape:
-        raise InvalidTensor(
-            f"{file.path}: tensor {tensor.name} has the shape {list(tensor.shape)} "
-            f"instead of {list(spec.shape)}."
-        )
-    if tensor.type not in spec.kind.value:
-        wanted = "f32" if spec.kind is Kind.VECTOR else "a type that llama.cpp can multiply"
+def _check_type(file: Container, tensor: Tensor) -> None:
+    allowed, wanted = MATRIX_TYPES, "a type that llama.cpp can multiply"
+    if "tid2eid" in tensor.name:  # the experts of each token
+        allowed, wanted = frozenset({Type.I32}), "i32"
+    elif len(tensor.shape) == 1 or "norm" in tensor.name:
+        allowed, wanted = VECTOR_TYPES, "f32"
+    if tensor.type not in allowed:
         raise InvalidTensor(
             f"{file.path}: tensor {tensor.name} has the type {tensor.type.name} instead of {wanted}."
         )

@@ -11,6 +11,7 @@ the rest   tensors outside the layers that belong to neither end are in every sh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from hypercluster.node.shards.rules import EMBEDDING, HEAD
 from hypercluster.node.shards.traits import reads_tokens, starts, width
 from hypercluster.node.shards.writing import Value
 
+LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.(.+)")
 FEW = 32
 """tokens of a shard that has neither embedding nor head"""
 _BY_TOKEN = ("token_embd.weight", "output.weight", "output.bias")
@@ -98,8 +100,8 @@ def _outer(
 ) -> Iterator[Piece]:
     """Tensors outside the layers."""
     first, last = start == 0, stop == model.layers
-    for name, row in model.tensors.items():
-        if name.startswith("blk.") or (name.startswith("per_layer") and not _per_layer(model, places)):
+    for name, row in sorted(model.tensors.items()):
+        if LAYER.fullmatch(name) or (name.startswith("per_layer") and not _per_layer(model, places)):
             continue
         if is_head(model, name):
             copied = last
@@ -119,7 +121,7 @@ def _outer(
 def _layers(model: Blueprint, places: tuple[Place, ...]) -> Iterator[Piece]:
     by_layer = layer_tensors(model)
     for at, (layer, real) in enumerate(places):
-        for name, source in by_layer[layer].items():
+        for name, source in sorted(by_layer[layer].items()):
             row = model.tensors[source]
             if real:
                 yield Piece(f"blk.{at}.{name}", row, source)
@@ -132,10 +134,9 @@ def layer_tensors(model: Blueprint) -> list[dict[str, str]]:
     """Of each layer, the tensors by their names in it, with their names in the model."""
     found: list[dict[str, str]] = [{} for _ in range(model.layers)]
     for name in model.tensors:
-        if name.startswith("blk."):
-            _, number, inside = name.split(".", 2)
-            if int(number) < model.layers:
-                found[int(number)][inside] = name
+        match = LAYER.fullmatch(name)
+        if match is not None and int(match[1]) < model.layers:
+            found[int(match[1])][match[2]] = name
     return found
 
 

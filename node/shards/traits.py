@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hypercluster.node.shards.blueprint import MAX_WIDTH, Blueprint
 from hypercluster.node.shards.errors import UnsupportedModel
-from hypercluster.node.shards.model import ModelFile
+
+if TYPE_CHECKING:
+    from hypercluster.node.shards.model import ModelFile
 
 _SHARED_KV = "attention.shared_kv_layers"
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import struct
-from dataclasses import replace
 from pathlib import Path
 
-from gguf.constants import GGUFValueType
-
-from hypercluster.node.shards.architectures import Hyperparameters, architecture_of
+from hypercluster.node.shards.blocks import BlockHashes
 from hypercluster.node.shards.container import Container
-from hypercluster.node.shards.digests import verify_weights
+from hypercluster.node.shards.crossing import LAYER_START, LAYER_STOP, crossing_keys
+from hypercluster.node.shards.digests import Hasher, verify_tensors
 from hypercluster.node.shards.errors import ManifestMismatch
-from hypercluster.node.shards.hyperparameters import LAYER_KEYS, SCALAR_KEYS, hyperparameters
+from hypercluster.node.shards.filler import check_filler
 from hypercluster.node.shards.manifest import Manifest
-from hypercluster.node.shards.model import PLACEHOLDER_VOCABULARY, ModelFile, take_apart
 from hypercluster.node.shards.pieces import read_container
-from hypercluster.node.shards.ranges import check_range
+from hypercluster.node.shards.planning import Plan, plan
 from hypercluster.node.shards.vocabulary import MODEL_ID, check_tokenizer, tokenizer_digest
-from hypercluster.node.shards.writing import Progress, Value
-
-LAYER_START = "hypercluster.layer_start"
-LAYER_STOP = "hypercluster.layer_stop"
+from hypercluster.node.shards.writing import Progress, Value, text, uint32
 
 
 def check_shard(
@@ -32,34 +25,36 @@ def check_shard(
     *,
     verify: bool = True,
     progress: Progress | None = None,
-) -> ModelFile:
-    """Check that `path` is the shard of layers [start, stop) of the manifest's model, fit for llama.cpp.
+) -> BlockHashes | None:
+    """Check that `path` is the shard of layers [start, stop) of the manifest's model, byte for byte.
 
-    Always checks container, metadata, types and shapes; with `verify` also hashes all weights (`progress`
-    is called with the bytes just hashed). Raises InvalidRange, ManifestMismatch, MalformedFile,
-    UnsupportedModel, InvalidTensor.
+    Always checks the header: it has to be the one that `split` writes. With `verify` also hashes all weights, and gives
+    the hashes of their blocks by the model's names (`progress` is called with the bytes just hashed). Raises
+    InvalidRange, ManifestMismatch, MalformedFile, UnsupportedModel.
     """
-    check_range(manifest.layers, start, stop)
+    shard = plan(manifest.blueprint, start, stop)
     file = read_container(path)
     _check_labels(file, manifest, start, stop)
-    rules = architecture_of(file)
-    _check_keys(file, rules.name)
-    first, last = start == 0, stop == manifest.layers
-    n_vocab = manifest.n_vocab if first or last else PLACEHOLDER_VOCABULARY
-    if file.scalar(f"{rules.name}.vocab_size") != n_vocab:
-        raise ManifestMismatch(
-            f"{path} does not name {n_vocab} tokens as a shard of layers {start}:{stop} should."
-        )
-    h = hyperparameters(file, rules, n_vocab, start=start)
-    if h.layers != stop - start:
-        raise ManifestMismatch(f"{path} holds {h.layers} layers instead of {stop - start}.")
-    model = take_apart(file, rules, h, first=first, last=last)
-    if first and last and model.tied != manifest.tied:
-        raise ManifestMismatch(f"{path} and the manifest disagree on whether embedding and output are one.")
-    _check_values(file, h, manifest, start, stop)
-    if verify:
-        verify_weights(model, manifest, start, progress)
-    return replace(model, tied=manifest.tied)
+    _check_metadata(file, shard_metadata(manifest, start, stop))
+    _check_table(file, shard)
+    if not verify:
+        return None
+    for piece in shard.pieces:
+        if piece.source is None:
+            check_filler(file.tensors[piece.name], piece.fill)
+    held = {piece.source: file.tensors[piece.name] for piece in shard.pieces if piece.source is not None}
+    return verify_tensors(Hasher(file, progress), held, manifest)
+
+
+def shard_metadata(manifest: Manifest, start: int, stop: int) -> dict[str, Value]:
+    """All metadata of the shard of layers [start, stop), in the order of its file. Raises InvalidRange."""
+    shard = plan(manifest.blueprint, start, stop)
+    labels = {
+        MODEL_ID: text(manifest.model_id),
+        LAYER_START: uint32(start),
+        LAYER_STOP: uint32(stop),
+    }
+    return shard.metadata | labels | crossing_keys(shard.crossing)
 
 
 def check_vocabulary(path: Path, *, architecture: str, n_vocab: int, digest: str) -> None:
@@ -75,25 +70,6 @@ def check_vocabulary(path: Path, *, architecture: str, n_vocab: int, digest: str
         raise ManifestMismatch(f"{path} is not the vocabulary of this model.")
 
 
-def _check_values(file: Container, h: Hyperparameters, manifest: Manifest, start: int, stop: int) -> None:
-    """Compare what a shard repeats of the model's metadata, lists cut to its range."""
-    architecture = h.architecture
-    if architecture != manifest.architecture:
-        raise ManifestMismatch(f"{file.path} has another architecture than the manifest says.")
-    for key in (f"{architecture}.{key}" for key in SCALAR_KEYS):
-        value = manifest.values.get(key)
-        here = Value(file.fields[key].type, file.raw(key)) if key in file.fields else None
-        if here != value:
-            raise ManifestMismatch(f"{file.path} has another {key} than the manifest says.")
-    for key, numbers in zip(LAYER_KEYS, (h.heads, h.kv_heads, h.feed_forward), strict=True):
-        value = manifest.values.get(f"{architecture}.{key}")
-        if value is None:
-            continue
-        raw = value.raw[12:] if value.type is GGUFValueType.ARRAY else value.raw * manifest.layers
-        if raw[4 * start : 4 * stop] != struct.pack(f"<{len(numbers)}I", *numbers):
-            raise ManifestMismatch(f"{file.path} has another {architecture}.{key} than the manifest says.")
-
-
 def _check_labels(file: Container, manifest: Manifest, start: int, stop: int) -> None:
     model_id = file.scalar(MODEL_ID)
     if model_id is None:
@@ -105,13 +81,26 @@ def _check_labels(file: Container, manifest: Manifest, start: int, stop: int) ->
         raise ManifestMismatch(f"{file.path} holds layers {here[0]}:{here[1]}, not {start}:{stop}.")
 
 
-def _check_keys(file: Container, architecture: str) -> None:
+def _check_metadata(file: Container, expected: dict[str, Value]) -> None:
     """A shard may say only what `split` writes: llama.cpp acts on many more keys."""
-    allowed = {MODEL_ID, LAYER_START, LAYER_STOP, "tokenizer.ggml.model"}
-    allowed |= {f"{architecture}.{key}" for key in (*SCALAR_KEYS, *LAYER_KEYS, "block_count", "vocab_size")}
-    for key, field in file.fields.items():
-        general = key.startswith("general.") and field.type is not GGUFValueType.ARRAY
-        if key not in allowed and not general:
-            raise ManifestMismatch(f"{file.path} has the metadata {key}, which no shard has.")
-    if file.scalar("tokenizer.ggml.model") != "no_vocab":
-        raise ManifestMismatch(f"{file.path} has a vocabulary, which no shard has.")
+    for key, value in expected.items():
+        field = file.fields.get(key)
+        if field is None or field.size != len(value.raw) or Value(field.type, file.raw(key)) != value:
+            raise ManifestMismatch(f"{file.path} has another {key} than the manifest says.")
+    for key in file.fields.keys() - expected.keys():
+        raise ManifestMismatch(f"{file.path} has the metadata {key}, which no shard has.")
+
+
+def _check_table(file: Container, shard: Plan) -> None:
+    for piece in shard.pieces:
+        tensor = file.tensors.get(piece.name)
+        if tensor is None:
+            raise ManifestMismatch(f"{file.path}: the tensor {piece.name} is missing.")
+        if (tensor.type, tensor.shape) != (piece.row.type, piece.row.shape):
+            raise ManifestMismatch(
+                f"{file.path}: tensor {piece.name} is {tensor.type.name} {list(tensor.shape)} instead of "
+                f"{piece.row.type.name} {list(piece.row.shape)}."
+            )
+    names = {piece.name for piece in shard.pieces}
+    for name in file.tensors.keys() - names:
+        raise ManifestMismatch(f"{file.path}: the tensor {name!r} does not belong to this shard.")

@@ -13,7 +13,7 @@ from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.writing import Value, text, write_gguf
 
 MODEL_ID = "hypercluster.model_id"
-TOKENIZERS = ("llama", "gpt2")
+TOKENIZERS = ("llama", "gpt2", "gemma4", "plamo2")
 NO_VOCABULARY = ("no_vocab", "none")
 _LISTS = {
     "tokenizer.ggml.tokens": (GGUFValueType.STRING,),

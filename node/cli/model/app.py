@@ -25,6 +25,7 @@ from hypercluster.node.shards import ModelFile, parse_path, parse_range, partiti
 from hypercluster.node.shards.container import Container
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.store import VOCABULARY
+from hypercluster.node.shards.traits import traits_of
 from hypercluster.node.shards.vocabulary import has_vocabulary, write_vocabulary
 
 app = application("Look into GGUF models, cut them into shards, and check that the shards compute the same.")
@@ -103,12 +104,13 @@ def split(
     if sum(choice is not None for choice in (layers, ranges, parts)) != 1:
         raise typer.BadParameter("say what to cut with exactly one of --layers, --split and --parts")
     model = checked(file)
+    starts = traits_of(model).starts
     if layers is not None:
-        wanted = [parse_range(layers, model.h.layers)]
+        wanted = [parse_range(layers, model.blueprint.layers, starts)]
     elif ranges is not None:
-        wanted = parse_path(ranges, model.h.layers)
+        wanted = parse_path(ranges, model.blueprint.layers, starts)
     else:
-        wanted = partition(model.h.layers, parts or 0)
+        wanted = partition(model.blueprint.layers, parts or 0, starts)
     check_space(folder, sum(shard_bytes(model, start, stop) for start, stop in wanted))
     document, hashes = hashed(model)
     save_manifest(document, hashes, folder)
@@ -153,13 +155,13 @@ def check(
     from hypercluster.node.engine.equality import Shard, compare
 
     model = checked(file)
-    wanted = parse_path(ranges, model.h.layers)
+    wanted = parse_path(ranges, model.blueprint.layers, traits_of(model).starts)
     check_space(Path(tempfile.gettempdir()), sum(shard_bytes(model, start, stop) for start, stop in wanted))
     document, _ = hashed(model)
     with tempfile.TemporaryDirectory(prefix="hc-check-") as name:
         stages = []
         for start, stop, path in cut(model, document, wanted, Path(name)):
-            stages.append(Shard(path, start == 0, stop == model.h.layers))
+            stages.append(Shard(path, start == 0, stop == model.blueprint.layers))
         ids = _prompt_ids(model, prompt)
         with bar("Comparing", tokens, unit="tokens") as told:
             result = compare(model.file.path, stages, ids, tokens, threads=threads, progress=told)
@@ -183,7 +185,7 @@ def _prompt_ids(model: ModelFile, prompt: str) -> list[int]:
         with Tokenizer(model.file.path) as tokenizer:
             ids = tokenizer.encode(prompt)
     else:
-        ids = [byte % model.h.n_vocab for byte in prompt.encode()]
+        ids = [byte % model.blueprint.n_vocab for byte in prompt.encode()]
     if not ids:
         fail("the prompt is empty; give some text with --prompt.")
     return ids

@@ -36,10 +36,10 @@ def description(
     }
     if model is not None:
         document |= {
-            "layers": model.h.layers,
-            "n_embd": model.h.n_embd,
-            "n_vocab": model.h.n_vocab,
-            "context": model.h.context,
+            "layers": model.blueprint.layers,
+            "n_embd": model.blueprint.n_embd,
+            "n_vocab": model.blueprint.n_vocab,
+            "context": model.blueprint.context,
             "tied": model.tied,
             "part_bytes": dict(_part_bytes(model)),
             "layer_bytes": [sum(tensor.size for tensor in layer.values()) for layer in model.layers],
@@ -80,7 +80,7 @@ def sizes(model: ModelFile) -> Table:
 
 
 def _part_bytes(model: ModelFile) -> list[tuple[str, int]]:
-    parts = {"shared by all": model.shared, "embedding": model.embedding, "head": model.head}
+    parts = {"shared by all": model.shared, "embedding": model.embedding, "head": model.last}
     return [(name, sum(tensor.size for tensor in part.values())) for name, part in parts.items()]
 
 

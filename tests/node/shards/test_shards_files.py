@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from gguf.constants import GGMLQuantizationType as Type
+from gguf.constants import GGUFValueType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +28,7 @@ from hypercluster.node.shards import (
     write_vocabulary,
 )
 from hypercluster.node.shards.pieces import read_container
+from hypercluster.node.shards.rules import RULES
 from hypercluster.node.shards.writing import Part, Value, int32s, text, texts, uint32, zeros
 from tests.node.helpers.random_models import Shape, rewritten, write_random_model
 
@@ -118,33 +117,40 @@ def test_random_damage_never_escapes_as_another_error(
         write_vocabulary(path, tmp_path / "vocab.gguf")
 
 
-@pytest.mark.parametrize("architecture", ["gemma2", "mamba", "", "LLAMA"])
-def test_other_architectures_are_refused_by_name(source: Path, tmp_path: Path, architecture: str) -> None:
+@pytest.mark.parametrize("architecture", ["bert", "t5", "LLAMA"])
+def test_architectures_that_were_never_seen_exact_are_refused_by_name(
+    source: Path, tmp_path: Path, architecture: str
+) -> None:
     path = rewritten(source, tmp_path / "x.gguf", metadata={"general.architecture": text(architecture)})
-    with pytest.raises(UnsupportedModel, match="supported are llama, qwen2, qwen3, gpt2, bitnet"):
+    with pytest.raises(UnsupportedModel, match=f"{architecture!r} is none of the"):
+        check_source(path)
+
+
+@pytest.mark.parametrize("architecture", [name for name, rule in RULES.items() if rule.refused])
+def test_architectures_that_cannot_be_cut_say_why(source: Path, tmp_path: Path, architecture: str) -> None:
+    path = rewritten(source, tmp_path / "x.gguf", metadata={"general.architecture": text(architecture)})
+    with pytest.raises(UnsupportedModel, match="cannot be cut exactly: "):
+        check_source(path)
+
+
+def test_a_file_that_names_no_architecture_is_no_model(source: Path, tmp_path: Path) -> None:
+    path = rewritten(source, tmp_path / "x.gguf", metadata={"general.architecture": None})
+    with pytest.raises(UnsupportedModel, match="names no architecture"):
         check_source(path)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("llama.expert_count", uint32(8), "expert_count"),
-        ("llama.attention.head_count", uint32(0), "head_count"),
-        ("llama.attention.head_count", uint32(3), "shape"),
-        ("llama.attention.head_count_kv", uint32(2**31), "head_count_kv"),
         ("llama.block_count", uint32(3), "missing"),
         ("llama.block_count", uint32(1), "beyond the 1 layers"),
         ("llama.block_count", uint32(100_000), "block_count"),
         ("llama.block_count", text("2"), "block_count"),
         ("llama.block_count", None, "block_count"),
-        ("llama.embedding_length", uint32(64), "shape|rotates|fit together"),
+        ("llama.embedding_length", uint32(64), "shape"),
+        ("llama.nextn_predict_layers", uint32(2), "look ahead"),
+        ("llama.attention.causal", Value(GGUFValueType.BOOL, b"\0"), "comes after a token"),
         ("llama.context_length", uint32(0), "context_length"),
-        ("llama.feed_forward_length", int32s([32]), "one per layer"),
-        ("llama.feed_forward_length", int32s([32, 64]), "shape"),
-        ("llama.attention.layer_norm_rms_epsilon", None, "epsilon"),
-        ("llama.rope.scaling.type", text("longrope"), "rope scaling"),
-        ("llama.rope.dimension_count", uint32(4), "rotates"),
-        ("llama.attention.value_length", uint32(8), "different length"),
         ("tokenizer.ggml.model", text("bert"), "tokenizer 'bert'"),
         ("tokenizer.ggml.tokens", texts(["a", "b"]), "should list 264 values"),
         ("tokenizer.ggml.tokens", texts(["a", "a", *map(str, range(262))]), "come twice"),
@@ -195,17 +201,16 @@ def test_wrong_shapes_missing_and_extra_tensors_are_refused(source: Path, tmp_pa
             dataclasses.replace(p, shape=p.shape[::-1]) if p.name == "token_embd.weight" else p for p in parts
         ]
 
-    def without(name: str) -> Callable[[list[Part]], list[Part]]:
-        return lambda parts: [part for part in parts if part.name != name]
+    def without(part: str) -> Callable[[list[Part]], list[Part]]:
+        return lambda parts: [each for each in parts if not each.name.startswith(part)]
 
-    extra = Part("blk.0.attn_sinks.weight", Type.F32, (4,), zeros(16))
+    extra = Part("blk.2.attn_k.weight", Type.F32, (4,), zeros(16))
     for change, reason in (
         (turned, "should list 32 values|shape"),
-        (without("blk.1.attn_k.weight"), "blk.1.attn_k.weight is missing"),
+        (without("blk.1."), "all tensors of layer 1 are missing"),
         (without("token_embd.weight"), "no token embedding"),
-        (without("output_norm.weight"), "output_norm.weight is missing"),
-        (lambda parts: [*parts, extra], "attn_sinks"),
-        (lambda parts: [*parts, dataclasses.replace(extra, name="[/red]")], "does not belong"),
+        (lambda parts: [*parts, extra], "beyond the 2 layers"),
+        (lambda parts: [*parts, dataclasses.replace(extra, name="blk.x.[/red]")], "names no layer"),
     ):
         with pytest.raises((InvalidTensor, UnsupportedModel), match=reason):
             check_source(rewritten(source, tmp_path / "x.gguf", parts=change))
@@ -249,7 +254,7 @@ def test_a_foreign_vocabulary_is_refused(source: Path, tmp_path: Path) -> None:
 
 def test_a_model_without_vocabulary_splits_but_has_none_to_write(tmp_path: Path) -> None:
     path = write_random_model(tmp_path / "bare.gguf", dataclasses.replace(SMALL, vocabulary=False))
-    assert check_source(path).h.n_vocab == 264
+    assert check_source(path).blueprint.n_vocab == 264
     with pytest.raises(UnsupportedModel, match="no vocabulary"):
         write_vocabulary(path, tmp_path / "vocab.gguf")
 
@@ -266,51 +271,3 @@ def test_a_failed_write_leaves_nothing_behind(source: Path, tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         split(source, 0, 1, tmp_path / "shard.gguf", progress=stop)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-LOADER = """
-import logging, sys
-from pathlib import Path
-from hypercluster.node.engine.llama import LlamaError
-from hypercluster.node.engine.reference import generate
-
-logging.disable(logging.CRITICAL)
-for path in sorted(Path(sys.argv[1]).glob("*.gguf")):
-    print(path.name, flush=True)
-    try:
-        generate(path, [1, 2, 3], 2, 1)
-    except LlamaError:
-        pass
-print("done")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gpt2", "bitnet"])
-def test_llama_cpp_survives_every_damaged_file_that_is_accepted(architecture: str, tmp_path: Path) -> None:
-    """Bytes of the header are changed at random; whatever the checks let through must not end the process."""
-    shape = dataclasses.replace(SMALL, architecture=architecture, rope_freqs=architecture == "llama")
-    raw = write_random_model(tmp_path / "model.gguf", shape).read_bytes()
-    file = read_container(tmp_path / "model.gguf")
-    tokens = file.fields["tokenizer.ggml.tokens"]
-    end = min(tensor.offset for tensor in file.tensors.values())
-    # spare most of the tokens: there are many of them and little to break
-    places = [*range(24, tokens.offset + 100), *range(tokens.offset + tokens.size, end)]
-    draw = random.Random(architecture)
-    accepted = tmp_path / "accepted"
-    accepted.mkdir()
-    for i in range(500):
-        damaged = bytearray(raw)
-        for _ in range(draw.randint(1, 2)):
-            damaged[draw.choice(places)] = draw.choice((0, 1, 2, 255, draw.randrange(256)))
-        path = accepted / f"{i:03}.gguf"
-        path.write_bytes(damaged)
-        try:
-            check_source(path)
-        except ShardError:
-            path.unlink()
-    assert len(list(accepted.iterdir())) > 50
-    done = subprocess.run(
-        [sys.executable, "-c", LOADER, str(accepted)], capture_output=True, text=True, timeout=600
-    )
-    assert done.stdout.endswith("done\n"), f"llama.cpp ended the process at {done.stdout[-9:]}"
