@@ -64,7 +64,8 @@ def shapes_of(architecture: str, meta: Meta, folder: Path) -> Shapes:
     start()
     asked = write_gguf(folder / "asked.gguf", metadata(architecture, meta), ())
     found: Shapes = {}
-    name_of, read = libggml.ggml_get_name, libggml.gguf_init_from_file
+    library = ctypes.CDLL(libggml._name)  # of its own, as others declare the same functions otherwise
+    name_of, read = library.ggml_get_name, library.gguf_init_from_file
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
     read.restype, read.argtypes = ctypes.c_void_p, [ctypes.c_char_p, _Params]
 

@@ -11,18 +11,17 @@ _RANGE = re.compile(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*")
 
 
 def check_range(layers: int, start: int, stop: int, starts: tuple[int, ...] | None = None) -> None:
-    """Raise InvalidRange unless 0 <= start < stop <= layers and, where there are `starts`, ranges may begin at both."""
+    """Raise InvalidRange unless 0 <= start < stop <= layers and, where there are `starts`, `start` is among them."""
     if not 0 <= start < stop <= layers:
         raise InvalidRange(
             f"Layers {start}:{stop} do not exist: the model has {layers} layers, "
             f"so ranges lie within 0:{layers} and hold at least one layer."
         )
-    for edge in (start, stop):
-        if starts is not None and edge not in (*starts, layers):
-            near = min((*starts, layers), key=lambda layer: (abs(layer - edge), layer))
-            raise InvalidRange(
-                f"This model cannot be cut before layer {edge}; the nearest such layer is {near}."
-            )
+    if starts is not None and start not in starts:
+        near = min(starts, key=lambda layer: (abs(layer - start), layer))
+        raise InvalidRange(
+            f"No range of this model can begin at layer {start}; the nearest layer where one can is {near}."
+        )
 
 
 def parse_range(text: str, layers: int, starts: tuple[int, ...] | None = None) -> tuple[int, int]:
