@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: demo test test-fast soak fuzz invariants mutants slither lint docs setup lock clean help
+.PHONY: demo test test-fast soak fuzz invariants mutants sweep slither lint docs setup lock clean help
 
 demo:            ## a paid, routed completion on a local network
 	@$(PYTHON) scripts/setup.py
@@ -32,6 +32,10 @@ CALLS ?= 10000000
 invariants:      ## ten million random calls to the contracts beside a model of them (CALLS=N)
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python scripts/invariants.py --calls $(CALLS)
+
+sweep:           ## tiny models of all architectures, cut and compared with the whole bit by bit; writes docs/models.md
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/sweep_models.py --write
 
 mutants:         ## every require and every signed field of the contracts, left out one by one
 	@$(PYTHON) scripts/setup.py --dev

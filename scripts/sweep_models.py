@@ -57,7 +57,7 @@ def table(found: dict[str, Found]) -> str:
 
 def main() -> int:
     """Run the sweep."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", metavar="CASE")
     parser.add_argument("--write", action="store_true", help="put the table into docs/models.md")
     parser.add_argument("--processes", type=int)

@@ -18,12 +18,12 @@ from typing import Any
 import llama_cpp as native
 import numpy as np
 import numpy.typing as npt
-from gguf import quants
 from gguf.constants import GGMLQuantizationType as Type
 from gguf.constants import GGUFValueType
 from llama_cpp._ggml import libggml
 
 from hypercluster.node.engine.llama import LoadFailed, start
+from hypercluster.node.engine.quantising import in_type
 from hypercluster.node.engine.templates import Meta
 from hypercluster.node.shards.blueprint import FOREIGN_KEYS
 from hypercluster.node.shards.writing import Part, Value, array, float32, text, uint32, uint32s, write_gguf
@@ -36,6 +36,11 @@ _NOT_MULTIPLIED = re.compile(
     "norm|ssm_conv|shortconv|gate_inp|ssm_a|ssm_d|hc_|altup|per_layer|attn_sinks|conv1d|indexer"
 )
 _NE = 16  # of the shape, int64[4], in a ggml_tensor
+
+
+def of_float32(_name: str, _shape: tuple[int, ...]) -> Type:
+    """The type of all matrices where nothing else is asked for."""
+    return Type.F32
 
 
 class _Params(ctypes.Structure):
@@ -96,7 +101,7 @@ def write_tiny(
     *,
     seed: int = 1,
     drop: tuple[str, ...] = (),
-    type_of: TypeOf = lambda _name, _shape: Type.F32,
+    type_of: TypeOf = of_float32,
 ) -> Path:
     """Write a model of this metadata with random weights, without the tensors named in `drop`, and return `path`.
 
@@ -107,14 +112,13 @@ def write_tiny(
         last = name.rsplit(".", 1)[-1]
         if name in drop or (last in ("scale", "input_scale") and "gate_inp" not in name):
             continue
-        data: npt.NDArray[Any] = values(name, shape, seed)
-        kind = Type.F32
+        data, kind = values(name, shape, seed), Type.F32
         if "tid2eid" in name:  # the experts of each token
-            kind, data = Type.I32, np.abs(data * 97).astype(np.int32) % meta["expert_count"]
-        elif is_multiplied(name, shape):
-            kind = type_of(name, shape)
-            data = data if kind is Type.F32 else quants.quantize(data, kind)
-        parts.append(Part(name, kind, shape, lambda data=data: (data.tobytes(),)))  # type: ignore[misc]
+            kind, raw = Type.I32, (np.abs(data * 97).astype(np.int32) % meta["expert_count"]).tobytes()
+        else:
+            kind = type_of(name, shape) if is_multiplied(name, shape) else kind
+            raw = in_type(name, data, kind)
+        parts.append(Part(name, kind, shape, lambda raw=raw: (raw,)))  # type: ignore[misc]
     return write_gguf(path, metadata(architecture, meta), parts)
 
 

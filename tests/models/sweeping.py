@@ -54,8 +54,8 @@ def wrong(found: Found) -> Iterator[str]:
             yield f"the rule says {what} = {getattr(rule, what)}, and it is {getattr(found, what)}"
 
 
-def judge(case: str, program: str = "tests.models.judging") -> Found:
-    """Judge one case in a process of its own."""
+def judge(case: str, program: str) -> Found:
+    """Judge one case by a program, in a process of its own."""
     environment = os.environ | {"GGML_NO_BACKTRACE": "1"}
     command = [sys.executable, "-m", program, case]
     told: dict[str, Any] = {}
@@ -74,8 +74,10 @@ def judge(case: str, program: str = "tests.models.judging") -> Found:
     return Found(case, **told)
 
 
-def sweep(cases: Collection[str], processes: int | None = None) -> Iterator[Found]:
+def sweep(
+    cases: Collection[str], processes: int | None = None, program: str = "tests.models.judging"
+) -> Iterator[Found]:
     """Judge cases, as many at a time as there are cores; they come as they are done."""
     with ThreadPoolExecutor(processes or os.cpu_count() or 1) as pool:
-        for future in as_completed([pool.submit(judge, case) for case in cases]):
+        for future in as_completed([pool.submit(judge, case, program) for case in cases]):
             yield future.result()
