@@ -33,6 +33,7 @@ DOORS = {
         "node/engine/llama.py",
         "node/engine/quantising.py",
         "node/engine/tiny.py",
+        "node/engine/twin_running.py",
         "node/testnet/cheats.py",
     ],
     "minijinja": ["node/engine/jinja.py"],

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from hypercluster.node.cli.console import Json, err, fail, print_json, say, show
+from hypercluster.node.cli.console import Json, err, print_json, say, show
+from hypercluster.node.cli.model.checking import check
 from hypercluster.node.cli.model.cutting import check_space, checked, cut, hashed, save_manifest
 from hypercluster.node.cli.model.naming import list_
 from hypercluster.node.cli.model.pulling import pull
 from hypercluster.node.cli.model.views import description, overview, shown_size, sizes
-from hypercluster.node.cli.options import layer_range, prose, whole
+from hypercluster.node.cli.options import layer_range, whole
 from hypercluster.node.cli.program import NetworkCommand, application, run
-from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.tables import Table
 from hypercluster.node.errors import NodeError
-from hypercluster.node.shards import ModelFile, parse_path, parse_range, partition, shard_bytes
+from hypercluster.node.shards import parse_path, parse_range, partition, shard_bytes
 from hypercluster.node.shards.container import Container
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.store import VOCABULARY
@@ -133,62 +129,7 @@ def split(
         say("The model has no vocabulary, so there is no vocab.gguf; clients must send token ids.", err)
 
 
-@app.command()
-def check(
-    file: File,
-    ranges: Annotated[
-        str, layer_range("The ranges of the path, as in 0:3,3:6,6:8.", "--split", several=True)
-    ],
-    prompt: Annotated[str, prose("The text to continue.")] = "The quick brown fox jumps over the",
-    tokens: Annotated[int, whole("How many tokens to generate.", least=1, most=10_000)] = 20,
-    threads: Annotated[int, whole("Threads for llama.cpp.", least=1, most=1024)] = os.cpu_count() or 1,
-    json_: Json = False,
-) -> None:
-    """Check that shards compute the same as the unsplit model.
-
-    Example: [bold]hc-model check llama.gguf --split 0:3,3:6,6:8 --prompt "Once upon a time"[/]
-
-    Cuts the shards into a temporary folder, continues the prompt greedily with both, and compares. Ends with
-    exit code 1 unless the token ids are equal. The largest difference of any logit is 0.0 where both ran the
-    same arithmetic, as they do on one machine. Needs free disk space for a copy of the model.
-    """
-    from hypercluster.node.engine.equality import Shard, compare
-
-    model = checked(file)
-    wanted = parse_path(ranges, model.blueprint.layers, traits_of(model).starts)
-    check_space(Path(tempfile.gettempdir()), sum(shard_bytes(model, start, stop) for start, stop in wanted))
-    document, _ = hashed(model)
-    with tempfile.TemporaryDirectory(prefix="hc-check-") as name:
-        stages = []
-        for start, stop, path in cut(model, document, wanted, Path(name)):
-            stages.append(Shard(path, start == 0, stop == model.blueprint.layers))
-        ids = _prompt_ids(model, prompt)
-        with bar("Comparing", tokens, unit="tokens") as told:
-            result = compare(model.file.path, stages, ids, tokens, threads=threads, progress=told)
-
-    def told_of(_: object) -> Iterator[str]:
-        yield f"greedy ids equal: {'yes' if result.identical else 'no'}"
-        yield f"maximum absolute logit difference: {result.max_difference}"
-        yield f"{result.compared} steps compared, after a prompt of {len(ids)} tokens; ids {result.split}"
-
-    head = {"model_id": document.model_id, "ranges": wanted, "identical": result.identical}
-    show(head | asdict(result), told_of, json_)
-    if not result.identical:
-        raise typer.Exit(1)
-
-
-def _prompt_ids(model: ModelFile, prompt: str) -> list[int]:
-    """The prompt's ids; its bytes stand in for them where the model has no vocabulary."""
-    from hypercluster.node.engine.tokenizer import Tokenizer  # brings llama.cpp, which --help can do without
-
-    if has_vocabulary(model.file):
-        with Tokenizer(model.file.path) as tokenizer:
-            ids = tokenizer.encode(prompt)
-    else:
-        ids = [byte % model.blueprint.n_vocab for byte in prompt.encode()]
-    if not ids:
-        fail("the prompt is empty; give some text with --prompt.")
-    return ids
+app.command()(check)
 
 
 def _why_no_chat(file: Container) -> str | None:
