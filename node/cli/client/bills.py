@@ -52,6 +52,8 @@ def completion_json(completion: Completion, gas_wei: int) -> dict[str, Any]:
         "prompt_tokens": len(completion.prompt),
         "finish_reason": completion.finish,
         "seed": completion.seed,
+        "drafted": completion.drafted,
+        "draft_held": completion.draft_held,
         "path": [
             {
                 "peer": hop.peer,

@@ -55,6 +55,12 @@ Seed = Annotated[int | None, whole("Fixes the draws; shown when drawn.", most=2*
 Dtype = Annotated[
     Literal["f32", "f16"], typer.Option(help="Activations on the wire: f32, or f16 for half the bytes.")
 ]
+Draft = Annotated[
+    int,
+    typer.Option(
+        help="Tokens guessed ahead in one step at most, from what came before; only where they are worth their price."
+    ),
+]
 Deposit = Annotated[
     int | None,
     hct(
