@@ -57,8 +57,10 @@ Dtype = Annotated[
 ]
 Draft = Annotated[
     int,
-    typer.Option(
-        help="Tokens guessed ahead in one step at most, from what came before; only where they are worth their price."
+    whole(
+        "Tokens guessed ahead in one step at most, from what came before; only where they are worth their price.",
+        least=0,
+        most=16,
     ),
 ]
 Deposit = Annotated[
