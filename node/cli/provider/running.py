@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hypercluster.market.money.units import parse_price
+from hypercluster.market.money.units import HCT, MILLION, in_token
 from hypercluster.node.cli.console import Json
 from hypercluster.node.cli.opening import Model, opened_to_serve
 from hypercluster.node.cli.options import Bootstrap, gib, layer_range, multiaddr, price, real, seconds, whole
@@ -45,7 +45,7 @@ Memory = Annotated[
 ]
 MOST_SESSION_TOKENS = 2048
 """tokens of a session where nobody said and the model holds more"""
-FIRST_PRICE = parse_price("1")
+FIRST_PRICE = HCT // MILLION
 
 
 def run(
@@ -184,7 +184,7 @@ def run(
             move = Moving(machine=machine, model=size)
         else:
             start, stop = named
-        first = FIRST_PRICE if asked is None else asked
+        first = in_token(FIRST_PRICE) if asked is None else asked
         terms = ProviderTerms(
             start=start,
             stop=stop,

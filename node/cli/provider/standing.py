@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from hypercluster.market.money.units import counted, round_hct, round_price
+from hypercluster.market.money.units import counted, round_coin, round_hct, round_price
 from hypercluster.node.cli.console import Json, Shown, show
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.provider.claims import outlook_document, rule_of
@@ -62,7 +62,7 @@ def _status(found: dict[str, Any]) -> Iterator[Shown]:
     if found["claim"]["channels"]:
         gas = f"{round_hct(found['claim']['gas_wei'])} HCT of gas"
         table.row("to claim it", f"{gas}; {found['claim']['why']}")
-    table.row("node's coin for gas", round_hct(found["node_gas_wei"]))
+    table.row("node's coin for gas", round_coin(found["node_gas_wei"]))
     if found["thaw_end"]:
         table.row("thaws", datetime.fromtimestamp(found["thaw_end"], UTC).isoformat())
     yield table
