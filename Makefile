@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: demo test test-fast soak fuzz invariants mutants slither lint docs setup lock clean help
+.PHONY: demo test test-fast soak fuzz invariants mutants smt slither lint docs setup lock clean help
 
 demo:            ## a paid, routed completion on a local network
 	@$(PYTHON) scripts/setup.py
@@ -36,6 +36,10 @@ invariants:      ## ten million random calls to the contracts beside a model of 
 mutants:         ## every require and every signed field of the contracts, left out one by one
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python scripts/mutate_contracts.py
+
+smt:             ## proofs of the contracts' arithmetic by an SMT solver, in an environment of its own
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/smt.py
 
 slither:         ## Slither over the contracts, in an environment of its own; each finding that is none has its reason
 	@$(PYTHON) scripts/setup.py --dev
