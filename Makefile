@@ -4,7 +4,8 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: demo test test-fast soak fuzz invariants mutants smt slither lint docs setup lock clean help
+.PHONY: demo test test-fast soak fuzz fuzz-verdicts fuzz-sending invariants mutants smt slither lint docs setup \
+  lock clean help
 
 demo:            ## a paid, routed completion on a local network
 	@$(PYTHON) scripts/setup.py
@@ -27,6 +28,16 @@ MINUTES ?= 60
 fuzz:            ## every decoder given wrong input for an hour on all cores (MINUTES=N)
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+PAIRS ?= 100000
+fuzz-verdicts:   ## try to have an honest verifier convicted, with 100,000 pairs of transcripts (PAIRS=N)
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/fuzz_verdicts.py --pairs $(PAIRS)
+
+SCHEDULES ?= 1000
+fuzz-sending:    ## transfers over a way to the chain that loses, delays and repeats, 1,000 times (SCHEDULES=N)
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/fuzz_sending.py --schedules $(SCHEDULES)
 
 CALLS ?= 10000000
 invariants:      ## ten million random calls to the contracts beside a model of them (CALLS=N)
