@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,3 +127,19 @@ def test_a_few_rows_hold_no_fault(demo: StoredModel, bounds: Bounds) -> None:
     short = served(demo, 0, 2, TEXTS[0][:7], prompt=4)
     assert short.outputs == 7
     assert planted(demo, short, bounds) is None
+
+
+def test_two_classifiers_learn_to_tell_shuffled_rows_and_noise_but_no_planted_faults() -> None:
+    """The short form of `python scripts/bench_traps.py`; four standard errors off is no accident."""
+    script = Path(__file__).parents[4] / "scripts/bench_traps.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--traps", "60", "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = {row["fault"]: row for row in json.loads(done.stdout)}
+    for classifier in ("logistic", "boosted"):
+        assert abs(found["planted"][classifier] - 0.5) < 4 * found["planted"]["standard_error"]
+        assert found["shuffled row"][classifier] > 0.9
+        assert found["plain noise"][classifier] > 0.9
+    assert found["planted"]["planted"] > 50
+    assert found["planted"]["largest_error"] > 0.05
