@@ -4,7 +4,8 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: demo test test-fast soak fuzz invariants mutants sweep slither lint docs setup lock clean help
+.PHONY: demo test test-fast soak fuzz fuzz-verdicts fuzz-sending invariants mutants smt sweep slither lint docs \
+  setup lock clean help
 
 demo:            ## a paid, routed completion on a local network
 	@$(PYTHON) scripts/setup.py
@@ -28,6 +29,16 @@ fuzz:            ## every decoder given wrong input for an hour on all cores (MI
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
+PAIRS ?= 100000
+fuzz-verdicts:   ## try to have an honest verifier convicted, with 100,000 pairs of transcripts (PAIRS=N)
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/fuzz_verdicts.py --pairs $(PAIRS)
+
+SCHEDULES ?= 1000
+fuzz-sending:    ## transfers over a way to the chain that loses, delays and repeats, 1,000 times (SCHEDULES=N)
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/fuzz_sending.py --schedules $(SCHEDULES)
+
 CALLS ?= 10000000
 invariants:      ## ten million random calls to the contracts beside a model of them (CALLS=N)
 	@$(PYTHON) scripts/setup.py --dev
@@ -40,6 +51,10 @@ sweep:           ## tiny models of all architectures, cut and compared with the 
 mutants:         ## every require and every signed field of the contracts, left out one by one
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python scripts/mutate_contracts.py
+
+smt:             ## proofs of the contracts' arithmetic by an SMT solver, in an environment of its own
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/smt.py
 
 slither:         ## Slither over the contracts, in an environment of its own; each finding that is none has its reason
 	@$(PYTHON) scripts/setup.py --dev

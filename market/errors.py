@@ -78,6 +78,10 @@ class NodeUnreachable(ChainError):
     """The RPC endpoint does not answer, or answers for another chain."""
 
 
+class UnusableToken(ChainError):
+    """A token that cannot be what the market is paid in."""
+
+
 class InsufficientFunds(ChainError):
     """The account cannot pay for the transaction."""
 

@@ -68,6 +68,10 @@ class TopK:
     logits: npt.NDArray[np.float32]
     logsumexp: npt.NDArray[np.float64]
 
+    def __getitem__(self, rows: slice) -> TopK:
+        """Some of the rows; views, no copies."""
+        return TopK(self.ids[rows], self.logits[rows], self.logsumexp[rows])
+
 
 def join(parts: Sequence[TopK]) -> TopK:
     """Put the rows of several answers with the same k one after the other."""

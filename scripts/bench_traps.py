@@ -5,23 +5,25 @@
 The demo model writes texts, and its middle layers serve them. From some of the transcripts a reader learns what
 outputs go with which inputs. Of the others one half is honest and in one half a fault is planted, by turns, no text
 twice. The classifiers learn from two thirds of these with their labels, and are asked about the rest. Their accuracy
-is printed with its standard error, 0.5 being chance, for the faults that a client plants for a verifier of the same
-profile and for one of another, and for two kinds that are easily told, which shows that the classifiers see
-something: rows with their values shuffled, and noise of the same size as the faults for another profile.
+is printed with its standard error, 0.5 being chance, for the faults that a client plants, and for two kinds that are
+easily told, which shows that the classifiers see something: rows with their values shuffled, and noise that is as
+large as what verifiers of another profile reject.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from bench_traps_reading import Reader, Shown, boosted, logistic
-from bench_verification_served import Stage, opened, texts
+from bench_verification_served import Stage, opened, started, texts
 
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.node.client.auditing.traps import plant
@@ -31,16 +33,27 @@ from hypercluster.node.replay.measuring import PROMPT
 from hypercluster.node.replay.variations import Variation
 from hypercluster.node.rows import WireDtype, unpack_activations
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.node.helpers.stages import behind_others
+
 Floats = npt.NDArray[np.float64]
 WIRE = WireDtype.F32
 KNOWN = 0.15
 """transcripts that the reader once computed, for each one that it is asked about"""
 
 
-def served(generated: int, count: int, seed: int, home: Path) -> tuple[list[Transcript], Bounds, int]:
-    """Transcripts of the middle layers over texts that the model wrote, its bounds, and its width."""
-    from bench_verification_served import started
+@dataclass(frozen=True)
+class Material:
+    """Transcripts of one stage, for each what it answers to the same rows behind others, and the model's bounds."""
 
+    transcripts: list[Transcript]
+    again: list[dict[int, bytes]]
+    bounds: Bounds
+    width: int
+
+
+def served(generated: int, count: int, seed: int, home: Path) -> Material:
+    """Of the middle layers, over texts that the model wrote."""
     stored = opened("demo", home)
     layers = stored.manifest.layers
     written = texts(stored, count, generated, 1_000_000 * seed)
@@ -48,7 +61,8 @@ def served(generated: int, count: int, seed: int, home: Path) -> tuple[list[Tran
     way = Variation("alone")
     with started(stored, stage.start, stage.stop, PROMPT + generated, way) as engine:
         transcripts = [stage.serve(engine, [number], way, WIRE)[0] for number in range(count)]
-    return transcripts, calibrate(stored, texts=2, tokens=48), stored.manifest.width
+        again = [behind_others(engine, each) for each in transcripts]
+    return Material(transcripts, again, calibrate(stored, texts=2, tokens=48), stored.manifest.width)
 
 
 def rows(transcript: Transcript, width: int) -> tuple[Floats, Floats]:
@@ -59,25 +73,26 @@ def rows(transcript: Transcript, width: int) -> tuple[Floats, Floats]:
 
 
 def faults(
-    transcripts: Sequence[Transcript], bounds: Bounds, width: int, seed: int
-) -> dict[str, Callable[[Transcript], Floats | None]]:
-    """By name what is shown instead of the outputs of a transcript; nothing where no fault can be planted."""
+    material: Material, first: int, seed: int
+) -> dict[str, Callable[[int, Transcript], Floats | None]]:
+    """By name what is shown instead of the outputs of a transcript, the nth from `first` on; nothing where no fault can
+    be planted.
+    """
     draw = np.random.default_rng(seed)
+    bounds, width = material.bounds, material.width
 
-    def planted(same: bool) -> Callable[[Transcript], Floats | None]:
-        def outputs(transcript: Transcript) -> Floats | None:
-            found = plant(transcript, bounds, same=same, width=width, is_tail=False)
-            return None if found is None else rows(found.transcript, width)[1]
+    def planted(number: int, transcript: Transcript) -> Floats | None:
+        again = material.again[first + number]
+        found = plant(transcript, again, bounds, width=width, is_tail=False)
+        return None if found is None else rows(found.transcript, width)[1]
 
-        return outputs
-
-    def shuffled(transcript: Transcript) -> Floats:
+    def shuffled(number: int, transcript: Transcript) -> Floats:
         outputs = rows(transcript, width)[1]
         row = int(draw.integers(len(outputs)))
         outputs[row] = draw.permutation(outputs[row])
         return outputs
 
-    def noisy(transcript: Transcript) -> Floats:
+    def noisy(number: int, transcript: Transcript) -> Floats:
         outputs = rows(transcript, width)[1]
         noise = draw.standard_normal(outputs.shape)
         size = 3 * bounds.of("body", "foreign").reject_median * np.linalg.norm(outputs, axis=1, keepdims=True)
@@ -85,8 +100,7 @@ def faults(
         return (outputs + noise).astype(np.float32).astype(np.float64)
 
     return {
-        "planted, same profile": planted(True),
-        "planted, another profile": planted(False),
+        "planted": planted,
         "shuffled row": shuffled,
         "plain noise": noisy,
     }
@@ -96,16 +110,17 @@ def measured(options: argparse.Namespace, home: Path) -> list[dict[str, float | 
     """Of each kind of fault how large it is and how often the classifiers are right."""
     asked = 2 * options.traps
     known = max(40, int(KNOWN * asked))
-    transcripts, bounds, width = served(options.generated, known + asked, options.seed, home)
+    material = served(options.generated, known + asked, options.seed, home)
+    transcripts, width = material.transcripts, material.width
     reader = Reader([Shown(*rows(each, width), PROMPT) for each in transcripts[:known]])
     shown = transcripts[known:]
     honest = np.array([reader.features(Shown(*rows(each, width), PROMPT)) for each in shown])
     found: list[dict[str, float | str]] = []
-    for name, fault in faults(shown, bounds, width, options.seed).items():
+    for name, fault in faults(material, known, options.seed).items():
         figures, labels, kept, sizes = honest.copy(), np.zeros(asked, bool), np.ones(asked, bool), []
         for number in range(1, asked, 2):
             inputs, outputs = rows(shown[number], width)
-            wrong = fault(shown[number])
+            wrong = fault(number, shown[number])
             if wrong is None:
                 kept[number] = False
                 continue

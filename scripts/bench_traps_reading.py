@@ -31,7 +31,8 @@ class Reader:
 
     Args:
         known: honest transcripts. From them it learns what outputs go with which inputs: by least squares, by least
-            squares over random features, by the nearest known row, and in which directions outputs vary at all.
+            squares over random features, with what stood before, and by the nearest known row; which inputs follow
+            which outputs; and in which directions outputs vary at all.
     """
 
     def __init__(self, known: Sequence[Shown], seed: int = 0) -> None:
@@ -45,6 +46,10 @@ class Reader:
         self._straight = _fit(self._linear(inputs), outputs)
         self._bent = _fit(self._curved(inputs), outputs)
         self._before = _fit(np.concatenate([self._with_last(each.inputs) for each in known]), outputs)
+        self._after = _fit(
+            np.concatenate([self._linear(each.outputs[:-1]) for each in known]),
+            np.concatenate([each.inputs[1:] for each in known]),
+        )
         some = draw.permutation(len(inputs))[:4096]
         self._known, self._answers = self._linear(inputs)[some], outputs[some]
         left = outputs - self._linear(inputs) @ self._straight
@@ -64,6 +69,9 @@ class Reader:
         )
         for guess in guesses:
             rows += [np.linalg.norm(y - guess, axis=1) / size, _cosine(y, guess)]
+        # What an output makes likely to come next, the next input shows.
+        next_guess = self._linear(y[:-1]) @ self._after
+        rows += [np.linalg.norm(x[1:] - next_guess, axis=1), _cosine(x[1:], next_guess)]
         if x.shape == y.shape:
             added = y - x
             rows += [np.linalg.norm(added, axis=1) / size, _cosine(x, y), _cosine(x, added)]
@@ -88,11 +96,14 @@ class Reader:
         return np.hstack([plain, np.cos(plain[:, :-1] @ self._directions + self._offsets)])
 
     def _with_last(self, inputs: Floats) -> Floats:
-        """The row before and the mean of all before as well: what attention looks at most."""
+        """The two rows before, the mean of all before, and one weighed by likeness: what attention looks at most."""
         plain = self._linear(inputs)
-        before = np.vstack([plain[:1] * 0, plain[:-1]])
+        before, earlier = (np.vstack([plain[:by] * 0, plain[:-by]]) for by in (1, 2))
         mean = np.cumsum(plain, axis=0) / np.arange(1, len(plain) + 1)[:, None]
-        return np.hstack([plain, before, mean])
+        likeness = plain @ plain.T / np.sqrt(plain.shape[1])
+        weights = np.tril(np.exp(likeness - likeness.max(axis=1, keepdims=True)), -1)
+        alike = weights @ plain / (weights.sum(axis=1, keepdims=True) + 1e-30)
+        return np.hstack([plain, before, earlier, mean, alike])
 
     def _nearest(self, inputs: Floats) -> Floats:
         plain = self._linear(inputs)

@@ -1,10 +1,12 @@
-"""Deploy HyperToken, StakingRegistry, PaymentChannels and the three contracts of disputes; write the deployment file.
+"""Deploy StakingRegistry, PaymentChannels, the three contracts of disputes and a token; write the deployment file.
 
     HC_PASSWORD_FILE=pass.txt python scripts/deploy.py --rpc-url https://... --key-file keys/deployer.json \
         --output deployment.json
     HC_DEPLOY_KEY=0x... python scripts/deploy.py --rpc-url http://127.0.0.1:8545 --output deployment.json
 
-The deploying account pays the gas and holds the whole supply. Its key comes from a Keystore V3 file with
+The deploying account pays the gas and holds the whole supply of the token, HCT. With --token another ERC-20 pays, and
+all amounts are of that one; the account needs a little of it, to try whether it can pay: what takes a fee of transfers
+or changes balances by itself is refused. The account's key comes from a Keystore V3 file with
 HC_PASSWORD_FILE (or the password asked for on the terminal), or from HC_DEPLOY_KEY: never from the command line,
 which other users of the machine can read. Only disputes can slash, and their terms are fixed for good.
 """
@@ -21,10 +23,11 @@ from pathlib import Path
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from hypercluster.market.chain import DisputeTerms, deploy
+from hypercluster.market.chain import DisputeTerms, Rpc, Token, deploy
 from hypercluster.market.chain.deployment import CONTRACTS
+from hypercluster.market.chain.trying import look_over
 from hypercluster.market.errors import ChainError, MarketError
-from hypercluster.market.money import format_hct, load_key, parse_hct
+from hypercluster.market.money import format_hct, in_token, load_key, parse_hct, pay_in
 
 
 def deployer(key_file: Path | None) -> LocalAccount:
@@ -46,7 +49,7 @@ def deployer(key_file: Path | None) -> LocalAccount:
 
 def main() -> int:
     """Run the command; returns its exit status."""
-    usual = DisputeTerms()
+    usual = DisputeTerms()  # amounts of 18 decimals
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,6 +58,7 @@ def main() -> int:
     parser.add_argument(
         "--output", type=Path, default=Path("deployment.json"), help="deployment file to write"
     )
+    parser.add_argument("--token", help="address of an ERC-20 that pays instead of HCT")
     parser.add_argument("--supply", default="1000000000", help="HCT that will ever exist")
     parser.add_argument("--min-stake", default="100", help="HCT of stake behind a node that make it eligible")
     parser.add_argument(
@@ -76,6 +80,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         account = deployer(options.key_file)
+        if options.token is not None:
+            pay_in(look_over(Token(Rpc(options.rpc_url), options.token)))
         deployment = deploy(
             options.rpc_url,
             account,
@@ -89,8 +95,11 @@ def main() -> int:
                 seats=options.seats,
                 fault=parse_hct(options.fault),
                 bond=parse_hct(options.bond),
+                silence=in_token(usual.silence),
+                demand_bond=in_token(usual.demand_bond),
                 evidence_window=options.evidence_window,
             ),
+            token=options.token,
         )
         deployment.save(options.output)
     except (MarketError, OSError) as error:
@@ -99,7 +108,8 @@ def main() -> int:
     print(f"chain     {deployment.chain_id}, block {deployment.block}")
     for name in CONTRACTS:
         print(f"{name:<9} {getattr(deployment, name)}")
-    print(f"{account.address} holds {format_hct(parse_hct(options.supply))} HCT; written to {options.output}")
+    held = Token(Rpc(options.rpc_url), deployment.token).balance(account.address)
+    print(f"{account.address} holds {format_hct(held)} HCT; written to {options.output}")
     return 0
 
 

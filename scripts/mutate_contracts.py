@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import compile_contracts
-from invariants import CONTRACTS, DEPTH, PARTS, ROOT, run_forge
+from invariants import CONTRACTS, DEPTH, PARTS, ROOT, SINGLE, run_forge
 from mutants import Mutant, mutate, struct_fields
 
 BUILT = ROOT / ".build" / "mutants"
@@ -161,7 +161,7 @@ def killed(mutant: Mutant, *, quick: bool, on: bool = True) -> str:
     }
     if on:
         settings["HC_MUTANT"] = mutant.switch
-    for contract in ("DigestsTest", *PARTS):
+    for contract in (*SINGLE, *PARTS):
         if contract in properties_of(mutant) and run_forge(contract, **settings).returncode:
             return contract
     if quick:
@@ -193,6 +193,7 @@ def properties_of(mutant: Mutant) -> tuple[str, ...]:
         "PaymentChannels.sol": ("DigestsTest", "ChannelsTest"),
         "StakingRegistry.sol": ("DigestsTest", "RegistryTest"),
         "HyperToken.sol": (),
+        "libraries/Blocks.sol": ("HeadersTest", "CourtTest"),
         "libraries/Statements.sol": ("DigestsTest", "CourtTest"),
     }.get(mutant.file, ("CourtTest",))
 

@@ -31,6 +31,16 @@ def contradictions(chain: Chain) -> Iterator[str]:
     for name, digits in chain.deployment.code.items():
         if hashes[name] != digits:
             yield f"The code of the {name} at {places[name]} is not that which the deployment names, by its hash."
+    try:
+        decimals = chain.token.decimals
+    except ChainError:
+        yield f"What is to be the token, at {places['token']}, does not say how many decimals it has."
+    else:
+        if decimals != chain.deployment.decimals:
+            yield (
+                f"The token at {places['token']} has {decimals} decimals, and the deployment says "
+                f"{chain.deployment.decimals}: all amounts would be shown wrongly."
+            )
     for name, contract, names in (
         ("registry", chain.staking, ("token",)),
         ("channels", chain.channels, ("token",)),

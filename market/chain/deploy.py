@@ -7,6 +7,7 @@ from dataclasses import astuple
 from eth_account.signers.local import LocalAccount
 
 from hypercluster.contracts import artifact
+from hypercluster.market.chain.channels import Channels
 from hypercluster.market.chain.deployment import CONTRACTS, Deployment
 from hypercluster.market.chain.disputes.terms import DisputeTerms
 from hypercluster.market.chain.rollups import check_supported
@@ -14,8 +15,10 @@ from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Sender
 from hypercluster.market.chain.staking import Staking
 from hypercluster.market.chain.token import Token
+from hypercluster.market.chain.trying import look_over, try_out
 from hypercluster.market.errors import ChainError
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.signing import checksum
+from hypercluster.market.money.units import DECIMALS, HCT
 
 SUPPLY = 10**9 * HCT
 DAY = 86_400
@@ -33,8 +36,9 @@ def deploy(
     unbonding_seconds: int = 14 * DAY,
     grace_seconds: int = DAY,
     terms: DisputeTerms | None = None,
+    token: str | None = None,
 ) -> Deployment:
-    """Deploy token, registry, channels and the contracts of disputes from one account, which holds the whole supply.
+    """Deploy registry, channels and the contracts of disputes from one account, and a token that it holds all of.
 
     The three contracts of disputes are then the registry's slashers, for good.
 
@@ -47,8 +51,11 @@ def deploy(
         unbonding_seconds: how long stake thaws.
         grace_seconds: how long a payer waits for its rest.
         terms: what faults cost and how long disputes take; None for those of a real chain.
+        token: address of an ERC-20 that pays instead of one of our own; all amounts are then wei of it, and
+            ``supply`` counts for nothing. The account holds some, with which it is tried whether it can pay.
 
     Raises:
+        UnusableToken: the token keeps a part of what is sent, changes balances by itself, or is none.
         ChainError: the chain is of a kind that is not supported, the terms do not fit together, or stake would thaw too
             fast or be too small for them.
         NodeUnreachable, InsufficientFunds, Reverted, TransactionTimeout: nothing usable was deployed.
@@ -57,19 +64,28 @@ def deploy(
     terms.check(unbonding_seconds, min_stake)
     sender = Sender(Rpc(rpc_url), account)
     check_supported(sender.rpc)
-    token, block = _create(sender, "HyperToken", account.address, supply)
+    block = sender.rpc.block_number()
+    decimals, foreign = DECIMALS, token is not None
+    if token is not None:
+        token = checksum(token)
+        decimals = look_over(Token(sender.rpc, token))
+    else:
+        token, block = _create(sender, "HyperToken", account.address, supply)
     if session_stake is None:
         session_stake = max(1, min_stake // SESSIONS_PER_MINIMUM)
     registry, _ = _create(sender, "StakingRegistry", token, unbonding_seconds, min_stake, session_stake)
     channels, _ = _create(sender, "PaymentChannels", token, grace_seconds)
+    paying = Token(sender.rpc, token)
+    if foreign:
+        try_out(paying, Channels(sender.rpc, channels, paying), sender)
     cases, _ = _create(sender, "DisputeCases", registry, astuple(terms))
     proofs, _ = _create(sender, "DisputeProofs", cases)
     demands, _ = _create(sender, "DisputeDemands", cases)
-    staking = Staking(sender.rpc, registry, Token(sender.rpc, token))
+    staking = Staking(sender.rpc, registry, paying)
     staking.set_slashers(sender, [cases, proofs, demands])
     places = (token, registry, channels, cases, proofs, demands)
     code = dict(zip(CONTRACTS, sender.rpc.code_hashes(places), strict=True))
-    return Deployment(sender.rpc.chain_id, *places, block, code)
+    return Deployment(sender.rpc.chain_id, *places, block, code, decimals)
 
 
 def _create(sender: Sender, name: str, *arguments: object) -> tuple[str, int]:

@@ -8,8 +8,9 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from hypercluster.market.errors import ChainError, InvalidAddress
+from hypercluster.market.errors import ChainError, InvalidAddress, InvalidAmount
 from hypercluster.market.money.signing import checksum
+from hypercluster.market.money.units import DECIMALS, check_decimals
 
 CONTRACTS = ("token", "registry", "channels", "cases", "proofs", "demands")
 """fields of a deployment that are addresses"""
@@ -30,7 +31,11 @@ class Deployment:
     code: dict[str, str] = field(default_factory=dict, compare=False)
     """Keccak-256 of the code of each contract (64 hex digits) by its field; files of older versions have none"""
 
+    decimals: int = DECIMALS
+    """of the token"""
+
     def __post_init__(self) -> None:
+        check_decimals(self.decimals)
         for name in CONTRACTS:
             object.__setattr__(self, name, checksum(getattr(self, name)))
 
@@ -51,6 +56,7 @@ class Deployment:
         try:
             values = json.loads(path.read_text())
             values.setdefault("code", {})
+            values.setdefault("decimals", DECIMALS)
             known = {each.name: values[each.name] for each in fields(cls)}
             _check_code(known["code"])
             if not isinstance(known["chain_id"], int) or not isinstance(known["block"], int):
@@ -66,6 +72,7 @@ class Deployment:
             AttributeError,
             RecursionError,
             InvalidAddress,
+            InvalidAmount,
         ) as error:
             raise ChainError(
                 f"The deployment file {path} cannot be used: {_what_is_wrong(error)}. Take the file that "
@@ -88,7 +95,7 @@ def _what_is_wrong(error: Exception) -> str:
             return text
         case KeyError(args=(str(name),)):
             return f"it does not say {name!r}"
-        case InvalidAddress():
+        case InvalidAddress() | InvalidAmount():
             return str(error).removesuffix(".")
         case json.JSONDecodeError():
             return f"it is no JSON ({error})"

@@ -26,7 +26,7 @@ from hypercluster.market.chain.patience import PatientProvider
 from hypercluster.market.chain.reverts import reverted
 from hypercluster.market.errors import ChainError, InsufficientFunds, NodeUnreachable
 from hypercluster.market.money.signing import checksum
-from hypercluster.market.money.units import format_hct
+from hypercluster.market.money.units import format_coin
 from hypercluster.market.redaction import redact
 
 TEST_CHAINS = (1337, 31337)
@@ -105,7 +105,7 @@ class Rpc:
         message = str(details.get("message", "")) if isinstance(details, dict) else str(error.message)
         if "insufficient funds" in message.lower():
             holds = (
-                f"{payer} holds {format_hct(self.balance(payer))} coin" if payer else "The account is empty"
+                f"{payer} holds {format_coin(self.balance(payer))} coin" if payer else "The account is empty"
             )
             raise InsufficientFunds(
                 f"{holds}, too little for the gas {action}: send it some of the chain's coin."

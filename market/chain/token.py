@@ -1,4 +1,4 @@
-"""HyperToken: balances, transfers, and EIP-2612 permits in place of approvals."""
+"""The token that pays, ours or another: balances, transfers, and EIP-2612 permits or approvals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import NamedTuple
 from eth_typing import Hash32
 
 from hypercluster.market.chain.contract import Contract
+from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Mined, Sender
+from hypercluster.market.errors import ChainError, NodeUnreachable
 from hypercluster.market.money.signing import address_bytes, checksum, keccak, word
 from hypercluster.market.money.units import check_wei
 
@@ -25,21 +27,34 @@ class Permit(NamedTuple):
     s: bytes
 
 
+NO_PERMIT = Permit(0, 0, bytes(32), bytes(32))
+"""what stands where a permit would, for tokens that have none"""
+
+
 class Token(Contract):
-    """The HCT contract. Amounts in wei; methods that take a sender return when the transaction is mined."""
+    """HCT, or another ERC-20. Amounts in wei; methods that take a sender return when the transaction is mined."""
 
     artifact_name = "HyperToken"
+
+    def __init__(self, rpc: Rpc, address: str) -> None:
+        super().__init__(rpc, address)
+        self._permits: bool | None = None
 
     @cached_property
     def _separator(self) -> bytes:
         return bytes(self._read("DOMAIN_SEPARATOR"))
+
+    @cached_property
+    def decimals(self) -> int:
+        """How many decimals amounts of it are written with."""
+        return int(self._read("decimals"))
 
     def balance(self, account: str) -> int:
         """Return what an account holds."""
         return int(self._read("balanceOf", checksum(account)))
 
     def supply(self) -> int:
-        """Return how many wei of HCT exist."""
+        """Return how many wei of it exist."""
         return int(self._read("totalSupply"))
 
     def allowance(self, owner: str, spender: str) -> int:
@@ -47,7 +62,7 @@ class Token(Contract):
         return int(self._read("allowance", checksum(owner), checksum(spender)))
 
     def transfer(self, sender: Sender, to: str, amount: int) -> Mined:
-        """Send HCT."""
+        """Send some of it."""
         return self._send(sender, "to transfer HCT", "transfer", checksum(to), check_wei(amount))
 
     def approve(self, sender: Sender, spender: str, amount: int) -> Mined:
@@ -59,11 +74,36 @@ class Token(Contract):
         return self._send(sender, "to burn HCT", "burn", check_wei(amount))
 
     def permit(self, owner: Sender, spender: str, amount: int) -> Permit:
-        """Sign a permit for ``spender`` to take ``amount``, valid for an hour of the chain's time.
+        """Let ``spender`` take ``amount``: by a permit, valid for an hour of the chain's time, or by an approval.
 
-        Hold ``owner.permits`` until it was used: its nonce is the next one only. Raises ChainError.
+        A token that knows no permits is asked to approve, in a transaction of its own, and an empty permit comes back,
+        which our contracts pass over. Hold ``owner.permits`` until it was used: a permit's nonce is the next one only,
+        and an approval stands for one call. Raises ChainError.
         """
         owner.catch_up()  # a call that goes out again uses the permit that it was signed with
+        if self._permits is None:
+            self._permits = self._takes_permits(owner, spender)
+        if self._permits:
+            return self._signed(owner, spender, amount)
+        allowed = self.allowance(owner.address, spender)
+        if allowed < amount:
+            if allowed:
+                self.approve(owner, spender, 0)  # some tokens change no approval that is in use
+            self.approve(owner, spender, amount)
+        return NO_PERMIT
+
+    def _takes_permits(self, owner: Sender, spender: str) -> bool:
+        """Whether the token takes a permit as EIP-2612 has it; asked with one, which changes nothing."""
+        try:
+            permit = self._signed(owner, spender, 0)
+            self._read("permit", owner.address, checksum(spender), 0, *permit)
+        except NodeUnreachable:
+            raise
+        except ChainError:
+            return False
+        return True
+
+    def _signed(self, owner: Sender, spender: str, amount: int) -> Permit:
         nonce = int(self._read("nonces", owner.address))
         deadline = self.rpc.timestamp() + PERMIT_SECONDS
         accounts = [address_bytes(a).rjust(32, b"\0") for a in (owner.address, checksum(spender))]

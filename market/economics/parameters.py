@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hypercluster.market.errors import MarketError
+from hypercluster.market.money.units import in_token
 
 
 class BadParameters(MarketError):
@@ -21,7 +22,7 @@ class MarketParameters:
 
     Attributes:
         alpha: weight of price against time, 0 (only time matters) to 1 (only price matters).
-        p_ref: reference price in wei per token; a price of ``p_ref`` counts as 1.
+        p_ref: reference price in wei per token, 1 HCT per million; a price of ``p_ref`` counts as 1.
         c_ref: reference time in ms per token; ``c_ref`` ms count as 1.
         temperature: of the Gibbs choice over paths; towards 0 every client takes the cheapest path.
         outside_weight: weight of what a client can do elsewhere (w_0), for a whole path; ``math.inf`` removes
@@ -35,7 +36,7 @@ class MarketParameters:
     """
 
     alpha: float = 0.5
-    p_ref: int = 10**12
+    p_ref: int = field(default_factory=lambda: in_token(10**12))
     c_ref: float = 10.0
     temperature: float = 1.0
     outside_weight: float = 10.0

@@ -28,8 +28,10 @@ from .units import (
     check_wei,
     format_hct,
     format_price,
+    in_token,
     parse_hct,
     parse_price,
+    pay_in,
     round_hct,
 )
 from .voucher import (
@@ -58,8 +60,10 @@ __all__ = [
     "create_key",
     "format_hct",
     "format_price",
+    "in_token",
     "load_key",
     "parse_hct",
     "parse_price",
+    "pay_in",
     "round_hct",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hypercluster.market.money.units import COIN, one
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimCost:
@@ -44,13 +46,17 @@ class ClaimRule:
         order = sorted((i for i, wei in enumerate(owed) if wei > 0), key=lambda i: -owed[i])
         if not self.multiple:
             return order
-        times = self.hct_per_coin * (1 if last else self.multiple)
+        times = 1 if last else self.multiple
         best = count = total = 0
         for taken, index in enumerate(order, 1):
             total += owed[index]
-            if total - times * cost.of(taken) > best:
-                best, count = total - times * cost.of(taken), taken
+            if total - times * self.worth(cost.of(taken)) > best:
+                best, count = total - times * self.worth(cost.of(taken)), taken
         return order[:count]
+
+    def worth(self, coin_wei: int) -> int:
+        """Wei of HCT that so many wei of the chain's coin are worth."""
+        return coin_wei * self.hct_per_coin * one() // COIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +85,7 @@ class Outlook:
     @property
     def gas_wei(self) -> int:
         """The gas, in HCT at the operator's rate."""
-        return self.gas_coin_wei * self.rule.hct_per_coin
+        return self.rule.worth(self.gas_coin_wei)
 
     @property
     def net_wei(self) -> int:

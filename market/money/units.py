@@ -1,22 +1,70 @@
-"""Amounts of HCT as people write them, and the integer wei that everything else uses.
+"""Amounts as people write them, and the integers that everything else uses. Nothing here passes through a float.
 
-One HCT is 10**18 wei. Nothing here passes through a float.
+One HCT is 10**18 wei. Where another token pays, "HCT" stands for one of that token, and "wei" for the smallest part of
+it, of which there are 10**decimals. A process belongs to one network, so that it has one such number. The chain's own
+coin always has 18.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from hypercluster.market.errors import InvalidAmount
 
 DECIMALS = 18
 HCT: int = 10**DECIMALS
+COIN: int = 10**18
+"""wei of one coin of the chain"""
+LEAST_DECIMALS, MOST_DECIMALS = 6, 24
+"""of a token that can pay: with fewer no price of a token of text can be told, with more 96 bits hold too little"""
 MILLION = 10**6
 UINT96_MAX: int = 2**96 - 1
 
 _AMOUNT = re.compile(r"(\d+)(?:\.(\d+))?|\.(\d+)", re.ASCII)
 _DIGITS = 6
 _LONGEST = 60  # characters; far above any uint96 with 18 decimals, and cheap to parse
+
+
+def _usual() -> int:
+    return DECIMALS
+
+
+_ask: Callable[[], int] = _usual
+_known: int | None = None
+
+
+def pay_in(decimals: int | None, ask: Callable[[], int] = _usual) -> None:
+    """Say how many decimals the token of this process's network has; with None, ``ask`` tells once it matters."""
+    global _known, _ask
+    _known, _ask = decimals, ask
+
+
+def decimals() -> int:
+    """Decimals of the token that pays; 18 unless a network says otherwise."""
+    global _known
+    if _known is None:
+        _known = _ask()
+    return _known
+
+
+def one() -> int:
+    """Wei of one HCT, or of one of the token that pays instead: 10**decimals."""
+    return int(10 ** decimals())
+
+
+def in_token(wei: int) -> int:
+    """An amount of 18 decimals, such as a default that is written ``HCT // 10``, in wei of the token that pays."""
+    return wei * one() // HCT
+
+
+def check_decimals(decimals: int) -> int:
+    """Return the decimals of a token that can pay. Raises InvalidAmount for another."""
+    if type(decimals) is not int or not LEAST_DECIMALS <= decimals <= MOST_DECIMALS:
+        raise InvalidAmount(
+            f"A token that pays has {LEAST_DECIMALS} to {MOST_DECIMALS} decimals, not {decimals}."
+        )
+    return decimals
 
 
 def parse_hct(text: str) -> int:
@@ -33,17 +81,14 @@ def parse_hct(text: str) -> int:
     if match is None:
         raise InvalidAmount(f"{text[:_LONGEST]!r} is not an amount of HCT: write it like 1.5.")
     whole, fraction = match[1] or "0", (match[2] or match[3] or "").rstrip("0")
-    if len(fraction) > DECIMALS:
-        raise InvalidAmount(f"{text!r} is finer than one wei: use at most {DECIMALS} decimals.")
-    return check_wei(int(whole) * HCT + int(fraction.ljust(DECIMALS, "0")))
+    if len(fraction) > decimals():
+        raise InvalidAmount(f"{text!r} is finer than one wei: use at most {counted(decimals(), 'decimal')}.")
+    return check_wei(int(whole) * one() + int("0" + fraction.ljust(decimals(), "0")))
 
 
 def format_hct(wei: int) -> str:
     """Write ``wei`` as a decimal number of HCT, exactly and without trailing zeros."""
-    whole, fraction = divmod(abs(wei), HCT)
-    sign = "-" if wei < 0 else ""
-    decimals = f"{fraction:0{DECIMALS}d}".rstrip("0")
-    return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}"
+    return _exact(wei, decimals())
 
 
 def round_hct(wei: int) -> str:
@@ -51,9 +96,30 @@ def round_hct(wei: int) -> str:
 
     What is not zero is never written as zero.
     """
-    places = max(DECIMALS - max(len(str(abs(wei))) - _DIGITS, 0), 4)
-    unit = 10 ** (DECIMALS - places)
-    return format_hct((abs(wei) + unit // 2) // unit * unit * (-1 if wei < 0 else 1))
+    return _rounded(wei, decimals())
+
+
+def format_coin(wei: int) -> str:
+    """Write wei of the chain's coin as a decimal number of coins, exactly and without trailing zeros."""
+    return _exact(wei, DECIMALS)
+
+
+def round_coin(wei: int) -> str:
+    """Write wei of the chain's coin for people to read, as ``round_hct`` does."""
+    return _rounded(wei, DECIMALS)
+
+
+def _exact(wei: int, places: int) -> str:
+    whole, fraction = divmod(abs(wei), 10**places)
+    sign = "-" if wei < 0 else ""
+    digits = f"{fraction:0{places}d}".rstrip("0") if fraction else ""
+    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+
+
+def _rounded(wei: int, places: int) -> str:
+    kept = min(max(places - max(len(str(abs(wei))) - _DIGITS, 0), 4), places)
+    unit = 10 ** (places - kept)
+    return _exact((abs(wei) + unit // 2) // unit * unit * (-1 if wei < 0 else 1), places)
 
 
 def parse_price(text: str) -> int:
@@ -65,8 +131,10 @@ def parse_price(text: str) -> int:
     per_million = parse_hct(text)
     price, rest = divmod(per_million, MILLION)
     if rest:
+        places = max(0, decimals() - 6)
         raise InvalidAmount(
-            f"{text!r} HCT per million tokens is finer than one wei per token: use at most 12 decimals."
+            f"{text!r} HCT per million tokens is finer than one wei per token: use at most "
+            f"{counted(places, 'decimal')}."
         )
     return price
 
@@ -89,7 +157,7 @@ def check_wei(wei: int) -> int:
     """
     if not 0 <= wei <= UINT96_MAX:
         raise InvalidAmount(
-            f"{format_hct(wei)} HCT is outside what a channel can hold (0 to {UINT96_MAX // HCT})."
+            f"{format_hct(wei)} HCT is outside what a channel can hold (0 to {UINT96_MAX // one()})."
         )
     return wei
 

@@ -36,11 +36,12 @@ _QUOTE_TYPE = keccak(
 def charge(price_wei: int, prompt_price_wei: int, rows: int) -> int:
     """Return what a step of ``rows`` tokens costs, in wei.
 
-    One row is a generated token and costs ``price_wei``; several are a prompt, at ``prompt_price_wei`` each.
+    One row is a generated token and costs ``price_wei``. Several cost ``prompt_price_wei`` each and the price of one
+    token at least: who sends a prompt pays for its rows, and nobody has a token for less by asking for two rows.
     """
     if rows < 1:
         raise InvalidAmount(f"A step has at least one token, not {rows}.")
-    return price_wei if rows == 1 else rows * prompt_price_wei
+    return price_wei if rows == 1 else max(price_wei, rows * prompt_price_wei)
 
 
 @dataclass(frozen=True)

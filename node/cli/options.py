@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hypercluster.market.errors import InvalidAmount
-from hypercluster.market.money.units import format_hct, format_price, parse_hct, parse_price
+from hypercluster.market.money.units import format_hct, format_price, in_token, parse_hct, parse_price
 from hypercluster.node.errors import NodeError
 
 Use = Literal["listen", "announce", "join"]
@@ -37,14 +37,15 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads the text of an option; a default is passed on as it is."""
+    """Reads the text of an option; a default is passed on, as it is unless `usual` makes something of it."""
 
     read: Callable[[str], Any]
+    usual: Callable[[Any], Any] | None = None
 
     def __call__(self, value: Any) -> Any:
         """The value meant. Raises typer.BadParameter, to which typer adds the option's name."""
         if not isinstance(value, str):
-            return value
+            return self.usual(value) if self.usual else value
         try:
             return self.read(value)
         except (ValueError, InvalidAmount, NodeError) as error:
@@ -59,6 +60,7 @@ def option(
     *,
     argument: bool = False,
     default: str | None = None,
+    usual: Callable[[Any], Any] | None = None,
 ) -> Any:
     """An option or argument whose text `read` turns into its value.
 
@@ -69,12 +71,12 @@ def option(
         names: such as "--tokens", "-n"; none for the parameter's own name.
         argument: it is positional.
         default: how the help writes the default; None for `str` of it.
+        usual: what becomes of a default.
     """
+    reader = Reader(read, usual)
     if argument:
-        return typer.Argument(parser=Reader(read), metavar=metavar, help=help_, show_default=default or True)
-    return typer.Option(
-        *names, parser=Reader(read), metavar=metavar, help=help_, show_default=default or True
-    )
+        return typer.Argument(parser=reader, metavar=metavar, help=help_, show_default=default or True)
+    return typer.Option(*names, parser=reader, metavar=metavar, help=help_, show_default=default or True)
 
 
 def hct(
@@ -85,7 +87,10 @@ def hct(
     word: str | None = None,
     argument: bool = False,
 ) -> Any:
-    """An amount of HCT, in wei; at least `least` wei. Instead of one, `word` may stand, and comes as itself."""
+    """An amount of HCT, in wei; at least `least` wei. Instead of one, `word` may stand, and comes as itself.
+
+    A default is written with 18 decimals, whatever token pays.
+    """
 
     def read(text: str) -> int | str:
         if word is not None and text == word:
@@ -95,7 +100,12 @@ def hct(
             raise ValueError(f"{text!r} is too little: it is at least {format_hct(least)} HCT.")
         return wei
 
-    return option(read, f"HCT|{word}" if word else "HCT", help_, names, argument=argument, default=default)
+    metavar = f"HCT|{word}" if word else "HCT"
+    return option(read, metavar, help_, names, argument=argument, default=default, usual=_in_token)
+
+
+def _in_token(usual: Any) -> Any:
+    return in_token(usual) if isinstance(usual, int) else usual
 
 
 def price(help_: str, *names: str, least: int = 0, default: str | None = None) -> Any:
@@ -107,7 +117,7 @@ def price(help_: str, *names: str, least: int = 0, default: str | None = None) -
             raise ValueError(f"{text!r} is too little: it is at least {format_price(least)}.")
         return wei
 
-    return option(read, "HCT", help_, names, default=default)
+    return option(read, "HCT", help_, names, default=default, usual=_in_token)
 
 
 def whole(help_: str, *names: str, least: int = 0, most: int = MOST, argument: bool = False) -> Any:

@@ -11,12 +11,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from hypercluster.market.money.units import pay_in
 from hypercluster.node.cli.console import Failed
 from hypercluster.node.cli.elsewhere import RUNS, config_option, found_elsewhere, options_of, variable_of
 from hypercluster.node.cli.ending import OK, USAGE, ending_of, tell
 from hypercluster.node.cli.networked import profile_option
 from hypercluster.node.home.config import VARIABLE
 from hypercluster.node.home.logs import log_to_stderr
+from hypercluster.node.home.resources import told_decimals
 from hypercluster.node.home.settings import Settings
 
 NARROWEST_HELP = 72
@@ -191,6 +193,7 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str], obj: Any) -> Non
     command = typer.main.get_command(app)
     if f"_{name}_complete".replace("-", "_").upper() in os.environ:
         command.main(prog_name=name)  # a shell asks what could follow; ends the process
+    pay_in(None, told_decimals)
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # the second is not on Windows
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _interrupt)

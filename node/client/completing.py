@@ -16,6 +16,7 @@ import trio
 from hypercluster.market.errors import InsufficientFunds, MarketError, OverDeposit
 from hypercluster.market.money.budget import Budget
 from hypercluster.node.client.completion import Completion, HopBill, TooExpensive
+from hypercluster.node.client.drafting import Drafts
 from hypercluster.node.client.drawing import Drawing
 from hypercluster.node.client.events import (
     ChannelsOpened,
@@ -213,14 +214,21 @@ class Completing:
     ) -> AsyncGenerator[Event, None]:
         done, looking = self.completion, self._looking
         first = True
+        most = looking.wishes.drafts if pipeline.rewinds else 0
+        drafts = Drafts(most, looking.wishes.market, (*done.prompt, *done.tokens))
         while True:
-            cost = pipeline.cost(len(pending))
+            room = min(done.allowed - len(done.tokens), pipeline.most_rows) - 1
+            guessed = [] if len(pending) > 1 else drafts.guess(pipeline.cost, room)
+            if guessed and self._spending.refusal(pipeline.cost(1 + len(guessed))):
+                guessed = []
+            rows = len(pending) + len(guessed)
+            cost = pipeline.cost(rows)
             if reached := self._spending.refusal(cost):
                 if not done.tokens:
                     raise TooExpensive(reached)
                 done.finish, done.limit = "cost", reached
                 return
-            enough, least = self._short(pipeline, len(pending))
+            enough, least = self._short(pipeline, rows)
             if enough:
                 async with aclosing(self._fund(enough, least, {})) as topping_up:
                     async for event in topping_up:
@@ -228,31 +236,46 @@ class Completing:
             began = time.perf_counter()
             looking.idled = now() - looking.alive > ABSENT_SECONDS
             looking.sharing = max(looking.sharing, self._client.vacancies.paths)
+            start = pipeline.position + len(pending)
             with self._spending.step(cost):
-                best = await pipeline.run(pending)
+                best = await pipeline.run(pending, guessed)
             looking.alive, looking.idled = now(), False
             took = 1000 * (time.perf_counter() - began)
             if first:
                 first = False
                 looking.went_on()
                 yield Prefilled(len(pending), took)
-            drawn = drawing.draw(best)
-            if drawn.ends:
-                done.finish = "stop"
-                return
-            done.first_token = done.first_token or datetime.now(UTC)
-            done.tokens.append(drawn.id)
-            text = self._gate.push(self._text.push(drawn.id))
-            done.text += text
-            yield Token(
-                drawn.id, text, drawn.piece, best.ids.shape[1], took, logprob=drawn.logprob, top=drawn.top
-            )
-            if self._gate.stopped or drawn.last:
-                done.finish = "stop"
-                return
-            if len(done.tokens) >= done.allowed:
-                done.finish = "length"
-                return
+            held, done.drafted = 0, done.drafted + len(guessed)
+            for row in range(1 + len(guessed)):
+                drawn = drawing.draw(best[row : row + 1])
+                if drawn.ends:
+                    done.finish = "stop"
+                    return
+                done.first_token = done.first_token or datetime.now(UTC)
+                done.tokens.append(drawn.id)
+                text = self._gate.push(self._text.push(drawn.id))
+                done.text += text
+                yield Token(
+                    drawn.id,
+                    text,
+                    drawn.piece,
+                    best.ids.shape[1],
+                    0.0 if row else took,
+                    logprob=drawn.logprob,
+                    top=drawn.top,
+                )
+                if self._gate.stopped or drawn.last:
+                    done.finish = "stop"
+                    return
+                if len(done.tokens) >= done.allowed:
+                    done.finish = "length"
+                    return
+                if row == len(guessed) or drawn.id != guessed[row]:
+                    break
+                held, done.draft_held = held + 1, done.draft_held + 1
+            drafts.ran(rows, took, len(guessed), held)
+            drafts.came(done.tokens[-1 - held :])
+            pipeline.rewind(start + held)
             pending = [drawn.id]
 
     # --- what it costs --------------------------------------------------------------------------------------------

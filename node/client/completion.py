@@ -127,6 +127,10 @@ class Completion:
     """tokens that were drawn from fewer candidates than sampling on all logits would have had"""
     limit: LimitReached | None = None
     """what ended it where that was its cost"""
+    drafted: int = 0
+    """tokens that were guessed ahead"""
+    draft_held: int = 0
+    """those of them that came"""
     grammar_forced: int = 0
     """tokens that were picked among what the format allows because none of the candidates was"""
     bills: list[HopBill] = field(default_factory=list)

@@ -10,6 +10,7 @@ from hypercluster.node.client.hop import Hop
 from hypercluster.node.errors import NodeError
 from hypercluster.node.rows import TopK, with_tokens
 from hypercluster.node.threads import first_cause
+from hypercluster.node.wire.messages import REWIND
 
 CLOSE_SECONDS = 5.0
 
@@ -45,24 +46,44 @@ class Pipeline:
         """Wei that running so many tokens in one go costs on all hops together."""
         return sum(hop.cost(rows) for hop in self.hops for rows in self.chunks(tokens))
 
-    async def run(self, tokens: Sequence[int]) -> TopK:
-        """Run tokens through all the layers and return the logits that follow the last of them, [1, k].
+    @property
+    def rewinds(self) -> bool:
+        """Whether all providers take a step at a position below what their sessions hold."""
+        return all(REWIND in hop.advert.features for hop in self.hops)
+
+    def rewind(self, position: int) -> None:
+        """Let the next step begin at `position`: what the sessions hold from there on is forgotten with it."""
+        for hop in self.hops:
+            hop.position = min(hop.position, position)
+
+    async def run(self, tokens: Sequence[int], drafts: Sequence[int] = ()) -> TopK:
+        """Run tokens and the drafts behind them through all the layers, in one step where there are drafts.
 
         A long prompt goes in chunks that follow each other through the path, so that all providers work at once;
         no provider ever has more than one unanswered step.
 
+        Returns:
+            The logits that follow the last token and each draft, [1 + drafts, k].
+
         Raises:
             HopFailed, OverDeposit: see Hop.step.
         """
-        if len(tokens) <= self._chunk:
-            return await self._pass(tokens)
-        return await self._stream(tokens)
+        if not drafts and len(tokens) > self._chunk:
+            return await self._stream(tokens)
+        best = await self._pass([*tokens, *drafts], all_outputs=bool(drafts))
+        return best[-1 - len(drafts) :]
 
-    async def _pass(self, tokens: Sequence[int]) -> TopK:
+    @property
+    def most_rows(self) -> int:
+        """Rows of one step at most."""
+        return self._chunk
+
+    async def _pass(self, tokens: Sequence[int], *, all_outputs: bool) -> TopK:
         payload: Sequence[int] | bytes = tokens
         for hop in self.hops[:-1]:
-            payload = self._onward(await hop.step(payload, len(tokens)), tokens)
-        best = await self.hops[-1].step(payload, len(tokens))
+            output = await hop.step(payload, len(tokens), all_outputs=all_outputs)
+            payload = self._onward(output, tokens)
+        best = await self.hops[-1].step(payload, len(tokens), all_outputs=all_outputs)
         assert isinstance(best, TopK)
         return best
 

@@ -20,6 +20,7 @@ MOST_STOPS = 16
 MOST_LAST_N = 1 << 16
 MOST_BIASES = 1024
 MOST_LOGPROBS = 20
+MOST_DRAFTS = 16
 MOST_CANDIDATES = 1024
 """that a provider gives unless it is told otherwise"""
 BAN = -100.0
@@ -144,6 +145,14 @@ class Wishes:
     wire_dtype: WireDtype = WireDtype.F32
     deposit_wei: int | None = None
     """put into a channel that is opened or topped up, at least; None: what the wallet's policy says"""
+    drafts: int = 0
+    """tokens guessed ahead in one step, at most, where that is worth what it costs; 0: none"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drafts <= MOST_DRAFTS:
+            raise BadRequest(
+                f"{self.drafts} tokens cannot be guessed ahead: 0 (none) to {MOST_DRAFTS} can be."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.units import one
 from hypercluster.node.engine.profile import LLAMA_CPP
 from hypercluster.node.traffic.happenings import RequestAudited
 from hypercluster.node.web.metrics import PREFIX, SECONDS, ProcessMetrics
@@ -122,6 +122,6 @@ class Watch:
         metrics.whole.observe(trio.current_time() - self._began)
         metrics.prompt.labels(model).inc(len(completion.prompt))
         metrics.generated.labels(model).inc(len(completion.tokens))
-        metrics.spent.labels(model, self._caller.name).inc(completion.spent_wei / HCT)
-        metrics.risked.inc(completion.risked_wei / HCT)
+        metrics.spent.labels(model, self._caller.name).inc(completion.spent_wei / one())
+        metrics.risked.inc(completion.risked_wei / one())
         metrics.cut_short.inc(completion.cut_short)

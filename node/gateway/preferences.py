@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.units import MILLION, one
 from hypercluster.node.gateway.errors import bad
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 MOST_PEERS = 64
 LEAST_PREFIX = 8
 """characters of a peer id that name a peer"""
-MILLION = 10**6
 _SORTS: dict[str, dict[str, Any]] = {
     "price": {"alpha": 1.0, "p_ref": 1},
     "throughput": {"alpha": 0.0, "c_ref": 0.001},
@@ -138,7 +137,7 @@ def _price(ceiling: Fields | None, name: str) -> int | None:
             ceiling.refuse(name, f"{ceiling.name(name)} is no number: it is HCT per million tokens.")
         ceiling = type(ceiling)({**ceiling.values, name: value}, ceiling.where)
     number = ceiling.number(name, 0, 10**9)
-    return None if number is None else int(Decimal(str(number)) * HCT) // MILLION
+    return None if number is None else int(Decimal(str(number)) * one()) // MILLION
 
 
 def _whole(peers: set[str], client: Client) -> bool:

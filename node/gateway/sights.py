@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hypercluster.market.errors import MarketError
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.units import COIN, one
 from hypercluster.node.threads import Threads
 from hypercluster.node.web.health import Check, found_by
 
@@ -87,18 +87,18 @@ class Sights:
             metrics.covered.labels(entry.name).set(entry.coverage)
             metrics.sessions.labels(entry.name).set(entry.sessions)
             if entry.price_wei is not None:
-                metrics.price.labels(entry.name).set(entry.price_wei * MILLION / HCT)
+                metrics.price.labels(entry.name).set(entry.price_wei * MILLION / one())
         for name, budget in self._gateway.keyring.budgets().items():
             if budget.left_wei is not None:
-                metrics.budget.labels(name).set(budget.left_wei / HCT)
+                metrics.budget.labels(name).set(budget.left_wei / one())
 
     async def _look_at_channels(self) -> None:
         market = self._gateway.market
         rows = await self._on_ledger(market.ledger.payer.channels, market.payer.domain, ended=False)
-        self._gateway.metrics.deposit.set(sum(row.deposit for row in rows) / HCT)
-        self._gateway.metrics.available.set(sum(max(0, row.deposit - row.signed) for row in rows) / HCT)
+        self._gateway.metrics.deposit.set(sum(row.deposit for row in rows) / one())
+        self._gateway.metrics.available.set(sum(max(0, row.deposit - row.signed) for row in rows) / one())
 
     def _tell(self) -> None:
         if self.wallet is not None:
-            self._gateway.metrics.wallet.set(self.wallet.hct / HCT)
-            self._gateway.metrics.gas.set(self.wallet.gas / HCT)
+            self._gateway.metrics.wallet.set(self.wallet.hct / one())
+            self._gateway.metrics.gas.set(self.wallet.gas / COIN)

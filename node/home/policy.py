@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypercluster.market.errors import InvalidAmount
 from hypercluster.market.money.budget import Period
-from hypercluster.market.money.units import HCT, format_hct, parse_hct
+from hypercluster.market.money.units import HCT, format_hct, in_token, parse_hct
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -34,18 +34,18 @@ class WalletPolicy:
     Raises BadPolicy for values that cannot be together.
     """
 
-    per_request_wei: int | None = HCT // 10
+    per_request_wei: int | None = field(default_factory=lambda: in_token(HCT // 10))
     """one request, its audits included"""
-    per_day_wei: int | None = 10 * HCT
+    per_day_wei: int | None = field(default_factory=lambda: in_token(10 * HCT))
     """all requests of a day (UTC)"""
     total_wei: int | None = None
     """all requests ever"""
-    per_key_wei: int | None = HCT
+    per_key_wei: int | None = field(default_factory=lambda: in_token(HCT))
     """what a new API key gets that is given no budget of its own"""
     per_key_period: Period = Period.DAY
-    float_wei: int = HCT // 100
+    float_wei: int = field(default_factory=lambda: in_token(HCT // 100))
     """deposited for a provider when its channel is opened or filled up; more where one request needs more"""
-    top_up_below_wei: int = HCT // 400
+    top_up_below_wei: int = field(default_factory=lambda: in_token(HCT // 400))
     """a channel with less left is filled up before the next request over it"""
 
     def __post_init__(self) -> None:

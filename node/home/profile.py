@@ -14,11 +14,12 @@ import time
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hypercluster.market.errors import InvalidAddress
+from hypercluster.market.errors import InvalidAddress, InvalidAmount
 from hypercluster.market.money.signing import checksum
+from hypercluster.market.money.units import DECIMALS, check_decimals
 from hypercluster.market.redaction import place
 from hypercluster.node.catalogue import (
     CATALOGUE,
@@ -41,11 +42,8 @@ FORMAT = 1
 MOST_BYTES = 1 << 20
 MOST_MODELS = 1000
 MOST_NODES = 100
-SECONDS = 15.0
-"""of silence"""
-MOST_SECONDS = 60.0
-"""for all of a profile"""
-B = TypeVar("B", bytes, bytearray)
+SECONDS, MOST_SECONDS = 15.0, 60.0
+"""of silence, and for all of a profile"""
 KEPT = "profiles"
 """folder in a home"""
 CONTRACTS = ("token", "registry", "channels", "cases", "proofs", "demands")
@@ -74,6 +72,7 @@ class NetworkProfile:
     contracts: dict[str, ContractAt]
     block: int = 0
     """in which the contracts were deployed"""
+    decimals: int = DECIMALS  # of the token
     bootstrap: tuple[str, ...] = ()
     """multiaddrs with /p2p/ to join through"""
     models: tuple[ListedModel, ...] = ()
@@ -89,7 +88,8 @@ class NetworkProfile:
 
         addresses = {name: each.address for name, each in self.contracts.items()}
         code = {name: each.code_hash for name, each in self.contracts.items()}
-        return Deployment(chain_id=self.chain_id, block=self.block, code=code, **addresses)
+        decimals = self.decimals
+        return Deployment(self.chain_id, **addresses, block=self.block, code=code, decimals=decimals)
 
     def check(self, chain: Chain) -> None:
         """Compare the code on the chain with the profile's hashes. Raises WrongContracts, ChainError."""
@@ -110,6 +110,7 @@ class NetworkProfile:
                 "rpc_url": self.rpc_url,
                 "chain_id": self.chain_id,
                 "block": self.block,
+                "decimals": self.decimals,
                 "contracts": {name: asdict(each) for name, each in self.contracts.items()},
             },
             "bootstrap": list(self.bootstrap),
@@ -139,7 +140,7 @@ class NetworkProfile:
             raise BadProfile(
                 f"The network profile {where} holds something of another kind than it should."
             ) from None
-        except (BadCatalogue, InvalidAddress) as error:
+        except (BadCatalogue, InvalidAddress, InvalidAmount) as error:
             raise BadProfile(f"The network profile {where} cannot be used: {error}") from None
 
 
@@ -173,6 +174,7 @@ def profile_of(
             each: ContractAt(addresses[each], found) for each, found in zip(CONTRACTS, hashes, strict=True)
         },
         block=deployment.block,
+        decimals=deployment.decimals,
         bootstrap=bootstrap,
         models=models,
     )
@@ -250,22 +252,20 @@ def _read(path: Path) -> bytes:
             raw = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise BadProfile(f"The network profile {path} cannot be read: {error.strerror}.") from None
-    return _bounded(raw, str(path))
+    _bounded(raw, str(path))
+    return raw
 
 
-def _bounded(raw: B, where: str) -> B:
+def _bounded(raw: bytes | bytearray, where: str) -> None:
     if len(raw) > MOST_BYTES:
         raise BadProfile(f"{where} is longer than a network profile may be ({MOST_BYTES >> 10} KiB).")
-    return raw
 
 
 def _profile(document: dict[str, Any], folder: Path | None) -> NetworkProfile:
     chain, bootstrap, models = document["chain"], document["bootstrap"], document["models"]
+    told = {name: chain["contracts"][name] for name in CONTRACTS}
     contracts = {
-        name: ContractAt(
-            checksum(chain["contracts"][name]["address"]), _digest(chain["contracts"][name]["code_hash"])
-        )
-        for name in CONTRACTS
+        name: ContractAt(checksum(each["address"]), _digest(each["code_hash"])) for name, each in told.items()
     }
     if not (isinstance(bootstrap, list) and len(bootstrap) <= MOST_NODES):
         raise BadCatalogue(f"bootstrap is a list of {MOST_NODES} addresses at most.")
@@ -287,6 +287,7 @@ def _profile(document: dict[str, Any], folder: Path | None) -> NetworkProfile:
         rpc_url=rpc_url,
         contracts=contracts,
         block=_whole(chain.get("block", 0)),
+        decimals=check_decimals(chain.get("decimals", DECIMALS)),
         bootstrap=tuple(bootstrap),
         models=tuple(_model(each, folder) for each in models),
     )

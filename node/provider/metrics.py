@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector as Source
 
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.units import COIN, one
 from hypercluster.node.engine.devices import accelerators
 from hypercluster.node.engine.profile import LLAMA_CPP
 from hypercluster.node.errors import ErrorCode
@@ -19,8 +19,6 @@ from hypercluster.node.serving.collector import Collector
 from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.standing import Standing, Standings
 from hypercluster.node.web.metrics import PREFIX, SECONDS, ProcessMetrics
-
-COIN = 10**18
 
 
 def counted(showing: Showing, collector: Collector, jobs: Jobs) -> ProcessMetrics:
@@ -92,18 +90,18 @@ class ProviderMetrics:
             rows_per_decode
         )
         self._gauge("price_hct_per_mtoken", "Price of a million generated tokens.").set_function(
-            lambda: offer.asking.prices.price_wei * 1e6 / HCT
+            lambda: offer.asking.prices.price_wei * 1e6 / one()
         )
         self._registry.register(_Earned(standings))
         self._gauge("unclaimed_hct", "Earned and not claimed yet.").set_function(
-            of_standing(lambda now: now.unclaimed_wei / HCT)
+            of_standing(lambda now: now.unclaimed_wei / one())
         )
         self._gauge("closing_unclaimed_hct", "Unclaimed on channels that are closing.").set_function(
-            of_standing(lambda now: now.closing_unclaimed_wei / HCT)
+            of_standing(lambda now: now.closing_unclaimed_wei / one())
         )
         stake = self._gauge("stake_hct", "The operator's stake by state.", "state")
-        stake.labels("active").set_function(of_standing(lambda now: now.stake.active / HCT))
-        stake.labels("thawing").set_function(of_standing(lambda now: now.stake.thawing / HCT))
+        stake.labels("active").set_function(of_standing(lambda now: now.stake.active / one()))
+        stake.labels("thawing").set_function(of_standing(lambda now: now.stake.thawing / one()))
         self._gauge("node_gas_coin", "Coin of the node key, for gas.").set_function(
             of_standing(lambda now: now.node_gas_wei / COIN)
         )
@@ -138,5 +136,5 @@ class _Earned(Source):
         yield CounterMetricFamily(f"{PREFIX}provider_earned_hct", "Earned by vouchers, ever.")
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        earned = self._standings.now.earned_wei / HCT if self._standings.now else math.nan
+        earned = self._standings.now.earned_wei / one() if self._standings.now else math.nan
         yield CounterMetricFamily(f"{PREFIX}provider_earned_hct", "Earned by vouchers, ever.", value=earned)

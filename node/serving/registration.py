@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hypercluster.market.money.units import format_hct
+from hypercluster.market.money.units import format_coin, format_hct
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def register(
         added.append(f"its share was {format_hct(before)} HCT")
     if chain.balance(node.address) < GAS_MONEY_WEI // 2:
         operator.transact("to send the node key coin for gas", node.address, "0x", GAS_MONEY_WEI)
-        added.append(f"{format_hct(GAS_MONEY_WEI)} coin for gas sent")
+        added.append(f"{format_coin(GAS_MONEY_WEI)} coin for gas sent")
     carried = staking.backing_of(node.address) // staking.session_stake
     return Registration(operator.address, node.address, active + amount, wanted, carried, tuple(added))
 

@@ -10,14 +10,12 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from hypercluster.market.ledger import DutyPhase, SoldAudit
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.units import COIN, one
 from hypercluster.node.engine.devices import accelerators
 from hypercluster.node.engine.profile import LLAMA_CPP
 from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.verifier.http import Showing
 from hypercluster.node.web.metrics import PREFIX, ProcessMetrics
-
-COIN = 10**18
 
 
 def counted(
@@ -49,7 +47,7 @@ def _gauges(registry: CollectorRegistry, showing: Showing) -> None:
 
     for name, help_, read in (
         ("reveal_deadline_seconds", "Until a vote that is not revealed costs stake; +Inf for none.", left),
-        ("credits_hct", "Rewards of votes, to be claimed.", lambda: showing.credits_wei / HCT),
+        ("credits_hct", "Rewards of votes, to be claimed.", lambda: showing.credits_wei / one()),
         (
             "node_gas_coin",
             "Coin of the node key, for gas.",

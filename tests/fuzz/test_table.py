@@ -25,7 +25,6 @@ TRUSTED = {
     "market/money/signing.py:address_bytes": "an address that was checked when it was read",
     "node/cli/verifier/calibrating.py:calibrate": "the bounds that were written the line before",
     "node/cli/hc/asking.py:Asking.answer": "the gateway of one's own home",
-    "node/client/auditing/traps.py:plant": "a transcript of our own",
     "node/engine/guidance.py:Matching.mask": "a mask of llguidance",
     "node/engine/jinja.py:": "what the process that started this one asks",
     "node/engine/apart.py:": "what the process of our own code answers that this one started",

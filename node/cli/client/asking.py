@@ -62,16 +62,18 @@ def wishes_of(
     alpha: float,
     spread: bool = False,
     dtype: str = "f32",
+    draft: int = 0,
     deposit: int | None = None,
     shares: Shares | None = None,
 ) -> Wishes:
-    """Over whom to go; `deposit` in wei. Without `shares` they are as the settings say."""
+    """Over whom to go; `draft` in tokens, `deposit` in wei. Without `shares` they are as the settings say."""
     return Wishes(
         market=MarketParameters(alpha=alpha),
         shares=shares or Settings().shares,
         spread=spread,
         wire_dtype=WireDtype.named(dtype),
         deposit_wei=deposit,
+        drafts=draft,
     )
 
 

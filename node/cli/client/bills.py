@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from hypercluster.market.money.units import counted, round_hct
+from hypercluster.market.money.units import counted, round_coin, round_hct
 
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.policy import Report
@@ -52,6 +52,8 @@ def completion_json(completion: Completion, gas_wei: int) -> dict[str, Any]:
         "prompt_tokens": len(completion.prompt),
         "finish_reason": completion.finish,
         "seed": completion.seed,
+        "drafted": completion.drafted,
+        "draft_held": completion.draft_held,
         "path": [
             {
                 "peer": hop.peer,
@@ -95,7 +97,7 @@ def planned_line(planned: Funding) -> str:
             to = ", ".join(f"{round_hct(each.wei)} HCT for {each.recipient.operator}" for each in deposits)
             parts.append(f"{verb} {channels} with {to}")
     return (
-        f"The wallet {' and '.join(parts)}; that takes about {round_hct(planned.gas_wei)} coin of gas. "
+        f"The wallet {' and '.join(parts)}; that takes about {round_coin(planned.gas_wei)} coin of gas. "
         "What is not spent of a deposit comes back with hc-client close."
     )
 
@@ -112,7 +114,7 @@ def bill_line(completion: Completion) -> str:
         parts.append(f"up to {round_hct(bill.risked_wei)} HCT more for steps that were not answered")
     if bill.fundings:
         parts.append(
-            f"{round_hct(bill.deposited_wei)} HCT moved into channels for {round_hct(bill.gas_wei)} coin of gas"
+            f"{round_hct(bill.deposited_wei)} HCT moved into channels for {round_coin(bill.gas_wei)} coin of gas"
         )
     if completion.seed is not None:
         parts.append(f"seed {completion.seed}")
@@ -122,5 +124,5 @@ def bill_line(completion: Completion) -> str:
 def audits_line(completion: Completion, gas_wei: int) -> str:
     """What the audits cost, in one line; `gas_wei` is what their channels took."""
     count = len(completion.reports)
-    gas = f", and {round_hct(gas_wei)} coin of gas" if gas_wei else ""
+    gas = f", and {round_coin(gas_wei)} coin of gas" if gas_wei else ""
     return f"{counted(count, 'audit')}, {round_hct(completion.audit_wei)} HCT to auditors{gas}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hypercluster.market.errors import MarketError
-from hypercluster.market.money.units import HCT, counted, format_hct, round_hct
+from hypercluster.market.money.units import HCT, counted, format_hct, round_coin, round_hct
 from hypercluster.node.cli.console import Json, fail, password, show
 from hypercluster.node.cli.options import hct, prose
 from hypercluster.node.cli.tables import Table
@@ -81,7 +81,7 @@ def _balance_view(document: dict[str, Any]) -> Iterator[Shown]:
     yield f"{document['wallet']}"
     table = Table()
     table.row("in the wallet", f"{round_hct(document['hct_wei'])} HCT")
-    table.row("for gas", f"{round_hct(document['gas_wei'])} coin")
+    table.row("for gas", f"{round_coin(document['gas_wei'])} coin")
     if document["channels"]:
         table.row(
             f"in {counted(document['channels'], 'channel')}",

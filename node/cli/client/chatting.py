@@ -14,6 +14,7 @@ from hypercluster.node.cli.client.options import (
     Auditor,
     AuditRate,
     Deposit,
+    Draft,
     Dtype,
     MaxCost,
     MinP,
@@ -55,6 +56,7 @@ def chat(
     seed: Seed = None,
     stop: Stop = None,
     dtype: Dtype = "f32",
+    draft: Draft = 0,
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
     operator_hops: OperatorHops = None,
@@ -125,7 +127,9 @@ def chat(
         work,
         model=model,
         bootstrap=bootstrap,
-        wishes=wishes_of(alpha, spread, dtype, deposit, shares_of(operator_hops, operator_requests, trials)),
+        wishes=wishes_of(
+            alpha, spread, dtype, draft, deposit, shares_of(operator_hops, operator_requests, trials)
+        ),
         auditing=auditing_of(audit_rate, auditor, trap_rate, False),
         program="hc-client chat",
     )

@@ -14,6 +14,7 @@ from hypercluster.node.cli.client.options import (
     AuditRate,
     Deposit,
     Dispute,
+    Draft,
     Dtype,
     MaxCost,
     MinP,
@@ -59,6 +60,7 @@ def generate(
     seed: Seed = None,
     stop: Stop = None,
     dtype: Dtype = "f32",
+    draft: Draft = 0,
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
     operator_hops: OperatorHops = None,
@@ -103,7 +105,9 @@ def generate(
         work,
         model=model,
         bootstrap=bootstrap,
-        wishes=wishes_of(alpha, spread, dtype, deposit, shares_of(operator_hops, operator_requests, trials)),
+        wishes=wishes_of(
+            alpha, spread, dtype, draft, deposit, shares_of(operator_hops, operator_requests, trials)
+        ),
         auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
         program="hc-client generate",
     )

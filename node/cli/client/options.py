@@ -55,6 +55,14 @@ Seed = Annotated[int | None, whole("Fixes the draws; shown when drawn.", most=2*
 Dtype = Annotated[
     Literal["f32", "f16"], typer.Option(help="Activations on the wire: f32, or f16 for half the bytes.")
 ]
+Draft = Annotated[
+    int,
+    whole(
+        "Tokens guessed ahead in one step at most, from what came before; only where they are worth their price.",
+        least=0,
+        most=16,
+    ),
+]
 Deposit = Annotated[
     int | None,
     hct(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hypercluster.market.money.units import counted, format_hct, round_hct
+from hypercluster.market.money.units import counted, format_hct, round_coin, round_hct
 from hypercluster.node.cli.doctor.findings import Finding, ill, odd, well
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
@@ -59,7 +59,7 @@ def wallet(settings: Settings, chain: Chain) -> Iterator[Finding]:
     else:
         yield odd("HCT", f"{address} holds no HCT beside its channels.", f"{fund} HCT to {address}")
     if coin:
-        yield well("coin for gas", round_hct(coin))
+        yield well("coin for gas", round_coin(coin))
     else:
         yield ill("coin for gas", f"{address} holds none: no channel can be opened.", f"{fund} to {address}")
 
@@ -93,8 +93,8 @@ def stake(settings: Settings, chain: Chain, program: str) -> Iterator[Finding]:
     if coin < GAS_MONEY_WEI // 4:
         yield odd(
             "coin for gas",
-            f"The node key {node} holds {round_hct(coin)}: claims and disputes need it.",
+            f"The node key {node} holds {round_coin(coin)}: claims and disputes need it.",
             f"{program} register",
         )
     else:
-        yield well("coin for gas", f"{round_hct(coin)} on the node key")
+        yield well("coin for gas", f"{round_coin(coin)} on the node key")

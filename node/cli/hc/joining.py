@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypercluster.market.money.units import HCT, round_hct
+from hypercluster.market.money.units import HCT, in_token, round_hct
 from hypercluster.node.cli.console import err, password, say
 from hypercluster.node.cli.hc.opening import Opened, serve_until_signal
 from hypercluster.node.cli.hc.up import tell
@@ -75,7 +75,7 @@ def _look_at_the_wallet(settings: Settings, chain: Chain) -> None:
     if chain.deployment.chain_id == CHAIN_ID:
         from hypercluster.node.testnet.faucet import give
 
-        give(chain, wallet, PLAY_MONEY)
-        say(f"The wallet {wallet} got {round_hct(PLAY_MONEY)} HCT of play money.", err)
+        give(chain, wallet, in_token(PLAY_MONEY))
+        say(f"The wallet {wallet} got {round_hct(in_token(PLAY_MONEY))} HCT of play money.", err)
     else:
         say(f"Nothing can be paid yet: send HCT and some of the chain's coin for gas to {wallet}.", err)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from hypercluster.market.money.units import HCT, MILLION
+from hypercluster.market.money.units import HCT, MILLION, one
 from hypercluster.node.cli.console import Json, show
 from hypercluster.node.cli.options import price as price_option
 from hypercluster.node.cli.options import real, share, whole
@@ -87,6 +87,6 @@ def _table(rates: Sequence[float], rows: Sequence[StakeRow]) -> Table:
         title="HCT at stake that take the profit out, by share of stages audited",
     )  # fmt: skip
     for row in rows:
-        stakes = (f"{stake / HCT:.3g}" for stake in row.stakes_wei)
-        table.row(row.cheat.name, f"{float(row.cheat.saved):.1%}", f"{row.gain_wei / HCT:.3g}", *stakes)
+        stakes = (f"{stake / one():.3g}" for stake in row.stakes_wei)
+        table.row(row.cheat.name, f"{float(row.cheat.saved):.1%}", f"{row.gain_wei / one():.3g}", *stakes)
     return table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hypercluster.market.money.claiming import ClaimRule, Outlook
-from hypercluster.market.money.units import counted, round_hct
+from hypercluster.market.money.units import counted, round_coin, round_hct
 from hypercluster.node.cli.console import Json, Shown, fail, password, show
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.serving import wallets_of
@@ -100,7 +100,7 @@ def outlook_document(outlook: Outlook) -> dict[str, Any]:
 
 def gas_text(outlook: Outlook) -> str:
     """The gas, in coin and in HCT."""
-    return f"{round_hct(outlook.gas_coin_wei)} coin, worth {round_hct(outlook.gas_wei)} HCT,"
+    return f"{round_coin(outlook.gas_coin_wei)} coin, worth {round_hct(outlook.gas_wei)} HCT,"
 
 
 def why(outlook: Outlook) -> str:
@@ -127,7 +127,7 @@ def _earnings(found: dict[str, Any]) -> Iterator[Shown]:
     if outlook["channels"]:
         yield (
             f"unclaimed {round_hct(outlook['owed_wei'])} HCT; claiming it takes "
-            f"{round_hct(outlook['gas_coin_wei'])} coin of gas, worth {round_hct(outlook['gas_wei'])} HCT, "
+            f"{round_coin(outlook['gas_coin_wei'])} coin of gas, worth {round_hct(outlook['gas_wei'])} HCT, "
             f"net {round_hct(outlook['net_wei'])} HCT: {outlook['why']}"
         )
     if lost := found["elsewhere"]:
@@ -153,7 +153,7 @@ def _channel(row: IncomingChannel) -> dict[str, Any]:
 
 
 def _claimed(received: int, channels: int, gas_coin: int, rule: ClaimRule) -> dict[str, Any]:
-    gas = gas_coin * rule.hct_per_coin
+    gas = rule.worth(gas_coin)
     return {
         "claimed_wei": received,
         "channels": channels,
@@ -168,6 +168,6 @@ def _claim(done: dict[str, Any]) -> str:
         return "there is nothing to claim"
     return (
         f"claimed {round_hct(done['claimed_wei'])} HCT from {counted(done['channels'], 'channel')} "
-        f"for {round_hct(done['gas_coin_wei'])} coin of gas, worth {round_hct(done['gas_wei'])} HCT: "
+        f"for {round_coin(done['gas_coin_wei'])} coin of gas, worth {round_hct(done['gas_wei'])} HCT: "
         f"net {round_hct(done['net_wei'])} HCT"
     )

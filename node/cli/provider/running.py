@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from hypercluster.market.money.units import in_token
 from hypercluster.node.cli.console import Json, password
 from hypercluster.node.cli.opening import Model
 from hypercluster.node.cli.options import (
@@ -228,7 +229,7 @@ def run(
             threads=max(1, (threads or default_threads()) // len(asked)),
             backend=backend,
         )
-        first = FIRST_PRICE if asked_price is None else asked_price
+        first = in_token(FIRST_PRICE) if asked_price is None else asked_price
         stands = []
         for place, reach, wallet in zip(
             places(settings, chain, asked, serving, in_bytes(memory)), reaches, wallets, strict=True

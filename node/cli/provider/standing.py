@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from hypercluster.market.money.units import counted, round_hct, round_price
+from hypercluster.market.money.units import counted, round_coin, round_hct, round_price
 from hypercluster.node.cli.console import Json, Shown, show
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.provider.claims import outlook_document, rule_of
@@ -87,7 +87,7 @@ def _status(found: dict[str, Any]) -> Iterator[Shown]:
     if found["claim"]["channels"]:
         gas = f"{round_hct(found['claim']['gas_wei'])} HCT of gas"
         table.row("to claim it", f"{gas}; {found['claim']['why']}")
-    table.row("node's coin for gas", round_hct(found["node_gas_wei"]))
+    table.row("node's coin for gas", round_coin(found["node_gas_wei"]))
     if found["thaw_end"]:
         table.row("thaws", datetime.fromtimestamp(found["thaw_end"], UTC).isoformat())
     yield table

@@ -13,7 +13,9 @@ from hypercluster.market.trust.audit import BadBounds, Bounds
 from hypercluster.node.client.auditing.accuser import Accuser
 from hypercluster.node.client.auditing.inspection import Inspector
 from hypercluster.node.client.auditing.opinion import Auditor
+from hypercluster.node.client.auditing.planting import Planter
 from hypercluster.node.client.auditing.policy import Policy
+from hypercluster.node.client.auditing.prompting import Prompter
 from hypercluster.node.client.auditing.provider import ProviderAuditor
 from hypercluster.node.client.auditing.sharing import Sharer, Sharing
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
@@ -89,9 +91,8 @@ def inspector(
         width=manifest.width,
         standings=standings,
     )
-    provider = ProviderAuditor(
-        host, discovery, payer, domain, bounds, layers=manifest.layers, n_vocab=manifest.n_vocab
-    )
+    prompter = Prompter(host, payer, domain, manifest.layers, manifest.n_vocab)
+    provider = ProviderAuditor(prompter, discovery, bounds, layers=manifest.layers)
 
     def own() -> Auditor:
         from hypercluster.node.client.auditing.own import OwnAuditor  # the only ones with an engine
@@ -110,6 +111,7 @@ def inspector(
         secret=secrets.token_bytes(32),
         auditor=auditors[auditing.auditor](),
         verifiers=verifiers,
+        planter=Planter(prompter, bounds, manifest.width),
         accuser=Accuser(chain=chain, sender=purse.unlock, host=host, discovery=discovery),
         sharer=Sharer(sharing, discovery, domain, verifiers),
         transcripts=transcripts,
@@ -117,7 +119,6 @@ def inspector(
         host=host,
         discovery=discovery,
         domain=domain,
-        bounds=bounds,
         layers=manifest.layers,
         width=manifest.width,
     )

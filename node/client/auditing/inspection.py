@@ -14,14 +14,13 @@ import trio
 
 from hypercluster.market.errors import MarketError
 from hypercluster.market.ledger import AuditRecord, Ledger
-from hypercluster.market.trust.audit import Bounds, Difference, is_sampled
+from hypercluster.market.trust.audit import Difference, is_sampled
 from hypercluster.market.trust.fingerprint import fingerprint
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
 from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client.auditing.opinion import AuditFailed, Auditor, NoAuditor, Opinion
 from hypercluster.node.client.auditing.policy import Policy, Report
 from hypercluster.node.client.auditing.recall import Equivocation, NotShown, recall
-from hypercluster.node.client.auditing.traps import traps
 from hypercluster.node.client.auditing.trial import Answer, put_to_the_test
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.errors import NodeError
@@ -30,7 +29,9 @@ from hypercluster.node.evidence.transcript_store import NoTranscript, Transcript
 from hypercluster.node.replay.comparing import claimed_numbers
 
 if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
     from hypercluster.node.client.auditing.accuser import Accuser, Ruling
+    from hypercluster.node.client.auditing.planting import Planter
     from hypercluster.node.client.auditing.sharing import Sharer
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.limits import Spending
@@ -46,9 +47,9 @@ class Inspector:
     Args:
         secret: 32 bytes that decide who is audited; never leave the process.
         auditor: who looks things over; `verifiers` as well, for second opinions and traps, if there are any.
+        planter: has the faults of traps computed.
         accuser: takes faults to the chain; None where there is no wallet.
         sharer: tells others of them.
-        bounds: within which verifiers are expected to pass: a planted fault is beyond them.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Inspector:
         secret: bytes,
         auditor: Auditor,
         verifiers: VerifierAuditor,
+        planter: Planter,
         accuser: Accuser | None,
         sharer: Sharer,
         transcripts: TranscriptStore,
@@ -65,16 +67,15 @@ class Inspector:
         host: Host,
         discovery: Discovery,
         domain: DisputeDomain,
-        bounds: Callable[[], Bounds],
         layers: int,
         width: int,
     ) -> None:
         self.policy = policy
         self._secret, self._auditor, self._verifiers, self.accuser = secret, auditor, verifiers, accuser
-        self._sharer = sharer
+        self._sharer, self._planter = sharer, planter
         self._transcripts, self._ledger = transcripts, ledger
         self._host, self._discovery, self._domain = host, discovery, domain
-        self._bounds, self._layers, self._width = bounds, layers, width
+        self._layers, self._width = layers, width
 
     def sampled(self, hops: Sequence[Hop]) -> list[Hop]:
         """Those whose stages are to be audited, as the secret picks them."""
@@ -104,20 +105,19 @@ class Inspector:
                 log.warning("%s", error)
             else:
                 paying = spending.within()
-                reports = await self._look_into(transcript, hop.advert.operator, hop.advert.addrs, paying)
+                reports = await self._look_into(transcript, hop.advert, paying)
             await on_stage(reports)
         await trio.to_thread.run_sync(self._transcripts.prune)
 
-    async def _look_into(
-        self, transcript: Transcript, operator: str, addrs: Sequence[str], spending: Spending
-    ) -> list[Report]:
-        shown = await self._recall(transcript, operator, addrs)
+    async def _look_into(self, transcript: Transcript, provider: Advert, spending: Spending) -> list[Report]:
+        operator = provider.operator
+        shown = await self._recall(transcript, operator, provider.addrs)
         if shown is not None:
             return [shown]
         reports: list[Report] = []
         before = 0
         try:
-            tested = await self._tested(transcript, operator, spending)
+            tested = await self._tested(transcript, provider, spending)
             if tested is not None:
                 reports, before = [tested], spending.spent_wei
                 if tested.fault:
@@ -215,7 +215,7 @@ class Inspector:
 
     # --- traps ------------------------------------------------------------------------------------------------
 
-    async def _tested(self, transcript: Transcript, operator: str, spending: Spending) -> Report | None:
+    async def _tested(self, transcript: Transcript, provider: Advert, spending: Spending) -> Report | None:
         """In some of the audits by verifiers one is tested with a planted fault first; the report names it as the
         fault if it surely does not compute.
         """
@@ -224,15 +224,14 @@ class Inspector:
             or secrets.randbelow(2**32) >= self.policy.traps * 2**32
         ):
             return None
-        verifier = self._verifiers.pick({operator, transcript.record.peer})
-        is_tail = transcript.record.layer_stop == self._layers
-        planting = partial(traps, transcript, self._bounds(), width=self._width, is_tail=is_tail)
-        planted = await trio.to_thread.run_sync(planting)
-        if verifier is None or planted is None:
+        verifier = self._verifiers.pick({provider.operator, provider.peer})
+        if verifier is None:
             return None
-        trial = await put_to_the_test(
-            self._verifiers, verifier, transcript, planted, spending, is_tail=is_tail
-        )
+        fault, cost = await self._planter.plant(transcript, provider, spending)
+        if fault is None:
+            return None
+        is_tail = transcript.record.layer_stop == self._layers
+        trial = await put_to_the_test(self._verifiers, verifier, transcript, fault, spending, is_tail=is_tail)
         await self._note(verifier.peer, verifier.operator, trial.evidence, trial.note)
         ruling = None
         if (proof := trial.proof) is not None:
@@ -243,11 +242,11 @@ class Inspector:
         missed = trial.answer is Answer.MISSED
         return await self._report(
             trial.shown,
-            operator,
+            provider.operator,
             "fail" if missed else "pass" if trial.answer is Answer.FOUND else "grey",
             note=trial.note,
             auditor=verifier.peer,
-            cost=trial.cost_wei,
+            cost=cost + trial.cost_wei,
             fault=verifier.peer if missed else "",
             ruling=ruling,
         )

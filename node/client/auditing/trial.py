@@ -19,7 +19,7 @@ from hypercluster.node.client.auditing.opinion import AuditFailed, NoAuditor
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.node.client.auditing.opinion import Opinion, SignedVerdict
-    from hypercluster.node.client.auditing.traps import Planted, Traps
+    from hypercluster.node.client.auditing.traps import Planted
     from hypercluster.node.client.auditing.verifier import VerifierAuditor
     from hypercluster.node.client.limits import Spending
     from hypercluster.node.evidence.transcript import Transcript
@@ -81,7 +81,7 @@ async def put_to_the_test(
     verifiers: VerifierAuditor,
     verifier: Advert,
     transcript: Transcript,
-    traps: Traps,
+    planted: Planted,
     spending: Spending,
     *,
     is_tail: bool,
@@ -90,14 +90,7 @@ async def put_to_the_test(
 
     Raises NoAuditor, AuditFailed: it did not answer the first time.
     """
-    planted = traps.other
-
-    def shown(profile: str) -> Transcript:
-        nonlocal planted
-        planted = traps.for_profile(profile)
-        return planted.transcript
-
-    said = await verifiers.ask(verifier, transcript, spending, shown)
+    said = await verifiers.ask(verifier, planted.transcript, spending)
     trial = partial(Trial, shown=planted.transcript)
     if said.finding is not Finding.PASS or said.signed is None:
         found = said.finding is Finding.FAIL

@@ -104,26 +104,12 @@ class VerifierAuditor:
                     await trio.sleep(min(error.wait, MOST_WAIT_SECONDS))
         raise AssertionError("the last attempt returns or raises")
 
-    async def ask(
-        self,
-        verifier: Advert,
-        transcript: Transcript,
-        spending: Spending,
-        shown: Callable[[str], Transcript] | None = None,
-    ) -> Opinion:
-        """Have it run by this verifier. `shown` gives the transcript to send instead, one of the same rows of input,
-        once the verifier has named its backend profile. Raises NoAuditor, AuditFailed.
-        """
+    async def ask(self, verifier: Advert, transcript: Transcript, spending: Spending) -> Opinion:
+        """Have it run by this verifier. Raises NoAuditor, AuditFailed."""
         with asking(verifier.peer):
-            return await self._ask(verifier, transcript, spending, shown or (lambda profile: transcript))
+            return await self._ask(verifier, transcript, spending)
 
-    async def _ask(
-        self,
-        verifier: Advert,
-        transcript: Transcript,
-        spending: Spending,
-        shown: Callable[[str], Transcript],
-    ) -> Opinion:
+    async def _ask(self, verifier: Advert, transcript: Transcript, spending: Spending) -> Opinion:
         record = transcript.record
         payee = Recipient(verifier.operator, address_of_peer(verifier.peer))
         cost = transcript.tokens * verifier.price_wei
@@ -133,7 +119,6 @@ class VerifierAuditor:
         opened = AuditOpen(opening, job, record.profile)
         async with delivering(self._host, verifier, opened) as (connection, accepted):
             check_quote(accepted, opening, verifier, account)
-            transcript = shown(accepted.profile)
             account.resume(accepted.billed_wei, accepted.paid_wei, accepted.paid_signature)
             # All of it is set aside at once: half an audit would be paid for nothing.
             with spending.step(cost):

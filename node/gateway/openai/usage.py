@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.units import one
 
 if TYPE_CHECKING:
     from hypercluster.node.gateway.chunks import Usage
@@ -24,4 +24,4 @@ def usage_document(usage: Usage) -> dict[str, Any]:
 
 def cost(usage: Usage) -> dict[str, Any]:
     """What it cost: HCT as a number, and wei as a text, which no reader rounds."""
-    return {"cost": usage.cost_wei / HCT, "cost_wei": str(usage.cost_wei)}
+    return {"cost": usage.cost_wei / one(), "cost_wei": str(usage.cost_wei)}

@@ -1,7 +1,7 @@
 /** The shell: which pages there are, which one is shown, and what is said when the program is gone. */
 import { html, render, useEffect, useRef, useState } from "./view.js";
 import { tells, useConnection, useData } from "./api.js";
-import { hct, exact, length, plural } from "./format.js";
+import { hct, exact, length, payIn, plural } from "./format.js";
 import { Chat } from "./chat.js";
 import { Network } from "./network.js";
 import { Spend } from "./spend.js";
@@ -70,6 +70,7 @@ function Gone({ connection, role }) {
 function App() {
   const connection = useConnection();
   const me = useData("/hc/me", { every: 15, on: ["request_ended", "connected"] });
+  if (me.data) payIn(me.data.decimals);
   const place = usePlace();
   const [theme, turn] = useTheme();
   useEffect(() => tells(me.data?.role === "gateway" && connection !== "expired"), [me.data?.role, connection]);

@@ -2,7 +2,7 @@
 import { html, useState } from "./view.js";
 import { send, useData } from "./api.js";
 import { length, moment, plural, sum, hct } from "./format.js";
-import { Amount, AskPassword, Badge, Card, Empty, Found, Id, Table } from "./parts.js";
+import { Amount, AskPassword, Badge, Card, Empty, Found, Gas, Id, Table } from "./parts.js";
 
 const STATES = { open: ["ok", "open"], closing: ["warn", "closing"], closed: ["wait", "closed"] };
 
@@ -28,7 +28,7 @@ export function Channels() {
         ? html`<${Table} label="Channels" columns=${[["Provider"], ["Opened"], ["Deposit", 1], ["Paid", 1], ["Left", 1], ["Claimed", 1], ["Gas", 1], ["State"], [""]]}>
             ${channels.map((each) => html`<tr key=${each.channel_id}><th scope="row"><${Id} id=${each.payee} /></th><td class="mono">${moment(each.opened)}</td>
               <td class="n"><${Amount} wei=${each.deposit_wei} /></td><td class="n"><${Amount} wei=${each.signed_wei} /></td><td class="n"><${Amount} wei=${each.left_wei} /></td>
-              <td class="n"><${Amount} wei=${each.settled_wei} /></td><td class="n"><${Amount} wei=${each.gas_wei} /></td><td><${State} each=${each} /></td>
+              <td class="n"><${Amount} wei=${each.settled_wei} /></td><td class="n"><${Gas} wei=${each.gas_wei} /></td><td><${State} each=${each} /></td>
               <td>${each.can_close && html`<button class="plain danger" onClick=${() => ask(each)} aria-label=${`${each.state === "closing" ? "Withdraw" : "Close"} the channel to ${each.payee}`}>${each.state === "closing" ? "Withdraw" : "Close"}</button>`}</td></tr>`)}<//>
           <p class="soft"><small>${plural(channels.filter((each) => each.state !== "closed").length, "channel")} with ${hct(sum(channels.filter((each) => each.state !== "closed").map((each) => each.left_wei)))} HCT left in them.</small></p>`
         : html`<${Empty} title="No channel">A channel to each provider of a path is opened with the first request that needs it, and used again by all that follow.<//>`}<//>

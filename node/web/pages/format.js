@@ -1,6 +1,10 @@
 /** Numbers, amounts and moments as people read them. Amounts arrive as wei in decimal strings and stay exact. */
 
-const WEI = 18;
+const COIN = 18;
+let places = 18;
+
+/** Decimals of the token that pays; 18 until the program said otherwise. */
+export const payIn = (decimals) => void (places = decimals ?? 18);
 
 /** @param {string|number|bigint|null|undefined} wei */
 export const big = (wei) => BigInt(wei ?? 0);
@@ -9,39 +13,45 @@ export const big = (wei) => BigInt(wei ?? 0);
 export const sum = (amounts) => amounts.reduce((total, each) => total + big(each), 0n);
 
 /** Wei as a number of HCT, for drawing only. */
-export const asNumber = (wei) => Number(big(wei)) / 1e18;
+export const asNumber = (wei) => Number(big(wei)) / 10 ** places;
 
 /**
  * Wei in HCT with `digits` that mean something, rounded: 0.0000543, 1.25, 1,234.
  * @param {string|bigint|null|undefined} wei
  */
-export function hct(wei, digits = 3) {
+export const hct = (wei, digits = 3) => rounded(wei, digits, places);
+
+/** The same of the chain's coin. */
+export const coin = (wei, digits = 3) => rounded(wei, digits, COIN);
+
+function rounded(wei, digits, of) {
   if (wei === null || wei === undefined) return "–";
   let amount = big(wei);
   const sign = amount < 0n ? "−" : "";
   if (amount < 0n) amount = -amount;
   if (amount === 0n) return "0";
-  const magnitude = amount.toString().length - WEI; // digits before the point where positive
-  const decimals = Math.min(WEI, Math.max(0, magnitude > 0 ? Math.max(2, digits - magnitude) : digits - magnitude));
-  const unit = 10n ** BigInt(WEI - decimals);
-  const rounded = (amount + unit / 2n) / unit;
-  const text = rounded.toString().padStart(decimals + 1, "0");
+  const magnitude = amount.toString().length - of; // digits before the point where positive
+  const decimals = Math.min(of, Math.max(0, magnitude > 0 ? Math.max(2, digits - magnitude) : digits - magnitude));
+  const unit = 10n ** BigInt(of - decimals);
+  const units = (amount + unit / 2n) / unit;
+  const text = units.toString().padStart(decimals + 1, "0");
   const whole = text.slice(0, text.length - decimals).replace(/\B(?=(\d{3})+$)/g, ",");
   const fraction = decimals ? text.slice(-decimals).replace(/0+$/, "") : "";
   return sign + (fraction ? `${whole}.${fraction}` : whole);
 }
 
 /** All digits, for those who check. */
-export function exact(wei) {
-  const text = big(wei).toString().padStart(WEI + 1, "0");
-  return `${text.slice(0, -WEI)}.${text.slice(-WEI)}`.replace(/\.?0+$/, "");
+export function exact(wei, of = places) {
+  const text = big(wei).toString().padStart(of + 1, "0");
+  return `${text.slice(0, -of)}.${text.slice(-of)}`.replace(/\.?0+$/, "");
 }
 
 /** Wei per token as HCT per million tokens; two decimals where they say enough, so that columns of them line up. */
 export function perMillion(wei) {
   if (wei === null || wei === undefined) return "–";
   const price = big(wei) * 1000000n;
-  const cents = (price + 5n * 10n ** 15n) / 10n ** 16n;
+  const cent = 10n ** BigInt(places - 2);
+  const cents = (price + cent / 2n) / cent;
   if (cents < 10n) return hct(price);
   const text = cents.toString().padStart(3, "0");
   return `${text.slice(0, -2).replace(/\B(?=(\d{3})+$)/g, ",")}.${text.slice(-2)}`;
@@ -51,9 +61,9 @@ export function perMillion(wei) {
 export function wei(text) {
   const typed = String(text).trim().replaceAll(",", "");
   if (!typed) return null;
-  const match = /^(\d{0,12})(?:\.(\d{0,18}))?$/.exec(typed);
-  if (!match || typed === ".") return undefined;
-  return (BigInt(match[1] || 0) * 10n ** 18n + BigInt((match[2] ?? "").padEnd(WEI, "0"))).toString();
+  const match = /^(\d{0,12})(?:\.(\d{0,24}))?$/.exec(typed);
+  if (!match || typed === "." || (match[2] ?? "").length > places) return undefined;
+  return (BigInt(match[1] || 0) * 10n ** BigInt(places) + BigInt((match[2] ?? "").padEnd(places, "0"))).toString();
 }
 
 /** @param {number|null|undefined} value */

@@ -1,6 +1,6 @@
 /** Small parts that every page is made of. */
 import { html, useEffect, useRef, useState, useId } from "./view.js";
-import { exact, hct, short } from "./format.js";
+import { coin, exact, hct, short } from "./format.js";
 
 const SHAPES = {
   ok: html`<path d="M1.5 5.2 4 7.7 8.6 2.4" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round" />`,
@@ -21,6 +21,12 @@ export const Amount = ({ wei, unit = false, digits }) =>
   wei === null || wei === undefined
     ? html`<span class="n">–</span>`
     : html`<span class="n" title=${`${exact(wei)} HCT`}>${hct(wei, digits)}${unit ? " HCT" : ""}</span>`;
+
+/** An amount of the chain's coin. */
+export const Gas = ({ wei, digits }) =>
+  wei === null || wei === undefined
+    ? html`<span class="n">–</span>`
+    : html`<span class="n" title=${`${exact(wei, 18)} coin`}>${coin(wei, digits)}</span>`;
 
 /** The end of an id; the whole of it in the title, and copied on a click. */
 export const Id = ({ id }) => html`<code title=${id}>${short(id)}</code>`;

@@ -4,7 +4,7 @@ import { useData } from "./api.js";
 import { Ascent } from "./ascent.js";
 import { Chart } from "./chart.js";
 import { asNumber, count, exact, hct, layers, length, moment, ms, percent, perMillion, plural } from "./format.js";
-import { Amount, Badge, Card, Empty, Found, Id, Kpi, Table } from "./parts.js";
+import { Amount, Badge, Card, Empty, Found, Gas, Id, Kpi, Table } from "./parts.js";
 import { Stake } from "./stake.js";
 
 const Ready = ({ ready }) => {
@@ -35,7 +35,7 @@ const Now = ({ of }) => html`<${Card} title="Now" right=${!Object.values(of.read
 const Money = ({ of }) => html`<${Card} title="Money and stake"><dl class="facts">
   <${Stake} stake=${of.stake} />
   <dt>operator <${Id} id=${of.operator} /></dt><dd><${Amount} wei=${of.balance_wei} unit /></dd>
-  <dt>gas of node <${Id} id=${of.node} /></dt><dd><${Amount} wei=${of.node_gas_wei} /> coin</dd>
+  <dt>gas of node <${Id} id=${of.node} /></dt><dd><${Gas} wei=${of.node_gas_wei} /> coin</dd>
   ${of.claim && html`<dt>a claim now</dt><dd><${Amount} wei=${of.claim.owed_wei} unit /> from ${plural(of.claim.channels, "channel")}</dd>
     <dt>its gas</dt><dd><${Amount} wei=${of.claim.gas_wei} unit /></dd>
     <dt>is claimed</dt><dd>${of.claim.due ? "now" : `when it is worth ${of.claim.multiple} times its gas`}</dd>`}

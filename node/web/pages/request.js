@@ -3,7 +3,7 @@ import { html } from "./view.js";
 import { useData } from "./api.js";
 import { auditOf, AuditBadge } from "./audit.js";
 import { count, layers, moment, ms, perMillion, percent, plural, relative } from "./format.js";
-import { Amount, Badge, Card, Copy, Empty, Found, Id, Table } from "./parts.js";
+import { Amount, Badge, Card, Copy, Empty, Found, Gas, Id, Table } from "./parts.js";
 
 const FINDINGS = { pass: ["ok", "passed"], grey: ["warn", "undecided"], fail: ["bad", "failed"], error: ["wait", "not possible"] };
 
@@ -31,7 +31,7 @@ const Costs = ({ of }) => html`<${Card} title="Cost" note="in HCT"><dl class="fa
   <dt>paid to auditors</dt><dd><${Amount} wei=${of.audit_cost_wei} digits=${5} /></dd>
   <dt><strong>together</strong></dt><dd><strong><${Amount} wei=${of.spent_wei} digits=${5} /></strong></dd>
   <dt>put into channels</dt><dd><${Amount} wei=${of.deposited_wei} digits=${5} /></dd>
-  <dt>gas, in the chain's coin</dt><dd><${Amount} wei=${of.gas_wei} digits=${5} /></dd>
+  <dt>gas, in the chain's coin</dt><dd><${Gas} wei=${of.gas_wei} digits=${5} /></dd>
 </dl><//>`;
 
 const Hops = ({ hops }) => html`<${Card} title="Hops" note="prices in HCT per million tokens">

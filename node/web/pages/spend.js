@@ -4,7 +4,7 @@ import { useData } from "./api.js";
 import { auditOf, AuditBadge } from "./audit.js";
 import { Channels } from "./channels.js";
 import { Chart } from "./chart.js";
-import { asNumber, count, exact, hct, moment, ms, plural } from "./format.js";
+import { asNumber, coin, count, exact, hct, moment, ms, plural } from "./format.js";
 import { Amount, Badge, Card, Empty, Found, Kpi, Table } from "./parts.js";
 import { Policy } from "./policy.js";
 import { Detail } from "./request.js";
@@ -33,7 +33,7 @@ const Figures = ({ of }) => html`<dl class="kpis">
   <${Kpi} name="today" value=${hct(of.today_wei)} title=${`${exact(of.today_wei)} HCT`} note=${`HCT, ${plural(of.today_requests, "request")}`} />
   <${Kpi} name="per million tokens" value=${of.per_million_wei === null ? "–" : hct(of.per_million_wei)} note="HCT, of prompt and answer" />
   <${Kpi} name="at risk now" value=${hct(of.risk_wei)} title=${`${exact(of.risk_wei)} HCT`} note=${of.risk_wei === "0" ? "HCT, every step was answered" : "HCT, of steps without an answer"} />
-  <${Kpi} name="gas today" value=${hct(of.gas_wei)} title=${exact(of.gas_wei)} note=${`coin, with ${hct(of.deposited_wei)} HCT deposited`} />
+  <${Kpi} name="gas today" value=${coin(of.gas_wei)} title=${exact(of.gas_wei, 18)} note=${`coin, with ${hct(of.deposited_wei)} HCT deposited`} />
 </dl>`;
 
 function Curve({ spend }) {

@@ -2,7 +2,7 @@
 import { html, useState } from "./view.js";
 import { useData } from "./api.js";
 import { count, exact, hct, layers, length, moment, ms, percent, perMillion, plural, relative } from "./format.js";
-import { Amount, Badge, Card, Empty, Found, Id, Kpi, Table } from "./parts.js";
+import { Amount, Badge, Card, Empty, Found, Gas, Id, Kpi, Table } from "./parts.js";
 import { Stake } from "./stake.js";
 
 const PHASES = { drawn: ["wait", "drawn"], judged: ["wait", "judged"], committed: ["wait", "committed"], revealed: ["ok", "revealed"], resolved: ["ok", "resolved"], missed: ["bad", "missed"] };
@@ -64,6 +64,6 @@ export function Verifier() {
         <${Stake} stake=${of.stake} />
         <dt>may be drawn</dt><dd>${of.enlisted ? "yes, it is enlisted" : "no, it is not enlisted"}</dd>
         <dt>operator</dt><dd><${Id} id=${of.operator} /></dd><dt>node</dt><dd><${Id} id=${of.node} /></dd>
-        <dt>gas of the node</dt><dd><${Amount} wei=${of.node_gas_wei} /> coin</dd></dl><//>`}<//>
+        <dt>gas of the node</dt><dd><${Gas} wei=${of.node_gas_wei} /> coin</dd></dl><//>`}<//>
     <${Audits} />`;
 }

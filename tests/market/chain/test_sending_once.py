@@ -2,81 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import random
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import pytest
 from eth_account.signers.local import LocalAccount
 
 from hypercluster.market.chain import Chain, Sender
-from hypercluster.market.errors import ChainError, NodeUnreachable, TransactionTimeout
+from hypercluster.market.errors import ChainError, NodeUnreachable
 from tests.market.chain.blocks import ask, mining, transfer
 from tests.market.chain.reorganising import replaced
-from tests.market.proxy import Answer, proxy
+from tests.market.chain.troubles import TROUBLES, Way, fuzz, over
+from tests.market.proxy import proxy
 
-SENDING = "eth_sendRawTransaction"
-SCHEDULES = 40
+SCHEDULES = 12
 HIGH_FEE = 50 * 10**9
 """base fee in wei a gas, far above what was offered"""
-
-
-class Way:
-    """What a way to the chain does with each transaction that is sent over it, in turn; then it is a good one."""
-
-    def __init__(self, *does: str) -> None:
-        self.does = list(does)
-        self.later: list[threading.Thread] = []
-
-    def __call__(self, method: str, ask: Callable[[], bytes]) -> Answer:
-        if method != SENDING or not self.does:
-            return 200, ask()
-        match self.does.pop(0):
-            case "lose the request":
-                return None
-            case "lose the answer":
-                ask()
-                return None
-            case "fail afterwards":
-                ask()
-                return 503, b"busy"
-            case "repeat":
-                ask()
-                return 200, ask()
-            case "deliver late":
-                self.later.append(threading.Timer(0.3, ask))
-                self.later[-1].start()
-                return None
-            case "limit":
-                return 200, json.dumps(
-                    {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "request limit"}}
-                ).encode()
-        return 200, ask()
-
-    def over(self) -> None:
-        for each in self.later:
-            each.join()
-
-
-TROUBLES = (
-    "lose the request",
-    "lose the answer",
-    "fail afterwards",
-    "repeat",
-    "deliver late",
-    "limit",
-    "pass",
-)
-
-
-@contextmanager
-def over(chain: Chain, way: Way, account: LocalAccount) -> Iterator[tuple[Chain, Sender]]:
-    with proxy(chain.url, way) as url:
-        there = Chain(url, chain.deployment)
-        yield there, Sender(there, account, patience=20)
-    way.over()
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
@@ -90,26 +28,11 @@ def test_c6_one_trouble_on_the_way(chain: Chain, accounts: list[LocalAccount], t
     assert count(accounts[0].address) == nonce + 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_c6_many_troubles_on_the_way(chain: Chain, accounts: list[LocalAccount], seed: int) -> None:
-    """C6: what was said to be sent happened once, and what was said not to be did not; the rest may be either."""
-    rng, to = random.Random(seed), accounts[6].address
-    before, sent, maybe = chain.token.balance(to), 0, 0
-    for number in range(SCHEDULES // 4):
-        way = Way(*rng.choices(TROUBLES, k=rng.randint(1, 6)))
-        amount = 1 << number
-        with over(chain, way, accounts[0]) as (there, sender):
-            try:
-                there.token.transfer(sender, to, amount)
-                sent += amount
-            except TransactionTimeout:
-                maybe += amount
-            except NodeUnreachable:
-                pass
-    got = chain.token.balance(to) - before
-    assert got & ~(sent | maybe) == 0
-    assert got & sent == sent
+def test_c6_many_troubles_on_the_way(chain: Chain, accounts: list[LocalAccount]) -> None:
+    """C6: the short form of `make fuzz-sending`."""
+    told, wrong = fuzz(chain, accounts[0], SCHEDULES, seed=1)
+    assert told.total() == SCHEDULES
+    assert not wrong
 
 
 @pytest.fixture

@@ -1,21 +1,31 @@
 """Amounts survive the trip through text, and nonsense is refused."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercluster.market.errors import InvalidAmount
+from hypercluster.market.money.claiming import ClaimRule
 from hypercluster.market.money.units import (
+    COIN,
     HCT,
     UINT96_MAX,
     check_wei,
+    format_coin,
     format_hct,
     format_price,
+    in_token,
     parse_hct,
     parse_price,
+    pay_in,
+    round_coin,
     round_hct,
     round_price,
 )
+from hypercluster.node.cli.options import Reader, hct
+from hypercluster.node.home.policy import WalletPolicy
 
 wei = st.integers(0, UINT96_MAX)
 
@@ -99,3 +109,38 @@ def test_x6_prices_for_people_have_digits_that_mean_something() -> None:
     assert round_price(1_500_000_000_000) == "1.5"
     assert round_price(1) == "0.000000000001"
     assert round_price(0) == "0"
+
+
+@pytest.fixture
+def six() -> Iterator[None]:
+    """Whatever is paid is paid in a token of six decimals."""
+    pay_in(6)
+    yield
+    pay_in(18)
+
+
+@pytest.mark.usefixtures("six")
+def test_amounts_of_a_token_with_six_decimals() -> None:
+    assert parse_hct("1.5") == parse_hct("1.500000000") == 1_500_000
+    assert (format_hct(1_500_000), format_hct(1), format_hct(0)) == ("1.5", "0.000001", "0")
+    assert (round_hct(1_234_567_890), round_hct(1)) == ("1234.5679", "0.000001")
+    assert (parse_price("3"), format_price(3), round_price(3)) == (3, "3", "3")
+    with pytest.raises(InvalidAmount, match="at most 6 decimals"):
+        parse_hct("0.0000001")
+    with pytest.raises(InvalidAmount, match="at most 0 decimals"):
+        parse_price("0.5")
+    assert in_token(HCT // 100) == 10_000
+    assert (format_coin(COIN // 2), round_coin(3 * COIN)) == ("0.5", "3")  # the chain's coin is as it was
+    assert ClaimRule(hct_per_coin=1000).worth(COIN // 1000) == 1_000_000
+    assert WalletPolicy().per_request_wei == 100_000
+    reader = hct("An amount.").parser
+    assert isinstance(reader, Reader)
+    assert (reader(HCT // 10), reader("0.1"), reader(None)) == (100_000, 100_000, None)
+
+
+def test_what_a_network_says_counts_from_the_first_amount_on() -> None:
+    told = iter([8])
+    pay_in(None, lambda: next(told))
+    assert (parse_hct("1"), parse_hct("2")) == (10**8, 2 * 10**8)
+    assert next(told, None) is None
+    pay_in(18)

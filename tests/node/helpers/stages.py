@@ -11,14 +11,17 @@ from pathlib import Path
 import coincurve
 import numpy as np
 
+from hypercluster.market.trust import merkle
+from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import DisputeDomain
+from hypercluster.node.client.auditing.traps import Planted, plant, reordered
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend, profile
 from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import peer_of_key
-from hypercluster.node.rows import Float32s, WireDtype, pack_activations, pack_tokens
+from hypercluster.node.rows import Float32s, WireDtype, pack_activations, pack_tokens, unpack_input
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.records import AuditStep, StageRecord
 
@@ -110,6 +113,43 @@ def served(
             )
             at += rows
     return signed(Transcript(record, tuple(steps)), key, domain)
+
+
+def planted(stored: StoredModel, transcript: Transcript, bounds: Bounds) -> Planted | None:
+    """The transcript with a fault, computed as a provider of the stage would."""
+    record = transcript.record
+    is_tail = record.layer_stop == stored.manifest.layers
+    with Engine(
+        stored.shard(record.layer_start, record.layer_stop),
+        first=record.layer_start == 0,
+        last=is_tail,
+        n_ctx_total=transcript.tokens,
+        max_sessions=1,
+        threads=1,
+    ) as engine:
+        again = behind_others(engine, transcript)
+    return plant(transcript, again, bounds, width=stored.manifest.width, is_tail=is_tail)
+
+
+def behind_others(engine: Engine, transcript: Transcript) -> dict[int, bytes]:
+    """What an engine of the stage answers to each row of input when these come in another order, packed."""
+    record = transcript.record
+    rows = merkle.split_rows(transcript.input, transcript.tokens)
+    order = reordered(len(rows))
+    data = b"".join(rows[at] for at in order)
+    payload = unpack_input(
+        data,
+        len(rows),
+        first=engine.first,
+        width=engine.width,
+        reads_tokens=engine.reads_tokens,
+        dtype=record.wire_dtype,
+    )
+    slot = engine.open(len(rows))
+    answer = engine.submit(slot, 0, payload, "all", max(1, record.top_k)).result()
+    engine.close(slot)
+    packed, outputs = answer.packed(record.wire_dtype)
+    return dict(zip(order, merkle.split_rows(packed, outputs), strict=True))
 
 
 def signed(transcript: Transcript, key: bytes = KEY, domain: DisputeDomain = DOMAIN) -> Transcript:

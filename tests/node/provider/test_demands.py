@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import coincurve
 import pytest
@@ -68,7 +69,9 @@ def demanding(chain: Chain, stored_tiny: StoredModel, tmp_path_factory: pytest.T
     chain.staking.stake(Sender(chain, operator), chain.staking.minimum)
     chain.staking.authorize(Sender(chain, operator), key)
     store = TranscriptStore(tmp_path_factory.mktemp("demands"), keep_seconds=3600, max_bytes=2**24)
-    transcript = served(stored_tiny, 1, 2, range(8, 17), key=bytes(node.key), domain=chain.disputes.domain)
+    back = [(0, 9), (5, 1)]
+    signing: dict[str, Any] = {"key": bytes(node.key), "domain": chain.disputes.domain}
+    transcript = served(stored_tiny, 1, 2, range(8, 18), places=back, **signing)
     store.keep(transcript)
     return Demanding(chain, store, transcript, Sender(chain, node), Sender(chain, client))
 
@@ -96,6 +99,14 @@ async def test_c9_an_answer_that_vanished_is_given_again(demanding: Demanding) -
     assert demanding.status(number) is DemandStatus.SERVED
     await demands.work()
     assert not demands.open
+
+
+async def test_a_row_that_was_forgotten_is_shown_like_any_other(demanding: Demanding) -> None:
+    """The stage went back to before it: it was served, signed and paid all the same."""
+    assert demanding.transcript.steps[1].position < 8
+    number = demanding.demand(8)
+    await demanding.watching().work()
+    assert demanding.status(number) is DemandStatus.SERVED
 
 
 async def test_many_demands_share_blocks(demanding: Demanding) -> None:

@@ -6,6 +6,9 @@ transcripts of the same rows are then further apart than the contract lets two p
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -114,3 +117,18 @@ def test_no_two_passes_convict_nor_does_an_honest_answer_fail(court: Court) -> N
 def _partition(rng: np.random.Generator) -> tuple[int, ...]:
     cuts = sorted(rng.choice(np.arange(1, N), size=rng.integers(0, N - 1), replace=False).tolist())
     return tuple(stop - start for start, stop in zip([0, *cuts], [*cuts, N], strict=True))
+
+
+def test_c1_a_search_for_pairs_that_convict_finds_none() -> None:
+    """C1: the short form of `make fuzz-verdicts`."""
+    script = Path(__file__).parents[3] / "scripts/fuzz_verdicts.py"
+    options = ["--weights", "F32", "--pairs", "1500", "--search", "0.3", "--json"]
+    done = subprocess.run(
+        [sys.executable, str(script), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    tally = json.loads(done.stdout)["F32"]
+    assert tally["pairs"] >= 1500
+    assert tally["both passed"] > 100
+    assert tally["cancelling inputs"] > 0
+    assert tally["convicted"] == tally["honest failed"] == 0

@@ -11,7 +11,6 @@ import pytest
 
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import Finding
-from hypercluster.node.client.auditing.traps import plant
 from hypercluster.node.engine.profile import Backend, BadBackend
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
@@ -32,7 +31,7 @@ from hypercluster.node.testnet.cheats import (
     doctored,
 )
 from hypercluster.node.wire.records import AuditStep
-from tests.node.helpers.stages import served, stage_record
+from tests.node.helpers.stages import planted, served, stage_record
 
 TEXT = [int(token) for token in np.random.default_rng(3).integers(0, 256, 40)]
 
@@ -148,6 +147,43 @@ def test_a_stage_that_went_back_is_judged_by_what_it_still_held(
     assert len(found.rows) == transcript.outputs
 
 
+@pytest.mark.parametrize(("start", "stop"), RANGES)
+def test_rows_that_look_at_what_was_forgotten_are_found(
+    demo: StoredModel, replayer: Replayer, start: int, stop: int
+) -> None:
+    """Every row was computed, and behind rows that were served; only that these should not have been there any more."""
+    tokens, places = TEXT[:16], [(0, 8), (8, 4), (4, 3), (7, 1)]
+    honest = served(demo, start, stop, tokens, places=places)
+    kept = served(demo, start, stop, tokens, places=[(0, 8), (8, 4), (12, 3), (15, 1)])
+    assert replayer.judge(honest).finding is replayer.judge(kept).finding is Finding.PASS
+    steps = [*honest.steps[:2]]
+    for step, other in zip(honest.steps[2:], kept.steps[2:], strict=True):
+        assert step.input == other.input
+        steps.append(replace(step, output=other.output))
+    assert replayer.judge(Transcript(honest.record, tuple(steps))).finding is Finding.FAIL
+
+
+def test_a_row_that_was_forgotten_counts_like_the_others(demo: StoredModel, replayer: Replayer) -> None:
+    """It was served and paid: that nothing later rests on it excuses nothing."""
+    transcript = served(demo, 0, 4, TEXT[:16], places=[(0, 8), (8, 4), (4, 4)])
+    forgotten = transcript.steps[1]
+    rows = np.frombuffer(forgotten.output, "<f4").reshape(4, -1)
+    wrong = changed(transcript, 1, output=rows[::-1].tobytes())
+    assert replayer.judge(transcript).finding is Finding.PASS
+    assert replayer.judge(wrong).finding is Finding.FAIL
+
+
+@pytest.mark.parametrize(("start", "stop"), RANGES)
+def test_a_fault_planted_in_a_stage_that_went_back_is_found(
+    demo: StoredModel, replayer: Replayer, start: int, stop: int
+) -> None:
+    transcript = served(demo, start, stop, TEXT, places=BACK)
+    fault = planted(demo, transcript, replayer.bounds)
+    assert fault is not None
+    assert input_root(fault.transcript) == input_root(transcript)
+    assert replayer.judge(fault.transcript).finding is Finding.FAIL
+
+
 def test_the_same_rows_at_other_places_are_another_input(demo: StoredModel) -> None:
     """A verifier that judged both must not seem to contradict itself; how rows were cut into steps is no matter."""
     straight = served(demo, 0, 4, TEXT[:12])
@@ -168,16 +204,13 @@ def test_a_planted_fault_is_found_by_whoever_computes(
 ) -> None:
     transcript = served(demo, start, stop, TEXT, dtype=wire)
     assert replayer.judge(transcript).finding is Finding.PASS
-    is_tail = stop == demo.manifest.layers
+    fault = planted(demo, transcript, replayer.bounds)
+    assert fault is not None
     for profile in (transcript.record.profile, "another machine"):
-        same = profile == replayer.profile
-        planted = plant(transcript, replayer.bounds, same=same, width=demo.manifest.width, is_tail=is_tail)
-        assert planted is not None
-        shown = planted.transcript
+        shown = fault.transcript
         judged = replayer.judge(Transcript(replace(shown.record, profile=profile), shown.steps))
-        assert planted.refutes(judged.tolerance)
-        # Rows drawn at random, as stages behind the first get here, tear honest answers further apart.
-        assert judged.finding is Finding.FAIL or (start and not same and judged.finding is Finding.GREY)
+        assert judged.finding is Finding.FAIL
+        assert fault.refutes(judged.tolerance)
 
 
 def changed(transcript: Transcript, index: int, **changes: object) -> Transcript:

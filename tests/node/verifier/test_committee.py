@@ -221,6 +221,22 @@ async def test_an_honest_provider_is_acquitted_and_the_bond_is_lost(
     assert sum(credits) <= BOND // 2 * len({c.case_id for c in _opened(court)})
 
 
+@pytest.mark.parametrize("outcome", ["innocent", "guilty"])
+async def test_a_stage_that_went_back_is_judged_by_what_it_still_held(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path, outcome: str
+) -> None:
+    """Guilty is one whose rows go on as if nothing had been forgotten, each of them computed."""
+    node, operator = accused
+    honest = court.served(node, places=[(0, 12), (12, 6), (6, 5), (11, 1)])
+    kept = court.served(node, places=[(0, 12), (12, 6), (18, 5), (23, 1)])
+    steps = [replace(step, output=other.output) for step, other in zip(honest.steps, kept.steps, strict=True)]
+    wrong = signed(Transcript(honest.record, tuple(steps)), bytes(node.key), court.chain.disputes.domain)
+    with nobody_else_loses(court):
+        ruling = await court.accuse(wallet, tmp_path, wrong if outcome == "guilty" else honest)
+    assert (ruling.outcome, ruling.slashed_wei) == (outcome, FAULT if outcome == "guilty" else 0)
+    assert court.stake(operator.address) == court.chain.staking.minimum - ruling.slashed_wei
+
+
 def _opened(court: Court) -> list[Any]:
     from hypercluster.market.chain.disputes import CaseOpened
 

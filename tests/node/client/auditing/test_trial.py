@@ -16,7 +16,6 @@ from hypercluster.market.trust.audit import Bounds, Thresholds, contradicts
 from hypercluster.market.trust.receipt import MOST_TOLERANCE, Finding
 from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client.auditing.opinion import Opinion, SignedVerdict
-from hypercluster.node.client.auditing.traps import traps
 from hypercluster.node.client.auditing.trial import Answer, Trial, put_to_the_test
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.evidence.transcript import Transcript
@@ -24,7 +23,7 @@ from hypercluster.node.evidence.verdicts import verdict_on
 from hypercluster.node.replay.replayer import Judgement, Replayer
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.testnet.cheating import lazy_judge
-from tests.node.helpers.stages import served
+from tests.node.helpers.stages import planted, served
 
 EXACT = Thresholds(1e-6, 1e-6, 1.0, 1e-4, 1e-4, 0.98)
 FOREIGN = Thresholds(0.007, 0.017, 1.0, 0.02, 0.11, 0.98)
@@ -49,18 +48,11 @@ def honest(stored: StoredModel) -> Transcript:
 class Asked:
     """Stands for the network between a client and one verifier: what the one shows the other judges and signs."""
 
-    def __init__(self, judge: Judge, profile: str, tolerance: int | None = None) -> None:
-        self.judge, self.profile, self.tolerance = judge, profile, tolerance
+    def __init__(self, judge: Judge, tolerance: int | None = None) -> None:
+        self.judge, self.tolerance = judge, tolerance
         self.seen: list[Transcript] = []
 
-    async def ask(
-        self,
-        verifier: object,
-        transcript: Transcript,
-        spending: object,
-        shown: Callable[[str], Transcript] | None = None,
-    ) -> Opinion:
-        transcript = shown(self.profile) if shown else transcript
+    async def ask(self, verifier: object, transcript: Transcript, spending: object) -> Opinion:
         self.seen.append(transcript)
         found = self.judge(transcript)
         verdict = verdict_on(
@@ -76,10 +68,10 @@ class Asked:
         return Opinion(found.finding, found.difference, "verifier", 5, signed=signed)
 
 
-def tried(asked: Asked, transcript: Transcript, bounds: Bounds) -> Trial:
-    planted = traps(transcript, bounds, width=192, is_tail=False)
-    assert planted is not None
-    put = partial(put_to_the_test, cast("VerifierAuditor", asked), cast("Any", None), transcript, planted)
+def tried(asked: Asked, transcript: Transcript, replayer: Replayer) -> Trial:
+    fault = planted(replayer.stored, transcript, replayer.bounds)
+    assert fault is not None
+    put = partial(put_to_the_test, cast("VerifierAuditor", asked), cast("Any", None), transcript, fault)
     return trio.run(partial(put, cast("Any", None), is_tail=False))
 
 
@@ -89,16 +81,16 @@ def test_who_computes_finds_the_fault_and_sees_nothing_else(replayer: Replayer, 
     if profile != "its own":
         record = replace(transcript.record, profile=profile)
         transcript = Transcript(record, transcript.steps)
-    asked = Asked(replayer.judge, replayer.profile)
-    trial = tried(asked, transcript, replayer.bounds)
+    asked = Asked(replayer.judge)
+    trial = tried(asked, transcript, replayer)
     assert (trial.answer, trial.evidence, trial.cost_wei) == (Answer.FOUND, Evidence.AUDIT_PASSED, 5)
     assert [each.output for each in asked.seen] == [trial.shown.output] != [transcript.output]
 
 
 def test_who_reads_figures_passes_the_fault_and_the_truth_which_is_proof(replayer: Replayer) -> None:
     transcript = honest(replayer.stored)
-    asked = Asked(lazy_judge(replayer), replayer.profile)
-    trial = tried(asked, transcript, replayer.bounds)
+    asked = Asked(lazy_judge(replayer))
+    trial = tried(asked, transcript, replayer)
     assert (trial.answer, trial.evidence, trial.cost_wei) == (Answer.MISSED, Evidence.LIE, 10)
     assert [each.output for each in asked.seen] == [trial.shown.output, transcript.output]
     proof = trial.proof
@@ -114,7 +106,7 @@ def test_who_reads_figures_passes_the_fault_and_the_truth_which_is_proof(replaye
 
 
 def test_who_names_a_wide_tolerance_proves_nothing_and_is_of_no_use(replayer: Replayer) -> None:
-    asked = Asked(lazy_judge(replayer), replayer.profile, MOST_TOLERANCE)
-    trial = tried(asked, honest(replayer.stored), replayer.bounds)
+    asked = Asked(lazy_judge(replayer), MOST_TOLERANCE)
+    trial = tried(asked, honest(replayer.stored), replayer)
     assert (trial.answer, trial.evidence, trial.proof) == (Answer.TOO_COARSE, Evidence.REFUSAL, None)
     assert len(asked.seen) == 1

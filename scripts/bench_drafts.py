@@ -1,0 +1,234 @@
+"""Time completions with and without drafts over a path whose links take time.
+
+    python scripts/bench_drafts.py [--model smollm2|FILE.gguf] [--delay MS]... [--drafts 8] [--rounds 3] [--json]
+
+Everything is real: Anvil, contracts, N `hc-provider` processes. Each announces the address of a proxy that hands on
+every byte after a delay, the same in both directions; with a delay of d ms a relayed step over N providers waits
+2 N d for the wire alone. Rounds with and without drafts alternate, the price is as `--alpha` weighs it, and the tokens
+of both are compared. Figures are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import trio
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.money import HCT
+from hypercluster.node.client.client import Client
+from hypercluster.node.client.joining import joined
+from hypercluster.node.client.purse import purse_of
+from hypercluster.node.client.request import Allowance, Request
+from hypercluster.node.home.settings import Settings
+from hypercluster.node.shards import partition
+from hypercluster.node.testnet.localnet import LocalNetwork, running_network
+from hypercluster.node.testnet.specs import ProviderSpec
+from hypercluster.node.traffic.connecting import named_models
+
+PASSAGE = (
+    "The harbour master wrote down every ship that came in: its name, its flag, its cargo and the hour of the tide. "
+    "In March there were nineteen of them, in April twenty-four."
+)
+PROMPTS = {
+    "quote": f"{PASSAGE}\n\nThe same passage, copied word for word:\n\n",
+    "list": "red apple, green apple, yellow apple, red pear, green pear, yellow pear, red plum, green plum,",
+    "story": "It was late in the evening when the stranger knocked at the door of the mill, and",
+}
+err = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One completion: its tokens, seconds from the first token to the last, trips over the path, wei paid."""
+
+    ids: tuple[int, ...]
+    seconds: float
+    steps: int
+    paid: int
+    drafted: int
+    held: int
+
+
+def main() -> None:
+    """Run the benchmark and print it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="smollm2", help="name from the catalogue, or a GGUF file")
+    parser.add_argument("--providers", type=int, default=4)
+    parser.add_argument(
+        "--delay", type=float, action="append", help="ms one way on every link; default 0, 10 and 25"
+    )
+    parser.add_argument("--drafts", type=int, default=8, help="tokens guessed ahead at most")
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alpha", type=float, default=0.5)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "hypercluster" / "bench"
+    parser.add_argument("--cache", type=Path, default=cache, help=f"where models and shards stay ({cache})")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args()
+    rows = []
+    for delay in options.delay or [0.0, 10.0, 25.0]:
+        with err.status(f"{delay:g} ms on every link"):
+            rows += trio.run(bench, options, delay)
+    if options.json:
+        print(json.dumps(rows))
+        return
+    table = Table(
+        *(
+            "delay, ms",
+            "text",
+            "tokens/s",
+            "with drafts",
+            "ratio",
+            "trips",
+            "held",
+            "paid with/without",
+            "ids",
+        ),
+        title=f"{options.model}: {options.providers} providers, up to {options.drafts} drafts, {options.rounds} rounds",
+    )
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console(highlight=False).print(table)
+
+
+async def bench(options: argparse.Namespace, delay: float) -> list[dict[str, float | str]]:
+    """Start a network behind proxies, measure on it, and end it."""
+    home = options.cache / "drafts"
+    [model] = named_models([options.model], Settings(home=home))
+    ranges = partition(model.stored.manifest.layers, options.providers)
+    ports = free_ports(2 * len(ranges))
+    flags = ("--price-rule", "fixed", "--refresh", "5", "--sessions", "2", "--threads", "1")
+    specs = [
+        ProviderSpec(
+            layers=f"{start}:{stop}",
+            flags=(
+                *flags,
+                *("--direct", f"/ip4/127.0.0.1/tcp/{behind}"),
+                *("--announce-direct", f"/ip4/127.0.0.1/tcp/{before}"),
+            ),
+        )
+        for (start, stop), behind, before in zip(ranges, ports[::2], ports[1::2], strict=True)
+    ]
+    assert model.stored.source is not None
+    with running_network(home / "net", specs, model=model.stored.source) as network:
+        async with proxies(list(zip(ports[1::2], ports[::2], strict=True)), delay / 1000):
+            return await measure(network, options, delay)
+
+
+async def measure(
+    network: LocalNetwork, options: argparse.Namespace, delay: float
+) -> list[dict[str, float | str]]:
+    settings = network.client(10 * HCT)
+    purse = purse_of(settings.home, network.chain, network.password_file.read_text())
+    [model] = named_models([options.model], Settings(home=options.cache / "drafts"))
+    rows = []
+    async with joined(settings, network.chain, model.stored, purse) as client:
+        await client.wait_for_path(120)
+        for text, prompt in PROMPTS.items():
+            runs: dict[int, list[Run]] = {0: [], options.drafts: []}
+            for number in track(range(options.rounds + 1), text, console=err, transient=True):
+                for drafts in sorted(runs, reverse=bool(number % 2)):
+                    run = await complete(client, prompt, drafts, options)
+                    runs[drafts] += [run] if number else []
+            rows.append({"delay": delay, "text": text, **compared(runs[0], runs[options.drafts])})
+    return rows
+
+
+async def complete(client: Client, prompt: str, drafts: int, options: argparse.Namespace) -> Run:
+    wishes = replace(client.wishes, drafts=drafts, market=MarketParameters(alpha=options.alpha))
+    began = time.perf_counter()
+    done = await client.complete(
+        Request(prompt=prompt, allowance=Allowance(tokens=options.tokens), wishes=wishes)
+    ).finished()
+    first = sum(bill.timing.total[0] for bill in done.bills) / 1000
+    seconds = sum(sum(bill.timing.total) for bill in done.bills) / 1000 - first
+    assert time.perf_counter() - began >= seconds
+    bill = done.bills[-1]
+    return Run(
+        tuple(done.tokens), seconds, len(bill.timing.total) - 1, done.spent_wei, done.drafted, done.draft_held
+    )
+
+
+def compared(without: Sequence[Run], with_drafts: Sequence[Run]) -> dict[str, float | str]:
+    """Medians of both, and of the ratios round by round."""
+    pairs = list(zip(without, with_drafts, strict=True))
+    rates = [(len(a.ids) / a.seconds, len(b.ids) / b.seconds) for a, b in pairs]
+    return {
+        "tokens_per_s": statistics.median(a for a, _ in rates),
+        "with_drafts": statistics.median(b for _, b in rates),
+        "ratio": statistics.median(b / a for a, b in rates),
+        "trips": statistics.median(b.steps / a.steps for a, b in pairs),
+        "held": f"{sum(b.held for _, b in pairs)}/{sum(b.drafted for _, b in pairs)}",
+        "paid": statistics.median(b.paid / a.paid for a, b in pairs),
+        "ids": "same" if all(a.ids == b.ids for a, b in pairs) else "OTHER",
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody has now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@asynccontextmanager
+async def proxies(pairs: Sequence[tuple[int, int]], delay: float) -> AsyncIterator[None]:
+    """Listen on the first port of each pair and hand on to the second, every byte `delay` s later."""
+    async with trio.open_nursery() as nursery:
+        for listen, to in pairs:
+            serve = partial(trio.serve_tcp, partial(between, to=to, delay=delay), listen, host="127.0.0.1")
+            await nursery.start(serve)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def between(client: trio.SocketStream, *, to: int, delay: float) -> None:
+    """One connection, until either side ends it."""
+    try:
+        async with (
+            client,
+            await trio.open_tcp_stream("127.0.0.1", to) as server,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def one_way(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+                send, receive = trio.open_memory_channel[tuple[float, bytes]](1 << 12)
+
+                async def late() -> None:
+                    async for due, data in receive:
+                        await trio.sleep_until(due)
+                        await sink.send_all(data)
+
+                nursery.start_soon(late)
+                async for data in source:
+                    await send.send((trio.current_time() + delay, bytes(data)))
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(one_way, client, server)
+            nursery.start_soon(one_way, server, client)
+    except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+
+
+if __name__ == "__main__":
+    main()

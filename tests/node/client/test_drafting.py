@@ -1,0 +1,148 @@
+"""Drafts change how many trips an answer takes and what is paid, never what comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.money.voucher import charge
+from hypercluster.node.client.completion import Completion
+from hypercluster.node.client.drafting import Drafts
+from hypercluster.node.client.request import Allowance, BadRequest, Request, Sampling, Wishes
+from tests.node.client.test_client import CHEAP, PROMPT, World, hang_up, honest, world
+from tests.node.helpers.providers import new_wallet
+
+__all__ = ["honest", "world"]
+PRICE_ONLY = MarketParameters(alpha=1.0, p_ref=1)
+TIME_ONLY = MarketParameters(alpha=0.0)
+LONG = 40
+
+
+def drafts(most: int, history: Sequence[int], market: MarketParameters = TIME_ONLY) -> Drafts:
+    made = Drafts(most, market, history)
+    made.ran(64, 64.0)
+    made.ran(1, 10.0)
+    return made
+
+
+def free(rows: int) -> int:
+    return 1
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=30),
+    st.integers(0, 8),
+    st.integers(-1, 8),
+)
+def test_a_draft_is_what_followed_the_same_tokens_before(history: list[int], most: int, room: int) -> None:
+    guessed = drafts(most, history).guess(free, room)
+    assert len(guessed) <= max(0, min(most, room))
+    if guessed:
+        whole = history + guessed
+        assert any(
+            whole[at : at + len(guessed)] == guessed and whole[at - 2 : at] == history[-2:]
+            for at in range(2, len(history))
+        )
+
+
+def trusted(history: Sequence[int], market: MarketParameters = TIME_ONLY) -> Drafts:
+    """One whose drafts held so far."""
+    known = drafts(8, history, market)
+    for _ in range(50):
+        assert known.guess(free, 1)
+        known.ran(2, 11.0, 1, 1)
+    return known
+
+
+def test_a_loop_is_followed_past_the_end_of_what_is_there() -> None:
+    assert trusted([1, 2, 3, 1, 2, 3]).guess(free, 7) == [1, 2, 3, 1, 2, 3, 1]
+
+
+def test_the_surer_they_are_the_more_are_guessed() -> None:
+    assert 0 < len(drafts(8, [1, 2] * 9).guess(free, 8)) < len(trusted([1, 2] * 9).guess(free, 8))
+
+
+def test_nothing_is_guessed_where_nothing_comes_again_or_the_step_before_is_not_known() -> None:
+    assert drafts(8, list(range(50))).guess(free, 8) == []
+    assert drafts(0, [1, 2] * 9).guess(free, 8) == []
+    assert Drafts(8, TIME_ONLY, [1, 2] * 9).guess(free, 8) == []
+
+
+def test_who_looks_at_the_price_guesses_as_far_as_rows_cost_nothing_more() -> None:
+    def cost(rows: int) -> int:
+        return charge(100, 25, rows)
+
+    assert len(drafts(8, [1, 2] * 9, PRICE_ONLY).guess(cost, 8)) == 3
+    assert len(trusted([1, 2] * 9, PRICE_ONLY).guess(cost, 8)) == 3
+    assert drafts(8, [1, 2] * 9, PRICE_ONLY).guess(lambda rows: rows, 8) == []
+
+
+def test_drafts_that_never_hold_are_given_up_and_tried_again_later() -> None:
+    seen = drafts(8, [1, 2] * 9)
+    tries = 0
+    while seen.guess(free, 8):
+        seen.ran(2, 18.0, 1, 0)
+        tries += 1
+        assert tries < 50
+    later = 0
+    while not seen.guess(free, 8):
+        later += 1
+        assert later < 1000
+    assert seen.held == 0
+
+
+async def completed(
+    world: World, home: Path, drafts: int, sampling: Sampling, prompt: tuple[int, ...] = tuple(PROMPT)
+) -> Completion:
+    wallet = new_wallet(world.chain)
+    async with world.client(wallet, home) as client:
+        done = await client.complete(
+            Request(
+                prompt=prompt,
+                allowance=Allowance(tokens=LONG),
+                sampling=sampling,
+                wishes=replace(client.wishes, drafts=drafts, market=TIME_ONLY if not drafts else PRICE_ONLY),
+            )
+        ).finished()
+    assert world.best_vouchers(wallet) == done.spent_wei + done.risked_wei
+    return done
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(temperature=0.2, seed=7), Sampling(presence_penalty=0.5)]
+)
+async def test_with_drafts_the_same_tokens_come(world: World, tmp_path: Path, sampling: Sampling) -> None:
+    without = await completed(world, tmp_path / "without", 0, sampling)
+    done = await completed(world, tmp_path / "with", 8, sampling)
+    assert done.tokens == without.tokens
+    assert (without.drafted, len(done.tokens)) == (0, LONG)
+
+
+async def test_drafts_that_hold_save_trips_and_are_billed_row_by_row(world: World, tmp_path: Path) -> None:
+    told = tuple(PROMPT) + tuple(world.greedy[:LONG])
+    done = await completed(world, tmp_path, 8, Sampling(), told + tuple(PROMPT))
+    assert done.draft_held
+    for bill in done.bills:
+        steps = len(bill.timing.total)
+        assert steps <= -(-len(done.prompt) // 16) + LONG - done.draft_held
+        assert bill.tokens == len(done.prompt) + LONG - 1 + done.drafted - done.draft_held
+        assert bill.paid_wei < charge(CHEAP, CHEAP // 4, len(done.prompt)) + (LONG - 1) * CHEAP
+
+
+async def test_a_provider_lost_amid_drafts_changes_nothing(world: World, tmp_path: Path) -> None:
+    world.tail_lies.tell = hang_up
+    done = await completed(world, tmp_path, 8, Sampling())
+    assert done.tokens == world.greedy[:LONG]
+    assert done.failures == [world.tail.advert.peer]
+
+
+@pytest.mark.parametrize("drafts", [-1, 17])
+def test_how_many_may_be_guessed_is_bounded(drafts: int) -> None:
+    with pytest.raises(BadRequest, match="to 16 can be"):
+        Wishes(drafts=drafts)
