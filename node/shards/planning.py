@@ -20,6 +20,7 @@ from gguf.constants import GGMLQuantizationType as Type
 
 from hypercluster.node.shards.blueprint import Blueprint, Row
 from hypercluster.node.shards.crossing import Crossing, How
+from hypercluster.node.shards.errors import UnsupportedModel
 from hypercluster.node.shards.keys import shard_keys
 from hypercluster.node.shards.layout import Place, is_skeleton, layout
 from hypercluster.node.shards.ranges import check_range
@@ -70,6 +71,11 @@ def plan(model: Blueprint, start: int, stop: int) -> Plan:
     whole_vocabulary = start == 0 or stop == model.layers or reads_tokens(model)
     n_vocab = model.n_vocab if whole_vocabulary else FEW
     pieces = [*_outer(model, start, stop, n_vocab, places), *_layers(model, places)]
+    for piece in pieces:
+        if piece.row.shape[0] % GGML_QUANT_SIZES[piece.row.type][0]:
+            raise UnsupportedModel(
+                f"The tensor {piece.name} would not be whole blocks of its type in a shard."
+            )
     return Plan(shard_keys(model, start, places, n_vocab), tuple(pieces), _crossing(model, start, places))
 
 

@@ -81,6 +81,8 @@ VARIANTS = {
     ),
     "qwen35moe-mtp": Case("qwen35moe", 7, changes={"nextn_predict_layers": 1}),
     "qwen3moe-tied": Case("qwen3moe", drop=("output.weight",)),
+    "smollm3-10": Case("smollm3", 10),
+    "llama4-10": Case("llama4", 10),
     "qwen3next-mtp": Case("qwen3next", 7, changes={"nextn_predict_layers": 1}),
 }
 CASES = ARCHITECTURES | VARIANTS
