@@ -32,6 +32,7 @@ TRUSTED = {
     "node/engine/boundary.py:_sought": "a name that was checked when the shard was read",
     "node/engine/child.py:": "what the process that started this one asks",
     "node/engine/loading.py:Area.over": "memory that two processes of our own share",
+    "node/engine/quantising.py:": "a number of our own",
     "node/engine/rendering.py:_run": "what a process of our own code answers",
     "node/gateway/pages/channels.py:close": "an id in a path, hex or nothing",
     "node/identity.py:": "a constant",

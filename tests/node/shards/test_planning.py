@@ -108,8 +108,14 @@ def test_a_shard_that_lies_about_its_crossing_is_refused(tmp_path: Path) -> None
         lying = rewritten(shard, tmp_path / "lying.gguf", metadata={f"hypercluster.{key}": value})
         with pytest.raises(ManifestMismatch, match=f"another hypercluster.{key}"):
             check_shard(lying, manifest, 1, 2)
-    for key, value in (("how", text("x")), ("exit", uint32(1)), ("width", text("9")), ("real_stop", None)):
-        odd = rewritten(shard, tmp_path / "odd.gguf", metadata={f"hypercluster.{key}": value})
+    wrong: dict[str, Value | None] = {
+        "how": text("x"),
+        "exit": uint32(1),
+        "width": text("9"),
+        "real_stop": None,
+    }
+    for key, odd_value in wrong.items():
+        odd = rewritten(shard, tmp_path / "odd.gguf", metadata={f"hypercluster.{key}": odd_value})
         with pytest.raises(ShardError):
             crossing_of(odd)
 
