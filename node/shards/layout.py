@@ -17,6 +17,7 @@ from hypercluster.node.shards.blueprint import MAX_LAYERS, Blueprint, Items
 from hypercluster.node.shards.errors import UnsupportedModel
 from hypercluster.node.shards.patterns import expanded
 from hypercluster.node.shards.rules import PATTERN, RECURRENT
+from hypercluster.node.shards.traits import reads_embedding
 
 _KV_HEADS, _WIDTHS = "attention.head_count_kv", "feed_forward_length"
 
@@ -33,7 +34,7 @@ Kind = tuple[object, ...]
 
 def is_skeleton(model: Blueprint) -> bool:
     """Whether shards of the model keep all its layers."""
-    return model.rule.skeleton or model.layers in model.rule.pinned
+    return model.rule.skeleton or model.layers in model.rule.pinned or reads_embedding(model)
 
 
 def layout(model: Blueprint, start: int, stop: int) -> tuple[Place, ...]:

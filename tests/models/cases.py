@@ -55,6 +55,7 @@ VARIANTS = {
     "gemma3-27B": Case("gemma3", 62, changes=_SMALL | _HEADS),
     "gemma3-tied": Case("gemma3", drop=("output.weight",)),
     "gemma4-experts": Case("gemma4", experts=True),
+    "gemma4-per-layer": Case("gemma4", changes={"embedding_length_per_layer_input": 32}),
     "gemma4-shared-caches": Case(
         "gemma4",
         changes={"attention.shared_kv_layers": 3, PATTERN: [layer not in (2, 6, 9) for layer in range(10)]},
