@@ -34,6 +34,7 @@ from hypercluster.node.provider.sessions import serve_session
 from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
 from hypercluster.node.provider.visits import Visits
+from hypercluster.node.pulling.giving import Giver, shelf_of
 from hypercluster.node.serving.collector import Collector, collector_of
 from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.presence import OnReady, Presence
@@ -124,6 +125,11 @@ class Provider:
             **terms.backend.settings(),
         )
 
+    def _giver(self) -> Giver:
+        """Gives others what is here of the model."""
+        shelf = shelf_of(self._stored, [(self.terms.start, self.terms.stop)])
+        return Giver([shelf], self.terms.give_bytes)
+
     async def _serve(self, engine: Engine, on_ready: OnReady) -> tuple[int, int] | None:
         terms = self.terms
         speed = Speed(engine, throttle_ms=terms.throttle_ms, step_tokens=terms.step_tokens)
@@ -147,6 +153,7 @@ class Provider:
 
             host.class_of = collector.class_of
             host.serve(RECALL_PROTOCOL, show, bound="recall")
+            giver = await trio.to_thread.run_sync(self._giver) if terms.give_bytes else None
             direct = await serve_steps(
                 host,
                 partial(serve_session, service=self._service(offer, collector)),
@@ -154,6 +161,7 @@ class Provider:
                 direct_announce=terms.direct_announce,
                 announce=terms.announce,
                 frame_seconds=terms.frame_seconds,
+                others=giver.open_at(host) if giver else None,
             )
             presence = Presence(
                 host,

@@ -41,6 +41,7 @@ TRUSTED = {
     "node/rows.py:with_tokens": "rows that were checked when they came",
     "node/network/direct.py:SecureStream._decrypted": "two bytes of length; what follows must decrypt",
     "node/network/dht.py:Dht.providers": "a model id that was checked when it was read",
+    "node/pulling/filling.py:Filling._noted": "what this machine noted of a file that it fetches",
     "node/testnet/": "a network of one's own, on one's own machine",
 }
 """by module, function or folder"""
