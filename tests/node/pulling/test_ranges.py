@@ -18,7 +18,7 @@ from tests.node.helpers.pieces import split_by_gguf
 from tests.node.helpers.random_models import Shape, write_random_model
 from tests.node.helpers.webs import Web, running_web
 
-HASTE = Patience(silent=0.5, tries=4, pause=0.01)
+HASTE = Patience(silent=3, tries=4, pause=0.01)
 
 
 @pytest.fixture(scope="module")
