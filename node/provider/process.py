@@ -29,6 +29,7 @@ from hypercluster.node.provider.moving import Mover
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.prices import Asking, price_row
 from hypercluster.node.provider.recall import serve_recall
+from hypercluster.node.provider.rereading import REREAD_SECONDS, ShardRereading
 from hypercluster.node.provider.service import Service
 from hypercluster.node.provider.sessions import serve_session
 from hypercluster.node.provider.speed import Speed
@@ -177,16 +178,21 @@ class Provider:
             presence.troubles = lambda: [each for each in (offer.blocked(), engine.trouble) if each]
             async with presence.running(collector, self._ledger) as jobs:
                 demands = self._schedule(jobs, offer, presence)
+                rereading = ShardRereading(self._stored, self._shard, terms.start, terms.stop)
+                jobs.every(REREAD_SECONDS, "reading the shard again", rereading.look)
                 mover = Mover(terms.move, offer, presence) if terms.move else None
                 if mover and terms.move:
                     jobs.every(terms.move.every_seconds, "looking for better layers", mover.look_around)
                 async with self._shown(offer, presence, collector, demands, jobs):
                     on_ready(presence)
-                    if mover is None:
-                        await trio.sleep_forever()
-                        return None
-                    await mover.moved_out()
-                    return mover.better
+                    with trio.CancelScope() as serving:
+                        rereading.on_rot = serving.cancel
+                        if mover is None:
+                            await trio.sleep_forever()
+                            return None
+                        await mover.moved_out()
+                        return mover.better
+                    raise rereading.rot
 
     @asynccontextmanager
     async def _shown(
