@@ -155,6 +155,11 @@ class Catalogue:
         return Catalogue((*self.models, *(each for each in others if each.name not in known)))
 
 
+def is_model_id(text: str) -> bool:
+    """Whether somebody who names a model does so by its id."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 def is_safe(url: str) -> bool:
     """Whether a URL is https, or http on this machine."""
     try:

@@ -46,7 +46,7 @@ class ModelSize:
     """Bytes of a model's parts: each layer, what every shard repeats, the embedding, and the head.
 
     `layer_costs` are the times of the layers, and `last_cost` that of the head, in a machine's `layer_ms`; where there
-    are none each layer costs one and the head nothing.
+    are none each layer costs one and the head nothing. Ranges begin at the layers of `starts` only (None: anywhere).
     """
 
     layer_bytes: Sequence[int]
@@ -55,6 +55,7 @@ class ModelSize:
     last_bytes: int = 0
     layer_costs: Sequence[float] = ()
     last_cost: float = 0.0
+    starts: Sequence[int] | None = None
 
     def costs(self, start: npt.NDArray[np.intp], stop: npt.NDArray[np.intp]) -> Floats:
         """Time of ranges of layers [start, stop), int [n] each, in a machine's `layer_ms`."""
@@ -74,6 +75,9 @@ class ModelSize:
         need[0, :] += self.first_bytes
         need[:, -1] += self.last_bytes
         some = np.triu(np.ones_like(need, dtype=bool), k=1)
+        if self.starts is not None:  # who ends where nobody can go on is on no path
+            begin = np.isin(np.arange(len(ends)), self.starts)
+            some &= begin[:, None] & (begin | (np.arange(len(ends)) == len(self.layer_bytes)))
         return np.asarray(some & (need <= memory_bytes))
 
 
@@ -134,9 +138,10 @@ def placements(
         table = table.rows(np.array([name != own_id for name in table.ids]))
     start, stop = np.nonzero(model.fitting(machine.memory_bytes))
     if not len(start):
+        smallest = np.argwhere(model.fitting(sum(model.layer_bytes) * 2 + 2**62))
+        least = min(model.need(int(a), int(b)) for a, b in smallest)
         raise NothingFits(
-            f"{machine.memory_bytes} bytes hold no layer of this model: the smallest needs "
-            f"{min(model.layer_bytes) + model.shared_bytes} bytes."
+            f"{machine.memory_bytes} bytes hold no range of layers of this model: the smallest needs {least} bytes."
         )
     cost_ms = machine.overhead_ms + machine.layer_ms * model.costs(start, stop)
     crowd = np.bincount(table.range_key, minlength=(layers + 1) ** 2)[start * (layers + 1) + stop]

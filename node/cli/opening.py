@@ -5,21 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hypercluster.node.catalogue import SMOLLM2, VERSE, ListedModel
+from hypercluster.node.catalogue import SMOLLM2, VERSE, ListedModel, is_model_id
 from hypercluster.node.cli.console import err, say
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
+    from hypercluster.market.chain import Chain
     from hypercluster.node.client.onlooking import Sought
     from hypercluster.node.shards.store import StoredModel
 
 Model = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME|FILE",
-        help="A name (hc-model list), a GGUF file, or a folder from `hc-model split`. Default: the first of the "
-        "profile, else the demo model.",
+        metavar="NAME|FILE|ID",
+        help="A name (hc-model list), a GGUF file, a folder from `hc-model split`, or a model id. Default: the first "
+        "of the profile, else the demo model.",
         show_default=False,
     ),
 ]
@@ -87,5 +88,26 @@ def opened_to_serve(model: str | None, settings: Settings) -> "StoredModel":
     from hypercluster.node.engine.preflight import check_stored_vocabulary
 
     stored = opened(model, settings)
+    check_stored_vocabulary(stored)
+    return stored
+
+
+def taken_to_serve(
+    model: str | None, layers: str | None, settings: Settings, chain: "Chain"
+) -> "StoredModel":
+    """The same, and what is named by an id, or by a name without a file, is taken from its providers.
+
+    `layers` is the range that is needed, "a:b"; None for what a client needs. Raises as `opened_to_serve`.
+    """
+    from hypercluster.node.engine.preflight import check_stored_vocabulary
+
+    named = listed(model, settings)
+    model_id = model if named is None else named.model_id
+    has_file = named is not None and (named.source is not None or named.model_id == VERSE.model_id)
+    if model_id is None or has_file or not is_model_id(model_id):
+        return opened_to_serve(model, settings)
+    from hypercluster.node.pulling import take
+
+    stored = take(settings, chain, model_id, layers, bar)
     check_stored_vocabulary(stored)
     return stored

@@ -62,7 +62,7 @@ class Chooser:
     """Knows the providers of one model and picks a path over them.
 
     Args:
-        layers: of the model.
+        layers, starts: of the model, and where its ranges may begin (None: anywhere).
         trust: what the ledger knows of them; None trusts everybody.
         seed: fixes the draws of paths that are spread, and of requests that may try somebody.
         experience: what the process saw of operators lately; of its own where None.
@@ -77,8 +77,10 @@ class Chooser:
         trust: Trust | None,
         seed: int | None = None,
         experience: Experience | None = None,
+        starts: Collection[int] | None = None,
     ) -> None:
         self.layers = layers
+        self._edges = None if starts is None else {*starts, layers}
         self.experience = experience or Experience()
         self._discovery, self._latencies, self._vacancies = discovery, latencies, vacancies
         self._trust = trust
@@ -243,8 +245,12 @@ class Chooser:
         return [
             a
             for a in self._discovery.book.snapshot()
-            if dtype in a.wire_dtypes and (only is None or a.peer in only)
+            if dtype in a.wire_dtypes and (only is None or a.peer in only) and self._begins(a)
         ]
+
+    def _begins(self, advert: Advert) -> bool:
+        """Whether a model can be cut where an advert says; no honest provider has other layers."""
+        return self._edges is None or {advert.layer_start, advert.layer_stop} <= self._edges
 
     async def _nodes(self, adverts: Sequence[Advert]) -> list[Node]:
         for remembered in (self._met, self._waits, self._expected):

@@ -103,6 +103,7 @@ class Client:
             records.trust,
             seed,
             self.experience,
+            model.starts,
         )
         self.opener = Opener(
             network.host,

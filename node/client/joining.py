@@ -106,6 +106,7 @@ class Station:
             model_id=manifest.model_id,
             layers=manifest.layers,
             n_vocab=manifest.n_vocab,
+            starts=manifest.starts,
             reads_tokens=manifest.reads_tokens,
             vocabulary=stored.vocabulary,
         )

@@ -33,6 +33,8 @@ class Model:
     layers: int
     n_vocab: int
     vocabulary: Callable[[], File]
+    starts: tuple[int, ...] | None = None
+    """the layers where ranges may begin; None: anywhere"""
     reads_tokens: bool = False
     """its layers take the token ids beside the activations"""
 

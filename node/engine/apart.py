@@ -87,6 +87,11 @@ class Apart:
         """Forget every sequence and zero the cells."""
         self._ask(WIPE, 0, 0)
 
+    def look(self) -> None:
+        """Raise Ended if the process has ended."""
+        if self._process.poll() is not None:
+            raise self._ended()
+
     def close(self) -> None:
         """End the child and wait for it; calling it again does nothing."""
         self._to.close()

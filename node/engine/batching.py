@@ -37,6 +37,9 @@ class Computing(Protocol):
     def wipe(self) -> None:
         """Forget every sequence and zero the cells."""
 
+    def look(self) -> None:
+        """Raise Ended if what computes has ended."""
+
     def close(self) -> None:
         """Free everything."""
 

@@ -91,6 +91,9 @@ class Computer:
         """Forget every sequence and zero the cells."""
         self._context.wipe()
 
+    def look(self) -> None:
+        """It ends with this process."""
+
     def close(self) -> None:
         """Free context and model."""
         self._context.close()

@@ -48,6 +48,10 @@ from hypercluster.node.rows import Payload
 log = logging.getLogger(__name__)
 
 
+LOOK_SECONDS = 2.0
+"""after which an engine that has nothing to do looks whether llama.cpp's process still runs"""
+
+
 class Engine:
     """One shard, loaded. Every method may be called from any thread.
 
@@ -96,7 +100,6 @@ class Engine:
         self._singles: collections.deque[Slot] = collections.deque()
         self._longs: collections.deque[Slot] = collections.deque()
         self._stopping = False
-        self._trouble: EngineFailed | None = None
         self._tally = Tally()
         self._thread = threading.Thread(target=self._run, name=f"engine {shard.name}", daemon=True)
         self._thread.start()
@@ -104,7 +107,7 @@ class Engine:
     @property
     def trouble(self) -> str | None:
         """Why nothing can be computed now, as a sentence; it passes by itself."""
-        return None if self._trouble is None else str(self._trouble)
+        return None if self._slots.trouble is None else str(self._slots.trouble)
 
     def open(self, capacity: int) -> int:
         """Reserve a session of `capacity` tokens and return its slot, a number never used again.
@@ -116,9 +119,6 @@ class Engine:
                 f"A session of {capacity} tokens was asked for, this engine has 1 to {self.max_capacity}."
             )
         with self._wake:
-            self._refuse_if_stopped()
-            if self._trouble is not None:
-                raise EngineFailed(str(self._trouble), self._trouble.wait)
             return self._slots.take(capacity)
 
     def submit(
@@ -144,7 +144,6 @@ class Engine:
             raise BadShape(f"A step asks for at least one candidate, not {top_k}.")
         rows = len(payload)
         with self._wake:
-            self._refuse_if_stopped()
             place = self._slots.of(slot)
             if place.work is not None:
                 raise OutOfOrder("The session's step before this one is still running.")
@@ -172,14 +171,14 @@ class Engine:
         with self._wake:
             return self._tally.stats(
                 sessions=len(self._slots),
-                free=0 if self._trouble else self._slots.free,
+                free=self._slots.free,
                 waiting=len(self._singles) + len(self._longs),
             )
 
     def stop(self) -> None:
         """Fail what waits with EngineStopped, end the thread and free the memory. Idempotent."""
         with self._wake:
-            self._stopping = True
+            self._stopping = self._slots.stopped = True
             self._wake.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -192,20 +191,16 @@ class Engine:
     ) -> None:
         self.stop()
 
-    def _refuse_if_stopped(self) -> None:
-        if self._stopping:
-            raise EngineStopped("The engine has been stopped.")
-
     # --- the engine's thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
             while not self._stopping:
-                if self._trouble is not None:
-                    self._start_again()
+                if self._slots.trouble is not None:
+                    self._start_again(self._slots.trouble.wait)
                     continue
                 with self._wake:
-                    self._wake.wait_for(lambda: self._singles or self._longs or self._stopping)
+                    self._wake.wait_for(lambda: self._singles or self._longs or self._stopping, LOOK_SECONDS)
                     singles = sorted(self._singles, key=lambda place: place.sequence)
                     # one chunk of the oldest prefill, then everyone else again
                     long = self._longs[0] if self._longs else None
@@ -221,15 +216,17 @@ class Engine:
         if long is not None:
             work = long.running
             turns.append((self._longs, [long], min(self.chunk, len(work.payload) - work.at)))
-        for queue, places, rows in turns:
-            with self._wake:
-                for place in places:
-                    queue.remove(place)
-            try:
-                self._turn(places, rows)
-            except Ended as error:
-                self._fail(places, error)
-                return
+        under_way: list[Slot] = []
+        try:
+            for queue, under_way, rows in turns:
+                with self._wake:
+                    for place in under_way:
+                        queue.remove(place)
+                self._turn(under_way, rows)
+            if not turns:
+                self._computing.look()
+        except Ended as error:
+            self._fail(under_way, error)
 
     def _turn(self, places: list[Slot], rows: int) -> None:
         """Run the next `rows` rows of each place's step in one llama_decode; answer what is finished. Raises Ended."""
@@ -257,8 +254,8 @@ class Engine:
         pause = self._starts.pause()
         why = f"{error}, and with it this session."
         with self._wake:
-            self._trouble = EngineFailed(f"{error}. It is started again in {pause:g} s.", pause)
-            log.error("%s", self._trouble)
+            self._slots.trouble = EngineFailed(f"{error}. It is started again in {pause:g} s.", pause)
+            log.error("%s", self._slots.trouble)
             self._tally.failures += 1
             waiting = [*places, *self._singles, *self._longs]
             self._singles.clear()
@@ -268,20 +265,21 @@ class Engine:
             if place.work is not None:
                 self._answer(place, EngineFailed(why))
 
-    def _start_again(self) -> None:
-        """Wait, and load the shard in another process."""
-        assert self._trouble is not None
+    def _start_again(self, pause: float) -> None:
+        """Wait so many seconds, and load the shard in another process."""
         with self._wake:
-            if self._wake.wait_for(lambda: self._stopping, self._trouble.wait):
+            if self._wake.wait_for(lambda: self._stopping, pause):
                 return
         self._computing.close()
         try:
             self._computing = self._starts.load()
         except (NodeError, OSError) as error:
-            self._trouble = EngineFailed(f"The shard does not load again: {error}", self._starts.pause())
-            log.error("%s", self._trouble)
+            self._slots.trouble = EngineFailed(
+                f"The shard does not load again: {error}", self._starts.pause()
+            )
+            log.error("%s", self._slots.trouble)
         else:
-            self._trouble = None
+            self._slots.trouble = None
             log.info("llama.cpp's process runs again")
 
     def _is_ready(self, place: Slot) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypercluster.node.engine.steps import EngineFailed, EngineFull, UnknownSlot, Work
+from hypercluster.node.engine.steps import EngineFailed, EngineFull, EngineStopped, UnknownSlot, Work
 
 
 class Slot:
@@ -40,6 +40,9 @@ class Slots:
         self._next = 1
         self.to_wipe = False
         """before the next step: some sequence has cells that are not finite"""
+        self.stopped = False
+        self.trouble: EngineFailed | None = None
+        """why nothing can be computed now"""
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -47,10 +50,13 @@ class Slots:
     @property
     def free(self) -> int:
         """Sessions that could be opened."""
-        return len(self._free)
+        return 0 if self.trouble is not None else len(self._free)
 
     def take(self, capacity: int) -> int:
-        """The number, never used again, of a new session. Raises EngineFull."""
+        """The number, never used again, of a new session. Raises EngineFull, EngineFailed, EngineStopped."""
+        self._refuse_if_stopped()
+        if self.trouble is not None:
+            raise EngineFailed(str(self.trouble), self.trouble.wait)
         if self._quarantine and not self._by_number:
             # cells that are not finite would reach whoever has them next (0 x nan): zero them first
             self._free += self._quarantine
@@ -65,7 +71,8 @@ class Slots:
         return number
 
     def of(self, number: int) -> Slot:
-        """The session of a number. Raises UnknownSlot, or EngineFailed if it is lost."""
+        """The session of a number. Raises UnknownSlot, EngineStopped, or EngineFailed if it is lost."""
+        self._refuse_if_stopped()
         place = self._by_number.get(number)
         if place is None:
             raise UnknownSlot(f"There is no session in slot {number}.")
@@ -93,3 +100,7 @@ class Slots:
         self._free += self._quarantine
         self._quarantine.clear()
         self.to_wipe = False
+
+    def _refuse_if_stopped(self) -> None:
+        if self.stopped:
+            raise EngineStopped("The engine has been stopped.")

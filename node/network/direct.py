@@ -54,6 +54,7 @@ class SecureStream:
         self._noise = cast(NoiseTransportReadWriter, session.conn).noise_state
         self._charge = charge
         self._received = bytearray()
+        self._seen = b""
         self._closed = False
 
     async def write(self, data: bytes) -> None:
@@ -67,8 +68,17 @@ class SecureStream:
         except LOST as error:
             raise ConnectionLost(f"The connection to {self.peer} broke: {error}.") from None
 
+    async def peek(self) -> bytes:
+        """What `read` will return, without taking it. Raises ConnectionLost."""
+        if not self._seen:
+            self._seen = await self.read()
+        return self._seen
+
     async def read(self) -> bytes:
         """Return what has arrived, at least one byte, or none at the end. Raises ConnectionLost."""
+        if self._seen:
+            seen, self._seen = self._seen, b""
+            return seen
         while True:
             if plain := self._decrypted():
                 return plain

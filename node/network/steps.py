@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import trio
@@ -15,10 +15,13 @@ from hypercluster.node.network.connection import Connection, Handler
 from hypercluster.node.network.direct import DirectServer, SecureStream, dial_direct
 from hypercluster.node.network.host import Host
 from hypercluster.node.network.stream import Stream
+from hypercluster.node.wire.framing import decode_length
 from hypercluster.node.wire.messages import INFER_PROTOCOL
 
 log = logging.getLogger(__name__)
 
+FIRST_SECONDS = 10.0
+"""that a direct connection may take for its first bytes"""
 DIRECT_SECONDS = 3.0
 """how long a client tries the direct address before it falls back"""
 
@@ -31,12 +34,14 @@ async def serve_steps(
     direct_announce: str = "",
     announce: Sequence[str] = (),
     frame_seconds: float = 30.0,
+    others: Callable[[SecureStream], Awaitable[None]] | None = None,
 ) -> str:
     """Run `handler` for each client of the inference protocol, over libp2p streams and direct connections.
 
     `direct_listen` is a TCP multiaddr (port 0 picks one), empty for streams only. Returns the address to put
     into the advert: `direct_announce` if given, else the port it got at the first host of `announce`, the addresses
-    told others. What the handler raises is logged and ends that connection.
+    told others. What the handler raises is logged and ends that connection. `others` gets the direct connections that
+    begin with a frame of JSON, as conversations about blocks do; no message of the inference protocol does.
     Raises HostError if the address is malformed or taken.
     """
 
@@ -53,6 +58,16 @@ async def serve_steps(
         raise HostError(f"Cannot listen on {direct_listen}: {error.strerror or error}.") from None
 
     async def on_direct(stream: SecureStream) -> None:
+        if others is not None:
+            first = b""
+            with trio.move_on_after(FIRST_SECONDS):
+                first = await stream.peek()
+            if not first:
+                return
+            length = decode_length(first)
+            if length is not None and first[length[1] :].startswith(b"{"):
+                await others(stream)
+                return
         await handler(Connection(stream, direct=True, frame_seconds=frame_seconds))
 
     server = DirectServer(host, on_direct)

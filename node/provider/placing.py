@@ -77,6 +77,7 @@ def model_size(stored: StoredModel) -> ModelSize:
         last_bytes=_bytes(model.last),
         layer_costs=[each / usual for each in read],
         last_cost=_bytes(model.last) / usual,
+        starts=stored.manifest.starts,
     )
 
 

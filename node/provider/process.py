@@ -29,11 +29,13 @@ from hypercluster.node.provider.moving import Mover
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.prices import Asking, price_row
 from hypercluster.node.provider.recall import serve_recall
+from hypercluster.node.provider.rereading import REREAD_SECONDS, ShardRereading
 from hypercluster.node.provider.service import Service
 from hypercluster.node.provider.sessions import serve_session
 from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
 from hypercluster.node.provider.visits import Visits
+from hypercluster.node.pulling.giving import Giver, shelf_of
 from hypercluster.node.serving.collector import Collector, collector_of
 from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.presence import OnReady, Presence
@@ -124,6 +126,11 @@ class Provider:
             **terms.backend.settings(),
         )
 
+    def _giver(self) -> Giver:
+        """Gives others what is here of the model."""
+        shelf = shelf_of(self._stored, [(self.terms.start, self.terms.stop)])
+        return Giver([shelf], self.terms.give_bytes)
+
     async def _serve(self, engine: Engine, on_ready: OnReady) -> tuple[int, int] | None:
         terms = self.terms
         speed = Speed(engine, throttle_ms=terms.throttle_ms, step_tokens=terms.step_tokens)
@@ -147,6 +154,7 @@ class Provider:
 
             host.class_of = collector.class_of
             host.serve(RECALL_PROTOCOL, show, bound="recall")
+            giver = await trio.to_thread.run_sync(self._giver) if terms.give_bytes else None
             direct = await serve_steps(
                 host,
                 partial(serve_session, service=self._service(offer, collector)),
@@ -154,6 +162,7 @@ class Provider:
                 direct_announce=terms.direct_announce,
                 announce=terms.announce,
                 frame_seconds=terms.frame_seconds,
+                others=giver.open_at(host) if giver else None,
             )
             presence = Presence(
                 host,
@@ -169,16 +178,21 @@ class Provider:
             presence.troubles = lambda: [each for each in (offer.blocked(), engine.trouble) if each]
             async with presence.running(collector, self._ledger) as jobs:
                 demands = self._schedule(jobs, offer, presence)
+                rereading = ShardRereading(self._stored, self._shard, terms.start, terms.stop)
+                jobs.every(REREAD_SECONDS, "reading the shard again", rereading.look)
                 mover = Mover(terms.move, offer, presence) if terms.move else None
                 if mover and terms.move:
                     jobs.every(terms.move.every_seconds, "looking for better layers", mover.look_around)
                 async with self._shown(offer, presence, collector, demands, jobs):
                     on_ready(presence)
-                    if mover is None:
-                        await trio.sleep_forever()
-                        return None
-                    await mover.moved_out()
-                    return mover.better
+                    with trio.CancelScope() as serving:
+                        rereading.on_rot = serving.cancel
+                        if mover is None:
+                            await trio.sleep_forever()
+                            return None
+                        await mover.moved_out()
+                        return mover.better
+                    raise rereading.rot
 
     @asynccontextmanager
     async def _shown(

@@ -49,6 +49,8 @@ class ProviderTerms(NodeTerms):
     """whose price a channel must still hold for each session open on it"""
     frame_seconds: float = 30.0
     """from the first byte of a message to its last"""
+    give_bytes: float = 16 * 2**20
+    """a second, for all who fetch blocks of the model together; 0 to give none"""
     price_seconds: float = 30.0
     market: MarketParameters = field(default_factory=MarketParameters)
     move: Moving | None = None

@@ -1,4 +1,9 @@
 from .fetched import fetch_whole as fetch_whole
 from .fetched import folder_of as folder_of
+from .giving import Giver as Giver
+from .giving import shelf_of as shelf_of
+from .layers import Layers as Layers
 from .links import is_link as is_link
 from .links import link_of as link_of
+from .ranged import fetch_layers as fetch_layers
+from .taken import take as take

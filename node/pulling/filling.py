@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from hypercluster.node.shards.blocks import block_hash
 from hypercluster.node.shards.errors import FetchFailed
 
 SAVE_BYTES = 64 << 20
@@ -25,7 +26,7 @@ SAVE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A run of bytes of the file: `offset` and `size` in bytes, and its SHA-256 where that is known."""
+    """A run of bytes of the file: `offset` and `size` in bytes, and its hash (blocks.py) where that is known."""
 
     offset: int
     size: int
@@ -37,14 +38,20 @@ class Filling:
 
     Args:
         of: what is filled in, so that what is left of something else is thrown away: any text.
-        prefix: what the file begins with, written at once.
+        given: bytes outside of the blocks and where they begin, written at once.
 
     Raises:
         FetchFailed: the folder cannot be written.
     """
 
     def __init__(
-        self, path: Path, size: int, blocks: Sequence[Block], *, of: str, prefix: bytes = b""
+        self,
+        path: Path,
+        size: int,
+        blocks: Sequence[Block],
+        *,
+        of: str,
+        given: Iterable[tuple[int, bytes]] = (),
     ) -> None:
         self.path, self.size, self.blocks = path, size, blocks
         self.part = path.with_name(f".{path.name}.part")
@@ -59,7 +66,9 @@ class Filling:
             # What was there for something else has no block of this.
             self._file = self.part.open("r+b" if known and self.part.exists() else "w+b")
             self._file.truncate(size)
-            self._file.write(prefix)
+            for at, data in given:
+                self._file.seek(at)
+                self._file.write(data)
         except OSError as error:
             raise FetchFailed(_why(path, error)) from error
         for index in known:
@@ -81,6 +90,10 @@ class Filling:
         """The numbers of the blocks that are not there."""
         return [index for index, there in enumerate(self._there) if not there]
 
+    def has(self, index: int) -> bool:
+        """Whether a block is there."""
+        return bool(self._there[index])
+
     @property
     def bytes_missing(self) -> int:
         """How many bytes are still to come."""
@@ -98,9 +111,7 @@ class Filling:
     def put(self, index: int, data: bytes) -> bool:
         """Write a block, and say whether it was the right one; from any thread. Raises FetchFailed: no room."""
         block = self.blocks[index]
-        if len(data) != block.size or (
-            block.digest is not None and hashlib.sha256(data).digest() != block.digest
-        ):
+        if len(data) != block.size or (block.digest is not None and block_hash(data) != block.digest):
             return False
         try:
             with self._turn:
@@ -113,11 +124,6 @@ class Filling:
         except OSError as error:
             raise FetchFailed(_why(self.path, error)) from error
         return True
-
-    def forget(self, indices: Iterable[int]) -> None:
-        """Take blocks for missing again."""
-        for index in indices:
-            self._there[index] = 0
 
     def finish(self) -> Path:
         """Give the file its name; all blocks must be there. Raises FetchFailed."""
@@ -140,7 +146,7 @@ class Filling:
 
     def _digest(self, block: Block) -> bytes:
         self._file.seek(block.offset)
-        return hashlib.sha256(self._file.read(block.size)).digest()
+        return block_hash(self._file.read(block.size))
 
     def _noted(self) -> list[int]:
         try:

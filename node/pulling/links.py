@@ -13,7 +13,7 @@ from hypercluster.node.shards.errors import FetchFailed
 HUB = "https://huggingface.co"
 _HUB_FILE = re.compile(r"hf:([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?/([^?#]+)", re.ASCII)
 _PIECE = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:+-]{0,199}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:+ -]{0,199}")
 MOST_PIECES = 1000
 
 

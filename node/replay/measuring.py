@@ -52,6 +52,7 @@ class Bench:
             threads=variation.threads,
             chunk=variation.chunk,
             repack=variation.repack,
+            apart=False,  # many short runs of a model of one's own
             **variation.backend.settings(),
         )
 

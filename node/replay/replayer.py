@@ -17,6 +17,7 @@ from hypercluster.market.trust.receipt import MOST_TOLERANCE, Finding
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import LlamaError
 from hypercluster.node.engine.profile import Backend, profile
+from hypercluster.node.engine.steps import EngineFailed
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.comparing import BadEvidence, claimed_outputs, compare, numbers
 from hypercluster.node.replay.running import inputs_of, prefill, replay
@@ -115,10 +116,16 @@ class Replayer:
 
         Raises:
             BadEvidence, WireError, EngineError: inputs or outputs that no honest stage can have had.
+            EngineFailed: llama.cpp's process ended of them, twice.
             ModelMissing, ShardError, LlamaError: the layers are not here or do not load.
         """
         with self._lock:
-            return self._judge(transcript)
+            try:
+                return self._judge(transcript)
+            except EngineFailed:
+                # The process that it was found in may have died of something else before.
+                self._unload(0)
+                return self._judge(transcript)
 
     def close(self) -> None:
         """Free all engines."""

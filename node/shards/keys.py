@@ -75,7 +75,7 @@ def _tables_by_token(model: Blueprint, keys: dict[str, Value], places: tuple[Pla
         return keys
     inside = [at for at, place in enumerate(places) if place.real and place.layer in users]
     if inside:
-        return keys | {_PLE: array(item_type(keys[_PLE]), [struct.pack("<i", at) for at in inside])}
+        return keys | {_PLE: uint32s(inside)}
     return {
         key: value
         for key, value in keys.items()

@@ -14,8 +14,10 @@ import math
 from typing import NamedTuple
 
 from hypercluster.node.shards.blueprint import MAX_LAYERS, Blueprint, Items
+from hypercluster.node.shards.errors import UnsupportedModel
 from hypercluster.node.shards.patterns import expanded
 from hypercluster.node.shards.rules import PATTERN, RECURRENT
+from hypercluster.node.shards.traits import reads_embedding
 
 _KV_HEADS, _WIDTHS = "attention.head_count_kv", "feed_forward_length"
 
@@ -32,23 +34,33 @@ Kind = tuple[object, ...]
 
 def is_skeleton(model: Blueprint) -> bool:
     """Whether shards of the model keep all its layers."""
-    return model.rule.skeleton or model.layers in model.rule.pinned
+    return model.rule.skeleton or model.layers in model.rule.pinned or reads_embedding(model)
 
 
 def layout(model: Blueprint, start: int, stop: int) -> tuple[Place, ...]:
-    """The layers of the shard of layers [start, stop), in the order of its file."""
+    """The layers of the shard of layers [start, stop), in the order of its file. Raises UnsupportedModel."""
     if is_skeleton(model):
         return tuple(Place(layer, start <= layer < stop) for layer in range(model.layers))
+    places = _laid_out(model, start, stop)
+    if len(places) > MAX_LAYERS:
+        raise UnsupportedModel(
+            f"A shard of layers {start}:{stop} would need {len(places)} layers to be exact."
+        )
+    return tuple(places)
+
+
+def _laid_out(model: Blueprint, start: int, stop: int) -> list[Place]:
     period, last = _period(model), stop == model.layers
     places = [Place(layer, True) for layer in range(start, stop)]
     front = _zeros(range(start - start % period, start))
     near = _company(model, start, stop)
-    if near and model.rule.period > 1:
-        if last:
+    if near and model.rule.period > 1:  # in the pattern's order: the next layers, or a whole period in front
+        what, first = kinds(model), start - len(front)
+        ends = (end for end in range(stop, model.layers) if set(what) <= set(what[first : end + 1]))
+        end = next(ends, None)
+        if end is None:
             front = _zeros(range(model.rule.period)) + front
-        else:  # in the pattern's order: the next layers, until all kinds are there
-            what, first = kinds(model), start - len(front)
-            end = next(e for e in range(stop, model.layers) if set(what) <= set(what[first : e + 1]))
+        else:
             places += _zeros(range(stop, end + 1))
         near = []
     if last:  # leading dense layers have to lead
@@ -59,7 +71,7 @@ def layout(model: Blueprint, start: int, stop: int) -> tuple[Place, ...]:
         places = company + front + places
     else:
         places = front + places + _zeros(near)
-    return tuple(_of_another_number(model, places, start, stop))
+    return _of_another_number(model, places, start, stop)
 
 
 def _of_another_number(model: Blueprint, places: list[Place], start: int, stop: int) -> list[Place]:

@@ -6,10 +6,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from hypercluster.node.catalogue import VERSE, Catalogue, ListedModel
+from hypercluster.node.catalogue import VERSE, Catalogue, ListedModel, is_model_id
 from hypercluster.node.shards.errors import ManifestMismatch
 from hypercluster.node.shards.fetching import cached, fetch
-from hypercluster.node.shards.store import ModelMissing, StoredModel, demo_model, known_model, open_model
+from hypercluster.node.shards.store import (
+    ModelMissing,
+    StoredModel,
+    demo_model,
+    kept_model,
+    known_model,
+    open_model,
+)
 from hypercluster.node.shards.writing import Progress
 
 Showing = Callable[[str, int | None], AbstractContextManager[Progress]]
@@ -24,10 +31,17 @@ def unseen(_what: str, _total: int | None) -> AbstractContextManager[Progress]:
 def listed(model: str, catalogue: Catalogue) -> ListedModel | None:
     """The model of the catalogue that is meant; None where it is a path.
 
-    A name goes before a file that is called the same; "./name" is the file. Raises UnknownModel for what is neither.
+    A name goes before a file that is called the same; "./name" is the file. None as well for the id of a model that has
+    no name. Raises UnknownModel for what is none of these.
     """
     found = None if "/" in model else catalogue.find(model)
-    if found is not None or Path(model).expanduser().exists() or "/" in model or model.endswith(".gguf"):
+    if (
+        found is not None
+        or is_model_id(model)
+        or Path(model).expanduser().exists()
+        or "/" in model
+        or model.endswith(".gguf")
+    ):
         return found
     return catalogue.named(model)
 
@@ -37,7 +51,10 @@ def file_of(model: ListedModel, cache: Path, showing: Showing = unseen) -> Path:
     if model.model_id == VERSE.model_id:
         return demo_model()
     if model.source is None:
-        raise ModelMissing(f"Nobody says where the file of {model.name} is: give it with --model FILE.")
+        raise ModelMissing(
+            f"Nobody says where the file of {model.name} is: give it with --model FILE, or take it from those who "
+            f"serve it with `hc-model pull {model.name}`."
+        )
     found = cached(model.source, cache)
     if found is not None:
         return found
@@ -52,6 +69,8 @@ def stored_of(model: ListedModel, home: Path, cache: Path, showing: Showing = un
         ModelMissing, FetchFailed: its file is not to be had.
         ShardError: the file is none, or of another model.
     """
+    if model.source is None and (kept := kept_model(model.model_id, home)) is not None:
+        return kept
     file = file_of(model, cache, showing)
     stored = stored_at(file, home, showing)
     if stored.manifest.model_id != model.model_id:
@@ -63,7 +82,18 @@ def stored_of(model: ListedModel, home: Path, cache: Path, showing: Showing = un
 
 
 def stored_at(file: Path, home: Path, showing: Showing = unseen) -> StoredModel:
-    """A file or folder opened in `home`, hashed where that was not done before. Raises ModelMissing, ShardError."""
+    """A file or folder opened in `home`, hashed where that was not done before, or a model that it keeps by its id.
+
+    Raises ModelMissing, ShardError.
+    """
+    if is_model_id(str(file)) and not file.exists():
+        kept = kept_model(str(file), home)
+        if kept is None:
+            raise ModelMissing(
+                f"Nothing of the model {str(file)[:16]} is on this machine: `hc-model pull {file}` takes it from those "
+                "who serve it."
+            )
+        return kept
     stored = known_model(file, home)
     if stored is not None:
         return stored

@@ -20,11 +20,12 @@ from gguf.constants import GGMLQuantizationType as Type
 
 from hypercluster.node.shards.blueprint import Blueprint, Row
 from hypercluster.node.shards.crossing import Crossing, How
+from hypercluster.node.shards.errors import UnsupportedModel
 from hypercluster.node.shards.keys import shard_keys
 from hypercluster.node.shards.layout import Place, is_skeleton, layout
 from hypercluster.node.shards.ranges import check_range
 from hypercluster.node.shards.rules import EMBEDDING, HEAD
-from hypercluster.node.shards.traits import reads_tokens, starts, width
+from hypercluster.node.shards.traits import reads_embedding, reads_tokens, starts, width
 from hypercluster.node.shards.writing import Value
 
 LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.(.+)")
@@ -70,13 +71,18 @@ def plan(model: Blueprint, start: int, stop: int) -> Plan:
     whole_vocabulary = start == 0 or stop == model.layers or reads_tokens(model)
     n_vocab = model.n_vocab if whole_vocabulary else FEW
     pieces = [*_outer(model, start, stop, n_vocab, places), *_layers(model, places)]
+    for piece in pieces:
+        if piece.row.shape[0] % GGML_QUANT_SIZES[piece.row.type][0]:
+            raise UnsupportedModel(
+                f"The tensor {piece.name} would not be whole blocks of its type in a shard."
+            )
     return Plan(shard_keys(model, start, places, n_vocab), tuple(pieces), _crossing(model, start, places))
 
 
 def _crossing(model: Blueprint, start: int, places: tuple[Place, ...]) -> Crossing:
     real = [at for at, place in enumerate(places) if place.real]
     first, last, rule = real[0], real[-1], model.rule
-    how: How = "skeleton" if is_skeleton(model) or _reads_embedding(model) else "embd"
+    how: How = "skeleton" if is_skeleton(model) else "embd"
     if how == "embd" and (rule.scaled or rule.aborts or rule.streams != 1 or rule.tokens):
         how = "inject"
     leaving = rule.exit.format(last=last)
@@ -108,7 +114,7 @@ def _outer(
         elif not EMBEDDING.fullmatch(name):
             copied = True
         elif name == "token_embd.weight":
-            copied = first or (last and model.tied) or _reads_embedding(model)
+            copied = first or (last and model.tied) or reads_embedding(model)
         else:
             copied = first or reads_tokens(model)
         if copied:
@@ -158,8 +164,3 @@ def _per_layer(model: Blueprint, places: tuple[Place, ...]) -> bool:
     """Whether a layer of the range uses the tables by token beside the embedding."""
     users = model.value("ple.layers")
     return not isinstance(users, list) or any(place.real and place.layer in users for place in places)
-
-
-def _reads_embedding(model: Blueprint) -> bool:
-    """Whether layers compute with the embedding itself, not only with token ids."""
-    return reads_tokens(model) and not model.rule.tokens

@@ -44,19 +44,20 @@ Corrections = Callable[[int, int, Collection[str], Collection[str]], dict[str, i
 class Rule:
     """What cutting one architecture needs; the defaults are the general rule.
 
-    `sliding` is the default pattern of sliding windows: one in n layers attends to everything, the first of them
-    (True) or the last. `recurrent` is that of recurrent layers: one in n attends, the last. `period` is the length
-    of a pattern that no metadata can move, so that zero layers go in front; `period_key` is a key that holds one.
-    `entry` is the tensor that enters layer 0 and `exit` the one that leaves layer {last}; `between` is what enters
-    layer {at} where that is not what leaves the layer before. Where the embedding is `scaled` or normed whatever
-    enters, where the residual consists of several `streams` per token (a number, or the key that holds it), and where
-    llama.cpp `aborts` on rows, rows enter in the callback. `tokens` are layers that read the token ids too.
-    `pinned` numbers of layers make llama.cpp compute another way, so that a model of such a number keeps all
-    its layers, and so do all models of a `skeleton` architecture; no other shard may have a pinned or an `avoid`ed
-    number. Ranges start only where the list `starts` is not zero. Caches that cannot forget their last tokens do not
-    `rewind`. `corrections` are keys that llama.cpp would guess from a number of
-    layers, by the true numbers of layers and tokens and the names of the
-    tensors and keys. `refused` says why an architecture cannot be cut.
+    `sliding` is the default pattern of sliding windows: one in n layers attends to everything, the first of
+    them (True) or the last. `recurrent` is that of recurrent layers: one in n attends, the last. `period` is
+    the length of a pattern that no metadata can move, so that zero layers go in front; `period_key` is a key
+    that holds one. `entry` is the tensor that enters layer 0 and `exit` the one that leaves layer {last};
+    `between` is what enters layer {at} where that is not what leaves the layer before. Where the embedding is
+    `scaled` or normed whatever enters, where the residual consists of several `streams` per token (a number, or
+    the key that holds it), and where llama.cpp `aborts` on rows, rows enter in the callback. `tokens` are
+    layers that read the token ids too, and so do those of a model in which the key `embedded` is not zero,
+    whose layers compute with the tokens' embeddings: such a model keeps all its layers. `pinned` numbers of
+    layers make llama.cpp compute another way, so that a model of such a number keeps all its layers, and so do
+    all models of a `skeleton` architecture; no other shard may have a pinned or an `avoid`ed number. Ranges
+    start only where the list `starts` is not zero. Caches that cannot forget their last tokens do not `rewind`.
+    `corrections` are keys that llama.cpp would guess from a number of layers, by the true numbers of layers and
+    tokens and the names of the tensors and keys. `refused` says why an architecture cannot be cut.
     """
 
     sliding: tuple[int, bool] | None = None
@@ -70,6 +71,7 @@ class Rule:
     streams: int | str = 1
     aborts: bool = False
     tokens: bool = False
+    embedded: str | None = None
     norm_is_head: bool = False  # token_embd_norm is in truth the norm of the output
     pinned: tuple[int, ...] = ()
     avoid: tuple[int, ...] = ()
@@ -108,8 +110,8 @@ def float32_of(value: float) -> float:
 
 _PLAIN = """
 apertus arcee arctic bailingmoe bailingmoe2 bitnet chatglm codeshell dbrx deepseek deepseek32 dots1 dots3note
-ernie4_5 exaone falcon falcon-h1 gptneox granite granite_swa granitehybrid granitemoe grovemoe hunyuan-dense
-hunyuan-moe hunyuan_vl hy_v3 internlm2 jais jais2 jamba llama maincoder mamba mamba2 maple mimo2 minimax-m2
+ernie4_5 exaone falcon gptneox granite granite_swa granitemoe grovemoe hunyuan-dense
+hunyuan-moe hunyuan_vl hy_v3 internlm2 jais jais2 llama maincoder maple mimo2 minimax-m2
 minimax-m3 mistral3 mistral4 nanbeige nemotron olmo olmoe openelm orion paddleocr pangu-embedded phi2 phi3
 phimoe plamo plm qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe refact seed_oss spark2_5 stablelm
 starcoder2 xverse
@@ -118,7 +120,7 @@ starcoder2 xverse
 RULES: dict[str, Rule] = dict.fromkeys(_PLAIN.split(), Rule()) | {
     "afmoe": Rule(sliding=(4, False), period=4, entry="inp_embd_scaled", scaled=True),
     "baichuan": Rule(pinned=(32, 40)),
-    "bailingmoe3": Rule(entry="model.input_embed"),
+    "bailingmoe3": Rule(entry="model.input_embed", rewinds=False),
     "bloom": Rule(entry="inp_norm-0", scaled=True),
     "cogvlm": Rule(scaled=True),
     "cohere2": Rule(sliding=(4, False)),
@@ -126,46 +128,58 @@ RULES: dict[str, Rule] = dict.fromkeys(_PLAIN.split(), Rule()) | {
     "command-r": Rule(pinned=tuple(range(64, 513))),
     "deci": Rule(starts="attention.head_count"),
     "deepseek2": Rule(avoid=(26, 27), corrections=_deepseek2),
-    "deepseek4": Rule(entry="hc_init", exit="l_last-{last}", streams="hyper_connection.count", tokens=True),
+    "deepseek4": Rule(
+        entry="hc_init", exit="l_last-{last}", streams="hyper_connection.count", tokens=True, rewinds=False
+    ),
     "ernie4_5-moe": Rule(period_key="interleave_moe_layer_step"),
     "exaone-moe": Rule(sliding=(4, False)),
     "exaone4": Rule(sliding=(4, False), pinned=(64,)),
+    "falcon-h1": Rule(rewinds=False),
     "gemma": Rule(entry="inp_scaled", scaled=True),
     "gemma2": Rule(sliding=(2, False), entry="inp_scaled", scaled=True, pinned=(46,)),
     "gemma3": Rule(sliding=(6, False), entry="inp_scaled", pinned=(62,)),
     "gemma3n": Rule(refused="what leaves its layers is not laid out by token"),
-    "gemma4": Rule(entry="inp_scaled"),
+    "gemma4": Rule(entry="inp_scaled", embedded="embedding_length_per_layer_input"),
     "glm-dsa": Rule(starts=INDEXERS),
     "glm4": Rule(aborts=True),
     "glm4moe": Rule(aborts=True),
-    "glm5-next": Rule(entry="hc_init", streams="hyper_connection.count", starts=INDEXERS),
+    "glm5-next": Rule(entry="hc_init", streams="hyper_connection.count", starts=INDEXERS, rewinds=False),
     "gpt-oss": Rule(sliding=(2, False)),
     "gpt2": Rule(entry="inpL"),
+    "granitehybrid": Rule(rewinds=False),
     "grok": Rule(scale=True),
     "hrm_text": Rule(refused="its layers run in loops"),
     "hy_v4": Rule(entry="hc_init", streams="hyper_connection.count", starts=INDEXERS),
+    "jamba": Rule(rewinds=False),
     "kimi-k3": Rule(refused="its layers read the inputs of many layers before them"),
-    "kimi-linear": Rule(entry="model.embed_tokens"),
+    "kimi-linear": Rule(entry="model.embed_tokens", rewinds=False, shares=False),
     "laguna": Rule(sliding=(4, True)),
-    "lfm2": Rule(norm_is_head=True, entry="model.embed_tokens"),
-    "lfm2moe": Rule(norm_is_head=True, entry="model.embed_tokens"),
+    "lfm2": Rule(norm_is_head=True, entry="model.embed_tokens", rewinds=False),
+    "lfm2moe": Rule(norm_is_head=True, entry="model.embed_tokens", rewinds=False),
     "llama4": Rule(sliding=(4, False), period=4, period_key="interleave_moe_layer_step"),
+    "mamba": Rule(rewinds=False),
+    "mamba2": Rule(rewinds=False),
     "mellum": Rule(sliding=(4, False)),
     "minicpm": Rule(scale=True, corrections=_minicpm),
     "minicpm3": Rule(entry="inp_scaled", skeleton=True),
-    "minimax-01": Rule(recurrent=8, skeleton=True),
+    "minimax-01": Rule(recurrent=8, skeleton=True, rewinds=False),
     "mpt": Rule(entry="inpL"),
     "muse-glimmer": Rule(sliding=(4, False), entry="embd_norm", scaled=True),
-    "nemotron_h": Rule(exit="nemotron_h_block_out-{last}"),
-    "nemotron_h_moe": Rule(exit="nemotron_h_block_out-{last}"),
+    "nemotron_h": Rule(exit="nemotron_h_block_out-{last}", rewinds=False),
+    "nemotron_h_moe": Rule(exit="nemotron_h_block_out-{last}", rewinds=False),
     "olmo2": Rule(sliding=(4, False)),
-    "plamo2": Rule(entry="embedding_output", exit="ffn_residual-{last}"),
+    "plamo2": Rule(entry="embedding_output", exit="ffn_residual-{last}", rewinds=False),
     "plamo3": Rule(sliding=(8, False)),
-    "qwen35": Rule(recurrent=4, entry="model.input_embed"),
-    "qwen35moe": Rule(recurrent=4, entry="model.input_embed"),
-    "qwen3next": Rule(recurrent=4, entry="model.embed_tokens"),
+    "qwen35": Rule(recurrent=4, entry="model.input_embed", rewinds=False),
+    "qwen35moe": Rule(recurrent=4, entry="model.input_embed", rewinds=False),
+    "qwen3next": Rule(recurrent=4, entry="model.embed_tokens", rewinds=False),
     "qwen4exp": Rule(
-        recurrent=4, entry="hc_init", exit="l_last-{last}", streams="hyper_connection.count", tokens=True
+        recurrent=4,
+        entry="hc_init",
+        exit="l_last-{last}",
+        streams="hyper_connection.count",
+        tokens=True,
+        rewinds=False,
     ),
     "smallthinker": Rule(sliding=(4, True), period=4, avoid=(4,)),
     "smollm3": Rule(period=4),

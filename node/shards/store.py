@@ -136,6 +136,25 @@ class StoredModel:
         log.warning("%s It is made again from %s.", error, self.source)
 
 
+def model_folder(home: Path, model_id: str) -> Path:
+    """Where a home keeps what it has of a model."""
+    return home / "models" / model_id
+
+
+def kept_model(model_id: str, home: Path) -> StoredModel | None:
+    """What a home has of a model, without its whole file; None where it has not even the manifest.
+
+    Raises ManifestError: the manifest there is broken, or another model's.
+    """
+    folder = model_folder(home, model_id)
+    if not (folder / MANIFEST).exists():
+        return None
+    manifest = Manifest.load(folder / MANIFEST)
+    if manifest.model_id != model_id:
+        raise ManifestError(f"{folder / MANIFEST} is the manifest of another model: delete it.")
+    return StoredModel(manifest, folder, None)
+
+
 def open_model(model: Path, home: Path, progress: Progress | None = None) -> StoredModel:
     """Open a GGUF file, any piece of a split one, or a folder that `hc-model split` wrote.
 
@@ -174,7 +193,7 @@ def known_model(model: Path, home: Path) -> StoredModel | None:
         manifest = Manifest.load(_known(model, home))
     except ManifestError:
         return None
-    folder = home / "models" / manifest.model_id
+    folder = model_folder(home, manifest.model_id)
     if not (folder / MANIFEST).exists():
         manifest.save(folder / MANIFEST)
     return StoredModel(manifest, folder, model)

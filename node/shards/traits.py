@@ -54,10 +54,13 @@ def width(model: Blueprint) -> int:
 
 def reads_tokens(model: Blueprint) -> bool:
     """Whether layers behind the first read the token ids."""
-    per_layer = model.architecture == "gemma4" and model.number(
-        "embedding_length_per_layer_input", 0, MAX_WIDTH, default=0
-    )
-    return model.rule.tokens or bool(per_layer)
+    return model.rule.tokens or reads_embedding(model)
+
+
+def reads_embedding(model: Blueprint) -> bool:
+    """Whether layers behind the first compute with the embeddings of the tokens, so that every shard has the table."""
+    key = model.rule.embedded
+    return key is not None and model.number(key, 0, MAX_WIDTH, default=0) > 0
 
 
 def starts(model: Blueprint) -> tuple[int, ...] | None:

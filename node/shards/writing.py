@@ -134,8 +134,7 @@ def write_parts(
     file: BinaryIO, metadata: dict[str, Value], parts: Sequence[Part], progress: Progress | None = None
 ) -> None:
     """The same into an open file."""
-    header = _header(metadata, parts)
-    file.write(header.ljust(padded(len(header)) if parts else len(header), b"\0"))
+    file.write(laid_out(metadata, parts)[0])
     for part in parts:
         if part.chunks is None:
             file.seek(padded(part.size), os.SEEK_CUR)
@@ -149,6 +148,17 @@ def write_parts(
             raise ValueError(f"tensor {part.name} brought {written} bytes instead of {part.size}")
         file.write(bytes(padded(written) - written))
     file.truncate()
+
+
+def laid_out(metadata: dict[str, Value], parts: Sequence[Part]) -> tuple[bytes, list[int], int]:
+    """The beginning of a file, the byte of the file at which each tensor begins, and the file's bytes in all."""
+    header = _header(metadata, parts)
+    header = header.ljust(padded(len(header)) if parts else len(header), b"\0")
+    offsets, at = [], len(header)
+    for part in parts:
+        offsets.append(at)
+        at = padded(at + part.size)
+    return header, offsets, at
 
 
 def _header(metadata: dict[str, Value], parts: Sequence[Part]) -> bytes:

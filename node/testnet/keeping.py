@@ -96,7 +96,9 @@ def _specs(stored: StoredModel) -> tuple[list[ProviderSpec], list[VerifierSpec]]
     """Four ranges, of which one is offered twice, and who looks after them; fewer where memory is short."""
     assert stored.source is not None
     layers, context = stored.manifest.layers, stored.manifest.context
-    ranges = [f"{start}:{stop}" for start, stop in partition(layers, min(4, layers))]
+    starts = stored.manifest.starts
+    parts = min(4, layers if starts is None else len(starts))
+    ranges = [f"{start}:{stop}" for start, stop in partition(layers, parts, starts)]
     flags = (*PACE, "--sessions", "4", "--session-tokens", str(min(context, MOST_SESSION_TOKENS)))
     prices = ("1", "1.5", "2.25", "2")
     specs = [

@@ -12,6 +12,7 @@ from hypercluster.market.money.signing import keccak, recover_compact, sign_comp
 from hypercluster.market.trust import merkle
 from hypercluster.market.trust.fingerprint import distance
 from hypercluster.market.trust.receipt import DisputeDomain
+from hypercluster.node.errors import WireError
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.rumour import claim_of
 from hypercluster.node.evidence.transcript import Transcript
@@ -20,6 +21,7 @@ from hypercluster.node.network import dialback, hello
 from hypercluster.node.network.addresses import announced, joined_through, listened, parse, split_tcp
 from hypercluster.node.network.adverts import DOMAIN, verify_advert
 from hypercluster.node.rows import WireDtype, unpack_input, unpack_topk
+from hypercluster.node.wire import blocks
 from hypercluster.node.wire.adverts import decode_advert, encode_advert
 from hypercluster.node.wire.codec import decode, encode
 from hypercluster.node.wire.framing import Frames
@@ -117,6 +119,19 @@ def _stage() -> bytes:
     return (CORPUS / "message" / "StageRecord").read_bytes()
 
 
+def _blocks(data: bytes) -> object:
+    """A question, the head of an answer or what is held; what was read can be written, and read again as the same."""
+    for read in (blocks.decode_asked, blocks.decode_answer, blocks.decode_held):
+        try:
+            message = read(data)
+        except WireError as error:
+            refused = error
+        else:
+            assert read(blocks.encode_blocks(message)) == message
+            return message
+    raise refused
+
+
 def _fingerprint(data: bytes) -> object:
     rows = np.ones((max(1, (len(data) - 8) // 8), WIDTH), np.float32)
     return distance(data, rows, bytes(32))
@@ -180,6 +195,16 @@ DECODERS = (
     ),
     Decoder("dialback_request", dialback._request, ("node/network/dialback.py:_request",), Shape.JSON),
     Decoder("dialback_answer", dialback._answers, ("node/network/dialback.py:_answers",), Shape.JSON),
+    Decoder(
+        "blocks",
+        _blocks,
+        (
+            "node/wire/blocks.py:_fields",
+            "node/wire/blocks.py:decode_asked",
+            "node/wire/blocks.py:decode_held",
+        ),
+        Shape.JSON,
+    ),
     Decoder("address", from_text(_address), ("node/network/addresses.py:parse",), Shape.TEXT),
     Decoder("peer", from_text(address_of_peer), ("node/identity.py:public_key_of_peer",), Shape.TEXT),
     Decoder("signature", _signature, ("market/money/signing.py:recover_compact",)),

@@ -46,6 +46,7 @@ from hypercluster.node.rows import TopK, WireDtype, pack_topk
 from hypercluster.node.shards.digests import digest
 from hypercluster.node.shards.model import check_source
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict, Recall, Recalled
+from hypercluster.node.wire.blocks import BlocksAnswer, BlocksAsked, Held, encode_blocks
 from hypercluster.node.wire.codec import Message, encode
 from hypercluster.node.wire.framing import encode_length
 from hypercluster.node.wire.messages import Accept, Close, Error, Open, Step, StepResult
@@ -444,6 +445,13 @@ def inputs(folder: Path) -> Iterator[tuple[str, str, bytes]]:
     yield "receipts", "step", encode(step())
     served = {"model_id": MODEL_ID, "name": "demo", "layers": 4}
     yield "hello", "greeting", json.dumps({"time": NOW, "serves": served, "knows": [served]}).encode()
+    for name, each in (
+        ("asked", BlocksAsked("ab" * 32, "blocks", "blk.3.ffn_up.weight", 16, 16)),
+        ("answered", BlocksAnswer(1 << 20)),
+        ("refused", BlocksAnswer(refused="Too many here now.", wait=3)),
+        ("held", Held(((0, 4), (8, 12)), ("token_embd.weight", "output_norm.weight"))),
+    ):
+        yield "blocks", name, encode_blocks(each)
     yield "dialback_request", "asked", b'{"addrs": ["/ip4/127.0.0.1/tcp/1"], "direct": ""}'
     yield "dialback_answer", "answered", b'{"answers": {"/ip4/127.0.0.1/tcp/1": "reached"}}'
     for number, address in enumerate(

@@ -31,6 +31,7 @@ TRUSTED = {
     "node/engine/boundary.py:_sought": "a name that was checked when the shard was read",
     "node/engine/child.py:": "what the process that started this one asks",
     "node/engine/loading.py:Area.over": "memory that two processes of our own share",
+    "node/engine/quantising.py:": "a number of our own",
     "node/engine/rendering.py:_run": "what a process of our own code answers",
     "node/gateway/pages/channels.py:close": "an id in a path, hex or nothing",
     "node/identity.py:": "a constant",
@@ -39,6 +40,7 @@ TRUSTED = {
     "node/rows.py:with_tokens": "rows that were checked when they came",
     "node/network/direct.py:SecureStream._decrypted": "two bytes of length; what follows must decrypt",
     "node/network/dht.py:Dht.providers": "a model id that was checked when it was read",
+    "node/pulling/filling.py:Filling._noted": "what this machine noted of a file that it fetches",
     "node/testnet/": "a network of one's own, on one's own machine",
 }
 """by module, function or folder"""

@@ -55,6 +55,7 @@ VARIANTS = {
     "gemma3-27B": Case("gemma3", 62, changes=_SMALL | _HEADS),
     "gemma3-tied": Case("gemma3", drop=("output.weight",)),
     "gemma4-experts": Case("gemma4", experts=True),
+    "gemma4-per-layer": Case("gemma4", changes={"embedding_length_per_layer_input": 32}),
     "gemma4-shared-caches": Case(
         "gemma4",
         changes={"attention.shared_kv_layers": 3, PATTERN: [layer not in (2, 6, 9) for layer in range(10)]},
@@ -81,6 +82,8 @@ VARIANTS = {
     ),
     "qwen35moe-mtp": Case("qwen35moe", 7, changes={"nextn_predict_layers": 1}),
     "qwen3moe-tied": Case("qwen3moe", drop=("output.weight",)),
+    "smollm3-10": Case("smollm3", 10),
+    "llama4-10": Case("llama4", 10),
     "qwen3next-mtp": Case("qwen3next", 7, changes={"nextn_predict_layers": 1}),
 }
 CASES = ARCHITECTURES | VARIANTS

@@ -2,38 +2,120 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from hypercluster.market.money.units import round_price
 from hypercluster.node.catalogue import VERSE
-from hypercluster.node.cli.console import Json, show
+from hypercluster.node.cli.console import Json, err, show
 from hypercluster.node.cli.model.views import shown_size
+from hypercluster.node.cli.options import Bootstrap, seconds
 from hypercluster.node.cli.tables import Table
+from hypercluster.node.errors import NodeError
 from hypercluster.node.home.settings import Settings
+from hypercluster.node.shards.store import kept_model
 
 if TYPE_CHECKING:
     from hypercluster.node.catalogue import ListedModel
+    from hypercluster.node.traffic.surveying import Served
 
 
-def list_(json_: Json = False) -> None:
-    """List the models that have a name: those of the network's profile (HC_PROFILE), and those that everyone has.
+def list_(
+    bootstrap: Bootstrap = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="Only names and files: ask no network.", show_default=False)
+    ] = False,
+    wait: Annotated[float, seconds("To look for who serves what.")] = 5.0,
+    json_: Json = False,
+) -> None:
+    """List the models that have a name, and what the network serves: how much of each, at what price and speed.
 
     Example: [bold]hc-model list[/]
 
-    A name stands for one exact model. Every --model takes names.
+    Names are those of the network's profile (HC_PROFILE), and those that everyone has. A name stands for one exact
+    model, so quantisations of one model have names of their own. Every --model takes names, and the ids of models that
+    have none. Without a node to ask (--bootstrap, HC_PROFILE) the names are all.
     """
+    from hypercluster.node.network.addresses import through
+
     settings = Settings()
-    found = [document_of(model, settings) for model in settings.catalogue.models]
+    settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
+    found = [document_of(model, settings) | {"network": None} for model in settings.catalogue.models]
+    asked = not here and bool(settings.bootstrap or settings.mdns)
+    if asked:
+        by_id = {each["model_id"]: each for each in found}
+        for served in _surveyed(settings, wait):
+            known = by_id.get(served.model_id)
+            if known is None:
+                found.append(known := _unlisted(served, settings))
+            known["network"] = _network(served)
 
     def view(data: list[dict[str, Any]]) -> Table:
-        table = Table("name", "layers", "context", "transfer", "file", "model id", "what it is")
+        head = ("served", "HCT/M tokens", "tokens/s") if asked else ()
+        table = Table("name", "layers", "context", "transfer", "file", *head, "model id", "what it is")
         for each in data:
             size = shown_size(each["size"]) if each["size"] else ""
             where = "here" if each["path"] else each["from"] or "to be given"
-            row = (each["name"], str(each["layers"]), str(each["context"]), size, where)
-            table.row(*row, each["model_id"][:16], each["about"])
+            row = (each["name"] or "", str(each["layers"]), str(each["context"] or ""), size, where)
+            table.row(*row, *(_shown(each["network"]) if asked else ()), each["model_id"][:16], each["about"])
         return table
 
     show(found, view, json_)
+
+
+def _surveyed(settings: Settings, wait: float) -> list[Served]:
+    import trio
+
+    from hypercluster.market.errors import MarketError
+    from hypercluster.node.home.resources import open_chain
+    from hypercluster.node.traffic.surveying import survey
+
+    try:
+        chain = open_chain(settings)
+    except (MarketError, NodeError):
+        chain = None
+    with err.status("Looking at what is served"):
+        return trio.run(survey, settings, chain, settings.catalogue, wait)
+
+
+def _network(served: Served) -> dict[str, Any]:
+    return {
+        "coverage": served.coverage,
+        "providers": served.providers,
+        "sessions": served.sessions,
+        "price_wei": served.price_wei,
+        "prompt_price_wei": served.prompt_price_wei,
+        "ms": served.ms,
+    }
+
+
+def _shown(network: dict[str, Any] | None) -> tuple[str, str, str]:
+    if network is None:
+        return "", "", ""
+    price, ms = network["price_wei"], network["ms"]
+    return (
+        f"{network['coverage']:.0%}",
+        "" if price is None else round_price(price),
+        "" if not ms else f"{1000 / ms:.1f}",
+    )
+
+
+def _unlisted(served: Served, settings: Settings) -> dict[str, Any]:
+    """A model that is served and has no name here."""
+    kept = kept_model(served.model_id, settings.home)
+    return {
+        "name": None,
+        "aliases": [],
+        "model_id": served.model_id,
+        "layers": served.layers,
+        "n_vocab": kept.manifest.n_vocab if kept else None,
+        "context": kept.manifest.context if kept else None,
+        "from": "its providers",
+        "size": None,
+        "path": str(kept.folder) if kept else None,
+        "about": served.name,
+    }
 
 
 def document_of(model: ListedModel, settings: Settings) -> dict[str, Any]:

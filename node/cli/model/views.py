@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypercluster.node.cli.console import visible
 from hypercluster.node.cli.tables import Table
 from hypercluster.node.shards import ModelFile
 from hypercluster.node.shards.container import Container, Scalar
+from hypercluster.node.shards.traits import traits_of
 
 
 def description(
@@ -41,6 +43,7 @@ def description(
             "n_vocab": model.blueprint.n_vocab,
             "context": model.blueprint.context,
             "tied": model.tied,
+            **asdict(traits_of(model)),
             "part_bytes": dict(_part_bytes(model)),
             "layer_bytes": [sum(tensor.size for tensor in layer.values()) for layer in model.layers],
         }
@@ -76,6 +79,9 @@ def sizes(model: ModelFile) -> Table:
         first = stop
     for name, size in rows:
         table.row(name, shown_size(size))
+    traits = traits_of(model)
+    if traits.starts is not None:
+        table.row("ranges may begin at layers", ", ".join(map(str, traits.starts)))
     return table
 
 

@@ -134,6 +134,15 @@ def run(
     hct_per_coin: HctPerCoin = 1000,
     refresh: Refresh = 20.0,
     price_every: Annotated[float, seconds("Between price updates.", least=0.5)] = 30.0,
+    give: Annotated[
+        float,
+        real(
+            "Most a second for those who fetch these layers, all together; nobody pays for it. 0 to give none.",
+            least=0,
+            most=100_000,
+            metavar="MIB",
+        ),
+    ] = 16.0,
     keep_transcripts: Annotated[
         float, gib("Disk for what receipts commit to; when it is full no session opens.")
     ] = 4.0,
@@ -173,6 +182,9 @@ def run(
     """Serve layers of a model until Ctrl-C.
 
     Example: [bold]hc-provider run --layers 0:8 --model llama.gguf --price 2.5 --listen /ip4/0.0.0.0/tcp/4001[/]
+
+    A model that is named by its id, or by a name of which nobody says where its file is, comes from its providers: the
+    layers alone, each block compared with the id.
 
     Finds clients and rivals through the nodes named by --bootstrap; the first node of a network has none. What
     clients paid is kept in the ledger before each answer and claimed when it is worth its gas.
@@ -260,6 +272,7 @@ def run(
                 claim=ClaimRule(hct_per_coin=hct_per_coin, multiple=claim_multiple),
                 price_seconds=price_every,
                 throttle_ms=throttle,
+                give_bytes=give * 2**20,
                 backend=backend,
                 move=place.move,
                 mdns=settings.mdns,

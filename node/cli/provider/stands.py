@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hypercluster.market.money.units import counted
 from hypercluster.node.cli.console import err, fail
-from hypercluster.node.cli.opening import opened_to_serve
+from hypercluster.node.cli.opening import taken_to_serve
 from hypercluster.node.cli.provider.placing import prospects
 from hypercluster.node.home.further import further_home, further_homes
 from hypercluster.node.home.settings import Settings
@@ -80,7 +80,10 @@ def places(
     from hypercluster.node.provider.terms import Moving
     from hypercluster.node.shards import parse_range
 
-    opened = [opened_to_serve(each.model, settings) for each in asked]
+    opened = [
+        taken_to_serve(each.model, None if each.layers == AUTO else each.layers, settings, chain)
+        for each in asked
+    ]
     homes = homes_of(settings, asked)
     several = len(asked) > 1
     room = memory if several and memory is not None else free_memory(serving.backend)

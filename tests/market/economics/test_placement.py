@@ -28,6 +28,12 @@ def test_ranges_must_fit_the_memory() -> None:
     assert [(a, b) for a in range(5) for b in range(5) if fits[a, b]] == [
         (0, 1), (1, 2), (1, 3), (2, 3), (3, 4),
     ]  # fmt: skip
+    some = replace(SMALL, starts=(0, 1, 3)).fitting(1000)
+    assert [(a, b) for a in range(5) for b in range(5) if some[a, b]] == [
+        (0, 1), (0, 3), (0, 4), (1, 3), (1, 4), (3, 4),
+    ]  # fmt: skip
+    with pytest.raises(NothingFits, match="smallest needs 260 bytes"):
+        placements(Machine(100, 1.0), replace(SMALL, starts=(0, 2)), [], market=UNIT)
     with pytest.raises(NothingFits, match="smallest needs 110 bytes"):
         placements(Machine(100, 1.0), SMALL, [], market=UNIT)
 

@@ -60,6 +60,22 @@ async def test_the_path_holds_the_whole_request_where_one_does() -> None:
         assert await taken(chooser, prompt=100, tokens=128_000) == LONG_PEER
 
 
+async def test_ranges_that_a_model_cannot_be_cut_into_are_on_no_path() -> None:
+    async with running_host(new_key()) as host:
+        book = OrderBook(MODEL, anyone)
+
+        def chooser(starts: tuple[int, ...] | None) -> Chooser:
+            there = Discovery.alone(host, book), Latencies(host), Vacancies()
+            return Chooser(*there, 4, None, starts=starts)
+
+        for number, (start, stop) in enumerate([(0, 2), (2, 4)], 1):
+            await book.offer(offer_of(bytes([number]) * 32, layer_start=start, layer_stop=stop))
+        assert len((await chooser(None).route(CHEAPEST, Needs(prompt=1, tokens=1))).ids) == 2
+        assert len((await chooser((0, 2)).route(CHEAPEST, Needs(prompt=1, tokens=1))).ids) == 2
+        with pytest.raises(NoRoute):
+            await chooser((0, 1, 3)).route(CHEAPEST, Needs(prompt=1, tokens=1))
+
+
 async def test_what_nobody_holds_whole_goes_where_most_of_it_fits() -> None:
     async with choosing(short={}, long={}) as chooser:
         assert await taken(chooser, prompt=100, tokens=500_000) == LONG_PEER

@@ -65,6 +65,17 @@ def test_both_ways_to_run_llama_cpp_give_the_same_bits(model: Path, engine: Engi
                 np.testing.assert_array_equal(getattr(both[0], name), getattr(both[1], name))
 
 
+def test_a_death_is_noticed_though_nobody_asks(engine: Engine) -> None:
+    slot, process = engine.open(40), process_of(engine)
+    process.kill()
+    until(lambda: engine.trouble is not None)
+    until(lambda: engine.trouble is None)
+    assert process_of(engine).pid != process.pid
+    with pytest.raises(EngineFailed, match="SIGKILL"):
+        engine.submit(slot, 0, TEXT)
+    engine.submit(engine.open(40), 0, TEXT).result(SECONDS)
+
+
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
 def test_a_death_costs_the_sessions_and_the_next_ones_go_on(engine: Engine, how: signal.Signals) -> None:
     running, idle = engine.open(40), engine.open(40)

@@ -95,6 +95,7 @@ def served(
         threads=1,
         flash_attention=backend.flash_attention,
         kv_type=backend.kv_type,
+        apart=False,
     ) as engine:
         slot = engine.open(len(tokens))
         for position, rows in places:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import Finding
+from hypercluster.node.engine.apart import Apart
 from hypercluster.node.engine.profile import Backend, BadBackend
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
@@ -54,6 +57,20 @@ def replayer(demo: StoredModel, bounds: Bounds) -> Iterator[Replayer]:
 
 
 RANGES = [(0, 4), (4, 8), (2, 6), (0, 8)]
+
+
+def test_a_death_of_llama_cpp_before_an_audit_is_nobodys_fault(demo: StoredModel, bounds: Bounds) -> None:
+    replayer = Replayer(demo, bounds, threads=1)
+    try:
+        transcript = served(demo, 0, 4, TEXT)
+        assert replayer.judge(transcript).finding is Finding.PASS
+        for loaded in replayer._engines.values():
+            computing = loaded.engine._computing
+            assert isinstance(computing, Apart)
+            os.kill(computing.pid, signal.SIGSEGV)
+        assert replayer.judge(transcript).finding is Finding.PASS
+    finally:
+        replayer.close()
 
 
 @pytest.mark.parametrize(("start", "stop"), RANGES)

@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import gguf
 import pytest
 from gguf.constants import GGMLQuantizationType
 
@@ -26,28 +25,11 @@ from hypercluster.node.shards import (
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.store import open_model
 from hypercluster.node.shards.writing import Part, zeros
+from tests.node.helpers.pieces import split_by_gguf
 from tests.node.helpers.random_models import Shape, rewritten, write_random_model
 from tests.node.shards.test_shards_cli import hc_model
 
 SHAPE = Shape(layers=3, n_embd=64, n_ff=64, n_vocab=300, context=128)
-
-
-def split_by_gguf(source: Path, folder: Path, tensors: int) -> list[Path]:
-    """The model in pieces of at most so many tensors, written by gguf's own writer."""
-    reader = gguf.GGUFReader(source)
-    folder.mkdir(exist_ok=True)
-    writer = gguf.GGUFWriter(folder / "big model.gguf", "llama", split_max_tensors=tensors)
-    for field in reader.fields.values():
-        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
-            items = field.types[-1] if field.types[0] is gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(field.name, field.contents(), field.types[0], items)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return sorted(folder.iterdir())
 
 
 def patched(piece: Path, key: bytes, code: str, value: int) -> None:
