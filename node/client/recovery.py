@@ -114,16 +114,26 @@ def _take_up(ledger: Ledger, state: Recovered, request_id: str) -> tuple[int, in
     risked = sum(each.signed for each in spent_on.values()) - cost
     detail = ledger.requests.one(request_id.removesuffix(AUDITS))
     if detail is not None and request_id.endswith(AUDITS):
-        paid = max(detail.row.audit_cost, cost + risked)
-        ledger.requests.update(detail.row.request_id, audit_cost=paid, audits_open=0)
+        row = detail.row
+        # What its own sessions risked stands with them, so that doing this again adds nothing.
+        at_risk = risked + sum(int(hop["risked_wei"]) for hop in row.path)
+        ledger.requests.update(
+            row.request_id,
+            audit_cost=max(row.audit_cost, cost),
+            risked=max(row.risked, at_risk),
+            audits_open=0,
+        )
     if detail is None or detail.row.ended is not None:
         return None
     path = []
     now, left = datetime.now(UTC), dict(spent_on)
-    for hop in reversed(detail.hops):  # what a channel carried is of its last session as far as we know
+    for hop in reversed(
+        detail.hops
+    ):  # what a channel carried beyond what is written down is of its last session
         of = left.pop(hop.channel_id, None)
         if of is not None:
-            hop.billed = of.answered
+            others = [each for each in detail.hops if each is not hop and each.channel_id == hop.channel_id]
+            hop.billed = max(0, of.answered - sum(each.billed for each in others))
         hop.ended, hop.outcome = now, "interrupted"
         path.append(
             {
@@ -132,7 +142,7 @@ def _take_up(ledger: Ledger, state: Recovered, request_id: str) -> tuple[int, in
                 "price_wei": str(hop.price_wei),
                 "prompt_price_wei": str(hop.prompt_price_wei),
                 "tokens": hop.prompt_tokens + hop.tokens,
-                "cost_wei": str(of.answered if of else 0),
+                "cost_wei": str(hop.billed),
                 "risked_wei": str(of.signed - of.answered if of else 0),
                 "ms": None,
                 "session": hop.session_id.hex(),
