@@ -172,10 +172,9 @@ def killed(mutant: Mutant, *, quick: bool, on: bool = True) -> str:
         "ethereum:local:foundry",
         "-x",
         "-q",
-        "--artifacts",
-        str(built(mutant.file)),
-        "--coin",
-        mutant.switch,
+        # In one word each: pytest takes a folder that stands alone for tests, and looks for its settings there.
+        f"--artifacts={built(mutant.file)}",
+        f"--coin={mutant.switch}",
     ]
     run = subprocess.run(
         [Path(sys.executable).parent / "ape", "test", *tests, *options],
@@ -184,6 +183,8 @@ def killed(mutant: Mutant, *, quick: bool, on: bool = True) -> str:
         text=True,
     )
     failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if bool(failed) != bool(run.returncode):
+        raise RuntimeError(f"The contract tests did not come to an end:\n{run.stdout}{run.stderr}")
     return failed[0].split(" - ")[0].split("/")[-1] if failed else ""
 
 

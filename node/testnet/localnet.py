@@ -19,7 +19,7 @@ from eth_account import Account
 
 from hypercluster.market.chain import LOCAL_TERMS, Chain, Deployment, DisputeTerms, Sender, deploy
 from hypercluster.market.money.keystore import load_key
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.units import HCT, in_token
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
@@ -150,7 +150,7 @@ class LocalNetwork:
         secret = self.password_file.read_text()
         held, node = (load_key(keys.key_file(home, key), secret) for key in (Key.OPERATOR, Key.NODE))
         operator = Sender(self.chain, held)
-        stake = max(STAKE, sessions * self.chain.staking.session_stake)
+        stake = max(in_token(STAKE), sessions * self.chain.staking.session_stake)
         for address, amount in ((operator.address, stake), (node.address, 0)):
             give(self.chain, address, amount)
         self.chain.staking.stake(operator, stake)
