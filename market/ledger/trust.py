@@ -180,6 +180,13 @@ class Trust:
         with Session(self._engine) as session, session.begin():
             session.merge(duty)
 
+    def drop_duty(self, duty: Duty) -> None:
+        """Forget a seat, if it is still that for the same receipt."""
+        row = Duty
+        of = row.contract == duty.contract, row.chain_id == duty.chain_id, row.case_id == duty.case_id
+        with self._engine.begin() as connection:
+            connection.execute(delete(row).where(*of, row.receipt_hash == duty.receipt_hash))
+
     def duties(self, contract: str, chain_id: int, *, open_only: bool = True) -> list[Duty]:
         """Return our seats in the cases of one contract, oldest case first; all, or those with work left."""
         query = (
