@@ -17,8 +17,6 @@ from hypercluster.node.errors import NodeError
 
 log = logging.getLogger(__name__)
 
-VOUCHERS = "vouchers.journal"
-"""file in a home"""
 COMPACT_BYTES = 4 * 2**20
 """a file that is longer is written anew, with what still counts"""
 _BODY = struct.Struct(">B32s32s12s12s")

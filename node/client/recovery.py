@@ -14,10 +14,11 @@ import coincurve
 from hypercluster.market.ledger import Outcome
 from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.money.units import counted, format_hct
-from hypercluster.node.client.journal import VOUCHERS, Journal, Recovered
+from hypercluster.node.client.journal import Journal, Recovered
 from hypercluster.node.client.limits import AUDITS, HomeLimits
 from hypercluster.node.client.payer import Payer
 from hypercluster.node.home.resources import open_ledger
+from hypercluster.node.home.settings import VOUCHERS
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain

@@ -33,6 +33,9 @@ PEERS = "peers.json"
 TRANSCRIPTS = "transcripts"
 """folder in a home: what stages were asked and answered, for a bounded time"""
 
+VOUCHERS = "vouchers.journal"
+"""file in a home: vouchers that are signed, until the ledger knows what became of them"""
+
 EVIDENCE = "evidence"
 """folder in a verifier's home: transcripts of the cases it judges"""
 

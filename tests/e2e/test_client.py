@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hypercluster.market.money.units import HCT
-from hypercluster.node.client.journal import VOUCHERS
+from hypercluster.node.home.settings import VOUCHERS
 from hypercluster.node.shards.store import demo_model
 from hypercluster.node.testnet.localnet import LocalNetwork, running_network
 from hypercluster.node.testnet.specs import ProviderSpec

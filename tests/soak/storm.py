@@ -20,9 +20,9 @@ from hypercluster.market.money.keystore import load_key
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.node.catalogue import VERSE
-from hypercluster.node.client.journal import VOUCHERS
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
+from hypercluster.node.home.settings import VOUCHERS
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.shards.store import demo_model, open_model
 from hypercluster.node.testnet.localnet import LocalNetwork, running_chain

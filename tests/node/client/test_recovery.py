@@ -16,11 +16,11 @@ import pytest
 import trio
 
 from hypercluster.market.ledger import IncomingChannel, Ledger, Outcome, RequestRow, Role, SessionRecord
-from hypercluster.node.client.journal import VOUCHERS, Journal
+from hypercluster.node.client.journal import Journal
 from hypercluster.node.client.limits import AUDITS
 from hypercluster.node.client.recovery import WHY_INTERRUPTED, Recovery, opened_wallet, recover
 from hypercluster.node.client.request import Allowance, Request, Wishes
-from hypercluster.node.home.settings import Settings
+from hypercluster.node.home.settings import VOUCHERS, Settings
 from tests.node.client.test_client import PROMPT, World, honest, world
 from tests.node.helpers.providers import Wallet, new_wallet
 
