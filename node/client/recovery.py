@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import coincurve
@@ -73,6 +73,8 @@ def opened_wallet(settings: Settings, chain: Chain, purse: Purse) -> Iterator[Wa
                     format_hct(found.cost_wei),
                     format_hct(found.risked_wei),
                 )
+            kept = timedelta(seconds=chain.disputes.terms.longest_seconds)
+            ledger.requests.give_up_audits(datetime.now(UTC) - kept)
             # Only now: what was recovered counts against the limits.
             limits = HomeLimits(settings.home, ledger)
         payer = Payer(
@@ -122,8 +124,7 @@ def _take_up(ledger: Ledger, state: Recovered, request_id: str) -> tuple[int, in
             row.request_id,
             audit_cost=max(row.audit_cost, cost),
             risked=max(row.risked, at_risk),
-            audits_open=0,
-        )
+        )  # those that are open are a watch's to finish
     if detail is None or detail.row.ended is not None:
         return None
     path = []

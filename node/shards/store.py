@@ -168,6 +168,15 @@ def known_model(model: Path, home: Path) -> StoredModel | None:
     return StoredModel(manifest, folder, model)
 
 
+def kept_model(model_id: str, home: Path) -> StoredModel | None:
+    """What is kept in `home` of a model that was opened before, its whole file not counted; None if nothing is."""
+    folder = home / "models" / model_id
+    try:
+        return StoredModel(Manifest.load(folder / MANIFEST), folder, None)
+    except ManifestError:
+        return None
+
+
 def _known(model: Path, home: Path) -> Path:
     """Where the manifest of a file hashed before is kept: another place once any piece of it has changed."""
     return home / "models" / "known" / f"{_fingerprint(model)}.json"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,7 @@ async def test_kill_9_in_mid_stream_costs_what_the_ledger_says_and_nothing_twice
 
 
 @pytest.mark.parametrize("paid", [True, False])
-def test_audits_that_a_kill_cut_off_are_no_longer_waited_for(tmp_path: Path, paid: bool) -> None:
+def test_audits_that_a_kill_cut_off_are_left_for_a_watch(tmp_path: Path, paid: bool) -> None:
     journal = Journal(tmp_path / VOUCHERS)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.requests.add(RequestRow(request_id="aa", endpoint="cli", model_id="m"))
@@ -188,9 +188,13 @@ def test_audits_that_a_kill_cut_off_are_no_longer_waited_for(tmp_path: Path, pai
             assert recover(ledger, journal) == Recovery()
             found = ledger.requests.one("aa")
             assert found is not None
-            assert (found.row.outcome, found.row.cost, found.row.audits_open) == ("stop", 100, 0)
+            assert (found.row.outcome, found.row.cost, found.row.audits_open) == ("stop", 100, 2)
             # What was signed for and never answered is no cost: the next audit signs for the same wei.
             assert (found.row.audit_cost, found.row.risked) == (7, 5 if paid else 0)
+        assert [row.request_id for row in ledger.requests.unaudited()] == ["aa"]
+        assert ledger.requests.give_up_audits(datetime.now(UTC) - timedelta(hours=1)) == 0
+        assert ledger.requests.give_up_audits(datetime.now(UTC)) == 1
+        assert ledger.requests.unaudited() == []
     journal.close()
 
 

@@ -37,6 +37,7 @@ from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.request import Allowance, Request, Wishes
+from hypercluster.node.client.watching import watch
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.errors import ErrorCode, NodeError
@@ -200,6 +201,47 @@ async def test_honest_stages_pass_and_the_audit_is_paid_to_the_wei(world: World,
     assert {(audit.session, audit.peer) for audit in found.audits} == {
         (hop.session_id, hop.peer) for hop in found.hops
     }
+
+
+async def test_audits_that_a_client_did_not_come_to_are_finished_by_a_watch(
+    world: World, tmp_path: Path
+) -> None:
+    """It is closed as soon as it has the text: what was drawn and not looked at is looked at later, and paid once."""
+    wallet = new_wallet(world.chain)
+    async with world.client(wallet, tmp_path) as client:
+        request = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=TOKENS))
+        with trio.fail_after(300):
+            done = await client.complete(request).finished()
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        (row,) = ledger.requests.unaudited()
+    assert row.request_id == done.request_id
+    found: list[tuple[str, Report]] = []
+    settings = Settings(home=tmp_path, bootstrap=(world.head.address,))
+    with trio.fail_after(300):
+        await watch(
+            settings,
+            world.chain,
+            wallet.purse,
+            Auditing(policy=Policy(), auditor="verifier"),
+            models=lambda model_id: world.stored,
+            on_finished=lambda finished: None,
+            on_report=lambda *report: found.append(report),
+            once=True,
+            every=0.2,
+        )
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        detail = ledger.requests.one(done.request_id)
+    assert detail is not None
+    assert detail.row.audits_open == 0
+    assert len(found) == row.audits_open
+    assert {(name, report.finding) for name, report in found} == {(done.request_id, "pass")}
+    assert {audit.peer for audit in detail.audits} == {world.head.advert.peer, world.tail.advert.peer}
+    billed = sum(
+        channel.billed
+        for channel in world.verifier.ledger.payee.channels()
+        if channel.payer == wallet.sender.address
+    )
+    assert detail.row.audit_cost >= billed > 0
 
 
 async def test_an_audit_that_a_budget_does_not_hold_is_not_begun_and_nobody_is_blamed(
