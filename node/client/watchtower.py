@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hypercluster.market.errors import MarketError, Reverted
+from hypercluster.market.errors import MarketError, NodeUnreachable
 from hypercluster.node.client.auditing.accuser import Accuser
 from hypercluster.node.client.auditing.reporter import Reporter
 from hypercluster.node.client.auditing.resuming import LeftOpen, evidence_of
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+AGAIN_SECONDS = 600.0
+"""after which what failed is tried again"""
 MARGIN = 2
 """times the longest that anything can be open: how far back what was left is looked for"""
 
@@ -83,7 +85,8 @@ class Watchtower:
         self._on_chain = Threads(2, abandon=True)
         self._accusers: dict[str, Accuser] = {}
         self._followed: set[tuple[str, int]] = set()
-        self._given_up: set[tuple[str, int]] = set()
+        self._not_before: dict[tuple[str, int], float] = {}
+        """moments (trio's clock) of what failed"""
         self._sender: Sender | None = None
         self._unlocking = Lock()
 
@@ -119,7 +122,7 @@ class Watchtower:
     def _follow(
         self, nursery: trio.Nursery, which: tuple[str, int], act: Callable[[], Awaitable[Finished]]
     ) -> None:
-        if which not in self._followed | self._given_up:
+        if which not in self._followed and trio.current_time() >= self._not_before.get(which, 0.0):
             self._followed.add(which)
             nursery.start_soon(self._see_to, which, act)
 
@@ -130,7 +133,7 @@ class Watchtower:
             self._tell(await act())
         except (NodeError, MarketError) as error:
             log.warning("%s %d could not be seen through: %s", what, number, error)
-            self._given_up.add(which)
+            self._not_before[which] = trio.current_time() + AGAIN_SECONDS
         finally:
             self._followed.discard(which)
 
@@ -173,7 +176,10 @@ class Watchtower:
         channel = "0x" + row.channel_id.hex()
         try:
             done, close_at = push_on(self._chain, self._wallet_sender(), self._ledger, row)
-        except Reverted as error:
+        except NodeUnreachable:
+            raise
+        except MarketError as error:
+            # The others are withdrawn all the same.
             log.warning("channel %s: %s", channel, error)
             return False
         if done == WITHDRAWN:
