@@ -234,26 +234,24 @@ async def test_c7_a_seat_is_served_whenever_its_verifier_is_killed(
     from its disk: it votes once, what it found, and reveals it.
     """
     stake = bench.chain.staking.stake_of(bench.node.address)
-    for moment in itertools.count(1):
-        assert moment <= MOMENTS
-        transcript = bench.of_a_new_session(bench.honest)
-        case_id = bench.open(transcript)
-        killed = False
-        with ledger_in(folder) as ledger:
+    with ledger_in(folder) as ledger:
+        for moment in itertools.count(1):
+            assert moment <= MOMENTS
+            transcript = bench.of_a_new_session(bench.honest)
+            case_id = bench.open(transcript)
             seat = Seated(bench, folder, ledger)
             seat.evidence.keep(transcript)
             seat.dies_at(moment, done=done)
+            killed = False
             try:
                 await seat.until(case_id)
             except Killed:
                 killed = True
-        if killed:
-            with ledger_in(folder) as ledger:
                 await Seated(bench, folder, ledger).until(case_id)
-        case = bench.chain.disputes.cases.state(case_id)
-        assert (bench.votes(case_id), case.outcome) == ([Vote.INNOCENT], Outcome.INNOCENT), moment
-        if not killed:
-            break
+            case = bench.chain.disputes.cases.state(case_id)
+            assert (bench.votes(case_id), case.outcome) == ([Vote.INNOCENT], Outcome.INNOCENT), moment
+            if not killed:
+                break
     assert moment > 10, "a case has more moments than that"
     assert bench.chain.staking.stake_of(bench.node.address) == stake
 
