@@ -92,13 +92,16 @@ class Docket:
         else:
             start = max(self._chain.deployment.block, again_from(start))
         events, next_block = await self._on_chain(self._disputes.events_from, start)
+        seats: dict[int, Duty] = {}
+        if any(isinstance(event, CommitteeDrawn) for event in events):
+            seats = {each.case_id: each for each in await self._duties()}
         for event in events:
             if isinstance(event, CaseOpened):
                 self._opened(event)
             elif isinstance(event, CommitteeDrawn):
                 self.undrawn.pop(event.case_id, None)
                 self.benches[event.case_id] = event.members
-                await self._drawn(event)
+                await self._drawn(event, seats.get(event.case_id))
             elif isinstance(event, CaseResolved):
                 for known in (self.accusers, self.benches, self.undrawn, self._receipts):
                     known.pop(event.case_id, None)
@@ -115,8 +118,7 @@ class Docket:
             self._foreign.add(event.case_id)
             self.undrawn.pop(event.case_id, None)
 
-    async def _drawn(self, event: CommitteeDrawn) -> None:
-        known = next((each for each in await self._duties() if each.case_id == event.case_id), None)
+    async def _drawn(self, event: CommitteeDrawn, known: Duty | None) -> None:
         if self._node not in event.members:
             if known is not None and known.phase not in (DutyPhase.RESOLVED, DutyPhase.MISSED):
                 await self.drop(known, "another committee was drawn")

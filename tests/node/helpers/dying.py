@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-import trio
-
 from hypercluster.node.threads import Threads
 
 P = ParamSpec("P")
@@ -18,21 +16,15 @@ class Killed(BaseException):
 
 
 class Dying(Threads):
-    """Threads that end the program at the `moment`-th call, counted over all that share `count`: before it is done,
-    or when it is done and nobody heard of it.
-    """
+    """Threads that end the program at the `moment`-th call: when it is done, and before anybody hears of it."""
 
-    def __init__(self, count: list[int], moment: int, *, done: bool) -> None:
+    def __init__(self, moment: int) -> None:
         super().__init__(4)
-        self._count, self._moment, self._done = count, moment, done
+        self._left = moment
 
     async def __call__(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        self._count[0] += 1
-        ends = self._count[0] == self._moment
-        if ends and not self._done:
-            raise Killed
         result = await super().__call__(function, *arguments, **named)
-        await trio.lowlevel.checkpoint()
-        if ends:
+        self._left -= 1
+        if not self._left:
             raise Killed
         return result
