@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from hypercluster.node.home.profile import NetworkProfile
 
 TESTNET_HOME = "testnet"
+LEDGER = "ledger.sqlite"
+"""file in a home, unless another database is named"""
+
 PEERS = "peers.json"
 """file in a home: peers met and adverts heard, for the next command"""
 

@@ -35,6 +35,7 @@ from hypercluster.node.client.auditing.policy import Policy, Report
 from hypercluster.node.client.auditing.recall import NotShown, recall
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion
+from hypercluster.node.client.drafting import Drafts
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.client.watching import watch
@@ -64,6 +65,8 @@ from tests.node.helpers.verifiers import AUDIT_PRICE, Judging, running_verifier
 PROMPT = [72, 101, 108, 108]
 TOKENS = 12
 CHEAP, DEAR = 100, 5_000
+CHEAPEST = Wishes(market=MarketParameters(alpha=1.0))
+GUESSING = replace(CHEAPEST, drafts=3)
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +92,17 @@ class World:
 
     @asynccontextmanager
     async def client(
-        self, wallet: Wallet, home: Path, auditor: str = "verifier", **policy: Any
+        self, wallet: Wallet, home: Path, auditor: str = "verifier", wishes: Wishes = CHEAPEST, **policy: Any
     ) -> AsyncIterator[Client]:
         self.bounds.save(self.stored.bounds_file)
         settings = Settings(home=home, bootstrap=(self.head.address,))
         auditing = Auditing(policy=Policy(**({"rate": 1.0} | policy)), auditor=auditor)  # type: ignore[arg-type]
-        market = MarketParameters(alpha=1.0)
         async with joined(
             settings,
             self.chain,
             self.stored,
             wallet.purse,
-            wishes=Wishes(market=market),
+            wishes=wishes,
             auditing=auditing,
         ) as client:
             with trio.fail_after(300):
@@ -360,6 +362,19 @@ async def test_a_verifier_that_looks_falls_into_no_trap(world: World, tmp_path: 
         done = await complete(client)
     assert [report.finding for report in done.reports] == ["pass"] * 4, [r.note for r in done.reports]
     assert sum("planted" in report.note for report in done.reports) == 2
+
+
+async def test_stages_that_went_back_are_audited_like_any_other(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guesses that did not hold were served and paid, and nothing after them looks at them."""
+    monkeypatch.setattr(Drafts, "guess", lambda self, cost, most: [1, 2, 3][:most])
+    async with world.client(new_wallet(world.chain), tmp_path, wishes=GUESSING, traps=1.0) as client:
+        done = await complete(client)
+    assert done.drafted - done.draft_held > TOKENS
+    assert [report.finding for report in done.reports] == ["pass"] * 4, [r.note for r in done.reports]
+    rows = len(PROMPT) + TOKENS - 1 + done.drafted - done.draft_held
+    assert {report.tokens for report in done.reports} == {rows}
 
 
 def lazy(world: World) -> Callable[[Transcript], Judgement]:
