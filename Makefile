@@ -83,4 +83,4 @@ clean:           ## remove everything that set-up made
 	rm -rf .venv contracts/node_modules contracts/.solc .ruff_cache .mypy_cache .pytest_cache .hypothesis
 
 help:            ## this list
-	@awk -F ': *## ' '/^[a-z-]+: *## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ': *## ' '/^[a-z-]+: *## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

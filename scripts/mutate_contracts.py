@@ -3,8 +3,9 @@
     python scripts/mutate_contracts.py
 
 All mutants of a file are compiled once (scripts/mutants.py). Each is then switched on under the sequences and digests
-of contracts/properties, and those that live under the contract tests of its file. The exit code is 1 when one lives
-that WAIVED does not name with a reason. Needs `npm ci` in contracts/.
+of contracts/properties, and those that live under the contract tests of its file. What was noticed once is kept, and
+not tried again as long as the sources are the same. The exit code is 1 when one lives that WAIVED does not name with a
+reason. Needs `npm ci` in contracts/.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def main() -> int:
     parser.add_argument(
         "--json", type=Path, default=BUILT / "found.json", help="file that keeps what was found"
     )
+    parser.add_argument("--again", action="store_true", help="try those again that were noticed before")
     told = parser.parse_args()
     if told.file and told.file not in TESTS:
         parser.error(f"no mutants in {told.file}; there are those of {', '.join(TESTS)}")
@@ -70,17 +72,27 @@ def main() -> int:
     for file in [told.file] if told.file else TESTS:
         mutants = build(file)
         every += mutants
+        sources = (built(file) / "digest").read_text()
+        kept = {} if told.again else _kept(told.json).get(sources, {})
         if mutants and (killer := killed(mutants[0], on=False, quick=True)):
             print(f"{killer} fails with {file} though no mutant is on", file=sys.stderr)
             return 2
         for mutant in mutants:
-            killer = killed(mutant, quick=told.quick)
+            killer = kept.get(name(mutant)) or killed(mutant, quick=told.quick)
             found[name(mutant)] = killer or ("waived" if mutant.what in WAIVED else "lives")
             print(f"{time.monotonic() - began:.0f} s  {name(mutant)}: {found[name(mutant)]}", flush=True)
-            told.json.write_text(json.dumps(found, indent=1) + "\n")
+            if killer:
+                kept[name(mutant)] = killer
+                told.json.write_text(json.dumps(_kept(told.json) | {sources: kept}, indent=1) + "\n")
     print()
     print("\n".join(table(every, found)))
     return int("lives" in found.values())
+
+
+def _kept(file: Path) -> dict[str, dict[str, str]]:
+    """Who noticed which mutant, by the digest of the sources."""
+    told: dict[str, dict[str, str]] = json.loads(file.read_text()) if file.exists() else {}
+    return told
 
 
 def name(mutant: Mutant) -> str:
@@ -172,10 +184,9 @@ def killed(mutant: Mutant, *, quick: bool, on: bool = True) -> str:
         "ethereum:local:foundry",
         "-x",
         "-q",
-        "--artifacts",
-        str(built(mutant.file)),
-        "--coin",
-        mutant.switch,
+        # In one word each: pytest takes a folder that stands alone for tests, and looks for its settings there.
+        f"--artifacts={built(mutant.file)}",
+        f"--coin={mutant.switch}",
     ]
     run = subprocess.run(
         [Path(sys.executable).parent / "ape", "test", *tests, *options],
@@ -184,6 +195,8 @@ def killed(mutant: Mutant, *, quick: bool, on: bool = True) -> str:
         text=True,
     )
     failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if bool(failed) != bool(run.returncode):
+        raise RuntimeError(f"The contract tests did not come to an end:\n{run.stdout}{run.stderr}")
     return failed[0].split(" - ")[0].split("/")[-1] if failed else ""
 
 

@@ -31,6 +31,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     parser.add_argument("--minutes", type=float, default=math.inf, help="to kill for at most")
+    parser.add_argument(
+        "--slow", type=int, default=1, help="times as long for all deadlines, on a busy machine"
+    )
     parser.add_argument("--home", type=Path, help="folder to keep; by default one that goes")
     parser.add_argument("--json", type=Path, help="file to write the result to; - is standard output")
     told = parser.parse_args()
@@ -44,6 +47,7 @@ def main() -> None:
             kills=told.kills,
             seed=told.seed,
             seconds=60 * told.minutes,
+            slow=told.slow,
             on_kill=lambda count: progress.update(task, completed=count),
         )
         seconds = time.monotonic() - began

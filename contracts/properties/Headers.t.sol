@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {IVerifierList} from "../src/interfaces/IVerifierList.sol";
 import {Blocks} from "../src/libraries/Blocks.sol";
 import {Market} from "./Market.sol";
 import {SignedStatements} from "./SignedStatements.sol";
@@ -27,12 +28,18 @@ contract HeadersTest is SignedStatements {
         uint256 drawBlock = cases.cases(id).drawBlock;
         _blocks(terms.drawDelay + 1);
         for (uint256 i; i < bad.length; ++i) {
-            vm.setBlockhash(drawBlock, keccak256(bad[i]));
-            try cases.draw(id, bad[i]) {
-                revert("drawn");
-            } catch (bytes memory said) {
-                require(bytes4(said) == Blocks.BadHeader.selector, "looked at the list");
-            }
+            require(_refused(id, drawBlock, bad[i]) == Blocks.BadHeader.selector, "looked at the list");
+        }
+        // This one ends with the randomness; the list is empty.
+        require(_refused(id, drawBlock, good) == IVerifierList.NotEnoughVerifiers.selector, "did not look at the list");
+    }
+
+    function _refused(uint256 id, uint256 drawBlock, bytes memory header) private returns (bytes4) {
+        vm.setBlockhash(drawBlock, keccak256(header));
+        try cases.draw(id, header) {
+            return 0;
+        } catch (bytes memory said) {
+            return bytes4(said);
         }
     }
 

@@ -27,7 +27,10 @@ SETTLE_BYTES = 220  # of a signed batch, and of each of its rows
 SETTLE_ROW_BYTES = 192
 OPEN_GAS = 90_000  # of a batch, its permit included, and of each of its rows
 OPEN_ROW_GAS = 32_200
+OPEN_BYTES = 320  # of a signed batch with its permit, and of each of its rows
+OPEN_ROW_BYTES = 128
 TOP_UP_GAS = 100_000  # with its permit
+TOP_UP_BYTES = 410
 
 Claim = tuple[ChannelDescriptor, int, bytes]
 """A voucher to settle: its channel, the cumulative amount in wei, the 64-byte signature."""
@@ -157,10 +160,16 @@ class Channels(Contract):
 
     def funding_cost_wei(self, openings: int, top_ups: int) -> int:
         """Return about what opening so many channels at once and topping up others costs now, in wei of the chain's
-        coin.
+        coin, data on a rollup's L1 included.
         """
         gas = TOP_UP_GAS * top_ups + (OPEN_GAS + OPEN_ROW_GAS * openings if openings else 0)
-        return gas * self.rpc.gas_price() if gas else 0
+        if not gas:
+            return 0
+        data = 0
+        if self._data_costs:
+            data += top_ups * data_fee(self.rpc, TOP_UP_BYTES) if top_ups else 0
+            data += data_fee(self.rpc, OPEN_BYTES + OPEN_ROW_BYTES * openings) if openings else 0
+        return gas * self.rpc.gas_price() + data
 
     def events_in(self, receipt: Mined) -> list[ChannelEvent]:
         """Return the channel events of a transaction."""

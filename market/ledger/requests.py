@@ -104,6 +104,20 @@ class Requests:
         with Session(self._autocommit) as session:
             return list(session.scalars(query.limit(MOST_ROWS)))
 
+    def unaudited(self) -> list[RequestRow]:
+        """Return the requests that have ended and have audits open, oldest first: 1,000 at most."""
+        row = RequestRow
+        query = select(row).where(row.ended.is_not(None), row.audits_open > 0).order_by(row.started)
+        with Session(self._autocommit) as session:
+            return list(session.scalars(query.limit(MOST_ROWS)))
+
+    def give_up_audits(self, before: datetime) -> int:
+        """Wait no longer for the audits of requests that ended before a moment; returns of how many."""
+        row = RequestRow
+        old = update(row).where(row.ended < before, row.audits_open > 0).values(audits_open=0)
+        with self._engine.begin() as connection:
+            return connection.execute(old).rowcount
+
     def latest(
         self, which: Which = Which(), *, before: str | None = None, limit: int = 100
     ) -> list[RequestRow]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
@@ -28,12 +31,26 @@ MOST_RUMOURS = 10_000
 """that are kept; the oldest go first"""
 
 
+KEPT = timedelta(seconds=30)
+"""for which what is believed of an operator is not added up again, if nothing came: little is forgotten so soon"""
+
+
+@dataclass(frozen=True, slots=True)
+class _AddedUp:
+    """What was believed of an operator at a moment, and the rows and rumours that it was made of."""
+
+    pieces: list[Any]
+    at: datetime
+    standing: Standing
+
+
 class Trust:
     """Evidence, rumours, audits and duties. Methods may be called from several threads, and by several processes."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._added_up: dict[str, _AddedUp] = {}
 
     def record(self, peer: str, operator: str, kind: Evidence, now: datetime, note: str = "") -> None:
         """Add one piece of evidence, seen at ``now``.
@@ -61,7 +78,7 @@ class Trust:
     def standings(self, now: datetime) -> dict[str, Standing]:
         """Return all operators that there is evidence on or something was heard of, by address, as of ``now``.
 
-        A peer without a known operator stands for itself.
+        A peer without a known operator stands for itself. Where nothing came since, it may be as of half a minute ago.
         """
         row, word = EvidenceRow, RumourRow
         # Columns and not objects: every request asks, and there may be thousands.
@@ -75,21 +92,22 @@ class Trust:
                 known[each.peer] = each.operator
         rumours = [hearsay.Rumour(*each) for each in said]
         heard = hearsay.weights(rumours, now)
-        counts: dict[str, dict[str, dict[Evidence, float]]] = {each.operator: {} for each in rumours}
-        last: dict[str, datetime] = {}
+        seen: dict[str, list[Any]] = {}
+        for rumour in rumours:
+            seen.setdefault(rumour.operator, []).append(rumour)
         for each in rows:
             # Evidence from before its operator was known is the operator's.
             whose = known.get(each.peer, each.peer) if each.operator == each.peer else each.operator
-            kind = Evidence(each.kind)
-            node = counts.setdefault(whose, {}).setdefault(each.peer, {})
-            node[kind] = node.get(kind, 0.0) + Tally(each.pieces, each.updated).decayed(kind, now).count
-            last[whose] = max(each.updated, last.get(whose, each.updated))
-        for rumour in rumours:
-            last[rumour.operator] = max(rumour.heard, last.get(rumour.operator, rumour.heard))
-        return {
-            operator: Standing.adding_up(operator, nodes, last[operator], heard.get(operator, 0.0))
-            for operator, nodes in counts.items()
-        }
+            seen.setdefault(whose, []).append(each)
+        before, standings = self._added_up, {}
+        for operator, pieces in seen.items():
+            found = before.get(operator)
+            if found is None or found.pieces != pieces or not timedelta(0) <= now - found.at <= KEPT:
+                weight = heard.get(operator, 0.0)
+                found = _AddedUp(pieces, now, _standing(operator, pieces, weight, now))
+            standings[operator] = found
+        self._added_up = standings
+        return {operator: each.standing for operator, each in standings.items()}
 
     def hear(self, rumour: hearsay.Rumour, peer: str) -> bool:
         """Keep what a witness says against the operator of ``peer``, or what proves itself, which is evidence of a lie.
@@ -180,6 +198,13 @@ class Trust:
         with Session(self._engine) as session, session.begin():
             session.merge(duty)
 
+    def drop_duty(self, duty: Duty) -> None:
+        """Forget a seat, if it is still that for the same receipt."""
+        row = Duty
+        of = row.contract == duty.contract, row.chain_id == duty.chain_id, row.case_id == duty.case_id
+        with self._engine.begin() as connection:
+            connection.execute(delete(row).where(*of, row.receipt_hash == duty.receipt_hash))
+
     def duties(self, contract: str, chain_id: int, *, open_only: bool = True) -> list[Duty]:
         """Return our seats in the cases of one contract, oldest case first; all, or those with work left."""
         query = (
@@ -223,3 +248,17 @@ def _locked(session: Session, operator: str, peer: str, kind: Evidence, now: dat
             raise
         return known
     return fresh
+
+
+def _standing(operator: str, pieces: Sequence[Any], heard: float, now: datetime) -> Standing:
+    """What rows of evidence and rumours amount to."""
+    counts: dict[str, dict[Evidence, float]] = {}
+    moments = []
+    for each in pieces:
+        if isinstance(each, hearsay.Rumour):
+            moments.append(each.heard)
+            continue
+        moments.append(each.updated)
+        kind, node = Evidence(each.kind), counts.setdefault(each.peer, {})
+        node[kind] = node.get(kind, 0.0) + Tally(each.pieces, each.updated).decayed(kind, now).count
+    return Standing.adding_up(operator, counts, max(moments), heard)

@@ -72,19 +72,26 @@ class RequestBook:
             self._payer.begun(completion.request_id + AUDITS)
         await self._close(completion.request_id, finish)
 
-    async def audited(self, completion: Completion, still_open: int) -> None:
-        """Write down what audits found and cost so far."""
+    async def audited(self, request_id: str, cost_wei: int, doubtful: bool, still_open: int) -> None:
+        """Write down what the audits of a request found and cost so far.
+
+        While some are open the journal keeps what was signed for them: the next start counts what was never answered.
+        """
         update = partial(
             self._ledger.requests.update,
-            completion.request_id,
-            audit_cost=completion.audit_wei,
-            doubtful=completion.doubtful,
+            request_id,
+            audit_cost=cost_wei,
+            doubtful=doubtful,
             audits_open=still_open,
         )
         if still_open:
             await self._keep(update)
         else:
-            await self._close(completion.request_id + AUDITS, update)
+            await self._close(request_id + AUDITS, update)
+
+    def auditing_again(self, request_id: str) -> None:
+        """Audits of a request that had ended are about to be paid for."""
+        self._payer.begun(request_id + AUDITS)
 
     async def _close(self, name: str, write: Callable[[], None]) -> None:
         """Write all down that the journal has under a name, which it can forget then."""

@@ -224,4 +224,6 @@ class Client:
     async def audited(self, completion: Completion, still_open: int) -> None:
         """Write down what audits found and were paid. Never raises for a disk."""
         if self.records.requests is not None:
-            await self.records.requests.audited(completion, still_open)
+            await self.records.requests.audited(
+                completion.request_id, completion.audit_wei, completion.doubtful, still_open
+            )

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hypercluster.market.chain import Chain, Sender
     from hypercluster.market.ledger import Ledger, OutgoingChannel
 
+WITHDRAWN = "withdrawn"
 CONFIRMED_SECONDS = 1.0
 """between looks at how many blocks followed"""
 BLOCK_SECONDS = 60.0
@@ -51,7 +52,7 @@ def push_on(chain: Chain, wallet: Sender, ledger: Ledger, row: OutgoingChannel) 
         elif state.close_at <= now:
             mined = chain.channels.withdraw(wallet, row.descriptor)
             ledger.payer.spend_gas(row.channel_id, mined.cost_wei)
-            done = "withdrawn"
+            done = WITHDRAWN
         else:
             done = f"closes in {state.close_at - now} s"
         state = chain.channels.state(row.channel_id)

@@ -41,6 +41,15 @@ class NoBootstrap(NodeError):
     """Nobody said through whom to join the network."""
 
 
+def check_way_in(settings: Settings) -> None:
+    """Raise NoBootstrap where the settings name no node to join through."""
+    if not settings.bootstrap and not settings.mdns:
+        raise NoBootstrap(
+            "No node to join the network through: use a profile that names one, give --bootstrap or set HC_BOOTSTRAP, "
+            "or HC_MDNS=1 on a local network."
+        )
+
+
 @asynccontextmanager
 async def background() -> AsyncIterator[trio.Nursery]:
     """A nursery whose tasks end with the block; what the block raises comes out as it is."""
@@ -186,11 +195,7 @@ async def station(
         NoBootstrap: the settings name no node to join through.
         NodeError, MarketError: the ledger or the wallet's policy cannot be read, or another process pays from it.
     """
-    if not settings.bootstrap and not settings.mdns:
-        raise NoBootstrap(
-            "No node to join the network through: use a profile that names one, give --bootstrap or set HC_BOOTSTRAP, "
-            "or HC_MDNS=1 on a local network."
-        )
+    check_way_in(settings)
     with opened_wallet(settings, chain, purse) as wallet:
         async with running_host(purse.session_key) as host:
             place = Station(

@@ -22,8 +22,6 @@ else:
 
 log = logging.getLogger(__name__)
 
-VOUCHERS = "vouchers.journal"
-"""file in a home"""
 COMPACT_BYTES = 4 * 2**20
 """a file that is longer is written anew, with what still counts"""
 _LOCKED_AT = 1 << 30

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import coincurve
@@ -14,10 +14,11 @@ import coincurve
 from hypercluster.market.ledger import Outcome
 from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.money.units import counted, format_hct
-from hypercluster.node.client.journal import VOUCHERS, Journal, Recovered
+from hypercluster.node.client.journal import Journal, Recovered
 from hypercluster.node.client.limits import AUDITS, HomeLimits
 from hypercluster.node.client.payer import Payer
 from hypercluster.node.home.resources import open_ledger
+from hypercluster.node.home.settings import VOUCHERS
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
@@ -72,6 +73,8 @@ def opened_wallet(settings: Settings, chain: Chain, purse: Purse) -> Iterator[Wa
                     format_hct(found.cost_wei),
                     format_hct(found.risked_wei),
                 )
+            kept = timedelta(seconds=chain.disputes.terms.longest_seconds)
+            ledger.requests.give_up_audits(datetime.now(UTC) - kept)
             # Only now: what was recovered counts against the limits.
             limits = HomeLimits(settings.home, ledger)
         payer = Payer(
@@ -114,16 +117,25 @@ def _take_up(ledger: Ledger, state: Recovered, request_id: str) -> tuple[int, in
     risked = sum(each.signed for each in spent_on.values()) - cost
     detail = ledger.requests.one(request_id.removesuffix(AUDITS))
     if detail is not None and request_id.endswith(AUDITS):
-        paid = max(detail.row.audit_cost, cost + risked)
-        ledger.requests.update(detail.row.request_id, audit_cost=paid, audits_open=0)
+        row = detail.row
+        # What its own sessions risked stands with them, so that doing this again adds nothing.
+        at_risk = risked + sum(int(hop["risked_wei"]) for hop in row.path)
+        ledger.requests.update(
+            row.request_id,
+            audit_cost=max(row.audit_cost, cost),
+            risked=max(row.risked, at_risk),
+        )  # those that are open are a watch's to finish
     if detail is None or detail.row.ended is not None:
         return None
     path = []
     now, left = datetime.now(UTC), dict(spent_on)
-    for hop in reversed(detail.hops):  # what a channel carried is of its last session as far as we know
+    for hop in reversed(
+        detail.hops
+    ):  # what a channel carried beyond what is written down is of its last session
         of = left.pop(hop.channel_id, None)
         if of is not None:
-            hop.billed = of.answered
+            others = [each for each in detail.hops if each is not hop and each.channel_id == hop.channel_id]
+            hop.billed = max(0, of.answered - sum(each.billed for each in others))
         hop.ended, hop.outcome = now, "interrupted"
         path.append(
             {
@@ -132,7 +144,7 @@ def _take_up(ledger: Ledger, state: Recovered, request_id: str) -> tuple[int, in
                 "price_wei": str(hop.price_wei),
                 "prompt_price_wei": str(hop.prompt_price_wei),
                 "tokens": hop.prompt_tokens + hop.tokens,
-                "cost_wei": str(of.answered if of else 0),
+                "cost_wei": str(hop.billed),
                 "risked_wei": str(of.signed - of.answered if of else 0),
                 "ms": None,
                 "session": hop.session_id.hex(),

@@ -169,6 +169,17 @@ class TranscriptStore:
             raise NoTranscript(f"The file {path} is no transcript.")
         return record
 
+    def records(self) -> Iterator[tuple[bytes, StageRecord]]:
+        """All stages that there are transcripts of: the hash of each, and what is said of it. Damaged ones are left
+        out.
+        """
+        for path in self._files():
+            try:
+                stage_hash = bytes.fromhex(path.stem)
+                yield stage_hash, self.record(stage_hash)
+            except (ValueError, NodeError) as error:
+                log.debug("passed over: %s", error)
+
     def latest(self, wanted: Callable[[StageRecord], bool]) -> Transcript | None:
         """The newest transcript of a stage that is `wanted`, None if there is none."""
         for path, _ in reversed(self._by_age()):

@@ -39,9 +39,15 @@ class Hold(StrEnum):
     """runs with the node key: a provider or a verifier, never both, as two nodes with one key can be slashed"""
     WALLET = "wallet"
     """spends from the wallet and signs vouchers with the session key"""
+    WATCH = "watch"
+    """finishes what others left on chain"""
 
 
-_DOES = {Hold.NODE: "serves with", Hold.WALLET: "spends from"}
+_DOES = {
+    Hold.NODE: "serves with the node key",
+    Hold.WALLET: "spends from the wallet key",
+    Hold.WATCH: "watches over the disputes and channels",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ def held(
     with _locked(_path(home, hold), home, program, patience, on_wait) as got:
         if got is not None:
             raise HomeInUse(
-                f"{_name(got.holder)} {_DOES[hold]} the {hold} key of {home}: "
+                f"{_name(got.holder)} {_DOES[hold]} of {home}: "
                 "stop it first, or set HC_HOME to another folder.",
                 got.holder,
             )

@@ -7,7 +7,7 @@ from hypercluster.market.errors import MarketError
 from hypercluster.market.money.units import DECIMALS, check_decimals, pay_in
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.contracts import check_contracts
-from hypercluster.node.home.settings import Settings
+from hypercluster.node.home.settings import LEDGER, Settings
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
@@ -82,4 +82,4 @@ def open_ledger(settings: Settings) -> "Ledger":
     """The ledger of the settings, its tables brought up to date. Raises LedgerError."""
     from hypercluster.market.ledger import Ledger
 
-    return Ledger(settings.ledger_url or settings.home / "ledger.sqlite")
+    return Ledger(settings.ledger_url or settings.home / LEDGER)

@@ -27,11 +27,17 @@ if TYPE_CHECKING:
     from hypercluster.node.home.profile import NetworkProfile
 
 TESTNET_HOME = "testnet"
+LEDGER = "ledger.sqlite"
+"""file in a home, unless another database is named"""
+
 PEERS = "peers.json"
 """file in a home: peers met and adverts heard, for the next command"""
 
 TRANSCRIPTS = "transcripts"
 """folder in a home: what stages were asked and answered, for a bounded time"""
+
+VOUCHERS = "vouchers.journal"
+"""file in a home: vouchers that are signed, until the ledger knows what became of them"""
 
 EVIDENCE = "evidence"
 """folder in a verifier's home: transcripts of the cases it judges"""

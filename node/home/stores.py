@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypercluster.node.home.settings import EVIDENCE, PEERS, TRANSCRIPTS
+from hypercluster.node.home.settings import EVIDENCE, LEDGER, PEERS, TRANSCRIPTS
 
 GIB, MIB = 2**30, 2**20
 NEARLY = 0.9
@@ -38,7 +38,7 @@ class Store:
 STORES = (
     Store(
         name="ledger's rows",
-        files=("ledger.sqlite*",),
+        files=(f"{LEDGER}*",),
         most=2 * GIB,
         full="the oldest sessions, requests, adverts, prices and audits are dropped, and never what is owed",
     ),

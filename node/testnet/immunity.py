@@ -5,9 +5,10 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING
 
-from hypercluster.node.client.auditing.accuser import Accuser, Ruling
+from hypercluster.node.client.auditing.accuser import Accuser
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.policy import Policy
+from hypercluster.node.client.auditing.reporter import Ruling
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
 
@@ -49,4 +50,4 @@ async def try_oneself(
             host=accomplice.network.host,
             discovery=accomplice.network.discovery,
         )
-        return await splitter.accuse_once(transcript)
+        return await splitter.see_through(await splitter.open(transcript), transcript)

@@ -19,12 +19,12 @@ from eth_account import Account
 
 from hypercluster.market.chain import LOCAL_TERMS, Chain, Deployment, DisputeTerms, Sender, deploy
 from hypercluster.market.money.keystore import load_key
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.units import HCT, in_token
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.running import RUNNING
-from hypercluster.node.home.settings import Settings
+from hypercluster.node.home.settings import LEDGER, PEERS, Settings
 from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 from hypercluster.node.testnet.faucet import give
 from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
@@ -35,7 +35,7 @@ LIGHT_SCRYPT = 2**10
 STAKE = 100 * HCT
 LOG = "log"  # file in a node's home with what it printed
 MOST_LOG_BYTES = 16 * 2**20
-OF_A_CHAIN = ("ledger.sqlite*", "vouchers.journal*", "peers.json")
+OF_A_CHAIN = (f"{LEDGER}*", "vouchers.journal*", PEERS)
 """files in a home that are of no use with another chain"""
 
 
@@ -150,7 +150,7 @@ class LocalNetwork:
         secret = self.password_file.read_text()
         held, node = (load_key(keys.key_file(home, key), secret) for key in (Key.OPERATOR, Key.NODE))
         operator = Sender(self.chain, held)
-        stake = max(STAKE, sessions * self.chain.staking.session_stake)
+        stake = max(in_token(STAKE), sessions * self.chain.staking.session_stake)
         for address, amount in ((operator.address, stake), (node.address, 0)):
             give(self.chain, address, amount)
         self.chain.staking.stake(operator, stake)

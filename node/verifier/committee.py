@@ -8,26 +8,14 @@ as well, and whoever comes second is told so by the contract and goes on.
 from __future__ import annotations
 
 import logging
-import math
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
-import trio
-
 from hypercluster.market.chain import Chain, Sender
-from hypercluster.market.chain.disputes import (
-    CaseOpened,
-    CaseResolved,
-    CommitteeDrawn,
-    Phase,
-    Vote,
-    commitment_of,
-)
-from hypercluster.market.chain.logs import again_from
+from hypercluster.market.chain.disputes import Phase, Vote, commitment_of
 from hypercluster.market.errors import ChainError, MarketError, NodeUnreachable, Reverted
 from hypercluster.market.ledger import Duty, DutyPhase, Ledger
 from hypercluster.market.money.signing import address_bytes
@@ -39,6 +27,7 @@ from hypercluster.node.evidence.transcript_store import NoTranscript, Transcript
 from hypercluster.node.replay.replayer import Judgement
 from hypercluster.node.serving.refusals import Refused
 from hypercluster.node.threads import Threads
+from hypercluster.node.verifier.docket import Docket
 
 log = logging.getLogger(__name__)
 
@@ -72,19 +61,19 @@ class Committee:
         model_id: str,
         computing: Threads,
     ) -> None:
-        self._chain, self._disputes, self._sender, self._ledger = chain, chain.disputes, sender, ledger
-        self._judge, self._evidence, self._model_id = judge, evidence, model_id
-        self._computing = computing
+        self._chain, self._disputes, self._sender = chain, chain.disputes, sender
+        self._judge, self._evidence, self._computing = judge, evidence, computing
         # Left alone when the node ends: what is sent is in the ledger before, and is looked up at the next start.
         self._on_chain = Threads(2, abandon=True)
         self._in_thread = Threads(2)
-        self._watching = trio.Lock()
-        self._next_block: int | None = None
-        self._undrawn: dict[int, CaseOpened] = {}
-        self._foreign: set[int] = set()
-        self._accusers: dict[int, str] = {}
-        self._benches: dict[int, tuple[str, ...]] = {}
-        self._looked = -math.inf
+        self._docket = Docket(
+            chain=chain,
+            node=sender.address,
+            ledger=ledger,
+            model_id=model_id,
+            on_chain=self._on_chain,
+            in_thread=self._in_thread,
+        )
 
     @property
     def node(self) -> str:
@@ -96,10 +85,11 @@ class Committee:
 
         Raises ChainError; the next call tries again.
         """
-        await self._watch()
+        await self._docket.look()
         failed: list[ChainError] = []
-        due = [(duty.case_id, partial(self._serve, duty)) for duty in await self._duties()]
-        for case_id, act in [*due, *((case_id, partial(self._draw, case_id)) for case_id in self._undrawn)]:
+        due = [(duty.case_id, partial(self._serve, duty)) for duty in await self._docket.duties()]
+        undrawn = [(case_id, partial(self._draw, case_id)) for case_id in self._docket.undrawn]
+        for case_id, act in [*due, *undrawn]:
             try:
                 await act()
             except NodeUnreachable:
@@ -115,7 +105,7 @@ class Committee:
 
     def accuser_of(self, case_id: int) -> str:
         """Address of who opened a case, empty if it is closed or was not heard of yet."""
-        return self._accusers.get(case_id, "")
+        return self._docket.accusers.get(case_id, "")
 
     async def expect(self, case_id: int, stage_hash: bytes) -> None:
         """Say whether evidence about a stage is awaited in a case; before any of it is read.
@@ -142,8 +132,8 @@ class Committee:
         for look in (False, True):
             if look:
                 # We may have been drawn since the last look.
-                await self._watch(within=FRESH_SECONDS)
-            for duty in await self._duties():
+                await self._docket.look(within=FRESH_SECONDS)
+            for duty in await self._docket.duties():
                 if (duty.case_id, duty.stage_hash, duty.phase) == (case_id, stage_hash, DutyPhase.DRAWN):
                     return duty
         raise Refused(
@@ -152,89 +142,11 @@ class Committee:
             wait=FRESH_SECONDS,
         )
 
-    async def _duties(self) -> list[Duty]:
-        return await self._in_thread(
-            self._ledger.trust.duties, self._disputes.cases.address, self._chain.chain_id
-        )
-
-    async def _watch(self, *, within: float = 0.0) -> None:
-        """Take note of new cases and of committees that we are on, unless that was done `within` some seconds.
-
-        Whoever waits here for somebody else's look has it then, so strangers cost one look in FRESH_SECONDS at most.
-        """
-        async with self._watching:
-            if trio.current_time() > self._looked + within:
-                await self._read_events()
-                self._looked = trio.current_time()
-
-    async def _read_events(self) -> None:
-        start = self._next_block
-        if start is None:
-            head = await self._on_chain(self._chain.block_number)
-            start = max(self._chain.deployment.block, head - self._disputes.lookback_blocks)
-        else:
-            # Blocks may have been replaced since, and cases are told apart by their numbers.
-            start = max(self._chain.deployment.block, again_from(start))
-        events, next_block = await self._on_chain(self._disputes.events_from, start)
-        for event in events:
-            if isinstance(event, CaseOpened):
-                self._accusers[event.case_id] = event.accuser
-                if event.model_id.hex() == self._model_id:
-                    self._undrawn[event.case_id] = event
-                else:
-                    # We may be drawn for it all the same, and can say nothing then.
-                    self._foreign.add(event.case_id)
-            elif isinstance(event, CommitteeDrawn):
-                self._undrawn.pop(event.case_id, None)
-                self._benches[event.case_id] = event.members
-                if self.node in event.members:
-                    await self._sit(event)
-            elif isinstance(event, CaseResolved):
-                self._accusers.pop(event.case_id, None)
-                self._benches.pop(event.case_id, None)
-                self._undrawn.pop(event.case_id, None)
-        self._next_block = next_block
-
-    async def _sit(self, drawn: CommitteeDrawn) -> None:
-        if any(
-            d.case_id == drawn.case_id
-            for d in await self._in_thread(
-                partial(
-                    self._ledger.trust.duties,
-                    self._disputes.cases.address,
-                    self._chain.chain_id,
-                    open_only=False,
-                )
-            )
-        ):
-            return
-        case = await self._on_chain(self._disputes.cases.state, drawn.case_id)
-        log.warning("drawn into the committee of case %d", drawn.case_id)
-        await self._in_thread(
-            self._ledger.trust.save_duty,
-            Duty(
-                contract=self._disputes.cases.address,
-                chain_id=self._chain.chain_id,
-                case_id=drawn.case_id,
-                seat=drawn.members.index(self.node),
-                members=list(drawn.members),
-                node=case.node,
-                receipt_hash=case.receipt_hash,
-                stage_hash=case.stage_hash,
-                phase=DutyPhase.DRAWN,
-                vote=None,
-                fingerprint=bytes(32),
-                reveal_deadline=0,
-                salt=secrets.token_bytes(32),
-                commit_deadline=drawn.commit_deadline,
-            ),
-        )
-
     async def _draw(self, case_id: int) -> None:
         """Bring a case on that has no committee. A draw may take several calls."""
         case = await self._on_chain(self._disputes.cases.state, case_id)
         if case.phase is not Phase.DRAWING:
-            self._undrawn.pop(case_id, None)
+            self._docket.undrawn.pop(case_id, None)
         elif case.deadline < time.time():
             await self._send(self._disputes.cases.resolve, case_id, [])
         elif await self._on_chain(self._chain.block_number) >= case.draw_block:
@@ -251,19 +163,26 @@ class Committee:
             state = await self._on_chain(self._disputes.cases.state, earlier)
             if state.may_resolve(time.time()):
                 log.warning("case %d waits for case %d, which is over", case_id, earlier)
-                await self._send(self._disputes.cases.resolve, earlier, self._benches.get(earlier, ()))
+                await self._send(self._disputes.cases.resolve, earlier, self._docket.benches.get(earlier, ()))
 
     async def _serve(self, duty: Duty) -> None:
         case = await self._on_chain(self._disputes.cases.state, duty.case_id)
+        if case.phase is Phase.NONE:
+            # A node that lags behind, or the block of its opening is gone: whichever it is, the next look tells.
+            return
+        if case.receipt_hash != duty.receipt_hash:
+            # What we know of it, and may have voted, is about the work of somebody else.
+            await self._docket.drop(duty, "a reorganisation gave its number to another receipt")
+            return
         if case.phase is Phase.CLOSED:
-            await self._save(replace(duty, phase=DutyPhase.RESOLVED))
+            await self._docket.save(replace(duty, phase=DutyPhase.RESOLVED))
             return
         now = time.time()
         if duty.phase == DutyPhase.DRAWN:
             judged = await self._vote(duty, case.deadline, case.commit_seconds, now)
             if judged is None:
                 return
-            await self._save(judged)
+            await self._docket.save(judged)
             duty = judged
         if duty.phase == DutyPhase.JUDGED and not case.may_reveal(now):
             await self._commit(duty)
@@ -275,7 +194,7 @@ class Committee:
 
     async def _vote(self, duty: Duty, deadline: int, seconds: int, now: float) -> Duty | None:
         """The duty with our vote; None while we still wait for the evidence."""
-        if duty.case_id in self._foreign:
+        if self._docket.is_foreign(duty.case_id):
             log.warning("case %d is about a model that is not here", duty.case_id)
             return replace(duty, phase=DutyPhase.JUDGED, vote=int(Vote.GREY))
         transcript = await self._in_thread(self._whole_evidence, duty)
@@ -319,7 +238,7 @@ class Committee:
             # A seat is taken by its commitment: ours was mined, and the answer was lost or we were killed.
             if error.name != "NotMember":
                 raise
-        await self._save(replace(duty, phase=DutyPhase.COMMITTED))
+        await self._docket.save(replace(duty, phase=DutyPhase.COMMITTED))
 
     async def _reveal(self, duty: Duty) -> None:
         assert duty.vote is not None
@@ -334,10 +253,7 @@ class Committee:
             log.warning("nothing to reveal in case %d", duty.case_id)
         else:
             log.warning("revealed in case %d", duty.case_id)
-        await self._save(replace(duty, phase=DutyPhase.REVEALED))
-
-    async def _save(self, duty: Duty) -> None:
-        await self._in_thread(self._ledger.trust.save_duty, duty)
+        await self._docket.save(replace(duty, phase=DutyPhase.REVEALED))
 
     async def _send(
         self, function: Callable[Concatenate[Sender, P], T], *arguments: P.args, **named: P.kwargs

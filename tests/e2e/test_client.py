@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hypercluster.market.money.units import HCT
-from hypercluster.node.client.journal import VOUCHERS
+from hypercluster.node.home.settings import VOUCHERS
 from hypercluster.node.shards.store import demo_model
 from hypercluster.node.testnet.localnet import LocalNetwork, running_network
 from hypercluster.node.testnet.specs import ProviderSpec
@@ -231,3 +231,18 @@ def test_e1_a_provider_that_dies_leaves_what_was_paid_for(network: LocalNetwork,
     assert document["spent_wei"] == sum(hop["paid_wei"] for hop in document["path"])
     assert network.providers[1].peer in document["failed"]
     assert done.err.count("error: ") == 1
+
+
+def test_a_watch_runs_beside_others_and_ends_when_nothing_is_left(terminal: Terminal) -> None:
+    """One watch at a time; whoever spends from the wallet meanwhile is not kept waiting."""
+    assert terminal.json("hc-client", "watch", "--once") == {"finished": [], "audits": []}
+    with terminal.running("hc-client", "watch", "--every", "1", until="Watching over"):
+        second = terminal.run("hc-client", "watch", "--once")
+        assert second.code == 1
+        assert "hc-client watch (pid" in second.err
+        spent = terminal.run("hc-client", "generate", "ROMEO:", "-n", "2", "--audit-rate", "0")
+        assert spent.code == 0, spent.err
+        assert "waiting until it has ended" not in spent.err
+    refused = terminal.run("hc-client", "watch", "--every", "never")
+    assert refused.code == 2
+    assert "--every" in refused.err

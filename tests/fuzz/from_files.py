@@ -48,7 +48,7 @@ PASSWORD = "password"
 
 def _transcript(path: Path) -> object:
     store = TranscriptStore(path.parent, keep_seconds=100, max_bytes=2**20)
-    return store.load(STAGE), store.latest(lambda record: True), store.size()
+    return store.load(STAGE), store.latest(lambda record: True), [*store.records()], store.size()
 
 
 def _model(path: Path) -> object:
@@ -126,6 +126,7 @@ DECODERS = (
         (
             "node/evidence/transcript_store.py:_frames",
             "node/evidence/transcript_store.py:TranscriptStore.latest",
+            "node/evidence/transcript_store.py:TranscriptStore.records",
         ),
     ),
     Decoder(

@@ -22,10 +22,11 @@ from hypercluster.node.wire.codec import decode
 from hypercluster.node.wire.framing import Frames
 from hypercluster.node.wire.messages import ADVERT_PROTOCOL, SignedAdvert
 from tests.soak.reckoning import reckon
-from tests.soak.storm import TERMS, Storm, storm
-from tests.soak.town import Resident
+from tests.soak.storm import Storm, storm, terms_of
+from tests.soak.town import READY_SECONDS, Resident
 
-CALM_SECONDS = float(TERMS.case_seconds + 60)
+CALM_SECONDS = 60.0
+"""beyond the time that a case takes"""
 FREE_SECONDS = 60.0
 
 
@@ -51,15 +52,19 @@ def soak(
     kills: int,
     seed: int,
     seconds: float = math.inf,
+    slow: int = 1,
     on_kill: Callable[[int], None] = lambda count: None,
 ) -> Soaked:
-    """Kill so often, for so long at most, let everything come to rest, and look at what is left."""
-    with storm(home, seed) as raging:
+    """Kill so often, for so long at most, let everything come to rest, and look at what is left.
+
+    Everybody has `slow` times as long for what has a deadline.
+    """
+    with storm(home, seed, slow) as raging:
         raging.rage(kills, on_kill, seconds)
         town = raging.town
         standing = [each for each in town.of("provider", "verifier", "gateway") if each.honest]
-        town.wait(standing)
-        _decided(raging)
+        town.wait(standing, slow * READY_SECONDS)
+        _decided(raging, terms_of(slow).case_seconds + CALM_SECONDS)
         town.dismiss("client", "gateway")
         wrong = _stuck(standing)
         town.end()
@@ -75,10 +80,10 @@ def soak(
     )
 
 
-def _decided(raging: Storm) -> None:
+def _decided(raging: Storm, seconds: float) -> None:
     """Return when no case is open any more, or could be."""
     disputes = raging.town.network.chain.disputes
-    deadline = time.monotonic() + CALM_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         events, _ = disputes.events_from(raging.town.network.chain.deployment.block)
         opened = {event.case_id for event in events if isinstance(event, CaseOpened)}

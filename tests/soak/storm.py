@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hypercluster.market.chain import DisputeTerms
@@ -20,9 +20,9 @@ from hypercluster.market.money.keystore import load_key
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.node.catalogue import VERSE
-from hypercluster.node.client.journal import VOUCHERS
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
+from hypercluster.node.home.settings import VOUCHERS
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.shards.store import demo_model, open_model
 from hypercluster.node.testnet.localnet import LocalNetwork, running_chain
@@ -75,6 +75,12 @@ MOST_AMBUSHES = 2
 AMBUSH_SECONDS = 100.0
 CHEAT_EVERY = 60
 """kills after which another cheat opens"""
+
+
+def terms_of(slow: int) -> DisputeTerms:
+    """The windows of disputes, so many times as long: for a machine that has other things to do."""
+    windows = ("evidence_window", "draw_window", "commit_window", "reveal_window", "serve_window")
+    return replace(TERMS, **{name: slow * getattr(TERMS, name) for name in windows})
 
 
 @dataclass(eq=False)
@@ -179,11 +185,13 @@ def _pays(payer: Resident) -> bool:
 
 
 @contextmanager
-def storm(home: Path, seed: int) -> Iterator[Storm]:
+def storm(home: Path, seed: int, slow: int = 1) -> Iterator[Storm]:
     """A market of four honest providers, a cheat, three verifiers, a gateway with traffic, two clients and a slanderer;
     everything has ended after the block, and the chain goes on until then.
     """
-    with running_chain(home, grace_seconds=60, unbonding_seconds=UNBONDING_SECONDS, terms=TERMS) as network:
+    with running_chain(
+        home, grace_seconds=60, unbonding_seconds=slow * UNBONDING_SECONDS, terms=terms_of(slow)
+    ) as network:
         held: list[Storm] = []
         with tapped(network.url, lambda *told: held[0].meddle(*told)) as line:
             town = Town(network, line, seed)

@@ -161,6 +161,8 @@ class Town:
                 if code and not resident.killed:
                     resident.failures.append(f"ended with {code}: {_tail(resident)}")
                 return
+            if not resident.honest and code and "may not serve" in _tail(resident):
+                return  # it was found out: what is left of its stake carries no node
             if not resident.killed and (code or resident.kind != "client"):
                 resident.failures.append(f"ended with {code}: {_tail(resident)}")
             rest = resident.again if resident.kind == "client" else (0.0, 0.5)

@@ -107,11 +107,15 @@ class Disputes:
     @property
     def lookback_blocks(self) -> int:
         """How many blocks back a case may have been opened that is still open. Asks the chain some dozen times."""
+        return self.blocks_of(self.terms.case_seconds)
+
+    def blocks_of(self, seconds: float) -> int:
+        """How many of the latest blocks are not older than so many seconds. Asks the chain some dozen times."""
         now, newest = self.rpc.timestamp(), self.rpc.block_number()
         low, high = 0, newest
         while low < high:
             middle = (low + high) // 2
-            if self._timestamp(middle) < now - self.terms.case_seconds:
+            if self._timestamp(middle) < now - seconds:
                 low = middle + 1
             else:
                 high = middle

@@ -8,6 +8,7 @@ from hypercluster.node.cli.client.generating import generate
 from hypercluster.node.cli.client.looking import path, peers
 from hypercluster.node.cli.client.receipts import receipts, verify
 from hypercluster.node.cli.client.trust import audits, demand, reputation, rewards
+from hypercluster.node.cli.client.watching import watch
 from hypercluster.node.cli.doctor import client_doctor
 from hypercluster.node.cli.program import application, run
 
@@ -18,7 +19,7 @@ app = application(
     network=True,
 )
 for command in (
-    *(init, fund, balance, peers, path, generate, chat, channels, close),
+    *(init, fund, balance, peers, path, generate, chat, channels, close, watch),
     *(reputation, audits, demand, rewards),
     *(receipts, verify),
     *(backups.backup, backups.restore),

@@ -50,7 +50,7 @@ def with_client(
     from hypercluster.node.client.joining import joined
     from hypercluster.node.client.purse import purse_of
 
-    settings = _settings(bootstrap)
+    settings = with_bootstrap(bootstrap)
     chain = open_chain(settings)
     purse = purse_of(settings.home, chain, password(settings))
     with wallet_held(settings.home, program):
@@ -75,7 +75,7 @@ def with_onlooker(
 
     from hypercluster.node.client.onlooking import looking_on
 
-    settings = _settings(bootstrap)
+    settings = with_bootstrap(bootstrap)
     chain, why = open_chain_to_look(settings)
     wanted = sought(model, settings)
 
@@ -92,7 +92,8 @@ def say_unchecked(why: str) -> None:
         say(f"Not checked against stake, so anybody may have made these adverts. {why}", err)
 
 
-def _settings(bootstrap: list[str] | None) -> Settings:
+def with_bootstrap(bootstrap: list[str] | None) -> Settings:
+    """The settings, to join through the nodes named rather than those that they name."""
     from hypercluster.node.network.addresses import through
 
     settings = Settings()

@@ -123,8 +123,8 @@ def demand(
     import trio
 
     from hypercluster.node.cli.console import password
-    from hypercluster.node.client.auditing.accuser import Reporter, Ruling
     from hypercluster.node.client.auditing.assembly import client_transcripts
+    from hypercluster.node.client.auditing.reporter import Reporter, Ruling
     from hypercluster.node.client.purse import purse_of
     from hypercluster.node.home.resources import open_chain
 

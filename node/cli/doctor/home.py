@@ -69,8 +69,9 @@ def keys_of(settings: Settings, wanted: Sequence[Key]) -> Iterator[Finding]:
 def ledger(settings: Settings) -> Iterator[Finding]:
     """That the ledger opens."""
     from hypercluster.node.home.resources import open_ledger
+    from hypercluster.node.home.settings import LEDGER
 
-    if settings.ledger_url is None and not (settings.home / "ledger.sqlite").exists():
+    if settings.ledger_url is None and not (settings.home / LEDGER).exists():
         yield unknown("ledger", "There is none yet: it is made when it is first needed.")
         return
     with open_ledger(settings) as opened:

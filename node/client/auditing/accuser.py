@@ -6,10 +6,9 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import coincurve
 import trio
@@ -19,143 +18,37 @@ from hypercluster.market.chain.disputes import (
     CaseOpened,
     CaseResolved,
     CommitteeDrawn,
-    ContradictionProven,
-    Demanded,
-    DemandStatus,
     Disputes,
-    EquivocationProven,
     Outcome,
     Phase,
-    Withheld,
 )
 from hypercluster.market.chain.disputes.terms import TRIES
 from hypercluster.market.chain.logs import again_from
-from hypercluster.market.errors import NodeUnreachable, Reverted, TransactionReplaced, TransactionTimeout
+from hypercluster.market.errors import Reverted
 from hypercluster.market.money.signing import NOBODY
 from hypercluster.market.money.voucher import ChannelDescriptor
 from hypercluster.market.trust.delivery import delivery_hash
 from hypercluster.node.client.auditing.delivery import delivering, opening_for
+from hypercluster.node.client.auditing.reporter import LOOK_SECONDS, Reporter, Ruling
 from hypercluster.node.client.exchanging import HopFailed, exchange
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
-from hypercluster.node.threads import Threads
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
-    from hypercluster.node.client.auditing.opinion import SignedVerdict
-    from hypercluster.node.client.auditing.recall import Equivocation
     from hypercluster.node.network.discovery import Discovery
     from hypercluster.node.network.host import Host
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-LOOK_SECONDS = 0.5
 SEND_SECONDS = 60.0
 MOST_WAIT_SECONDS = 5.0
 """that a member may put us off with: the time to commit runs"""
 OPENING_SECONDS = 120.0
 """for a chain that does not answer before there is a case"""
-PATIENCE_SECONDS = 6 * 3600.0
-"""for a chain that does not answer while a bond hangs on a case"""
-MOST_PAUSE_SECONDS = 15.0
 NO_CHANNEL = ChannelDescriptor(NOBODY, NOBODY, NOBODY, bytes(32))
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """How a case ended: `slashed_wei` was taken from the accused."""
-
-    case_id: int | None
-    outcome: str
-    slashed_wei: int
-
-
-class Reporter:
-    """Takes proofs and demands to the chain, for which nobody else is needed.
-
-    Args:
-        sender: pays bonds and gas, and gets bonds and rewards; unlocked when it is first needed.
-    """
-
-    def __init__(self, *, chain: Chain, sender: Callable[[], Sender]) -> None:
-        self._disputes = chain.disputes
-        self._unlock = sender
-        self._sender: Sender | None = None
-        self._on_chain = Threads(2)
-
-    async def prove_equivocation(self, proof: Equivocation) -> Ruling:
-        """Have a node slashed that signed two receipts for one step. Raises MarketError."""
-        mined = await self._send(
-            self._disputes.proofs.prove_equivocation,
-            proof.first,
-            proof.first_signature,
-            proof.second,
-            proof.second_signature,
-        )
-        found = next(e for e in self._disputes.events_in(mined) if isinstance(e, EquivocationProven))
-        return Ruling(None, "equivocation", found.taken)
-
-    async def prove_contradiction(
-        self,
-        first: SignedVerdict,
-        second: SignedVerdict,
-        row: int,
-        first_row: tuple[bytes, list[bytes]],
-        second_row: tuple[bytes, list[bytes]],
-    ) -> Ruling:
-        """Have a verifier slashed that passed two outputs for one input that differ by far in `row`: the row of
-        each with its Merkle proof. Raises MarketError.
-        """
-        mined = await self._send(
-            self._disputes.proofs.prove_contradiction,
-            first.verdict,
-            first.signature,
-            second.verdict,
-            second.signature,
-            row,
-            first_row,
-            second_row,
-        )
-        found = next(e for e in self._disputes.events_in(mined) if isinstance(e, ContradictionProven))
-        return Ruling(None, "contradiction", found.taken)
-
-    async def demand(self, transcript: Transcript, *, output: bool, row: int) -> Ruling:
-        """Make a provider show a row of its last step on chain, or lose stake; returns when either has happened.
-
-        Raises MarketError.
-        """
-        receipt, signature = transcript.receipts(self._disputes.domain)[-1]
-        mined = await self._send(
-            partial(self._disputes.demands.demand, output=output, row=row), receipt, signature
-        )
-        demand_id = next(e.demand_id for e in self._disputes.events_in(mined) if isinstance(e, Demanded))
-        while True:
-            state = await self._on_chain(self._disputes.demands.state, demand_id)
-            if state.status is DemandStatus.SERVED:
-                return Ruling(None, "served", 0)
-            if state.status is DemandStatus.LAPSED:
-                events, _ = await self._on_chain(self._disputes.events_from, mined.block)
-                ended = (e for e in events if isinstance(e, Withheld) and e.demand_id == demand_id)
-                return Ruling(None, "withheld", next(ended).taken)
-            if time.time() > state.deadline:
-                try:
-                    await self._send(self._disputes.demands.lapse, demand_id)
-                except Reverted as error:
-                    log.info("demand %d: %s", demand_id, error)
-            await trio.sleep(LOOK_SECONDS)
-
-    async def _send(self, function: Callable[..., T], *arguments: object) -> T:
-        return await self._on_chain(self._call, function, *arguments)
-
-    def _call(self, function: Callable[..., T], *arguments: object) -> T:
-        if self._sender is None:
-            self._sender = self._unlock()
-        return function(self._sender, *arguments)
 
 
 class Accuser(Reporter):
@@ -177,23 +70,10 @@ class Accuser(Reporter):
         Raises:
             MarketError: the wallet cannot pay the bond, the receipts are too old, nothing is at stake.
         """
-        ruling = await self.accuse_once(transcript)
-        for _ in range(TRIES - 1):
-            assert ruling.case_id is not None
-            case = await self._patiently(partial(self._on_chain, self._disputes.cases.state, ruling.case_id))
-            undecided = case.outcome in (Outcome.INCONCLUSIVE, Outcome.UNSERVED)
-            if case.outcome is not Outcome.VOID and not (undecided and case.guilty > case.innocent):
-                break
-            log.warning("case %d decided nothing: %s. Another is opened", ruling.case_id, ruling.outcome)
-            try:
-                ruling = await self.accuse_once(transcript)
-            except Reverted as error:
-                log.warning("no other case can be opened: %s", error)
-                break
-        return ruling
+        return await self.go_on(await self.open(transcript), transcript)
 
-    async def accuse_once(self, transcript: Transcript) -> Ruling:
-        """One case, from its opening to its end. Raises MarketError."""
+    async def open(self, transcript: Transcript) -> int:
+        """Open a case, or find the one of ours that is open; returns its number. Raises MarketError."""
         receipt, signature = transcript.receipts(self._disputes.domain)[-1]
         try:
             send = partial(self._send, self._disputes.cases.open, receipt, signature)
@@ -205,7 +85,25 @@ class Accuser(Reporter):
         else:
             case_id = next(e.case_id for e in self._disputes.events_in(mined) if isinstance(e, CaseOpened))
         log.warning("opened case %d against %s", case_id, transcript.record.peer)
-        return await self.see_through(case_id, transcript)
+        return case_id
+
+    async def go_on(self, case_id: int, transcript: Transcript | None) -> Ruling:
+        """See a case of ours to its end, and where that decided nothing, another one. Raises MarketError."""
+        ruling = await self.see_through(case_id, transcript)
+        for _ in range(TRIES - 1):
+            assert ruling.case_id is not None
+            case = await self._patiently(partial(self._on_chain, self._disputes.cases.state, ruling.case_id))
+            undecided = case.outcome in (Outcome.INCONCLUSIVE, Outcome.UNSERVED)
+            decided = case.outcome is not Outcome.VOID and not (undecided and case.guilty > case.innocent)
+            if decided or transcript is None:
+                break
+            log.warning("case %d decided nothing: %s. Another is opened", ruling.case_id, ruling.outcome)
+            try:
+                ruling = await self.see_through(await self.open(transcript), transcript)
+            except Reverted as error:
+                log.warning("no other case can be opened: %s", error)
+                break
+        return ruling
 
     async def see_through(self, case_id: int, transcript: Transcript | None) -> Ruling:
         """Follow a case until it is decided, do what is due, and hand the evidence over, if there is any.
@@ -224,19 +122,6 @@ class Accuser(Reporter):
                 return Ruling(case_id, watch.resolved.outcome.name.lower(), watch.resolved.taken)
             await self._patiently(partial(self._push_on, watch, transcript, served))
             await trio.sleep(LOOK_SECONDS)
-
-    async def _patiently(self, act: Callable[[], Awaitable[T]], seconds: float = PATIENCE_SECONDS) -> T:
-        """Do it, again and again for so long while the chain does not answer or loses track."""
-        since, pause = trio.current_time(), LOOK_SECONDS
-        while True:
-            try:
-                return await act()
-            except (NodeUnreachable, TransactionTimeout, TransactionReplaced) as error:
-                if trio.current_time() > since + seconds:
-                    raise
-                log.warning("a case waits for the chain: %s", error)
-            await trio.sleep(pause)
-            pause = min(2 * pause, MOST_PAUSE_SECONDS)
 
     async def _push_on(self, watch: _Watch, transcript: Transcript | None, served: _Served) -> None:
         """Do what is due. Others may do it first, which is as good."""

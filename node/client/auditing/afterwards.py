@@ -13,7 +13,7 @@ from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.inspection import Inspector
-    from hypercluster.node.client.auditing.policy import Report
+    from hypercluster.node.client.auditing.policy import Report, Served
     from hypercluster.node.client.auditing.resuming import OpenCases
     from hypercluster.node.client.completion import Completion
     from hypercluster.node.client.hop import Hop
@@ -88,8 +88,8 @@ class Audits:
                 while told == len(audited.reports) and not audited.done:
                     await audited.changed.wait()
 
-    async def _look(self, audited: _Audited, hops: Sequence[Hop], spending: Spending) -> None:
-        open_stages = len(hops)
+    async def _look(self, audited: _Audited, stages: Sequence[Served], spending: Spending) -> None:
+        open_stages = len(stages)
 
         async def on_stage(reports: Sequence[Report]) -> None:
             nonlocal open_stages
@@ -100,14 +100,15 @@ class Audits:
             await self._tell(audited)
 
         try:
-            await self.inspector.inspect(hops, spending, on_stage)
+            await self.inspector.inspect(stages, spending, on_stage)
         except (NodeError, MarketError, OSError) as error:
             # A chain, a ledger or a disk that fails: the completion is whole all the same.
             log.warning("the audits of completion %s ended early: %s", audited.completion.request_id, error)
         finally:
             with trio.CancelScope(shield=True):
-                if hops:
-                    await self._saved(audited.completion, 0)
+                if stages:
+                    # What is left is not lost: a watch takes it up.
+                    await self._saved(audited.completion, open_stages)
                 audited.done = True
                 await self._tell(audited)
 

@@ -67,8 +67,11 @@ def inspector(
     ledger: Ledger,
     purse: Purse,
     sharing: Sharing = Sharing.NONE,
+    accuser: Accuser | None = None,
 ) -> Inspector:
-    """The inspector that `auditing` asks for, which tells others of faults as far as `sharing` goes."""
+    """The inspector that `auditing` asks for, which tells others of faults as far as `sharing` goes; faults go to the
+    chain by `accuser`, which sees its cases to their ends if none is given.
+    """
     manifest, domain = stored.manifest, chain.disputes.domain
     host, discovery = network.host, network.discovery
 
@@ -112,7 +115,8 @@ def inspector(
         auditor=auditors[auditing.auditor](),
         verifiers=verifiers,
         planter=Planter(prompter, bounds, manifest.width),
-        accuser=Accuser(chain=chain, sender=purse.unlock, host=host, discovery=discovery),
+        own=own,
+        accuser=accuser or Accuser(chain=chain, sender=purse.unlock, host=host, discovery=discovery),
         sharer=Sharer(sharing, discovery, domain, verifiers),
         transcripts=transcripts,
         ledger=ledger,

@@ -18,8 +18,9 @@ from hypercluster.market.trust.audit import Difference, is_sampled
 from hypercluster.market.trust.fingerprint import fingerprint
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
 from hypercluster.market.trust.reputation import Evidence
+from hypercluster.node.client.auditing.consulting import Confirmed, Consulting
 from hypercluster.node.client.auditing.opinion import AuditFailed, Auditor, NoAuditor, Opinion
-from hypercluster.node.client.auditing.policy import Policy, Report
+from hypercluster.node.client.auditing.policy import Policy, Report, Served
 from hypercluster.node.client.auditing.recall import Equivocation, NotShown, recall
 from hypercluster.node.client.auditing.trial import Answer, put_to_the_test
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
@@ -30,8 +31,9 @@ from hypercluster.node.replay.comparing import claimed_numbers
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
-    from hypercluster.node.client.auditing.accuser import Accuser, Ruling
+    from hypercluster.node.client.auditing.accuser import Accuser
     from hypercluster.node.client.auditing.planting import Planter
+    from hypercluster.node.client.auditing.reporter import Ruling
     from hypercluster.node.client.auditing.sharing import Sharer
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.limits import Spending
@@ -46,7 +48,8 @@ class Inspector:
 
     Args:
         secret: 32 bytes that decide who is audited; never leave the process.
-        auditor: who looks things over; `verifiers` as well, for second opinions and traps, if there are any.
+        auditor: who looks things over; `verifiers` as well, for second opinions and traps, if there are any, and
+            `own` where a verifier's word alone is not enough.
         planter: has the faults of traps computed.
         accuser: takes faults to the chain; None where there is no wallet.
         sharer: tells others of them.
@@ -60,6 +63,7 @@ class Inspector:
         auditor: Auditor,
         verifiers: VerifierAuditor,
         planter: Planter,
+        own: Callable[[], Auditor],
         accuser: Accuser | None,
         sharer: Sharer,
         transcripts: TranscriptStore,
@@ -72,23 +76,24 @@ class Inspector:
     ) -> None:
         self.policy = policy
         self._secret, self._auditor, self._verifiers, self.accuser = secret, auditor, verifiers, accuser
+        self._consulting = Consulting(auditor, verifiers, own, self._note)
         self._sharer, self._planter = sharer, planter
         self._transcripts, self._ledger = transcripts, ledger
         self._host, self._discovery, self._domain = host, discovery, domain
         self._layers, self._width = layers, width
 
-    def sampled(self, hops: Sequence[Hop]) -> list[Hop]:
+    def sampled(self, hops: Sequence[Hop]) -> list[Served]:
         """Those whose stages are to be audited, as the secret picks them."""
         rate = self.policy.rate
         return [
-            hop
+            Served(hop.record.stage.struct_hash(), hop.advert.operator, hop.advert)
             for hop in hops
             if hop.receipts.last is not None and is_sampled(self._secret, hop.receipts.previous, rate)
         ]
 
     async def inspect(
         self,
-        hops: Sequence[Hop],
+        stages: Sequence[Served],
         spending: Spending,
         on_stage: Callable[[Sequence[Report]], Awaitable[None]],
     ) -> None:
@@ -96,36 +101,40 @@ class Inspector:
 
         Never raises for what peers do.
         """
-        for hop in hops:
+        for stage in stages:
             reports: Sequence[Report] = ()
             try:
-                load = partial(self._transcripts.load, hop.record.stage.struct_hash())
-                transcript = await trio.to_thread.run_sync(load)
+                transcript = await trio.to_thread.run_sync(self._transcripts.load, stage.stage_hash)
             except NoTranscript as error:
                 log.warning("%s", error)
             else:
                 paying = spending.within()
-                reports = await self._look_into(transcript, hop.advert, paying)
+                reports = await self._look_into(transcript, stage, paying)
             await on_stage(reports)
         await trio.to_thread.run_sync(self._transcripts.prune)
 
-    async def _look_into(self, transcript: Transcript, provider: Advert, spending: Spending) -> list[Report]:
-        operator = provider.operator
-        shown = await self._recall(transcript, operator, provider.addrs)
+    async def _look_into(self, transcript: Transcript, stage: Served, spending: Spending) -> list[Report]:
+        operator = stage.operator
+        shown = await self._recall(transcript, stage)
         if shown is not None:
             return [shown]
         reports: list[Report] = []
         before = 0
         try:
-            tested = await self._tested(transcript, provider, spending)
+            tested = None if stage.advert is None else await self._tested(transcript, stage.advert, spending)
             if tested is not None:
                 reports, before = [tested], spending.spent_wei
                 if tested.fault:
                     return reports
-            opinion = await self._opinion(transcript, operator, spending, tested.auditor if tested else "")
-            cost = await self._sharer.failure(transcript, operator, opinion, spending)
-            opinion = replace(opinion, cost_wei=opinion.cost_wei + cost)
-            return [*reports, await self._act_on(transcript, operator, opinion)]
+            opinion = await self._consulting.opinion(
+                transcript, operator, spending, tested.auditor if tested else ""
+            )
+            confirmed = await self._confirmed(transcript, operator, opinion, spending)
+            cost = confirmed.cost_wei
+            if confirmed.finding is Finding.FAIL:
+                cost += await self._sharer.failure(transcript, operator, opinion, spending)
+            opinion = replace(opinion, cost_wei=opinion.cost_wei + cost, finding=confirmed.finding)
+            return [*reports, await self._act_on(transcript, operator, opinion, confirmed)]
         except (NoAuditor, AuditFailed) as error:
             # Also a verifier whose fingerprint contradicts its verdict ends here.
             fault = error.auditor if isinstance(error, AuditFailed) else ""
@@ -137,11 +146,13 @@ class Inspector:
             )
             return [*reports, report]
 
-    async def _recall(self, transcript: Transcript, operator: str, addrs: Sequence[str]) -> Report | None:
+    async def _recall(self, transcript: Transcript, stage: Served) -> Report | None:
         """Have the provider show a step again; a report only if it shows something else."""
-        seq = secrets.randbelow(len(transcript.steps))
+        if stage.advert is None:
+            return None
+        operator, seq = stage.operator, secrets.randbelow(len(transcript.steps))
         try:
-            found = await recall(self._host, addrs, transcript, seq, self._domain)
+            found = await recall(self._host, stage.advert.addrs, transcript, seq, self._domain)
         except NotShown as error:
             log.info("%s", error)
             await self._note(transcript.record.peer, operator, error.evidence, str(error))
@@ -163,28 +174,21 @@ class Inspector:
             auditor="own",
         )
 
-    async def _opinion(
-        self, transcript: Transcript, operator: str, spending: Spending, tested: str
-    ) -> Opinion:
-        """The auditor's; where that is another provider's word against this one's, a verifier's as well.
+    async def _confirmed(
+        self, transcript: Transcript, operator: str, opinion: Opinion, spending: Spending
+    ) -> Confirmed:
+        """What is left of a finding of a fault, before a bond is put on it."""
+        one_word = opinion.finding is Finding.FAIL and opinion.signed is not None
+        if not one_word or self.accuser is None or not self.policy.disputes:
+            return Confirmed(opinion.finding)
+        confirmed = await self._consulting.confirm(transcript, operator, opinion, spending)
+        for auditor in confirmed.overruled:
+            await self._note(auditor, "", Evidence.AUDIT_GREY, "It differed from two verifiers.")
+        return confirmed
 
-        A verifier that was `tested` with the same rows knows that these are the true ones, and is asked last.
-        """
-        if tested and not self._verifiers.verifiers({operator, transcript.record.peer, tested}):
-            tested = ""
-        opinion = await self._auditor.audit(transcript, {operator, tested} - {""}, spending)
-        if opinion.certain:
-            return opinion
-        try:
-            second = await self._verifiers.audit(transcript, {operator, opinion.auditor}, spending)
-        except NoAuditor:
-            return opinion
-        if second.finding is Finding.PASS:
-            # It is the other provider that differs from both.
-            await self._note(opinion.auditor, "", Evidence.AUDIT_GREY, "It differed from a verifier.")
-        return replace(second, cost_wei=opinion.cost_wei + second.cost_wei)
-
-    async def _act_on(self, transcript: Transcript, operator: str, opinion: Opinion) -> Report:
+    async def _act_on(
+        self, transcript: Transcript, operator: str, opinion: Opinion, confirmed: Confirmed
+    ) -> Report:
         peer, finding = transcript.record.peer, opinion.finding
         if finding is Finding.FAIL and not opinion.certain:
             finding = Finding.GREY
@@ -195,11 +199,13 @@ class Inspector:
         }[finding]
         off = opinion.difference
         note = f"median error {off.median:.1e}, largest {off.maximum:.1e}, agreement {off.agreement:.2f}"
+        if confirmed.note:
+            note = f"{confirmed.note} {note}"
         await self._note(peer, operator, kind, note)
         if opinion.signed:
             await self._note(opinion.auditor, "", Evidence.SERVED, "It audited.")
         ruling = None
-        if finding is Finding.FAIL:
+        if finding is Finding.FAIL and confirmed.sure:
             ruling = await self._dispute(lambda accuser: accuser.accuse(transcript))
         return await self._report(
             transcript,

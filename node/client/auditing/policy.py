@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
     from hypercluster.market.trust.audit import Difference
-    from hypercluster.node.client.auditing.accuser import Ruling
+    from hypercluster.node.client.auditing.reporter import Ruling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,17 @@ class Policy:
     rate: float = 0.0
     traps: float = 0.0
     disputes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A stage that is to be looked over: the hash of it (32 bytes), who operates its provider, and what that offers;
+    of whom nobody knows where it is now is asked nothing.
+    """
+
+    stage_hash: bytes
+    operator: str
+    advert: Advert | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MOST_CANDIDATES = 1024
 """that a provider gives"""
+LEAST_PIECE = 16
+"""rows that any provider takes in one step, to know what a prompt costs before it says how many it takes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,9 @@ class Prompter:
     ) -> tuple[list[bytes | TopK], int]:
         is_tail = record.layer_stop == self.layers
         payee = Recipient(provider.operator, address_of_peer(provider.peer))
-        # A piece of one row costs what a generated token does.
-        need = (len(rows) - 1) * provider.prompt_price_wei + max(
-            provider.prompt_price_wei, provider.price_wei
-        )
+        # Each piece costs what a generated token does at least.
+        pieces = 1 + len(rows) // LEAST_PIECE
+        need = len(rows) * provider.prompt_price_wei + pieces * provider.price_wei
         account = await funded(self.payer, payee, need, spending)
         connection = await dial_steps(self.host, provider)
         hop = await Hop.open(

@@ -36,6 +36,8 @@ class Answer(Enum):
     MISSED = "missed"
 
 
+TRAP = "trap: "
+"""begins the note on an audit that was a test of the auditor"""
 _WORDS = {
     Answer.FOUND: "the verifier found the planted fault",
     Answer.DOUBTED: "the verifier is in doubt about a planted fault",
@@ -74,7 +76,7 @@ class Trial:
     @property
     def note(self) -> str:
         """The same in words."""
-        return f"trap: {_WORDS[self.answer]}"
+        return f"{TRAP}{_WORDS[self.answer]}"
 
 
 async def put_to_the_test(

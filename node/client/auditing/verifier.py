@@ -70,6 +70,11 @@ class VerifierAuditor:
         ]
         return sorted(found, key=lambda advert: (advert.price_wei, advert.peer))
 
+    def operator_of(self, peer: str) -> str:
+        """The operator of a verifier that is known, else the peer itself."""
+        advert = self._discovery.book.get(peer)
+        return advert.operator if advert else peer
+
     def pick(self, avoid: Collection[str] = ()) -> Advert | None:
         """One drawn among the cheapest, without the peers and operators in `avoid`, nor whom we distrust.
 

@@ -512,3 +512,22 @@ def test_all_passes_for_a_question_are_measured_against_the_first_computation(
     assert found[0] in roots
     assert ledger.passed.first(question, b"n" * 32) == found[0]
     assert ledger.passed.first(other, b"n" * 32) == b"n" * 32
+
+
+def test_only_operators_of_whom_something_came_are_added_up_again_at_once(ledger: Ledger) -> None:
+    trust = ledger.trust
+    for peer, operator in ((PEER, OPERATOR), (OTHER, CONTRACT)):
+        trust.record(peer, operator, Evidence.DEATH, START)
+    first = trust.standings(START)
+    trust.record(PEER, OPERATOR, Evidence.LIE, START)
+    second = trust.standings(START + timedelta(seconds=20))
+    assert second[CONTRACT] is first[CONTRACT]
+    assert second[OPERATOR].reputation.distrusted
+    assert not first[OPERATOR].reputation.distrusted
+    later = trust.standings(START + timedelta(hours=1))
+    assert later[CONTRACT].of(OTHER).failed == pytest.approx(first[CONTRACT].of(OTHER).failed / 2)
+    assert trust.standings(START)[CONTRACT] == first[CONTRACT], "clocks go back"
+    trust.hear(Rumour(CONTRACT, OPERATOR, 0.5, START), OTHER)
+    assert trust.standings(START)[CONTRACT].reputation.heard == MOST_OF_WITNESS
+    trust.forgive(OPERATOR)
+    assert OPERATOR not in trust.standings(START)

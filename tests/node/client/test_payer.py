@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.limits import WalletLimits
 from hypercluster.node.client.payer import Payer
 from hypercluster.node.home.policy import WalletPolicy
+from tests.market.chain.blocks import mining
 from tests.node.helpers.providers import FREE, Wallet, new_wallet
 
 
@@ -241,3 +243,22 @@ async def test_a_wallet_with_less_than_the_policy_wants_pays_what_is_needed(
     assert (await payer.plan({operators[0]: 100})).deposit_wei == 100
     account = (await payer.fund({operators[0]: 100}))[operators[0]]
     assert account.channel.deposit == 100
+
+
+async def test_c9_what_was_deposited_is_relied_on_after_its_confirmations(
+    wallet: Wallet, ledger: Ledger, chain: Chain, operators: list[Recipient]
+) -> None:
+    """C9: a client waits for as many blocks behind its opening, or its top-up, as HC_CONFIRMATIONS says."""
+    careful = Chain(chain.url, chain.deployment, 4)
+    payer = payer_of(replace(wallet, chain=careful), ledger)
+    first, _ = operators
+    blocks = []
+    with mining(chain):
+        for need in (500, HCT):
+            account = (await payer.fund({first: need}))[first]
+            now = chain.block_number()
+            events, _ = chain.channels.events_for(first.operator, now - 60, [account.channel_id])
+            blocks.append(now - max(event.block for event in events))
+            # What was paid for is there also of the view that providers have.
+            assert careful.channels.confirmed(account.channel_id).deposit >= need
+    assert min(blocks) >= 4

@@ -8,18 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from hypercluster.market.ledger import IncomingChannel, Ledger, Outcome, RequestRow
-from hypercluster.node.client.journal import VOUCHERS, Journal
+from hypercluster.market.ledger import IncomingChannel, Ledger, Outcome, RequestRow, Role, SessionRecord
+from hypercluster.node.client.journal import Journal
 from hypercluster.node.client.limits import AUDITS
 from hypercluster.node.client.recovery import WHY_INTERRUPTED, Recovery, opened_wallet, recover
 from hypercluster.node.client.request import Allowance, Request, Wishes
-from hypercluster.node.home.settings import Settings
+from hypercluster.node.home.settings import VOUCHERS, Settings
 from tests.node.client.test_client import PROMPT, World, honest, world
 from tests.node.helpers.providers import Wallet, new_wallet
 
@@ -173,7 +174,7 @@ async def test_kill_9_in_mid_stream_costs_what_the_ledger_says_and_nothing_twice
 
 
 @pytest.mark.parametrize("paid", [True, False])
-def test_audits_that_a_kill_cut_off_are_no_longer_waited_for(tmp_path: Path, paid: bool) -> None:
+def test_audits_that_a_kill_cut_off_are_left_for_a_watch(tmp_path: Path, paid: bool) -> None:
     journal = Journal(tmp_path / VOUCHERS)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.requests.add(RequestRow(request_id="aa", endpoint="cli", model_id="m"))
@@ -187,8 +188,53 @@ def test_audits_that_a_kill_cut_off_are_no_longer_waited_for(tmp_path: Path, pai
             assert recover(ledger, journal) == Recovery()
             found = ledger.requests.one("aa")
             assert found is not None
-            assert (found.row.outcome, found.row.cost, found.row.audits_open) == ("stop", 100, 0)
-            assert found.row.audit_cost == (12 if paid else 7)
+            assert (found.row.outcome, found.row.cost, found.row.audits_open) == ("stop", 100, 2)
+            # What was signed for and never answered is no cost: the next audit signs for the same wei.
+            assert (found.row.audit_cost, found.row.risked) == (7, 5 if paid else 0)
+        assert [row.request_id for row in ledger.requests.unaudited()] == ["aa"]
+        assert ledger.requests.give_up_audits(datetime.now(UTC) - timedelta(hours=1)) == 0
+        assert ledger.requests.give_up_audits(datetime.now(UTC)) == 1
+        assert ledger.requests.unaudited() == []
+    journal.close()
+
+
+def test_two_sessions_of_a_request_over_one_channel_share_what_was_paid_on_it(tmp_path: Path) -> None:
+    """A hop stays on the path when another one is replaced: it has a second session then, on the same channel."""
+    journal = Journal(tmp_path / VOUCHERS)
+    channel_id, elsewhere = bytes(32), bytes([1]) * 32
+
+    def session(number: int, channel_id: bytes, billed: int) -> SessionRecord:
+        return SessionRecord(
+            session_id=bytes([number]) * 16,
+            peer="peer",
+            layer_start=0,
+            layer_stop=4,
+            role=Role.CLIENT,
+            model_id="m",
+            channel_id=channel_id,
+            price_wei=1,
+            prompt_price_wei=1,
+            billed=billed,
+            started=datetime(2026, 1, 1, 0, 0, number, tzinfo=UTC),
+            request_id="aa",
+        )
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.requests.add(RequestRow(request_id="aa", endpoint="cli", model_id="m"))
+        ledger.history.save_sessions(
+            [session(1, channel_id, 15), session(2, channel_id, 0), session(3, elsewhere, 0)]
+        )
+        journal.begun("aa")
+        for channel, amount in ((channel_id, 15), (channel_id, 40), (elsewhere, 8)):
+            journal.signed(channel, "aa", amount, amount)
+            journal.answered(channel, "aa", amount, amount)
+        journal.signed(channel_id, "aa", 3, 58)
+        assert recover(ledger, journal) == Recovery(1, 63, 3)
+        found = ledger.requests.one("aa")
+        assert found is not None
+        assert [hop.billed for hop in found.hops] == [15, 40, 8]
+        assert [hop["cost_wei"] for hop in found.row.path] == ["15", "40", "8"]
+        assert [hop["risked_wei"] for hop in found.row.path] == ["0", "3", "0"]
     journal.close()
 
 

@@ -37,9 +37,8 @@ def test_a_store_that_is_nearly_full_is_told_of(tmp_path: Path) -> None:
 
 def test_nothing_that_a_home_holds_belongs_to_no_store(tmp_path: Path) -> None:
     """What the patterns name is what the programs write: they are read off the same names."""
-    from hypercluster.node.client.journal import VOUCHERS
     from hypercluster.node.client.receipt_files import RECEIPTS
-    from hypercluster.node.home.settings import EVIDENCE, PEERS, TRANSCRIPTS
+    from hypercluster.node.home.settings import EVIDENCE, PEERS, TRANSCRIPTS, VOUCHERS
     from hypercluster.node.testnet.localnet import LOG
 
     settings = Settings(home=tmp_path)

@@ -23,17 +23,20 @@ from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.market.trust.receipt import Finding
-from hypercluster.node.client.auditing.accuser import Accuser, Ruling
-from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts
+from hypercluster.node.client.auditing.accuser import Accuser
+from hypercluster.node.client.auditing.assembly import Auditing, AuditorKind, client_transcripts
 from hypercluster.node.client.auditing.policy import Policy
+from hypercluster.node.client.auditing.reporter import Ruling
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.request import Allowance, Request
+from hypercluster.node.client.watching import watch
+from hypercluster.node.client.watchtower import Finished
 from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.replay.calibration import calibrate
-from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.replay.replayer import Judgement, Replayer
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet import cheating
 from hypercluster.node.testnet.anvil import running_anvil
@@ -41,7 +44,7 @@ from hypercluster.node.testnet.cheats import Tampering
 from tests.market.proxy import Answer, proxy
 from tests.node.helpers.providers import Wallet, new_wallet, running_provider
 from tests.node.helpers.stages import served, signed
-from tests.node.helpers.verifiers import Judging, running_verifier, staked
+from tests.node.helpers.verifiers import AUDIT_PRICE, Judging, running_verifier, staked
 
 pytestmark = pytest.mark.slow
 
@@ -109,12 +112,20 @@ class Court:
         return served(self.stored, 0, 2, TEXT, key=bytes(node.key), domain=self.chain.disputes.domain, **how)
 
     @asynccontextmanager
-    async def client(self, wallet: Wallet, home: Path) -> AsyncIterator[Client]:
+    async def client(
+        self, wallet: Wallet, home: Path, auditor: AuditorKind = "own", *, source: bool = True
+    ) -> AsyncIterator[Client]:
+        """A client, which without `source` has no shard of its own."""
         alive = [each.address for each in self.verifiers.values() if each.thread.is_alive()]
         settings = Settings(home=home, bootstrap=tuple(alive[:1]))
-        auditing = Auditing(policy=Policy(rate=1.0, disputes=True), auditor="own")
+        auditing = Auditing(policy=Policy(rate=1.0, disputes=True), auditor=auditor)
         self.bounds.save(self.stored.bounds_file)
-        async with joined(settings, self.chain, self.stored, wallet.purse, auditing=auditing) as client:
+        stored = self.stored
+        if not source:
+            home.mkdir(parents=True, exist_ok=True)
+            copied = shutil.copy(stored.vocabulary(), home)
+            stored = replace(stored, folder=Path(copied).parent, source=None)
+        async with joined(settings, self.chain, stored, wallet.purse, auditing=auditing) as client:
             with trio.fail_after(300):
                 wanted = {each.advert.peer for each in self.verifiers.values() if each.thread.is_alive()}
                 while wanted - {advert.peer for advert in client.verifiers()}:
@@ -506,21 +517,113 @@ async def test_c8_an_accuser_outlasts_a_chain_that_loses_an_answer_and_is_away_f
     assert court.chain.token.balance(wallet.sender.address) > 100 * HCT - BOND
 
 
-async def test_c8_a_case_that_a_killed_client_opened_is_seen_through_by_its_next_run(
-    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path
+@pytest.mark.parametrize("by", ["next run", "watch"])
+async def test_c8_a_case_that_a_killed_client_opened_is_seen_through(
+    court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path, by: str
 ) -> None:
-    """Opened, and nobody had the evidence: the next run finds both, and hands it over."""
+    """Opened, and nobody had the evidence: the next run or a watch finds both, and hands it over."""
     node, operator = accused
     transcript = court.served(node, tamper=Tampering("noise"))
     home = Settings(home=tmp_path)
     await trio.to_thread.run_sync(client_transcripts(home, court.chain, 2**20).keep, transcript)
     receipt, signature = transcript.receipts(court.chain.disputes.domain)[-1]
     court.chain.disputes.cases.open(wallet.sender, receipt, signature)
-    async with court.client(wallet, tmp_path) as client:
-        assert client.audits is not None
-        assert client.audits.cases is not None
-        with trio.fail_after(300):
-            await client.audits.cases.done.wait()
-        assert len(client.audits.cases.found or ()) == 1
+    if by == "watch":
+        (done,) = await watched(court, wallet, tmp_path)
+        assert (done.what, done.outcome, done.slashed_wei) == ("case", "guilty", FAULT)
+    else:
+        async with court.client(wallet, tmp_path) as client:
+            assert client.audits is not None
+            assert client.audits.cases is not None
+            with trio.fail_after(300):
+                await client.audits.cases.done.wait()
+            assert len(client.audits.cases.found or ()) == 1
     assert court.stake(operator.address) == 0
     assert court.chain.token.balance(wallet.sender.address) > 100 * HCT - BOND
+
+
+async def watched(court: Court, wallet: Wallet, home: Path) -> list[Finished]:
+    """What a watch over a home finishes before nothing is left."""
+    found: list[Finished] = []
+    with trio.fail_after(300):
+        await watch(
+            Settings(home=home, bootstrap=(next(iter(court.verifiers.values())).address,)),
+            court.chain,
+            wallet.purse,
+            Auditing(policy=Policy(disputes=True), auditor="verifier"),
+            models=lambda model_id: court.stored,
+            on_finished=found.append,
+            on_report=lambda *report: None,
+            once=True,
+            every=0.2,
+        )
+    return found
+
+
+# --- one verifier's word ------------------------------------------------------------------------------------------
+
+
+async def test_a_verifier_that_cries_fault_costs_no_bond(
+    court: Court, wallet: Wallet, tmp_path: Path
+) -> None:
+    """The cheapest verifier fails honest work: two others pass it, so it is passed, and nothing goes to the chain."""
+    replayer = Replayer(court.stored, court.bounds, threads=1)
+
+    def failing(transcript: Transcript) -> Judgement:
+        return replace(replayer.judge(transcript), finding=Finding.FAIL)
+
+    through = (court.verifiers["one"].address,)
+    terms = {"sessions": 2, "session_tokens": 60, "refresh_seconds": 2.0, "bootstrap": through}
+    before = len(_opened(court))
+    with (
+        running_provider(court.chain, court.stored, tmp_path / "provider", (0, 4), **terms) as whole,
+        running_verifier(
+            court.chain,
+            court.stored,
+            court.bounds,
+            tmp_path / "liar",
+            judge=failing,
+            bootstrap=through,
+            price_wei=AUDIT_PRICE // 2,
+        ) as liar,
+    ):
+        async with court.client(wallet, tmp_path / "client", auditor="verifier", source=False) as client:
+            with trio.fail_after(300):
+                while not client.adverts() or liar.advert.peer not in {a.peer for a in client.verifiers()}:
+                    await trio.sleep(0.05)
+            done = await complete(client)
+            (report,) = done.reports
+            assert (report.finding, report.fault, report.ruling) == ("pass", "", None), report
+            assert (report.auditor, not done.doubtful) == (liar.advert.peer, True)
+            # The three of them were paid, and that is on the bill.
+            rows = report.tokens
+            assert report.cost_wei == rows * (AUDIT_PRICE // 2 + 2 * AUDIT_PRICE)
+        assert court.stake(whole.operator) == court.chain.staking.minimum
+    replayer.close()
+    assert len(_opened(court)) == before
+    with Ledger(tmp_path / "client" / "ledger.sqlite") as ledger:
+        said = {(event.peer, event.kind) for event in ledger.trust.events()}
+    assert (liar.advert.peer, "audit_grey") in said
+    assert (whole.advert.peer, "audit_passed") in said
+    assert (whole.advert.peer, "lie") not in said
+
+
+async def test_what_one_verifier_found_goes_to_the_chain_when_another_finds_it(
+    court: Court, wallet: Wallet, tmp_path: Path
+) -> None:
+    through = (court.verifiers["one"].address,)
+    terms = {"sessions": 2, "session_tokens": 60, "refresh_seconds": 2.0, "bootstrap": through}
+    ways = cheating.ways_of("noise")
+    with running_provider(
+        court.chain, court.stored, tmp_path / "provider", (0, 4), ways=ways, **terms
+    ) as whole:
+        async with court.client(wallet, tmp_path / "client", auditor="verifier", source=False) as client:
+            with trio.fail_after(300):
+                while not client.adverts():
+                    await trio.sleep(0.05)
+            (report,) = (await complete(client)).reports
+            assert (report.finding, report.fault) == ("fail", whole.advert.peer)
+            assert report.cost_wei == 2 * report.tokens * AUDIT_PRICE
+            assert "Two verifiers" in report.note
+            assert report.ruling is not None
+            assert report.ruling.outcome == "guilty"

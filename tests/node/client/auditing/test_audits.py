@@ -35,8 +35,10 @@ from hypercluster.node.client.auditing.policy import Policy, Report
 from hypercluster.node.client.auditing.recall import NotShown, recall
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion
+from hypercluster.node.client.drafting import Drafts
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.request import Allowance, Request, Wishes
+from hypercluster.node.client.watching import watch
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.errors import ErrorCode, NodeError
@@ -63,6 +65,8 @@ from tests.node.helpers.verifiers import AUDIT_PRICE, Judging, running_verifier
 PROMPT = [72, 101, 108, 108]
 TOKENS = 12
 CHEAP, DEAR = 100, 5_000
+CHEAPEST = Wishes(market=MarketParameters(alpha=1.0))
+GUESSING = replace(CHEAPEST, drafts=3)
 
 
 @pytest.fixture(scope="module")
@@ -88,18 +92,17 @@ class World:
 
     @asynccontextmanager
     async def client(
-        self, wallet: Wallet, home: Path, auditor: str = "verifier", **policy: Any
+        self, wallet: Wallet, home: Path, auditor: str = "verifier", wishes: Wishes = CHEAPEST, **policy: Any
     ) -> AsyncIterator[Client]:
         self.bounds.save(self.stored.bounds_file)
         settings = Settings(home=home, bootstrap=(self.head.address,))
         auditing = Auditing(policy=Policy(**({"rate": 1.0} | policy)), auditor=auditor)  # type: ignore[arg-type]
-        market = MarketParameters(alpha=1.0)
         async with joined(
             settings,
             self.chain,
             self.stored,
             wallet.purse,
-            wishes=Wishes(market=market),
+            wishes=wishes,
             auditing=auditing,
         ) as client:
             with trio.fail_after(300):
@@ -200,6 +203,47 @@ async def test_honest_stages_pass_and_the_audit_is_paid_to_the_wei(world: World,
     assert {(audit.session, audit.peer) for audit in found.audits} == {
         (hop.session_id, hop.peer) for hop in found.hops
     }
+
+
+async def test_audits_that_a_client_did_not_come_to_are_finished_by_a_watch(
+    world: World, tmp_path: Path
+) -> None:
+    """It is closed as soon as it has the text: what was drawn and not looked at is looked at later, and paid once."""
+    wallet = new_wallet(world.chain)
+    async with world.client(wallet, tmp_path) as client:
+        request = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=TOKENS))
+        with trio.fail_after(300):
+            done = await client.complete(request).finished()
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        (row,) = ledger.requests.unaudited()
+    assert row.request_id == done.request_id
+    found: list[tuple[str, Report]] = []
+    settings = Settings(home=tmp_path, bootstrap=(world.head.address,))
+    with trio.fail_after(300):
+        await watch(
+            settings,
+            world.chain,
+            wallet.purse,
+            Auditing(policy=Policy(), auditor="verifier"),
+            models=lambda model_id: world.stored,
+            on_finished=lambda finished: None,
+            on_report=lambda *report: found.append(report),
+            once=True,
+            every=0.2,
+        )
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        detail = ledger.requests.one(done.request_id)
+    assert detail is not None
+    assert detail.row.audits_open == 0
+    assert len(found) == row.audits_open
+    assert {(name, report.finding) for name, report in found} == {(done.request_id, "pass")}
+    assert {audit.peer for audit in detail.audits} == {world.head.advert.peer, world.tail.advert.peer}
+    billed = sum(
+        channel.billed
+        for channel in world.verifier.ledger.payee.channels()
+        if channel.payer == wallet.sender.address
+    )
+    assert detail.row.audit_cost + detail.row.risked >= billed > 0
 
 
 async def test_an_audit_that_a_budget_does_not_hold_is_not_begun_and_nobody_is_blamed(
@@ -318,6 +362,19 @@ async def test_a_verifier_that_looks_falls_into_no_trap(world: World, tmp_path: 
         done = await complete(client)
     assert [report.finding for report in done.reports] == ["pass"] * 4, [r.note for r in done.reports]
     assert sum("planted" in report.note for report in done.reports) == 2
+
+
+async def test_stages_that_went_back_are_audited_like_any_other(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guesses that did not hold were served and paid, and nothing after them looks at them."""
+    monkeypatch.setattr(Drafts, "guess", lambda self, cost, most: [1, 2, 3][:most])
+    async with world.client(new_wallet(world.chain), tmp_path, wishes=GUESSING, traps=1.0) as client:
+        done = await complete(client)
+    assert done.drafted - done.draft_held > TOKENS
+    assert [report.finding for report in done.reports] == ["pass"] * 4, [r.note for r in done.reports]
+    rows = len(PROMPT) + TOKENS - 1 + done.drafted - done.draft_held
+    assert {report.tokens for report in done.reports} == {rows}
 
 
 def lazy(world: World) -> Callable[[Transcript], Judgement]:

@@ -1,0 +1,228 @@
+"""A seat in a committee, whatever becomes of the blocks that it was drawn in and of the verifier that has it."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from eth_account.signers.local import LocalAccount
+
+from hypercluster.market.chain import Chain, DisputeTerms, Sender, deploy
+from hypercluster.market.chain.disputes import CaseOpened, Outcome, Revealed, Vote
+from hypercluster.market.ledger import DutyPhase, Ledger
+from hypercluster.market.money.units import HCT
+from hypercluster.market.trust.audit import Bounds
+from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.transcript_store import TranscriptStore
+from hypercluster.node.replay.replayer import Judgement, Replayer
+from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
+from hypercluster.node.testnet.cheats import Tampering
+from hypercluster.node.threads import Threads
+from hypercluster.node.verifier.committee import Committee
+from tests.market.chain.blocks import ask
+from tests.node.helpers.dying import Dying, Killed
+from tests.node.helpers.providers import new_wallet
+from tests.node.helpers.stages import served, signed
+from tests.node.helpers.verifiers import staked
+
+MOMENTS = 100
+"""at which a verifier is killed at most; a case takes less"""
+
+
+@dataclass(eq=False)
+class Bench:
+    """A chain whose committees have one seat, the only verifier that can have it, and somebody who is accused."""
+
+    chain: Chain
+    replayer: Replayer
+    node: LocalAccount
+    accused: LocalAccount
+    honest: Transcript
+    cheating: Transcript
+    accuser: Sender
+
+    def of_a_new_session(self, transcript: Transcript) -> Transcript:
+        record = replace(transcript.record, session=secrets.token_bytes(16))
+        return signed(
+            Transcript(record, transcript.steps), bytes(self.accused.key), self.chain.disputes.domain
+        )
+
+    def open(self, transcript: Transcript) -> int:
+        disputes = self.chain.disputes
+        receipt, signature = transcript.receipts(disputes.domain)[-1]
+        mined = disputes.cases.open(self.accuser, receipt, signature)
+        return next(e.case_id for e in disputes.events_in(mined) if isinstance(e, CaseOpened))
+
+    def remember(self) -> object:
+        """The chain as it is, for `forget`."""
+        return ask(self.chain, "evm_snapshot")
+
+    def forget(self, taken: object, ledger: Ledger) -> None:
+        """Take everything back: with many cases behind it each look would take longer."""
+        assert ask(self.chain, "evm_revert", taken)
+        self.accuser = Sender(self.chain, self.accuser.account)
+        for duty in ledger.trust.duties(
+            self.chain.disputes.cases.address, self.chain.chain_id, open_only=False
+        ):
+            ledger.trust.drop_duty(duty)
+
+    def judge(self, transcript: Transcript) -> Judgement:
+        return self.replayer.judge(transcript)
+
+    def votes(self, case_id: int) -> list[Vote]:
+        events, _ = self.chain.disputes.events_from(0)
+        return [e.vote for e in events if isinstance(e, Revealed) and e.case_id == case_id]
+
+
+@dataclass(eq=False)
+class Seated:
+    """A verifier made of what is on its disk."""
+
+    bench: Bench
+    folder: Path
+    ledger: Ledger
+
+    def __post_init__(self) -> None:
+        self.evidence = TranscriptStore(self.folder / "evidence", keep_seconds=3600, max_bytes=2**24)
+        chain = self.bench.chain
+        self.committee = Committee(
+            chain=chain,
+            sender=Sender(chain, self.bench.node),
+            ledger=self.ledger,
+            judge=self.bench.judge,
+            evidence=self.evidence,
+            model_id=self.bench.replayer.stored.manifest.model_id,
+            computing=Threads(1),
+        )
+        # Nothing is left alone that would go on when the chain is another one.
+        for held in (self.committee, self.committee._docket):
+            held._on_chain = Threads(2)
+
+    def dies_at(self, moment: int) -> None:
+        dying = Dying(moment)
+        for held in (self.committee, self.committee._docket):
+            held._on_chain = held._in_thread = dying
+        self.committee._computing = dying
+
+    async def until(self, case_id: int, phase: DutyPhase = DutyPhase.RESOLVED) -> None:
+        """Work until the seat of that case is served so far."""
+        contract, chain_id = self.bench.chain.disputes.cases.address, self.bench.chain.chain_id
+        with trio.fail_after(120):
+            while True:
+                await self.committee.work()
+                duties = self.ledger.trust.duties(contract, chain_id, open_only=False)
+                if any((each.case_id, each.phase) == (case_id, phase) for each in duties):
+                    return
+
+
+@pytest.fixture(scope="module")
+def bench(stored_tiny: StoredModel) -> Iterator[Bench]:
+    from eth_account import Account
+
+    terms = DisputeTerms(
+        seats=1, commit_window=600, reveal_window=600, draw_window=600, serve_window=600, draw_delay=0
+    )
+    with running_anvil() as url:
+        deployer = Account.from_key(DEPLOYER_KEY)
+        seconds = terms.longest_seconds
+        chain = Chain(url, deploy(url, deployer, grace_seconds=60, unbonding_seconds=seconds, terms=terms))
+        (node, _), (accused, _) = staked(chain), staked(chain)
+        chain.disputes.cases.enlist(Sender(chain, node))
+        how: dict[str, Any] = {"key": bytes(accused.key), "domain": chain.disputes.domain}
+        replayer = Replayer(stored_tiny, Bounds.conservative(stored_tiny.manifest.model_id), threads=1)
+        yield Bench(
+            chain,
+            replayer,
+            node,
+            accused,
+            served(stored_tiny, 0, 2, range(12), **how),
+            served(stored_tiny, 0, 2, range(12), tamper=Tampering("truncate"), **how),
+            new_wallet(chain, 10_000 * HCT).sender,
+        )
+        replayer.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def ledger_in(folder: Path) -> Ledger:
+    return Ledger(folder / "ledger.sqlite")
+
+
+async def test_c9_a_duty_whose_number_a_reorganisation_gives_to_another_receipt(
+    bench: Bench, folder: Path
+) -> None:
+    """C9: the case that it sits on is replaced by one about other work, with the same number: it judges that one, and
+    says nothing in it of the first.
+    """
+    first, other = bench.of_a_new_session(bench.cheating), bench.of_a_new_session(bench.honest)
+    with ledger_in(folder) as ledger:
+        seat = Seated(bench, folder, ledger)
+        seat.evidence.keep(first)
+        taken = ask(bench.chain, "evm_snapshot")
+        case_id = bench.open(first)
+        await seat.until(case_id, DutyPhase.COMMITTED)
+        assert ask(bench.chain, "evm_revert", taken)
+        bench.accuser = Sender(bench.chain, bench.accuser.account)
+        assert bench.open(other) == case_id
+        seat.evidence.keep(other)
+        await seat.until(case_id)
+    assert bench.votes(case_id) == [Vote.INNOCENT]
+    assert bench.chain.disputes.cases.state(case_id).outcome is Outcome.INNOCENT
+
+
+async def test_c9_a_duty_of_another_receipt_is_dropped_after_a_restart(bench: Bench, folder: Path) -> None:
+    """C9: the same where it was killed before the blocks were replaced."""
+    first, other = bench.of_a_new_session(bench.cheating), bench.of_a_new_session(bench.honest)
+    taken = ask(bench.chain, "evm_snapshot")
+    with ledger_in(folder) as ledger:
+        seat = Seated(bench, folder, ledger)
+        seat.evidence.keep(first)
+        case_id = bench.open(first)
+        await seat.until(case_id, DutyPhase.COMMITTED)
+    assert ask(bench.chain, "evm_revert", taken)
+    bench.accuser = Sender(bench.chain, bench.accuser.account)
+    assert bench.open(other) == case_id
+    with ledger_in(folder) as ledger:
+        seat = Seated(bench, folder, ledger)
+        seat.evidence.keep(other)
+        await seat.until(case_id)
+    assert bench.votes(case_id) == [Vote.INNOCENT]
+
+
+async def test_c7_a_seat_is_served_whenever_its_verifier_is_killed(bench: Bench, folder: Path) -> None:
+    """C7: killed at each moment at which it waits for chain, disk or engine, when that was done and before it heard of
+    it, it goes on from its disk: it votes once, what it found, and reveals it.
+    """
+    stake = bench.chain.staking.stake_of(bench.node.address)
+    with ledger_in(folder) as ledger:
+        for moment in itertools.count(1):
+            assert moment <= MOMENTS
+            taken = bench.remember()
+            transcript = bench.of_a_new_session(bench.honest)
+            case_id = bench.open(transcript)
+            seat = Seated(bench, folder, ledger)
+            seat.evidence.keep(transcript)
+            seat.dies_at(moment)
+            killed = False
+            try:
+                await seat.until(case_id)
+            except Killed:
+                killed = True
+                await Seated(bench, folder, ledger).until(case_id)
+            case = bench.chain.disputes.cases.state(case_id)
+            assert (bench.votes(case_id), case.outcome) == ([Vote.INNOCENT], Outcome.INNOCENT), moment
+            assert bench.chain.staking.stake_of(bench.node.address) == stake, moment
+            if not killed:
+                break
+            bench.forget(taken, ledger)
+    assert moment > 10, "a case has more moments than that"
