@@ -41,21 +41,25 @@ SESSIONS, SESSION_TOKENS = 4, 2048
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of wall clock, and bytes of memory at its peak: all pages, and those that no file stands behind."""
+    """Seconds of wall clock and of processor time, and bytes of memory at its peak: all pages, and those that no file
+    stands behind.
+    """
 
     step: str
     seconds: float
     peak: int
     own: int = 0
+    cpu: float = 0.0
     note: str = ""
 
 
 class Watch(threading.Thread):
-    """Looks at the memory of a process and all that it starts until it ends."""
+    """Looks at the memory and the processor time of a process and all that it starts until it ends."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.peak = self.own = 0
+        self.cpu = 0.0
         self._root = psutil.Process(pid)
         self.start()
 
@@ -63,7 +67,9 @@ class Watch(threading.Thread):
         """Look."""
         while self._root.is_running() and self._root.status() != psutil.STATUS_ZOMBIE:
             try:
-                seen = [each.memory_info() for each in [self._root, *self._root.children(recursive=True)]]
+                family = [self._root, *self._root.children(recursive=True)]
+                seen = [each.memory_info() for each in family]
+                self.cpu = max(self.cpu, sum(sum(each.cpu_times()[:2]) for each in family))
             except psutil.NoSuchProcess:
                 continue
             self.peak = max(self.peak, sum(each.rss for each in seen))
@@ -83,7 +89,7 @@ def command(step: str, *words: str, home: Path, note: str = "") -> Cost:
     _, said = process.communicate()
     if process.returncode:
         raise SystemExit(f"{' '.join(words)}: {said.decode()}")
-    return Cost(step, time.perf_counter() - began, watch.peak, watch.own, note)
+    return Cost(step, time.perf_counter() - began, watch.peak, watch.own, watch.cpu, note)
 
 
 @contextmanager
@@ -131,7 +137,8 @@ def provider_starts(model: Path, layers: str, folder: Path, runs: int) -> Iterat
             node: NodeProcess[ProviderSpec] = network.start(spec, home, operator, model=model)
             watch = Watch(node.process.pid)
             network.wait(node)
-            cost = Cost("start, shard cut", time.perf_counter() - began, watch.peak, watch.own, layers)
+            took = time.perf_counter() - began
+            cost = Cost("start, shard cut", took, watch.peak, watch.own, watch.cpu, layers)
             node.stop()
             node.process.wait()
             if run == 0:
@@ -142,6 +149,7 @@ def provider_starts(model: Path, layers: str, folder: Path, runs: int) -> Iterat
             max(again, key=lambda each: each.peak),
             step="start, shard there",
             seconds=statistics.median(each.seconds for each in again),
+            cpu=statistics.median(each.cpu for each in again),
         )
 
 
@@ -190,10 +198,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = asked.model or write_random_llama(Path(folder) / "random.gguf", LlamaShape())
         size = model.stat().st_size
-        print(f"{model.name}, {size / MIB:.0f} MiB\n{'':20}{'s':>9}{'peak MiB':>10}{'own MiB':>9}")
+        print(
+            f"{model.name}, {size / MIB:.0f} MiB\n{'':20}{'s':>9}{'CPU s':>8}{'peak MiB':>10}{'own MiB':>9}"
+        )
         for cost in costs(model, Path(folder), asked.parts, asked.runs):
+            cpu = f"{cost.cpu:8.2f}" if cost.cpu else " " * 8
             own = f"{cost.own / MIB:9.0f}" if cost.own else " " * 9
-            print(f"{cost.step:20}{cost.seconds:9.3f}{cost.peak / MIB:10.0f}{own}  {cost.note}", flush=True)
+            print(
+                f"{cost.step:20}{cost.seconds:9.3f}{cpu}{cost.peak / MIB:10.0f}{own}  {cost.note}", flush=True
+            )
 
 
 if __name__ == "__main__":
