@@ -53,6 +53,7 @@ VARIANTS = {
         "ernie4_5-moe", 8, changes={"interleave_moe_layer_step": 2, "leading_dense_block_count": 2}
     ),
     "gemma3-27B": Case("gemma3", 62, changes=_SMALL | _HEADS),
+    "gemma3n-30": Case("gemma3n", 30),
     "gemma3-tied": Case("gemma3", drop=("output.weight",)),
     "gemma4-experts": Case("gemma4", experts=True),
     "gemma4-per-layer": Case("gemma4", changes={"embedding_length_per_layer_input": 32}),
