@@ -71,6 +71,11 @@ def _laid_out(model: Blueprint, start: int, stop: int) -> list[Place]:
         places = company + front + places
     else:
         places = front + places + _zeros(near)
+    may_lead = model.flags(model.rule.starts) if model.rule.starts else None
+    if (
+        may_lead is not None and not may_lead[places[0].layer]
+    ):  # of the first layer llama.cpp takes sizes of all
+        places = [Place(0, False), *places]
     return _of_another_number(model, places, start, stop)
 
 

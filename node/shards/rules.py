@@ -55,11 +55,11 @@ class Rule:
     whose layers compute with the tokens' embeddings: such a model keeps all its layers. `pinned` numbers of
     layers make llama.cpp compute another way, so that a model of such a number keeps all its layers, and so do
     all models of a `skeleton` architecture; no other shard may have a pinned or an `avoid`ed number. Ranges
-    start only where the list `starts` is not zero, and layers behind the first so many `owners` use the caches
-    of the last two of these. `planes` are streams that lie one behind the other, each with all tokens. Caches
-    that cannot forget their last tokens do not `rewind`.
-    `corrections` are keys that llama.cpp would guess from a number of layers, by the true numbers of layers and
-    tokens and the names of the tensors and keys. `refused` says why an architecture cannot be cut.
+    start only where the list `starts` is not zero, end only where `ends` is not, and layers behind the first so
+    many `owners` use the caches of the last two of these. `planes` are streams that lie one behind the other,
+    each with all tokens. Caches that cannot forget their last tokens do not `rewind`. `corrections` are keys
+    that llama.cpp would guess from a number of layers, by the true numbers of layers and tokens and the names
+    of the tensors and keys. `refused` says why an architecture cannot be cut.
     """
 
     sliding: tuple[int, bool] | None = None
@@ -80,6 +80,7 @@ class Rule:
     avoid: tuple[int, ...] = ()
     skeleton: bool = False
     starts: str | None = None
+    ends: str | None = None
     owners: int | None = None
     rewinds: bool = True
     shares: bool = True
@@ -130,7 +131,7 @@ RULES: dict[str, Rule] = dict.fromkeys(_PLAIN.split(), Rule()) | {
     "cohere2": Rule(sliding=(4, False)),
     "cohere2moe": Rule(sliding=(4, True)),
     "command-r": Rule(pinned=tuple(range(64, 513))),
-    "deci": Rule(starts="attention.head_count"),
+    "deci": Rule(starts="attention.head_count", ends="feed_forward_length"),
     "deepseek2": Rule(avoid=(26, 27), corrections=_deepseek2),
     "deepseek4": Rule(
         entry="hc_init", exit="l_last-{last}", streams="hyper_connection.count", tokens=True, rewinds=False

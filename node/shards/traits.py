@@ -68,6 +68,8 @@ def starts(model: Blueprint) -> tuple[int, ...] | None:
     allowed = [True] * model.layers
     if model.rule.starts and (flags := model.flags(model.rule.starts)) is not None:
         allowed = flags[: model.layers]
+    if model.rule.ends and (flags := model.flags(model.rule.ends)) is not None:
+        allowed = [may and (layer == 0 or flags[layer - 1]) for layer, may in enumerate(allowed)]
     borrowing = model.number(_SHARED_KV, 0, model.layers, default=0)
     owners = min(model.layers - borrowing, model.rule.owners or model.layers)
     if owners < model.layers:  # the last layers use the caches of the last two owners
