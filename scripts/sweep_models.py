@@ -36,7 +36,8 @@ def row(found: Found) -> str:
     width = "" if facts.get("width") == found.n_embd else f"{facts.get('width')} of {found.n_embd}"
     notes = [f"wider: {width}"] if width else []
     notes += ["token ids"] if facts.get("reads_tokens") else []
-    notes += ["starts: its rule"] if RULES[found.case].starts else []
+    rule = RULES[found.case]
+    notes += ["not every layer may begin a range"] if rule.starts or rule.ends or rule.owners else []
     yes = {True: "yes", False: "no", None: "?"}
     how = _HOW.get(found.how or "", "?") if found.exact else f"not exact: {found.error or found.difference}"
     return f"| {found.case} | {how} | {yes[found.rewinds]} | {yes[found.shares]} | {', '.join(notes)} |"

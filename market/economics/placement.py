@@ -184,6 +184,14 @@ def placements(
     ]
 
 
+def apart(ranked: Sequence[Placement], beside: Sequence[tuple[int, int]]) -> list[Placement]:
+    """Return those ranges that share no layer with ranges `beside`, which are the same provider's; all if none does."""
+    free = [
+        each for each in ranked if all(each.stop <= start or stop <= each.start for start, stop in beside)
+    ]
+    return free or list(ranked)
+
+
 def advise(
     ranked: Sequence[Placement],
     current: tuple[int, int] | None,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import llama_cpp as native
+import numpy as np
 from llama_cpp._ggml import libggml
 
 from hypercluster.node.engine.llama import LlamaError
@@ -31,10 +32,13 @@ _tensor_set = _function("ggml_backend_tensor_set", None, *_SPAN)
 
 
 class Rows:
-    """Where in an array of rows the running graph is; llama.cpp may take a batch in several graphs."""
+    """Where in an array of rows the running graph is; llama.cpp may take a batch in several graphs.
 
-    def __init__(self, rows: Float32s) -> None:
-        self._rows, self._at, self._end = rows, 0, 0
+    A tensor holds row after row, or so many `planes` of an equal share of each row.
+    """
+
+    def __init__(self, rows: Float32s, planes: int = 1) -> None:
+        self._rows, self._planes, self._at, self._end = rows, planes, 0, 0
 
     def begin(self, n: int) -> None:
         """Expect n rows."""
@@ -48,14 +52,32 @@ class Rows:
     def write_to(self, tensor: int) -> None:
         """The next rows go into a tensor."""
         size, at = self._passing(tensor)
-        if self._at <= self._end:
+        if self._at > self._end:
+            return
+        if self._planes > 1:
+            laid = np.ascontiguousarray(self._by_row(at, size).transpose(1, 0, 2))
+            _tensor_set(tensor, laid.ctypes.data, 0, size)
+        else:
             _tensor_set(tensor, self._rows.ctypes.data + at, 0, size)
 
     def read_from(self, tensor: int) -> None:
         """The next rows come out of a tensor."""
         size, at = self._passing(tensor)
-        if self._at <= self._end:
+        if self._at > self._end:
+            return
+        if self._planes > 1:
+            into = self._by_row(at, size)
+            laid = np.empty((into.shape[1], into.shape[0], into.shape[2]), np.float32)
+            _tensor_get(tensor, laid.ctypes.data, 0, size)
+            into[:] = laid.transpose(1, 0, 2)
+        else:
             _tensor_get(tensor, self._rows.ctypes.data + at, 0, size)
+
+    def _by_row(self, at: int, size: int) -> Float32s:
+        """The rows from byte `at` on that make `size` bytes, float32 [rows, planes, share]: a view."""
+        width = self._rows.shape[1]
+        first, n = at // (4 * width), size // (4 * width)
+        return self._rows[first : first + n].reshape(n, self._planes, width // self._planes)
 
     def _passing(self, tensor: int) -> tuple[int, int]:
         size, at = n_bytes(tensor), self._at
@@ -69,9 +91,11 @@ class Boundary:
     Keep a reference for as long as a context uses `callback`; it is None where there is nothing to do.
     """
 
-    def __init__(self, entry: str | None, exit_: str | None, entering: Float32s, leaving: Float32s) -> None:
-        self._entering = Rows(entering) if entry is not None else None
-        self._leaving = Rows(leaving) if exit_ is not None else None
+    def __init__(
+        self, entry: str | None, exit_: str | None, entering: Float32s, leaving: Float32s, planes: int = 1
+    ) -> None:
+        self._entering = Rows(entering, planes) if entry is not None else None
+        self._leaving = Rows(leaving, planes) if exit_ is not None else None
         self.callback: EvalCallback = None
         if entry is not None or exit_ is not None:
             self.callback = native.ggml_backend_sched_eval_callback(self._asked(entry, exit_))

@@ -47,7 +47,8 @@ class Computer:
         by_row = crossing.how == "embd" and not loading.first
         entry = None if loading.first or by_row else crossing.entry
         kind = Skeleton if crossing.how == "skeleton" else Boundary
-        self._boundary = kind(entry, None if loading.last else crossing.exit, area.entering, area.leaving)
+        leaving = None if loading.last else crossing.exit
+        self._boundary = kind(entry, leaving, area.entering, area.leaving, crossing.planes)
         self._batch = Batch(
             loading.rows, area.entering if by_row else None, four_positions=self._model.four_positions
         )

@@ -33,14 +33,16 @@ class Skeleton(Boundary):
     number have the same nodes. Takes rows of one sequence at a time.
     """
 
-    def __init__(self, entry: str | None, exit_: str | None, entering: Float32s, leaving: Float32s) -> None:
+    def __init__(
+        self, entry: str | None, exit_: str | None, entering: Float32s, leaving: Float32s, planes: int = 1
+    ) -> None:
         self._needless: dict[int, frozenset[int]] = {}
         self._rows = 0
         self._seen: list[_Node] = []
         self._entry_at: int | None = None
         self._asked_for = 0
         self._strange = False
-        super().__init__(entry, exit_, entering, leaving)
+        super().__init__(entry, exit_, entering, leaving, planes)
 
     def begin(self, n: int) -> None:
         """n rows are about to be decoded."""

@@ -8,7 +8,20 @@ import numpy as np
 
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.steps import Measurement
-from hypercluster.node.rows import Payload
+from hypercluster.node.rows import Payload, input_dtype
+
+
+def random_input(engine: Engine, n: int, draw: np.random.Generator) -> Payload:
+    """n rows as the engine takes them."""
+    tokens = draw.integers(0, engine.n_vocab, n, dtype=np.int32)
+    if engine.first:
+        return tokens
+    residual = draw.standard_normal((n, engine.width), dtype=np.float32)
+    if not engine.reads_tokens:
+        return residual
+    table = np.empty(n, input_dtype(engine.width))
+    table["residual"], table["token"] = residual, tokens
+    return table
 
 
 def measure(engine: Engine, steps: int = 8) -> Measurement:
@@ -19,9 +32,7 @@ def measure(engine: Engine, steps: int = 8) -> Measurement:
     draw = np.random.default_rng(0)
 
     def timed(position: int, n: int) -> float:
-        payload: Payload = draw.standard_normal((n, engine.width), dtype=np.float32)
-        if engine.first:
-            payload = draw.integers(0, engine.n_vocab, n, dtype=np.int32)
+        payload = random_input(engine, n, draw)
         return engine.submit(slot, position, payload).result().compute_ms
 
     try:

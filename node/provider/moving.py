@@ -8,7 +8,7 @@ import time
 import trio
 
 from hypercluster.market.economics.graph import node_of
-from hypercluster.market.economics.placement import advise, placements
+from hypercluster.market.economics.placement import advise, apart, placements
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.terms import Moving
 from hypercluster.node.serving.presence import Presence
@@ -29,15 +29,16 @@ class Mover:
     async def look_around(self) -> None:
         """Take no new session from here on if other layers would earn enough more."""
         terms = self._offer.terms
+        ranked = placements(
+            self._moving.machine,
+            self._moving.model,
+            [node_of(advert) for advert in self._presence.others()],
+            market=terms.market,
+            floor_wei=terms.price.floor_wei,
+            ceiling_wei=terms.price.ceiling_wei,
+        )
         advice = advise(
-            placements(
-                self._moving.machine,
-                self._moving.model,
-                [node_of(advert) for advert in self._presence.others()],
-                market=terms.market,
-                floor_wei=terms.price.floor_wei,
-                ceiling_wei=terms.price.ceiling_wei,
-            ),
+            apart(ranked, self._moving.beside),
             (terms.start, terms.stop),
             held_s=time.monotonic() - self._since,
             dwell_s=self._moving.dwell_seconds,

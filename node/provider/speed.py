@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 ROUNDS = 5
 """of which the best counts: what else the machine does can only make a round slower"""
-ROUNDS_SECONDS = 5.0
-"""after which no further round begins"""
+ROUNDS_SECONDS = 0.5
+"""after which no further round begins: a large shard is measured again soon enough, when it idles or serves"""
 FIRST_AGAIN = 15.0
 """seconds until an idle provider measures itself again; twice as long after each time, up to LAST_AGAIN"""
 LAST_AGAIN = 600.0

@@ -20,6 +20,8 @@ class Moving:
     model: ModelSize
     every_seconds: float = 300.0
     dwell_seconds: float = 1800.0
+    beside: tuple[tuple[int, int], ...] = ()
+    """layers of the model that the same provider serves as well, and would only take clients from"""
     drain_seconds: float = 300.0
     """how long sessions under way may take to end before it moves"""
 

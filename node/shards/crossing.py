@@ -19,8 +19,8 @@ How = Literal["embd", "inject", "skeleton"]
 PREFIX = "hypercluster."
 LAYER_START, LAYER_STOP = f"{PREFIX}layer_start", f"{PREFIX}layer_stop"
 _ENTRY, _EXIT, _HOW = f"{PREFIX}entry", f"{PREFIX}exit", f"{PREFIX}how"
-_WIDTH, _TOKENS, _FIRST, _END, _REWINDS, _SHARES = (
-    f"{PREFIX}{key}" for key in ("width", "tokens", "real_start", "real_stop", "rewinds", "shares")
+_WIDTH, _TOKENS, _FIRST, _END, _REWINDS, _SHARES, _PLANES = (
+    f"{PREFIX}{key}" for key in ("width", "tokens", "real_start", "real_stop", "rewinds", "shares", "planes")
 )
 MAX_NAME = 63  # bytes; ggml's limit for names of tensors
 
@@ -34,7 +34,7 @@ class Crossing:
     in ("inject"); or the same with all layers of the model in the file, those before `entry` left out
     ("skeleton"). A row has `width` float32 numbers; where it `reads_tokens` the ids have to be the true ones.
     `layer_at` are the layers of the file that are the range's, half-open; others are zeros. Whether it `rewinds` and
-    `shares`: see Traits.
+    `shares`: see Traits. The tensors hold a row as so many `planes`, each with its share of all rows.
     """
 
     entry: str | None
@@ -45,6 +45,7 @@ class Crossing:
     layer_at: tuple[int, int]
     rewinds: bool = True
     shares: bool = True
+    planes: int = 1
 
 
 def crossing_of(shard: Path) -> Crossing:
@@ -97,6 +98,7 @@ def read_crossing(file: Container) -> Crossing:
         layer_at=(number(_FIRST, MAX_LAYERS), number(_END, MAX_LAYERS)),
         rewinds=bool(number(_REWINDS, 1)),
         shares=bool(number(_SHARES, 1)),
+        planes=max(1, number(_PLANES, MAX_WIDTH)),
     )
 
 
@@ -111,5 +113,6 @@ def crossing_keys(crossing: Crossing) -> dict[str, Value]:
         _END: uint32(crossing.layer_at[1]),
         _REWINDS: uint32(int(crossing.rewinds)),
         _SHARES: uint32(int(crossing.shares)),
+        _PLANES: uint32(crossing.planes),
     }
     return keys if crossing.entry is None else {_ENTRY: text(crossing.entry)} | keys

@@ -8,19 +8,18 @@ from gguf.constants import GGUFValueType
 
 from hypercluster.node.shards.blueprint import FOREIGN_KEYS, MAX_LAYERS, Blueprint, item_type
 from hypercluster.node.shards.container import FORMATS
-from hypercluster.node.shards.layout import Place
+from hypercluster.node.shards.layout import LEADING, Place
 from hypercluster.node.shards.patterns import written_out
 from hypercluster.node.shards.rules import NOT_PER_LAYER
 from hypercluster.node.shards.writing import Value, array, float32, text, uint32, uint32s
 
-_LEADING = ("leading_dense_block_count", "hash_layer_count")
 _SHARED_KV, _PLE = "attention.shared_kv_layers", "ple.layers"
 
 
 def shard_keys(model: Blueprint, start: int, places: tuple[Place, ...], n_vocab: int) -> dict[str, Value]:
     """By their full names, in order; `n_vocab` is how many tokens the shard is to have. Raises UnsupportedModel."""
     keys = _of_the_model(model)
-    for key in _LEADING:
+    for key in LEADING:
         if key in keys:
             count = model.number(key, 0, MAX_LAYERS)
             beyond = (at for at, place in enumerate(places) if place.layer >= count)

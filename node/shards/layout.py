@@ -19,6 +19,8 @@ from hypercluster.node.shards.patterns import expanded
 from hypercluster.node.shards.rules import PATTERN, RECURRENT
 from hypercluster.node.shards.traits import reads_embedding
 
+LEADING = ("leading_dense_block_count", "hash_layer_count")
+"""keys that say how many layers in front are of another kind"""
 _KV_HEADS, _WIDTHS = "attention.head_count_kv", "feed_forward_length"
 
 
@@ -63,14 +65,20 @@ def _laid_out(model: Blueprint, start: int, stop: int) -> list[Place]:
         else:
             places += _zeros(range(stop, end + 1))
         near = []
-    if last:  # leading dense layers have to lead
-        lead = model.number("leading_dense_block_count", 0, MAX_LAYERS, default=0)
-        company = sorted(_zeros(near), key=lambda place: place.layer >= lead)
+    lead = _leading(model)
+    company = sorted(_zeros(near), key=lambda place: place.layer >= lead)  # those that have to lead, first
+    if last:
         if front and len(near) % period:
             company = [(company + front)[0]] * (-len(near) % period) + company
         places = company + front + places
     else:
-        places = front + places + _zeros(near)
+        ahead = [place for place in company if place.layer < lead < stop]
+        places = ahead + front + places + company[len(ahead) :]
+    may_lead = model.flags(model.rule.starts) if model.rule.starts else None
+    if (
+        may_lead is not None and not may_lead[places[0].layer]
+    ):  # of the first layer llama.cpp takes sizes of all
+        places = [Place(0, False), *places]
     return _of_another_number(model, places, start, stop)
 
 
@@ -88,15 +96,21 @@ def _of_another_number(model: Blueprint, places: list[Place], start: int, stop: 
 
 
 def _company(model: Blueprint, start: int, stop: int) -> list[int]:
-    """The nearest layer of every kind that the range lacks."""
-    what = kinds(model)
+    """The nearest layer of every kind that the range lacks, if possible one that does not have to lead."""
+    what, lead = kinds(model), _leading(model)
     missing = sorted(set(what) - set(what[start:stop]), key=repr)
     return [
         min(
-            (layer for layer in range(model.layers) if what[layer] == kind), key=lambda i: (abs(i - start), i)
+            (layer for layer in range(model.layers) if what[layer] == kind),
+            key=lambda i: (i < lead < stop, abs(i - start), i),
         )
         for kind in missing
     ]
+
+
+def _leading(model: Blueprint) -> int:
+    """Layers in front that llama.cpp counts, because they are of another kind."""
+    return max(model.number(key, 0, MAX_LAYERS, default=0) for key in LEADING)
 
 
 def kinds(model: Blueprint) -> list[Kind]:

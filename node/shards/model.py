@@ -6,6 +6,7 @@ itself, in a process of its own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,11 @@ def _check_numbers(file: Container, model: Blueprint) -> None:
             f"{file.path}: tensor token_embd.weight has the shape {list(table.shape)} where "
             f"{model.architecture}.embedding_length is {model.n_embd}."
         )
+    for key in model.keys:
+        value = model.value(key)
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, float) and not math.isfinite(each):
+                raise UnsupportedModel(f"{file.path}: {key} is {each}; a finite number is needed.")
     if model.value("attention.causal") is False:
         raise UnsupportedModel(f"{file.path} attends to what comes after a token, which cannot be split.")
 

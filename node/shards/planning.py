@@ -98,6 +98,7 @@ def _crossing(model: Blueprint, start: int, places: tuple[Place, ...]) -> Crossi
         layer_at=(first, last + 1),
         rewinds=rule.rewinds,
         shares=rule.shares,
+        planes=width(model) // model.n_embd if rule.planes else 1,
     )
 
 

@@ -55,9 +55,11 @@ class Rule:
     whose layers compute with the tokens' embeddings: such a model keeps all its layers. `pinned` numbers of
     layers make llama.cpp compute another way, so that a model of such a number keeps all its layers, and so do
     all models of a `skeleton` architecture; no other shard may have a pinned or an `avoid`ed number. Ranges
-    start only where the list `starts` is not zero. Caches that cannot forget their last tokens do not `rewind`.
-    `corrections` are keys that llama.cpp would guess from a number of layers, by the true numbers of layers and
-    tokens and the names of the tensors and keys. `refused` says why an architecture cannot be cut.
+    start only where the list `starts` is not zero, end only where `ends` is not, and layers behind the first so
+    many `owners` use the caches of the last two of these. `planes` are streams that lie one behind the other,
+    each with all tokens. Caches that cannot forget their last tokens do not `rewind`. `corrections` are keys
+    that llama.cpp would guess from a number of layers, by the true numbers of layers and tokens and the names
+    of the tensors and keys. `refused` says why an architecture cannot be cut.
     """
 
     sliding: tuple[int, bool] | None = None
@@ -69,6 +71,7 @@ class Rule:
     between: str = ""
     scaled: bool = False
     streams: int | str = 1
+    planes: bool = False
     aborts: bool = False
     tokens: bool = False
     embedded: str | None = None
@@ -77,6 +80,8 @@ class Rule:
     avoid: tuple[int, ...] = ()
     skeleton: bool = False
     starts: str | None = None
+    ends: str | None = None
+    owners: int | None = None
     rewinds: bool = True
     shares: bool = True
     scale: bool = False  # without embedding_scale the loader scales by a number of its own
@@ -126,7 +131,7 @@ RULES: dict[str, Rule] = dict.fromkeys(_PLAIN.split(), Rule()) | {
     "cohere2": Rule(sliding=(4, False)),
     "cohere2moe": Rule(sliding=(4, True)),
     "command-r": Rule(pinned=tuple(range(64, 513))),
-    "deci": Rule(starts="attention.head_count"),
+    "deci": Rule(starts="attention.head_count", ends="feed_forward_length"),
     "deepseek2": Rule(avoid=(26, 27), corrections=_deepseek2),
     "deepseek4": Rule(
         entry="hc_init", exit="l_last-{last}", streams="hyper_connection.count", tokens=True, rewinds=False
@@ -138,7 +143,15 @@ RULES: dict[str, Rule] = dict.fromkeys(_PLAIN.split(), Rule()) | {
     "gemma": Rule(entry="inp_scaled", scaled=True),
     "gemma2": Rule(sliding=(2, False), entry="inp_scaled", scaled=True, pinned=(46,)),
     "gemma3": Rule(sliding=(6, False), entry="inp_scaled", pinned=(62,)),
-    "gemma3n": Rule(refused="what leaves its layers is not laid out by token"),
+    "gemma3n": Rule(
+        sliding=(5, False),
+        entry="inp_stacked",
+        streams=4,
+        planes=True,
+        embedded="embedding_length",
+        skeleton=True,
+        owners=20,
+    ),
     "gemma4": Rule(entry="inp_scaled", embedded="embedding_length_per_layer_input"),
     "glm-dsa": Rule(starts=INDEXERS),
     "glm4": Rule(aborts=True),
@@ -162,7 +175,7 @@ RULES: dict[str, Rule] = dict.fromkeys(_PLAIN.split(), Rule()) | {
     "mellum": Rule(sliding=(4, False)),
     "minicpm": Rule(scale=True, corrections=_minicpm),
     "minicpm3": Rule(entry="inp_scaled", skeleton=True),
-    "minimax-01": Rule(recurrent=8, skeleton=True, rewinds=False),
+    "minimax-01": Rule(recurrent=8, skeleton=True, rewinds=False, shares=False),
     "mpt": Rule(entry="inpL"),
     "muse-glimmer": Rule(sliding=(4, False), entry="embd_norm", scaled=True),
     "nemotron_h": Rule(exit="nemotron_h_block_out-{last}", rewinds=False),

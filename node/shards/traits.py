@@ -68,9 +68,12 @@ def starts(model: Blueprint) -> tuple[int, ...] | None:
     allowed = [True] * model.layers
     if model.rule.starts and (flags := model.flags(model.rule.starts)) is not None:
         allowed = flags[: model.layers]
+    if model.rule.ends and (flags := model.flags(model.rule.ends)) is not None:
+        allowed = [may and (layer == 0 or flags[layer - 1]) for layer, may in enumerate(allowed)]
     borrowing = model.number(_SHARED_KV, 0, model.layers, default=0)
-    if borrowing:  # the last layers use the caches of the two before them
-        allowed = [may and layer <= model.layers - borrowing - 2 for layer, may in enumerate(allowed)]
+    owners = min(model.layers - borrowing, model.rule.owners or model.layers)
+    if owners < model.layers:  # the last layers use the caches of the last two owners
+        allowed = [may and layer <= owners - 2 for layer, may in enumerate(allowed)]
     if all(allowed):
         return None
     return (0, *(layer for layer in range(1, model.layers) if allowed[layer]))

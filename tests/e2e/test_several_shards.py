@@ -86,8 +86,8 @@ def test_shards_of_two_models_are_served_paid_and_shown(
     assert [status["running"], *(each["running"] for each in status["further"])] == [None] * 3
     assert status["balance_wei"] + status["active_wei"] == 1000 * HCT + spent
     # Each further home is one like any other.
-    second = Terminal(further_home(provider.home, 2), provider.settings)
-    second.settings["HC_HOME"] = str(second.home)
+    home = further_home(provider.home, 2)
+    second = Terminal(home, {**provider.settings, "HC_HOME": str(home)})
     assert second.json("hc-provider", "status")["node"] == status["further"][0]["node"]
 
 

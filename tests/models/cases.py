@@ -49,10 +49,12 @@ VARIANTS = {
     "deepseek2-61": Case("deepseek2", 61, changes={"swiglu_clamp_exp": None, "swiglu_clamp_shexp": None}),
     "deepseek2-lite": Case("deepseek2", 27, changes={"swiglu_clamp_exp": None, "swiglu_clamp_shexp": None}),
     "deepseek2-mtp": Case("deepseek2", 7, changes={"nextn_predict_layers": 1}),
+    "deepseek4-5": Case("deepseek4", 5),
     "ernie-interleave": Case(
         "ernie4_5-moe", 8, changes={"interleave_moe_layer_step": 2, "leading_dense_block_count": 2}
     ),
     "gemma3-27B": Case("gemma3", 62, changes=_SMALL | _HEADS),
+    "gemma3n-30": Case("gemma3n", 30),
     "gemma3-tied": Case("gemma3", drop=("output.weight",)),
     "gemma4-experts": Case("gemma4", experts=True),
     "gemma4-per-layer": Case("gemma4", changes={"embedding_length_per_layer_input": 32}),
@@ -64,6 +66,7 @@ VARIANTS = {
     "glm4moe-mtp": Case("glm4moe", 7, changes={"nextn_predict_layers": 1}),
     "gpt-oss-yarn": Case("gpt-oss", changes=_YARN),
     "grok-old": Case("grok", changes={"embedding_scale": None}),
+    "lfm2moe-lead2": Case("lfm2moe", changes={"leading_dense_block_count": 2}),
     "llama-yarn": Case("llama", changes=_YARN),
     "llama4-scout": Case("llama4", changes={"interleave_moe_layer_step": 1}),
     "minicpm-old": Case("minicpm", changes={"residual_scale": None, "embedding_scale": None}),

@@ -137,7 +137,7 @@ def prospects(
 
     from hypercluster.market.economics.graph import Node
     from hypercluster.market.economics.parameters import MarketParameters
-    from hypercluster.market.economics.placement import placements
+    from hypercluster.market.economics.placement import apart, placements
     from hypercluster.node.client.onlooking import Sought, look
     from hypercluster.node.provider.placing import measure_machine
 
@@ -158,4 +158,4 @@ def prospects(
     ranked = placements(machine, size, [*others, *own], market=MarketParameters())
     if not ranked:
         fail("no range of layers fits the memory of this machine: give --memory more.")
-    return machine, size, ranked
+    return machine, size, apart(ranked, beside)

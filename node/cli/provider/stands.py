@@ -107,6 +107,11 @@ def places(
     for each, home, stored in zip(asked, homes, opened, strict=True):
         if each.layers != AUTO:
             continue
+        beside = tuple(
+            (place.start, place.stop)
+            for place in found.values()
+            if place.stored.manifest.model_id == stored.manifest.model_id
+        )
         machine, size, ranked = prospects(
             settings,
             chain,
@@ -114,17 +119,12 @@ def places(
             serving,
             None if several else memory,
             room=left // open_ if several else None,
-            beside=[
-                (place.start, place.stop)
-                for place in found.values()
-                if place.stored.manifest.model_id == stored.manifest.model_id
-            ],
+            beside=beside,
             wait=5.0,
         )
         best = ranked[0]
-        found[each.number] = Place(
-            each.number, home, stored, best.start, best.stop, Moving(machine=machine, model=size)
-        )
+        move = Moving(machine=machine, model=size, beside=beside)
+        found[each.number] = Place(each.number, home, stored, best.start, best.stop, move)
         if several:
             left -= int(size.need(best.start, best.stop))
             open_ -= 1

@@ -13,7 +13,7 @@ from tests.models.sweeping import sweep, wrong
 def test_shards_of_every_architecture_are_exact_and_do_what_its_rule_says() -> None:
     found = list(sweep(CASES))
     assert [f"{each.case}: {sentence}" for each in found for sentence in wrong(each)] == []
-    assert sum(each.exact for each in found if each.case in ARCHITECTURES) >= 118
+    assert sum(each.exact for each in found if each.case in ARCHITECTURES) >= 119
 
 
 @pytest.mark.slow

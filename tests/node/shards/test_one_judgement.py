@@ -125,7 +125,7 @@ def doubled(path: Path) -> None:
         ({"general.author": text("a\0b")}, "zero byte"),
         ({"general.typf": text("model")}, "'general.type' is empty or comes twice"),
         ({"llama.block_count": uint32(0)}, "block_count is 0"),
-        ({"llama.block_count": int32s([2, 2])}, "a list where one value"),
+        ({"llama.block_count": int32s([2, 2])}, "block_count is [2, 2]"),
         ({"llama.rope.freq_base": float32(float("nan"))}, "freq_base is nan"),
         ({"llama.attention.layer_norm_rms_epsilon": float32(float("inf"))}, "epsilon is inf"),
         ({"general.architecture": texts(["llama"])}, "a list where one value"),
