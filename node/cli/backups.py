@@ -37,7 +37,8 @@ def backup(
     Keys stay encrypted with their password; the rest of the file is not. A ledger in PostgreSQL is left out: pg_dump
     copies it.
     """
-    from hypercluster.node.home.backup import LEDGER, back_up
+    from hypercluster.node.home.backup import back_up
+    from hypercluster.node.home.settings import LEDGER
 
     try:
         made = back_up(Settings(), file, transcripts=transcripts)

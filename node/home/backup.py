@@ -29,13 +29,12 @@ from hypercluster.node.errors import NodeError
 from hypercluster.node.home.keys import Key, key_file
 from hypercluster.node.home.lock import Hold, held
 from hypercluster.node.home.policy import POLICY
-from hypercluster.node.home.settings import EVIDENCE, TRANSCRIPTS, VOUCHERS, Settings
+from hypercluster.node.home.settings import EVIDENCE, LEDGER, TRANSCRIPTS, VOUCHERS, Settings
 
 FORMAT = 2
 FORMATS = (1, 2)
 """that are read; the first knew keys, ledger and limits only"""
 ABOUT = "backup.json"
-LEDGER = "ledger.sqlite"
 RETIRED = "node.json.retired"
 """name of a node key that a restored verifier must not sign with again"""
 MOST_BYTES = 64 * 2**30

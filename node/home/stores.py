@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypercluster.node.home.settings import EVIDENCE, LEDGER, PEERS, TRANSCRIPTS
+from hypercluster.node.home.settings import EVIDENCE, LEDGER, PEERS, TRANSCRIPTS, VOUCHERS
 
 GIB, MIB = 2**30, 2**20
 NEARLY = 0.9
@@ -69,7 +69,7 @@ STORES = (
     ),
     Store(
         name="vouchers of requests under way",
-        files=("vouchers.journal*",),
+        files=(f"{VOUCHERS}*",),
         most=64 * MIB,
         full="requests go on, and after a kill the providers' books would have to tell what was spent",
     ),

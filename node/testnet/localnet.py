@@ -24,7 +24,7 @@ from hypercluster.node.errors import NodeError
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.running import RUNNING
-from hypercluster.node.home.settings import LEDGER, PEERS, Settings
+from hypercluster.node.home.settings import LEDGER, PEERS, VOUCHERS, Settings
 from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 from hypercluster.node.testnet.faucet import give
 from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
@@ -35,7 +35,7 @@ LIGHT_SCRYPT = 2**10
 STAKE = 100 * HCT
 LOG = "log"  # file in a node's home with what it printed
 MOST_LOG_BYTES = 16 * 2**20
-OF_A_CHAIN = (f"{LEDGER}*", "vouchers.journal*", PEERS)
+OF_A_CHAIN = (f"{LEDGER}*", f"{VOUCHERS}*", PEERS)
 """files in a home that are of no use with another chain"""
 
 

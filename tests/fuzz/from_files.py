@@ -6,6 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 from gguf.constants import GGUFValueType
 from pydantic import ValidationError
@@ -24,6 +25,7 @@ from hypercluster.node.home.config import VARIABLE, read_config
 from hypercluster.node.home.last_run import remembered
 from hypercluster.node.home.policy import WalletPolicy, load_policy, save_policy
 from hypercluster.node.home.profile import NetworkProfile
+from hypercluster.node.home.resources import told_decimals
 from hypercluster.node.home.running import read_running
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.network.memory import Memory
@@ -49,6 +51,12 @@ PASSWORD = "password"
 def _transcript(path: Path) -> object:
     store = TranscriptStore(path.parent, keep_seconds=100, max_bytes=2**20)
     return store.load(STAGE), store.latest(lambda record: True), [*store.records()], store.size()
+
+
+def _deployment(path: Path) -> object:
+    with patch.dict(os.environ, HC_HOME=str(path.parent), HC_DEPLOYMENT=str(path)):
+        told = told_decimals()
+    return Deployment.load(path), told
 
 
 def _model(path: Path) -> object:
@@ -172,8 +180,8 @@ DECODERS = (
     ),
     Decoder(
         "deployment",
-        from_file(Deployment.load),
-        ("market/chain/deployment.py:Deployment.load",),
+        from_file(_deployment),
+        ("market/chain/deployment.py:Deployment.load", "node/home/resources.py:told_decimals"),
         Shape.JSON,
     ),
     Decoder(

@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
@@ -18,8 +19,16 @@ from hypercluster.market.chain.disputes import CaseOpened, Outcome, Revealed, Vo
 from hypercluster.market.ledger import DutyPhase, Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds
+from hypercluster.node.client.auditing import accuser as accusing
+from hypercluster.node.client.auditing.accuser import Accuser
+from hypercluster.node.client.auditing.resuming import LeftOpen
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.transcript_store import TranscriptStore
+from hypercluster.node.identity import peer_of_key
+from hypercluster.node.network.discovery import Discovery
+from hypercluster.node.network.eligibility import anyone
+from hypercluster.node.network.host import Host
+from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.replay.replayer import Judgement, Replayer
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
@@ -73,6 +82,34 @@ class Bench:
         ):
             ledger.trust.drop_duty(duty)
 
+    def opened(self, transcript: Transcript, start: int) -> list[CaseOpened]:
+        """The cases about a transcript's last receipt, of this block and later ones."""
+        receipt, _ = transcript.receipts(self.chain.disputes.domain)[-1]
+        events, _ = self.chain.disputes.events_from(start)
+        return [e for e in events if isinstance(e, CaseOpened) and e.receipt_hash == receipt.struct_hash()]
+
+    def accusing(self) -> Accuser:
+        """An accuser that reaches nobody: the evidence is where it has to be."""
+        book = OrderBook(self.replayer.stored.manifest.model_id, anyone)
+        nowhere = cast(Discovery, SimpleNamespace(book=book))
+        account = self.accuser.account
+        return Accuser(
+            chain=self.chain,
+            sender=lambda: Sender(self.chain, account),
+            host=cast(Host, None),
+            discovery=nowhere,
+        )
+
+    async def take_up(self, transcript: Transcript, start: int) -> None:
+        """What the next run does: it goes on with what is open, and begins anew where nothing was opened."""
+        left = LeftOpen(self.chain, self.accuser.address, 3600)
+        left.look()
+        cases = self.opened(transcript, start)
+        if not cases:
+            await self.accusing().accuse(transcript)
+        elif cases[0].case_id in left.cases:
+            await self.accusing().go_on(cases[0].case_id, transcript)
+
     def judge(self, transcript: Transcript) -> Judgement:
         return self.replayer.judge(transcript)
 
@@ -110,6 +147,12 @@ class Seated:
         for held in (self.committee, self.committee._docket):
             held._on_chain = held._in_thread = dying
         self.committee._computing = dying
+
+    async def work(self) -> None:
+        """Work for ever."""
+        while True:
+            await self.committee.work()
+            await trio.sleep(0.01)
 
     async def until(self, case_id: int, phase: DutyPhase = DutyPhase.RESOLVED) -> None:
         """Work until the seat of that case is served so far."""
@@ -226,3 +269,45 @@ async def test_c7_a_seat_is_served_whenever_its_verifier_is_killed(bench: Bench,
                 break
             bench.forget(taken, ledger)
     assert moment > 10, "a case has more moments than that"
+
+
+async def test_c7_an_accusation_goes_on_whenever_its_client_is_killed(
+    bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C7: killed at each moment at which it waits for the chain, what it opened is found by its next run and seen to
+    its end: one case, one fault, and the bond is back.
+    """
+    monkeypatch.setattr(accusing, "LOOK_SECONDS", 0.05)
+    chain, disputes, wallet = bench.chain, bench.chain.disputes, bench.accuser.address
+    with ledger_in(folder) as ledger:
+        seat = Seated(bench, folder, ledger)
+        for moment in itertools.count(1):
+            assert moment <= MOMENTS
+            node, operator = staked(chain)
+            key = bytes(node.key)
+            record = replace(bench.cheating.record, session=secrets.token_bytes(16), peer=peer_of_key(key))
+            transcript = signed(Transcript(record, bench.cheating.steps), key, disputes.domain)
+            seat.evidence.keep(transcript)
+            before, start = chain.token.balance(wallet), chain.block_number()
+            first = bench.accusing()
+            first._on_chain = Dying(moment)
+            killed = False
+            with trio.fail_after(120):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(seat.work)
+                    try:
+                        await first.accuse(transcript)
+                    except Killed:
+                        killed = True
+                        await bench.take_up(transcript, start)
+                    while (
+                        chain.disputes.cases.is_convicted(node.address, record.stage.struct_hash()) is False
+                    ):
+                        await trio.sleep(0.01)
+                    nursery.cancel_scope.cancel()
+            assert len(bench.opened(transcript, start)) == 1, moment
+            assert chain.staking.stake_of(operator.address).active == 0, moment
+            assert chain.token.balance(wallet) == before, moment
+            if not killed:
+                break
+    assert moment > 5, "a case has more moments than that"
