@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: demo test test-fast soak fuzz invariants mutants sweep slither lint docs setup lock clean help
+.PHONY: demo test test-fast soak fuzz fuzz-files invariants mutants sweep slither lint docs setup lock clean help
 
 demo:            ## a paid, routed completion on a local network
 	@$(PYTHON) scripts/setup.py
@@ -27,6 +27,11 @@ MINUTES ?= 60
 fuzz:            ## every decoder given wrong input for an hour on all cores (MINUTES=N)
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+FILES ?= 100000
+fuzz-files:      ## a hundred thousand hostile model files, judged, loaded and run (FILES=N)
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/fuzz_files.py --files $(FILES) --processes 2
 
 CALLS ?= 10000000
 invariants:      ## ten million random calls to the contracts beside a model of them (CALLS=N)
