@@ -4,8 +4,8 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: demo test test-fast soak fuzz fuzz-verdicts fuzz-sending invariants mutants smt sweep slither lint docs \
-  setup lock clean help
+.PHONY: demo test test-fast soak fuzz fuzz-files fuzz-verdicts fuzz-sending invariants mutants smt sweep slither \
+  lint docs setup lock clean help
 
 demo:            ## a paid, routed completion on a local network
 	@$(PYTHON) scripts/setup.py
@@ -38,6 +38,11 @@ SCHEDULES ?= 1000
 fuzz-sending:    ## transfers over a way to the chain that loses, delays and repeats, 1,000 times (SCHEDULES=N)
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python scripts/fuzz_sending.py --schedules $(SCHEDULES)
+
+FILES ?= 100000
+fuzz-files:      ## a hundred thousand hostile model files, judged, loaded and run (FILES=N)
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python scripts/fuzz_files.py --files $(FILES) --processes 2
 
 CALLS ?= 10000000
 invariants:      ## ten million random calls to the contracts beside a model of them (CALLS=N)

@@ -196,7 +196,7 @@ DECODERS = (
     Decoder("dialback_request", dialback._request, ("node/network/dialback.py:_request",), Shape.JSON),
     Decoder("dialback_answer", dialback._answers, ("node/network/dialback.py:_answers",), Shape.JSON),
     Decoder(
-        "blocks",
+        "blocks_message",
         _blocks,
         (
             "node/wire/blocks.py:_fields",

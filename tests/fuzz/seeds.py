@@ -451,7 +451,7 @@ def inputs(folder: Path) -> Iterator[tuple[str, str, bytes]]:
         ("refused", BlocksAnswer(refused="Too many here now.", wait=3)),
         ("held", Held(((0, 4), (8, 12)), ("token_embd.weight", "output_norm.weight"))),
     ):
-        yield "blocks", name, encode_blocks(each)
+        yield "blocks_message", name, encode_blocks(each)
     yield "dialback_request", "asked", b'{"addrs": ["/ip4/127.0.0.1/tcp/1"], "direct": ""}'
     yield "dialback_answer", "answered", b'{"answers": {"/ip4/127.0.0.1/tcp/1": "reached"}}'
     for number, address in enumerate(

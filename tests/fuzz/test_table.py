@@ -25,6 +25,8 @@ TRUSTED = {
     "market/money/signing.py:address_bytes": "an address that was checked when it was read",
     "node/cli/verifier/calibrating.py:calibrate": "the bounds that were written the line before",
     "node/cli/hc/asking.py:Asking.answer": "the gateway of one's own home",
+    "node/engine/exactness.py:": "what a process of our own code is asked and answers",
+    "node/engine/needs.py:": "what a process of our own code is asked and answers",
     "node/engine/guidance.py:Matching.mask": "a mask of llguidance",
     "node/engine/jinja.py:": "what the process that started this one asks",
     "node/engine/apart.py:": "what the process of our own code answers that this one started",

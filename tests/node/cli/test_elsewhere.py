@@ -134,7 +134,7 @@ def test_flag_comes_before_variable_before_dotenv_before_file(
     )
     config = ["--config", str(tmp_path / "hc.toml")]
     assert parsed(*provider, config)["sessions"] == 5
-    assert parsed(*provider, config)["asked"] == 25 * 10**11
+    assert parsed(*provider, config)["asked_price"] == 25 * 10**11
     assert parsed(*provider, config)["http"] == ["127.0.0.1:1", "[::1]:2"]
     (tmp_path / ".env").write_text("HC_SESSIONS=6\n")
     assert parsed(*provider, config)["sessions"] == 6
