@@ -13,6 +13,8 @@ import trio
 
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.money.units import HCT
+from hypercluster.market.trust.audit import Bounds
+from hypercluster.node.catalogue import SMOLLM2
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.client import Client
@@ -26,7 +28,7 @@ from hypercluster.node.engine.tokenizer import Tokenizer
 from hypercluster.node.rows import Float32s
 from hypercluster.node.shards import partition
 from hypercluster.node.shards.store import StoredModel, open_model
-from hypercluster.node.testnet.demo import calibrated_bounds
+from hypercluster.node.testnet.demo import shipped_bounds
 from hypercluster.node.testnet.localnet import LocalNetwork, ProviderProcess, running_network
 from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
 
@@ -45,13 +47,27 @@ def stored_smollm2(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> S
     return open_model(smollm2, tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture(scope="module")
+def stored_gemma3(gemma3: Path, tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
+    return open_model(gemma3, tmp_path_factory.mktemp("model"))
+
+
+def bounds_of(stored: StoredModel, folder: Path) -> Path:
+    """Those that ship for SmolLM2; for another model wide ones, as calibrating takes longer than the test."""
+    if stored.manifest.model_id == SMOLLM2.model_id:
+        return shipped_bounds()
+    file = folder / "bounds.json"
+    Bounds.conservative(stored.manifest.model_id).save(file)
+    return file
+
+
 @contextmanager
 def network_of(model: Path, folder: Path, stored: StoredModel, hops: int) -> Iterator[LocalNetwork]:
     """So many providers one behind the other, a dearer one for the middle one's layers, and a verifier."""
     ranges = [f"{start}:{stop}" for start, stop in partition(stored.manifest.layers, hops)]
     specs = [ProviderSpec(layers=each, price="1", flags=SERVE) for each in ranges]
     specs.append(ProviderSpec(layers=ranges[hops // 2], price="9", flags=SERVE))
-    bounds = ("--bounds", str(calibrated_bounds(stored, stored.folder)))
+    bounds = ("--bounds", str(bounds_of(stored, folder)))
     with running_network(
         folder, specs, model=model, verifiers=[VerifierSpec(flags=(*JUDGE, *bounds))]
     ) as network:
@@ -166,3 +182,10 @@ def test_smollm2_over_several_hops_is_the_whole_model_paid_and_audited(
     smollm2: Path, stored_smollm2: StoredModel, hops: int, tmp_path: Path
 ) -> None:
     check_path(smollm2, stored_smollm2, hops, tmp_path)
+
+
+@pytest.mark.parametrize("hops", [2, 4, 7])
+def test_gemma3_over_several_hops_is_the_whole_model_paid_and_audited(
+    gemma3: Path, stored_gemma3: StoredModel, hops: int, tmp_path: Path
+) -> None:
+    check_path(gemma3, stored_gemma3, hops, tmp_path)
