@@ -152,15 +152,22 @@ def real(
     return option(read, metavar, help_, names, default=default)
 
 
-def proportions(help_: str, *names: str) -> Any:
-    """Numbers from 0 on with commas between, 16 at most, one of them above 0; comes as a tuple."""
+@dataclass(frozen=True)
+class Proportions:
+    """How something is shared out; a class, as of a tuple typer wants so many words."""
 
-    def read(text: str) -> tuple[float, ...]:
+    shares: tuple[float, ...]
+
+
+def proportions(help_: str, *names: str) -> Any:
+    """Numbers from 0 on with commas between, 16 at most, one of them above 0; comes as Proportions."""
+
+    def read(text: str) -> Proportions:
         pieces = text.replace(" ", "").split(",")
         values = tuple(float(piece) for piece in pieces if _REAL.fullmatch(piece))
         if len(values) < len(pieces) or len(pieces) > 16 or min(values) < 0 or not 0 < max(values) <= 1e6:
             raise ValueError(f"{_short(text)} are no shares: write numbers with commas between, as in 3,1.")
-        return values
+        return Proportions(values)
 
     return option(read, "N,N,...", help_, names)
 

@@ -11,8 +11,10 @@ from gguf.constants import GGMLQuantizationType
 from hypercluster.node.shards.container import Tensor, tensor_bytes
 from hypercluster.node.shards.errors import InvalidTensor, ManifestError
 
+NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
+"""what tensors are called"""
 _LINE = re.compile(
-    r"([A-Za-z0-9._-]{1,63}) ([A-Z0-9_]{1,16}) ([0-9]{1,18}(?:x[0-9]{1,18}){0,3}) ([0-9a-f]{64})"
+    rf"({NAME.pattern}) " + r"([A-Z0-9_]{1,16}) ([0-9]{1,18}(?:x[0-9]{1,18}){0,3}) ([0-9a-f]{64})"
 )
 
 Lines = dict[str, tuple[str, ...]]

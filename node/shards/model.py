@@ -15,6 +15,7 @@ from gguf.constants import GGMLQuantizationType as Type
 from hypercluster.node.shards.blueprint import MAX_VOCABULARY, Blueprint, blueprint_of
 from hypercluster.node.shards.container import Container, Tensor
 from hypercluster.node.shards.errors import InvalidTensor, UnsupportedModel
+from hypercluster.node.shards.lines import NAME
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.planning import LAYER, is_head
 from hypercluster.node.shards.rules import EMBEDDING
@@ -112,7 +113,7 @@ def _take_apart(file: Container, model: Blueprint) -> ModelFile:
     embedding: Tensors = {}
     head: Tensors = {}
     for name, tensor in file.tensors.items():
-        _check_type(file, tensor)
+        _check_tensor(file, tensor)
         match = LAYER.fullmatch(name)
         if match is None and name.startswith("blk."):
             raise InvalidTensor(f"{file.path}: the tensor {name!r} names no layer.")
@@ -131,7 +132,9 @@ def _take_apart(file: Container, model: Blueprint) -> ModelFile:
     return ModelFile(file, model, shared, embedding, layers[: model.layers], head)
 
 
-def _check_type(file: Container, tensor: Tensor) -> None:
+def _check_tensor(file: Container, tensor: Tensor) -> None:
+    if not NAME.fullmatch(tensor.name):
+        raise InvalidTensor(f"{file.path}: {tensor.name!r} is no name that a tensor has.")
     allowed, wanted = MATRIX_TYPES, "a type that llama.cpp can multiply"
     if "tid2eid" in tensor.name:  # the experts of each token
         allowed, wanted = frozenset({Type.I32}), "i32"

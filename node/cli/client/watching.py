@@ -16,7 +16,6 @@ from hypercluster.node.cli.opening import Model, opened
 from hypercluster.node.cli.options import Bootstrap, seconds
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.resources import open_chain
-from hypercluster.node.threads import first_cause
 
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.policy import Report
@@ -50,6 +49,7 @@ def watch(
     from hypercluster.node.client.watching import watch as work
     from hypercluster.node.home.lock import Hold, held
     from hypercluster.node.shards.store import kept_model
+    from hypercluster.node.threads import first_cause
 
     settings = with_bootstrap(bootstrap)
     chain = open_chain(settings)

@@ -13,6 +13,7 @@ from hypercluster.node.cli.console import Json, password
 from hypercluster.node.cli.opening import Model
 from hypercluster.node.cli.options import (
     Bootstrap,
+    Proportions,
     gib,
     layer_range,
     multiaddr,
@@ -164,7 +165,7 @@ def run(
         int | None, whole("The one card that computes, by its number. Default: all there are.", most=15)
     ] = None,
     tensor_split: Annotated[
-        tuple[float, ...] | None,
+        Proportions | None,
         proportions("Share of the layers that each card takes. Default: by their free memory."),
     ] = None,
     throttle: Annotated[
@@ -229,7 +230,7 @@ def run(
             kv_type=kv_type,
             gpu_layers=-1 if gpu_layers is None else gpu_layers,
             main_gpu=-1 if main_gpu is None else main_gpu,
-            tensor_split=tensor_split or (),
+            tensor_split=tensor_split.shares if tensor_split else (),
         )
         check_cards(backend)
         for each in wallets:

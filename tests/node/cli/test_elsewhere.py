@@ -24,7 +24,7 @@ from hypercluster.node.home.settings import Settings
 PEER = "/p2p/16Uiu2HAmQ3vZ8WWbJfRBKzdcnQkLq5xUnYrYJ2v4a1XzGkQm7Wq9"
 CANDIDATES = (
     "0.25", "17", "3", "1:3", "300", "/ip4/127.0.0.1/tcp/4001", f"/ip4/127.0.0.1/tcp/4001{PEER}", "127.0.0.1:4080",
-    "host.example", "https://chat.example", "name",
+    "host.example", "https://chat.example", "name", "name=1:3",
 )  # fmt: skip
 
 

@@ -141,7 +141,7 @@ def test_no_field_of_an_advert_can_be_changed_under_its_signature() -> None:
         "sequence": 7,
         "issued": 1_900_000_000,
         "expires": 1_900_000_100,
-        "n_embd": 64,
+        "width": 64,
         "reserve_wei": 9,
     }
     names = {"peer": peer_of_key(KEY.secret), "model_id": "ab" * 32, "operator": address_of(KEY)}
