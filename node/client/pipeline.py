@@ -131,14 +131,10 @@ class Pipeline:
     def chunks(self, tokens: int) -> list[int]:
         """Sizes of the steps, in tokens, that `tokens` are cut into.
 
-        A last chunk of one token would be billed as a generated one, so it takes one from its neighbour.
+        As few as there can be, and as equal: a short one would cost a generated token's price, more than its rows.
         """
-        sizes = [self._chunk] * (tokens // self._chunk)
-        if rest := tokens % self._chunk:
-            sizes.append(rest)
-        if len(sizes) > 1 and sizes[-1] == 1 and self._chunk > 2:
-            sizes[-2:] = [self._chunk - 1, 2]
-        return sizes
+        count = -(-tokens // self._chunk)
+        return [tokens // count + (each < tokens % count) for each in range(count)]
 
     async def __aenter__(self) -> "Pipeline":
         return self

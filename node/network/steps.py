@@ -9,7 +9,7 @@ from dataclasses import replace
 import trio
 
 from hypercluster.market.advert import Advert
-from hypercluster.node.errors import HostError, PeerUnreachable
+from hypercluster.node.errors import FrameError, HostError, PeerUnreachable
 from hypercluster.node.network.addresses import expand, join_tcp, parse, split_tcp
 from hypercluster.node.network.connection import Connection, Handler
 from hypercluster.node.network.direct import DirectServer, SecureStream, dial_direct
@@ -20,8 +20,8 @@ from hypercluster.node.wire.messages import INFER_PROTOCOL
 
 log = logging.getLogger(__name__)
 
-FIRST_SECONDS = 10.0
-"""that a direct connection may take for its first bytes"""
+FIRST_SECONDS = 5.0
+"""that a direct connection may take to show that it is not for steps; who is silent is told so by the handler"""
 DIRECT_SECONDS = 3.0
 """how long a client tries the direct address before it falls back"""
 
@@ -58,16 +58,9 @@ async def serve_steps(
         raise HostError(f"Cannot listen on {direct_listen}: {error.strerror or error}.") from None
 
     async def on_direct(stream: SecureStream) -> None:
-        if others is not None:
-            first = b""
-            with trio.move_on_after(FIRST_SECONDS):
-                first = await stream.peek()
-            if not first:
-                return
-            length = decode_length(first)
-            if length is not None and first[length[1] :].startswith(b"{"):
-                await others(stream)
-                return
+        if others is not None and await _begins_with_json(stream):
+            await others(stream)
+            return
         await handler(Connection(stream, direct=True, frame_seconds=frame_seconds))
 
     server = DirectServer(host, on_direct)
@@ -77,6 +70,18 @@ async def serve_steps(
         direct_announce = str(replace(parse(announce[0]), port=parse(bound).port))
     host.direct = direct_announce or expand(bound)[0]
     return host.direct
+
+
+async def _begins_with_json(stream: SecureStream) -> bool:
+    """Whether the first frame says so in time; what is no frame at all is not judged here. Raises ConnectionLost."""
+    first = b""
+    with trio.move_on_after(FIRST_SECONDS):
+        first = await stream.peek()
+    try:
+        length = decode_length(first)
+    except FrameError:
+        return False
+    return length is not None and first[length[1] :].startswith(b"{")
 
 
 async def dial_steps(

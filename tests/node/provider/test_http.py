@@ -279,5 +279,24 @@ def replace_inputs(row: Any, inputs: dict[str, Any]) -> Any:
 
 def test_what_else_it_could_serve(browser: httpx.Client) -> None:
     found = get(browser, "/hc/provider/advise")
+    assert found["why"] is None
+    assert found["machine"]["layer_ms"] > 0
+    every = [[start, stop] for start in range(4) for stop in range(start + 1, 5)]
+    assert sorted(each["layers"] for each in found["ranges"]) == every
+    revenues = [int(each["revenue_wei"]) for each in found["ranges"]]
+    assert revenues == sorted(revenues, reverse=True)
+    assert found["ranges"][0]["layers"] == [0, 4]  # nobody else is there, so only the whole model is a path
+
+
+def test_who_has_only_a_shard_is_told_why_nothing_is_advised(
+    chain: Chain, stored_tiny: StoredModel, tmp_path: Path
+) -> None:
+    stored_tiny.shard(*LAYERS)
+    http = HttpTerms(binds=("127.0.0.1:0",), link_file=tmp_path / "provider.link")
+    with running_provider(chain, replace(stored_tiny, source=None), tmp_path, LAYERS, http=http) as running:
+        link = running.presence.link
+        with httpx.Client(base_url=link.partition("/login")[0]) as client:
+            assert client.get(link).status_code == 303
+            found = get(client, "/hc/provider/advise")
     assert found["ranges"] == []
     assert "only a shard is here" in found["why"]
