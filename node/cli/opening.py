@@ -100,11 +100,11 @@ def taken_to_serve(
     `layers` is the range that is needed, "a:b"; None for what a client needs. Raises as `opened_to_serve`.
     """
     from hypercluster.node.engine.preflight import check_stored_vocabulary
+    from hypercluster.node.shards.naming import has_file
 
     named = listed(model, settings)
     model_id = model if named is None else named.model_id
-    has_file = named is not None and (named.source is not None or named.model_id == VERSE.model_id)
-    if model_id is None or has_file or not is_model_id(model_id):
+    if model_id is None or (named is not None and has_file(named)) or not is_model_id(model_id):
         return opened_to_serve(model, settings)
     from hypercluster.node.pulling import take
 

@@ -6,6 +6,7 @@ llama.cpp, what its callbacks do and the ranking of candidates share no interpre
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import mmap
@@ -59,6 +60,7 @@ class Apart:
             pass_fds=(memory,),
             env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # or an abort would start a debugger
         )
+        atexit.register(self.close)  # a command that has ended leaves nothing running
         self._to, self._from = _file(self._process.stdin), _file(self._process.stdout)
         try:
             self.facts = Facts(**json.loads(self._reply()[1]))
@@ -94,6 +96,7 @@ class Apart:
 
     def close(self) -> None:
         """End the child and wait for it; calling it again does nothing."""
+        atexit.unregister(self.close)
         self._to.close()
         try:
             self._process.wait(_STOP_SECONDS)

@@ -46,6 +46,11 @@ def listed(model: str, catalogue: Catalogue) -> ListedModel | None:
     return catalogue.named(model)
 
 
+def has_file(model: ListedModel) -> bool:
+    """Whether the whole file of a listed model is to be had: it ships with HyperCluster, or somewhere offers it."""
+    return model.source is not None or model.model_id == VERSE.model_id
+
+
 def file_of(model: ListedModel, cache: Path, showing: Showing = unseen) -> Path:
     """The file of a listed model, fetched if need be. Raises ModelMissing, FetchFailed."""
     if model.model_id == VERSE.model_id:
@@ -69,7 +74,7 @@ def stored_of(model: ListedModel, home: Path, cache: Path, showing: Showing = un
         ModelMissing, FetchFailed: its file is not to be had.
         ShardError: the file is none, or of another model.
     """
-    if model.source is None and (kept := kept_model(model.model_id, home)) is not None:
+    if not has_file(model) and (kept := kept_model(model.model_id, home)) is not None:
         return kept
     file = file_of(model, cache, showing)
     stored = stored_at(file, home, showing)

@@ -1,7 +1,11 @@
-"""Models that people run, over paths of several providers: text, books and audits, with a hop killed on the way."""
+"""Models that people run, over paths of several providers: text, books and audits, with a hop killed on the way.
+
+Three combinations of a model and a number of hops run in the suite, the other three only where HC_TEST_MATRIX is set.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -177,15 +181,22 @@ def check_path(model: Path, stored: StoredModel, hops: int, folder: Path) -> Non
             time.sleep(0.2)
 
 
-@pytest.mark.parametrize("hops", [2, 4, 7])
+MATRIX = pytest.mark.skipif(
+    not os.environ.get("HC_TEST_MATRIX"), reason="set HC_TEST_MATRIX to run all combinations"
+)
+
+
+@pytest.mark.parametrize("hops", [2, pytest.param(4, marks=MATRIX), 7])
 def test_smollm2_over_several_hops_is_the_whole_model_paid_and_audited(
     smollm2: Path, stored_smollm2: StoredModel, hops: int, tmp_path: Path
 ) -> None:
+    """Four hops only where HC_TEST_MATRIX is set."""
     check_path(smollm2, stored_smollm2, hops, tmp_path)
 
 
-@pytest.mark.parametrize("hops", [2, 4, 7])
+@pytest.mark.parametrize("hops", [pytest.param(2, marks=MATRIX), 4, pytest.param(7, marks=MATRIX)])
 def test_gemma3_over_several_hops_is_the_whole_model_paid_and_audited(
     gemma3: Path, stored_gemma3: StoredModel, hops: int, tmp_path: Path
 ) -> None:
+    """Two and seven hops only where HC_TEST_MATRIX is set."""
     check_path(gemma3, stored_gemma3, hops, tmp_path)

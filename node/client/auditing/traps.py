@@ -83,6 +83,10 @@ def plant(
     others = [again[at] for at in _put_out(transcript)]
     if is_tail:
         claimed, planted, apart = _candidates(rows, others)
+        # Log-probabilities that compare as far apart may still be too near for one tolerance to tell them apart.
+        tolerance = max(bounds.tolerance("tail", own=own) for own in (True, False))
+        refuting = [contradicts(one, other, tolerance) for one, other in zip(claimed, planted, strict=True)]
+        apart[~np.array(refuting)] = 0.0
     else:
         claimed, planted = (
             unpack_activations(b"".join(each), len(each), width, transcript.record.wire_dtype).astype(

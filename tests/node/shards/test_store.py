@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hypercluster.node.catalogue import VERSE
 from hypercluster.node.shards import ManifestError, ManifestMismatch, ShardError, build_manifest, split
 from hypercluster.node.shards.container import Container, Tensor
+from hypercluster.node.shards.naming import stored_of
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.store import ModelMissing, StoredModel, open_model
 from hypercluster.node.shards.writing import Value, float32, text
@@ -218,3 +220,10 @@ def test_l1_what_the_disk_kept_is_read_back(model: Path, home: Path) -> None:
     told.clear()
     assert open_model(model, home).shard(0, 3, told.append) == shard
     assert sum(told) == size
+
+
+def test_the_model_that_ships_is_whole_in_a_home_that_keeps_something_of_it(
+    home: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        assert stored_of(VERSE, home, tmp_path / "cache").source is not None
