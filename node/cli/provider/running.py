@@ -26,7 +26,7 @@ from hypercluster.node.cli.options import (
 )
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.provider.placing import FIRST_PRICE, in_bytes
-from hypercluster.node.cli.provider.stands import asked_for, homes_of, places, settings_of, shifted
+from hypercluster.node.cli.provider.stands import asked_for, homes_of, models_of, places, settings_of, shifted
 from hypercluster.node.cli.serving import (
     AllowHost,
     Announce,
@@ -233,6 +233,7 @@ def run(
             tensor_split=tensor_split.shares if tensor_split else (),
         )
         check_cards(backend)
+        models = models_of(settings, chain, asked)
         for each in wallets:
             check_carried(chain, each.sender.address, each.operator, sessions, "hc-provider")
         serving = Serving(
@@ -245,7 +246,7 @@ def run(
         first = in_token(FIRST_PRICE) if asked_price is None else asked_price
         stands = []
         for place, reach, wallet in zip(
-            places(settings, chain, asked, serving, in_bytes(memory)), reaches, wallets, strict=True
+            places(settings, chain, asked, models, serving, in_bytes(memory)), reaches, wallets, strict=True
         ):
             terms = ProviderTerms(
                 start=place.start,

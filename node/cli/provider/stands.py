@@ -67,8 +67,27 @@ def homes_of(settings: Settings, asked: Sequence[Asked]) -> list[Path]:
     return [further_home(settings.home, each.number) for each in asked]
 
 
+def models_of(settings: Settings, chain: Chain, asked: Sequence[Asked]) -> list[StoredModel]:
+    """The model of each shard, with the layers that were named for it looked at. Fails where one is not to be had."""
+    from hypercluster.node.shards import parse_range
+
+    found = []
+    for each in asked:
+        named = None if each.layers == AUTO else each.layers
+        stored = taken_to_serve(each.model, named, settings, chain)
+        if named is not None:
+            parse_range(named, stored.manifest.layers)
+        found.append(stored)
+    return found
+
+
 def places(
-    settings: Settings, chain: Chain, asked: Sequence[Asked], serving: Serving, memory: int | None
+    settings: Settings,
+    chain: Chain,
+    asked: Sequence[Asked],
+    opened: Sequence[StoredModel],
+    serving: Serving,
+    memory: int | None,
 ) -> list[Place]:
     """Which layers each shard takes, with the memory shared out by what was measured of each.
 
@@ -80,10 +99,6 @@ def places(
     from hypercluster.node.provider.terms import Moving
     from hypercluster.node.shards import parse_range
 
-    opened = [
-        taken_to_serve(each.model, None if each.layers == AUTO else each.layers, settings, chain)
-        for each in asked
-    ]
     homes = homes_of(settings, asked)
     several = len(asked) > 1
     room = memory if several and memory is not None else free_memory(serving.backend)
