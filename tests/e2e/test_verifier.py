@@ -88,10 +88,14 @@ def test_a_verifier_by_hand(settings: tuple[Path, dict[str, str]]) -> None:
                 "hc-client", "generate", "ROMEO:", "-n", "12", "--audit-rate", "1", "--trap-rate", "1", "--wait", "60"
             )  # fmt: skip
             rows = said["prompt_tokens"] + 11
-            assert [audit["finding"] for audit in said["audits"]] == ["pass", "pass"]
-            assert said["audit_wei"] == 2 * rows * parse_price("0.5")
+            findings = [audit["finding"] for audit in said["audits"]]
+            # A trap needs a row that comes out otherwise behind other rows; sometimes none does.
+            assert findings in (["pass", "pass"], ["error", "pass"])
+            earned = findings.count("pass") * rows * parse_price("0.5")
+            # Who served computes the fault, as a prompt.
+            assert said["audit_wei"] == earned + rows * parse_price("0.25")
             assert said["doubtful"] is False
-            assert judge.json("hc-verifier", "status")["unclaimed_wei"] == said["audit_wei"]
+            assert judge.json("hc-verifier", "status")["unclaimed_wei"] == earned
             plain = client.run(
                 "hc-client", "generate", "ROMEO:", "-n", "4", "--audit-rate", "1", "--trap-rate", "0"
             )
@@ -102,10 +106,10 @@ def test_a_verifier_by_hand(settings: tuple[Path, dict[str, str]]) -> None:
             reputation = client.json("hc-client", "reputation")
             assert {node["peer"] for row in reputation for node in row["nodes"]} == {
                 said["path"][0]["peer"],
-                said["audits"][0]["auditor"],
+                said["audits"][-1]["auditor"],
             }
             assert all(row["reliability"] > 0.9 for row in reputation)
-            assert {row["finding"] for row in client.json("hc-client", "audits")} == {"pass"}
+            assert {row["finding"] for row in client.json("hc-client", "audits")} == {*findings, "pass"}
             export = client.home / "trust.json"
             assert client.run("hc-client", "reputation", "--export", str(export)).code == 0
             assert json.loads(export.read_text())

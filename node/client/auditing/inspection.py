@@ -235,7 +235,18 @@ class Inspector:
             return None
         fault, cost = await self._planter.plant(transcript, provider, spending)
         if fault is None:
-            return None
+            return (
+                await self._report(
+                    transcript,
+                    provider.operator,
+                    "error",
+                    note="No fault for a trap came of it.",
+                    auditor=provider.peer,
+                    cost=cost,
+                )
+                if cost
+                else None
+            )
         is_tail = transcript.record.layer_stop == self._layers
         trial = await put_to_the_test(self._verifiers, verifier, transcript, fault, spending, is_tail=is_tail)
         await self._note(verifier.peer, verifier.operator, trial.evidence, trial.note)
