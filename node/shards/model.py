@@ -113,10 +113,12 @@ def _take_apart(file: Container, model: Blueprint) -> ModelFile:
     embedding: Tensors = {}
     head: Tensors = {}
     for name, tensor in file.tensors.items():
-        _check_tensor(file, tensor)
         match = LAYER.fullmatch(name)
         if match is None and name.startswith("blk."):
             raise InvalidTensor(f"{file.path}: the tensor {name!r} names no layer.")
+        if not NAME.fullmatch(name):
+            raise InvalidTensor(f"{file.path}: {name!r} is no name that a tensor has.")
+        _check_type(file, tensor)
         if match is None:
             part = head if is_head(model, name) else embedding if EMBEDDING.fullmatch(name) else shared
             part[name] = tensor
@@ -132,9 +134,7 @@ def _take_apart(file: Container, model: Blueprint) -> ModelFile:
     return ModelFile(file, model, shared, embedding, layers[: model.layers], head)
 
 
-def _check_tensor(file: Container, tensor: Tensor) -> None:
-    if not NAME.fullmatch(tensor.name):
-        raise InvalidTensor(f"{file.path}: {tensor.name!r} is no name that a tensor has.")
+def _check_type(file: Container, tensor: Tensor) -> None:
     allowed, wanted = MATRIX_TYPES, "a type that llama.cpp can multiply"
     if "tid2eid" in tensor.name:  # the experts of each token
         allowed, wanted = frozenset({Type.I32}), "i32"

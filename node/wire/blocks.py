@@ -8,7 +8,6 @@ asks has the model id, and everything else is compared with it.
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -87,7 +86,7 @@ def decode_answer(raw: bytes) -> BlocksAnswer:
     size, refused, wait = _fields(raw, "size", "refused", "wait")
     if not (_whole(size, MOST_BYTES) and isinstance(refused, str)):
         raise WireError("blocks", "has no size")
-    if type(wait) not in (int, float) or not math.isfinite(wait) or not 0 <= wait <= 3600:
+    if type(wait) not in (int, float) or not 0 <= wait <= 3600:  # not a number is in no range
         raise WireError("blocks", "names no time to wait")
     return BlocksAnswer(size, "".join(c for c in refused if c.isprintable())[:300], float(wait))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from hypercluster.node.errors import ConnectionLost
+from hypercluster.node.errors import ConnectionLost, WireError
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.steps import serve_steps
 from hypercluster.node.pulling.asking import Whereabouts
@@ -125,8 +125,8 @@ def test_a_shard_out_of_two_others_is_the_one_that_the_whole_model_gives(
 class _Liar(Giver):
     """Gives every block with its last byte changed."""
 
-    async def _read(self, tensor: Tensor, at: int, size: int) -> bytes:
-        found = await super()._read(tensor, at, size)
+    async def _read(self, tensor: Tensor, index: int) -> bytes:
+        found = await super()._read(tensor, index)
         return found[:-1] + bytes([found[-1] ^ 1])
 
 
@@ -250,3 +250,10 @@ def test_what_is_not_there_is_refused_and_the_conversation_goes_on(
             await stream.reset()
 
     trio.run(main)
+
+
+@pytest.mark.parametrize("wait", ["1" + "0" * 400, "-1", "1e999", "NaN", "3601", "true"])
+def test_a_wait_that_is_none_is_refused(wait: str) -> None:
+    raw = f'{{"size": 0, "refused": "Later.", "wait": {wait}}}'.encode()
+    with pytest.raises(WireError, match="names no time to wait"):
+        decode_answer(raw)
