@@ -12,12 +12,12 @@ import json
 import os
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import compile_contracts
+from own_environment import program
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / ".build" / "slither"
@@ -131,7 +131,7 @@ def findings() -> Iterator[tuple[str, str, str]]:
     forge = next((compile_contracts.CONTRACTS / "node_modules" / "@foundry-rs").glob("forge-*/bin"))
     run = subprocess.run(
         [
-            str(tool("slither")),
+            str(program("slither", PACKAGE, KEPT)),
             ".",
             "--ignore-compile",
             "--foundry-out-directory",
@@ -165,17 +165,6 @@ def where(elements: list[dict[str, Any]]) -> str:
             return f"{owner}.{function}"
         return str(element["name"])
     return ""
-
-
-def tool(name: str) -> Path:
-    """The program in the environment of this script, which is made when there is none."""
-    stamp = KEPT / "installed"
-    if not stamp.exists() or stamp.read_text() != PACKAGE:
-        venv.create(KEPT / "venv", with_pip=True)
-        pip = [str(KEPT / "venv" / "bin" / "pip"), "--disable-pip-version-check", "install", "--quiet"]
-        subprocess.run([*pip, PACKAGE], check=True)
-        stamp.write_text(PACKAGE)
-    return KEPT / "venv" / "bin" / name
 
 
 if __name__ == "__main__":

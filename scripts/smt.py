@@ -13,10 +13,9 @@ import argparse
 import os
 import subprocess
 import sys
-import venv
-from pathlib import Path
 
 from invariants import CONTRACTS, ROOT, forge
+from own_environment import program
 
 KEPT = ROOT / ".build" / "smt"
 PACKAGE = "halmos==0.3.3"
@@ -32,23 +31,12 @@ def main() -> int:
     told = parser.parse_args()
     if told.seconds < 1:
         parser.error("--seconds has to be at least 1")
-    command = [str(tool("halmos")), "--root", ".", "--forge-build-out", "../.build/smt/out"]
+    command = [str(program("halmos", PACKAGE, KEPT)), "--root", ".", "--forge-build-out", "../.build/smt/out"]
     command += ["--solver-timeout-assertion", f"{told.seconds}s"]
     command += ["--contract", told.contract] if told.contract else []
     path = os.pathsep.join([str(forge().parent), os.environ.get("PATH", "")])
     environment = os.environ | {"FOUNDRY_PROFILE": "smt", "HOME": str(KEPT), "PATH": path}
     return subprocess.run(command, cwd=CONTRACTS, env=environment).returncode
-
-
-def tool(name: str) -> Path:
-    """The program in the environment of this script, which is made when there is none."""
-    stamp = KEPT / "installed"
-    if not stamp.exists() or stamp.read_text() != PACKAGE:
-        venv.create(KEPT / "venv", with_pip=True)
-        pip = [str(KEPT / "venv" / "bin" / "pip"), "--disable-pip-version-check", "install", "--quiet"]
-        subprocess.run([*pip, PACKAGE], check=True)
-        stamp.write_text(PACKAGE)
-    return KEPT / "venv" / "bin" / name
 
 
 if __name__ == "__main__":

@@ -78,6 +78,14 @@ def open_chain_to_look(settings: Settings) -> "tuple[Chain | None, str]":
         return None, str(error)
 
 
+def open_chain_if_any(settings: Settings) -> "Chain | None":
+    """The chain, or None where it is not to be had, for whoever can do without."""
+    try:
+        return open_chain(settings)
+    except (MarketError, NodeError):
+        return None
+
+
 def open_ledger(settings: Settings) -> "Ledger":
     """The ledger of the settings, its tables brought up to date. Raises LedgerError."""
     from hypercluster.market.ledger import Ledger

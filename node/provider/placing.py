@@ -14,7 +14,6 @@ from hypercluster.node.engine.profile import Backend
 from hypercluster.node.shards import check_source
 from hypercluster.node.shards.model import ModelFile, Tensors
 from hypercluster.node.shards.store import ModelMissing, StoredModel
-from hypercluster.node.shards.traits import starts
 
 MEMORY_SHARE = 0.85
 """of the free memory may be used; the system and the rest of the program need what remains"""
@@ -65,9 +64,16 @@ def model_size(stored: StoredModel) -> ModelSize:
 
     Raises ModelMissing, ShardError.
     """
+    return _size(_whole(stored), stored.manifest.starts)
+
+
+def _whole(stored: StoredModel) -> ModelFile:
     if stored.source is None:
         raise ModelMissing("To choose among all layers the whole model is needed, and only a shard is here.")
-    model = check_source(stored.source)
+    return check_source(stored.source)
+
+
+def _size(model: ModelFile, starts: tuple[int, ...] | None) -> ModelSize:
     read = [bytes_read(model, layer) for layer in model.layers]
     usual = Counter(read).most_common(1)[0][0]
     return ModelSize(
@@ -77,7 +83,7 @@ def model_size(stored: StoredModel) -> ModelSize:
         last_bytes=_bytes(model.last),
         layer_costs=[each / usual for each in read],
         last_cost=_bytes(model.last) / usual,
-        starts=stored.manifest.starts,
+        starts=starts,
     )
 
 
@@ -93,10 +99,9 @@ def measure_machine(
         ModelMissing, ShardError: there is no whole model to cut the layers from.
         LoadFailed: llama.cpp loads none of them.
     """
-    size = model_size(stored)
-    assert stored.source is not None  # or there is no size
-    model = check_source(stored.source)
-    may_start = set(starts(model.blueprint) or range(len(model.layers)))
+    model = _whole(stored)
+    size = _size(model, stored.manifest.starts)
+    may_start = set(size.starts or range(len(model.layers)))
     kinds = [_kind(layer) for layer in model.layers]
     samples = {kind: i for i, kind in reversed([*enumerate(kinds)]) if i in may_start}
     timed = [kind for kind, _ in Counter(kinds).most_common() if kind in samples][:MOST_KINDS]

@@ -13,7 +13,6 @@ from hypercluster.node.pulling.filling import Block, Filling
 from hypercluster.node.pulling.links import Link, pieces_of
 from hypercluster.node.pulling.web import CHUNK, FileChanged, Patience, WebFile
 from hypercluster.node.shards.errors import FetchFailed
-from hypercluster.node.shards.foreign import what_it_is
 from hypercluster.node.shards.naming import Showing, unseen
 from hypercluster.node.shards.writing import Progress
 
@@ -58,10 +57,6 @@ def _fetch_one(link: Link, folder: Path, showing: Showing, patience: Patience | 
 def _try_one(link: Link, path: Path, showing: Showing, patience: Patience | None) -> Path:
     with WebFile(link, patience) as web:
         beginning = web.probe()
-        if not beginning.startswith(b"GGUF"):
-            raise FetchFailed(
-                f"What {link.host} gives as {link.name} is no GGUF file: {what_it_is(beginning[:512])}."
-            )
         blocks = [Block(at, min(CHUNK, web.size - at)) for at in range(0, web.size, CHUNK)]
         with Filling(path, web.size, blocks, of=f"{link.url.partition('?')[0]}\n{web.validator}") as filling:
             filling.put(0, beginning)

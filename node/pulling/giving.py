@@ -18,8 +18,8 @@ from hypercluster.node.network.direct import SecureStream
 from hypercluster.node.network.host import Host
 from hypercluster.node.pulling.pace import Pace
 from hypercluster.node.shards import Manifest
-from hypercluster.node.shards.blocks import BLOCK, BlockHashes, block_count, block_hash
-from hypercluster.node.shards.container import Container, Tensor, read_exactly
+from hypercluster.node.shards.blocks import BLOCK, BlockHashes, block_count, block_hash, read_block
+from hypercluster.node.shards.container import Container, Tensor
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.planning import plan
 from hypercluster.node.shards.store import MANIFEST, StoredModel
@@ -148,20 +148,20 @@ class Giver:
         elif asked.what == "hashes":
             await self._send(await self._hashes_of(shelf, asked.tensor, tensor), answering)
         else:
-            start = asked.first * BLOCK
-            stop = min(tensor.size, start + asked.count * BLOCK)
-            if start >= stop:
+            stop = min(block_count(tensor.size), asked.first + asked.count)
+            if asked.first >= stop:
                 await answering.send(encode_blocks(BlocksAnswer(refused="The tensor has no such block.")))
                 return
-            await answering.send(encode_blocks(BlocksAnswer(stop - start)))
-            for at in range(start, stop, BLOCK):
-                size = min(BLOCK, stop - at)
-                await self._pace.take(size)
-                await answering.send(await self._read(tensor, at, size))
-                self.given += size
+            size = min(tensor.size, stop * BLOCK) - asked.first * BLOCK
+            await answering.send(encode_blocks(BlocksAnswer(size)))
+            for index in range(asked.first, stop):
+                await self._pace.take(min(BLOCK, tensor.size - index * BLOCK))
+                block = await self._read(tensor, index)
+                await answering.send(block)
+                self.given += len(block)
 
-    async def _read(self, tensor: Tensor, at: int, size: int) -> bytes:
-        return await self._in_thread(_read, tensor, at, size)
+    async def _read(self, tensor: Tensor, index: int) -> bytes:
+        return await self._in_thread(read_block, tensor, index)
 
     async def _send(self, raw: bytes, answering: Frames) -> None:
         await answering.send(encode_blocks(BlocksAnswer(len(raw))))
@@ -183,13 +183,5 @@ class Giver:
         return await trio.to_thread.run_sync(work, *args, limiter=self._threads)
 
 
-def _read(tensor: Tensor, at: int, size: int) -> bytes:
-    with tensor.path.open("rb") as file:
-        return read_exactly(file.fileno(), tensor.path, tensor.offset + at, size)
-
-
 def _hash_all(tensor: Tensor) -> bytes:
-    return b"".join(
-        block_hash(_read(tensor, index * BLOCK, min(BLOCK, tensor.size - index * BLOCK)))
-        for index in range(block_count(tensor.size))
-    )
+    return b"".join(block_hash(read_block(tensor, index)) for index in range(block_count(tensor.size)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from hypercluster.node.pulling.filling import Block, Filling
 from hypercluster.node.shards import Manifest, ManifestMismatch, check_shard
 from hypercluster.node.shards.blocks import BLOCK, HASH, block_count
 from hypercluster.node.shards.errors import FetchFailed
-from hypercluster.node.shards.planning import Piece, plan
+from hypercluster.node.shards.planning import Plan, plan
 from hypercluster.node.shards.slicing import filling as filled
 from hypercluster.node.shards.store import shard_name
 from hypercluster.node.shards.validate import shard_metadata
@@ -43,15 +44,15 @@ class Layers:
     @property
     def copied(self) -> int:
         """Bytes that come from the model."""
-        return sum(piece.row.size for piece in self.pieces() if piece.source is not None)
+        return self._plan.copied
 
-    def pieces(self) -> tuple[Piece, ...]:
-        """The tensors of the shard, in their order."""
-        return plan(self.manifest.blueprint, self.start, self.stop).pieces
+    @cached_property
+    def _plan(self) -> Plan:
+        return plan(self.manifest.blueprint, self.start, self.stop)
 
     def sources(self) -> list[str]:
         """The tensors of the model that it needs, each once."""
-        return list(dict.fromkeys(piece.source for piece in self.pieces() if piece.source is not None))
+        return list(dict.fromkeys(piece.source for piece in self._plan.pieces if piece.source is not None))
 
     def filling(self, hashes: Mapping[str, bytes] | None) -> tuple[Filling, list[tuple[str, int]]]:
         """The file to be filled, and for each of its blocks the tensor of the model and the number of the block in it.
@@ -59,9 +60,9 @@ class Layers:
         `hashes` are those of all blocks of each tensor, compared with the manifest; without them no block is checked
         before all are there. Raises FetchFailed.
         """
-        pieces = self.pieces()
+        pieces = self._plan.pieces
         header, offsets, size = laid_out(
-            shard_metadata(self.manifest, self.start, self.stop),
+            shard_metadata(self._plan, self.manifest.model_id, self.start, self.stop),
             [Part(p.name, p.row.type, p.row.shape, tuple) for p in pieces],
         )
         blocks: list[Block] = []

@@ -14,7 +14,6 @@ from hypercluster.node.pulling.web import CHUNK, FileChanged, Patience, WebFile
 from hypercluster.node.shards.blocks import BLOCK
 from hypercluster.node.shards.container import Container
 from hypercluster.node.shards.errors import FetchFailed, MalformedFile
-from hypercluster.node.shards.foreign import what_it_is
 from hypercluster.node.shards.header import read_header
 from hypercluster.node.shards.naming import Showing, unseen
 from hypercluster.node.shards.pieces import read_container
@@ -86,10 +85,6 @@ def _header_of(web: WebFile, folder: Path) -> Path:
     """A file with the header of one on the web and holes for the rest."""
     path, known = folder / web.link.name, 0
     beginning = web.probe()
-    if not beginning.startswith(b"GGUF"):
-        raise FetchFailed(
-            f"What {web.link.host} gives as {web.link.name} is no GGUF file: {what_it_is(beginning[:512])}."
-        )
     if not web.ranges:
         raise FetchFailed(
             f"{web.link.host} gives no parts of files: fetch all of {web.link.name}, without --layers, and split it."

@@ -14,6 +14,7 @@ import httpx
 from hypercluster.node.catalogue import MOST_BYTES, is_safe
 from hypercluster.node.pulling.links import Link
 from hypercluster.node.shards.errors import FetchFailed
+from hypercluster.node.shards.foreign import what_it_is
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,16 @@ class WebFile:
         self._client.close()
 
     def probe(self) -> bytes:
-        """Learn size and version of the file, and return its first bytes, CHUNK at most. Raises FetchFailed."""
-        return b"".join(self.read(0, CHUNK))
+        """Learn size and version of a model file, and return its first bytes, CHUNK at most.
+
+        Raises FetchFailed: it is not to be had, or no GGUF file.
+        """
+        beginning = b"".join(self.read(0, CHUNK))
+        if not beginning.startswith(b"GGUF"):
+            raise FetchFailed(
+                f"What {self.link.host} gives as {self.link.name} is no GGUF file: {what_it_is(beginning[:512])}."
+            )
+        return beginning
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """The bytes [start, stop), or up to the end of a file that is shorter, in pieces of CHUNK at most.

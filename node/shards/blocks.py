@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypercluster.market.trust.merkle import root_of_hashes
+from hypercluster.node.shards.container import Tensor, read_exactly
 from hypercluster.node.shards.errors import ManifestError, ManifestMismatch
 from hypercluster.node.shards.writing import replacing
 
@@ -28,6 +29,13 @@ _MAGIC = b"HCBLOCKS"
 def block_count(size: int) -> int:
     """How many blocks a tensor of `size` bytes has."""
     return -(-size // BLOCK)
+
+
+def read_block(tensor: Tensor, index: int) -> bytes:
+    """Block number `index` of a tensor in its file. Raises MalformedFile where that has shrunk."""
+    at = index * BLOCK
+    with tensor.path.open("rb") as file:
+        return read_exactly(file.fileno(), tensor.path, tensor.offset + at, min(BLOCK, tensor.size - at))
 
 
 def block_hash(block: bytes | memoryview) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from hypercluster.node.shards.blocks import BLOCK, BlockHashes, block_count, checked_hashes, verify_block
-from hypercluster.node.shards.container import Tensor, read_exactly
+from hypercluster.node.shards.blocks import BlockHashes, block_count, checked_hashes, read_block, verify_block
+from hypercluster.node.shards.container import Tensor
 from hypercluster.node.shards.digests import Hasher
 from hypercluster.node.shards.errors import ManifestError, ManifestMismatch
 from hypercluster.node.shards.filler import check_filler
@@ -58,8 +58,5 @@ class Rereading:
 
     def _read(self, tensor: Tensor, source: str) -> None:
         index = _drawn.randrange(block_count(tensor.size))
-        size = min(BLOCK, tensor.size - index * BLOCK)
-        with self._path.open("rb") as file:
-            block = read_exactly(file.fileno(), self._path, tensor.offset + index * BLOCK, size)
         hashes = BlockHashes(self._manifest.model_id, self._known)
-        verify_block(hashes, source, index, block, str(self._path))
+        verify_block(hashes, source, index, read_block(tensor, index), str(self._path))

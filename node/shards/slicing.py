@@ -52,7 +52,7 @@ def split(
             if metadata_digest(values_of(model.file)) != manifest.metadata:
                 raise ManifestMismatch(f"{source} has other metadata than the manifest says.")
             parts = [_part(piece, model, hasher) for piece in shard.pieces]
-            write_parts(file, shard_metadata(manifest, start, stop), parts, progress)
+            write_parts(file, shard_metadata(shard, manifest.model_id, start, stop), parts, progress)
             verify_tensors(hasher, _copied(shard, model), manifest)
         except ManifestMismatch as error:
             raise ManifestMismatch(

@@ -35,7 +35,7 @@ def check_shard(
     shard = plan(manifest.blueprint, start, stop)
     file = read_container(path)
     _check_labels(file, manifest, start, stop)
-    _check_metadata(file, shard_metadata(manifest, start, stop))
+    _check_metadata(file, shard_metadata(shard, manifest.model_id, start, stop))
     _check_table(file, shard)
     if not verify:
         return None
@@ -46,11 +46,10 @@ def check_shard(
     return verify_tensors(Hasher(file, progress), held, manifest)
 
 
-def shard_metadata(manifest: Manifest, start: int, stop: int) -> dict[str, Value]:
-    """All metadata of the shard of layers [start, stop), in the order of its file. Raises InvalidRange."""
-    shard = plan(manifest.blueprint, start, stop)
+def shard_metadata(shard: Plan, model_id: str, start: int, stop: int) -> dict[str, Value]:
+    """All metadata of the planned shard of layers [start, stop) of a model, in the order of its file."""
     labels = {
-        MODEL_ID: text(manifest.model_id),
+        MODEL_ID: text(model_id),
         LAYER_START: uint32(start),
         LAYER_STOP: uint32(stop),
     }

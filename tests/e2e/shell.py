@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hypercluster.node.testnet.localnet import LocalNetwork
 
 SECONDS = 600.0
 """for anything that a command does, on a machine that is slow and has other work; nothing here waits for it to pass"""
@@ -39,6 +42,14 @@ class Terminal:
 
     home: Path
     settings: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def beside(cls, network: LocalNetwork, name: str, **more: str) -> Terminal:
+        """One with a home of its own below that of a local network, and with what it takes to find its chain."""
+        home = network.home / name
+        home.mkdir(exist_ok=True)
+        found = network.environment(home)
+        return cls(home, {key: value for key, value in found.items() if key.startswith("HC_")} | more)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -28,15 +28,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
         yield chain
 
 
-def terminal(chain: LocalNetwork, name: str, **more: str) -> Terminal:
-    home = chain.home / name
-    home.mkdir(exist_ok=True)
-    settings = {name: value for name, value in chain.environment(home).items() if name.startswith("HC_")}
-    return Terminal(home, {**settings, **more})
-
-
 def registered(chain: LocalNetwork, name: str, **more: str) -> Terminal:
-    provider = terminal(chain, name, **more)
+    provider = Terminal.beside(chain, name, **more)
     give(chain.chain, provider.json("hc-provider", "init")["operator"], 1000 * HCT)
     provider.json("hc-provider", "register")
     return provider
@@ -52,7 +45,7 @@ def test_a_provider_and_a_client_join_from_peers_alone(chain: LocalNetwork, tmp_
         second = registered(chain, "second", HC_BOOTSTRAP=address)
         serve = (*RUN, "--layers", "2:4", "--model", model_id)
         with second.running(*serve, until="Serving layers 2:4"):
-            client = terminal(chain, "client", HC_BOOTSTRAP=address)
+            client = Terminal.beside(chain, "client", HC_BOOTSTRAP=address)
             client.json("hc-client", "init")
             refused = client.run("hc-client", "generate", "hello", "--model", model_id)
             assert (refused.code, "hc-model pull" in refused.err) == (1, True), refused.err
@@ -75,7 +68,7 @@ def test_a_provider_and_a_client_join_from_peers_alone(chain: LocalNetwork, tmp_
 
 
 def test_what_nobody_has_is_a_sentence(chain: LocalNetwork) -> None:
-    alone = terminal(chain, "alone")
+    alone = Terminal.beside(chain, "alone")
     result = alone.run("hc-model", "pull", "ab" * 32)
     assert (result.code, "there is no node to ask for it" in result.err) == (1, True), result.err
     assert "Traceback" not in result.err

@@ -35,7 +35,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
 @pytest.fixture(scope="module")
 def provider(chain: LocalNetwork) -> Terminal:
     """A home with keys for three shards, each staked for."""
-    provider = terminal(chain, "provider")
+    provider = Terminal.beside(chain, "provider")
     first = provider.json("hc-provider", "init")
     assert first["further"] == []
     more = provider.json("hc-provider", "init", "--shards", "3")
@@ -45,13 +45,6 @@ def provider(chain: LocalNetwork) -> Terminal:
     registered = provider.json("hc-provider", "register")
     assert [each["sessions"] >= 1 for each in registered["further"]] == [True, True]
     return provider
-
-
-def terminal(chain: LocalNetwork, name: str, **more: str) -> Terminal:
-    home = chain.home / name
-    home.mkdir(exist_ok=True)
-    settings = {name: value for name, value in chain.environment(home).items() if name.startswith("HC_")}
-    return Terminal(home, {**settings, **more})
 
 
 def test_shards_of_two_models_are_served_paid_and_shown(
@@ -70,7 +63,7 @@ def test_shards_of_two_models_are_served_paid_and_shown(
         assert [each["layers"] for each in shown] == [[0, 4], [4, 8], [0, 4]]
         assert len({each["peer"] for each in shown}) == 3
         assert {each["pid"] for each in shown} == {process.process.pid}
-        client = terminal(chain, "client", HC_BOOTSTRAP=shown[0]["addresses"][0])
+        client = Terminal.beside(chain, "client", HC_BOOTSTRAP=shown[0]["addresses"][0])
         client.json("hc-client", "init")
         client.json("hc-client", "fund", "--hct", "10")
         said = client.json("hc-client", "generate", "ROMEO:", "-n", "8", *ASK)

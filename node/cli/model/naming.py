@@ -12,7 +12,6 @@ from hypercluster.node.cli.console import Json, err, show
 from hypercluster.node.cli.model.views import shown_size
 from hypercluster.node.cli.options import Bootstrap, seconds
 from hypercluster.node.cli.tables import Table
-from hypercluster.node.errors import NodeError
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.shards.store import kept_model
 
@@ -67,14 +66,10 @@ def list_(
 def _surveyed(settings: Settings, wait: float) -> list[Served]:
     import trio
 
-    from hypercluster.market.errors import MarketError
-    from hypercluster.node.home.resources import open_chain
+    from hypercluster.node.home.resources import open_chain_if_any
     from hypercluster.node.traffic.surveying import survey
 
-    try:
-        chain = open_chain(settings)
-    except (MarketError, NodeError):
-        chain = None
+    chain = open_chain_if_any(settings)
     with err.status("Looking at what is served"):
         return trio.run(survey, settings, chain, settings.catalogue, wait)
 

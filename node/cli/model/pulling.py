@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hypercluster.node.catalogue import VERSE, is_model_id
+from hypercluster.node.catalogue import is_model_id
 from hypercluster.node.cli.console import Json, show
 from hypercluster.node.cli.model.naming import document_of
 from hypercluster.node.cli.options import Bootstrap, layer_range
 from hypercluster.node.cli.progress import bar
-from hypercluster.node.errors import NodeError
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,29 +79,24 @@ def pull(
 
 
 def _by_name(name: str, settings: Settings, layers: str | None) -> dict[str, Any]:
-    from hypercluster.node.shards.naming import stored_of
+    from hypercluster.node.shards.naming import has_file, stored_of
 
     model = settings.catalogue.find(name)
     if model is None and is_model_id(name):
         return _told(name[:16], _taken(name, settings, layers), layers)
     model = settings.catalogue.named(name)
-    if layers is not None or (model.source is None and model.model_id != VERSE.model_id):
+    if layers is not None or not has_file(model):
         return _told(model.name, _taken(model.model_id, settings, layers), layers)
     stored = stored_of(model, settings.home, settings.cache_folder, bar)
     return document_of(model, settings) | {"path": str(stored.source or stored.folder)}
 
 
 def _taken(model_id: str, settings: Settings, layers: str | None) -> StoredModel:
-    from hypercluster.market.errors import MarketError
-    from hypercluster.node.home.resources import open_chain
+    from hypercluster.node.home.resources import open_chain_if_any
     from hypercluster.node.pulling import take
 
-    try:
-        chain = open_chain(settings)
-    except (MarketError, NodeError):
-        # A block is what the id says or it is not: nobody needs a stake to be believed.
-        chain = None
-    return take(settings, chain, model_id, layers, bar)
+    # A block is what the id says or it is not: nobody needs a stake to be believed.
+    return take(settings, open_chain_if_any(settings), model_id, layers, bar)
 
 
 def _from_web(

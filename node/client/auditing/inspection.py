@@ -22,7 +22,7 @@ from hypercluster.node.client.auditing.consulting import Confirmed, Consulting
 from hypercluster.node.client.auditing.opinion import AuditFailed, Auditor, NoAuditor, Opinion
 from hypercluster.node.client.auditing.policy import Policy, Report, Served
 from hypercluster.node.client.auditing.recall import Equivocation, NotShown, recall
-from hypercluster.node.client.auditing.trial import Answer, put_to_the_test
+from hypercluster.node.client.auditing.trial import TRAP, Answer, put_to_the_test
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript import Transcript
@@ -234,19 +234,11 @@ class Inspector:
         if verifier is None:
             return None
         fault, cost = await self._planter.plant(transcript, provider, spending)
+        if fault is None and not cost:
+            return None
         if fault is None:
-            return (
-                await self._report(
-                    transcript,
-                    provider.operator,
-                    "error",
-                    note="No fault for a trap came of it.",
-                    auditor=provider.peer,
-                    cost=cost,
-                )
-                if cost
-                else None
-            )
+            note = f"{TRAP}no fault came of it"
+            return await self._report(transcript, provider.operator, "error", note=note, cost=cost)
         is_tail = transcript.record.layer_stop == self._layers
         trial = await put_to_the_test(self._verifiers, verifier, transcript, fault, spending, is_tail=is_tail)
         await self._note(verifier.peer, verifier.operator, trial.evidence, trial.note)

@@ -10,6 +10,7 @@ from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.auditing.opinion import asking, funded
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.pipeline import Pipeline
+from hypercluster.node.client.request import MOST_CANDIDATES
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.rows import TopK, unpack_tokens
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from hypercluster.node.network.host import Host
     from hypercluster.node.wire.records import StageRecord
 
-MOST_CANDIDATES = 1024
-"""that a provider gives"""
 LEAST_PIECE = 16
 """rows that any provider takes in one step, to know what a prompt costs before it says how many it takes"""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import MarketError
@@ -94,9 +95,9 @@ class UnfinishedAudits:
         found: list[Budget] = []
         for row in self._ledger.api_keys.list():
             if row.key_id == key_id:
-                budget = PeriodBudget(f"budget of the key {row.name!r}", row.budget, Period(row.period))
-                spent = self._ledger.requests.spent_in(row.key_id, budget.since)
-                found.append(PeriodBudget(budget.name, row.budget, budget.period, spent))
+                period = Period(row.period)
+                spent = self._ledger.requests.spent_in(row.key_id, period.start(datetime.now(UTC)))
+                found.append(PeriodBudget(f"budget of the key {row.name!r}", row.budget, period, spent))
         return found
 
     def _left(self, detail: RequestDetail) -> list[Served]:
