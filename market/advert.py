@@ -58,5 +58,9 @@ class Advert:
     """names of what it can do besides; readers ignore those that they do not know"""
     reserve_wei: int = 0
     """unspent deposit that a channel must hold for each session that is open on it"""
+    cached_price_wei: int = 0
+    """per token that a parked session holds already, when it goes on"""
+    parked_seconds: int = 0
+    """for which a session may be parked between two requests, unless others need the room; 0: none is"""
     role: Role = "provider"
     """a verifier audits any range within its layers, at its price per audited token"""

@@ -29,7 +29,7 @@ DOMAIN_NAME = "HyperCluster PaymentChannels"
 _VOUCHER_TYPE = keccak(b"Voucher(bytes32 channelId,uint96 cumulative)")
 _QUOTE_TYPE = keccak(
     b"Quote(bytes16 session,bytes32 modelId,uint32 layerStart,uint32 layerStop,bytes32 channelId,"
-    b"uint96 price,uint96 promptPrice,uint32 capacity,uint8 wireDtype,uint40 expires)"
+    b"uint96 price,uint96 promptPrice,uint96 cachedPrice,uint32 capacity,uint8 wireDtype,uint40 expires)"
 )
 
 
@@ -108,6 +108,8 @@ class Quote:
     capacity: int
     wire_dtype: int
     expires: int
+    cached_price_wei: int = 0
+    """for each token that a parked session holds already"""
 
     def struct_hash(self) -> bytes:
         """Return the EIP-712 hashStruct of this quote, 32 bytes."""
@@ -118,6 +120,7 @@ class Quote:
         numbers = (
             (self.price_wei, 96),
             (self.prompt_price_wei, 96),
+            (self.cached_price_wei, 96),
             (self.capacity, 32),
             (self.wire_dtype, 8),
             (self.expires, 40),

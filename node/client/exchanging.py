@@ -101,6 +101,10 @@ def check_quote(accepted: Accept, opening: Open, advert: Advert, account: Outgoi
     """The terms, if they are those asked for or better and signed by the node key. Raises HopFailed."""
     if accepted.price_wei > opening.max_price_wei or accepted.prompt_price_wei > opening.max_prompt_price_wei:
         raise HopFailed(advert.peer, "it quotes more than it advertised.")
+    if accepted.position not in (0, opening.position):
+        raise HopFailed(advert.peer, "it goes on from another place than it was asked to.")
+    if accepted.position and accepted.cached_price_wei > opening.max_cached_price_wei:
+        raise HopFailed(advert.peer, "it quotes more for what it holds than it advertised.")
     if accepted.capacity < opening.capacity:
         raise HopFailed(advert.peer, f"it has room for {accepted.capacity} tokens only.", ErrorCode.TOO_LONG)
     if accepted.width != advert.width:
@@ -113,6 +117,8 @@ def check_quote(accepted: Accept, opening: Open, advert: Advert, account: Outgoi
         prompt_price_wei=accepted.prompt_price_wei,
         capacity=accepted.capacity,
         expires=accepted.expires,
+        cached_price_wei=accepted.cached_price_wei,
+        goes_on=accepted.position > 0,
     )
     try:
         account.check_quote(quote, accepted.quote_signature, address_of_peer(advert.peer))

@@ -114,12 +114,13 @@ class Engine:
 
         Raises EngineFull, EngineFailed, TooLong (more than max_capacity), EngineStopped.
         """
-        if not 1 <= capacity <= self.max_capacity:
-            raise TooLong(
-                f"A session of {capacity} tokens was asked for, this engine has 1 to {self.max_capacity}."
-            )
         with self._wake:
-            return self._slots.take(capacity)
+            return self._slots.take(capacity, self.max_capacity)
+
+    def resize(self, slot: int, capacity: int) -> int:
+        """Let a session hold `capacity` tokens from now on; returns how many it does. Raises as `open`, UnknownSlot."""
+        with self._wake:
+            return self._slots.resize(slot, capacity, self.max_capacity)
 
     def submit(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypercluster.node.engine.steps import EngineFailed, EngineFull, EngineStopped, UnknownSlot, Work
+from hypercluster.node.engine.steps import EngineFailed, EngineFull, EngineStopped, TooLong, UnknownSlot, Work
 
 
 class Slot:
@@ -52,8 +52,12 @@ class Slots:
         """Sessions that could be opened."""
         return 0 if self.trouble is not None else len(self._free)
 
-    def take(self, capacity: int) -> int:
-        """The number, never used again, of a new session. Raises EngineFull, EngineFailed, EngineStopped."""
+    def take(self, capacity: int, most: int) -> int:
+        """The number, never used again, of a new session of `most` tokens at most.
+
+        Raises EngineFull, EngineFailed, TooLong, EngineStopped.
+        """
+        _check_capacity(capacity, most)
         self._refuse_if_stopped()
         if self.trouble is not None:
             raise EngineFailed(str(self.trouble), self.trouble.wait)
@@ -80,6 +84,15 @@ class Slots:
             raise EngineFailed(place.lost)
         return place
 
+    def resize(self, number: int, capacity: int, most: int) -> int:
+        """Give a session another capacity, but for what it holds; returns how much that is. Raises TooLong, and what
+        `of` does.
+        """
+        place = self.of(number)
+        _check_capacity(capacity, most)
+        place.capacity = max(capacity, place.length)
+        return place.length
+
     def drop(self, number: int) -> None:
         """Forget a session; its sequence is free once no step of it runs. Raises UnknownSlot."""
         place = self._by_number.pop(number, None)
@@ -104,3 +117,8 @@ class Slots:
     def _refuse_if_stopped(self) -> None:
         if self.stopped:
             raise EngineStopped("The engine has been stopped.")
+
+
+def _check_capacity(capacity: int, most: int) -> None:
+    if not 1 <= capacity <= most:
+        raise TooLong(f"A session of {capacity} tokens was asked for, this engine has 1 to {most}.")

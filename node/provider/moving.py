@@ -53,5 +53,6 @@ class Mover:
         await self._offer.leaving.wait()
         await self._presence.publish()
         with trio.move_on_after(self._moving.drain_seconds):
+            self._offer.parking.clear()
             while self._offer.engine.stats().sessions:
                 await trio.sleep(POLL_SECONDS)

@@ -10,6 +10,7 @@ from hypercluster.market.advert import Advert
 from hypercluster.market.economics.graph import node_of
 from hypercluster.market.economics.pricing import PriceStep
 from hypercluster.node.engine.engine import Engine
+from hypercluster.node.provider.parking import Parking
 from hypercluster.node.provider.prices import Asking
 from hypercluster.node.provider.seats import Seats
 from hypercluster.node.provider.speed import Speed
@@ -41,6 +42,7 @@ class Offer:
         self.seats = Seats(
             terms.sessions, first_seconds=lambda: self.first_seconds, most_idle=terms.idle_seconds
         )
+        self.parking = Parking(engine, seconds=terms.park_seconds)
         self._told: Advert | None = None
 
     @property
@@ -49,8 +51,8 @@ class Offer:
         if self.leaving.is_set() or self.blocked() is not None or self.engine.trouble is not None:
             return 0
         # The session in which the speed is measured is over before anybody could be sent away for it, and who has one
-        # and does not use it gives way.
-        free = self.engine.stats().free + self.speed.measuring + self.seats.yielding
+        # and does not use it gives way, as what is parked does.
+        free = self.engine.stats().free + len(self.parking) + self.speed.measuring + self.seats.yielding
         return min(self.terms.sessions, free)
 
     @property
@@ -102,6 +104,8 @@ class Offer:
             wire_dtypes=tuple(dtype.name.lower() for dtype in terms.wire_dtypes),
             features=(REWIND,) if self.engine.rewinds else (),
             reserve_wei=self.reserve_wei,
+            cached_price_wei=prices.cached_wei(terms.cached_percent) if self.parking.seconds else 0,
+            parked_seconds=self.parking.seconds,
         )
         return self._told
 

@@ -20,6 +20,10 @@ class Prices:
     price_wei: int
     prompt_price_wei: int
 
+    def cached_wei(self, percent: int) -> int:
+        """Per token that a parked session holds, at so many hundredths of a prompt token's price, rounded down."""
+        return self.prompt_price_wei * percent // 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceRule:

@@ -137,6 +137,7 @@ class Provider:
         await trio.to_thread.run_sync(speed.measure)
         offer = Offer(terms=terms, manifest=self.manifest, engine=engine, asking=self.asking, speed=speed)
         offer.blocked = lambda: self.transcripts.full
+        speed.parked = lambda: len(offer.parking)
         collector = collector_of(self._wallets, self._chain, self._ledger, terms)
         await collector.load()
         await collector.watch()
@@ -185,7 +186,7 @@ class Provider:
                     jobs.every(terms.move.every_seconds, "looking for better layers", mover.look_around)
                 async with self._shown(offer, presence, collector, demands, jobs):
                     on_ready(presence)
-                    with trio.CancelScope() as serving:
+                    with offer.parking, trio.CancelScope() as serving:
                         rereading.on_rot = serving.cancel
                         if mover is None:
                             await trio.sleep_forever()
@@ -252,6 +253,8 @@ class Provider:
             accepting=lambda: not offer.leaving.is_set(),
             blocked=offer.blocked,
             seats=offer.seats,
+            parking=offer.parking,
+            cached_percent=terms.cached_percent,
             reserve=lambda: offer.reserve_wei,
             throttle_seconds=terms.throttle_ms / 1000,
             engine=offer.engine,
@@ -294,6 +297,7 @@ class Provider:
                 await presence.publish()
 
         async def forget() -> None:
+            offer.parking.expire()
             await trio.to_thread.run_sync(self.transcripts.prune)
 
         jobs.every(LOOK_SECONDS, "telling what has changed", tell_changes)

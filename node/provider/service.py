@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hypercluster.node.engine.engine import Engine
     from hypercluster.node.evidence.transcript_store import TranscriptStore
     from hypercluster.node.network.connection import Connection
+    from hypercluster.node.provider.parking import Parking
     from hypercluster.node.provider.seats import Seats
     from hypercluster.node.serving.collector import Collector
 
@@ -48,6 +49,9 @@ class Service:
     blocked: Callable[[], str | None]
     """why no session can be taken now; told to nobody but the operator"""
     seats: "Seats"
+    parking: "Parking"
+    cached_percent: int
+    """of a prompt token's price, for each token that a parked session holds"""
     reserve: Callable[[], int]
     """wei of unspent deposit that a channel holds for each session open on it, as advertised"""
     throttle_seconds: float
@@ -105,6 +109,11 @@ class Service:
             raise Refused(
                 ErrorCode.PRICE_TOO_LOW,
                 f"The price is {prices.price_wei} wei a token and {prices.prompt_price_wei} wei a prompt token now.",
+            )
+        cached_wei = prices.cached_wei(self.cached_percent)
+        if opening.resume and opening.max_cached_price_wei < cached_wei:
+            raise Refused(
+                ErrorCode.PRICE_TOO_LOW, f"The price is {cached_wei} wei for a token that is held now."
             )
         return prices
 

@@ -18,6 +18,7 @@ from hypercluster.market.money.voucher import charge
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.home.logs import logged_with
+from hypercluster.node.provider.parking import Stage
 from hypercluster.node.provider.prices import Prices
 from hypercluster.node.provider.service import Service
 from hypercluster.node.rows import unpack_input
@@ -33,7 +34,7 @@ from hypercluster.node.serving.refusals import (
 )
 from hypercluster.node.threads import completed
 from hypercluster.node.wire.bounds import frame_bound
-from hypercluster.node.wire.messages import Accept, Close, Open, Step, StepResult
+from hypercluster.node.wire.messages import Accept, Close, Open, Parked, Step, StepResult
 from hypercluster.node.wire.records import StageRecord, served
 
 if TYPE_CHECKING:
@@ -108,49 +109,70 @@ class Session:
         self._prices = prices
         self._account = account
         self._seat, self._reserved = seat, reserved
-        self._record = SessionRecord(
+        self.billed = 0
+        """wei in this visit so far"""
+        parking = service.parking
+        parked = parking.take(opening, connection.peer, account.channel_id) if opening.resume else None
+        self._position = 0 if parked is None else opening.position
+        """from which a stage that was parked goes on"""
+        self._cached_due = parked is not None
+        self._stage = parked or self._new_stage()
+
+    async def run(self) -> None:
+        """Answer steps until the client closes the session. Raises what the client is to be told."""
+        stage, books, parking = self._stage, self._stage.books, self._service.parking
+        books.price_wei, books.prompt_price_wei = self._prices.price_wei, self._prices.prompt_price_wei
+        kept: int | None = None
+        try:
+            await self._accept()
+            closing = await self._answer_steps()
+            books.outcome = "closed"
+            if closing.park:
+                kept = parking.keep(stage)
+        except Exception as error:
+            books.outcome = str(error)[:300]
+            raise
+        finally:
+            if kept is None:
+                parking.end(stage)
+            books.ended = datetime.now(UTC)
+            if self.billed:
+                with trio.CancelScope(shield=True):
+                    await self._service.collector.record(books)
+        if kept is not None:
+            # Only now, since who hears of it may come back at once.
+            await self._connection.send(Parked(kept), SEND_SECONDS)
+
+    def _new_stage(self) -> Stage:
+        """Raises StoreFull, and what Engine.open does."""
+        opening, service = self._opening, self._service
+        record = self._stage_record()
+        transcript = service.transcripts.begin(record)
+        books = SessionRecord(
             session_id=opening.session,
-            peer=connection.peer,
+            peer=self._connection.peer,
             layer_start=opening.layer_start,
             layer_stop=opening.layer_stop,
             role=Role.PROVIDER,
             model_id=opening.model_id,
-            channel_id=account.channel_id,
-            price_wei=prices.price_wei,
-            prompt_price_wei=prices.prompt_price_wei,
+            channel_id=self._account.channel_id,
+            price_wei=self._prices.price_wei,
+            prompt_price_wei=self._prices.prompt_price_wei,
+        )
+        return Stage(
+            record=record,
+            receipts=ReceiptChain(record.stage, service.disputes),
+            transcript=transcript,
+            books=books,
+            payer=self._account.payer,
+            slot=service.parking.open(opening.capacity),
         )
 
-    @property
-    def billed(self) -> int:
-        """Wei so far."""
-        return self._record.billed
-
-    async def run(self) -> None:
-        """Answer steps until the client closes the session. Raises what the client is to be told."""
-        nonce = secrets.token_bytes(16)
-        record = self._stage_record(nonce)
-        self._slot = self._service.engine.open(self._opening.capacity)
-        try:
-            self._receipts = ReceiptChain(record.stage, self._service.disputes)
-            with self._service.transcripts.begin(record) as self._transcript:
-                await self._accept(nonce)
-                await self._answer_steps()
-            self._record.outcome = "closed"
-        except Exception as error:
-            self._record.outcome = str(error)[:300]
-            raise
-        finally:
-            self._service.engine.close(self._slot)
-            self._record.ended = datetime.now(UTC)
-            if self._record.billed:
-                with trio.CancelScope(shield=True):
-                    await self._service.collector.record(self._record)
-
-    def _stage_record(self, nonce: bytes) -> StageRecord:
+    def _stage_record(self) -> StageRecord:
         opening = self._opening
         return StageRecord(
             session=opening.session,
-            nonce=nonce,
+            nonce=secrets.token_bytes(16),
             channel_id=self._account.channel_id,
             model_id=opening.model_id,
             layer_start=opening.layer_start,
@@ -162,8 +184,9 @@ class Session:
             top_k=opening.top_k if self._service.is_last else 0,
         )
 
-    async def _accept(self, nonce: bytes) -> None:
+    async def _accept(self) -> None:
         service, opening, prices = self._service, self._opening, self._prices
+        cached_wei = prices.cached_wei(service.cached_percent)
         channel = self._account.channel
         expires = int(time.time()) + QUOTE_SECONDS
         quote = opening.quote(
@@ -172,6 +195,8 @@ class Session:
             prompt_price_wei=prices.prompt_price_wei,
             capacity=opening.capacity,
             expires=expires,
+            cached_price_wei=cached_wei,
+            goes_on=self._position > 0,
         )
         self._connection.raise_bound(frame_bound(service.max_step_tokens, service.width))
         accept = Accept(
@@ -185,19 +210,21 @@ class Session:
             billed_wei=channel.billed,
             max_step_tokens=service.max_step_tokens,
             width=service.width,
-            nonce=nonce,
+            nonce=self._stage.record.nonce,
             profile=service.profile,
+            cached_price_wei=cached_wei,
+            position=self._position,
         )
         with self._seat.clients_turn():
             await self._connection.send(accept, SEND_SECONDS)
 
-    async def _answer_steps(self) -> None:
-        expected = 0
+    async def _answer_steps(self) -> Close:
+        expected = self._stage.next_seq
         while True:
             message = await self._seat.receive(self._connection)
             arrived = time.perf_counter()
             if isinstance(message, Close):
-                return
+                return message
             if not isinstance(message, Step):
                 raise Refused(
                     ErrorCode.BAD_REQUEST, f"{type(message).__name__} is no message of an open session."
@@ -213,13 +240,15 @@ class Session:
         opening, prices, account = self._opening, self._prices, self._account
         payload = self._payload(step)
         cost = charge(prices.price_wei, prices.prompt_price_wei, step.rows)
+        if self._cached_due:
+            cost += prices.cached_wei(self._service.cached_percent) * step.position
         await self._service.collector.bill(account, cost, step.cumulative_wei, step.signature)
         try:
             if self._service.throttle_seconds:
                 await trio.sleep(self._service.throttle_seconds)
             outputs: Outputs = "all" if step.all_outputs else "last"
             running = self._service.engine.submit(
-                self._slot, step.position, payload, outputs, opening.top_k or 1
+                self._stage.slot, step.position, payload, outputs, opening.top_k or 1
             )
             # Stored while the layers are computed, and before the answer leaves.
             await self._service.collector.store(account)
@@ -228,22 +257,24 @@ class Session:
         except BaseException:
             account.channel.refund(cost)
             raise
-        self._record.billed += cost
+        self._stage.books.billed += cost
+        self.billed += cost
+        self._cached_due = False
         self._reserved.pay(cost)
         self._seat.paid = True
         self._service.visits.stepped(step.rows, output.compute_ms)
         if step.rows > 1:
-            self._record.prompt_tokens += step.rows
+            self._stage.books.prompt_tokens += step.rows
         else:
-            self._record.tokens += 1
+            self._stage.books.tokens += 1
         return result
 
     def _result(self, step: Step, output: "StepOutput", arrived: float) -> StepResult:
         """The answer, with a receipt that is signed before anybody can know whether this step will be audited."""
         packed, rows = output.packed(self._opening.wire_dtype)
         record = served(step, output=packed, outputs=rows, issued=int(time.time()))
-        signature = self._receipts.sign(self._receipts.next(record), self._service.node_key)
-        self._transcript.append(replace(record, receipt=signature))
+        signature = self._stage.receipts.sign(self._stage.receipts.next(record), self._service.node_key)
+        self._stage.transcript.append(replace(record, receipt=signature))
         return StepResult(
             seq=step.seq,
             rows=rows,

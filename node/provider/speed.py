@@ -49,6 +49,8 @@ class Speed:
         """per prompt token, in steps of many"""
         self.measuring = False
         """a session of our own is open, for a moment"""
+        self.parked: Callable[[], int] = lambda: 0
+        """sessions that nobody uses now"""
         self._pause = FIRST_AGAIN
         self._again_at = 0.0
         self._decodes = 0
@@ -83,7 +85,7 @@ class Speed:
             self._decodes = stats.decodes
             self.cost_ms = self._throttle_ms + stats.ms_per_decode
             self._again_at = max(self._again_at, self._clock() + FIRST_AGAIN)
-        elif not stats.sessions and self._clock() >= self._again_at:
+        elif stats.sessions <= self.parked() and self._clock() >= self._again_at:
             try:
                 self.measure()
             except (EngineFull, EngineFailed):

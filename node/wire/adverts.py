@@ -31,6 +31,7 @@ from hypercluster.node.wire.fields import (
     check_range,
     to_texts,
 )
+from hypercluster.node.wire.messages import MOST_PARKED
 
 MAX_ADDR = 256
 
@@ -60,6 +61,8 @@ RULES = declare(
         "features": Annotated[tuple[str, ...], Length(0, 16), Each(Length(1, 32)), Travels(list, to_texts)],
         "role": RoleName,
         "reserve_wei": Wei,
+        "cached_price_wei": Wei,
+        "parked_seconds": Annotated[int, Range(0, MOST_PARKED)],
     },
 )
 _PLAN = plan_of(Advert, pb.Advert.DESCRIPTOR)
@@ -89,5 +92,7 @@ def _check_together(advert: Advert) -> None:
         raise WireError("free", f"is {advert.free}, above the capacity {advert.capacity}")
     if advert.reserve_wei > advert.session_tokens * max(advert.price_wei, advert.prompt_price_wei):
         raise WireError("reserve_wei", "is more than a whole session costs")
+    if advert.cached_price_wei > max(advert.price_wei, advert.prompt_price_wei):
+        raise WireError("cached_price_wei", "is more than a token costs that is computed")
     if advert.expires <= advert.issued:
         raise WireError("expires", "is not after issued")

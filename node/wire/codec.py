@@ -20,7 +20,16 @@ from hypercluster.node.wire import wire_pb2 as pb
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict, Recall, Recalled
 from hypercluster.node.wire.bounds import MESSAGES, RULES, bare
 from hypercluster.node.wire.fields import Travels
-from hypercluster.node.wire.messages import Accept, Close, Error, Open, SignedAdvert, Step, StepResult
+from hypercluster.node.wire.messages import (
+    Accept,
+    Close,
+    Error,
+    Open,
+    Parked,
+    SignedAdvert,
+    Step,
+    StepResult,
+)
 from hypercluster.node.wire.records import AuditStep, StageRecord
 from hypercluster.node.wire.rumours import Rumour
 
@@ -28,6 +37,7 @@ Message: TypeAlias = (
     Open
     | Step
     | Close
+    | Parked
     | Accept
     | StepResult
     | Error
@@ -46,6 +56,7 @@ _FRAMES: dict[type, str] = {
     Open: "open",
     Step: "step",
     Close: "close",
+    Parked: "parked",
     Accept: "accept",
     StepResult: "result",
     Error: "error",

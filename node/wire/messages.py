@@ -7,7 +7,7 @@ from typing import Annotated
 from hypercluster.market.money.voucher import ChannelDescriptor, Quote
 from hypercluster.node.errors import ErrorCode, WireError
 from hypercluster.node.rows import WireDtype
-from hypercluster.node.wire.bounds import MAX_FRAME, MAX_OPENING_FRAME, Length, frame_bound, message
+from hypercluster.node.wire.bounds import MAX_FRAME, MAX_OPENING_FRAME, Length, Range, frame_bound, message
 from hypercluster.node.wire.fields import (
     MAX_MESSAGE,
     Bytes16,
@@ -37,6 +37,8 @@ REWIND = "rewind"
 """feature of providers that take a step at a position below what the session holds"""
 MOST_WAIT = 86_400.0
 """seconds that anybody is told to wait"""
+MOST_PARKED = 86_400
+"""seconds that a session is parked at most"""
 
 
 @message
@@ -57,22 +59,40 @@ class Open:
     max_prompt_price_wei: Wei
     top_k: CandidateCount = 0
     """candidates wanted from the last stage"""
+    resume: Annotated[bytes, Length(0, 16)] = b""
+    """session of a stage of ours that is parked there and is to go on, 16 bytes; empty for a new one"""
+    position: Position = 0
+    """from which it is to go on, 1 or more; 0 for a new one"""
+    max_cached_price_wei: Wei = 0
 
     def __post_init__(self) -> None:
         check_range(self.layer_start, self.layer_stop)
+        if len(self.resume) != (16 if self.position else 0):
+            raise WireError("resume", f"has {len(self.resume)} bytes, which is wrong here")
 
     def quote(
-        self, channel_id: bytes, *, price_wei: int, prompt_price_wei: int, capacity: int, expires: int
+        self,
+        channel_id: bytes,
+        *,
+        price_wei: int,
+        prompt_price_wei: int,
+        capacity: int,
+        expires: int,
+        cached_price_wei: int = 0,
+        goes_on: bool = False,
     ) -> Quote:
-        """The terms that an Accept of this opening freezes, as the provider's node key signs them."""
+        """The terms that an Accept of this opening freezes, as the provider's node key signs them; of the stage that
+        was parked if that `goes_on`.
+        """
         return Quote(
-            session=self.session,
+            session=self.resume if goes_on else self.session,
             model_id=bytes.fromhex(self.model_id),
             layer_start=self.layer_start,
             layer_stop=self.layer_stop,
             channel_id=channel_id,
             price_wei=price_wei,
             prompt_price_wei=prompt_price_wei,
+            cached_price_wei=cached_price_wei,
             capacity=capacity,
             wire_dtype=int(self.wire_dtype),
             expires=expires,
@@ -96,7 +116,17 @@ class Step:
 
 @message
 class Close:
-    """The client is done with the session."""
+    """The client is done with the session, for now if it is to be parked."""
+
+    park: bool = False
+
+
+@message
+class Parked:
+    """What became of a session that was to be parked."""
+
+    seconds: Annotated[int, Range(0, MOST_PARKED)]
+    """for which it stays, unless others need the room; 0: it is gone"""
 
 
 @message
@@ -120,6 +150,10 @@ class Accept:
     """16 random bytes of the provider, which name the stage together with Open.session"""
     profile: Profile
     """its backend profile, see node.engine.profile"""
+    cached_price_wei: Wei = 0
+    """for each token that a parked stage holds, due with its first step"""
+    position: Position = 0
+    """from which the parked stage goes on whose `nonce` this is; 0: a new stage, which holds nothing"""
 
     def __post_init__(self) -> None:
         if len(self.paid_signature) != (64 if self.paid_wei else 0):

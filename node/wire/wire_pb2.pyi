@@ -27,7 +27,7 @@ F32: WireDtype
 F16: WireDtype
 
 class Frame(_message.Message):
-    __slots__ = ("open", "step", "close", "accept", "result", "error", "advert", "recall", "recalled", "audit_open", "audit_step", "audit_end", "verdict", "stage", "rumour")
+    __slots__ = ("open", "step", "close", "accept", "result", "error", "advert", "recall", "recalled", "audit_open", "audit_step", "audit_end", "verdict", "stage", "rumour", "parked")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class Frame(_message.Message):
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     RUMOUR_FIELD_NUMBER: _ClassVar[int]
+    PARKED_FIELD_NUMBER: _ClassVar[int]
     open: Open
     step: Step
     close: Close
@@ -58,7 +59,8 @@ class Frame(_message.Message):
     verdict: AuditVerdict
     stage: StageRecord
     rumour: Rumour
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., advert: _Optional[_Union[SignedAdvert, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., recalled: _Optional[_Union[Recalled, _Mapping]] = ..., audit_open: _Optional[_Union[AuditOpen, _Mapping]] = ..., audit_step: _Optional[_Union[AuditStep, _Mapping]] = ..., audit_end: _Optional[_Union[AuditEnd, _Mapping]] = ..., verdict: _Optional[_Union[AuditVerdict, _Mapping]] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ...) -> None: ...
+    parked: Parked
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., advert: _Optional[_Union[SignedAdvert, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., recalled: _Optional[_Union[Recalled, _Mapping]] = ..., audit_open: _Optional[_Union[AuditOpen, _Mapping]] = ..., audit_step: _Optional[_Union[AuditStep, _Mapping]] = ..., audit_end: _Optional[_Union[AuditEnd, _Mapping]] = ..., verdict: _Optional[_Union[AuditVerdict, _Mapping]] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ...) -> None: ...
 
 class Channel(_message.Message):
     __slots__ = ("payer", "payee", "signer", "salt")
@@ -73,7 +75,7 @@ class Channel(_message.Message):
     def __init__(self, payer: _Optional[bytes] = ..., payee: _Optional[bytes] = ..., signer: _Optional[bytes] = ..., salt: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("session", "model_id", "layer_start", "layer_stop", "channel", "wire_dtype", "capacity", "max_price_wei", "max_prompt_price_wei", "top_k")
+    __slots__ = ("session", "model_id", "layer_start", "layer_stop", "channel", "wire_dtype", "capacity", "max_price_wei", "max_prompt_price_wei", "top_k", "resume", "position", "max_cached_price_wei")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +86,9 @@ class Open(_message.Message):
     MAX_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     MAX_PROMPT_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    MAX_CACHED_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     model_id: bytes
     layer_start: int
@@ -94,7 +99,10 @@ class Open(_message.Message):
     max_price_wei: bytes
     max_prompt_price_wei: bytes
     top_k: int
-    def __init__(self, session: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., channel: _Optional[_Union[Channel, _Mapping]] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., capacity: _Optional[int] = ..., max_price_wei: _Optional[bytes] = ..., max_prompt_price_wei: _Optional[bytes] = ..., top_k: _Optional[int] = ...) -> None: ...
+    resume: bytes
+    position: int
+    max_cached_price_wei: bytes
+    def __init__(self, session: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., channel: _Optional[_Union[Channel, _Mapping]] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., capacity: _Optional[int] = ..., max_price_wei: _Optional[bytes] = ..., max_prompt_price_wei: _Optional[bytes] = ..., top_k: _Optional[int] = ..., resume: _Optional[bytes] = ..., position: _Optional[int] = ..., max_cached_price_wei: _Optional[bytes] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("seq", "position", "rows", "cumulative_wei", "signature", "all_outputs", "input")
@@ -115,11 +123,19 @@ class Step(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., cumulative_wei: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., all_outputs: _Optional[bool] = ..., input: _Optional[bytes] = ...) -> None: ...
 
 class Close(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("park",)
+    PARK_FIELD_NUMBER: _ClassVar[int]
+    park: bool
+    def __init__(self, park: _Optional[bool] = ...) -> None: ...
+
+class Parked(_message.Message):
+    __slots__ = ("seconds",)
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    seconds: int
+    def __init__(self, seconds: _Optional[int] = ...) -> None: ...
 
 class Accept(_message.Message):
-    __slots__ = ("price_wei", "prompt_price_wei", "capacity", "expires", "quote_signature", "paid_wei", "paid_signature", "billed_wei", "max_step_tokens", "width", "nonce", "profile")
+    __slots__ = ("price_wei", "prompt_price_wei", "capacity", "expires", "quote_signature", "paid_wei", "paid_signature", "billed_wei", "max_step_tokens", "width", "nonce", "profile", "cached_price_wei", "position")
     PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     PROMPT_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +148,8 @@ class Accept(_message.Message):
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
+    CACHED_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     price_wei: bytes
     prompt_price_wei: bytes
     capacity: int
@@ -144,7 +162,9 @@ class Accept(_message.Message):
     width: int
     nonce: bytes
     profile: str
-    def __init__(self, price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., capacity: _Optional[int] = ..., expires: _Optional[int] = ..., quote_signature: _Optional[bytes] = ..., paid_wei: _Optional[bytes] = ..., paid_signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ..., max_step_tokens: _Optional[int] = ..., width: _Optional[int] = ..., nonce: _Optional[bytes] = ..., profile: _Optional[str] = ...) -> None: ...
+    cached_price_wei: bytes
+    position: int
+    def __init__(self, price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., capacity: _Optional[int] = ..., expires: _Optional[int] = ..., quote_signature: _Optional[bytes] = ..., paid_wei: _Optional[bytes] = ..., paid_signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ..., max_step_tokens: _Optional[int] = ..., width: _Optional[int] = ..., nonce: _Optional[bytes] = ..., profile: _Optional[str] = ..., cached_price_wei: _Optional[bytes] = ..., position: _Optional[int] = ...) -> None: ...
 
 class StepResult(_message.Message):
     __slots__ = ("seq", "rows", "billed_wei", "compute_ms", "waited_ms", "issued", "receipt", "output")
@@ -179,7 +199,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., billed_wei: _Optional[bytes] = ..., wait_ms: _Optional[float] = ...) -> None: ...
 
 class Advert(_message.Message):
-    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price_wei", "prompt_price_wei", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "width", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features", "reserve_wei")
+    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price_wei", "prompt_price_wei", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "width", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features", "reserve_wei", "cached_price_wei", "parked_seconds")
     PEER_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
@@ -203,6 +223,8 @@ class Advert(_message.Message):
     PROMPT_MS_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     RESERVE_WEI_FIELD_NUMBER: _ClassVar[int]
+    CACHED_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
+    PARKED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     peer: str
     model_id: bytes
     layer_start: int
@@ -226,7 +248,9 @@ class Advert(_message.Message):
     prompt_ms: float
     features: _containers.RepeatedScalarFieldContainer[str]
     reserve_wei: bytes
-    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., width: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ..., reserve_wei: _Optional[bytes] = ...) -> None: ...
+    cached_price_wei: bytes
+    parked_seconds: int
+    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., width: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ..., reserve_wei: _Optional[bytes] = ..., cached_price_wei: _Optional[bytes] = ..., parked_seconds: _Optional[int] = ...) -> None: ...
 
 class SignedAdvert(_message.Message):
     __slots__ = ("body", "signature")

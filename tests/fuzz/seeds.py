@@ -49,7 +49,7 @@ from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict, Reca
 from hypercluster.node.wire.blocks import BlocksAnswer, BlocksAsked, Held, encode_blocks
 from hypercluster.node.wire.codec import Message, encode
 from hypercluster.node.wire.framing import encode_length
-from hypercluster.node.wire.messages import Accept, Close, Error, Open, Step, StepResult
+from hypercluster.node.wire.messages import Accept, Close, Error, Open, Parked, Step, StepResult
 from hypercluster.node.wire.records import AuditStep, StageRecord
 from hypercluster.node.wire.rumours import Rumour, Testimony
 from tests.fuzz.decoder import CORPUS
@@ -71,6 +71,9 @@ OPEN = Open(
     max_price_wei=10**15,
     max_prompt_price_wei=10**15,
     top_k=2,
+    resume=b"t" * 16,
+    position=7,
+    max_cached_price_wei=10**14,
 )
 STAGE = StageRecord(
     session=b"s" * 16,
@@ -130,7 +133,8 @@ def step() -> AuditStep:
 def messages() -> Iterator[Message]:
     yield OPEN
     yield Step(seq=1, position=2, rows=2, cumulative_wei=10**17, signature=b"s" * 64, input=TOKENS)
-    yield Close()
+    yield Close(park=True)
+    yield Parked(600)
     yield Accept(
         price_wei=1,
         prompt_price_wei=1,

@@ -121,6 +121,17 @@ def run(
     first_step: Annotated[
         float, seconds("Until a session whose first step was not paid is closed.", least=5)
     ] = 15.0,
+    park: Annotated[
+        float,
+        seconds(
+            "For which a session may stay when its client pauses, while nobody else needs the place; 0: none stays.",
+            most=86_400,
+        ),
+    ] = 600.0,
+    cached_percent: Annotated[
+        int,
+        whole("Price of a token that such a session still holds, in percent of a prompt token's.", most=100),
+    ] = 10,
     reserve: Annotated[
         int,
         whole(
@@ -267,6 +278,8 @@ def run(
                 session_tokens=serving.session_tokens,
                 idle_seconds=idle,
                 first_step_seconds=first_step,
+                park_seconds=park,
+                cached_percent=cached_percent,
                 reserve_tokens=reserve,
                 threads=serving.threads,
                 refresh_seconds=refresh,

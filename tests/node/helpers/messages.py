@@ -79,13 +79,16 @@ def together(kind: type, values: dict[str, Any]) -> dict[str, Any]:
         values["case_id"] = max(1, values["case_id"]) if values["stage"] else 0
     if "proof" in values:
         values["proof"] = values["proof"].ljust(64, b"\0")[:64] if values["proof"] else b""
+    if "resume" in values:
+        values["resume"] = values["resume"].ljust(16, b"s") if values["position"] else b""
     if kind is Rumour:
         values["testimony"] = None if values["other"] else values["testimony"]
         values["other"] = values["other"] or (None if values["testimony"] else values["receipt"])
     if kind is Advert:
         values["free"] = min(values["free"], values["capacity"])
-        whole = values["session_tokens"] * max(values["price_wei"], values["prompt_price_wei"])
-        values["reserve_wei"] = min(values["reserve_wei"], whole)
+        dearest = max(values["price_wei"], values["prompt_price_wei"])
+        values["reserve_wei"] = min(values["reserve_wei"], values["session_tokens"] * dearest)
+        values["cached_price_wei"] = min(values["cached_price_wei"], dearest)
         values["issued"], values["expires"] = sorted((values["issued"], values["expires"]))
         values["expires"] = max(values["expires"], values["issued"] + 1)
         if values["expires"] >= 1 << 40:

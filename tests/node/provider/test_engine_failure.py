@@ -23,7 +23,8 @@ from hypercluster.node.provider.process import HONEST
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.messages import Error
 from tests.node.helpers.providers import new_wallet, opening, running_provider
-from tests.node.provider.test_rewinding import PROMPT, WAIT, started
+from tests.node.helpers.visits import WAIT, started
+from tests.node.provider.test_rewinding import PROMPT
 
 SECONDS = 120
 

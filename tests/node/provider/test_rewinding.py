@@ -5,37 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from hypercluster.market.chain import Chain
-from hypercluster.market.money.voucher import charge
 from hypercluster.market.trust.receipt import Finding
-from hypercluster.node.client.account import OutgoingAccount
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ErrorCode
-from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
-from hypercluster.node.identity import address_of_peer
-from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.replayer import Replayer
-from hypercluster.node.rows import pack_tokens, unpack_topk
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.wire.bounds import frame_bound
-from hypercluster.node.wire.messages import REWIND, Accept, Close, Error, Open, Step, StepResult
-from hypercluster.node.wire.records import StageRecord, served
+from hypercluster.node.wire.messages import REWIND, Close, Error
 from tests.node.helpers.providers import (
-    FREE,
-    PRICE,
-    PROMPT_PRICE,
     Served,
     new_wallet,
-    opening,
     running_provider,
 )
+from tests.node.helpers.visits import started
 
 PROMPT = [72, 101, 108, 108, 111, 32]
 WAIT = 20.0
@@ -49,67 +37,6 @@ def provider(
         chain, stored_tiny, tmp_path_factory.mktemp("provider"), (0, 4), sessions=2, session_tokens=60
     ) as provider:
         yield provider
-
-
-class Session:
-    """A client that sends what it is told to, pays for it, and checks receipts and bills."""
-
-    def __init__(
-        self, provider: Served, connection: Connection, account: OutgoingAccount, open: Open, accepted: Accept
-    ) -> None:
-        self._connection, self._account = connection, account
-        self.record = StageRecord(
-            session=open.session,
-            nonce=accepted.nonce,
-            channel_id=account.channel_id,
-            model_id=open.model_id,
-            layer_start=open.layer_start,
-            layer_stop=open.layer_stop,
-            wire_dtype=open.wire_dtype,
-            profile=accepted.profile,
-            peer=provider.advert.peer,
-            client=connection.peer,
-            top_k=open.top_k,
-        )
-        self._chain = ReceiptChain(self.record.stage, provider.chain.disputes.domain)
-        self._node = address_of_peer(provider.advert.peer)
-        self.sent = self.cost = 0
-
-    async def step(self, position: int, tokens: list[int]) -> int | Error:
-        """The token that follows, or why not."""
-        cost = charge(PRICE, PROMPT_PRICE, len(tokens))
-        cumulative, signature = self._account.authorise(cost, FREE)
-        step = Step(
-            seq=self.sent,
-            position=position,
-            rows=len(tokens),
-            cumulative_wei=cumulative,
-            signature=signature,
-            input=pack_tokens(np.array(tokens, np.int32)),
-        )
-        await self._connection.send(step)
-        answer = await self._connection.receive(WAIT)
-        if isinstance(answer, Error):
-            return answer
-        assert isinstance(answer, StepResult)
-        record = served(
-            step, output=answer.output, outputs=answer.rows, issued=answer.issued, receipt=answer.receipt
-        )
-        self._chain.accept(self._chain.next(record), answer.receipt, self._node)
-        self.cost += cost
-        self.sent += 1
-        assert answer.billed_wei == self.cost
-        self._account.acknowledge(cost, answer.billed_wei, FREE)
-        return int(unpack_topk(answer.output, answer.rows).ids[0, 0])
-
-
-async def started(provider: Served, connection: Connection, account: OutgoingAccount) -> Session:
-    open = opening(provider.advert, account, capacity=40)
-    await connection.send(open)
-    accepted = await connection.receive(WAIT)
-    assert isinstance(accepted, Accept)
-    connection.raise_bound(frame_bound(accepted.max_step_tokens, accepted.width, open.top_k))
-    return Session(provider, connection, account, open, accepted)
 
 
 async def test_what_was_forgotten_is_signed_paid_and_judged_like_the_rest(
