@@ -156,19 +156,18 @@ class Requests:
             ).all()
             audits = session.scalars(
                 select(AuditRecord)
-                .where(AuditRecord.session.in_([hop.session_id for hop in hops]))
+                .where(AuditRecord.session.in_([hop.stage_session for hop in hops]))
                 .order_by(AuditRecord.at, AuditRecord.audit_id)
                 .limit(MOST_ROWS * len(ids))
             ).all()
-        request_of = {hop.session_id: hop.request_id for hop in hops}
-        return {
-            row.request_id: RequestDetail(
-                row,
-                tuple(hop for hop in hops if hop.request_id == row.request_id),
-                tuple(audit for audit in audits if request_of[audit.session] == row.request_id),
-            )
-            for row in rows
-        }
+        found = {}
+        for row in rows:
+            own = tuple(hop for hop in hops if hop.request_id == row.request_id)
+            # A stage may have been looked at for an earlier request already.
+            since = {hop.stage_session: hop.started for hop in own}
+            looks = (each for each in audits if each.session in since and each.at >= since[each.session])
+            found[row.request_id] = RequestDetail(row, own, tuple(looks))
+        return found
 
     def of_session(self, session_id: bytes) -> str | None:
         """Return the id of the request that a session of ours (16 bytes) was opened for, or None."""

@@ -141,6 +141,13 @@ class SessionRecord(Base, kw_only=True):
     outcome: Mapped[str] = mapped_column(String(300), default="")
     request_id: Mapped[str | None] = mapped_column(String(32), default=None)
     """of our own request, where we were the client"""
+    goes_on: Mapped[bytes | None] = mapped_column(LargeBinary(16), default=None)
+    """the session that went on in this visit, where we were the client and had parked it"""
+
+    @property
+    def stage_session(self) -> bytes:
+        """The session that receipts, transcripts and audits name, 16 bytes."""
+        return self.goes_on or self.session_id
 
 
 class PriceRow(Base, kw_only=True):

@@ -21,12 +21,12 @@ import coincurve
 from hypercluster.market.errors import InvalidSignature, MarketError
 from hypercluster.market.money.signing import address_of, keccak, recover_compact, sign_compact
 from hypercluster.market.money.voucher import ChannelDescriptor, Quote, VoucherDomain
-from hypercluster.market.trust.receipt import DisputeDomain, Receipt
+from hypercluster.market.trust.receipt import NO_RECEIPT, DisputeDomain, Receipt
 from hypercluster.node.errors import NodeError
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.wire.records import StageRecord
 
-FORMAT = 1
+FORMAT = 2
 MOST_BYTES = 2**28
 MOST_SESSIONS = 4096
 _STEP = struct.Struct(">IIIIQ32s32s64s12s64s")
@@ -84,6 +84,10 @@ class PaidSession:
     packed: bytes
     cost_wei: int
     risked_wei: int
+    first_seq: int = 0
+    """of the steps here; above 0 where the session had served an earlier request"""
+    previous: bytes = NO_RECEIPT
+    """hash of the receipt before them, 32 bytes"""
 
     @cached_property
     def steps(self) -> tuple[SignedStep, ...]:
@@ -206,7 +210,10 @@ def _document(bundle: Bundle) -> dict[str, Any]:
                 "prompt_price_wei": str(each.quote.prompt_price_wei),
                 "capacity": each.quote.capacity,
                 "expires": each.quote.expires,
+                "cached_price_wei": str(each.quote.cached_price_wei),
                 "quote": each.quote_signature.hex(),
+                "first_seq": each.first_seq,
+                "previous": each.previous.hex(),
                 "cost_wei": str(each.cost_wei),
                 "risked_wei": str(each.risked_wei),
                 "steps": base64.b64encode(each.packed).decode(),
@@ -272,12 +279,22 @@ def _session(told: dict[str, Any], model_id: str) -> PaidSession:
             capacity=_number(told["capacity"]),
             wire_dtype=int(record.wire_dtype),
             expires=_number(told["expires"]),
+            cached_price_wei=int(_text(told["cached_price_wei"])),
         ),
         quote_signature=bytes.fromhex(told["quote"]),
         packed=_packed(told["steps"]),
         cost_wei=int(_text(told["cost_wei"])),
         risked_wei=int(_text(told["risked_wei"])),
+        first_seq=_number(told["first_seq"]),
+        previous=_hash(told["previous"]),
     )
+
+
+def _hash(text: object) -> bytes:
+    found = bytes.fromhex(_text(text))
+    if len(found) != len(NO_RECEIPT):
+        raise ValueError(f"a hash has {len(found)} bytes")
+    return found
 
 
 def _packed(text: str) -> bytes:

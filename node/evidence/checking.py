@@ -76,7 +76,13 @@ def _session_faults(bundle: Bundle, session: PaidSession, signer: str) -> Iterat
         yield "its prices are not quoted by the provider's node key."
     if session.risked_wei < 0:
         yield "what was risked is below zero."
-    previous, position, best, cost = NO_RECEIPT, 0, 0, 0
+    if (session.first_seq > 0) != (session.previous != NO_RECEIPT):
+        yield "its first step has another number than the receipt before it allows."
+    previous, position, best, cost = session.previous, 0, 0, 0
+    if session.first_seq and session.steps:
+        # What it held before was served for an earlier request; that much of it counts is what its provider signed.
+        position = session.steps[0].position
+        cost = session.quote.cached_price_wei * position
     for number, step in enumerate(session.steps):
         receipt = Receipt(
             stage=record.stage,
@@ -96,7 +102,7 @@ def _session_faults(bundle: Bundle, session: PaidSession, signer: str) -> Iterat
         paid_by = _signer(bundle.payments.recover, record.channel_id, step.cumulative_wei, step.voucher)
         if paid_by != channel.signer:
             yield f"step {number}: its voucher is not signed by the channel's signer over what is here."
-        if step.seq != number or step.position > position:
+        if step.seq != session.first_seq + number or step.position > position:
             yield f"step {number}: it is not the one that follows the step before."
         cost += charge(session.quote.price_wei, session.quote.prompt_price_wei, step.tokens)
         if step.cumulative_wei < best or step.cumulative_wei < cost:

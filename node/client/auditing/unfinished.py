@@ -108,7 +108,7 @@ class UnfinishedAudits:
         }
         wanted = {}
         for hop in detail.hops:
-            key = (hop.session_id, hop.peer, hop.layer_start)
+            key = (hop.stage_session, hop.peer, hop.layer_start)
             channel = self._ledger.payer.channel(hop.channel_id)
             if key not in seen and channel is not None:
                 wanted[key] = channel.payee

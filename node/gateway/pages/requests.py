@@ -123,7 +123,7 @@ def _hop(hop: SessionRecord, detail: RequestDetail) -> dict[str, Any]:
     audits = [
         audit
         for audit in detail.audits
-        if (audit.session, audit.peer, audit.layer_start) == (hop.session_id, hop.peer, hop.layer_start)
+        if (audit.session, audit.peer, audit.layer_start) == (hop.stage_session, hop.peer, hop.layer_start)
     ]
     return {
         "peer": hop.peer,

@@ -196,8 +196,8 @@ def test_a_stranger_cannot_sign_it(made: tuple[bytes, Wallet, Path]) -> None:
         b"null\nnull\n",
         b"\xff\n\n",
         b"[" * 100_000,
-        b'{"format":2}\n{}\n',
-        b'{"format":1,"channels":"0x1","chain_id":-1}\n{}\n',
+        b'{"format":1}\n{}\n',
+        b'{"format":2,"channels":"0x1","chain_id":-1}\n{}\n',
     ],
 )
 def test_what_is_no_bundle_is_called_that(data: bytes) -> None:
