@@ -139,6 +139,7 @@ def _values(completion: Completion) -> dict[str, Any]:
         "path": [path_entry(hop) for hop in bill.hops],
         "tokens_in": len(completion.prompt),
         "tokens_out": len(completion.tokens),
+        "tokens_cached": completion.cached,
         "cost": bill.spent_wei,
         "risked": bill.risked_wei,
         "gas": bill.gas_wei,
@@ -152,7 +153,8 @@ def _values(completion: Completion) -> dict[str, Any]:
 def _session(completion: Completion, hop: Hop) -> SessionRecord:
     failed = hop.risked_wei or hop.advert.peer in completion.failures
     return SessionRecord(
-        session_id=hop.record.session,
+        session_id=hop.visit,
+        goes_on=hop.record.session if hop.cached else None,
         peer=hop.advert.peer,
         layer_start=hop.advert.layer_start,
         layer_stop=hop.advert.layer_stop,

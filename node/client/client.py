@@ -18,6 +18,7 @@ from hypercluster.node.client.needs import Needs
 from hypercluster.node.client.opening import Opener, Terms, adverts_of, needed
 from hypercluster.node.client.patience import Patience
 from hypercluster.node.client.request import Wishes
+from hypercluster.node.client.stays import Stays
 from hypercluster.node.client.vacancies import Vacancies
 from hypercluster.node.client.waking import Wakefulness
 from hypercluster.node.rows import WireDtype
@@ -95,6 +96,7 @@ class Client:
         self.experience = experience or Experience()
         self.vacancies = Vacancies()
         self.line = Line(self.vacancies)
+        self.stays = Stays()
         self.chooser = Chooser(
             network.discovery,
             network.latencies,

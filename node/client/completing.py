@@ -143,6 +143,7 @@ class Completing:
         done.prompt = tuple(await Threads(1)(client.model.encode, request.prompt))
         if not done.prompt:
             raise BadRequest("The prompt has no tokens: give at least one character.")
+        self._looking.remember()
         with await Threads(1)(Drawing, client.model, request, done) as drawing:
             while True:
                 path: Path | None = None
@@ -182,10 +183,13 @@ class Completing:
             raise RequestTooLong(
                 f"The sessions of this path hold {capacity} tokens by now, which are used up."
             )
-        self._check_budget(adverts, len(pending))
+        back = self._looking.coming_back(pending)
+        cached = len(back.tokens) if back else 0
+        self._check_budget(adverts, len(pending) - cached, cached)
         ahead = min(done.allowed - len(done.tokens), AHEAD_TOKENS)
         enough, least = (
-            needed(adverts, len(pending), tokens, self._spending.left_wei) for tokens in (ahead, 1)
+            needed(adverts, len(pending) - cached, tokens, self._spending.left_wei, cached)
+            for tokens in (ahead, 1)
         )
         accounts: dict[Recipient, OutgoingAccount] = {}
         async with aclosing(self._fund(enough, least, accounts)) as funding:
@@ -197,8 +201,14 @@ class Completing:
             top_k=max(request.top_k, min(drawing.wanted_top_k, adverts[-1].max_top_k)),
             wire_dtype=wishes.wire_dtype,
         )
-        pipeline = await client.opener.open(adverts, accounts, terms, self._spending, self._looking.leash)
+        if back is not None:
+            self._looking.going_back()
+        pipeline = await client.opener.open(
+            adverts, accounts, terms, self._spending, self._looking.leash, back
+        )
         self._looking.opened()
+        done.cached = pipeline.position
+        pending = pending[pipeline.position :]
         try:
             await client.opened(done, pipeline.hops)
             async with aclosing(self._generate(pipeline, pending, drawing)) as events:
@@ -207,7 +217,7 @@ class Completing:
         finally:
             done.bills += [HopBill.of(hop) for hop in pipeline.hops]
             self._looking.hops += pipeline.hops
-            await pipeline.close()
+            await self._looking.leave(pipeline)
 
     async def _generate(
         self, pipeline: Pipeline, pending: list[int], drawing: Drawing
@@ -318,7 +328,7 @@ class Completing:
         left, left_wei = self.completion.allowed - len(self.completion.tokens) - 1, self._spending.left_wei
         enough, least = {}, {}
         for hop in pipeline.hops:
-            step = sum(hop.cost(each) for each in pipeline.chunks(rows))
+            step = hop.owed + sum(hop.cost(each) for each in pipeline.chunks(rows))
             soon, later = (
                 step + min(left, tokens) * sharing * hop.price_wei for tokens in (LEAST_TOKENS, AHEAD_TOKENS)
             )
@@ -328,10 +338,11 @@ class Completing:
                 enough[recipient_of(hop.advert)], least[recipient_of(hop.advert)] = later, step
         return enough, least
 
-    def _check_budget(self, adverts: list[Advert], prompt: int) -> None:
+    def _check_budget(self, adverts: list[Advert], prompt: int, cached: int) -> None:
         """Refuse what cannot be paid before a channel is opened for it."""
         if self.completion.tokens:
             return
         least = sum(min(each.prompt_price_wei, each.price_wei) for each in adverts) * prompt
+        least += sum(each.cached_price_wei for each in adverts) * cached
         if refusal := self._spending.refusal(least):
             raise TooExpensive(refusal)

@@ -127,6 +127,8 @@ class Completion:
     """tokens that were drawn from fewer candidates than sampling on all logits would have had"""
     limit: LimitReached | None = None
     """what ended it where that was its cost"""
+    cached: int = 0
+    """tokens of the prompt that the sessions of the last path held from an earlier request"""
     drafted: int = 0
     """tokens that were guessed ahead"""
     draft_held: int = 0

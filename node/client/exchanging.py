@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hypercluster.market.errors import InvalidSignature
 from hypercluster.node.errors import ConnectionLost, ErrorCode, FrameTimeout, NodeError, PeerRefused
 from hypercluster.node.identity import address_of_peer
+from hypercluster.node.rows import BadCandidates, check, unpack_activations, unpack_topk
 from hypercluster.node.wire.messages import Error
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.client.patience import TooSlow
     from hypercluster.node.network.connection import Connection
+    from hypercluster.node.rows import TopK, WireDtype
     from hypercluster.node.wire.codec import Message
-    from hypercluster.node.wire.messages import Accept, Open
+    from hypercluster.node.wire.messages import Accept, Open, StepResult
 
 
 class How(enum.Enum):
@@ -127,3 +129,36 @@ def check_quote(accepted: Accept, opening: Open, advert: Advert, account: Outgoi
             advert.peer, "its quote is not signed by its node key.", ErrorCode.BAD_SIGNATURE
         ) from None
     return quote
+
+
+def rows_of(result: StepResult, peer: str, rows: int, width: int, dtype: WireDtype) -> bytes:
+    """The packed activations that a step of `rows` tokens was answered with. Raises HopFailed.
+
+    Checked here, so that the next provider is not blamed for what this one sent.
+    """
+    _check_count(result, peer, rows)
+    try:
+        unpack_activations(result.output, rows, width, dtype)
+    except NodeError as error:
+        raise HopFailed(peer, str(error), error.code) from None
+    return result.output
+
+
+def candidates_of(result: StepResult, peer: str, rows: int, top_k: int, n_vocab: int) -> TopK:
+    """The `top_k` candidates, of so many tokens, that a step was answered with for `rows` of them. Raises HopFailed."""
+    _check_count(result, peer, rows)
+    try:
+        best = unpack_topk(result.output, rows)
+        check(best, n_vocab)
+    except BadCandidates as error:
+        raise HopFailed(peer, str(error), ErrorCode.BAD_SHAPE) from None
+    except NodeError as error:
+        raise HopFailed(peer, str(error), error.code) from None
+    if best.ids.shape[1] != top_k:
+        raise HopFailed(peer, f"it did not answer with {top_k} candidates.", ErrorCode.BAD_SHAPE)
+    return best
+
+
+def _check_count(result: StepResult, peer: str, rows: int) -> None:
+    if result.rows != rows:
+        raise HopFailed(peer, f"it answered with {result.rows} rows, not {rows}.", ErrorCode.BAD_SHAPE)

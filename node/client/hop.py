@@ -12,25 +12,30 @@ import numpy as np
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import Overbilled
 from hypercluster.market.money.voucher import charge
-from hypercluster.node.client.exchanging import HopFailed, How, check_quote, exchange, too_slow
+from hypercluster.node.client.exchanging import (
+    HopFailed,
+    How,
+    candidates_of,
+    check_quote,
+    exchange,
+    rows_of,
+    too_slow,
+)
 from hypercluster.node.client.patience import Leash, TooSlow
+from hypercluster.node.client.stays import Stay
 from hypercluster.node.client.timing import Timing
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.bundle import pack_step
 from hypercluster.node.evidence.receipts import CLOCK_SKEW, ReceiptChain
 from hypercluster.node.identity import address_of_peer, peer_of_public_key
 from hypercluster.node.rows import (
-    BadCandidates,
     TopK,
     WireDtype,
-    check,
     pack_tokens,
-    unpack_activations,
-    unpack_topk,
 )
 from hypercluster.node.wire.bounds import frame_bound
 from hypercluster.node.wire.codec import Message
-from hypercluster.node.wire.messages import Accept, Close, Open, Step, StepResult
+from hypercluster.node.wire.messages import Accept, Close, Open, Parked, Step, StepResult
 from hypercluster.node.wire.records import StageRecord, served
 
 if TYPE_CHECKING:
@@ -67,6 +72,7 @@ class Hop:
         spending: "Spending",
         quote: "Quote",
         leash: Leash | None = None,
+        stay: Stay | None = None,
     ) -> None:
         self.advert = advert
         self.leash = leash
@@ -77,11 +83,16 @@ class Hop:
         """the steps that were answered well, with receipts and vouchers; see node.evidence.bundle"""
         self.price_wei = accepted.price_wei
         self.prompt_price_wei = accepted.prompt_price_wei
+        self.cached_price_wei = accepted.cached_price_wei
         self.capacity = accepted.capacity
         self.max_step_tokens = accepted.max_step_tokens
         self.wire_dtype = opening.wire_dtype
         self.is_last = is_last
-        self.position = 0
+        self.visit = opening.session
+        """16 bytes that name this visit of the session; those of the session where it is the first"""
+        self.cached = self.position = accepted.position
+        """tokens that the session held when this visit began"""
+        self._cached_due = accepted.position > 0
         self.tokens = 0
         self.generated = 0
         self.opened = datetime.now(UTC)
@@ -90,7 +101,7 @@ class Hop:
         """of steps that never got a good answer: the provider may claim it all the same"""
         self.timing = Timing()
         self.record = StageRecord(
-            session=opening.session,
+            session=opening.resume if accepted.position else opening.session,
             nonce=accepted.nonce,
             channel_id=account.channel_id,
             model_id=opening.model_id,
@@ -102,13 +113,20 @@ class Hop:
             client=client,
             top_k=opening.top_k,
         )
-        self.receipts = ReceiptChain(self.record.stage, domain)
-        self._transcript: TranscriptWriter | None = transcripts.begin(self.record) if transcripts else None
+        self._transcript: TranscriptWriter | None
+        if stay is None:
+            self.receipts = ReceiptChain(self.record.stage, domain)
+            self._transcript = transcripts.begin(self.record) if transcripts else None
+        else:
+            self.receipts, self._transcript = stay.receipts.copy(), stay.transcript
+        self.first_seq, self.previous = self.receipts.next_seq, self.receipts.previous
+        """number of the first step of this visit, and the hash of the receipt before it"""
+        self.rows_before = stay.rows if stay else 0
         self._width = accepted.width
         self._top_k = opening.top_k
         self._n_vocab = n_vocab
         self._connection = connection
-        self._seq = 0
+        self._seq = self.first_seq
         self._reserved = advert.reserve_wei
         account.reserved += self._reserved
 
@@ -128,11 +146,14 @@ class Hop:
         spending: "Spending",
         transcripts: "TranscriptStore | None" = None,
         leash: Leash | None = None,
+        stay: Stay | None = None,
+        position: int = 0,
     ) -> "Hop":
         """Open a session of `capacity` tokens at the advertised prices or better, paid within `spending`.
 
         Receipts are checked in `domain`; what is sent and answered is kept in `transcripts` if given. With a `leash`
-        its steps have limits of their own.
+        its steps have limits of their own. A session that the provider keeps goes on from `position` with its `stay`,
+        which is the hop's then; where it is gone a new one begins, see `cached`.
 
         Raises:
             HopFailed: the provider refuses, does not answer, or its quote does not hold.
@@ -148,6 +169,9 @@ class Hop:
             max_price_wei=advert.price_wei,
             max_prompt_price_wei=advert.prompt_price_wei,
             top_k=top_k if is_last else 0,
+            resume=stay.record.session if stay else b"",
+            position=position if stay else 0,
+            max_cached_price_wei=advert.cached_price_wei,
         )
         try:
             accepted = await exchange(connection, advert.peer, opening, OPEN_SECONDS)
@@ -158,6 +182,10 @@ class Hop:
         if not isinstance(accepted, Accept):
             raise HopFailed(advert.peer, f"it answered Open with {type(accepted).__name__}.")
         quote = check_quote(accepted, opening, advert, account)
+        if not accepted.position:
+            stay = None
+        elif stay is None or (accepted.nonce, accepted.profile) != (stay.record.nonce, stay.record.profile):
+            raise HopFailed(advert.peer, "it goes on with another session than the one that it kept.")
         try:
             account.resume(accepted.billed_wei, accepted.paid_wei, accepted.paid_signature)
         except Overbilled as error:
@@ -165,24 +193,18 @@ class Hop:
         connection.raise_bound(frame_bound(accepted.max_step_tokens, accepted.width, top_k if is_last else 0))
         client = peer_of_public_key(account.session_key.public_key)
         return cls(
-            connection,
-            advert,
-            account,
-            accepted,
-            opening,
-            is_last,
-            n_vocab,
-            domain,
-            transcripts,
-            client,
-            spending,
-            quote,
-            leash,
-        )
+            connection, advert, account, accepted, opening, is_last, n_vocab,
+            domain, transcripts, client, spending, quote, leash, stay,
+        )  # fmt: skip
 
     def cost(self, rows: int) -> int:
-        """Wei that a step of `rows` tokens costs here."""
+        """Wei that a step of `rows` tokens costs here, beside what is `owed`."""
         return charge(self.price_wei, self.prompt_price_wei, rows)
+
+    @property
+    def owed(self) -> int:
+        """Wei that the next step costs on top, for what the session held before this visit."""
+        return self.cached_price_wei * self.position if self._cached_due else 0
 
     async def step(
         self, payload: Sequence[int] | bytes, rows: int, *, all_outputs: bool = False
@@ -197,7 +219,7 @@ class Hop:
             HopFailed: no good answer came.
         """
         start = time.perf_counter()
-        cost = self.cost(rows)
+        cost = self.cost(rows) + self.owed
         cumulative, signature = self.account.authorise(cost, self.spending)
         signed = time.perf_counter()
         step = Step(
@@ -211,7 +233,7 @@ class Hop:
         )
         try:
             result = await self._answer_to(step)
-            output = self._check(result, rows, all_outputs)
+            output = self._output(result, rows, all_outputs)
             self._check_receipt(step, result)
         except BaseException:
             self.account.release(cost, self.spending)
@@ -224,6 +246,7 @@ class Hop:
             self.risked_wei += cost
             raise HopFailed(self.advert.peer, str(error)) from error
         self._seq += 1
+        self._cached_due = False
         self._reserve_less(cost)
         self.position += rows
         self.tokens += rows
@@ -250,6 +273,23 @@ class Hop:
         except TooSlow as slow:
             raise too_slow(self.advert.peer, slow) from None
 
+    async def park(self) -> Stay | None:
+        """End the visit, and have the provider keep what the session holds; None where it does not.
+
+        What is returned has the session's transcript: it is to be closed.
+        """
+        stay: Stay | None = None
+        try:
+            answer = await exchange(self._connection, self.advert.peer, Close(park=True), OPEN_SECONDS)
+            if isinstance(answer, Parked) and answer.seconds:
+                rows = self.rows_before + self.tokens
+                stay = Stay(self.record, self.receipts, self._transcript, rows, answer.seconds)
+        except HopFailed:
+            pass
+        finally:
+            await self._left(keeping=stay is not None)
+        return stay
+
     async def close(self) -> None:
         """Tell the provider that the session is over; a lost connection says it as well."""
         try:
@@ -257,10 +297,13 @@ class Hop:
         except NodeError:
             pass
         finally:
-            self._reserve_less(self._reserved)
-            if self._transcript:
-                self._transcript.close()
-            await self._connection.close()
+            await self._left(keeping=False)
+
+    async def _left(self, *, keeping: bool) -> None:
+        self._reserve_less(self._reserved)
+        if self._transcript and not keeping:
+            self._transcript.close()
+        await self._connection.close()
 
     def _reserve_less(self, wei: int) -> None:
         less = min(self._reserved, wei)
@@ -291,24 +334,10 @@ class Hop:
         if self._transcript:
             self._transcript.append(record)
 
-    def _check(self, result: Message, rows: int, all_outputs: bool) -> bytes | TopK:
-        peer = self.advert.peer
+    def _output(self, result: Message, rows: int, all_outputs: bool) -> bytes | TopK:
         if not isinstance(result, StepResult) or result.seq != self._seq:
-            raise HopFailed(peer, "it answered something else than this step.")
-        wanted = rows if all_outputs or not self.is_last else 1
-        if result.rows != wanted:
-            raise HopFailed(peer, f"it answered with {result.rows} rows, not {wanted}.", ErrorCode.BAD_SHAPE)
-        try:
-            # Checked here, so that the next provider is not blamed for what this one sent.
-            if not self.is_last:
-                unpack_activations(result.output, rows, self._width, self.wire_dtype)
-                return result.output
-            best = unpack_topk(result.output, wanted)
-            check(best, self._n_vocab)
-        except BadCandidates as error:
-            raise HopFailed(peer, str(error), ErrorCode.BAD_SHAPE) from None
-        except NodeError as error:
-            raise HopFailed(peer, str(error), error.code) from None
-        if best.ids.shape[1] != min(self._top_k, self._n_vocab):
-            raise HopFailed(peer, f"it did not answer with {self._top_k} candidates.", ErrorCode.BAD_SHAPE)
-        return best
+            raise HopFailed(self.advert.peer, "it answered something else than this step.")
+        if not self.is_last:
+            return rows_of(result, self.advert.peer, rows, self._width, self.wire_dtype)
+        wanted = rows if all_outputs else 1
+        return candidates_of(result, self.advert.peer, wanted, min(self._top_k, self._n_vocab), self._n_vocab)

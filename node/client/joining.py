@@ -161,6 +161,7 @@ class Station:
                 try:
                     yield client
                 finally:
+                    client.stays.close()
                     if client.audits is not None:
                         client.audits.over = True
 

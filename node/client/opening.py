@@ -15,6 +15,7 @@ from hypercluster.node.client.exchanging import HopFailed, How, too_slow
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.patience import Leash, TooSlow
 from hypercluster.node.client.pipeline import Pipeline
+from hypercluster.node.client.stays import ComingBack
 from hypercluster.node.errors import NodeError
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.steps import dial_steps
@@ -59,15 +60,17 @@ def recipient_of(advert: Advert) -> Recipient:
 
 
 def needed(
-    adverts: Sequence[Advert], prompt: int, tokens: int, cost_wei: int | None = None
+    adverts: Sequence[Advert], prompt: int, tokens: int, cost_wei: int | None = None, cached: int = 0
 ) -> dict[Recipient, int]:
-    """Wei that `tokens` generated after a prompt of so many tokens cost at each provider, `cost_wei` at most.
+    """Wei that `tokens` generated after a prompt of so many tokens cost at each provider, `cost_wei` at most; with
+    `cached` tokens before that prompt which it holds.
 
     A channel holds what the provider wants reserved, even where less will be spent.
     """
     needs: dict[Recipient, int] = {}
     for advert in adverts:
         need = charge(advert.price_wei, advert.prompt_price_wei, prompt) + tokens * advert.price_wei
+        need += cached * advert.cached_price_wei
         need = need if cost_wei is None else min(need, cost_wei)
         needs[recipient_of(advert)] = max(need, advert.reserve_wei)
     return needs
@@ -103,10 +106,12 @@ class Opener:
         terms: Terms,
         spending: Spending,
         leash_of: Callable[[Advert], Leash] | None = None,
+        coming_back: ComingBack | None = None,
     ) -> Pipeline:
         """Open a session with every provider, paid from its account and within `spending`.
 
-        `leash_of` says how long each may take; without it all have the longest time.
+        `leash_of` says how long each may take; without it all have the longest time. Where we are `coming_back`, the
+        sessions that the providers keep go on if all of them can; Pipeline.position says so.
 
         Raises:
             HopFailed: a provider does not take it; those already open are closed.
@@ -118,7 +123,9 @@ class Opener:
             try:
                 leash = leash_of(advert) if leash_of else None
                 account = accounts[recipient_of(advert)]
-                hops[advert.peer] = await self._open_in_time(advert, account, terms, spending, leash)
+                hops[advert.peer] = await self._open_in_time(
+                    advert, account, terms, spending, leash, coming_back
+                )
             except HopFailed as failure:
                 failures.append(failure)
                 nursery.cancel_scope.cancel()
@@ -130,13 +137,17 @@ class Opener:
                     nursery.start_soon(open_hop, advert)
             opened = not failures
         finally:
+            if coming_back is not None:
+                coming_back.close_but(hop.record.session for hop in hops.values())
             if not opened:
                 with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
                     for hop in hops.values():
                         await hop.close()
         if failures:
             raise failures[0]
-        return Pipeline([hops[advert.peer] for advert in adverts], reads_tokens=self._reads_tokens)
+        pipeline = Pipeline([hops[advert.peer] for advert in adverts], reads_tokens=self._reads_tokens)
+        pipeline.go_on(coming_back.tokens if coming_back else ())
+        return pipeline
 
     async def _open_in_time(
         self,
@@ -145,10 +156,11 @@ class Opener:
         terms: Terms,
         spending: Spending,
         leash: Leash | None,
+        coming_back: ComingBack | None,
     ) -> Hop:
         try:
             with nullcontext() if leash is None else leash.opening():
-                return await self._open_hop(advert, account, terms, spending, leash)
+                return await self._open_hop(advert, account, terms, spending, leash, coming_back)
         except TooSlow as slow:
             raise too_slow(advert.peer, slow) from None
 
@@ -159,7 +171,9 @@ class Opener:
         terms: Terms,
         spending: Spending,
         leash: Leash | None,
+        coming_back: ComingBack | None,
     ) -> Hop:
+        stay = coming_back.stay(advert.peer, account.channel_id, terms) if coming_back else None
         try:
             connection = await dial_steps(self._host, advert)
         except NodeError as error:
@@ -178,6 +192,8 @@ class Opener:
                 spending=spending,
                 transcripts=self._transcripts,
                 leash=leash,
+                stay=stay,
+                position=len(coming_back.tokens) if coming_back else 0,
             )
         except BaseException:
             with trio.CancelScope(shield=True):

@@ -26,6 +26,8 @@ class Pipeline:
         self.hops = tuple(hops)
         self._reads_tokens = reads_tokens
         self._chunk = min(hop.max_step_tokens for hop in hops)
+        self.held: list[int] = []
+        """the token ids that the sessions hold, guesses included"""
 
     @property
     def position(self) -> int:
@@ -43,8 +45,9 @@ class Pipeline:
         return sum(hop.paid_wei for hop in self.hops)
 
     def cost(self, tokens: int) -> int:
-        """Wei that running so many tokens in one go costs on all hops together."""
-        return sum(hop.cost(rows) for hop in self.hops for rows in self.chunks(tokens))
+        """Wei that running so many tokens in one go costs on all hops together, with what is owed."""
+        rows = self.chunks(tokens)
+        return sum(hop.owed + sum(map(hop.cost, rows)) for hop in self.hops)
 
     @property
     def rewinds(self) -> bool:
@@ -68,9 +71,12 @@ class Pipeline:
         Raises:
             HopFailed, OverDeposit: see Hop.step.
         """
+        start = self.position
         if not drafts and len(tokens) > self._chunk:
-            return await self._stream(tokens)
-        best = await self._pass([*tokens, *drafts], all_outputs=bool(drafts))
+            best = await self._stream(tokens)
+        else:
+            best = await self._pass([*tokens, *drafts], all_outputs=bool(drafts))
+        self.held[start:] = [*tokens, *drafts]
         return best[-1 - len(drafts) :]
 
     @property
@@ -135,6 +141,16 @@ class Pipeline:
         """
         count = -(-tokens // self._chunk)
         return [tokens // count + (each < tokens % count) for each in range(count)]
+
+    def go_on(self, tokens: Sequence[int]) -> int:
+        """Go on after these tokens, which the sessions hold from an earlier visit, or anew where one does not.
+
+        Returns how many of them need not be run.
+        """
+        if any(hop.cached != len(tokens) for hop in self.hops):
+            self.rewind(0)
+        self.held = [*tokens[: self.position]]
+        return self.position
 
     async def __aenter__(self) -> "Pipeline":
         return self

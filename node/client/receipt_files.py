@@ -101,6 +101,8 @@ def bundle_of(completion: Completion, hops: Sequence[Hop]) -> bytes | None:
                 packed=bytes(hop.packed),
                 cost_wei=hop.paid_wei,
                 risked_wei=hop.risked_wei,
+                first_seq=hop.first_seq,
+                previous=hop.previous,
             )
             for hop in hops
         ),

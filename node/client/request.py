@@ -145,6 +145,8 @@ class Wishes:
     wire_dtype: WireDtype = WireDtype.F32
     deposit_wei: int | None = None
     """put into a channel that is opened or topped up, at least; None: what the wallet's policy says"""
+    stays: bool = False
+    """have the providers keep what they hold of this, and go back to what they keep of an earlier request"""
     drafts: int = 0
     """tokens guessed ahead in one step, at most, where that is worth what it costs; 0: none"""
 

@@ -32,6 +32,11 @@ class ReceiptChain:
         self.previous = NO_RECEIPT
         """struct hash of the last receipt, 32 bytes"""
 
+    @property
+    def next_seq(self) -> int:
+        """Of the next step."""
+        return 0 if self.last is None else self.last.seq + 1
+
     def next(self, step: AuditStep) -> Receipt:
         """The receipt of the next step, over its rows as they travelled; not yet in the chain.
 
@@ -39,7 +44,7 @@ class ReceiptChain:
         """
         return Receipt(
             stage=self.stage,
-            seq=0 if self.last is None else self.last.seq + 1,
+            seq=self.next_seq,
             position=step.position,
             tokens=step.rows,
             outputs=step.outputs,
@@ -53,6 +58,12 @@ class ReceiptChain:
         """Sign the next receipt and go on from it; 64 bytes."""
         self.follow(receipt)
         return self.domain.sign(key, self.previous)
+
+    def copy(self) -> ReceiptChain:
+        """The chain as it is now, to go on from it apart."""
+        copy = ReceiptChain(self.stage, self.domain)
+        copy.last, copy.previous = self.last, self.previous
+        return copy
 
     def follow(self, receipt: Receipt) -> None:
         """Go on from the next receipt, whoever signed it."""

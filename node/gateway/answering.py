@@ -142,7 +142,7 @@ class Answering:
         done = [answer.completion for answer in self.answers]
         return Usage(
             prompt=sum(len(each.prompt) for each in done),
-            cached=0,
+            cached=sum(each.cached for each in done),
             generated=sum(len(each.tokens) for each in done),
             thought=self._thought,
             cost_wei=self.spent_wei,

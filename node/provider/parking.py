@@ -38,11 +38,6 @@ class Stage:
     until: float = 0.0
     """when its time is over, by the clock of who parks it"""
 
-    @property
-    def next_seq(self) -> int:
-        """Of the next step."""
-        return 0 if self.receipts.last is None else self.receipts.last.seq + 1
-
 
 class Parking:
     """The parked stages of one engine. For one thread. As a context manager it is cleared at the end.

@@ -219,7 +219,7 @@ class Session:
             await self._connection.send(accept, SEND_SECONDS)
 
     async def _answer_steps(self) -> Close:
-        expected = self._stage.next_seq
+        expected = self._stage.receipts.next_seq
         while True:
             message = await self._seat.receive(self._connection)
             arrived = time.perf_counter()

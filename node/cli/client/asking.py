@@ -65,8 +65,11 @@ def wishes_of(
     draft: int = 0,
     deposit: int | None = None,
     shares: Shares | None = None,
+    stays: bool = False,
 ) -> Wishes:
-    """Over whom to go; `draft` in tokens, `deposit` in wei. Without `shares` they are as the settings say."""
+    """Over whom to go; `draft` in tokens, `deposit` in wei. Without `shares` they are as the settings say. With `stays`
+    a later request may go on from where this one ended.
+    """
     return Wishes(
         market=MarketParameters(alpha=alpha),
         shares=shares or Settings().shares,
@@ -74,6 +77,7 @@ def wishes_of(
         wire_dtype=WireDtype.named(dtype),
         deposit_wei=deposit,
         drafts=draft,
+        stays=stays,
     )
 
 

@@ -128,7 +128,13 @@ def chat(
         model=model,
         bootstrap=bootstrap,
         wishes=wishes_of(
-            alpha, spread, dtype, draft, deposit, shares_of(operator_hops, operator_requests, trials)
+            alpha,
+            spread,
+            dtype,
+            draft,
+            deposit,
+            shares_of(operator_hops, operator_requests, trials),
+            stays=True,
         ),
         auditing=auditing_of(audit_rate, auditor, trap_rate, False),
         program="hc-client chat",

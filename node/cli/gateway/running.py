@@ -131,6 +131,7 @@ def run(
                         draft,
                         deposit,
                         shares_of(operator_hops, operator_requests, trials),
+                        stays=True,
                     ),
                     auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
                     settings=settings,

@@ -78,7 +78,7 @@ def serve_until_signal(
     connection = connect(
         models=models,
         password=password,
-        wishes=wishes_of(0.5),
+        wishes=wishes_of(0.5, stays=True),
         auditing=auditing_of(AUDIT_RATE, "auto", TRAP_RATE, False),
         settings=settings,
         wallet_held=True,

@@ -1,0 +1,209 @@
+"""Paths that may be taken again: sessions that their providers keep, and the tokens that are in their caches.
+
+Only who asked before comes back to a path: what one key asked is nobody else's to use, or to push out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from hypercluster.market.errors import MarketError
+from hypercluster.node.errors import NodeError
+
+if TYPE_CHECKING:
+    from hypercluster.market.economics.routing import Path
+    from hypercluster.node.client.choosing import Chooser
+    from hypercluster.node.client.hop import Hop
+    from hypercluster.node.client.needs import Needs
+    from hypercluster.node.client.opening import Terms
+    from hypercluster.node.client.pipeline import Pipeline
+    from hypercluster.node.client.request import Wishes
+    from hypercluster.node.evidence.receipts import ReceiptChain
+    from hypercluster.node.evidence.transcript_store import TranscriptWriter
+    from hypercluster.node.wire.records import StageRecord
+
+LEAST_SHARED = 32
+"""tokens for which coming back is worth it"""
+MOST_PATHS = 64
+MOST_BYTES = 2**27
+"""of rows of one session, over all visits: a stage that has grown longer could not be audited any more"""
+CLOSE_SECONDS = 5.0
+MARGIN_SECONDS = 2.0
+"""by which we come back sooner than a provider's time is over"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A session that its provider keeps for `seconds`. `rows` is how many tokens it ran over all visits."""
+
+    record: StageRecord
+    receipts: ReceiptChain
+    transcript: TranscriptWriter | None
+    rows: int
+    seconds: int
+
+    def close(self) -> None:
+        """Nobody comes back to it."""
+        if self.transcript is not None:
+            self.transcript.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedPath:
+    """The sessions of one path, by peer and in the order of its layers; all of them hold `tokens`.
+
+    `rewinds` is whether they may go on from an earlier one, `until` is in trio's time.
+    """
+
+    key: str
+    wishes: Wishes
+    tokens: tuple[int, ...]
+    stays: Mapping[str, Stay]
+    rewinds: bool
+    until: float
+
+    def shared(self, tokens: Sequence[int]) -> int:
+        """How many of these tokens need not be run again; 0 where coming back is not worth it.
+
+        The last one always is, for the sake of what follows it. Where most of what is held would be given up for
+        little, as when two talks begin alike, the path is left to the other.
+        """
+        same = 0
+        for held, wanted in zip(self.tokens, tokens[:-1], strict=False):
+            if held != wanted:
+                break
+            same += 1
+        if same < LEAST_SHARED or (same < len(self.tokens) and not self.rewinds):
+            return 0
+        return same if same == len(tokens) - 1 or 2 * same >= len(self.tokens) else 0
+
+    def close(self) -> None:
+        """Nobody comes back to it."""
+        for stay in self.stays.values():
+            stay.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ComingBack:
+    """A request that goes on over a parked path, after `tokens` that it shares with what that holds."""
+
+    path: ParkedPath
+    tokens: tuple[int, ...]
+
+    def stay(self, peer: str, channel_id: bytes, terms: Terms) -> Stay | None:
+        """The session that `peer` keeps, if it fits: it is of one channel and one form."""
+        stay = self.path.stays.get(peer)
+        if stay is None:
+            return None
+        record = stay.record
+        fits = (channel_id, terms.wire_dtype) == (record.channel_id, record.wire_dtype)
+        return stay if fits and record.top_k in (0, terms.top_k) else None
+
+    def close_but(self, sessions: Iterable[bytes]) -> None:
+        """Give up the sessions that do not go on."""
+        on = {*sessions}
+        for stay in self.path.stays.values():
+            if stay.record.session not in on:
+                stay.close()
+
+
+class Stays:
+    """The paths that one client may come back to, the latest last."""
+
+    def __init__(self) -> None:
+        self._paths: list[ParkedPath] = []
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def put(self, path: ParkedPath) -> None:
+        """Remember a path; of too many the one longest unused is forgotten."""
+        self._paths.append(path)
+        self._forget(self._paths[:-MOST_PATHS])
+
+    def take(self, key: str, wishes: Wishes, tokens: Sequence[int]) -> ParkedPath | None:
+        """The path that holds most of these tokens, which nobody else gets from here on; None if none is worth it."""
+        at = trio.current_time()
+        self._forget([path for path in self._paths if path.until <= at])
+        shared = [
+            (path.shared(tokens), place)
+            for place, path in enumerate(self._paths)
+            if (path.key, path.wishes) == (key, wishes)
+        ]
+        most, place = max(shared, default=(0, 0))
+        return self._paths.pop(place) if most else None
+
+    def close(self) -> None:
+        """Forget all."""
+        self._forget(self._paths[:])
+
+    def _forget(self, paths: Sequence[ParkedPath]) -> None:
+        for path in paths:
+            self._paths.remove(path)
+            path.close()
+
+
+async def parked_path(pipeline: Pipeline, key: str, wishes: Wishes) -> ParkedPath | None:
+    """End this visit of a path's sessions and have them kept for whoever has the same key and wishes; None where they
+    are closed instead.
+    """
+    if not _may_stay(pipeline):
+        await pipeline.close()
+        return None
+    stays: dict[str, Stay] = {}
+
+    async def park(hop: Hop) -> None:
+        if (stay := await hop.park()) is not None:
+            stays[hop.advert.peer] = stay
+
+    with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
+        async with trio.open_nursery() as nursery:
+            for hop in pipeline.hops:
+                nursery.start_soon(park, hop)
+    seconds = min((stay.seconds for stay in stays.values()), default=0)
+    parked = ParkedPath(
+        key=key,
+        wishes=wishes,
+        tokens=tuple(pipeline.held),
+        stays={hop.advert.peer: stays[hop.advert.peer] for hop in pipeline.hops if hop.advert.peer in stays},
+        rewinds=pipeline.rewinds,
+        until=trio.current_time() + seconds - MARGIN_SECONDS,
+    )
+    if len(parked.stays) < len(pipeline.hops):
+        parked.close()
+        return None
+    return parked
+
+
+def _may_stay(pipeline: Pipeline) -> bool:
+    """Whether all sessions stand still at the same token, and their providers keep some."""
+    return all(
+        hop.position == len(pipeline.held) >= LEAST_SHARED
+        and not hop.risked_wei
+        and hop.advert.parked_seconds
+        and (hop.rows_before + hop.tokens) * _row_bytes(hop) <= MOST_BYTES
+        for hop in pipeline.hops
+    )
+
+
+def _row_bytes(hop: Hop) -> int:
+    """Of input and output together, about."""
+    return 2 * hop.wire_dtype.numpy.itemsize * hop.advert.width + 8 * hop.record.top_k
+
+
+async def way_back(chooser: Chooser, parked: ParkedPath, needs: Needs, exclude: set[str]) -> Path | None:
+    """The path as it would be taken now, by all the rules that hold for any; None where it would not be."""
+    peers = frozenset(parked.stays)
+    if exclude & peers:
+        return None
+    only = replace(parked.wishes, only=peers, prefer=(), spread=False)
+    try:
+        path = await chooser.route(only, needs, exclude)
+    except (NodeError, MarketError):
+        return None
+    rests = chooser.experience.left_out() & {node.owner for node in path.nodes}
+    return path if tuple(path.ids) == tuple(parked.stays) and not rests else None
