@@ -50,6 +50,7 @@ def completion_json(completion: Completion, gas_wei: int) -> dict[str, Any]:
         "text": completion.text,
         "tokens": completion.tokens,
         "prompt_tokens": len(completion.prompt),
+        "cached_tokens": completion.cached,
         "finish_reason": completion.finish,
         "seed": completion.seed,
         "drafted": completion.drafted,

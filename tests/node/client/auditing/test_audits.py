@@ -205,6 +205,29 @@ async def test_honest_stages_pass_and_the_audit_is_paid_to_the_wei(world: World,
     }
 
 
+async def test_a_stage_that_went_on_is_looked_at_with_all_its_turns(world: World, tmp_path: Path) -> None:
+    wallet, prompt = new_wallet(world.chain), tuple(PROMPT * 10)
+    async with world.client(wallet, tmp_path, wishes=replace(CHEAPEST, stays=True)) as client:
+        turns: list[Completion] = []
+        for more in ((), (7, 8, 9)):
+            prompt = (*prompt, *(turns[-1].tokens if turns else ()), *more)
+            with trio.fail_after(300):
+                request = Request(prompt=prompt, allowance=Allowance(tokens=TOKENS))
+                turns.append(await client.complete(request).finished())
+                await client.reports(turns[-1].request_id)
+    first, second = turns
+    held = 40 + TOKENS - 1
+    assert (first.cached, second.cached) == (0, held)
+    assert [report.finding for done in turns for report in done.reports] == ["pass"] * 4
+    assert {report.tokens for report in first.reports} == {held}
+    assert {report.tokens for report in second.reports} == {held + 4 + TOKENS - 1}
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        detail = ledger.requests.one(second.request_id)
+    assert detail is not None
+    assert [audit.tokens for audit in detail.audits] == [held + 4 + TOKENS - 1] * 2
+    assert {hop.stage_session for hop in detail.hops} == {audit.session for audit in detail.audits}
+
+
 async def test_audits_that_a_client_did_not_come_to_are_finished_by_a_watch(
     world: World, tmp_path: Path
 ) -> None:
