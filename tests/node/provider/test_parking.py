@@ -120,6 +120,14 @@ async def test_a_parked_session_goes_on_as_one_stage(
     replayer.close()
 
 
+async def left(session: Session, provider: Served) -> None:
+    """It broke off, and its place is free again."""
+    await session._connection.close()
+    with trio.fail_after(WAIT):
+        while provider.open_sessions:
+            await trio.sleep(0.02)
+
+
 def charge_of(rows: list[int]) -> int:
     return sum(PRICE if each == 1 else max(PRICE, PROMPT_PRICE * each) for each in rows)
 
@@ -144,7 +152,7 @@ async def test_what_is_held_is_paid_for_before_it_is_used(chain: Chain, provider
         gone = await visit(host, provider, first._account, first, 6)
         assert gone.accepted.position == 0
         assert gone.accepted.nonce != first.record.nonce
-        await gone._connection.close()
+        await left(gone, provider)
         cheap = opening(
             provider.advert,
             first._account,
@@ -168,15 +176,15 @@ async def test_only_its_own_client_goes_on_over_its_channel_in_its_form(
     async with running_host(wallet.session_key) as host, running_host(stranger.session_key) as other:
         first = await parked(chain, provider, host, wallet)
         theirs = stranger.channel(provider)
-        for who, account, changes in (
-            (other, theirs, {}),
-            (host, wallet.channel(provider), {}),
-            (host, first._account, {"top_k": 9}),
-            (host, first._account, {"position": 7}),
+        for who, account, position, top_k in (
+            (other, theirs, 6, 8),
+            (host, wallet.channel(provider), 6, 8),
+            (host, first._account, 6, 9),
+            (host, first._account, 7, 8),
         ):
-            session = await visit(who, provider, account, first, 6, **changes)
+            session = await visit(who, provider, account, first, position, top_k=top_k)
             assert session.accepted.position == 0
-            await session._connection.close()
+            await left(session, provider)
         again = await visit(host, provider, first._account, first, 6)
         assert again.accepted.position == 6
         # Taken once, it is there for nobody else.
@@ -184,7 +192,7 @@ async def test_only_its_own_client_goes_on_over_its_channel_in_its_form(
         assert twice.accepted.position == 0
         assert not isinstance(await again.step(6, [1]), Error)
         await again._connection.close()
-        await twice._connection.close()
+        await left(twice, provider)
 
 
 async def test_whoever_comes_now_gets_the_room_of_who_parked_most(chain: Chain, provider: Served) -> None:
@@ -197,14 +205,14 @@ async def test_whoever_comes_now_gets_the_room_of_who_parked_most(chain: Chain, 
         assert provider.presence.advert().free == 2
         # Both places hold what is parked: the newcomer has one of them, and parks there itself.
         theirs = await parked(chain, provider, second, other)
-        for session, who, held in ((oldest, host, 0), (newer, host, 6), (theirs, second, 6)):
+        for session, who, held in ((newer, host, 6), (theirs, second, 6), (oldest, host, 0)):
             again = await visit(who, provider, session._account, session, 6)
             assert again.accepted.position == held
             if held:
                 await again.step(6, [1])
                 await again.park()
             else:
-                await again._connection.close()
+                await left(again, provider)
 
 
 async def test_a_session_without_a_step_is_not_parked(chain: Chain, provider: Served) -> None:
