@@ -260,6 +260,9 @@ def _session(told: dict[str, Any], model_id: str) -> PaidSession:
         top_k=_number(told["top_k"]),
     )
     channel = told["channel"]
+    previous = bytes.fromhex(_text(told["previous"]))
+    if len(previous) != len(NO_RECEIPT):
+        raise ValueError(f"a hash has {len(previous)} bytes")
     return PaidSession(
         record=record,
         channel=ChannelDescriptor(
@@ -286,15 +289,8 @@ def _session(told: dict[str, Any], model_id: str) -> PaidSession:
         cost_wei=int(_text(told["cost_wei"])),
         risked_wei=int(_text(told["risked_wei"])),
         first_seq=_number(told["first_seq"]),
-        previous=_hash(told["previous"]),
+        previous=previous,
     )
-
-
-def _hash(text: object) -> bytes:
-    found = bytes.fromhex(_text(text))
-    if len(found) != len(NO_RECEIPT):
-        raise ValueError(f"a hash has {len(found)} bytes")
-    return found
 
 
 def _packed(text: str) -> bytes:
