@@ -29,7 +29,7 @@ DOMAIN_NAME = "HyperCluster PaymentChannels"
 _VOUCHER_TYPE = keccak(b"Voucher(bytes32 channelId,uint96 cumulative)")
 _QUOTE_TYPE = keccak(
     b"Quote(bytes16 session,bytes32 modelId,uint32 layerStart,uint32 layerStop,bytes32 channelId,"
-    b"uint96 price,uint96 promptPrice,uint96 cachedPrice,uint32 capacity,uint8 wireDtype,uint40 expires)"
+    b"uint96 price,uint96 promptPrice,uint32 capacity,uint8 wireDtype,uint40 expires,uint96 cachedPrice)"
 )
 
 
@@ -120,10 +120,10 @@ class Quote:
         numbers = (
             (self.price_wei, 96),
             (self.prompt_price_wei, 96),
-            (self.cached_price_wei, 96),
             (self.capacity, 32),
             (self.wire_dtype, 8),
             (self.expires, 40),
+            (self.cached_price_wei, 96),
         )
         return keccak(
             _QUOTE_TYPE

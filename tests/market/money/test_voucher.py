@@ -36,6 +36,7 @@ quotes = st.builds(
     capacity=st.integers(0, 2**32 - 1),
     wire_dtype=st.integers(0, 255),
     expires=st.integers(0, 2**40 - 1),
+    cached_price_wei=wei,
 )
 
 
@@ -85,6 +86,7 @@ def test_quote_equals_the_generic_encoder_and_names_its_signer(
         ("uint32", "capacity"),
         ("uint8", "wireDtype"),
         ("uint40", "expires"),
+        ("uint96", "cachedPrice"),
     ]
     values = dict(zip((name for _, name in fields), vars(quote).values(), strict=True))
     digest = typed(DOMAIN, "Quote", fields, values)
