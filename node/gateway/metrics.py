@@ -121,6 +121,7 @@ class Watch:
         metrics.requests.labels(model, self._caller.endpoint, outcome).inc()
         metrics.whole.observe(trio.current_time() - self._began)
         metrics.prompt.labels(model).inc(len(completion.prompt))
+        metrics.cached.inc(completion.cached)
         metrics.generated.labels(model).inc(len(completion.tokens))
         metrics.spent.labels(model, self._caller.name).inc(completion.spent_wei / one())
         metrics.risked.inc(completion.risked_wei / one())

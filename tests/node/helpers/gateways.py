@@ -17,6 +17,7 @@ from hypercluster.market.chain import Chain
 from hypercluster.market.ledger import ApiKeyRow
 from hypercluster.market.ledger.requests import RequestDetail
 from hypercluster.node.client.auditing.assembly import Auditing
+from hypercluster.node.client.request import Wishes
 from hypercluster.node.gateway.gateway import Gateway
 from hypercluster.node.gateway.running import GatewayOptions, RunningGateway, serve_gateway
 from hypercluster.node.home.settings import Settings
@@ -100,6 +101,7 @@ def running_gateway(
     wallet: Wallet | None = None,
     providers: Sequence[Served] = (),
     auditing: Auditing | None = None,
+    wishes: Wishes | None = None,
     **options: Any,
 ) -> Iterator[FrontDoor]:
     """A gateway over providers of `ranges`, or over those given; `options` are those of GatewayOptions."""
@@ -129,6 +131,7 @@ def running_gateway(
                         chain,
                         wallet.purse,
                         [NamedModel(MODEL, stored, (ALIAS,))],
+                        wishes=wishes,
                         auditing=auditing,
                     ) as market,
                     trio.open_nursery() as nursery,

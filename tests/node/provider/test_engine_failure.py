@@ -61,6 +61,10 @@ async def test_sessions_end_with_a_code_adverts_pause_and_the_next_client_is_ser
         computing = engines[0]._computing
         assert isinstance(computing, Apart)
         async with running_host(wallet.session_key) as host:
+            theirs = wallet.channel(provider)
+            kept = await started(provider, await dial_steps(host, provider.advert), theirs)
+            assert isinstance(await kept.step(0, PROMPT), int)
+            assert await kept.park() > 0
             session = await started(provider, await dial_steps(host, provider.advert), account)
             first = await session.step(0, PROMPT)
             assert isinstance(first, int)
@@ -89,5 +93,8 @@ async def test_sessions_end_with_a_code_adverts_pause_and_the_next_client_is_ser
                 provider, await dial_steps(host, provider.advert), wallet.channel(provider)
             )
             assert await session.step(0, PROMPT) == first
+            # What was parked is gone with it.
+            anew = await started(provider, await dial_steps(host, provider.advert), theirs, kept, len(PROMPT))
+            assert anew.accepted.position == 0
         assert engines[0].stats().failures == 1
         assert chain.staking.stake_of(provider.operator).active == chain.staking.minimum

@@ -5,23 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
 from hypercluster.market.chain import Chain
-from hypercluster.market.ledger import Role
+from hypercluster.market.ledger import Role, SessionRecord
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.client.account import OutgoingAccount
 from hypercluster.node.engine import reference
+from hypercluster.node.engine.engine import Engine
+from hypercluster.node.engine.steps import UnknownSlot
 from hypercluster.node.errors import ErrorCode
+from hypercluster.node.evidence.receipts import ReceiptChain
+from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.steps import dial_steps
+from hypercluster.node.provider.parking import Parking, Stage
 from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.replayer import Replayer
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.messages import Error
+from hypercluster.node.wire.records import AuditStep, StageRecord
 from tests.node.helpers.providers import (
     PRICE,
     PROMPT_PRICE,
@@ -33,6 +42,20 @@ from tests.node.helpers.providers import (
 )
 from tests.node.helpers.visits import CACHED_PRICE, WAIT, Session, Turned, started
 
+STAGE = StageRecord(
+    session=b"s" * 16,
+    nonce=b"n" * 16,
+    channel_id=b"c" * 32,
+    model_id="ab" * 32,
+    layer_start=0,
+    layer_stop=4,
+    wire_dtype=WireDtype.F32,
+    profile="{}",
+    peer="us",
+    client="them",
+    top_k=8,
+)
+STEP = AuditStep(seq=0, position=0, rows=1, outputs=1, input=b"rows", output=b"rows")
 PROMPT = [72, 101, 108, 108, 111, 32]
 
 
@@ -220,3 +243,55 @@ async def test_a_session_without_a_step_is_not_parked(chain: Chain, provider: Se
     async with running_host(wallet.session_key) as host:
         session = await visit(host, provider, wallet.channel(provider))
         assert await session.park() == 0
+
+
+def test_what_is_parked_goes_when_its_time_is_over_and_at_the_end(
+    stored_tiny: StoredModel, tmp_path: Path, chain: Chain
+) -> None:
+    store = TranscriptStore(tmp_path, keep_seconds=60, max_bytes=2**20)
+    now = 100.0
+    with (
+        Engine(
+            stored_tiny.shard(0, 4), first=True, last=True, n_ctx_total=128, max_sessions=2, threads=1
+        ) as engine,
+        Parking(engine, seconds=10, clock=lambda: now) as parking,
+    ):
+
+        def parked(number: int) -> Stage:
+            record = replace(STAGE, session=bytes([number]) * 16)
+            receipts = ReceiptChain(record.stage, chain.disputes.domain)
+            stage = Stage(
+                record=record,
+                receipts=receipts,
+                transcript=store.begin(record),
+                books=SessionRecord(
+                    session_id=record.session,
+                    peer=record.client,
+                    layer_start=0,
+                    layer_stop=4,
+                    role=Role.PROVIDER,
+                    model_id=record.model_id,
+                    channel_id=record.channel_id,
+                    price_wei=1,
+                    prompt_price_wei=1,
+                ),
+                payer=f"wallet {number}",
+                slot=parking.open(40),
+            )
+            receipts.follow(receipts.next(STEP))
+            assert parking.keep(stage) == (10 if parking.seconds else 0)
+            return stage
+
+        first = parked(1)
+        now += 6
+        second = parked(2)
+        now += 4
+        parking.expire()
+        assert len(parking) == 1
+        assert engine.stats().sessions == 1
+        with pytest.raises(UnknownSlot):
+            engine.resize(first.slot, 40)
+        assert engine.resize(second.slot, 40) == 0
+        parking.clear()
+        parked(3)
+        assert (len(parking), engine.stats().sessions) == (0, 0)
