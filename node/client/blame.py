@@ -100,6 +100,8 @@ def judge(
             found = Consequence(Then.REOPEN) if absent else _REST if alone else gone
         case How.DATED:
             found = _FAULT if clock_confirmed else _LEAVE
+        case How.UNLINKED:
+            found = Consequence(Then.REOPEN)
         case How.BROKE:
             found = Consequence(Then.LEAVE, seen_in(failure))
     if not tried or found.then in (Then.LEAVE, Then.REST):

@@ -188,7 +188,12 @@ class Client:
         """
         adverts = adverts_of(path, self.network.discovery.book)
         accounts = await self.payer.fund(needed(adverts, prompt, tokens), self.wishes.deposit_wei)
-        terms = Terms(capacity=capacity, top_k=top_k, wire_dtype=wire_dtype or self.wishes.wire_dtype)
+        terms = Terms(
+            capacity=capacity,
+            top_k=top_k,
+            wire_dtype=wire_dtype or self.wishes.wire_dtype,
+            chain=self.wishes.chain,
+        )
         return await self.opener.open(adverts, accounts, terms, self.payer.spending())
 
     async def begin(self, completion: Completion, request: Request) -> None:

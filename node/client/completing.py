@@ -200,6 +200,7 @@ class Completing:
             capacity=len(done.prompt) + done.allowed,
             top_k=max(request.top_k, min(drawing.wanted_top_k, adverts[-1].max_top_k)),
             wire_dtype=wishes.wire_dtype,
+            chain=wishes.chain,
         )
         if back is not None:
             self._looking.going_back()

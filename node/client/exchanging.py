@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import InvalidSignature
@@ -35,6 +37,8 @@ class How(enum.Enum):
     """its receipt is not of now: its clock or ours is wrong"""
     EXPIRED = enum.auto()
     """its advert ran out before the session began"""
+    UNLINKED = enum.auto()
+    """rows were lost or changed between it and the provider before, and nobody can say by whom"""
 
 
 class HopFailed(NodeError):
@@ -75,11 +79,29 @@ class HopFailed(NodeError):
 
 async def exchange(connection: Connection, peer: str, message: Message, seconds: float) -> Message:
     """Send a message and return the answer. Raises HopFailed: no answer, or an Error."""
-    try:
+    await telling(connection, peer, message, seconds)
+    return await hearing(connection, peer, seconds)
+
+
+async def telling(connection: Connection, peer: str, message: Message, seconds: float) -> None:
+    """Send a message. Raises HopFailed."""
+    with _failing(peer):
         await connection.send(message, seconds)
+
+
+async def hearing(connection: Connection, peer: str, seconds: float) -> Message:
+    """The next message. Raises HopFailed: none came, or an Error."""
+    with _failing(peer):
         answer = await connection.receive(seconds)
         if isinstance(answer, Error):
             raise PeerRefused(answer.code, answer.message, answer.billed_wei, answer.wait_ms / 1000)
+    return answer
+
+
+@contextmanager
+def _failing(peer: str) -> Iterator[None]:
+    try:
+        yield
     except ConnectionLost:
         raise HopFailed(peer, "the connection is lost.", how=How.LOST) from None
     except PeerRefused as refusal:
@@ -90,7 +112,6 @@ async def exchange(connection: Connection, peer: str, message: Message, seconds:
         raise HopFailed(peer, str(error), error.code, How.LOST) from None
     except NodeError as error:
         raise HopFailed(peer, str(error), error.code) from error
-    return answer
 
 
 def too_slow(peer: str, slow: TooSlow) -> HopFailed:

@@ -13,6 +13,7 @@ from hypercluster.market.money.voucher import charge
 from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.exchanging import HopFailed, How, too_slow
 from hypercluster.node.client.hop import Hop
+from hypercluster.node.client.linking import LinkBook
 from hypercluster.node.client.patience import Leash, TooSlow
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.client.stays import ComingBack
@@ -36,11 +37,14 @@ CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """Of one session with every provider: its length in tokens, candidates of the last, form of the activations."""
+    """Of one session with every provider: its length in tokens, candidates of the last, form of the activations, and
+    whether rows go from provider to provider.
+    """
 
     capacity: int
     top_k: int
     wire_dtype: WireDtype
+    chain: bool = False
 
 
 def adverts_of(path: Path, book: OrderBook) -> list[Advert]:
@@ -98,6 +102,7 @@ class Opener:
         self._host, self._layers, self._n_vocab = host, layers, n_vocab
         self._reads_tokens = reads_tokens
         self._domain, self._transcripts = domain, transcripts
+        self.links = LinkBook()
 
     async def open(
         self,
@@ -117,14 +122,17 @@ class Opener:
             HopFailed: a provider does not take it; those already open are closed.
         """
         hops: dict[str, Hop] = {}
+        tickets = self.links.tickets(adverts) if terms.chain else [b""] * (len(adverts) - 1)
         failures: list[HopFailed] = []
 
-        async def open_hop(advert: Advert) -> None:
+        async def open_hop(place: int, advert: Advert) -> None:
+            ticket = tickets[place - 1] if place else b""
+            previous = adverts[place - 1].peer if ticket else ""
             try:
                 leash = leash_of(advert) if leash_of else None
                 account = accounts[recipient_of(advert)]
                 hops[advert.peer] = await self._open_in_time(
-                    advert, account, terms, spending, leash, coming_back
+                    advert, account, terms, spending, leash, coming_back, ticket, previous
                 )
             except HopFailed as failure:
                 failures.append(failure)
@@ -133,8 +141,12 @@ class Opener:
         opened = False
         try:
             async with trio.open_nursery() as nursery:
-                for advert in adverts:
-                    nursery.start_soon(open_hop, advert)
+                for place, advert in enumerate(adverts):
+                    nursery.start_soon(open_hop, place, advert)
+            if not failures:
+                for place, ticket in enumerate(tickets):
+                    if ticket:
+                        await hops[adverts[place].peer].join(adverts[place + 1], ticket)
             opened = not failures
         finally:
             if coming_back is not None:
@@ -145,7 +157,11 @@ class Opener:
                         await hop.close()
         if failures:
             raise failures[0]
-        pipeline = Pipeline([hops[advert.peer] for advert in adverts], reads_tokens=self._reads_tokens)
+        pipeline = Pipeline(
+            [hops[advert.peer] for advert in adverts],
+            reads_tokens=self._reads_tokens,
+            strained=lambda one, other: self.links.strain(one.advert.peer, other.advert.peer),
+        )
         pipeline.go_on(coming_back.tokens if coming_back else ())
         return pipeline
 
@@ -157,10 +173,14 @@ class Opener:
         spending: Spending,
         leash: Leash | None,
         coming_back: ComingBack | None,
+        ticket: bytes,
+        previous: str,
     ) -> Hop:
         try:
             with nullcontext() if leash is None else leash.opening():
-                return await self._open_hop(advert, account, terms, spending, leash, coming_back)
+                return await self._open_hop(
+                    advert, account, terms, spending, leash, coming_back, ticket, previous
+                )
         except TooSlow as slow:
             raise too_slow(advert.peer, slow) from None
 
@@ -172,6 +192,8 @@ class Opener:
         spending: Spending,
         leash: Leash | None,
         coming_back: ComingBack | None,
+        ticket: bytes,
+        previous: str,
     ) -> Hop:
         stay = coming_back.stay(advert.peer, account.channel_id, terms) if coming_back else None
         try:
@@ -194,6 +216,8 @@ class Opener:
                 leash=leash,
                 stay=stay,
                 position=len(coming_back.tokens) if coming_back else 0,
+                ticket=ticket,
+                previous=previous,
             )
         except BaseException:
             with trio.CancelScope(shield=True):

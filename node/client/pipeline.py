@@ -1,12 +1,15 @@
 """The client's path while it is open: hops whose layers abut from the embedding to the logits."""
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from types import TracebackType
 
 import trio
 
 from hypercluster.market.errors import MarketError
+from hypercluster.node.client.chaining import Strained, pass_on
 from hypercluster.node.client.hop import Hop
+from hypercluster.node.client.streaming import Stream
 from hypercluster.node.errors import NodeError
 from hypercluster.node.rows import TopK, with_tokens
 from hypercluster.node.threads import first_cause
@@ -22,8 +25,15 @@ class Pipeline:
     stage is sent the token ids beside the activations.
     """
 
-    def __init__(self, hops: Sequence[Hop], *, reads_tokens: bool = False) -> None:
+    def __init__(
+        self,
+        hops: Sequence[Hop],
+        *,
+        reads_tokens: bool = False,
+        strained: Strained = lambda one, other: None,
+    ) -> None:
         self.hops = tuple(hops)
+        self._strained = strained
         self._reads_tokens = reads_tokens
         self._chunk = min(hop.max_step_tokens for hop in hops)
         self.held: list[int] = []
@@ -85,54 +95,27 @@ class Pipeline:
         return self._chunk
 
     async def _pass(self, tokens: Sequence[int], *, all_outputs: bool) -> TopK:
-        payload: Sequence[int] | bytes = tokens
-        for hop in self.hops[:-1]:
-            output = await hop.step(payload, len(tokens), all_outputs=all_outputs)
-            payload = self._onward(output, tokens)
-        best = await self.hops[-1].step(payload, len(tokens), all_outputs=all_outputs)
-        assert isinstance(best, TopK)
-        return best
+        return await pass_on(
+            self.hops,
+            tokens,
+            len(tokens),
+            all_outputs=all_outputs,
+            onward=lambda output: self._onward(output, tokens),
+            strained=self._strained,
+        )
 
-    def _onward(self, output: bytes | TopK, tokens: Sequence[int]) -> bytes:
+    def _onward(self, output: bytes, tokens: Sequence[int]) -> bytes:
         """What the next stage is sent."""
-        assert isinstance(output, bytes)
         return with_tokens(output, tokens) if self._reads_tokens else output
 
     async def _stream(self, tokens: Sequence[int]) -> TopK:
-        results: list[TopK] = []
-
-        async def work(
-            hop: Hop,
-            source: trio.MemoryReceiveChannel[tuple[Sequence[int] | bytes, Sequence[int]]],
-            sink: trio.MemorySendChannel[tuple[Sequence[int] | bytes, Sequence[int]]] | None,
-        ) -> None:
-            async with source:
-                async for payload, of in source:
-                    output = await hop.step(payload, len(of))
-                    if isinstance(output, TopK):
-                        results.append(output)
-                    elif sink is not None:
-                        await sink.send((self._onward(output, of), of))
-            if sink is not None:
-                await sink.aclose()
-
-        first, source = trio.open_memory_channel[tuple[Sequence[int] | bytes, Sequence[int]]](0)
+        ends = list(accumulate(self.chunks(len(tokens)), initial=0))
+        pieces = [tokens[start:stop] for start, stop in pairwise(ends)]
+        stream = Stream(self.hops, pieces, self._onward, self._strained)
         try:
-            async with trio.open_nursery() as nursery:
-                for hop in self.hops[:-1]:
-                    sink, following = trio.open_memory_channel[tuple[Sequence[int] | bytes, Sequence[int]]](0)
-                    nursery.start_soon(work, hop, source, sink)
-                    source = following
-                nursery.start_soon(work, self.hops[-1], source, None)
-                start = 0
-                async with first:
-                    for rows in self.chunks(len(tokens)):
-                        chunk = tokens[start : start + rows]
-                        await first.send((chunk, chunk))
-                        start += rows
+            return await stream.run()
         except BaseExceptionGroup as group:
             raise first_cause(group, NodeError, MarketError) from None
-        return results[-1]
 
     def chunks(self, tokens: int) -> list[int]:
         """Sizes of the steps, in tokens, that `tokens` are cut into.

@@ -8,7 +8,7 @@ from hypercluster.market.errors import InvalidSignature
 from hypercluster.market.trust.receipt import NO_RECEIPT, DisputeDomain, Receipt, Stage
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.rows import rows_root
-from hypercluster.node.wire.records import AuditStep
+from hypercluster.node.wire.records import AuditStep, StepRoots
 
 CLOCK_SKEW = 60
 """seconds by which the moment in a receipt may differ from the client's clock"""
@@ -37,7 +37,7 @@ class ReceiptChain:
         """Of the next step."""
         return 0 if self.last is None else self.last.seq + 1
 
-    def next(self, step: AuditStep) -> Receipt:
+    def next(self, step: AuditStep | StepRoots) -> Receipt:
         """The receipt of the next step, over its rows as they travelled; not yet in the chain.
 
         Raises BadProof if the data do not divide into the step's rows.
@@ -48,8 +48,8 @@ class ReceiptChain:
             position=step.position,
             tokens=step.rows,
             outputs=step.outputs,
-            in_root=rows_root(step.input, step.rows),
-            out_root=rows_root(step.output, step.outputs),
+            in_root=rows_root(step.input, step.rows) if step.input else _told(step, "in_root"),
+            out_root=rows_root(step.output, step.outputs) if step.output else _told(step, "out_root"),
             previous=self.previous,
             issued=step.issued,
         )
@@ -81,3 +81,9 @@ class ReceiptChain:
                 f"The receipt of step {receipt.seq} is not signed by {node} over what was sent and answered."
             )
         self.last, self.previous = receipt, struct_hash
+
+
+def _told(step: AuditStep | StepRoots, root: str) -> bytes:
+    """The root that stands in place of rows which are elsewhere. An AuditStep has its rows."""
+    assert isinstance(step, StepRoots)
+    return step.in_root if root == "in_root" else step.out_root

@@ -7,13 +7,15 @@ show what its receipts commit to.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from hypercluster.market.trust.receipt import DisputeDomain, Receipt
 from hypercluster.node.errors import WireError
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.identity import address_of_peer
-from hypercluster.node.wire.records import AuditStep, StageRecord
+from hypercluster.node.wire.records import AuditStep, StageRecord, StepRoots
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +78,45 @@ class Transcript:
             BadReceipt: one does not belong to what is here.
             WireError, MarketError: the data do not have the rows that they should.
         """
-        chain = ReceiptChain(self.record.stage, domain)
-        node = address_of_peer(self.record.peer)
-        found: list[tuple[Receipt, bytes]] = []
-        for step in self.steps:
-            if step.seq != len(found):
-                raise WireError("seq", f"is {step.seq} where {len(found)} comes next")
-            receipt = chain.next(step)
-            if own:
-                chain.follow(receipt)
-            else:
-                chain.accept(receipt, step.receipt, node)
-            found.append((receipt, step.receipt))
-        return found
+        return _receipts(self.record, self.steps, domain, own=own)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A stage and its steps so far as its client holds them: some rows may have gone from provider to provider."""
+
+    record: StageRecord
+    steps: tuple[AuditStep | StepRoots, ...]
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers of the steps some of whose rows are elsewhere, ascending."""
+        return [step.seq for step in self.steps if isinstance(step, StepRoots)]
+
+    def receipts(self, domain: DisputeDomain) -> list[tuple[Receipt, bytes]]:
+        """As those of a Transcript; of rows that are elsewhere the roots count that their provider signed."""
+        return _receipts(self.record, self.steps, domain, own=False)
+
+    def whole(self, found: Mapping[int, AuditStep] = MappingProxyType({})) -> Transcript | None:
+        """The transcript, with the steps `found` elsewhere by their numbers; None while some are missing."""
+        steps = [step if isinstance(step, AuditStep) else found.get(step.seq) for step in self.steps]
+        whole = tuple(step for step in steps if step is not None)
+        return Transcript(self.record, whole) if len(whole) == len(steps) else None
+
+
+def _receipts(
+    record: StageRecord, steps: Sequence[AuditStep | StepRoots], domain: DisputeDomain, *, own: bool
+) -> list[tuple[Receipt, bytes]]:
+    chain = ReceiptChain(record.stage, domain)
+    node = address_of_peer(record.peer)
+    found: list[tuple[Receipt, bytes]] = []
+    for step in steps:
+        if step.seq != len(found):
+            raise WireError("seq", f"is {step.seq} where {len(found)} comes next")
+        receipt = chain.next(step)
+        if own:
+            chain.follow(receipt)
+        else:
+            chain.accept(receipt, step.receipt, node)
+        found.append((receipt, step.receipt))
+    return found

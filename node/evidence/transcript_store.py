@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
-from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.transcript import Held, Transcript
 from hypercluster.node.wire.bounds import MAX_OPENING_FRAME
 from hypercluster.node.wire.codec import decode, encode
 from hypercluster.node.wire.framing import decode_length, encode_length
-from hypercluster.node.wire.records import AuditStep, StageRecord
+from hypercluster.node.wire.records import AuditStep, StageRecord, StepRoots
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class TranscriptWriter:
         self._file: BinaryIO | None = None
         self._bytes = 0
 
-    def append(self, step: AuditStep) -> None:
+    def append(self, step: AuditStep | StepRoots) -> None:
         """Add a step; in the operating system's hands when this returns. Raises StoreFull if the disk is full."""
         try:
             if self._file is None:
@@ -145,17 +145,30 @@ class TranscriptStore:
         )
 
     def load(self, stage_hash: bytes, last_seq: int | None = None) -> Transcript:
-        """The transcript of a stage, up to and including step `last_seq` if given. Raises NoTranscript."""
+        """The transcript of a stage, up to and including step `last_seq` if given. Raises NoTranscript: there is none,
+        or rows of it are elsewhere.
+        """
+        held = self.held(stage_hash)
+        steps = held.steps if last_seq is None else held.steps[: last_seq + 1]
+        whole = Held(held.record, steps).whole()
+        if whole is None:
+            raise NoTranscript(
+                f"Rows of stage {stage_hash.hex()} went from provider to provider, and are not here."
+            )
+        return whole
+
+    def held(self, stage_hash: bytes) -> Held:
+        """What there is of a stage here. Raises NoTranscript."""
         path = self._path(stage_hash)
         try:
             frames = _frames(path.read_bytes())
             record = decode(next(frames))
-            steps = tuple(step for step in map(decode, frames) if isinstance(step, AuditStep))
+            steps = tuple(step for step in map(decode, frames) if isinstance(step, AuditStep | StepRoots))
         except (OSError, StopIteration):
             raise NoTranscript(f"There is no transcript of stage {stage_hash.hex()}.") from None
         if not isinstance(record, StageRecord):
             raise NoTranscript(f"The file {path} is no transcript.")
-        return Transcript(record, steps if last_seq is None else steps[: last_seq + 1])
+        return Held(record, steps)
 
     def record(self, stage_hash: bytes) -> StageRecord:
         """What a transcript says of its stage, without reading its steps. Raises NoTranscript."""
@@ -180,16 +193,16 @@ class TranscriptStore:
             except (ValueError, NodeError) as error:
                 log.debug("passed over: %s", error)
 
-    def latest(self, wanted: Callable[[StageRecord], bool]) -> Transcript | None:
-        """The newest transcript of a stage that is `wanted`, None if there is none."""
+    def latest(self, wanted: Callable[[StageRecord], bool]) -> Held | None:
+        """What there is of the newest stage that is `wanted`, None if there is none."""
         for path, _ in reversed(self._by_age()):
             try:
-                transcript = self.load(bytes.fromhex(path.stem))
+                held = self.held(bytes.fromhex(path.stem))
             except (NoTranscript, WireError) as error:
                 log.debug("passed over: %s", error)
                 continue
-            if transcript.steps and wanted(transcript.record):
-                return transcript
+            if held.steps and wanted(held.record):
+                return held
         return None
 
     def size(self) -> int:

@@ -23,6 +23,8 @@ class _Closable(ByteStream, Protocol):
 
     async def close(self) -> None: ...
 
+    async def reset(self) -> None: ...
+
 
 class Connection:
     """Messages to and from one authenticated peer. One task may receive while another sends."""
@@ -31,7 +33,9 @@ class Connection:
         self.peer = stream.peer
         self.direct = direct
         """whether this is a TCP connection of its own"""
-        self.source = Source(stream.peer, block_of(stream.ip))
+        self.ip = stream.ip
+        """of the other end, empty if the connection is gone"""
+        self.source = Source(stream.peer, block_of(self.ip))
         """who is at the other end, for budgets"""
         self._stream = stream
         self._frames = Frames(stream, frame_seconds=frame_seconds)
@@ -54,6 +58,10 @@ class Connection:
     async def close(self) -> None:
         """End the connection; what was sent still arrives. Never raises for a lost peer."""
         await self._stream.close()
+
+    async def reset(self) -> None:
+        """End the connection at once, whether or not what was sent arrives."""
+        await self._stream.reset()
 
 
 Handler = Callable[[Connection], Awaitable[None]]

@@ -129,7 +129,7 @@ class DialBack:
         except HostError:
             return _NOT_TRIED
         offered = text in self._offered(peer)
-        allowed = [target for target in targets if _may_dial(target, seen, offered=offered)]
+        allowed = [target for target in targets if may_dial(target, seen, offered=offered)]
         if not allowed:
             return _NOT_TRIED
         trouble: Trouble | None = None
@@ -144,7 +144,10 @@ class DialBack:
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def _may_dial(target: Address, seen: Ip, *, offered: bool) -> bool:
+def may_dial(target: Address, seen: Ip, *, offered: bool) -> bool:
+    """Whether somebody who is seen at `seen` may send this node to `target`, a numeric address. `offered` says that
+    the peer to be dialled is known to be there.
+    """
     host = ipaddress.ip_address(target.host)
     if target.kind not in ("ip4", "ip6") or target.port == 0 or host.is_multicast or host.is_unspecified:
         return False

@@ -106,6 +106,11 @@ class SecureStream:
         del received[:start]
         return b"".join(plain)
 
+    async def reset(self) -> None:
+        """End the connection at once."""
+        self._closed = True
+        await trio.aclose_forcefully(self._socket)
+
     async def close(self) -> None:
         """End the connection: what was sent still arrives. Never raises for a lost peer."""
         if self._closed:

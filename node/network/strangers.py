@@ -43,6 +43,10 @@ class Charge:
         self._stranger = True
         self._looked = -math.inf
 
+    def known(self) -> None:
+        """Charge it no more: what comes over it is paid for."""
+        self._stranger = False
+
     def is_stranger(self) -> bool:
         """Whether it is charged still."""
         if self.peer and self._stranger:

@@ -17,7 +17,7 @@ from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
 from hypercluster.node.serving.presence import Issue, Presence
 from hypercluster.node.shards import Manifest
-from hypercluster.node.wire.messages import REWIND
+from hypercluster.node.wire.messages import CHAIN, REWIND
 
 MAX_TOP_K = 1024
 """candidates per row that a tail returns at most"""
@@ -72,6 +72,12 @@ class Offer:
         own_chunk = terms.step_tokens * self.speed.prompt_ms / 1000
         return terms.first_step_seconds + AHEAD_FACTOR * chunks * own_chunk
 
+    def seconds_before(self, rows: int) -> float:
+        """How long the layers before ours may take for a step of so many rows, by our own speed, s."""
+        layers = self.terms.start / (self.terms.stop - self.terms.start)
+        row_ms = self.speed.prompt_ms if rows > 1 else self.speed.cost_ms
+        return AHEAD_FACTOR * layers * rows * row_ms / 1000
+
     @property
     def max_top_k(self) -> int:
         """Candidates per row that a session may ask for; 0 where the range ends in activations."""
@@ -102,12 +108,17 @@ class Offer:
             addrs=issue.addrs,
             direct=direct,
             wire_dtypes=tuple(dtype.name.lower() for dtype in terms.wire_dtypes),
-            features=(REWIND,) if self.engine.rewinds else (),
+            features=self._features(direct),
             reserve_wei=self.reserve_wei,
             cached_price_wei=prices.cached_wei(terms.cached_percent) if self.parking.seconds else 0,
             parked_seconds=self.parking.seconds,
         )
         return self._told
+
+    def _features(self, direct: str) -> tuple[str, ...]:
+        # Where a model reads token ids beside the rows, each stage needs them from the client.
+        chain = direct and not self.engine.reads_tokens
+        return ((REWIND,) if self.engine.rewinds else ()) + ((CHAIN,) if chain else ())
 
     def changed(self) -> bool:
         """Whether something has changed that others should hear of before the next refresh.

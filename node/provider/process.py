@@ -25,6 +25,7 @@ from hypercluster.node.network.host import running_host
 from hypercluster.node.network.steps import serve_steps
 from hypercluster.node.network.stream import Stream
 from hypercluster.node.provider.demands import Demands
+from hypercluster.node.provider.links import Links
 from hypercluster.node.provider.moving import Mover
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.prices import Asking, price_row
@@ -42,6 +43,7 @@ from hypercluster.node.serving.presence import OnReady, Presence
 from hypercluster.node.serving.terms import Wallets
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.audit import RECALL_PROTOCOL
+from hypercluster.node.wire.bounds import frame_bound
 
 log = logging.getLogger(__name__)
 
@@ -156,9 +158,10 @@ class Provider:
             host.class_of = collector.class_of
             host.serve(RECALL_PROTOCOL, show, bound="recall")
             giver = await trio.to_thread.run_sync(self._giver) if terms.give_bytes else None
+            links = Links(host, frame_bound(terms.step_tokens, engine.width))
             direct = await serve_steps(
                 host,
-                partial(serve_session, service=self._service(offer, collector)),
+                partial(serve_session, service=self._service(offer, collector, links)),
                 direct_listen=terms.direct,
                 direct_announce=terms.direct_announce,
                 announce=terms.announce,
@@ -238,7 +241,7 @@ class Provider:
         async with shown(showing, self.terms.http, metrics, jobs):
             yield
 
-    def _service(self, offer: Offer, collector: Collector) -> Service:
+    def _service(self, offer: Offer, collector: Collector, links: Links) -> Service:
         terms = self.terms
         return Service(
             model_id=self.manifest.model_id,
@@ -266,6 +269,8 @@ class Provider:
             peer=peer_of_key(self._wallets.node_key),
             profile=profile(terms.backend, threads=terms.threads, chunk=terms.step_tokens),
             transcripts=self.transcripts,
+            links=links,
+            seconds_before=offer.seconds_before,
             visits=self._visits,
         )
 

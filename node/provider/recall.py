@@ -17,24 +17,35 @@ from hypercluster.node.wire.bounds import MAX_FRAME
 
 log = logging.getLogger(__name__)
 
+MOST_BYTES = 8 * 2**20
+"""of rows in one answer to several steps; one step is shown however long it is"""
+
 
 async def serve_recall(connection: Connection, transcripts: TranscriptStore, domain: DisputeDomain) -> None:
-    """Answer one question. Never raises for anything that a peer does."""
+    """Answer one question: a step, or of several as many as fit into one answer.
+
+    Never raises for anything that a peer does.
+    """
     try:
         asked = await connection.receive(OPEN_SECONDS)
         if not isinstance(asked, Recall):
             raise Refused(ErrorCode.BAD_REQUEST, "Only Recall is answered here.")
         # All of a stage is read only for its own client.
         record = await trio.to_thread.run_sync(transcripts.record, asked.stage_hash)
-        load = partial(transcripts.load, asked.stage_hash, asked.seq)
+        last = asked.seq + max(1, asked.count) - 1
+        load = partial(transcripts.load, asked.stage_hash, last)
         transcript = await trio.to_thread.run_sync(load) if record.client == connection.peer else None
         if transcript is None or len(transcript.steps) <= asked.seq:
             # The same answer for both: a stranger learns nothing.
             raise Refused(ErrorCode.UNKNOWN_SESSION, "There is no such step of yours.")
         receipts = await trio.to_thread.run_sync(partial(transcript.receipts, domain, own=True))
         connection.raise_bound(MAX_FRAME)
-        shown = Recalled(transcript.steps[-1], receipts[-1][0].previous)
-        await connection.send(shown, SEND_SECONDS)
+        sent = 0
+        for step, (receipt, _) in zip(transcript.steps[asked.seq :], receipts[asked.seq :], strict=True):
+            sent += len(step.input) + len(step.output)
+            if sent > MOST_BYTES and step.seq > asked.seq:
+                return  # it may ask again from here on
+            await connection.send(Recalled(step, receipt.previous), SEND_SECONDS)
     except ConnectionLost as error:
         log.debug("who asked for a step left: %s", error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hypercluster.node.engine.engine import Engine
     from hypercluster.node.evidence.transcript_store import TranscriptStore
     from hypercluster.node.network.connection import Connection
+    from hypercluster.node.provider.links import Links
     from hypercluster.node.provider.parking import Parking
     from hypercluster.node.provider.seats import Seats
     from hypercluster.node.serving.collector import Collector
@@ -67,6 +68,9 @@ class Service:
     profile: str
     """our backend profile, see node.engine.profile"""
     transcripts: "TranscriptStore"
+    links: "Links"
+    seconds_before: Callable[[int], float]
+    """how long the layers before ours may take for a step of so many rows, s"""
     visits: Visits = field(default_factory=Visits)
     strangers: Budget = field(default_factory=lambda: Budget(BOUNDS["open"]))
     newcomers: Budget = field(default_factory=lambda: Budget(BOUNDS["open"]))

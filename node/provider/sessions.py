@@ -1,27 +1,22 @@
-"""The provider's side of one session: open, then steps, each checked, paid for, computed and answered.
-
-The order within a step is what keeps both sides safe: everything about the message is checked before its
-voucher counts, the voucher is stored before the answer leaves, and a step that fails after that is refunded.
-"""
+"""The provider's side of one session: it is opened, and then answers steps (steps.py) until it is closed."""
 
 import logging
 import secrets
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import trio
 
 from hypercluster.market.ledger import Role, SessionRecord
-from hypercluster.market.money.voucher import charge
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.home.logs import logged_with
+from hypercluster.node.provider.links import Outlet
 from hypercluster.node.provider.parking import Stage
 from hypercluster.node.provider.prices import Prices
 from hypercluster.node.provider.service import Service
-from hypercluster.node.rows import unpack_input
+from hypercluster.node.provider.steps import Steps
 from hypercluster.node.serving.classes import Class
 from hypercluster.node.serving.refusals import (
     OPEN_SECONDS,
@@ -32,16 +27,14 @@ from hypercluster.node.serving.refusals import (
     code_of,
     refuse,
 )
-from hypercluster.node.threads import completed
 from hypercluster.node.wire.bounds import frame_bound
-from hypercluster.node.wire.messages import Accept, Close, Open, Parked, Step, StepResult
-from hypercluster.node.wire.records import StageRecord, served
+from hypercluster.node.wire.links import LinkOpen
+from hypercluster.node.wire.messages import Accept, Open, Parked
+from hypercluster.node.wire.records import StageRecord
 
 if TYPE_CHECKING:
-    from hypercluster.node.engine.steps import Outputs, StepOutput
     from hypercluster.node.network.connection import Connection
     from hypercluster.node.provider.seats import Seat
-    from hypercluster.node.rows import Payload
     from hypercluster.node.serving.accounts import IncomingAccount, Reserved
 
 
@@ -60,9 +53,13 @@ async def serve_session(connection: "Connection", service: Service) -> None:
 async def _serve(connection: "Connection", service: Service) -> None:
     account: IncomingAccount | None = None
     session: Session | None = None
-    began, asked, code, outcome = time.time(), b"", None, "closed"
+    began, asked, code, outcome, linked = time.time(), b"", None, "closed", False
     try:
         opening = await connection.receive(OPEN_SECONDS)
+        if isinstance(opening, LinkOpen):
+            linked = True
+            await service.links.take(connection, opening)
+            return
         if not isinstance(opening, Open):
             raise Refused(ErrorCode.UNKNOWN_SESSION, "The first message of a session is Open.")
         asked = opening.session
@@ -82,11 +79,12 @@ async def _serve(connection: "Connection", service: Service) -> None:
         outcome = "the client left"
     except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on
         code, outcome = code_of(error), str(error)
-        service.visits.on_refusal(code)
+        if not linked:
+            service.visits.on_refusal(code)
         await refuse(connection, error, account.channel.billed if account else 0)
     finally:
         await connection.close()
-    if session is None or not session.billed:
+    if not linked and (session is None or not session.billed):
         service.visits.for_nothing(asked, connection.peer, began, code, outcome)
 
 
@@ -109,14 +107,29 @@ class Session:
         self._prices = prices
         self._account = account
         self._seat, self._reserved = seat, reserved
-        self.billed = 0
-        """wei in this visit so far"""
         parking = service.parking
         parked = parking.take(opening, connection.peer, account.channel_id) if opening.resume else None
         self._position = 0 if parked is None else opening.position
         """from which a stage that was parked goes on"""
-        self._cached_due = parked is not None
         self._stage = parked or self._new_stage()
+        self._outlet = Outlet(frame_bound(service.max_step_tokens, service.width))
+        self._steps = Steps(
+            connection=connection,
+            service=service,
+            opening=opening,
+            account=account,
+            prices=prices,
+            seat=seat,
+            reserved=reserved,
+            stage=self._stage,
+            outlet=self._outlet,
+            cached_due=parked is not None,
+        )
+
+    @property
+    def billed(self) -> int:
+        """Wei in this visit so far."""
+        return self._steps.billed
 
     async def run(self) -> None:
         """Answer steps until the client closes the session. Raises what the client is to be told."""
@@ -124,8 +137,9 @@ class Session:
         books.price_wei, books.prompt_price_wei = self._prices.price_wei, self._prices.prompt_price_wei
         kept: int | None = None
         try:
-            await self._accept()
-            closing = await self._answer_steps()
+            with self._service.links.inlet(self._opening) as inlet:
+                await self._accept()
+                closing = await self._steps.answer(inlet)
             books.outcome = "closed"
             if closing.park:
                 kept = parking.keep(stage)
@@ -135,6 +149,7 @@ class Session:
         finally:
             if kept is None:
                 parking.end(stage)
+            await self._outlet.end()
             books.ended = datetime.now(UTC)
             if self.billed:
                 with trio.CancelScope(shield=True):
@@ -217,86 +232,3 @@ class Session:
         )
         with self._seat.clients_turn():
             await self._connection.send(accept, SEND_SECONDS)
-
-    async def _answer_steps(self) -> Close:
-        expected = self._stage.receipts.next_seq
-        while True:
-            message = await self._seat.receive(self._connection)
-            arrived = time.perf_counter()
-            if isinstance(message, Close):
-                return message
-            if not isinstance(message, Step):
-                raise Refused(
-                    ErrorCode.BAD_REQUEST, f"{type(message).__name__} is no message of an open session."
-                )
-            if message.seq != expected:
-                raise Refused(ErrorCode.OUT_OF_ORDER, f"The step has number {message.seq}, not {expected}.")
-            result = await self._step(message, arrived)
-            with self._seat.clients_turn():
-                await self._connection.send(result, SEND_SECONDS)
-            expected += 1
-
-    async def _step(self, step: Step, arrived: float) -> StepResult:
-        opening, prices, account = self._opening, self._prices, self._account
-        payload = self._payload(step)
-        cost = charge(prices.price_wei, prices.prompt_price_wei, step.rows)
-        if self._cached_due:
-            cost += prices.cached_wei(self._service.cached_percent) * step.position
-        await self._service.collector.bill(account, cost, step.cumulative_wei, step.signature)
-        try:
-            if self._service.throttle_seconds:
-                await trio.sleep(self._service.throttle_seconds)
-            outputs: Outputs = "all" if step.all_outputs else "last"
-            running = self._service.engine.submit(
-                self._stage.slot, step.position, payload, outputs, opening.top_k or 1
-            )
-            # Stored while the layers are computed, and before the answer leaves.
-            await self._service.collector.store(account)
-            output = await completed(running)
-            result = self._result(step, output, arrived)
-        except BaseException:
-            account.channel.refund(cost)
-            raise
-        self._stage.books.billed += cost
-        self.billed += cost
-        self._cached_due = False
-        self._reserved.pay(cost)
-        self._seat.paid = True
-        self._service.visits.stepped(step.rows, output.compute_ms)
-        if step.rows > 1:
-            self._stage.books.prompt_tokens += step.rows
-        else:
-            self._stage.books.tokens += 1
-        return result
-
-    def _result(self, step: Step, output: "StepOutput", arrived: float) -> StepResult:
-        """The answer, with a receipt that is signed before anybody can know whether this step will be audited."""
-        packed, rows = output.packed(self._opening.wire_dtype)
-        record = served(step, output=packed, outputs=rows, issued=int(time.time()))
-        signature = self._stage.receipts.sign(self._stage.receipts.next(record), self._service.node_key)
-        self._stage.transcript.append(replace(record, receipt=signature))
-        return StepResult(
-            seq=step.seq,
-            rows=rows,
-            billed_wei=self._account.channel.billed,
-            compute_ms=output.compute_ms,
-            output=packed,
-            waited_ms=max(0.0, 1000 * (time.perf_counter() - arrived) - output.compute_ms),
-            issued=record.issued,
-            receipt=signature,
-        )
-
-    def _payload(self, step: Step) -> "Payload":
-        service = self._service
-        if step.rows > service.max_step_tokens:
-            raise Refused(
-                ErrorCode.TOO_LONG, f"A step has at most {service.max_step_tokens} tokens, not {step.rows}."
-            )
-        return unpack_input(
-            step.input,
-            step.rows,
-            first=service.is_first,
-            width=service.width,
-            reads_tokens=service.reads_tokens,
-            dtype=self._opening.wire_dtype,
-        )

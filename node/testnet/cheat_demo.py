@@ -269,9 +269,8 @@ async def _immune(
 ) -> None:
     """The culprit is faster with a case about itself, whose committee is split; then the client opens its own."""
     # What an accomplice has as well: the culprit keeps the same transcript.
-    transcript = client_transcripts(settings, network.chain).latest(
-        lambda stage: stage.peer == result.culprit
-    )
+    held = client_transcripts(settings, network.chain).latest(lambda stage: stage.peer == result.culprit)
+    transcript = None if held is None else held.whole()
     accuser = client.audits.inspector.accuser if client.audits is not None else None
     if transcript is None or accuser is None:
         raise DemoFailed("The client kept no transcript of what it found to be wrong.")

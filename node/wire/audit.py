@@ -14,6 +14,9 @@ from hypercluster.node.wire.records import AuditStep, StageRecord
 RECALL_PROTOCOL = "/hypercluster/recall/2.0.0"
 AUDIT_PROTOCOL = "/hypercluster/audit/3.0.0"
 
+MOST_RECALLED = 4096
+"""steps in one answer, which ends earlier where they are long"""
+
 Measure = Annotated[float, Range(0, 1.7976931348623157e308)]
 """of a difference: finite"""
 
@@ -24,11 +27,13 @@ class Recall:
 
     stage_hash: Bytes32
     seq: Annotated[int, Range(0, (1 << 32) - 1)]
+    count: Annotated[int, Range(0, MOST_RECALLED)] = 0
+    """how many from there on; 0 is one"""
 
 
 @message
 class Recalled:
-    """Provider to client: the step, its receipt, and the hash of the receipt before."""
+    """Provider to client: a step, its receipt, and the hash of the receipt before. Of several each is one message."""
 
     step: AuditStep
     previous: Bytes32

@@ -20,6 +20,7 @@ from hypercluster.node.wire import wire_pb2 as pb
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict, Recall, Recalled
 from hypercluster.node.wire.bounds import MESSAGES, RULES, bare
 from hypercluster.node.wire.fields import Travels
+from hypercluster.node.wire.links import Discard, Link, LinkOpen, LinkTaken, NoRows, Rows, Show
 from hypercluster.node.wire.messages import (
     Accept,
     Close,
@@ -30,7 +31,7 @@ from hypercluster.node.wire.messages import (
     Step,
     StepResult,
 )
-from hypercluster.node.wire.records import AuditStep, StageRecord
+from hypercluster.node.wire.records import AuditStep, StageRecord, StepRoots
 from hypercluster.node.wire.rumours import Rumour
 
 Message: TypeAlias = (
@@ -50,6 +51,14 @@ Message: TypeAlias = (
     | AuditEnd
     | AuditVerdict
     | Rumour
+    | Link
+    | LinkOpen
+    | LinkTaken
+    | Rows
+    | NoRows
+    | Show
+    | Discard
+    | StepRoots
 )
 
 _FRAMES: dict[type, str] = {
@@ -69,6 +78,14 @@ _FRAMES: dict[type, str] = {
     AuditVerdict: "verdict",
     StageRecord: "stage",
     Rumour: "rumour",
+    Link: "link",
+    LinkOpen: "link_open",
+    LinkTaken: "link_taken",
+    Rows: "rows",
+    NoRows: "no_rows",
+    Show: "show",
+    Discard: "discard",
+    StepRoots: "step_roots",
 }
 
 

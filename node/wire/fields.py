@@ -118,6 +118,10 @@ Tolerance = Annotated[int, Range(0, MOST_TOLERANCE)]
 """of a verdict, in millionths"""
 Packed = Annotated[bytes, Length(1, MAX_FRAME)]
 """rows as node.rows packs them, as they are signed"""
+MaybePacked = Annotated[bytes, Length(0, MAX_FRAME)]
+"""the same, or nothing where they do not travel here"""
+MaybeRoot = Annotated[bytes, Length(0, 32)]
+"""Merkle root over such rows, 32 bytes, or nothing"""
 LayerStart = Annotated[int, Range(0, MAX_LAYERS - 1)]
 LayerStop = Annotated[int, Range(1, MAX_LAYERS)]
 Width = Annotated[int, Range(1, 1 << 16)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 from hypercluster.market.money.voucher import ChannelDescriptor, Quote
@@ -14,10 +15,11 @@ from hypercluster.node.wire.fields import (
     CandidateCount,
     LayerStart,
     LayerStop,
+    MaybePacked,
+    MaybeRoot,
     Milliseconds,
     ModelId,
     Number,
-    Packed,
     Position,
     Profile,
     Rows,
@@ -35,10 +37,21 @@ ADVERT_PROTOCOL = "/hypercluster/advert/3.0.0"
 
 REWIND = "rewind"
 """feature of providers that take a step at a position below what the session holds"""
+CHAIN = "chain"
+"""feature of providers that send rows on to the provider of the next layers, and take them from the one before"""
 MOST_WAIT = 86_400.0
 """seconds that anybody is told to wait"""
 MOST_PARKED = 86_400
 """seconds that a session is parked at most"""
+
+
+class LinkState(enum.IntEnum):
+    """How a provider's link to the provider after stands."""
+
+    NONE = 0
+    STANDS = 1
+    BROKEN = 2
+    """it could not be made, or is over"""
 
 
 @message
@@ -64,11 +77,17 @@ class Open:
     position: Position = 0
     """from which it is to go on, 1 or more; 0 for a new one"""
     max_cached_price_wei: Wei = 0
+    ticket: Annotated[bytes, Length(0, 16)] = b""
+    """16 random bytes by which the provider before is known when it brings rows; empty where none comes"""
+    previous: Annotated[str, Length(0, 128)] = ""
+    """its peer id"""
 
     def __post_init__(self) -> None:
         check_range(self.layer_start, self.layer_stop)
         if len(self.resume) != (16 if self.position else 0):
             raise WireError("resume", f"has {len(self.resume)} bytes, which is wrong here")
+        if len(self.ticket) != (16 if self.previous else 0):
+            raise WireError("ticket", f"has {len(self.ticket)} bytes, which is wrong here")
 
     def quote(
         self,
@@ -109,9 +128,19 @@ class Step:
     rows: Rows
     cumulative_wei: Wei
     signature: Signature
-    input: Packed
-    """packed rows: tokens at the first stage, activations in the wire dtype at later ones"""
+    input: MaybePacked
+    """packed rows: tokens at the first stage, activations in the wire dtype at later ones; empty where awaited"""
     all_outputs: bool = False
+    awaited: bool = False
+    """the rows come from the provider before"""
+    forward: bool = False
+    """the rows of output go to the provider after"""
+    onward: Number = 0
+    """then the seq of the step that awaits them there"""
+
+    def __post_init__(self) -> None:
+        if self.awaited == bool(self.input):
+            raise WireError("input", "is empty where rows are awaited, and only there")
 
 
 @message
@@ -175,10 +204,23 @@ class StepResult:
     """as in the receipt"""
     receipt: Signature
     """of the step's receipt by the node key; both ends know the rest of it"""
-    output: Packed
-    """packed rows: activations in the wire dtype, or at the last stage the candidates of the rows asked for"""
+    output: MaybePacked
+    """packed rows: activations in the wire dtype, or at the last stage the candidates of the rows asked for; empty
+    where they were forwarded"""
     waited_ms: Milliseconds = 0.0
     """the rest of the time that the provider held the step: checks, queue, ledger"""
+    in_root: MaybeRoot = b""
+    """of the rows of input, 32 bytes, where they were awaited"""
+    out_root: MaybeRoot = b""
+    """of the rows of output, 32 bytes, where they were forwarded"""
+    link: LinkState = LinkState.NONE
+
+    def __post_init__(self) -> None:
+        for name, root in (("in_root", self.in_root), ("out_root", self.out_root)):
+            if len(root) not in (0, 32):
+                raise WireError(name, f"has {len(root)} bytes, not 32")
+        if bool(self.output) == bool(self.out_root):
+            raise WireError("output", "is empty where it was forwarded, and only there")
 
 
 @message

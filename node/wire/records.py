@@ -14,6 +14,8 @@ from hypercluster.node.wire.fields import (
     CandidateCount,
     LayerStart,
     LayerStop,
+    MaybePacked,
+    MaybeRoot,
     ModelId,
     Packed,
     Peer,
@@ -24,7 +26,7 @@ from hypercluster.node.wire.fields import (
     Wei,
     check_range,
 )
-from hypercluster.node.wire.messages import Step
+from hypercluster.node.wire.messages import Step, StepResult
 
 
 @message
@@ -86,6 +88,53 @@ class AuditStep:
         for name, signature in (("receipt", self.receipt), ("voucher", self.voucher)):
             if len(signature) not in (0, 64):
                 raise WireError(name, f"has {len(signature)} bytes, not 64")
+
+
+@message
+class StepRoots:
+    """A step as its client knows it where rows went past the client: the roots that the receipt has, 32 bytes each, in
+    place of rows that it never saw. Never sent to anybody: it stands in the client's own transcript.
+    """
+
+    seq: Annotated[int, Range(0, (1 << 32) - 1)]
+    position: Position
+    rows: Rows
+    outputs: Rows
+    input: MaybePacked
+    output: MaybePacked
+    in_root: MaybeRoot
+    """empty where there are the rows"""
+    out_root: MaybeRoot
+    issued: Unix
+    receipt: Annotated[bytes, Length(64)]
+
+    def __post_init__(self) -> None:
+        for name, rows, root in (
+            ("in_root", self.input, self.in_root),
+            ("out_root", self.output, self.out_root),
+        ):
+            if len(root) != (0 if rows else 32):
+                raise WireError(name, f"has {len(root)} bytes, which is wrong here")
+
+
+def answered(step: Step, result: StepResult) -> AuditStep | StepRoots:
+    """What a client keeps of a step and its answer: all of it, or what went by it."""
+    if step.input and result.output:
+        return served(
+            step, output=result.output, outputs=result.rows, issued=result.issued, receipt=result.receipt
+        )
+    return StepRoots(
+        seq=step.seq,
+        position=step.position,
+        rows=step.rows,
+        outputs=result.rows,
+        input=step.input,
+        output=result.output,
+        in_root=result.in_root,
+        out_root=result.out_root,
+        issued=result.issued,
+        receipt=result.receipt,
+    )
 
 
 def served(step: Step, *, output: bytes, outputs: int, issued: int, receipt: bytes = b"") -> AuditStep:

@@ -19,15 +19,24 @@ class WireDtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WIRE_DTYPE_UNSPECIFIED: _ClassVar[WireDtype]
     F32: _ClassVar[WireDtype]
     F16: _ClassVar[WireDtype]
+
+class LinkState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LINK_NONE: _ClassVar[LinkState]
+    LINK_STANDS: _ClassVar[LinkState]
+    LINK_BROKEN: _ClassVar[LinkState]
 ROLE_UNSPECIFIED: Role
 PROVIDER: Role
 VERIFIER: Role
 WIRE_DTYPE_UNSPECIFIED: WireDtype
 F32: WireDtype
 F16: WireDtype
+LINK_NONE: LinkState
+LINK_STANDS: LinkState
+LINK_BROKEN: LinkState
 
 class Frame(_message.Message):
-    __slots__ = ("open", "step", "close", "accept", "result", "error", "advert", "recall", "recalled", "audit_open", "audit_step", "audit_end", "verdict", "stage", "rumour", "parked")
+    __slots__ = ("open", "step", "close", "accept", "result", "error", "advert", "recall", "recalled", "audit_open", "audit_step", "audit_end", "verdict", "stage", "rumour", "parked", "link", "link_open", "link_taken", "rows", "no_rows", "show", "discard", "step_roots")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +53,14 @@ class Frame(_message.Message):
     STAGE_FIELD_NUMBER: _ClassVar[int]
     RUMOUR_FIELD_NUMBER: _ClassVar[int]
     PARKED_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
+    LINK_OPEN_FIELD_NUMBER: _ClassVar[int]
+    LINK_TAKEN_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    NO_ROWS_FIELD_NUMBER: _ClassVar[int]
+    SHOW_FIELD_NUMBER: _ClassVar[int]
+    DISCARD_FIELD_NUMBER: _ClassVar[int]
+    STEP_ROOTS_FIELD_NUMBER: _ClassVar[int]
     open: Open
     step: Step
     close: Close
@@ -60,7 +77,15 @@ class Frame(_message.Message):
     stage: StageRecord
     rumour: Rumour
     parked: Parked
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., advert: _Optional[_Union[SignedAdvert, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., recalled: _Optional[_Union[Recalled, _Mapping]] = ..., audit_open: _Optional[_Union[AuditOpen, _Mapping]] = ..., audit_step: _Optional[_Union[AuditStep, _Mapping]] = ..., audit_end: _Optional[_Union[AuditEnd, _Mapping]] = ..., verdict: _Optional[_Union[AuditVerdict, _Mapping]] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ...) -> None: ...
+    link: Link
+    link_open: LinkOpen
+    link_taken: LinkTaken
+    rows: Rows
+    no_rows: NoRows
+    show: Show
+    discard: Discard
+    step_roots: StepRoots
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., advert: _Optional[_Union[SignedAdvert, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., recalled: _Optional[_Union[Recalled, _Mapping]] = ..., audit_open: _Optional[_Union[AuditOpen, _Mapping]] = ..., audit_step: _Optional[_Union[AuditStep, _Mapping]] = ..., audit_end: _Optional[_Union[AuditEnd, _Mapping]] = ..., verdict: _Optional[_Union[AuditVerdict, _Mapping]] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., link_open: _Optional[_Union[LinkOpen, _Mapping]] = ..., link_taken: _Optional[_Union[LinkTaken, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., no_rows: _Optional[_Union[NoRows, _Mapping]] = ..., show: _Optional[_Union[Show, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., step_roots: _Optional[_Union[StepRoots, _Mapping]] = ...) -> None: ...
 
 class Channel(_message.Message):
     __slots__ = ("payer", "payee", "signer", "salt")
@@ -75,7 +100,7 @@ class Channel(_message.Message):
     def __init__(self, payer: _Optional[bytes] = ..., payee: _Optional[bytes] = ..., signer: _Optional[bytes] = ..., salt: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("session", "model_id", "layer_start", "layer_stop", "channel", "wire_dtype", "capacity", "max_price_wei", "max_prompt_price_wei", "top_k", "resume", "position", "max_cached_price_wei")
+    __slots__ = ("session", "model_id", "layer_start", "layer_stop", "channel", "wire_dtype", "capacity", "max_price_wei", "max_prompt_price_wei", "top_k", "resume", "position", "max_cached_price_wei", "ticket", "previous")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +114,8 @@ class Open(_message.Message):
     RESUME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     MAX_CACHED_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     model_id: bytes
     layer_start: int
@@ -102,10 +129,12 @@ class Open(_message.Message):
     resume: bytes
     position: int
     max_cached_price_wei: bytes
-    def __init__(self, session: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., channel: _Optional[_Union[Channel, _Mapping]] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., capacity: _Optional[int] = ..., max_price_wei: _Optional[bytes] = ..., max_prompt_price_wei: _Optional[bytes] = ..., top_k: _Optional[int] = ..., resume: _Optional[bytes] = ..., position: _Optional[int] = ..., max_cached_price_wei: _Optional[bytes] = ...) -> None: ...
+    ticket: bytes
+    previous: str
+    def __init__(self, session: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., channel: _Optional[_Union[Channel, _Mapping]] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., capacity: _Optional[int] = ..., max_price_wei: _Optional[bytes] = ..., max_prompt_price_wei: _Optional[bytes] = ..., top_k: _Optional[int] = ..., resume: _Optional[bytes] = ..., position: _Optional[int] = ..., max_cached_price_wei: _Optional[bytes] = ..., ticket: _Optional[bytes] = ..., previous: _Optional[str] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("seq", "position", "rows", "cumulative_wei", "signature", "all_outputs", "input")
+    __slots__ = ("seq", "position", "rows", "cumulative_wei", "signature", "all_outputs", "input", "awaited", "forward", "onward")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -113,6 +142,9 @@ class Step(_message.Message):
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     ALL_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
+    AWAITED_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
+    ONWARD_FIELD_NUMBER: _ClassVar[int]
     seq: int
     position: int
     rows: int
@@ -120,7 +152,10 @@ class Step(_message.Message):
     signature: bytes
     all_outputs: bool
     input: bytes
-    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., cumulative_wei: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., all_outputs: _Optional[bool] = ..., input: _Optional[bytes] = ...) -> None: ...
+    awaited: bool
+    forward: bool
+    onward: int
+    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., cumulative_wei: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., all_outputs: _Optional[bool] = ..., input: _Optional[bytes] = ..., awaited: _Optional[bool] = ..., forward: _Optional[bool] = ..., onward: _Optional[int] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ("park",)
@@ -167,7 +202,7 @@ class Accept(_message.Message):
     def __init__(self, price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., capacity: _Optional[int] = ..., expires: _Optional[int] = ..., quote_signature: _Optional[bytes] = ..., paid_wei: _Optional[bytes] = ..., paid_signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ..., max_step_tokens: _Optional[int] = ..., width: _Optional[int] = ..., nonce: _Optional[bytes] = ..., profile: _Optional[str] = ..., cached_price_wei: _Optional[bytes] = ..., position: _Optional[int] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("seq", "rows", "billed_wei", "compute_ms", "waited_ms", "issued", "receipt", "output")
+    __slots__ = ("seq", "rows", "billed_wei", "compute_ms", "waited_ms", "issued", "receipt", "output", "in_root", "out_root", "link")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     BILLED_WEI_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +211,9 @@ class StepResult(_message.Message):
     ISSUED_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    IN_ROOT_FIELD_NUMBER: _ClassVar[int]
+    OUT_ROOT_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
     seq: int
     rows: int
     billed_wei: bytes
@@ -184,7 +222,62 @@ class StepResult(_message.Message):
     issued: int
     receipt: bytes
     output: bytes
-    def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., billed_wei: _Optional[bytes] = ..., compute_ms: _Optional[float] = ..., waited_ms: _Optional[float] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ..., output: _Optional[bytes] = ...) -> None: ...
+    in_root: bytes
+    out_root: bytes
+    link: LinkState
+    def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., billed_wei: _Optional[bytes] = ..., compute_ms: _Optional[float] = ..., waited_ms: _Optional[float] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ..., output: _Optional[bytes] = ..., in_root: _Optional[bytes] = ..., out_root: _Optional[bytes] = ..., link: _Optional[_Union[LinkState, str]] = ...) -> None: ...
+
+class Link(_message.Message):
+    __slots__ = ("peer", "direct", "ticket")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    direct: str
+    ticket: bytes
+    def __init__(self, peer: _Optional[str] = ..., direct: _Optional[str] = ..., ticket: _Optional[bytes] = ...) -> None: ...
+
+class LinkOpen(_message.Message):
+    __slots__ = ("ticket",)
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    ticket: bytes
+    def __init__(self, ticket: _Optional[bytes] = ...) -> None: ...
+
+class LinkTaken(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Rows(_message.Message):
+    __slots__ = ("seq", "rows", "data")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    rows: int
+    data: bytes
+    def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class NoRows(_message.Message):
+    __slots__ = ("seq", "code", "billed_wei")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    BILLED_WEI_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    code: int
+    billed_wei: bytes
+    def __init__(self, seq: _Optional[int] = ..., code: _Optional[int] = ..., billed_wei: _Optional[bytes] = ...) -> None: ...
+
+class Show(_message.Message):
+    __slots__ = ("seq",)
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    def __init__(self, seq: _Optional[int] = ...) -> None: ...
+
+class Discard(_message.Message):
+    __slots__ = ("seq",)
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    def __init__(self, seq: _Optional[int] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "billed_wei", "wait_ms")
@@ -287,12 +380,14 @@ class StageRecord(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., channel_id: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., profile: _Optional[str] = ..., peer: _Optional[str] = ..., top_k: _Optional[int] = ..., client: _Optional[str] = ...) -> None: ...
 
 class Recall(_message.Message):
-    __slots__ = ("stage_hash", "seq")
+    __slots__ = ("stage_hash", "seq", "count")
     STAGE_HASH_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
     stage_hash: bytes
     seq: int
-    def __init__(self, stage_hash: _Optional[bytes] = ..., seq: _Optional[int] = ...) -> None: ...
+    count: int
+    def __init__(self, stage_hash: _Optional[bytes] = ..., seq: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Recalled(_message.Message):
     __slots__ = ("step", "previous")
@@ -341,6 +436,30 @@ class AuditStep(_message.Message):
     cumulative_wei: bytes
     voucher: bytes
     def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., outputs: _Optional[int] = ..., input: _Optional[bytes] = ..., output: _Optional[bytes] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ..., cumulative_wei: _Optional[bytes] = ..., voucher: _Optional[bytes] = ...) -> None: ...
+
+class StepRoots(_message.Message):
+    __slots__ = ("seq", "position", "rows", "outputs", "input", "output", "in_root", "out_root", "issued", "receipt")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    IN_ROOT_FIELD_NUMBER: _ClassVar[int]
+    OUT_ROOT_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    position: int
+    rows: int
+    outputs: int
+    input: bytes
+    output: bytes
+    in_root: bytes
+    out_root: bytes
+    issued: int
+    receipt: bytes
+    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., outputs: _Optional[int] = ..., input: _Optional[bytes] = ..., output: _Optional[bytes] = ..., in_root: _Optional[bytes] = ..., out_root: _Optional[bytes] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ...) -> None: ...
 
 class AuditEnd(_message.Message):
     __slots__ = ()

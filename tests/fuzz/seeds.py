@@ -49,8 +49,9 @@ from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict, Reca
 from hypercluster.node.wire.blocks import BlocksAnswer, BlocksAsked, Held, encode_blocks
 from hypercluster.node.wire.codec import Message, encode
 from hypercluster.node.wire.framing import encode_length
+from hypercluster.node.wire.links import Discard, Link, LinkOpen, LinkTaken, NoRows, Rows, Show
 from hypercluster.node.wire.messages import Accept, Close, Error, Open, Parked, Step, StepResult
-from hypercluster.node.wire.records import AuditStep, StageRecord
+from hypercluster.node.wire.records import AuditStep, StageRecord, StepRoots
 from hypercluster.node.wire.rumours import Rumour, Testimony
 from tests.fuzz.decoder import CORPUS
 from tests.fuzz.from_files import MODEL_ID, PASSWORD
@@ -153,6 +154,14 @@ def messages() -> Iterator[Message]:
         seq=0, rows=1, billed_wei=3, compute_ms=1.0, issued=NOW, receipt=b"r" * 64, output=CANDIDATES
     )
     yield Error(ErrorCode.FULL, "Come again.", 0, 1000.0)
+    yield Link(PEER, "/ip4/127.0.0.1/tcp/2", b"t" * 16)
+    yield LinkOpen(b"t" * 16)
+    yield LinkTaken()
+    yield Rows(3, 2, bytes(2 * 4 * WIDTH))
+    yield NoRows(3, ErrorCode.TIMEOUT, 5)
+    yield Show(3)
+    yield Discard(3)
+    yield StepRoots(1, 2, 2, 2, b"", b"", b"i" * 32, b"o" * 32, NOW, b"r" * 64)
     yield STAGE
     yield Recall(b"h" * 32, 3)
     yield Recalled(step(), b"p" * 32)

@@ -44,9 +44,10 @@ async def main() -> None:
         if not served or client.records.transcripts is None:
             return
         session = secrets.choice(served).session
-        transcript = client.records.transcripts.latest(
+        held = client.records.transcripts.latest(
             lambda record: record.session == session and record.layer_start == 4
         )
+        transcript = None if held is None else held.whole()
         if transcript is not None:
             network = client.network
             accuser = Accuser(

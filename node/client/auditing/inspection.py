@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 import trio
 
 from hypercluster.market.errors import MarketError
-from hypercluster.market.ledger import AuditRecord, Ledger
-from hypercluster.market.trust.audit import Difference, is_sampled
-from hypercluster.market.trust.fingerprint import fingerprint
+from hypercluster.market.ledger import Ledger
+from hypercluster.market.trust.audit import is_sampled
 from hypercluster.market.trust.receipt import DisputeDomain, Finding
 from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client.auditing.consulting import Confirmed, Consulting
+from hypercluster.node.client.auditing.fetching import shown_again
 from hypercluster.node.client.auditing.opinion import AuditFailed, Auditor, NoAuditor, Opinion
 from hypercluster.node.client.auditing.policy import Policy, Report, Served
-from hypercluster.node.client.auditing.recall import Equivocation, NotShown, recall
+from hypercluster.node.client.auditing.recall import Equivocation, NotShown
+from hypercluster.node.client.auditing.reports import Reports
 from hypercluster.node.client.auditing.trial import TRAP, Answer, put_to_the_test
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.errors import NodeError
-from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.transcript import Held, Transcript
 from hypercluster.node.evidence.transcript_store import NoTranscript, TranscriptStore
-from hypercluster.node.replay.comparing import claimed_numbers
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
@@ -79,8 +79,9 @@ class Inspector:
         self._consulting = Consulting(auditor, verifiers, own, self._note)
         self._sharer, self._planter = sharer, planter
         self._transcripts, self._ledger = transcripts, ledger
+        self._reports = Reports(ledger, secret, layers=layers, width=width)
         self._host, self._discovery, self._domain = host, discovery, domain
-        self._layers, self._width = layers, width
+        self._layers = layers
 
     def sampled(self, hops: Sequence[Hop]) -> list[Served]:
         """Those whose stages are to be audited, as the secret picks them."""
@@ -104,20 +105,19 @@ class Inspector:
         for stage in stages:
             reports: Sequence[Report] = ()
             try:
-                transcript = await trio.to_thread.run_sync(self._transcripts.load, stage.stage_hash)
+                held = await trio.to_thread.run_sync(self._transcripts.held, stage.stage_hash)
             except NoTranscript as error:
                 log.warning("%s", error)
             else:
-                paying = spending.within()
-                reports = await self._look_into(transcript, stage, paying)
+                reports = await self._look_into(held, stage, spending.within())
             await on_stage(reports)
         await trio.to_thread.run_sync(self._transcripts.prune)
 
-    async def _look_into(self, transcript: Transcript, stage: Served, spending: Spending) -> list[Report]:
+    async def _look_into(self, held: Held, stage: Served, spending: Spending) -> list[Report]:
         operator = stage.operator
-        shown = await self._recall(transcript, stage)
-        if shown is not None:
-            return [shown]
+        transcript = await self._whole(held, stage)
+        if isinstance(transcript, Report):
+            return [transcript]
         reports: list[Report] = []
         before = 0
         try:
@@ -141,35 +141,42 @@ class Inspector:
             if isinstance(error, AuditFailed) and error.evidence is not None:
                 await self._note(error.auditor, "", error.evidence, str(error))
             cost = spending.spent_wei - before
-            report = await self._report(
+            report = await self._reports.write(
                 transcript, operator, "error", note=str(error), fault=fault, cost=cost
             )
             return [*reports, report]
 
-    async def _recall(self, transcript: Transcript, stage: Served) -> Report | None:
-        """Have the provider show a step again; a report only if it shows something else."""
-        if stage.advert is None:
-            return None
-        operator, seq = stage.operator, secrets.randbelow(len(transcript.steps))
+    async def _whole(self, held: Held, stage: Served) -> Transcript | Report:
+        """The transcript with all of its rows, once the provider has shown some of it again; or the report, where it
+        shows something else, or what is not to be had elsewhere it does not.
+        """
+        operator, whole = stage.operator, held.whole()
         try:
-            found = await recall(self._host, stage.advert.addrs, transcript, seq, self._domain)
+            found = await shown_again(self._host, stage.advert, held, self._domain)
         except NotShown as error:
             log.info("%s", error)
-            await self._note(transcript.record.peer, operator, error.evidence, str(error))
-            return None
-        if found is None:
-            return None
-        note = f"It signed step {seq} twice, over different data."
-        await self._note(transcript.record.peer, operator, Evidence.LIE, note)
+            if stage.advert is not None:
+                await self._note(held.record.peer, operator, error.evidence, str(error))
+            return whole or await self._reports.write(held, operator, "error", note=str(error))
+        if isinstance(found, Equivocation):
+            return await self._contradicted(held, operator, found)
+        if whole is None:
+            # A case that is taken up after a restart needs it whole.
+            await trio.to_thread.run_sync(self._transcripts.keep, found)
+        return found
+
+    async def _contradicted(self, held: Held, operator: str, found: Equivocation) -> Report:
+        note = f"It signed step {found.first.seq} twice, over different data."
+        await self._note(held.record.peer, operator, Evidence.LIE, note)
         ruling = await self._dispute(partial(_equivocation, found))
         # The chain first: it rewards who shows it there first.
-        await self._sharer.contradiction(transcript, operator, found)
-        return await self._report(
-            transcript,
+        await self._sharer.contradiction(held.record, operator, found)
+        return await self._reports.write(
+            held,
             operator,
             "fail",
             note=note,
-            fault=transcript.record.peer,
+            fault=held.record.peer,
             ruling=ruling,
             auditor="own",
         )
@@ -207,7 +214,7 @@ class Inspector:
         ruling = None
         if finding is Finding.FAIL and confirmed.sure:
             ruling = await self._dispute(lambda accuser: accuser.accuse(transcript))
-        return await self._report(
+        return await self._reports.write(
             transcript,
             operator,
             finding.name.lower(),
@@ -238,7 +245,7 @@ class Inspector:
             return None
         if fault is None:
             note = f"{TRAP}no fault came of it"
-            return await self._report(transcript, provider.operator, "error", note=note, cost=cost)
+            return await self._reports.write(transcript, provider.operator, "error", note=note, cost=cost)
         is_tail = transcript.record.layer_stop == self._layers
         trial = await put_to_the_test(self._verifiers, verifier, transcript, fault, spending, is_tail=is_tail)
         await self._note(verifier.peer, verifier.operator, trial.evidence, trial.note)
@@ -249,7 +256,7 @@ class Inspector:
                 lambda who: who.prove_contradiction(proof.first, proof.second, *rows)
             )
         missed = trial.answer is Answer.MISSED
-        return await self._report(
+        return await self._reports.write(
             trial.shown,
             provider.operator,
             "fail" if missed else "pass" if trial.answer is Answer.FOUND else "grey",
@@ -280,66 +287,6 @@ class Inspector:
         await trio.to_thread.run_sync(
             partial(self._ledger.trust.record, peer, whose, kind, datetime.now(UTC), note)
         )
-
-    async def _report(
-        self,
-        transcript: Transcript,
-        operator: str,
-        finding: str,
-        *,
-        note: str,
-        auditor: str = "",
-        cost: int = 0,
-        fault: str = "",
-        difference: Difference | None = None,
-        ruling: Ruling | None = None,
-    ) -> Report:
-        record = transcript.record
-        row = AuditRecord(
-            stage_hash=record.stage.struct_hash(),
-            session=record.session,
-            peer=record.peer,
-            operator=operator,
-            model_id=record.model_id,
-            layer_start=record.layer_start,
-            layer_stop=record.layer_stop,
-            tokens=transcript.tokens,
-            generated=transcript.generated,
-            auditor=auditor or "-",
-            finding=finding,
-            median_error=difference.median if difference else None,
-            max_error=difference.maximum if difference else None,
-            agreement=difference.agreement if difference else None,
-            exact=difference.exact if difference else False,
-            cost=cost,
-            fingerprint=self._fingerprint(transcript),
-            note=note,
-            case_id=ruling.case_id if ruling else None,
-        )
-        await trio.to_thread.run_sync(self._ledger.trust.save_audit, row)
-        return Report(
-            peer=record.peer,
-            operator=operator,
-            layer_start=record.layer_start,
-            layer_stop=record.layer_stop,
-            tokens=transcript.tokens,
-            generated=transcript.generated,
-            finding=finding,
-            auditor=auditor,
-            cost_wei=cost,
-            note=note,
-            fault=fault,
-            difference=difference,
-            ruling=ruling,
-        )
-
-    def _fingerprint(self, transcript: Transcript) -> bytes:
-        """Of what was claimed, under our secret: it outlives the tensors and still tells what they were."""
-        is_tail = transcript.record.layer_stop == self._layers
-        try:
-            return fingerprint(claimed_numbers(transcript, self._width, is_tail), self._secret)
-        except NodeError:
-            return b""
 
 
 async def _equivocation(proof: Equivocation, accuser: Accuser) -> Ruling:

@@ -86,14 +86,15 @@ async def recall(
     except (trio.TooSlowError, MarketError, NodeError) as error:
         if isinstance(error, NotShown):
             raise
-        seen = _seen_in(error)
+        seen = seen_in(error)
         raise NotShown(f"{record.peer} does not show step {seq}: {error or 'no answer'}", seen) from None
     if (theirs.in_root, theirs.out_root) == (ours.in_root, ours.out_root):
         return None
     return Equivocation(ours, our_signature, theirs, shown.step.receipt)
 
 
-def _seen_in(error: Exception) -> Evidence:
+def seen_in(error: Exception) -> Evidence:
+    """What it says of a provider that it did not show a step."""
     if isinstance(error, trio.TooSlowError | FrameTimeout):
         return Evidence.SILENCE
     # What it showed may have suffered on its disk, and is no receipt that it is held to.

@@ -20,7 +20,7 @@ from hypercluster.market.chain.disputes import (
     Withheld,
 )
 from hypercluster.market.errors import NodeUnreachable, Reverted, TransactionReplaced, TransactionTimeout
-from hypercluster.node.evidence.transcript import Transcript
+from hypercluster.node.evidence.transcript import Held, Transcript
 from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Reporter:
         found = next(e for e in self._disputes.events_in(mined) if isinstance(e, ContradictionProven))
         return Ruling(None, "contradiction", found.taken)
 
-    async def demand(self, transcript: Transcript, *, output: bool, row: int) -> Ruling:
+    async def demand(self, transcript: Transcript | Held, *, output: bool, row: int) -> Ruling:
         """Make a provider show a row of its last step on chain, or lose stake; returns when either has happened.
 
         Raises MarketError.

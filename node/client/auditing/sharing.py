@@ -16,6 +16,7 @@ from hypercluster.market.trust.receipt import Finding
 from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.rumour import contradiction, testified
+from hypercluster.node.wire.records import StageRecord
 from hypercluster.node.wire.rumours import Rumour, Testimony
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ class Sharer:
         self.what = what
         self._discovery, self._domain, self._verifiers = discovery, domain, verifiers
 
-    async def contradiction(self, transcript: Transcript, operator: str, proof: Equivocation) -> None:
+    async def contradiction(self, record: StageRecord, operator: str, proof: Equivocation) -> None:
         """Show two receipts for one step."""
         if self.what is Sharing.NONE:
             return
         first, second = (proof.first, proof.first_signature), (proof.second, proof.second_signature)
-        await self._spread(contradiction(transcript.record, operator, first, second))
+        await self._spread(contradiction(record, operator, first, second))
 
     async def failure(
         self, transcript: Transcript, operator: str, opinion: Opinion, spending: Spending

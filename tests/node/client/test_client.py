@@ -19,7 +19,7 @@ from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.routing import Path as Route
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import HCT
-from hypercluster.node.client import hop
+from hypercluster.node.client import hop, stepping
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion, TooExpensive
 from hypercluster.node.client.events import PathChosen
@@ -61,7 +61,7 @@ class Lying:
     """A connection whose provider lies on it, and looks whether the client waits for its answers."""
 
     def __init__(self, inner: Connection, lies: Lies) -> None:
-        self.peer, self.direct, self.source = inner.peer, inner.direct, inner.source
+        self.peer, self.direct, self.source, self.ip = inner.peer, inner.direct, inner.source, inner.ip
         self.raise_bound, self.close = inner.raise_bound, inner.close
         self._inner, self._lies = inner, lies
         self._early: list[Message] = []
@@ -340,7 +340,7 @@ async def test_a_provider_that_lies_is_named_and_left(
     getattr(world, f"{name}_lies").tell = lie
     if "silent" in case:
         monkeypatch.setattr(hop, "OPEN_SECONDS", 1.0)
-        monkeypatch.setattr(hop, "STEP_SECONDS", 1.0)
+        monkeypatch.setattr(stepping, "STEP_SECONDS", 1.0)
     wallet = new_wallet(world.chain)
     async with world.client(wallet, tmp_path) as client:
         completion = await complete(client)
@@ -374,7 +374,7 @@ async def test_no_more_is_spent_than_allowed(
     if lie:
         name, tell = LIES[lie]
         getattr(world, f"{name}_lies").tell = tell
-        monkeypatch.setattr(hop, "STEP_SECONDS", 2.0)
+        monkeypatch.setattr(stepping, "STEP_SECONDS", 2.0)
     wallet = new_wallet(world.chain)
     async with world.client(wallet, tmp_path, deposit=HCT) as client:
         # The prompt costs 200 on the cheap path, and 1,000 where one that was paid 100 is silent.

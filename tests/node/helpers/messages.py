@@ -14,6 +14,8 @@ from hypercluster.node.wire import fields as kinds
 from hypercluster.node.wire.bounds import RULES, Each, Hex, Length, Range, bare
 from hypercluster.node.wire.codec import Message
 from hypercluster.node.wire.fields import Dtypes, RoleName
+from hypercluster.node.wire.messages import Open, Step, StepResult
+from hypercluster.node.wire.records import StepRoots
 from hypercluster.node.wire.rumours import Rumour
 
 KINDS: tuple[type, ...] = get_args(Message)
@@ -73,7 +75,7 @@ def together(kind: type, values: dict[str, Any]) -> dict[str, Any]:
         values["max_step_tokens"] = min(values["max_step_tokens"], 128)
     if "outputs" in values and "rows" in values:
         values["outputs"] = min(values["outputs"], values["rows"])
-        for name in ("receipt", "voucher"):
+        for name in {"receipt", "voucher"} & values.keys():
             values[name] = values[name].ljust(64, b"\0")[:64] if values[name] else b""
     if "stage" in values:
         values["case_id"] = max(1, values["case_id"]) if values["stage"] else 0
@@ -81,6 +83,16 @@ def together(kind: type, values: dict[str, Any]) -> dict[str, Any]:
         values["proof"] = values["proof"].ljust(64, b"\0")[:64] if values["proof"] else b""
     if "resume" in values:
         values["resume"] = values["resume"].ljust(16, b"s") if values["position"] else b""
+    if kind is Open:
+        values["ticket"] = values["ticket"].ljust(16, b"t") if values["previous"] else b""
+    if kind is Step:
+        values["input"] = b"" if values["awaited"] else values["input"] or b"rows"
+    if kind in (StepResult, StepRoots):
+        values["output"] = values["output"] or b""
+        values["in_root"] = values["in_root"].ljust(32, b"r") if values["in_root"] else b""
+        values["out_root"] = b"" if values["output"] else b"r" * 32
+    if kind is StepRoots:
+        values["in_root"] = b"" if values["input"] else b"r" * 32
     if kind is Rumour:
         values["testimony"] = None if values["other"] else values["testimony"]
         values["other"] = values["other"] or (None if values["testimony"] else values["receipt"])

@@ -1,0 +1,94 @@
+"""A long prompt: chunks that follow each other through the path, so that all providers work at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from hypercluster.node.client.answers import Answer
+from hypercluster.node.client.exchanging import HopFailed, How
+from hypercluster.node.rows import TopK
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.chaining import Strained
+    from hypercluster.node.client.hop import Hop
+
+
+class Stream:
+    """One prompt on its way.
+
+    Args:
+        pieces: token ids of the chunks.
+        onward: what a stage is sent, of what the one before put out and the token ids.
+        strained: told of a link that lost or changed rows.
+    """
+
+    def __init__(
+        self,
+        hops: Sequence[Hop],
+        pieces: Sequence[Sequence[int]],
+        onward: Callable[[bytes, Sequence[int]], bytes],
+        strained: Strained,
+    ) -> None:
+        self._hops, self._pieces, self._onward, self._strained = hops, pieces, onward, strained
+        self._first_seqs = [hop.seq for hop in hops]
+        self._best: TopK | None = None
+
+    async def run(self) -> TopK:
+        """The candidates after the last token. Raises HopFailed, OverDeposit, in a group."""
+        async with trio.open_nursery() as nursery:
+            source: trio.MemoryReceiveChannel[Answer] | None = None
+            for place in range(len(self._hops) - 1):
+                sink, following = trio.open_memory_channel[Answer](0)
+                nursery.start_soon(self._work, place, source, sink)
+                source = following
+            nursery.start_soon(self._work, len(self._hops) - 1, source, None)
+        assert self._best is not None
+        return self._best
+
+    async def _work(
+        self,
+        place: int,
+        source: trio.MemoryReceiveChannel[Answer] | None,
+        sink: trio.MemorySendChannel[Answer] | None,
+    ) -> None:
+        """Run all chunks at one hop."""
+        for number, piece in enumerate(self._pieces):
+            before = await source.receive() if source is not None else None
+            answer = await self._step(place, number, piece, before)
+            if sink is not None:
+                await sink.send(answer)
+            elif isinstance(answer.output, TopK):
+                self._best = answer.output
+        if sink is not None:
+            await sink.aclose()
+
+    async def _step(self, place: int, number: int, piece: Sequence[int], before: Answer | None) -> Answer:
+        hop = self._hops[place]
+        payload: Sequence[int] | bytes | None = piece
+        if before is not None:
+            payload = None if before.output is None else self._rows(before, piece)
+        onward = self._first_seqs[place + 1] + number if hop.forwards else None
+        try:
+            hop.pay(payload, len(piece), onward=onward)
+            await hop.send()
+            answer = await hop.answer()
+            if payload is None and (answer is None or before is None or answer.in_root != before.out_root):
+                # The one before has gone on meanwhile, so that nobody can be asked for just these rows.
+                self._hops[place - 1].relayed = True
+                self._strained(self._hops[place - 1], hop)
+                raise HopFailed(
+                    hop.advert.peer, "rows on their way to it were lost or changed.", how=How.UNLINKED
+                )
+        finally:
+            if hop.unanswered:
+                hop.give_up()
+        if answer is None:
+            raise HopFailed(hop.advert.peer, "it answered something else than this step.")
+        return answer
+
+    def _rows(self, before: Answer, piece: Sequence[int]) -> bytes:
+        assert isinstance(before.output, bytes)
+        return self._onward(before.output, piece)

@@ -1,0 +1,103 @@
+"""The waits of one session for rows that come from the provider before."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from hypercluster.node.errors import ErrorCode
+from hypercluster.node.provider.links import Inlet
+from hypercluster.node.serving.refusals import Refused
+from hypercluster.node.wire.links import Discard, Rows
+from hypercluster.node.wire.messages import Close, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypercluster.node.network.connection import Connection
+    from hypercluster.node.provider.seats import Seat
+
+LEAST_SECONDS = 3.0
+"""for rows, whatever the layers before ours take"""
+SLOWER = 20.0
+"""times what rows took so far that they may take"""
+MOST_MISSED = 3
+"""waits in a row without rows, after which the session is over: they hold a place and pay nothing"""
+_SHARE = 0.2
+"""of a new measurement in a mean"""
+
+
+class RowsMissing(Exception):
+    """The rows of a step did not come, or are none; the code says which."""
+
+    def __init__(self, code: ErrorCode) -> None:
+        super().__init__(code.name)
+        self.code = code
+
+
+class ClientCloses(Exception):
+    """The client ended the session in the meantime."""
+
+    def __init__(self, closing: Close) -> None:
+        super().__init__()
+        self.closing = closing
+
+
+class Awaiting:
+    """Waits for rows, for a time that follows what they took so far.
+
+    Args:
+        seconds_before: how long the layers before ours may take for so many rows, s.
+    """
+
+    def __init__(
+        self,
+        inlet: Inlet | None,
+        connection: Connection,
+        seat: Seat,
+        seconds_before: Callable[[int], float],
+    ) -> None:
+        self._inlet, self._connection, self._seat = inlet, connection, seat
+        self._before = seconds_before
+        self._mean = 0.0
+        self._missed = 0
+
+    def holds(self, step: Step) -> bool:
+        """Whether the rows of a step are here. Raises Refused: none ever come."""
+        if self._inlet is None:
+            raise Refused(ErrorCode.BAD_REQUEST, "No rows come to this session but from its client.")
+        return self._inlet.holds(step.seq)
+
+    async def rows_of(self, step: Step) -> bytes:
+        """The packed rows of a step.
+
+        Raises:
+            RowsMissing: they do not come, or the client does not want to wait any more.
+            ClientCloses, Refused, ConnectionLost, WireError, FrameError: what the client says, or does not.
+        """
+        assert self._inlet is not None
+        # A libp2p stream does not stand it that a read is given up, so its client is heard afterwards.
+        client = self._connection if self._connection.direct else None
+        began = time.monotonic()
+        seconds = LEAST_SECONDS + max(self._before(step.rows), SLOWER * self._mean)
+        with self._seat.clients_turn():
+            came = await self._inlet.rows_of(step.seq, client, min(seconds, self._seat.patience))
+        match came:
+            case Rows(rows=step.rows, data=data):
+                self._missed = 0
+                self._mean += _SHARE * (time.monotonic() - began - self._mean)
+                return data
+            case Rows():
+                raise self.missing(ErrorCode.BAD_SHAPE)
+            case None | Discard(seq=step.seq):
+                raise self.missing(ErrorCode.TIMEOUT)
+            case Close():
+                raise ClientCloses(came)
+        raise Refused(ErrorCode.BAD_REQUEST, f"{type(came).__name__} is no message while a step waits.")
+
+    def missing(self, code: ErrorCode) -> RowsMissing:
+        """What the client is told. Raises Refused after too many of them."""
+        self._missed += 1
+        if self._missed > MOST_MISSED:
+            raise Refused(ErrorCode.TIMEOUT, "No rows came for several steps: the session is over.")
+        return RowsMissing(code)

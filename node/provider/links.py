@@ -1,0 +1,220 @@
+"""Links: rows that come from the provider before, and rows that go to the provider after.
+
+A link is a direct connection of its own for one session. The client tells both ends of it, with a ticket that it drew;
+a link that cannot be made, or breaks, is passed by: then the client relays the rows.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+from hypercluster.node.errors import ErrorCode, HostError, NodeError
+from hypercluster.node.network.addresses import parse
+from hypercluster.node.network.budgets import BOUNDS, Budget, Source
+from hypercluster.node.network.connection import Connection
+from hypercluster.node.network.dialback import may_dial
+from hypercluster.node.network.direct import dial_direct
+from hypercluster.node.network.host import Host
+from hypercluster.node.network.names import resolve
+from hypercluster.node.network.strangers import charged_now
+from hypercluster.node.serving.refusals import SEND_SECONDS, Refused
+from hypercluster.node.wire.codec import Message
+from hypercluster.node.wire.links import Link, LinkOpen, LinkTaken, Rows
+from hypercluster.node.wire.messages import LinkState, Open
+
+log = logging.getLogger(__name__)
+
+DIAL_SECONDS = 5.0
+"""to make a link"""
+FORWARD_SECONDS = 5.0
+"""for the provider after to take rows; else they go to the client"""
+MOST_AHEAD = 2
+"""steps whose rows may be here before the step is"""
+
+
+class Inlet:
+    """Where the rows of one session come in from the provider before, which is `peer`."""
+
+    def __init__(self, peer: str, frame_bound: int) -> None:
+        self.peer = peer
+        self._frame_bound = frame_bound
+        self._here: deque[Rows] = deque()
+        self._came: Callable[[], None] = lambda: None
+        self._room = trio.Event()
+        self._reading = trio.CancelScope()
+        self._taken = self._over = False
+
+    async def read(self, connection: Connection) -> None:
+        """Take rows from a link until it ends. Raises Refused: there is one already."""
+        if self._taken:
+            raise Refused(ErrorCode.BAD_REQUEST, "This session has its link already.")
+        self._taken = True
+        connection.raise_bound(self._frame_bound)
+        try:
+            with self._reading:
+                await connection.send(LinkTaken(), SEND_SECONDS)
+                while isinstance(rows := await connection.receive(None), Rows):
+                    self._here.append(rows)
+                    self._came()
+                    while len(self._here) >= MOST_AHEAD:
+                        self._room = trio.Event()
+                        await self._room.wait()
+        finally:
+            self._over = True
+            self._came()
+
+    async def rows_of(self, seq: int, client: Connection | None, seconds: float) -> Rows | Message | None:
+        """The rows of step `seq`, or what the client says meanwhile, if it is listened to; None: they do not come."""
+        if (rows := self._held(seq)) is not None:
+            return rows
+        said: Message | None = None
+        with trio.move_on_after(0 if self._over else seconds) as scope:
+            self._came = scope.cancel
+            try:
+                if client is None:
+                    await trio.sleep_forever()
+                else:
+                    said = await client.receive(None)
+            finally:
+                self._came = lambda: None
+        return self._held(seq) if said is None else said
+
+    def holds(self, seq: int) -> bool:
+        """Whether the rows of step `seq` are here."""
+        return any(rows.seq == seq for rows in self._here)
+
+    def end(self) -> None:
+        """Take no more."""
+        self._reading.cancel()
+
+    def _held(self, seq: int) -> Rows | None:
+        while self._here and self._here[0].seq < seq:
+            self._here.popleft()
+        found = self._here.popleft() if self._here and self._here[0].seq == seq else None
+        if len(self._here) < MOST_AHEAD:
+            self._room.set()
+        return found
+
+
+class Outlet:
+    """The link of one session to the provider after, if it has one. It is made in the background."""
+
+    def __init__(self, frame_bound: int) -> None:
+        self.state = LinkState.NONE
+        self.asked = False
+        """whether there shall be one; a session has one at most"""
+        self._frame_bound = frame_bound
+        self._connection: Connection | None = None
+        self._making = trio.CancelScope()
+
+    async def make(self, host: Host, link: Link, client: Source, ip: str, budget: Budget) -> None:
+        """Dial the provider after. Never raises."""
+        connection: Connection | None = None
+        try:
+            with self._making, trio.fail_after(DIAL_SECONDS), budget.holding(client):
+                connection = await _dialled(host, link, ip)
+                connection.raise_bound(self._frame_bound)
+                await connection.send(LinkOpen(link.ticket), DIAL_SECONDS)
+                answer = await connection.receive(DIAL_SECONDS)
+                if not isinstance(answer, LinkTaken):
+                    raise Refused(ErrorCode.BAD_REQUEST, f"It answered {answer}.")
+                self._connection, self.state = connection, LinkState.STANDS
+        except Exception as error:  # noqa: BLE001 - it runs beside the session, which goes on without a link
+            log.info("no link to %s: %s", link.peer, error or "no answer in time")
+        finally:
+            if self._connection is None:
+                self.state = LinkState.BROKEN
+                if connection is not None:
+                    with trio.CancelScope(shield=True):
+                        await connection.close()
+
+    async def send(self, rows: Rows) -> bool:
+        """Send rows on; False where there is no link, or no longer."""
+        if self._connection is None or self.state is not LinkState.STANDS:
+            return False
+        try:
+            await self._connection.send(rows, FORWARD_SECONDS)
+        except NodeError as error:
+            log.info("the link to %s broke: %s", self._connection.peer, error)
+            self.state = LinkState.BROKEN
+            await self.end()
+            return False
+        return True
+
+    async def end(self) -> None:
+        """Make none any more, and end the one that there is."""
+        self._making.cancel()
+        if self._connection is not None:
+            self.state = LinkState.BROKEN
+            with trio.CancelScope(shield=True):
+                await self._connection.reset()
+
+
+class Links:
+    """The links of all sessions of one provider, whose frames have at most so many bytes."""
+
+    def __init__(self, host: Host, frame_bound: int) -> None:
+        self._host, self._frame_bound = host, frame_bound
+        self._inlets: dict[bytes, Inlet] = {}
+        self._offered, self._wanted = Budget(BOUNDS["link"]), Budget(BOUNDS["link dial"])
+
+    @contextmanager
+    def inlet(self, opening: Open) -> Iterator[Inlet | None]:
+        """Where the rows of a session come in for as long as the block lasts, if its opening names who brings them.
+
+        Raises Refused: another session has the same ticket.
+        """
+        ticket = opening.ticket
+        if not ticket:
+            yield None
+            return
+        if ticket in self._inlets:
+            raise Refused(ErrorCode.BAD_REQUEST, "This ticket is another session's: draw one at random.")
+        inlet = self._inlets[ticket] = Inlet(opening.previous, self._frame_bound)
+        try:
+            yield inlet
+        finally:
+            del self._inlets[ticket]
+            inlet.end()
+
+    async def take(self, connection: Connection, opened: LinkOpen) -> None:
+        """Serve a link that another provider opens, to its end.
+
+        Raises Refused, OverBudget: nobody awaits it; NodeError: it broke.
+        """
+        with self._offered.holding(connection.source):
+            inlet = self._inlets.get(opened.ticket)
+            if inlet is None or inlet.peer != connection.peer:
+                # The same answer for both: a stranger learns nothing.
+                raise Refused(ErrorCode.UNKNOWN_SESSION, "No session here awaits this link.")
+        if connection.direct and (charge := charged_now()) is not None:
+            # What comes here is paid for by the session that awaits it.
+            charge.known()
+        await inlet.read(connection)
+
+    def make(self, outlet: Outlet, link: Link, client: Connection) -> None:
+        """Have a link made in the background, as the client at the other end of `client` asks. Raises Refused."""
+        if outlet.asked:
+            raise Refused(ErrorCode.BAD_REQUEST, "This session has its link already.")
+        outlet.asked = True
+        self._host.nursery.start_soon(outlet.make, self._host, link, client.source, client.ip, self._wanted)
+
+
+async def _dialled(host: Host, link: Link, ip: str) -> Connection:
+    """A direct connection to where a client says that the provider after is, if it may send us there."""
+    try:
+        targets = await resolve(parse(link.direct))
+        seen = ipaddress.ip_address(ip)
+    except ValueError:
+        raise HostError("The client has no address.") from None
+    seen = getattr(seen, "ipv4_mapped", None) or seen
+    allowed = [target for target in targets if may_dial(target, seen, offered=True)]
+    if not allowed:
+        raise HostError(f"{link.direct} is nowhere that a client may send us to.")
+    return Connection(await dial_direct(host, link.peer, str(allowed[0]), DIAL_SECONDS), direct=True)

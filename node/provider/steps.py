@@ -1,0 +1,210 @@
+"""The steps of one accepted session: each checked, paid for, computed and answered.
+
+The order within a step is what keeps both sides safe: everything about the message is checked before its
+voucher counts, the voucher is stored before the answer leaves, and a step that fails after that is refunded.
+"""
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from hypercluster.market.money.voucher import charge
+from hypercluster.node.errors import ErrorCode, WireError
+from hypercluster.node.provider.awaiting import Awaiting, ClientCloses, RowsMissing
+from hypercluster.node.provider.links import Inlet, Outlet
+from hypercluster.node.provider.parking import Stage
+from hypercluster.node.provider.prices import Prices
+from hypercluster.node.provider.service import Service
+from hypercluster.node.rows import unpack_input
+from hypercluster.node.serving.refusals import SEND_SECONDS, Refused
+from hypercluster.node.threads import completed
+from hypercluster.node.wire.links import Discard, Link, NoRows, Rows, Show
+from hypercluster.node.wire.messages import Close, Open, Step, StepResult
+from hypercluster.node.wire.records import served
+
+if TYPE_CHECKING:
+    from hypercluster.node.engine.steps import Outputs, StepOutput
+    from hypercluster.node.network.connection import Connection
+    from hypercluster.node.provider.seats import Seat
+    from hypercluster.node.rows import Payload
+    from hypercluster.node.serving.accounts import IncomingAccount, Reserved
+
+
+class Steps:
+    """Answers the steps of one visit to a stage.
+
+    Args:
+        outlet: the link to the provider after.
+        cached_due: the first step pays for what the stage held before.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: "Connection",
+        service: Service,
+        opening: Open,
+        account: "IncomingAccount",
+        prices: Prices,
+        seat: "Seat",
+        reserved: "Reserved",
+        stage: Stage,
+        outlet: Outlet,
+        cached_due: bool,
+    ) -> None:
+        self._connection, self._service, self._opening = connection, service, opening
+        self._account, self._prices = account, prices
+        self._seat, self._reserved, self._stage = seat, reserved, stage
+        self._outlet, self._cached_due = outlet, cached_due
+        self._forwarded: Rows | None = None
+        """what the last step put out, if it was sent on"""
+        self.billed = 0
+        """wei so far"""
+
+    async def answer(self, inlet: Inlet | None) -> Close:
+        """Answer until the client closes the session, and return how it did. Raises what the client is to be told.
+
+        The provider before may bring rows at `inlet`.
+        """
+        self._awaiting = Awaiting(inlet, self._connection, self._seat, self._service.seconds_before)
+        while True:
+            message = await self._seat.receive(self._connection)
+            arrived = time.perf_counter()
+            match message:
+                case Close():
+                    return message
+                case Link():
+                    self._service.links.make(self._outlet, message, self._connection)
+                case Show():
+                    await self._show(message)
+                case Discard():
+                    pass  # it was answered in the meantime
+                case Step():
+                    expected = self._stage.receipts.next_seq
+                    if message.seq != expected:
+                        raise Refused(
+                            ErrorCode.OUT_OF_ORDER, f"The step has number {message.seq}, not {expected}."
+                        )
+                    try:
+                        result = await self._step(message, arrived)
+                    except ClientCloses as closes:
+                        return closes.closing
+                    with self._seat.clients_turn():
+                        await self._connection.send(result, SEND_SECONDS)
+                case _:
+                    raise Refused(
+                        ErrorCode.BAD_REQUEST, f"{type(message).__name__} is no message of an open session."
+                    )
+
+    async def _show(self, asked: Show) -> None:
+        """Send the client what was sent on, once."""
+        last = self._stage.receipts.last
+        if self._forwarded is None or last is None or asked.seq != last.seq:
+            raise Refused(ErrorCode.UNKNOWN_SESSION, "That was not sent on, or has been shown.")
+        shown, self._forwarded = replace(self._forwarded, seq=asked.seq), None
+        with self._seat.clients_turn():
+            await self._connection.send(shown, SEND_SECONDS)
+
+    async def _step(self, step: Step, arrived: float) -> StepResult | NoRows:
+        account = self._account
+        self._check(step)
+        awaited = step.awaited
+        payload = None if awaited else self._payload(step)
+        cost = charge(self._prices.price_wei, self._prices.prompt_price_wei, step.rows)
+        if self._cached_due:
+            cost += self._prices.cached_wei(self._service.cached_percent) * step.position
+        await self._service.collector.bill(account, cost, step.cumulative_wei, step.signature)
+        try:
+            if payload is None:
+                step, payload = await self._awaited(step)
+                arrived = time.perf_counter()
+            if self._service.throttle_seconds:
+                await trio.sleep(self._service.throttle_seconds)
+            outputs: Outputs = "all" if step.all_outputs else "last"
+            running = self._service.engine.submit(
+                self._stage.slot, step.position, payload, outputs, self._opening.top_k or 1
+            )
+            # Stored while the layers are computed, and before the answer leaves.
+            await self._service.collector.store(account)
+            output = await completed(running)
+            result = await self._result(step, output, arrived, awaited=awaited)
+        except RowsMissing as missing:
+            account.channel.refund(cost)
+            return NoRows(step.seq, missing.code, account.channel.billed)
+        except BaseException:
+            account.channel.refund(cost)
+            raise
+        self._stage.books.billed += cost
+        self.billed += cost
+        self._cached_due = False
+        self._reserved.pay(cost)
+        self._seat.paid = True
+        self._service.visits.stepped(step.rows, output.compute_ms)
+        if step.rows > 1:
+            self._stage.books.prompt_tokens += step.rows
+        else:
+            self._stage.books.tokens += 1
+        return result
+
+    async def _awaited(self, step: Step) -> "tuple[Step, Payload]":
+        """A step with the rows that come from the provider before. Raises RowsMissing, ClientCloses."""
+        if not self._awaiting.holds(step):
+            # Stored while the layers before compute.
+            await self._service.collector.store(self._account)
+        rows = await self._awaiting.rows_of(step)
+        try:
+            step = replace(step, input=rows, awaited=False)
+            return step, self._payload(step)
+        except WireError as error:
+            raise self._awaiting.missing(error.code) from None
+
+    async def _result(self, step: Step, output: "StepOutput", arrived: float, *, awaited: bool) -> StepResult:
+        """The answer, with a receipt that is signed before anybody can know whether this step will be audited.
+
+        Rows that go on to the next provider go first.
+        """
+        packed, rows = output.packed(self._opening.wire_dtype)
+        sent = Rows(step.onward, rows, packed) if step.forward else None
+        forwarded = sent is not None and await self._outlet.send(sent)
+        self._forwarded = sent if forwarded else None
+        record = served(step, output=packed, outputs=rows, issued=int(time.time()))
+        receipt = self._stage.receipts.next(record)
+        signature = self._stage.receipts.sign(receipt, self._service.node_key)
+        self._stage.transcript.append(replace(record, receipt=signature))
+        return StepResult(
+            seq=step.seq,
+            rows=rows,
+            billed_wei=self._account.channel.billed,
+            compute_ms=output.compute_ms,
+            output=b"" if forwarded else packed,
+            waited_ms=max(0.0, 1000 * (time.perf_counter() - arrived) - output.compute_ms),
+            issued=record.issued,
+            receipt=signature,
+            in_root=receipt.in_root if awaited else b"",
+            out_root=receipt.out_root if forwarded else b"",
+            link=self._outlet.state,
+        )
+
+    def _check(self, step: Step) -> None:
+        service = self._service
+        if step.awaited:
+            self._awaiting.holds(step)
+        if step.forward and service.is_last:
+            raise Refused(ErrorCode.BAD_REQUEST, "Nobody comes after the last layers.")
+        if step.rows > service.max_step_tokens:
+            raise Refused(
+                ErrorCode.TOO_LONG, f"A step has at most {service.max_step_tokens} tokens, not {step.rows}."
+            )
+
+    def _payload(self, step: Step) -> "Payload":
+        service = self._service
+        return unpack_input(
+            step.input,
+            step.rows,
+            first=service.is_first,
+            width=service.width,
+            reads_tokens=service.reads_tokens,
+            dtype=self._opening.wire_dtype,
+        )

@@ -1,0 +1,149 @@
+"""Rows go from provider to provider: the same tokens, exact bills, receipts that fit; and around bad links."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import trio
+
+from hypercluster.market.chain import Chain
+from hypercluster.market.money.voucher import charge
+from hypercluster.node.client.opening import Opener, Terms, recipient_of
+from hypercluster.node.client.pipeline import Pipeline
+from hypercluster.node.engine import reference
+from hypercluster.node.evidence.transcript_store import TranscriptStore
+from hypercluster.node.network.host import running_host
+from hypercluster.node.rows import WireDtype
+from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.wire.messages import CHAIN, LinkState
+from tests.node.helpers.providers import (
+    FREE,
+    PRICE,
+    PROMPT_PRICE,
+    Served,
+    Wallet,
+    new_wallet,
+    running_provider,
+)
+
+RANGES = ((0, 1), (1, 3), (3, 4))
+PROMPT = [72, 101, 108, 108]
+TOKENS = 12
+STEP_TOKENS = 16
+WAIT = 60.0
+
+
+@dataclass(eq=False)
+class World:
+    """Three providers of a path, and what the unsplit model says."""
+
+    chain: Chain
+    stored: StoredModel
+    path: list[Served]
+    greedy: list[int]
+
+    @asynccontextmanager
+    async def opened(
+        self, wallet: Wallet, folder: Path, *, chain: bool = True, capacity: int = 100
+    ) -> AsyncIterator[tuple[Opener, Pipeline]]:
+        manifest = self.stored.manifest
+        adverts = [served.advert for served in self.path]
+        accounts = {recipient_of(served.advert): wallet.channel(served) for served in self.path}
+        transcripts = TranscriptStore(folder / "transcripts", keep_seconds=3600, max_bytes=2**30)
+        async with running_host(wallet.session_key) as host:
+            opener = Opener(
+                host,
+                layers=manifest.layers,
+                n_vocab=manifest.n_vocab,
+                reads_tokens=manifest.reads_tokens,
+                domain=self.chain.disputes.domain,
+                transcripts=transcripts,
+            )
+            terms = Terms(capacity=capacity, top_k=8, wire_dtype=WireDtype.F32, chain=chain)
+            with trio.fail_after(WAIT):
+                async with await opener.open(adverts, accounts, terms, FREE) as pipeline:
+                    yield opener, pipeline
+
+
+@pytest.fixture(scope="module")
+def world(
+    chain: Chain, stored_tiny: StoredModel, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    assert stored_tiny.source
+    greedy = reference.generate(stored_tiny.source, PROMPT, 60, threads=1)
+    folder = tmp_path_factory.mktemp("providers")
+    terms = {"sessions": 3, "session_tokens": 100, "step_tokens": STEP_TOKENS}
+    with ExitStack() as stack:
+        path = [
+            stack.enter_context(running_provider(chain, stored_tiny, folder / f"{a}", (a, b), **terms))
+            for a, b in RANGES
+        ]
+        yield World(chain, stored_tiny, path, [int(token) for token in greedy.ids])
+
+
+async def linked(pipeline: Pipeline) -> list[int]:
+    """The first tokens, until all links stand."""
+    taken: list[int] = []
+    pending = list(PROMPT)
+    while not taken or any(hop.link is not LinkState.STANDS for hop in pipeline.hops[:-1]):
+        taken.append(int((await pipeline.run(pending)).ids[0, 0]))
+        pending = taken[-1:]
+        assert len(taken) < 40
+        await trio.sleep(0.02)
+    return taken
+
+
+async def go_on(pipeline: Pipeline, taken: list[int], tokens: int) -> None:
+    while len(taken) < tokens:
+        taken.append(int((await pipeline.run(taken[-1:])).ids[0, 0]))
+
+
+def exact(world: World, pipeline: Pipeline, steps: int) -> None:
+    """Everybody was paid for the prompt and `steps` tokens, to the wei, and knows it."""
+    cost = charge(PRICE, PROMPT_PRICE, len(PROMPT)) + steps * PRICE
+    for served, hop in zip(world.path, pipeline.hops, strict=True):
+        row = served.row(hop.account)
+        assert (hop.paid_wei, hop.risked_wei, row.billed, row.best) == (cost, 0, cost, cost)
+
+
+async def test_rows_go_from_provider_to_provider(world: World, tmp_path: Path) -> None:
+    assert all(CHAIN in served.advert.features for served in world.path)
+    async with world.opened(new_wallet(world.chain), tmp_path) as (_, pipeline):
+        taken = await linked(pipeline)
+        before = len(taken)
+        await go_on(pipeline, taken, before + TOKENS)
+        # Guesses go as well, and back.
+        wrong = [(token + 1) % 300 for token in world.greedy[len(taken) : len(taken) + 3]]
+        best = await pipeline.run(taken[-1:], wrong)
+        taken.append(int(best.ids[0, 0]))
+        pipeline.rewind(len(PROMPT) + len(taken) - 1)
+        await go_on(pipeline, taken, len(taken) + 3)
+        receipts = [hop.receipts.last for hop in pipeline.hops]
+    assert taken == world.greedy[: len(taken)]
+    for one, other in pairwise(receipts):
+        assert one is not None
+        assert other is not None
+        assert one.out_root == other.in_root
+
+
+async def test_bills_are_exact(world: World, tmp_path: Path) -> None:
+    async with world.opened(new_wallet(world.chain), tmp_path) as (_, pipeline):
+        taken = await linked(pipeline)
+        await go_on(pipeline, taken, len(taken) + TOKENS)
+    exact(world, pipeline, len(taken) - 1)
+
+
+async def test_a_long_prompt_flows_over_links(world: World, tmp_path: Path) -> None:
+    async with world.opened(new_wallet(world.chain), tmp_path) as (_, pipeline):
+        taken = await linked(pipeline)
+        pipeline.rewind(0)
+        known = [*PROMPT, *world.greedy]
+        best = await pipeline.run(known[: 3 * STEP_TOKENS + 2])
+        assert int(best.ids[0, 0]) == known[3 * STEP_TOKENS + 2]
+        assert all(hop.forwards for hop in pipeline.hops[:-1])
+        assert taken
