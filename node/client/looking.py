@@ -208,7 +208,9 @@ class Looking:
         # Who lost a provider already takes no more chances.
         if self._parked is not None:
             out = {*self._out(), *self._done.failures}
-            back = await way_back(self._client.chooser, self._parked, self._needs(), out)
+            back = await way_back(
+                self._client.chooser, self._client.network.discovery.book, self._parked, self._needs(), out
+            )
             if back is not None:
                 self._try({node.owner for node in back.nodes})
                 return back

@@ -15,6 +15,7 @@ from hypercluster.market.errors import MarketError
 from hypercluster.node.errors import NodeError
 
 if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
     from hypercluster.market.economics.routing import Path
     from hypercluster.node.client.choosing import Chooser
     from hypercluster.node.client.hop import Hop
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.request import Wishes
     from hypercluster.node.evidence.receipts import ReceiptChain
     from hypercluster.node.evidence.transcript_store import TranscriptWriter
+    from hypercluster.node.network.orderbook import OrderBook
     from hypercluster.node.wire.records import StageRecord
 
 LEAST_SHARED = 32
@@ -190,15 +192,23 @@ def _may_stay(pipeline: Pipeline) -> bool:
     )
 
 
+def _is_dear(advert: Advert) -> bool:
+    """What is held costs more than to have it computed."""
+    return advert.cached_price_wei > min(advert.price_wei, advert.prompt_price_wei)
+
+
 def _row_bytes(hop: Hop) -> int:
     """Of input and output together, about."""
     return 2 * hop.wire_dtype.numpy.itemsize * hop.advert.width + 8 * hop.record.top_k
 
 
-async def way_back(chooser: Chooser, parked: ParkedPath, needs: Needs, exclude: set[str]) -> Path | None:
+async def way_back(
+    chooser: Chooser, book: OrderBook, parked: ParkedPath, needs: Needs, exclude: set[str]
+) -> Path | None:
     """The path as it would be taken now, by all the rules that hold for any; None where it would not be."""
     peers = frozenset(parked.stays)
-    if exclude & peers:
+    adverts = [book.get(peer) for peer in peers]
+    if exclude & peers or any(each is None or _is_dear(each) for each in adverts):
         return None
     only = replace(parked.wishes, only=peers, prefer=(), spread=False)
     try:

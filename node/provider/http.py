@@ -3,12 +3,12 @@
 Amounts are wei as text, moments unix seconds, layers [start, stop). Every path needs the cookie of a one-time link.
 
 - GET /hc/me: role "provider", version, name, peer, wallet {address, hct_wei, gas_wei}, chain {id, head_age_s} | null.
-- GET /hc/provider: model {id, layers}, layers, sessions {open, free, most, tokens}, queue (steps that wait), decode_ms,
-  prompt_ms, steps, tokens (both answered since the start), price_wei, prompt_price_wei, price_rule "fixed" |
-  "gradient", operator, node, stake {active_wei, thawing_wei, thaw_end, eligible, backing_wei (of it behind this node),
-  carries (sessions)} | null, balance_wei, node_gas_wei, unclaimed_wei, claim {owed_wei, channels, gas_coin_wei,
-  gas_wei, net_wei, multiple, due} | null, demands [{id, demander, seq, row, deadline}], addresses, notices, since,
-  uptime_s, ready {name: sentence | null}.
+- GET /hc/provider: model {id, layers}, layers, sessions {open, parked, free, most, tokens}, queue (steps that wait),
+  decode_ms, prompt_ms, steps, tokens (both answered since the start), price_wei, prompt_price_wei, cached_price_wei,
+  price_rule "fixed" | "gradient", operator, node, stake {active_wei, thawing_wei, thaw_end, eligible, backing_wei (of
+  it behind this node), carries (sessions)} | null, balance_wei, node_gas_wei, unclaimed_wei, claim {owed_wei,
+  channels, gas_coin_wei, gas_wei, net_wei, multiple, due} | null, demands [{id, demander, seq, row, deadline}],
+  addresses, notices, since, uptime_s, ready {name: sentence | null}.
 - GET /hc/provider/earnings?days=30: days [{day "2026-01-31", earned_wei, tokens, prompt_tokens, sessions}], the oldest
   first and none left out; channels [{channel, payer, earned_wei, claimed_wei, unclaimed_wei, deposit_wei, state
   "open" | "closing" | "ended", opened}], the newest first; earned_wei, claimed_wei, unclaimed_wei of all of them.
@@ -108,7 +108,8 @@ class Showing:
             "model": {"id": offer.manifest.model_id, "layers": offer.manifest.layers},
             "layers": [offer.terms.start, offer.terms.stop],
             "sessions": {
-                "open": stats.sessions,
+                "open": offer.open_sessions,
+                "parked": len(offer.parking),
                 "free": offer.free,
                 "most": offer.terms.sessions,
                 "tokens": offer.engine.max_capacity,
@@ -120,6 +121,7 @@ class Showing:
             "tokens": self.visits.tokens,
             "price_wei": str(prices.price_wei),
             "prompt_price_wei": str(prices.prompt_price_wei),
+            "cached_price_wei": str(offer.cached_price_wei),
             "price_rule": "gradient" if offer.asking.rule.adapt else "fixed",
             "operator": self.operator,
             "node": self.node,

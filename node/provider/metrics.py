@@ -79,7 +79,8 @@ class ProviderMetrics:
             return lambda: read(standings.now) if standings.now else math.nan
 
         sessions = self._gauge("sessions", "Sessions by state.", "state")
-        sessions.labels("open").set_function(lambda: offer.engine.stats().sessions)
+        sessions.labels("open").set_function(lambda: offer.open_sessions)
+        sessions.labels("parked").set_function(lambda: len(offer.parking))
         sessions.labels("free").set_function(lambda: offer.free)
 
         def rows_per_decode() -> float:

@@ -56,6 +56,16 @@ class Offer:
         return min(self.terms.sessions, free)
 
     @property
+    def open_sessions(self) -> int:
+        """Those that their clients are at, and that in which the speed is measured."""
+        return max(0, self.engine.stats().sessions - len(self.parking))
+
+    @property
+    def cached_price_wei(self) -> int:
+        """Per token that a parked session holds; 0 where none is parked."""
+        return self.asking.prices.cached_wei(self.terms.cached_percent) if self.parking.seconds else 0
+
+    @property
     def reserve_wei(self) -> int:
         """Unspent deposit that a channel holds for each session: the price of some tokens, at the lower one of both."""
         prices = self.asking.prices
@@ -110,7 +120,7 @@ class Offer:
             wire_dtypes=tuple(dtype.name.lower() for dtype in terms.wire_dtypes),
             features=self._features(direct),
             reserve_wei=self.reserve_wei,
-            cached_price_wei=prices.cached_wei(terms.cached_percent) if self.parking.seconds else 0,
+            cached_price_wei=self.cached_price_wei,
             parked_seconds=self.parking.seconds,
         )
         return self._told

@@ -155,7 +155,7 @@ def test_how_it_stands(served: Served, browser: httpx.Client, bill: dict[str, in
     assert me["wallet"]["address"] == served.operator
     found = until(lambda: get(browser, "/hc/provider"), lambda each: each["sessions"]["open"] == 0)
     assert found["layers"] == list(LAYERS)
-    assert found["sessions"] == {"open": 0, "free": 2, "most": 2, "tokens": 256}
+    assert found["sessions"] == {"open": 0, "parked": 0, "free": 2, "most": 2, "tokens": 256}
     assert (found["price_wei"], found["prompt_price_wei"]) == (str(PRICE), str(PROMPT_PRICE))
     assert found["price_rule"] == "fixed"
     assert found["stake"]["active_wei"] == str(served.chain.staking.minimum)
