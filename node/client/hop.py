@@ -107,6 +107,8 @@ class Hop(Stepping):
         try:
             answer = await exchange(self._connection, self.advert.peer, Close(park=True), OPEN_SECONDS)
             if isinstance(answer, Parked) and answer.seconds:
+                if self._transcript:
+                    self._transcript.rest()
                 rows = self.rows_before + self.tokens
                 stay = Stay(self.record, self.receipts, self._transcript, rows, answer.seconds)
         except HopFailed:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Literal, Self
 
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
 from hypercluster.node.evidence.transcript import Held, Transcript
@@ -41,7 +41,7 @@ class StoreFull(NodeError):
 
 
 class TranscriptWriter:
-    """Appends the steps of one stage; `create` makes its file when the first one comes.
+    """Appends the steps of one stage; `create` makes its file when the first one comes, and opens it after a rest.
 
     `grown` is told by how many bytes of disk the file has grown, `closed` that nothing more comes.
     """
@@ -63,10 +63,17 @@ class TranscriptWriter:
         try:
             if self._file is None:
                 self._file = self._create()
-                self._write(self._file, encode(self._record))
+                if not self._bytes:
+                    self._write(self._file, encode(self._record))
             self._write(self._file, encode(step))
         except OSError as error:
             raise StoreFull(f"A transcript cannot be written: {error.strerror or error}.") from error
+
+    def rest(self) -> None:
+        """Hold no open file until the next step comes; the transcript still counts as being written."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def close(self) -> None:
         """End it; calling it again does nothing."""
@@ -115,8 +122,9 @@ class TranscriptStore:
         path = self._path(record.stage.struct_hash())
 
         def create() -> BinaryIO:
+            mode: Literal["ab", "xb"] = "ab" if path in self._written else "xb"
             self._written.add(path)
-            return path.open("xb", buffering=0)
+            return path.open(mode, buffering=0)
 
         return TranscriptWriter(record, create, self._count, lambda: self._written.discard(path))
 

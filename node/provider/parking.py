@@ -71,6 +71,7 @@ class Parking:
         if not self.seconds or stage.receipts.last is None:
             self.end(stage)
             return 0
+        stage.transcript.rest()
         stage.until = self._clock() + self.seconds
         self._stages[stage.record.session] = stage
         return self.seconds

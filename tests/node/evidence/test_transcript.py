@@ -55,6 +55,18 @@ def test_what_is_written_is_read(store: TranscriptStore, transcript: Transcript)
     assert (transcript.tokens, transcript.outputs, transcript.generated) == (8, 8, 5)
 
 
+def test_a_writer_that_rests_is_gone_on_with_and_pruned_by_nobody(
+    store: TranscriptStore, transcript: Transcript
+) -> None:
+    with store.begin(transcript.record) as writer:
+        for step in transcript.steps:
+            writer.append(step)
+            writer.rest()
+            assert store.prune(now=time.time() + 1000) == 0
+        assert store.load(writer.stage_hash) == transcript
+    assert store.prune(now=time.time() + 1000) == 1
+
+
 def test_a_killed_writer_loses_at_most_its_last_step(store: TranscriptStore, transcript: Transcript) -> None:
     stage_hash = write(store, transcript)
     path = next(store.folder.iterdir())
