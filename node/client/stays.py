@@ -74,11 +74,7 @@ class ParkedPath:
         The last one always is, for the sake of what follows it. Where most of what is held would be given up for
         little, as when two talks begin alike, the path is left to the other.
         """
-        same = 0
-        for held, wanted in zip(self.tokens, tokens[:-1], strict=False):
-            if held != wanted:
-                break
-            same += 1
+        same = _common(self.tokens, tuple(tokens[:-1]))
         if same < LEAST_SHARED or (same < len(self.tokens) and not self.rewinds):
             return 0
         return same if same == len(tokens) - 1 or 2 * same >= len(self.tokens) else 0
@@ -111,6 +107,18 @@ class ComingBack:
         for stay in self.path.stays.values():
             if stay.record.session not in on:
                 stay.close()
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """With how many tokens both begin. Halves are compared, as of long prompts one after the other takes too long."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 class Stays:
@@ -185,7 +193,7 @@ def _may_stay(pipeline: Pipeline) -> bool:
     """Whether all sessions stand still at the same token, and their providers keep some."""
     return all(
         hop.position == len(pipeline.held) >= LEAST_SHARED
-        and not hop.risked_wei
+        and not (hop.risked_wei or hop.unanswered)
         and hop.advert.parked_seconds
         and (hop.rows_before + hop.tokens) * _row_bytes(hop) <= MOST_BYTES
         for hop in pipeline.hops

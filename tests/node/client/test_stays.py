@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import trio
 
 from hypercluster.market.ledger import Ledger, Role
@@ -14,8 +15,8 @@ from hypercluster.market.money.voucher import charge
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.receipt_files import ReceiptFiles
-from hypercluster.node.client.request import Allowance, Request
-from hypercluster.node.client.stays import LEAST_SHARED
+from hypercluster.node.client.request import Allowance, Request, Wishes
+from hypercluster.node.client.stays import LEAST_SHARED, ParkedPath, Stays
 from hypercluster.node.evidence.checking import check_bundle
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.steps import dial_steps
@@ -30,9 +31,9 @@ PRICES = CHEAP, CHEAP // 4, CHEAP // 40
 
 
 @asynccontextmanager
-async def staying(world: World, wallet: Wallet, home: Path) -> AsyncIterator[Client]:
+async def staying(world: World, wallet: Wallet, home: Path, *, chain: bool = False) -> AsyncIterator[Client]:
     async with world.client(wallet, home) as client:
-        client.wishes = replace(client.wishes, stays=True)
+        client.wishes = replace(client.wishes, stays=True, chain=chain)
         yield client
 
 
@@ -48,10 +49,11 @@ def cost(rows: int, cached: int, tokens: int = TOKENS) -> int:
     return 2 * (charge(price, prompt, rows) + held * cached + (tokens - 1) * price)
 
 
-async def test_the_next_turn_pays_for_what_is_new(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chained", [False, True], ids=["relay", "chain"])
+async def test_the_next_turn_pays_for_what_is_new(world: World, tmp_path: Path, chained: bool) -> None:
     wallet, text = new_wallet(world.chain), [*PROMPT, *world.greedy]
     first_prompt, next_prompt = text[:40], text[:50]
-    async with staying(world, wallet, tmp_path) as client:
+    async with staying(world, wallet, tmp_path, chain=chained) as client:
         first = await asked(client, first_prompt)
         assert (first.cached, first.spent_wei) == (0, cost(40, 0))
         second = await asked(client, next_prompt)
@@ -130,3 +132,40 @@ async def test_a_provider_that_dies_in_the_next_turn_costs_nothing_more(world: W
     assert second.tokens == text[50 : 50 + TOKENS]
     assert world.tail.advert.peer in second.failures
     assert second.risked_wei > 0
+
+
+async def test_the_path_that_holds_most_of_a_talk_is_gone_back_to_by_its_own_key_and_wishes() -> None:
+    stays, wishes, record = Stays(), Wishes(stays=True), tuple(range(100))
+
+    def put(tokens: tuple[int, ...], key: str = "", rewinds: bool = True, seconds: float = 60) -> ParkedPath:
+        path = ParkedPath(
+            key=key,
+            wishes=wishes,
+            tokens=tokens,
+            stays={},
+            rewinds=rewinds,
+            until=trio.current_time() + seconds,
+        )
+        stays.put(path)
+        return path
+
+    put(record[:90], key="other")
+    put(record[:31])
+    put((*record[:35], *[7] * 40))
+    put(record[:95], seconds=0)
+    put((*record[:80], 7), rewinds=False)
+    assert stays.take("", wishes, record) is None
+    assert stays.take("", replace(wishes, spread=True), record) is None
+    less, more, again = put(record[:40]), put((*record[:50], 7)), put((*record[:50], *[7] * 90))
+    assert (less.shared(record), more.shared(record)) == (40, 50)
+    assert stays.take("", wishes, record) is more
+    assert stays.take("", wishes, record) is less
+    # Of a talk that goes another way too much would be lost, but not of one that is answered again.
+    assert again.shared(record) == 0
+    assert again.shared(record[:50]) == 49
+    assert stays.take("", wishes, record) is None
+    for number in range(70):
+        put((number, *record), key="many")
+    assert len(stays) == 64
+    assert stays.take("many", wishes, (5, *record)) is None
+    assert stays.take("many", wishes, (6, *record, 1)) is not None

@@ -205,9 +205,12 @@ async def test_honest_stages_pass_and_the_audit_is_paid_to_the_wei(world: World,
     }
 
 
-async def test_a_stage_that_went_on_is_looked_at_with_all_its_turns(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chained", [False, True], ids=["relay", "chain"])
+async def test_a_stage_that_went_on_is_looked_at_with_all_its_turns(
+    world: World, tmp_path: Path, chained: bool
+) -> None:
     wallet, prompt = new_wallet(world.chain), tuple(PROMPT * 10)
-    async with world.client(wallet, tmp_path, wishes=replace(CHEAPEST, stays=True)) as client:
+    async with world.client(wallet, tmp_path, wishes=replace(CHEAPEST, stays=True, chain=chained)) as client:
         turns: list[Completion] = []
         for more in ((), (7, 8, 9)):
             prompt = (*prompt, *(turns[-1].tokens if turns else ()), *more)
