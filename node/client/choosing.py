@@ -17,7 +17,9 @@ from hypercluster.market.economics.routing import Path
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.reputation import Evidence, Reputation
 from hypercluster.node.client.experience import Experience
+from hypercluster.node.client.gaps import Kept
 from hypercluster.node.client.needs import BUSY, AllBusy, Needs, NoRoute, explain, session_length
+from hypercluster.node.client.newness import newness
 from hypercluster.node.client.rules import Rules, path_by_rules
 from hypercluster.node.client.wishing import TooDear, fitting_path
 from hypercluster.node.errors import NodeError
@@ -38,8 +40,6 @@ log = logging.getLogger(__name__)
 
 LEAST_ANSWERED = 0.5
 """of the evidence of one session that went well, with which its operator counts as one who has served: for a week"""
-MOST_NEWNESS, LEAST_NEWNESS = 40.0, 0.25
-"""so many times the risk of anybody unknown are the bounds for who has little at stake, and for who has much"""
 MOST_MET = 4096
 """providers that are remembered"""
 LIE_FACTOR, LIE_MS = 5.0, 100.0
@@ -106,13 +106,14 @@ class Chooser:
         *,
         failed: Collection[str] = (),
         trial: bool = False,
+        kept: Kept | None = None,
     ) -> Path:
         """The path of least weight over the adverts known now, or one drawn by weight where they are spread.
 
         Peers in `exclude` are left out, and so are those that the wishes avoid or this client distrusts. Of what is
         free the sessions are long enough for the whole request, or for as much of it as there is to be had. Owners in
         `failed` are left out where somebody else serves, as the other rules say (rules.py); a `trial` may go over
-        somebody who never served.
+        somebody who never served. With `kept`, sessions that are open, it goes over all of these.
 
         Raises:
             RequestTooLong, TooManyCandidates: there are paths, but none that holds the request.
@@ -120,20 +121,25 @@ class Chooser:
             NoRoute: there are none.
             TooDear: all of them cost more than the wishes allow.
         """
-        offered = self._offered(wishes)
-        nodes = await self._nodes([a for a in offered if self._vacancies.free(a) and needs.chosen_from(a)])
+        kept = kept or Kept()
+        offered = kept.fitting(self._offered(wishes))
+        free_now = [a for a in offered if self._vacancies.free(a) and needs.chosen_from(a)]
+        nodes = await self._nodes([*kept.adverts, *free_now])
         shunned = {*exclude, *wishes.avoid, *(a.peer for a in offered if a.operator in self._distrusted)}
         usable = {a.peer: a for a in offered if a.peer not in shunned and needs.chosen_from(a)}
+        usable |= kept.by_peer
         # Measuring took its time: what was free may be taken by now.
-        free = {peer: a for peer, a in usable.items() if self._vacancies.free(a)}
+        free = {peer: a for peer, a in usable.items() if peer in kept.by_peer or self._vacancies.free(a)}
         nodes = [node for node in nodes if node.id in free]
         rules = self._rules(nodes, wishes, failed, trial)
 
         def candidates(left_out: Collection[str]) -> list[Node]:
-            some = [node for node in nodes if node.owner not in left_out]
+            some = [node for node in nodes if node.owner not in left_out or node.id in kept.by_peer]
             there = [a for a in usable.values() if a.operator not in left_out and a.peer not in left_out]
             length = session_length(needs, there, [free[node.id] for node in some], self.layers)
-            return [node for node in some if free[node.id].session_tokens >= length]
+            return [
+                node for node in some if free[node.id].session_tokens >= length or node.id in kept.by_peer
+            ]
 
         try:
             path = path_by_rules(candidates, self.layers, wishes, rules, self._rng)
@@ -267,13 +273,13 @@ class Chooser:
 
         book = self._discovery.book
         stakes = {a.peer: backing.wei for a in adverts if (backing := book.backing_of(a.peer))}
-        newness = self._newness(adverts, stakes)
+        new = newness(adverts, stakes, self._has_served)
         nodes = [
             node_of(
                 advert,
                 await self._latencies.one_way_ms(advert),
                 self._waits.get(advert.peer, 0.0),
-                risk(advert) * newness.get(advert.peer, 1.0),
+                risk(advert) * new.get(advert.peer, 1.0),
                 stakes.get(advert.peer, 0),
             )
             for advert in adverts
@@ -293,22 +299,6 @@ class Chooser:
             if any(node.answered > LEAST_ANSWERED for node in each.nodes.values())
         )
         return standings
-
-    def _newness(self, adverts: Sequence[Advert], stakes: dict[str, int]) -> dict[str, float]:
-        """By how much more than anybody unknown it is a risk who never served, by peer: the less stake is behind it.
-
-        What is behind the median operator of these counts as usual; whoever cuts a stake into many keys has less
-        behind each.
-        """
-        most: dict[str, int] = {}
-        for advert in adverts:
-            most[_owner(advert)] = max(most.get(_owner(advert), 0), stakes.get(advert.peer, 0))
-        usual = statistics.median(most.values()) if most else 0
-        return {
-            a.peer: min(MOST_NEWNESS, max(LEAST_NEWNESS, usual / stakes[a.peer]))
-            for a in adverts
-            if stakes.get(a.peer) and not self._has_served(_owner(a))
-        }
 
     def _has_served(self, owner: str) -> bool:
         return owner in self._tried or self.experience.has_served(owner)
@@ -342,7 +332,3 @@ class Chooser:
             failed=ranges([a for a in offered if a.peer in failed or a.peer in wishes.avoid]),
         )
         return why_no_path(self._discovery.facts(), wanted)
-
-
-def _owner(advert: Advert) -> str:
-    return advert.operator or advert.peer

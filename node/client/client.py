@@ -130,9 +130,9 @@ class Client:
         and what it cost in `completing.completion`. Without the block an iteration that is left early ends a moment
         later.
 
-        A provider that fails is left out, the next best path takes over, and the tokens so far are replayed on
-        it as a prompt, so the text goes on where it was (a prefill may differ from single steps in the last bits of
-        a logit, and so, rarely, in a token).
+        A provider that fails is left out. Others take over its layers and are sent the rows so far as a prompt, while
+        the rest of the path stays as it is; where nobody can, a whole new path reads all tokens. So the text goes on
+        where it was (a prefill may differ from single steps in the last bits of a logit, and so, rarely, in a token).
 
         Where all sessions are taken it waits its turn: those of one `key` after each other, the keys in turn.
 
@@ -186,7 +186,7 @@ class Client:
             HopFailed: a provider does not take the session; those already open are closed.
             MarketError: the wallet cannot pay, or the chain does not answer.
         """
-        adverts = adverts_of(path, self.network.discovery.book)
+        adverts = adverts_of(path.nodes, self.network.discovery.book)
         accounts = await self.payer.fund(needed(adverts, prompt, tokens), self.wishes.deposit_wei)
         terms = Terms(
             capacity=capacity,

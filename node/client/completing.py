@@ -19,8 +19,6 @@ from hypercluster.node.client.completion import Completion, HopBill, TooExpensiv
 from hypercluster.node.client.drafting import Drafts
 from hypercluster.node.client.drawing import Drawing
 from hypercluster.node.client.events import (
-    ChannelsOpened,
-    ChannelsPlanned,
     Event,
     Finished,
     PathChosen,
@@ -28,10 +26,11 @@ from hypercluster.node.client.events import (
     Token,
 )
 from hypercluster.node.client.exchanging import HopFailed
+from hypercluster.node.client.funding import Funds
 from hypercluster.node.client.looking import Looking
+from hypercluster.node.client.mending import Mending, Unmended
 from hypercluster.node.client.needs import RequestTooLong
-from hypercluster.node.client.opening import Terms, adverts_of, needed, recipient_of
-from hypercluster.node.client.payer import Funding
+from hypercluster.node.client.opening import Terms, adverts_of
 from hypercluster.node.client.request import BadRequest
 from hypercluster.node.client.stops import StopGate
 from hypercluster.node.client.waking import ABSENT_SECONDS, now
@@ -39,7 +38,6 @@ from hypercluster.node.errors import NodeError
 from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
-    from hypercluster.market.advert import Advert
     from hypercluster.market.economics.routing import Path
     from hypercluster.node.client.account import OutgoingAccount, Recipient
     from hypercluster.node.client.client import Client
@@ -47,11 +45,6 @@ if TYPE_CHECKING:
     from hypercluster.node.client.request import Request
 
 log = logging.getLogger(__name__)
-
-AHEAD_TOKENS = 256
-"""for which a channel is to hold enough when it is opened or topped up"""
-LEAST_TOKENS = 2
-"""for which it must hold enough at any moment, for each of the completions that draw on it"""
 
 
 class Completing:
@@ -69,6 +62,7 @@ class Completing:
         self._paying = client.payer.spending(self.completion.request_id, request.budgets)
         """what it may cost in all; `_spending` is what of that may go to providers"""
         self._spending = self._paying.within(Budget("limit of this request", request.allowance.cost_wei))
+        self._funds = Funds(client, self.completion, self._spending, self._looking.wishes.deposit_wei)
         self._text = client.model.stream(request)
         self._gate = StopGate(client.model.stops(request))
         self._topped_up = 0
@@ -159,6 +153,10 @@ class Completing:
                         async for event in events:
                             yield event
                     return
+                except Unmended as error:
+                    if error.last is not None:
+                        raise error.last from None
+                    continue
                 except (HopFailed, OverDeposit) as error:
                     failure = error
                 finally:
@@ -176,7 +174,7 @@ class Completing:
         request, done, client = self.request, self.completion, self._client
         wishes = self._looking.wishes
         pending = [*done.prompt, *done.tokens]
-        adverts = adverts_of(path, client.network.discovery.book)
+        adverts = adverts_of(path.nodes, client.network.discovery.book)
         capacity = min(each.session_tokens for each in adverts)
         done.allowed = min(request.allowance.tokens, capacity - len(done.prompt))
         if done.allowed <= len(done.tokens):
@@ -185,14 +183,9 @@ class Completing:
             )
         back = self._looking.coming_back(pending)
         cached = len(back.tokens) if back else 0
-        self._check_budget(adverts, len(pending) - cached, cached)
-        ahead = min(done.allowed - len(done.tokens), AHEAD_TOKENS)
-        enough, least = (
-            needed(adverts, len(pending) - cached, tokens, self._spending.left_wei, cached)
-            for tokens in (ahead, 1)
-        )
+        self._funds.check(adverts, len(pending) - cached, cached)
         accounts: dict[Recipient, OutgoingAccount] = {}
-        async with aclosing(self._fund(enough, least, accounts)) as funding:
+        async with aclosing(self._funds.open(adverts, len(pending) - cached, accounts, cached)) as funding:
             async for sent in funding:
                 yield sent
         self._looking.alive, self._looking.idled = now(), False
@@ -212,7 +205,7 @@ class Completing:
         pending = pending[pipeline.position :]
         try:
             await client.opened(done, pipeline.hops)
-            async with aclosing(self._generate(pipeline, pending, drawing)) as events:
+            async with aclosing(self._generate(pipeline, pending, drawing, terms)) as events:
                 async for event in events:
                     yield event
         finally:
@@ -221,7 +214,7 @@ class Completing:
             await self._looking.leave(pipeline)
 
     async def _generate(
-        self, pipeline: Pipeline, pending: list[int], drawing: Drawing
+        self, pipeline: Pipeline, pending: list[int], drawing: Drawing, terms: Terms
     ) -> AsyncGenerator[Event, None]:
         done, looking = self.completion, self._looking
         first = True
@@ -239,17 +232,27 @@ class Completing:
                     raise TooExpensive(reached)
                 done.finish, done.limit = "cost", reached
                 return
-            enough, least = self._short(pipeline, rows)
-            if enough:
-                async with aclosing(self._fund(enough, least, {})) as topping_up:
-                    async for event in topping_up:
-                        yield event
+            async with aclosing(self._funds.top_up(pipeline, rows)) as topping_up:
+                async for event in topping_up:
+                    yield event
             began = time.perf_counter()
             looking.idled = now() - looking.alive > ABSENT_SECONDS
             looking.sharing = max(looking.sharing, self._client.vacancies.paths)
             start = pipeline.position + len(pending)
-            with self._spending.step(cost):
-                best = await pipeline.run(pending, guessed)
+            mending: Mending | None = None
+            try:
+                with self._spending.step(cost):
+                    best = await pipeline.run(pending, guessed)
+            except HopFailed as failure:
+                mending = Mending(self._client, looking, done, self._funds, self._spending)
+                tokens = [*done.prompt, *done.tokens, *guessed]
+                async with aclosing(
+                    mending.mended(pipeline, failure, terms, tokens, 1 + len(guessed))
+                ) as mended:
+                    async for told in mended:
+                        yield told
+                assert mending.best is not None
+                best, first, pending = mending.best, True, tokens
             looking.alive, looking.idled = now(), False
             took = 1000 * (time.perf_counter() - began)
             if first:
@@ -284,66 +287,8 @@ class Completing:
                 if row == len(guessed) or drawn.id != guessed[row]:
                     break
                 held, done.draft_held = held + 1, done.draft_held + 1
-            drafts.ran(rows, took, len(guessed), held)
+            if mending is None:
+                drafts.ran(rows, took, len(guessed), held)
             drafts.came(done.tokens[-1 - held :])
             pipeline.rewind(start + held)
             pending = [drawn.id]
-
-    # --- what it costs --------------------------------------------------------------------------------------------
-
-    async def _fund(
-        self,
-        enough: dict[Recipient, int],
-        least: dict[Recipient, int],
-        accounts: dict[Recipient, OutgoingAccount],
-    ) -> AsyncGenerator[ChannelsPlanned | ChannelsOpened, None]:
-        """See that the channels hold enough, or where the wallet cannot pay that, at least what is needed at once.
-
-        The channels are put into `accounts`. Raises InsufficientFunds, ChainError.
-        """
-        done, payer = self.completion, self._client.payer
-        refusal: InsufficientFunds | None = None
-        for needs, deposit in ((enough, self._looking.wishes.deposit_wei), (least, 0)):
-            planned = await payer.plan(needs, deposit)
-            if planned.deposits:
-                yield ChannelsPlanned(planned)
-            before, refusal = len(done.fundings), None
-            try:
-                accounts |= await payer.fund(needs, deposit, done.fundings.append)
-            except InsufficientFunds as error:
-                refusal = error
-            if sent := done.fundings[before:]:
-                deposits = tuple(deposit for each in sent for deposit in each.deposits)
-                yield ChannelsOpened(Funding(deposits, sum(each.gas_wei for each in sent)))
-            if refusal is None:
-                return
-        assert refusal is not None
-        raise refusal
-
-    def _short(self, pipeline: Pipeline, rows: int) -> tuple[dict[Recipient, int], dict[Recipient, int]]:
-        """What channels need that do not hold the next steps of all who draw on them, by recipient, in wei.
-
-        That they last for a while, and that the next step can be paid. Both empty where all hold enough.
-        """
-        sharing = max(1, self._client.vacancies.paths)
-        left, left_wei = self.completion.allowed - len(self.completion.tokens) - 1, self._spending.left_wei
-        enough, least = {}, {}
-        for hop in pipeline.hops:
-            step = hop.owed + sum(hop.cost(each) for each in pipeline.chunks(rows))
-            soon, later = (
-                step + min(left, tokens) * sharing * hop.price_wei for tokens in (LEAST_TOKENS, AHEAD_TOKENS)
-            )
-            if left_wei is not None:
-                soon, later = min(soon, left_wei), min(later, left_wei)
-            if hop.account.channel.available < soon:
-                enough[recipient_of(hop.advert)], least[recipient_of(hop.advert)] = later, step
-        return enough, least
-
-    def _check_budget(self, adverts: list[Advert], prompt: int, cached: int) -> None:
-        """Refuse what cannot be paid before a channel is opened for it."""
-        if self.completion.tokens:
-            return
-        least = sum(min(each.prompt_price_wei, each.price_wei) for each in adverts) * prompt
-        least += sum(each.cached_price_wei for each in adverts) * cached
-        if refusal := self._spending.refusal(least):
-            raise TooExpensive(refusal)

@@ -129,6 +129,7 @@ class Hop(Stepping):
     async def _left(self, *, keeping: bool) -> None:
         self.give_up()
         self._reserve_less(self._reserved)
+        self._kept.close()
         if self._transcript and not keeping:
             self._transcript.close()
         await self._connection.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from hypercluster.node.client.blame import Then, judge
 from hypercluster.node.client.completion import PathLost
 from hypercluster.node.client.events import HopReplaced, PathChosen, Queued, Waiting
 from hypercluster.node.client.exchanging import HopFailed, How
+from hypercluster.node.client.gaps import Kept
 from hypercluster.node.client.line import QueueFull
 from hypercluster.node.client.needs import AllBusy, Needs, NoRoute
 from hypercluster.node.client.opening import recipient_of
@@ -21,7 +23,7 @@ from hypercluster.node.client.patience import Leash
 from hypercluster.node.client.stays import ComingBack, ParkedPath, parked_path, way_back
 from hypercluster.node.client.vacancies import MOST_REST_SECONDS, REST_SECONDS
 from hypercluster.node.client.waking import now
-from hypercluster.node.errors import ErrorCode
+from hypercluster.node.errors import ErrorCode, NodeError
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
@@ -41,6 +43,8 @@ LATELY_SECONDS = 60.0
 """for which a path that was there is expected to come back"""
 MOST_RESTS = 3
 """that an operator may ask for in one completion, after which others are preferred"""
+MOST_WORSE = 2.0
+"""times the weight of a whole new path, beyond which it is not worth keeping sessions"""
 QUIET_SECONDS = 2.0
 """a wait that is no news: providers are found in this time"""
 
@@ -78,6 +82,8 @@ class Looking:
         self._last: HopFailed | None = None
         self._taken: tuple[Path, float] | None = None
         self._admitted = False
+        self._suspect = False
+        """whether the last session may have ended through us, so that the others are likely over as well"""
         self._parked: ParkedPath | None = None
         """that would be gone back to"""
 
@@ -172,6 +178,28 @@ class Looking:
             if place.path is not None:
                 self._client.vacancies.give_back(place.path, 0.0)
 
+    async def mended(self, kept: Kept) -> Path | None:
+        """A path over all sessions in `kept`, with others where some are missing. It is taken instead of the one
+        before; None where there is none at this moment, or a whole new one is far better.
+        """
+        if self._taken is None or not kept.adverts or self._suspect:
+            return None
+        chooser, needs, out = self._client.chooser, self._needs(), self._out()
+        try:
+            path = await chooser.route(self.wishes, needs, out, failed=self._failed, kept=kept)
+        except NodeError as error:
+            log.info("the path is not mended: %s", error)
+            return None
+        with suppress(NodeError):
+            whole = await chooser.route(self.wishes, needs, out, failed=self._failed)
+            if path.weight > MOST_WORSE * whole.weight:
+                return None
+        before, since = self._taken
+        self._client.vacancies.exchange(before, path)
+        self._taken, self._stepped = (path, since), False
+        self._try({node.owner for node in path.nodes if node.id not in kept.by_peer})
+        return path
+
     def _coming_back(self) -> dict[str, float]:
         at = trio.current_time()
         return {peer: until for peer, until in self._resting.items() if at < until < math.inf}
@@ -264,6 +292,7 @@ class Looking:
         alone = failure.how is How.LOST and not absent
         if alone and (alone := await client.chooser.nobody_answers({peer, *self._done.failures})):
             failure = failure.through_us()
+        self._suspect = absent or alone
         found = judge(failure, absent=absent, alone=alone, clock_confirmed=confirmed, tried=tried)
         self._last = failure
         log.info("%s", failure)

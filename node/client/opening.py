@@ -13,6 +13,7 @@ from hypercluster.market.money.voucher import charge
 from hypercluster.node.client.account import Recipient
 from hypercluster.node.client.exchanging import HopFailed, How, too_slow
 from hypercluster.node.client.hop import Hop
+from hypercluster.node.client.kept import KeptRows
 from hypercluster.node.client.linking import LinkBook
 from hypercluster.node.client.patience import Leash, TooSlow
 from hypercluster.node.client.pipeline import Pipeline
@@ -23,7 +24,7 @@ from hypercluster.node.network.steps import dial_steps
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
-    from hypercluster.market.economics.routing import Path
+    from hypercluster.market.economics.graph import Node
     from hypercluster.market.trust.receipt import DisputeDomain
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.client.limits import Spending
@@ -47,10 +48,10 @@ class Terms:
     chain: bool = False
 
 
-def adverts_of(path: Path, book: OrderBook) -> list[Advert]:
+def adverts_of(nodes: Sequence[Node], book: OrderBook) -> list[Advert]:
     """The current adverts of a path's providers. Raises HopFailed: one has expired."""
     adverts = []
-    for node in path.nodes:
+    for node in nodes:
         advert = book.get(node.id)
         if advert is None:
             raise HopFailed(node.id, "its advert has expired.", how=How.EXPIRED)
@@ -103,6 +104,7 @@ class Opener:
         self._reads_tokens = reads_tokens
         self._domain, self._transcripts = domain, transcripts
         self.links = LinkBook()
+        self.kept = KeptRows(host, domain)
 
     async def open(
         self,
@@ -113,10 +115,32 @@ class Opener:
         leash_of: Callable[[Advert], Leash] | None = None,
         coming_back: ComingBack | None = None,
     ) -> Pipeline:
+        """The sessions of a whole path; see `sessions`.
+
+        Where we are `coming_back`, those that the providers keep go on if all of them can; Pipeline.position says so.
+        """
+        hops = await self.sessions(adverts, accounts, terms, spending, leash_of, coming_back)
+        pipeline = Pipeline(
+            hops,
+            reads_tokens=self._reads_tokens,
+            strained=lambda one, other: self.links.strain(one.advert.peer, other.advert.peer),
+        )
+        pipeline.go_on(coming_back.tokens if coming_back else ())
+        return pipeline
+
+    async def sessions(
+        self,
+        adverts: Sequence[Advert],
+        accounts: Mapping[Recipient, OutgoingAccount],
+        terms: Terms,
+        spending: Spending,
+        leash_of: Callable[[Advert], Leash] | None = None,
+        coming_back: ComingBack | None = None,
+    ) -> list[Hop]:
         """Open a session with every provider, paid from its account and within `spending`.
 
-        `leash_of` says how long each may take; without it all have the longest time. Where we are `coming_back`, the
-        sessions that the providers keep go on if all of them can; Pipeline.position says so.
+        `leash_of` says how long each may take; without it all have the longest time. Where we are `coming_back`, a
+        session goes on that its provider keeps.
 
         Raises:
             HopFailed: a provider does not take it; those already open are closed.
@@ -157,13 +181,7 @@ class Opener:
                         await hop.close()
         if failures:
             raise failures[0]
-        pipeline = Pipeline(
-            [hops[advert.peer] for advert in adverts],
-            reads_tokens=self._reads_tokens,
-            strained=lambda one, other: self.links.strain(one.advert.peer, other.advert.peer),
-        )
-        pipeline.go_on(coming_back.tokens if coming_back else ())
-        return pipeline
+        return [hops[advert.peer] for advert in adverts]
 
     async def _open_in_time(
         self,

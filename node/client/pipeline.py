@@ -6,13 +6,10 @@ from types import TracebackType
 
 import trio
 
-from hypercluster.market.errors import MarketError
 from hypercluster.node.client.chaining import Strained, pass_on
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.streaming import Stream
-from hypercluster.node.errors import NodeError
 from hypercluster.node.rows import TopK, with_tokens
-from hypercluster.node.threads import first_cause
 from hypercluster.node.wire.messages import REWIND
 
 CLOSE_SECONDS = 5.0
@@ -34,10 +31,20 @@ class Pipeline:
     ) -> None:
         self.hops = tuple(hops)
         self._strained = strained
-        self._reads_tokens = reads_tokens
+        self.reads_tokens = reads_tokens
         self._chunk = min(hop.max_step_tokens for hop in hops)
         self.held: list[int] = []
         """the token ids that the sessions hold, guesses included"""
+
+    def replace(self, hops: Sequence[Hop]) -> None:
+        """Let these be the hops from now on, each one's rows relayed where another comes after it than before. Those
+        that go are closed by whoever takes them out.
+        """
+        linked = set(pairwise(self.hops))
+        for one, other in pairwise(hops):
+            one.relayed |= (one, other) not in linked
+        self.hops = tuple(hops)
+        self._chunk = min(hop.max_step_tokens for hop in hops)
 
     @property
     def position(self) -> int:
@@ -106,16 +113,13 @@ class Pipeline:
 
     def _onward(self, output: bytes, tokens: Sequence[int]) -> bytes:
         """What the next stage is sent."""
-        return with_tokens(output, tokens) if self._reads_tokens else output
+        return with_tokens(output, tokens) if self.reads_tokens else output
 
     async def _stream(self, tokens: Sequence[int]) -> TopK:
         ends = list(accumulate(self.chunks(len(tokens)), initial=0))
         pieces = [tokens[start:stop] for start, stop in pairwise(ends)]
         stream = Stream(self.hops, pieces, self._onward, self._strained)
-        try:
-            return await stream.run()
-        except BaseExceptionGroup as group:
-            raise first_cause(group, NodeError, MarketError) from None
+        return await stream.run()
 
     def chunks(self, tokens: int) -> list[int]:
         """Sizes of the steps, in tokens, that `tokens` are cut into.

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
+import trio
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import Overbilled
 from hypercluster.market.money.voucher import charge
 from hypercluster.node.client.answers import Answer, Checks
 from hypercluster.node.client.exchanging import HopFailed, exchange, hearing, telling, too_slow
+from hypercluster.node.client.kept import KeptSteps
 from hypercluster.node.client.patience import Leash, TooSlow
 from hypercluster.node.client.timing import Timing
 from hypercluster.node.evidence.bundle import pack_step
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.client.limits import Spending
     from hypercluster.node.client.stays import Stay
+    from hypercluster.node.evidence.transcript import Held
     from hypercluster.node.evidence.transcript_store import TranscriptStore, TranscriptWriter
     from hypercluster.node.network.connection import Connection
 
@@ -121,6 +124,7 @@ class Stepping:
         self.first_seq, self.previous = self.receipts.next_seq, self.receipts.previous
         """number of the first step of this visit, and the hash of the receipt before it"""
         self.rows_before = stay.rows if stay else 0
+        self._kept = KeptSteps(self.record, transcripts)
         self._checks = Checks(
             peer=advert.peer,
             is_last=is_last,
@@ -134,6 +138,8 @@ class Stepping:
         """to the provider after, as this one told last"""
         self.relayed = False
         """whether its rows go through us, however its link stands"""
+        self.broken = False
+        """whether a step was sent that got no good answer: nothing more can be asked of this session"""
         self._step: Paid | None = None
         self._reserved = advert.reserve_wei
         account.reserved += self._reserved
@@ -237,10 +243,12 @@ class Stepping:
         paid.answered = True
         if self._transcript:
             self._transcript.append(record)
+        self._kept.append(record)
         try:
             self.account.acknowledge(paid.cost, result.billed_wei, self.spending)
         except Overbilled as error:
             self._step = None
+            self.broken = True
             self.risked_wei += paid.cost
             raise HopFailed(self.advert.peer, str(error)) from error
         self._step = None
@@ -267,6 +275,11 @@ class Stepping:
             paid, self._step = self._step, None
             self.account.release(paid.cost, self.spending)
             self.risked_wei += paid.cost if paid.sent else 0
+            self.broken |= paid.sent
+
+    async def held(self) -> "Held":
+        """What there is here of what was asked and answered. Raises NotKept."""
+        return await trio.to_thread.run_sync(self._kept.held)
 
     @property
     def unanswered(self) -> bool:

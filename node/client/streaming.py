@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hypercluster.market.errors import MarketError
 from hypercluster.node.client.answers import Answer
 from hypercluster.node.client.exchanging import HopFailed, How
+from hypercluster.node.errors import NodeError
 from hypercluster.node.rows import TopK
 
 if TYPE_CHECKING:
@@ -35,9 +37,15 @@ class Stream:
         self._hops, self._pieces, self._onward, self._strained = hops, pieces, onward, strained
         self._first_seqs = [hop.seq for hop in hops]
         self._best: TopK | None = None
+        self._failures: list[NodeError | MarketError] = []
 
     async def run(self) -> TopK:
-        """The candidates after the last token. Raises HopFailed, OverDeposit, in a group."""
+        """The candidates after the last token.
+
+        Where one fails nobody is interrupted: a session whose step is answered can go on with somebody else beside it.
+
+        Raises HopFailed, OverDeposit, LimitReached.
+        """
         async with trio.open_nursery() as nursery:
             source: trio.MemoryReceiveChannel[Answer] | None = None
             for place in range(len(self._hops) - 1):
@@ -45,6 +53,8 @@ class Stream:
                 nursery.start_soon(self._work, place, source, sink)
                 source = following
             nursery.start_soon(self._work, len(self._hops) - 1, source, None)
+        if self._failures:
+            raise self._failures[0]
         assert self._best is not None
         return self._best
 
@@ -54,16 +64,23 @@ class Stream:
         source: trio.MemoryReceiveChannel[Answer] | None,
         sink: trio.MemorySendChannel[Answer] | None,
     ) -> None:
-        """Run all chunks at one hop."""
-        for number, piece in enumerate(self._pieces):
-            before = await source.receive() if source is not None else None
-            answer = await self._step(place, number, piece, before)
-            if sink is not None:
-                await sink.send(answer)
-            elif isinstance(answer.output, TopK):
-                self._best = answer.output
-        if sink is not None:
-            await sink.aclose()
+        """Run all chunks at one hop, as long as nothing fails."""
+        try:
+            for number, piece in enumerate(self._pieces):
+                before = await source.receive() if source is not None else None
+                answer = await self._step(place, number, piece, before)
+                if sink is not None:
+                    await sink.send(answer)
+                elif isinstance(answer.output, TopK):
+                    self._best = answer.output
+        except (trio.BrokenResourceError, trio.EndOfChannel):
+            pass
+        except (NodeError, MarketError) as error:
+            self._failures.append(error)
+        finally:
+            for end in (source, sink):
+                if end is not None:
+                    end.close()
 
     async def _step(self, place: int, number: int, piece: Sequence[int], before: Answer | None) -> Answer:
         hop = self._hops[place]

@@ -67,11 +67,18 @@ class Vacancies:
         self.paths -= 1
         self._held += _SHARE * (seconds - self._held)
         for peer in path.ids:
-            self._open[peer] -= 1
-            if not self._open[peer]:
-                del self._open[peer]
+            self._release(peer)
+        self.wake()
+
+    def exchange(self, before: Path, after: Path) -> None:
+        """The sessions of one path that are not on the other have ended, and those that it did not have are opened."""
+        held, wanted = set(before.ids), set(after.ids)
+        for peer in wanted - held:
+            self._open[peer] += 1
             if peer in self._seen:
-                self._seen[peer].taken -= 1
+                self._seen[peer].taken += 1
+        for peer in held - wanted:
+            self._release(peer)
         self.wake()
 
     def full(self, advert: Advert, wait: float = 0.0) -> None:
@@ -117,6 +124,13 @@ class Vacancies:
         with trio.move_on_after(seconds):
             while self.changes == since:
                 await self._woken.wait()
+
+    def _release(self, peer: str) -> None:
+        self._open[peer] -= 1
+        if not self._open[peer]:
+            del self._open[peer]
+        if peer in self._seen:
+            self._seen[peer].taken -= 1
 
     def _of(self, advert: Advert) -> _Seen:
         seen = self._seen.get(advert.peer)

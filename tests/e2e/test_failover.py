@@ -104,9 +104,10 @@ def test_a_provider_killed_at_work_is_replaced_and_paid(
     assert completion.failures == [victim.peer]
     unsplit = reference.generate(demo_model(), completion.prompt, TOKENS, threads=1)
     assert completion.tokens == [int(token) for token in unsplit.ids]
-    first, second = completion.bills[:2], completion.bills[2:]
-    assert [bill.layer_stop for bill in first] == [bill.layer_stop for bill in second] == [4, 8]
-    assert second[1].peer == network.providers[2].peer
+    # The first provider goes on where it was; only who takes over reads what was there so far.
+    lost, *path = completion.bills
+    assert [bill.peer for bill in path] == [network.providers[0].peer, network.providers[2].peer]
+    assert [bill.tokens for bill in path] == 2 * [len(completion.prompt) + TOKENS - 1]
 
     # With the same home it comes back and claims what it was paid, and one unanswered step at most.
     network.providers.remove(victim)
@@ -115,7 +116,7 @@ def test_a_provider_killed_at_work_is_replaced_and_paid(
     network.providers.remove(again)
     network.providers.insert(1, again)
     assert again.peer == victim.peer
-    lost = next(bill for bill in first if bill.peer == victim.peer)
+    assert lost.peer == victim.peer
     ledger = Ledger(f"sqlite:///{victim.home / 'ledger.sqlite'}")
     with ledger:
         row = ledger.payee.channel(lost.channel_id)

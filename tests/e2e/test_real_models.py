@@ -155,18 +155,17 @@ def check_path(model: Path, stored: StoredModel, hops: int, folder: Path) -> Non
         chain = [provider.peer for provider in network.providers[:hops]]
         assert [bill.peer for bill in calm.bills] == chain
         assert calm.tokens == unsplit(model, calm.prompt, TOKENS, ends)
-        # The path that goes on reads what was said so far as a prompt, in larger steps, and so does the whole model
-        # here: sums of many rows at once may differ from those of single ones in the last bits.
+        # Who takes over reads what was said so far as a prompt, in larger steps, and so does the whole model here: sums
+        # of many rows at once may differ from those of single ones in the last bits.
         assert disturbed.failures == [victim.peer]
-        first, second = disturbed.bills[:hops], disturbed.bills[hops:]
-        assert [bill.peer for bill in first] == chain
-        assert [bill.peer for bill in second] == [*chain[:killed], spare.peer, *chain[killed + 1 :]]
+        peers = [bill.peer for bill in disturbed.bills]
+        assert peers == [victim.peer, *chain[:killed], spare.peer, *chain[killed + 1 :]]
         assert disturbed.tokens[: said.before] == calm.tokens[: said.before]
         spoken = [*disturbed.prompt, *disturbed.tokens[: said.before]]
         left = KILLED_AT + AFTERWARDS - said.before
         assert disturbed.tokens[said.before :] == unsplit(model, spoken, left, ends)
         # Whoever lives can be asked to show what the receipts are over, and stands by it.
-        for completion, stages in ((calm, hops), (disturbed, 2 * hops - 1)):
+        for completion, stages in ((calm, hops), (disturbed, hops)):
             found = [each for each in completion.reports if completion is calm or each.peer != victim.peer]
             assert [each.finding for each in found] == ["pass"] * stages, found
         # Whoever lives gets what the client signed, to the wei.

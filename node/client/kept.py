@@ -1,0 +1,102 @@
+"""What a session's provider answered, for as long as the session runs: for whoever has to take up where another fell.
+
+Where there is a transcript it is read again when it is asked for; else the steps stay in memory, up to a bound. Rows
+that went on to the provider after are fetched from the one that sent them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from hypercluster.market.errors import MarketError
+from hypercluster.node.client.auditing.fetching import fetch
+from hypercluster.node.errors import NodeError
+from hypercluster.node.evidence.transcript import Held, Transcript
+from hypercluster.node.wire.records import AuditStep, StageRecord, StepRoots
+
+if TYPE_CHECKING:
+    from hypercluster.market.trust.receipt import DisputeDomain
+    from hypercluster.node.client.hop import Hop
+    from hypercluster.node.evidence.transcript_store import TranscriptStore
+    from hypercluster.node.network.host import Host
+
+MOST_BYTES = 64 * 2**20
+"""of rows of one session in memory; who answers more than that without a transcript has none of them kept"""
+
+
+class NotKept(NodeError):
+    """The rows that a session answered are not here."""
+
+
+class KeptSteps:
+    """The steps of one visit of a session as they were answered, or of all visits where they are in `transcripts`."""
+
+    def __init__(self, record: StageRecord, transcripts: TranscriptStore | None) -> None:
+        self._record, self._transcripts = record, transcripts
+        self._steps: list[AuditStep | StepRoots] = []
+        self._bytes = 0
+
+    def append(self, step: AuditStep | StepRoots) -> None:
+        """Note a step that was answered well."""
+        if self._transcripts is not None:
+            return
+        self._bytes += len(step.output) if isinstance(step, AuditStep) else 0
+        if self._bytes > MOST_BYTES:
+            self._steps.clear()
+        else:
+            self._steps.append(step)
+
+    def close(self) -> None:
+        """What is in memory is let go."""
+        self._steps.clear()
+
+    def held(self) -> Held:
+        """All that is here of them. Raises NotKept."""
+        if self._transcripts is None:
+            return Held(self._record, tuple(self._steps))
+        try:
+            return self._transcripts.held(self._record.stage.struct_hash())
+        except NodeError as error:
+            raise NotKept(str(error)) from error
+
+
+class KeptRows:
+    """The rows that sessions answered, wherever they are; `host` asks for them, `domain` is that of receipts."""
+
+    def __init__(self, host: Host, domain: DisputeDomain) -> None:
+        self._host, self._domain = host, domain
+
+    async def of(self, hop: Hop, start: int, stop: int) -> bytes:
+        """The packed activations that a session answered for positions [start, stop), of those steps that count.
+
+        Raises NotKept.
+        """
+        held = await hop.held()
+        whole = held.whole()
+        if whole is None:
+            try:
+                found = await fetch(self._host, hop.advert.addrs, held, self._domain)
+            except (NodeError, MarketError) as error:
+                raise NotKept(str(error)) from error
+            if not isinstance(found, Transcript):
+                raise NotKept(f"{hop.advert.peer} shows other rows than it signed for.")
+            whole = found
+        return rows_of(whole.steps, start, stop)
+
+
+def rows_of(steps: Iterable[AuditStep], start: int, stop: int) -> bytes:
+    """The packed outputs of positions [start, stop) after these steps, of which each forgets what lies behind it.
+
+    Raises NotKept: not all of them are there.
+    """
+    held, width = bytearray(), 0
+    for step in steps:
+        width = len(step.output) // step.outputs
+        if step.outputs != step.rows or len(held) < step.position * width:
+            raise NotKept("Not every row of the session was kept.")
+        del held[step.position * width :]
+        held += step.output
+    if start < stop and len(held) < stop * max(1, width):
+        raise NotKept(f"Positions {start} to {stop} are not all among the rows that were kept.")
+    return bytes(memoryview(held)[start * width : stop * width])

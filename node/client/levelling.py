@@ -1,0 +1,153 @@
+"""Brings the sessions of a path to the same position after some of them were replaced.
+
+A new session is sent all rows again, in steps as large as may be: those that the session before it answered while the
+path was whole, and then what that one answers now. Whoever holds rows already is sent only what is missing, so every
+session goes on from where it is, and none has to go back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import trio
+
+from hypercluster.market.errors import MarketError
+from hypercluster.node.client.hop import Hop
+from hypercluster.node.errors import NodeError
+from hypercluster.node.rows import TopK, with_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Rows for positions [start, start + rows): packed activations, or none of them for the first stage."""
+
+    start: int
+    rows: int
+    data: bytes = b""
+
+    def beyond(self, position: int) -> _Piece:
+        """What of it lies at `position` and behind."""
+        cut = min(self.rows, max(0, position - self.start))
+        width = len(self.data) // self.rows
+        return _Piece(self.start + cut, self.rows - cut, self.data[cut * width :])
+
+
+class Levelling:
+    """One path whose hops are at different positions, none behind one that comes after it unless it is new.
+
+    Args:
+        tokens: all that the sessions are to hold in the end, by position.
+        wanted: of the last of them, for how many the logits behind them are asked for.
+        chunks: sizes of the steps that so many rows are cut into.
+        kept: the rows that a session answered for positions [start, stop), packed.
+        reads_tokens: of the model.
+    """
+
+    def __init__(
+        self,
+        hops: Sequence[Hop],
+        tokens: Sequence[int],
+        wanted: int,
+        chunks: Callable[[int], list[int]],
+        kept: Callable[[Hop, int, int], Awaitable[bytes]],
+        *,
+        reads_tokens: bool,
+    ) -> None:
+        self._hops, self._tokens, self._wanted = hops, tokens, wanted
+        self._chunks, self._kept, self._reads_tokens = chunks, kept, reads_tokens
+        self._begun = [hop.position for hop in hops]
+
+    def cost(self) -> int:
+        """Wei that it costs on all hops together, with what is owed."""
+        steps = sum(hop.cost(piece.rows) for at, hop in enumerate(self._hops) for piece in self._plan(at))
+        return steps + sum(hop.owed for hop in self._hops)
+
+    async def run(self) -> TopK:
+        """Run what is missing through every hop, all at work at once; returns the logits [wanted, k].
+
+        Raises:
+            NotKept: rows that a session answered before are not there any more.
+            HopFailed, OverDeposit, LimitReached: see Hop.step.
+        """
+        best: list[TopK] = []
+        failures: list[NodeError | MarketError] = []
+
+        async def work(
+            at: int, source: trio.MemoryReceiveChannel[_Piece], sink: trio.MemorySendChannel[_Piece]
+        ) -> None:
+            try:
+                async with source, aclosing(self._pieces(at, source)) as pieces:
+                    async for piece in pieces:
+                        output = await self._step(at, piece)
+                        if isinstance(output, TopK):
+                            best.append(output)
+                        else:
+                            await sink.send(_Piece(piece.start, piece.rows, output))
+            except trio.BrokenResourceError:
+                pass
+            except (NodeError, MarketError) as error:
+                failures.append(error)
+            finally:
+                sink.close()
+
+        async with trio.open_nursery() as nursery:
+            sink, source = trio.open_memory_channel[_Piece](0)
+            sink.close()
+            for at in range(len(self._hops)):
+                sink, following = trio.open_memory_channel[_Piece](0)
+                nursery.start_soon(work, at, source, sink)
+                source = following
+        if failures:
+            raise failures[0]
+        return best[-1][-self._wanted :]
+
+    async def _pieces(
+        self, at: int, source: trio.MemoryReceiveChannel[_Piece]
+    ) -> AsyncGenerator[_Piece, None]:
+        """What hop `at` is sent: rows that are known, then what the hop before it answers."""
+        begun, before = self._begun[at], self._held_before(at)
+        if at == 0:
+            for piece in self._cut(begun, len(self._tokens)):
+                yield piece
+            return
+        if begun < before:
+            data = await self._kept(self._hops[at - 1], begun, before)
+            width = len(data) // (before - begun)
+            for piece in self._cut(begun, before):
+                first = (piece.start - begun) * width
+                yield _Piece(piece.start, piece.rows, data[first : first + piece.rows * width])
+        async for piece in source:
+            if (rest := piece.beyond(begun)).rows:
+                yield rest
+
+    async def _step(self, at: int, piece: _Piece) -> bytes | TopK:
+        tokens = self._tokens[piece.start : piece.start + piece.rows]
+        payload: Sequence[int] | bytes = tokens
+        if at:
+            payload = with_tokens(piece.data, tokens) if self._reads_tokens else piece.data
+        ends = piece.start + piece.rows == len(self._tokens)
+        return await self._hops[at].step(payload, piece.rows, all_outputs=ends and self._wanted > 1)
+
+    def _plan(self, at: int) -> list[_Piece]:
+        """The steps of hop `at`."""
+        begun = self._begun[at]
+        known = self._cut(begun, self._held_before(at))
+        answered = [piece.beyond(begun) for piece in self._plan(at - 1)] if at else []
+        return known + [piece for piece in answered if piece.rows]
+
+    def _held_before(self, at: int) -> int:
+        """Positions for which the rows that hop `at` is sent are known without another step."""
+        return self._begun[at - 1] if at else len(self._tokens)
+
+    def _cut(self, start: int, stop: int) -> list[_Piece]:
+        """Positions [start, stop) in steps, the last rows in one of their own where logits of several are wanted."""
+        last = len(self._tokens)
+        edge = last - self._wanted if self._wanted > 1 and stop == last else stop
+        pieces: list[_Piece] = []
+        for begin, end in ((start, max(start, edge)), (max(start, edge), stop)):
+            for rows in self._chunks(end - begin) if end > begin else ():
+                pieces.append(_Piece(begin, rows))
+                begin += rows
+        return pieces

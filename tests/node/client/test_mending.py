@@ -1,0 +1,330 @@
+"""A path that breaks in mid-completion is mended: who is left goes on from where it was, and only others begin anew."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from hypercluster.market.chain import Chain
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.money.units import HCT
+from hypercluster.market.money.voucher import charge
+from hypercluster.node.client import kept
+from hypercluster.node.client.auditing.assembly import Auditing
+from hypercluster.node.client.auditing.policy import Policy
+from hypercluster.node.client.client import Client
+from hypercluster.node.client.completion import Completion, HopBill
+from hypercluster.node.client.events import Event, HopReplaced, PathChosen, Prefilled, Token
+from hypercluster.node.client.joining import joined
+from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
+from hypercluster.node.engine import reference
+from hypercluster.node.errors import ConnectionLost, ErrorCode
+from hypercluster.node.home.settings import Settings
+from hypercluster.node.provider import process as provider
+from hypercluster.node.provider.prices import PriceRule
+from hypercluster.node.provider.sessions import serve_session
+from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.wire.codec import Message
+from hypercluster.node.wire.messages import Accept, Error, StepResult
+from tests.node.client.test_client import Lie, Lies, Lying, on_result
+from tests.node.helpers.providers import Served, Wallet, new_wallet, running_provider
+
+PROMPT = (72, 101, 108, 108)
+TOKENS = 12
+CHEAP, DEAR = 100, 150
+RANGES = {
+    "head": (0, 1),
+    "middle": (1, 3),
+    "tail": (3, 4),
+    "spare left": (1, 2),
+    "spare right": (2, 3),
+    "spare tail": (3, 4),
+}
+
+
+@dataclass(eq=False)
+class World:
+    """A cheap path of three that lie when told to, two for the place of the second, and one for that of the last."""
+
+    served: dict[str, Served]
+    lies: dict[str, Lies]
+    chain: Chain
+    stored: StoredModel
+    greedy: list[int]
+
+    @asynccontextmanager
+    async def client(
+        self, wallet: Wallet, home: Path, auditing: Auditing | None = None, **wishes: Any
+    ) -> AsyncIterator[Client]:
+        settings = Settings(home=home, bootstrap=(self.served["head"].address,))
+        market = MarketParameters(alpha=1.0, risk_weight=0.0)
+        wanted = Wishes(market=market, deposit_wei=HCT // 100, **wishes)
+        async with joined(
+            settings, self.chain, self.stored, wallet.purse, wishes=wanted, auditing=auditing
+        ) as client:
+            with trio.fail_after(300):
+                while sum(advert.free >= 3 for advert in client.adverts()) < len(self.served):
+                    await trio.sleep(0.05)
+            yield client
+
+    def best_vouchers(self, wallet: Wallet) -> int:
+        rows = [row for each in self.served.values() for row in each.ledger.payee.channels()]
+        return sum(row.best for row in rows if row.payer == wallet.sender.address)
+
+    def names(self, bills: list[HopBill]) -> list[str]:
+        by_peer = {served.advert.peer: name for name, served in self.served.items()}
+        return [by_peer[bill.peer] for bill in bills]
+
+
+@pytest.fixture(scope="module")
+def world(
+    chain: Chain, stored_tiny: StoredModel, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("providers")
+    assert stored_tiny.source
+    ids = [int(each) for each in reference.generate(stored_tiny.source, PROMPT, 60, threads=1).ids]
+    served: dict[str, Served] = {}
+    lies = {name: Lies() for name in RANGES}
+
+    def lying(told: Lies) -> Any:
+        async def serve(connection: Any, service: Any) -> None:
+            await serve_session(Lying(connection, told), service)  # type: ignore[arg-type]
+
+        return serve
+
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        for name, layers in RANGES.items():
+            price = DEAR if name.startswith("spare") else CHEAP
+            patch.setattr(provider, "serve_session", lying(lies[name]))
+            terms: dict[str, Any] = {
+                "sessions": 6,
+                "session_tokens": 100,
+                "step_tokens": 16,
+                "refresh_seconds": 2.0,
+                "price": PriceRule(start_wei=price, start_prompt_wei=price // 4, adapt=False),
+                "bootstrap": (served["head"].address,) if served else (),
+            }
+            running = running_provider(chain, stored_tiny, folder / name, layers, **terms)
+            served[name] = stack.enter_context(running)
+        yield World(served, lies, chain, stored_tiny, ids)
+
+
+@pytest.fixture(autouse=True)
+def honest(world: World) -> Iterator[None]:
+    for lies in world.lies.values():
+        lies.tell, lies.results = Lies.tell, 0
+    yield
+    assert [name for name, lies in world.lies.items() if lies.hasty] == []
+
+
+def hang_up_at(number: int) -> Lie:
+    def tell(message: Message, count: int) -> Message | None:
+        if isinstance(message, StepResult) and count == number:
+            raise ConnectionLost("The provider hangs up.")
+        return message
+
+    return tell
+
+
+async def completed(
+    world: World,
+    wallet: Wallet,
+    home: Path,
+    prompt: tuple[int, ...] = PROMPT,
+    allowance: dict[str, Any] | None = None,
+    sampling: Sampling | None = None,
+    **wishes: Any,
+) -> tuple[list[Event], Completion]:
+    allowed = Allowance(**({"tokens": TOKENS} | (allowance or {})))
+    request = Request(prompt=prompt, allowance=allowed, sampling=sampling or Sampling())
+    async with world.client(wallet, home, **wishes) as client:
+        with trio.fail_after(300):
+            async with client.complete(request) as completing:
+                events = [event async for event in completing]
+        done = completing.completion
+        await client.reports(done.request_id)
+    # What was paid and what is at risk is what providers can claim, to the wei.
+    assert done.spent_wei <= world.best_vouchers(wallet) <= done.spent_wei + done.risked_wei
+    return events, done
+
+
+@pytest.mark.parametrize("step", [1, 6])
+async def test_several_take_over_for_one_and_nobody_else_does_anything_twice(
+    world: World, tmp_path: Path, step: int
+) -> None:
+    world.lies["middle"].tell = hang_up_at(step)
+    events, done = await completed(world, new_wallet(world.chain), tmp_path)
+    assert done.tokens == world.greedy[:TOKENS]
+    assert done.failures == [world.served["middle"].advert.peer]
+    assert world.names(done.bills) == ["middle", "head", "spare left", "spare right", "tail"]
+    dead, head, left, right, tail = done.bills
+    assert dead.risked_wei == CHEAP
+    assert [bill.tokens for bill in (head, tail)] == 2 * [len(PROMPT) + TOKENS - 1]
+    for bill in (head, tail):
+        assert bill.paid_wei == charge(CHEAP, CHEAP // 4, len(PROMPT)) + (TOKENS - 1) * CHEAP
+    # The others read what was there as a prompt, the step that broke included.
+    replayed = len(PROMPT) + step
+    for bill in (left, right):
+        assert bill.tokens == len(PROMPT) + TOKENS - 1
+        assert bill.paid_wei == charge(DEAR, DEAR // 4, replayed) + (TOKENS - 1 - step) * DEAR
+    kinds = [type(event) for event in events]
+    at = kinds.index(HopReplaced)
+    assert kinds[:at].count(Token) == step
+    assert kinds[at + 1] is PathChosen
+    assert next(event for event in events[at:] if isinstance(event, Prefilled)).tokens == replayed
+
+
+async def test_the_last_of_a_path_is_replaced_like_others(world: World, tmp_path: Path) -> None:
+    world.lies["tail"].tell = hang_up_at(4)
+    _, done = await completed(world, new_wallet(world.chain), tmp_path)
+    assert done.tokens == world.greedy[:TOKENS]
+    assert world.names(done.bills) == ["tail", "head", "middle", "spare tail"]
+    assert [bill.tokens for bill in done.bills[1:]] == 3 * [len(PROMPT) + TOKENS - 1]
+
+
+@pytest.mark.parametrize("name", ["middle", "tail"])
+async def test_a_long_prompt_that_breaks_on_its_way_is_not_sent_twice_to_who_is_left(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    prompt = PROMPT * 16
+    expected = reference.generate(world.stored.source, prompt, 4, threads=1)  # type: ignore[arg-type]
+    world.lies[name].tell = hang_up_at(1)
+    _, done = await completed(world, new_wallet(world.chain), tmp_path, prompt, {"tokens": 4})
+    assert done.tokens == [int(each) for each in expected.ids]
+    assert done.bills[0].tokens == 16
+    assert {bill.tokens for bill in done.bills[1:]} == {len(prompt) + 3}
+
+
+@pytest.mark.parametrize("name", ["middle", "tail"])
+async def test_drafts_go_on_over_a_mended_path(world: World, tmp_path: Path, name: str) -> None:
+    told = PROMPT + tuple(world.greedy[:20]) + PROMPT
+    plain = await completed(world, new_wallet(world.chain), tmp_path / "plain", told, {"tokens": 30})
+    for lies in world.lies.values():
+        lies.results = 0
+    world.lies[name].tell = hang_up_at(8)
+    events, done = await completed(world, new_wallet(world.chain), tmp_path, told, {"tokens": 30}, drafts=8)
+    assert done.tokens == plain[1].tokens
+    assert done.draft_held
+    assert any(isinstance(event, HopReplaced) for event in events)
+    assert world.names(done.bills)[0] == name
+
+
+async def test_with_a_seed_the_same_comes(world: World, tmp_path: Path) -> None:
+    drawn = Sampling(temperature=0.8, seed=11)
+    _, calm = await completed(world, new_wallet(world.chain), tmp_path / "calm", sampling=drawn)
+    for lies in world.lies.values():
+        lies.results = 0
+    world.lies["middle"].tell = hang_up_at(5)
+    _, done = await completed(world, new_wallet(world.chain), tmp_path, sampling=drawn)
+    assert done.tokens == calm.tokens
+    assert len(done.bills) == 5
+
+
+async def test_who_takes_over_may_fail_as_well(world: World, tmp_path: Path) -> None:
+    """Nobody else has these layers, so it ends with what came."""
+    world.lies["middle"].tell = hang_up_at(5)
+    world.lies["spare right"].tell = hang_up_at(0)
+    events, done = await completed(world, new_wallet(world.chain), tmp_path)
+    assert done.finish == "failed"
+    assert done.tokens == world.greedy[:5]
+    assert world.names(done.bills) == ["middle", "spare right", "head", "spare left", "tail"]
+    assert [event.peer for event in events if isinstance(event, HopReplaced)] == done.failures
+    assert len(done.failures) == 2
+
+
+async def test_who_has_no_room_to_take_over_is_waited_for(world: World, tmp_path: Path) -> None:
+    refusals = [Error(ErrorCode.FULL, "Full.")]
+    world.lies["tail"].tell = hang_up_at(5)
+    world.lies["spare tail"].tell = lambda message, count: (
+        refusals.pop() if isinstance(message, Accept) and refusals else message
+    )
+    _, done = await completed(world, new_wallet(world.chain), tmp_path)
+    assert done.tokens == world.greedy[:TOKENS]
+    path = ["head", "middle", "spare tail"]
+    assert world.names(done.bills) in (["tail", *path], ["tail", "head", "middle", *path])
+
+
+async def test_more_failures_than_are_allowed_end_it(world: World, tmp_path: Path) -> None:
+    world.lies["middle"].tell = hang_up_at(5)
+    _, done = await completed(
+        world, new_wallet(world.chain), tmp_path, allowance={"tokens": TOKENS, "failures": 0}
+    )
+    assert done.finish == "failed"
+    assert done.tokens == world.greedy[:5]
+    assert done.failures == [world.served["middle"].advert.peer]
+
+
+async def test_a_limit_that_does_not_hold_the_replay_ends_it_with_what_came(
+    world: World, tmp_path: Path
+) -> None:
+    plain = charge(CHEAP, CHEAP // 4, len(PROMPT)) + (TOKENS - 1) * CHEAP
+    world.lies["middle"].tell = hang_up_at(8)
+    _, done = await completed(
+        world, new_wallet(world.chain), tmp_path, allowance={"tokens": TOKENS, "cost_wei": 3 * plain}
+    )
+    assert done.finish == "cost"
+    assert done.tokens == world.greedy[: len(done.tokens)]
+    assert done.spent_wei + done.risked_wei <= 3 * plain
+
+
+async def test_rows_that_are_not_kept_cost_a_whole_new_path(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "MOST_BYTES", 100)
+    world.lies["middle"].tell = hang_up_at(5)
+    _, done = await completed(world, new_wallet(world.chain), tmp_path)
+    assert done.tokens == world.greedy[:TOKENS]
+    path = ["head", "spare left", "spare right", "tail"]
+    assert world.names(done.bills) == ["middle", *path, *path]
+
+
+async def test_rows_come_from_transcripts_and_every_stage_can_be_audited(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in memory is never asked for then."""
+    monkeypatch.setattr(kept, "MOST_BYTES", 0)
+    world.lies["middle"].tell = hang_up_at(5)
+    policy = Policy(rate=1.0)
+    _, done = await completed(
+        world,
+        new_wallet(world.chain),
+        tmp_path,
+        auditing=Auditing(policy=policy, auditor="own"),
+    )
+    assert done.tokens == world.greedy[:TOKENS]
+    assert world.names(done.bills) == ["middle", "head", "spare left", "spare right", "tail"]
+    assert [report.finding for report in done.reports] == 5 * ["pass"]
+
+
+async def test_a_session_that_is_ended_by_the_provider_is_opened_again_alone(
+    world: World, tmp_path: Path
+) -> None:
+    """It was started again, or took us for idle: it is asked again, and nobody is blamed."""
+    told: list[int] = []
+
+    def lost(message: Message, count: int) -> Message | None:
+        if isinstance(message, StepResult) and count == 5 and not told:
+            told.append(count)
+            return Error(ErrorCode.UNKNOWN_SESSION, "There is no such session.")
+        return message
+
+    world.lies["middle"].tell = lost
+    events, done = await completed(world, new_wallet(world.chain), tmp_path)
+    assert done.tokens == world.greedy[:TOKENS]
+    assert done.failures == []
+    assert world.names(done.bills) == ["middle", "head", "middle", "tail"]
+    assert [event.blamed for event in events if isinstance(event, HopReplaced)] == [False]
+
+
+async def test_a_lie_is_answered_by_another_at_the_same_place(world: World, tmp_path: Path) -> None:
+    world.lies["tail"].tell = on_result(6, receipt=bytes(64))
+    _, done = await completed(world, new_wallet(world.chain), tmp_path)
+    assert done.tokens == world.greedy[:TOKENS]
+    assert world.names(done.bills) == ["tail", "head", "middle", "spare tail"]
+    assert replace(done.bills[1], paid_wei=0).tokens == len(PROMPT) + TOKENS - 1
