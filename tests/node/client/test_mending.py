@@ -233,7 +233,7 @@ async def test_who_takes_over_may_fail_as_well(world: World, tmp_path: Path) -> 
     events, done = await completed(world, new_wallet(world.chain), tmp_path)
     assert done.finish == "failed"
     assert done.tokens == world.greedy[:5]
-    assert world.names(done.bills) == ["middle", "spare right", "head", "spare left", "tail"]
+    assert world.names(done.bills) == ["middle", "head", "spare left", "spare right", "tail"]
     assert [event.peer for event in events if isinstance(event, HopReplaced)] == done.failures
     assert len(done.failures) == 2
 
