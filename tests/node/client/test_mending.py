@@ -202,6 +202,22 @@ async def test_a_long_prompt_that_breaks_on_its_way_is_not_sent_twice_to_who_is_
 
 
 @pytest.mark.parametrize("name", ["middle", "tail"])
+@pytest.mark.parametrize("long", [False, True])
+async def test_what_went_from_provider_to_provider_is_fetched_for_who_takes_over(
+    world: World, tmp_path: Path, name: str, long: bool
+) -> None:
+    prompt = PROMPT * 16 if long else PROMPT
+    expected = reference.generate(world.stored.source, prompt, 8, threads=1)  # type: ignore[arg-type]
+    world.lies[name].tell = hang_up_at(2 if long else 5)
+    _, done = await completed(world, new_wallet(world.chain), tmp_path, prompt, {"tokens": 8}, chain=True)
+    assert done.tokens == [int(each) for each in expected.ids]
+    assert done.failures == [world.served[name].advert.peer]
+    middle = ["spare left", "spare right"] if name == "middle" else ["middle"]
+    tail = "spare tail" if name == "tail" else "tail"
+    assert world.names(done.bills) == [name, "head", *middle, tail]
+
+
+@pytest.mark.parametrize("name", ["middle", "tail"])
 async def test_drafts_go_on_over_a_mended_path(world: World, tmp_path: Path, name: str) -> None:
     told = PROMPT + tuple(world.greedy[:20]) + PROMPT
     plain = await completed(world, new_wallet(world.chain), tmp_path / "plain", told, {"tokens": 30})
