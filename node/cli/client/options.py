@@ -72,6 +72,12 @@ Deposit = Annotated[
 Spread = Annotated[
     bool, typer.Option("--spread", help="Draw the path by weight instead of taking the lightest.")
 ]
+NoStay = Annotated[
+    bool,
+    typer.Option(
+        "--no-stay", help="Have providers keep nothing between two turns; each turn runs all that was said."
+    ),
+]
 AuditRate = Annotated[float, share("Share of the stages that are looked over after the completion.")]
 Auditor = Annotated[
     AuditorName,
