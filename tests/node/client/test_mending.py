@@ -344,3 +344,30 @@ async def test_a_lie_is_answered_by_another_at_the_same_place(world: World, tmp_
     assert done.tokens == world.greedy[:TOKENS]
     assert world.names(done.bills) == ["tail", "head", "middle", "spare tail"]
     assert replace(done.bills[1], paid_wei=0).tokens == len(PROMPT) + TOKENS - 1
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["with transcripts", "without"])
+async def test_a_talk_that_went_on_is_mended_and_goes_on_again(
+    world: World, tmp_path: Path, kept: bool
+) -> None:
+    """Where the rows of earlier turns are kept they are handed on; else all begin anew. Either can be gone on with."""
+    text, wallet = (*PROMPT, *world.greedy), new_wallet(world.chain)
+    auditing = Auditing(policy=Policy(rate=0.0), auditor="own") if kept else None
+    turns: list[Completion] = []
+    async with world.client(wallet, tmp_path, auditing, stays=True) as client:
+        for length in (40, 50, 56):
+            if turns:
+                world.lies["middle"].tell, world.lies["middle"].results = hang_up_at(2), 0
+            request = Request(prompt=text[:length], allowance=Allowance(tokens=4))
+            with trio.fail_after(300):
+                turns.append(await client.complete(request).finished())
+            assert turns[-1].tokens == [*text[length : length + 4]]
+    first, second, third = turns
+    assert [done.cached for done in turns] == [0, 43 if kept else 0, 53]
+    assert world.names(second.bills)[-4:] == ["head", "spare left", "spare right", "tail"]
+    sessions = {bill.peer: bill.session for bill in first.bills}
+    head = second.bills[-4]
+    assert (head.session == sessions[head.peer]) is kept
+    assert [bill.session for bill in third.bills] == [bill.session for bill in second.bills[-4:]]
+    paid = sum(done.spent_wei for done in turns)
+    assert paid <= world.best_vouchers(wallet) <= paid + second.risked_wei
