@@ -1,10 +1,14 @@
 """Time the second turn of a talk over sessions that were kept, next to running its whole prompt.
 
     python scripts/bench_parking.py [--model smollm2|FILE.gguf] [--providers 4] [--history 1500] [--rounds 5] [--json]
+    python scripts/bench_parking.py --model demo --parked 250 [--json]
 
 Everything is real: Anvil, contracts, N `hc-provider` processes. Each round has a text of its own of random tokens: a
 first turn of `--history` tokens, and a second one that adds a few to it and to the answer, once over the path that was
 parked and once anew, in alternating order. Medians over the rounds, of the time to the first token and of its price.
+
+With `--parked` so many sessions of 40 tokens are left with each provider, and its memory of its own (with that of llama.cpp's
+process, in which the cache is reserved at the start) and its time on the processor are compared before and after.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import trio
 from rich.console import Console
 from rich.progress import track
@@ -38,6 +43,7 @@ from hypercluster.node.traffic.connecting import named_models
 
 ANSWER, MORE = 16, 24
 """tokens of an answer, and of what is said after it"""
+SETTLE_SECONDS, IDLE_SECONDS = 5.0, 30.0
 err = Console(stderr=True, highlight=False)
 
 
@@ -52,15 +58,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "hypercluster" / "bench"
     parser.add_argument("--cache", type=Path, default=cache, help=f"where models and shards stay ({cache})")
+    parser.add_argument("--parked", type=int, default=0, help="sessions to leave with each provider")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
-    row = trio.run(bench, options)
+    row = trio.run(leave if options.parked else bench, options)
     if options.json:
         print(json.dumps(row))
         return
-    table = Table(
-        title=f"{options.model}: {options.providers} providers, {options.history} tokens of history"
-    )
+    what = "parked sessions" if options.parked else f"{options.history} tokens of history"
+    table = Table(title=f"{options.model}: {options.providers} providers, {what}")
     for name in row:
         table.add_column(name)
     table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
@@ -114,6 +120,50 @@ async def measure(network: LocalNetwork, options: argparse.Namespace) -> dict[st
         "of the price": statistics.median(k / a for (_, k), (_, a) in zip(kept, anew, strict=True)),
         "ids": "same" if same else "OTHER",
     }
+
+
+async def leave(options: argparse.Namespace) -> dict[str, float | str]:
+    """Start a network, leave sessions with it, and measure what they take."""
+    home = options.cache / "parking"
+    [model] = named_models([options.model], Settings(home=home))
+    flags = ("--price-rule", "fixed", "--refresh", "5", "--threads", "1", "--park", "3600")
+    flags = (*flags, "--sessions", str(options.parked), "--session-tokens", "64")
+    ranges = partition(model.stored.manifest.layers, options.providers)
+    specs = [ProviderSpec(layers=f"{start}:{stop}", flags=flags) for start, stop in ranges]
+    assert model.stored.source is not None
+    with running_network(home / "net", specs, model=model.stored.source) as network:
+        settings = network.client(10 * HCT)
+        purse = purse_of(settings.home, network.chain, network.password_file.read_text())
+        async with joined(settings, network.chain, model.stored, purse) as client:
+            await client.wait_for_path(120)
+            draw = np.random.default_rng(1)
+            await complete(client, [1] * 40, tokens=1, stays=False)
+            before = await taken(network)
+            for _ in track(range(options.parked), "sessions", console=err, transient=True):
+                prompt = [int(token) for token in draw.integers(10, model.stored.manifest.n_vocab, 40)]
+                await complete(client, prompt, tokens=1, stays=True)
+            after = await taken(network)
+    count = options.parked * len(ranges)
+    return {
+        "parked": count,
+        "KiB each": (after[0] - before[0]) / 1024 / count,
+        "ms/s before": before[1] / len(ranges),
+        "ms/s after": after[1] / len(ranges),
+    }
+
+
+async def taken(network: LocalNetwork) -> tuple[float, float]:
+    """Bytes of memory that all providers have for themselves, and ms a second that they run while nobody asks."""
+    processes = [psutil.Process(each.process.pid) for each in network.providers]
+    processes += [child for each in processes for child in each.children(recursive=True)]
+
+    def ran() -> float:
+        return sum(sum(each.cpu_times()[:2]) for each in processes)
+
+    await trio.sleep(SETTLE_SECONDS)
+    began = ran()
+    await trio.sleep(IDLE_SECONDS)
+    return sum(each.memory_full_info().uss for each in processes), 1000 * (ran() - began) / IDLE_SECONDS
 
 
 async def complete(
