@@ -7,8 +7,8 @@ Everything is real: Anvil, contracts, N `hc-provider` processes. Each round has 
 first turn of `--history` tokens, and a second one that adds a few to it and to the answer, once over the path that was
 parked and once anew, in alternating order. Medians over the rounds, of the time to the first token and of its price.
 
-With `--parked` so many sessions of 40 tokens are left with each provider, and its memory of its own (with that of llama.cpp's
-process, in which the cache is reserved at the start) and its time on the processor are compared before and after.
+With `--parked` so many sessions of 40 tokens are left with each provider. Its own memory (with that of llama.cpp's
+process, where the cache is reserved at the start) and its time on the processor are compared before and after.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ async def leave(options: argparse.Namespace) -> dict[str, float | str]:
     """Start a network, leave sessions with it, and measure what they take."""
     home = options.cache / "parking"
     [model] = named_models([options.model], Settings(home=home))
-    flags = ("--price-rule", "fixed", "--refresh", "5", "--threads", "1", "--park", "3600")
-    flags = (*flags, "--sessions", str(options.parked), "--session-tokens", "64")
+    pace = ("--price-rule", "fixed", "--refresh", "5", "--threads", "1", "--park", "3600")
+    flags = (*pace, "--sessions", str(options.parked), "--session-tokens", "64")
     ranges = partition(model.stored.manifest.layers, options.providers)
     specs = [ProviderSpec(layers=f"{start}:{stop}", flags=flags) for start, stop in ranges]
     assert model.stored.source is not None
