@@ -33,7 +33,8 @@ LEAST_SHARED = 32
 MOST_PATHS = 64
 MOST_BYTES = 2**27
 """of rows of one session, over all visits: a stage that has grown longer could not be audited any more"""
-CLOSE_SECONDS = 5.0
+PARK_SECONDS = 2.0
+"""for a provider to say whether it keeps a session: until then the completion has not ended"""
 MARGIN_SECONDS = 2.0
 """by which we come back sooner than a provider's time is over"""
 
@@ -170,7 +171,7 @@ async def parked_path(pipeline: Pipeline, key: str, wishes: Wishes) -> ParkedPat
         if (stay := await hop.park()) is not None:
             stays[hop.advert.peer] = stay
 
-    with trio.CancelScope(deadline=trio.current_time() + CLOSE_SECONDS, shield=True):
+    with trio.CancelScope(deadline=trio.current_time() + PARK_SECONDS, shield=True):
         async with trio.open_nursery() as nursery:
             for hop in pipeline.hops:
                 nursery.start_soon(park, hop)
