@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 
 import trio
 
@@ -97,7 +98,8 @@ class Station:
             chain_time=chain_time,
         )
         self._book = RequestBook(self.ledger, self.payer, ReceiptFiles(settings.home))
-        self._wishes = wishes or Wishes(shares=settings.shares)
+        wishes = wishes or Wishes(shares=settings.shares)
+        self._wishes = wishes if settings.chain else replace(wishes, chain=False)
         self._purse, self._auditing, self._seed = purse, auditing, seed
         self._experience = Experience()
         self._eligible = Eligibility(chain)

@@ -147,7 +147,7 @@ class Wishes:
     """put into a channel that is opened or topped up, at least; None: what the wallet's policy says"""
     stays: bool = False
     """have the providers keep what they hold of this, and go back to what they keep of an earlier request"""
-    chain: bool = False
+    chain: bool = True
     """rows go from provider to provider where both offer it, not through this client"""
     drafts: int = 0
     """tokens guessed ahead in one step, at most, where that is worth what it costs; 0: none"""

@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     """most of the latest requests that go over one operator while others could; above 0 up to 1"""
     trials: float = 0.1
     """share of requests that may go over an operator who never served this client; 0 to 1"""
+    chain: bool = True
+    """let rows go from provider to provider where both offer it; 0: all of them through this client"""
     share_evidence: str = "proofs"
     """what a client tells others of faults: none, proofs (two receipts for one step), or all (failed audits too)"""
     log_level: str = "WARNING"

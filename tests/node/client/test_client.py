@@ -107,7 +107,7 @@ class World:
             self.chain,
             self.stored,
             wallet.purse,
-            wishes=Wishes(market=market, deposit_wei=deposit),
+            wishes=Wishes(market=market, deposit_wei=deposit, chain=False),
         ) as client:
             with trio.fail_after(300):
                 while len(client.adverts()) < 3 or any(advert.free < 3 for advert in client.adverts()):
