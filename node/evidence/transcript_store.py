@@ -8,12 +8,13 @@ the last step is lost.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, Self
+from typing import BinaryIO, Self
 
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
 from hypercluster.node.evidence.transcript import Held, Transcript
@@ -122,9 +123,10 @@ class TranscriptStore:
         path = self._path(record.stage.struct_hash())
 
         def create() -> BinaryIO:
-            mode: Literal["ab", "xb"] = "ab" if path in self._written else "xb"
+            known = path in self._written
             self._written.add(path)
-            return path.open(mode, buffering=0)
+            # Appended to by `fill` as well, while a stage is parked.
+            return open(path, "ab", buffering=0, opener=None if known else _new)  # noqa: PTH123
 
         return TranscriptWriter(record, create, self._count, lambda: self._written.discard(path))
 
@@ -141,6 +143,20 @@ class TranscriptStore:
                 writer.append(step)
         partial.replace(path)
         self._count(-before)
+
+    def fill(self, transcript: Transcript, missing: Collection[int]) -> None:
+        """Add the steps whose numbers were missing of a stage that there is. Raises StoreFull."""
+        path = self._path(transcript.record.stage.struct_hash())
+        before = _size(path)
+        try:
+            with path.open("ab", buffering=0) as file:
+                for step in transcript.steps:
+                    if step.seq in missing:
+                        frame = encode(step)
+                        file.write(encode_length(len(frame)) + frame)
+        except OSError as error:
+            raise StoreFull(f"A transcript cannot be written: {error.strerror or error}.") from error
+        self._count(_size(path) - before)
 
     @property
     def full(self) -> str | None:
@@ -171,12 +187,16 @@ class TranscriptStore:
         try:
             frames = _frames(path.read_bytes())
             record = decode(next(frames))
-            steps = tuple(step for step in map(decode, frames) if isinstance(step, AuditStep | StepRoots))
+            steps: dict[int, AuditStep | StepRoots] = {}
+            for step in map(decode, frames):
+                # What was fetched later stands behind.
+                if isinstance(step, AuditStep) or (isinstance(step, StepRoots) and step.seq not in steps):
+                    steps[step.seq] = step
         except (OSError, StopIteration):
             raise NoTranscript(f"There is no transcript of stage {stage_hash.hex()}.") from None
         if not isinstance(record, StageRecord):
             raise NoTranscript(f"The file {path} is no transcript.")
-        return Held(record, steps)
+        return Held(record, tuple(steps.values()))
 
     def record(self, stage_hash: bytes) -> StageRecord:
         """What a transcript says of its stage, without reading its steps. Raises NoTranscript."""
@@ -271,6 +291,10 @@ class TranscriptStore:
 
     def _path(self, stage_hash: bytes) -> Path:
         return self.folder / f"{stage_hash.hex()}.transcript"
+
+
+def _new(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_EXCL, 0o666)
 
 
 def _taken(size: int) -> int:

@@ -162,7 +162,7 @@ class Inspector:
             return await self._contradicted(held, operator, found)
         if whole is None:
             # A case that is taken up after a restart needs it whole.
-            await trio.to_thread.run_sync(self._transcripts.keep, found)
+            await trio.to_thread.run_sync(self._transcripts.fill, found, held.missing)
         return found
 
     async def _contradicted(self, held: Held, operator: str, found: Equivocation) -> Report:
