@@ -68,7 +68,7 @@ class Checks:
                 ErrorCode.BAD_SIGNATURE,
                 How.DATED,
             )
-        if step.awaited != bool(result.in_root):
+        if bool(step.awaited) != bool(result.in_root):
             raise HopFailed(self.peer, "it did not say which rows it took.", ErrorCode.BAD_SHAPE)
         try:
             record = answered(step, result)
@@ -99,7 +99,7 @@ class Checks:
         if self.is_last:
             wanted = step.rows if step.all_outputs else 1
             return candidates_of(result, self.peer, wanted, self.top_k, self.n_vocab)
-        if result.output or not step.forward:
+        if result.output or not step.onward:
             return rows_of(result, self.peer, step.rows, self.width, self.wire_dtype)
         if result.rows != step.rows:
             raise HopFailed(

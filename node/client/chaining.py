@@ -73,7 +73,7 @@ class _Run:
         start = self._hops[0].position
         try:
             for place, hop in enumerate(self._hops):
-                following = self._hops[place + 1].seq if place + 1 < len(self._hops) else None
+                following = self._hops[place + 1].awaits if place + 1 < len(self._hops) else 0
                 rows_in = None if place else payload
                 hop.pay(rows_in, rows, all_outputs=self._all_outputs, onward=following)
             for hop in self._hops:

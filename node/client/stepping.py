@@ -136,6 +136,8 @@ class Stepping:
         self._connection = connection
         self.link = LinkState.NONE
         """to the provider after, as this one told last"""
+        self.awaits = 1
+        """number of the rows of the next step, where the provider before brings them"""
         self.relayed = False
         """whether its rows go through us, however its link stands"""
         self.broken = False
@@ -188,10 +190,10 @@ class Stepping:
         rows: int,
         *,
         all_outputs: bool = False,
-        onward: int | None = None,
+        onward: int = 0,
     ) -> None:
-        """Make the next step and sign for it; `payload` is None where the provider before brings the rows, `onward`
-        the seq of the step for which the rows of output go on to the provider after.
+        """Make the next step and sign for it. `payload` is None where the provider before brings the rows, numbered
+        `awaits`; `onward` is the number under which the rows of output go on to the provider after, 0 if they do not.
 
         Raises:
             OverDeposit, LimitReached: the channel or a budget does not cover it; nothing was signed.
@@ -214,9 +216,8 @@ class Stepping:
             signature=signature,
             input=packed,
             all_outputs=all_outputs,
-            awaited=payload is None,
-            forward=onward is not None,
-            onward=onward or 0,
+            awaited=self.awaits if payload is None else 0,
+            onward=onward,
         )
         self._step = Paid(step, cost, start, 1000 * (time.perf_counter() - start))
 
@@ -224,6 +225,7 @@ class Stepping:
         """Send the step that was paid for. Raises HopFailed."""
         assert self._step is not None
         self._step.sent = True
+        self.awaits += 1
         await telling(self._connection, self.advert.peer, self._step.step, STEP_SECONDS)
 
     async def answer(self) -> Answer | None:

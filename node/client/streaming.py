@@ -35,7 +35,7 @@ class Stream:
         strained: Strained,
     ) -> None:
         self._hops, self._pieces, self._onward, self._strained = hops, pieces, onward, strained
-        self._first_seqs = [hop.seq for hop in hops]
+        self._first = [hop.awaits for hop in hops]
         self._best: TopK | None = None
         self._failures: list[NodeError | MarketError] = []
 
@@ -87,7 +87,7 @@ class Stream:
         payload: Sequence[int] | bytes | None = piece
         if before is not None:
             payload = None if before.output is None else self._rows(before, piece)
-        onward = self._first_seqs[place + 1] + number if hop.forwards else None
+        onward = self._first[place + 1] + number if hop.forwards else 0
         try:
             hop.pay(payload, len(piece), onward=onward)
             await hop.send()

@@ -66,7 +66,7 @@ class Awaiting:
         """Whether the rows of a step are here. Raises Refused: none ever come."""
         if self._inlet is None:
             raise Refused(ErrorCode.BAD_REQUEST, "No rows come to this session but from its client.")
-        return self._inlet.holds(step.seq)
+        return self._inlet.holds(step.awaited)
 
     async def rows_of(self, step: Step) -> bytes:
         """The packed rows of a step.
@@ -81,7 +81,7 @@ class Awaiting:
         began = time.monotonic()
         seconds = LEAST_SECONDS + max(self._before(step.rows), SLOWER * self._mean)
         with self._seat.clients_turn():
-            came = await self._inlet.rows_of(step.seq, client, min(seconds, self._seat.patience))
+            came = await self._inlet.rows_of(step.awaited, client, min(seconds, self._seat.patience))
         match came:
             case Rows(rows=step.rows, data=data):
                 self._missed = 0

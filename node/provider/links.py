@@ -69,9 +69,9 @@ class Inlet:
             self._over = True
             self._came()
 
-    async def rows_of(self, seq: int, client: Connection | None, seconds: float) -> Rows | Message | None:
-        """The rows of step `seq`, or what the client says meanwhile, if it is listened to; None: they do not come."""
-        if (rows := self._held(seq)) is not None:
+    async def rows_of(self, number: int, client: Connection | None, seconds: float) -> Rows | Message | None:
+        """The rows of that number, or what the client says meanwhile, if it is listened to; None: they do not come."""
+        if (rows := self._held(number)) is not None:
             return rows
         said: Message | None = None
         with trio.move_on_after(0 if self._over else seconds) as scope:
@@ -83,20 +83,20 @@ class Inlet:
                     said = await client.receive(None)
             finally:
                 self._came = lambda: None
-        return self._held(seq) if said is None else said
+        return self._held(number) if said is None else said
 
-    def holds(self, seq: int) -> bool:
-        """Whether the rows of step `seq` are here."""
-        return any(rows.seq == seq for rows in self._here)
+    def holds(self, number: int) -> bool:
+        """Whether the rows of that number are here."""
+        return any(rows.number == number for rows in self._here)
 
     def end(self) -> None:
         """Take no more."""
         self._reading.cancel()
 
-    def _held(self, seq: int) -> Rows | None:
-        while self._here and self._here[0].seq < seq:
+    def _held(self, number: int) -> Rows | None:
+        while self._here and self._here[0].number < number:
             self._here.popleft()
-        found = self._here.popleft() if self._here and self._here[0].seq == seq else None
+        found = self._here.popleft() if self._here and self._here[0].number == number else None
         if len(self._here) < MOST_AHEAD:
             self._room.set()
         return found
@@ -109,6 +109,8 @@ class Outlet:
         self.state = LinkState.NONE
         self.asked = False
         """whether there shall be one; a session has one at most"""
+        self.last: Rows | None = None
+        """what was sent on last, until the client has been shown it"""
         self._frame_bound = frame_bound
         self._connection: Connection | None = None
         self._making = trio.CancelScope()
@@ -136,6 +138,7 @@ class Outlet:
 
     async def send(self, rows: Rows) -> bool:
         """Send rows on; False where there is no link, or no longer."""
+        self.last = None
         if self._connection is None or self.state is not LinkState.STANDS:
             return False
         try:
@@ -145,7 +148,13 @@ class Outlet:
             self.state = LinkState.BROKEN
             await self.end()
             return False
+        self.last = rows
         return True
+
+    def shown(self) -> Rows | None:
+        """What was sent on last, once."""
+        shown, self.last = self.last, None
+        return shown
 
     async def end(self) -> None:
         """Make none any more, and end the one that there is."""
@@ -157,10 +166,12 @@ class Outlet:
 
 
 class Links:
-    """The links of all sessions of one provider, whose frames have at most so many bytes."""
+    """The links of all sessions of one provider, whose frames have at most so many bytes; `outlet` makes those that
+    go on to others.
+    """
 
-    def __init__(self, host: Host, frame_bound: int) -> None:
-        self._host, self._frame_bound = host, frame_bound
+    def __init__(self, host: Host, frame_bound: int, outlet: Callable[[int], Outlet] = Outlet) -> None:
+        self._host, self._frame_bound, self._outlet = host, frame_bound, outlet
         self._inlets: dict[bytes, Inlet] = {}
         self._offered, self._wanted = Budget(BOUNDS["link"]), Budget(BOUNDS["link dial"])
 
@@ -182,6 +193,10 @@ class Links:
         finally:
             del self._inlets[ticket]
             inlet.end()
+
+    def outlet(self) -> Outlet:
+        """The way out of a new session."""
+        return self._outlet(self._frame_bound)
 
     async def take(self, connection: Connection, opened: LinkOpen) -> None:
         """Serve a link that another provider opens, to its end.

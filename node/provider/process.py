@@ -25,7 +25,7 @@ from hypercluster.node.network.host import running_host
 from hypercluster.node.network.steps import serve_steps
 from hypercluster.node.network.stream import Stream
 from hypercluster.node.provider.demands import Demands
-from hypercluster.node.provider.links import Links
+from hypercluster.node.provider.links import Links, Outlet
 from hypercluster.node.provider.moving import Mover
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.prices import Asking, price_row
@@ -55,7 +55,7 @@ RecallHandler = Callable[[Connection, TranscriptStore, DisputeDomain, bytes], Aw
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """How a provider computes, and how it answers a client that asks to see a step again.
+    """How a provider computes, how it answers a client that asks to see a step again, and how it sends rows on.
 
     `engine` takes the arguments of Engine; `recall` those of serve_recall and the node key (32 bytes). Others than
     the usual ones are there to see them found out.
@@ -63,6 +63,7 @@ class Ways:
 
     engine: Callable[..., Engine]
     recall: RecallHandler
+    outlet: Callable[[int], Outlet] = Outlet
 
 
 async def _recall(
@@ -158,7 +159,7 @@ class Provider:
             host.class_of = collector.class_of
             host.serve(RECALL_PROTOCOL, show, bound="recall")
             giver = await trio.to_thread.run_sync(self._giver) if terms.give_bytes else None
-            links = Links(host, frame_bound(terms.step_tokens, engine.width))
+            links = Links(host, frame_bound(terms.step_tokens, engine.width), self._ways.outlet)
             direct = await serve_steps(
                 host,
                 partial(serve_session, service=self._service(offer, collector, links)),

@@ -12,7 +12,6 @@ from hypercluster.market.ledger import Role, SessionRecord
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.home.logs import logged_with
-from hypercluster.node.provider.links import Outlet
 from hypercluster.node.provider.parking import Stage
 from hypercluster.node.provider.prices import Prices
 from hypercluster.node.provider.service import Service
@@ -112,7 +111,7 @@ class Session:
         self._position = 0 if parked is None else opening.position
         """from which a stage that was parked goes on"""
         self._stage = parked or self._new_stage()
-        self._outlet = Outlet(frame_bound(service.max_step_tokens, service.width))
+        self._outlet = service.links.outlet()
         self._steps = Steps(
             connection=connection,
             service=service,

@@ -58,8 +58,6 @@ class Steps:
         self._account, self._prices = account, prices
         self._seat, self._reserved, self._stage = seat, reserved, stage
         self._outlet, self._cached_due = outlet, cached_due
-        self._forwarded: Rows | None = None
-        """what the last step put out, if it was sent on"""
         self.billed = 0
         """wei so far"""
 
@@ -101,16 +99,16 @@ class Steps:
     async def _show(self, asked: Show) -> None:
         """Send the client what was sent on, once."""
         last = self._stage.receipts.last
-        if self._forwarded is None or last is None or asked.seq != last.seq:
+        shown = self._outlet.shown() if last is not None and asked.seq == last.seq else None
+        if shown is None:
             raise Refused(ErrorCode.UNKNOWN_SESSION, "That was not sent on, or has been shown.")
-        shown, self._forwarded = replace(self._forwarded, seq=asked.seq), None
         with self._seat.clients_turn():
-            await self._connection.send(shown, SEND_SECONDS)
+            await self._connection.send(replace(shown, number=asked.seq), SEND_SECONDS)
 
     async def _step(self, step: Step, arrived: float) -> StepResult | NoRows:
         account = self._account
         self._check(step)
-        awaited = step.awaited
+        awaited = step.awaited > 0
         payload = None if awaited else self._payload(step)
         cost = charge(self._prices.price_wei, self._prices.prompt_price_wei, step.rows)
         if self._cached_due:
@@ -132,6 +130,8 @@ class Steps:
             result = await self._result(step, output, arrived, awaited=awaited)
         except RowsMissing as missing:
             account.channel.refund(cost)
+            # It may be in the ledger as billed.
+            await self._service.collector.store_again(account)
             return NoRows(step.seq, missing.code, account.channel.billed)
         except BaseException:
             account.channel.refund(cost)
@@ -155,7 +155,7 @@ class Steps:
             await self._service.collector.store(self._account)
         rows = await self._awaiting.rows_of(step)
         try:
-            step = replace(step, input=rows, awaited=False)
+            step = replace(step, input=rows, awaited=0)
             return step, self._payload(step)
         except WireError as error:
             raise self._awaiting.missing(error.code) from None
@@ -166,9 +166,7 @@ class Steps:
         Rows that go on to the next provider go first.
         """
         packed, rows = output.packed(self._opening.wire_dtype)
-        sent = Rows(step.onward, rows, packed) if step.forward else None
-        forwarded = sent is not None and await self._outlet.send(sent)
-        self._forwarded = sent if forwarded else None
+        forwarded = step.onward > 0 and await self._outlet.send(Rows(step.onward, rows, packed))
         record = served(step, output=packed, outputs=rows, issued=int(time.time()))
         receipt = self._stage.receipts.next(record)
         signature = self._stage.receipts.sign(receipt, self._service.node_key)
@@ -191,7 +189,7 @@ class Steps:
         service = self._service
         if step.awaited:
             self._awaiting.holds(step)
-        if step.forward and service.is_last:
+        if step.onward and service.is_last:
             raise Refused(ErrorCode.BAD_REQUEST, "Nobody comes after the last layers.")
         if step.rows > service.max_step_tokens:
             raise Refused(

@@ -123,6 +123,10 @@ class Collector:
         """Write the channel's best voucher down unless it is; when this returns it survives any crash."""
         await self._vouchers.store(account)
 
+    async def store_again(self, account: IncomingAccount) -> None:
+        """Write down what the channel was billed, once a step was taken back."""
+        await self._vouchers.store_again(account)
+
     async def record(self, session: SessionRecord) -> None:
         """Write down what a session was and what came of it."""
         await self._in_ledger(self._ledger.history.save_session, session)

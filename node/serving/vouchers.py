@@ -59,6 +59,11 @@ class Vouchers:
                 log.info("the deposit of a channel could not be looked up again: %s", error or "no answer")
         account.channel.admit(cost, cumulative, signature)
 
+    async def store_again(self, account: IncomingAccount) -> None:
+        """Write down what the channel was billed, once a step was taken back."""
+        account.stored = -1
+        await self.store(account)
+
     async def store(self, account: IncomingAccount) -> None:
         """Write the channel's best voucher down unless it is; when this returns it survives any crash.
 

@@ -27,6 +27,11 @@ Cheat = Literal[
     "quantised", "skip-layer", "noise", "stale", "other-model", "truncate", "equivocate", "lazy-verifier"
 ]
 CHEATS: tuple[Cheat, ...] = get_args(Cheat)
+LinkCheat = Literal["forward-wrong", "withhold-rows", "replay-old-rows", "stall"]
+"""on the link to the next provider: other rows than those signed for, none, those of the step before, or none until the
+client asks for them
+"""
+LINK_CHEATS: tuple[LinkCheat, ...] = get_args(LinkCheat)
 IN_WEIGHTS = ("quantised", "skip-layer", "other-model")
 IN_OUTPUTS = ("noise", "stale", "truncate")
 NOISE = 0.01

@@ -35,9 +35,11 @@ class LinkTaken:
 
 @message
 class Rows:
-    """Rows of activations: over a link the input of the step with this `seq`, to a client what it asked to see."""
+    """Rows of activations: over a link the input of the step that awaits this number, to a client what it asked to see
+    of the step of that `seq`.
+    """
 
-    seq: Number
+    number: Number
     rows: RowCount
     data: Packed
     """packed in the wire dtype of the session"""

@@ -131,15 +131,13 @@ class Step:
     input: MaybePacked
     """packed rows: tokens at the first stage, activations in the wire dtype at later ones; empty where awaited"""
     all_outputs: bool = False
-    awaited: bool = False
-    """the rows come from the provider before"""
-    forward: bool = False
-    """the rows of output go to the provider after"""
+    awaited: Number = 0
+    """0, or the number of the rows that come from the provider before; numbers of one session rise"""
     onward: Number = 0
-    """then the seq of the step that awaits them there"""
+    """0, or the number under which the rows of output go on to the provider after"""
 
     def __post_init__(self) -> None:
-        if self.awaited == bool(self.input):
+        if bool(self.awaited) == bool(self.input):
             raise WireError("input", "is empty where rows are awaited, and only there")
 
 

@@ -134,7 +134,7 @@ class Open(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., channel: _Optional[_Union[Channel, _Mapping]] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., capacity: _Optional[int] = ..., max_price_wei: _Optional[bytes] = ..., max_prompt_price_wei: _Optional[bytes] = ..., top_k: _Optional[int] = ..., resume: _Optional[bytes] = ..., position: _Optional[int] = ..., max_cached_price_wei: _Optional[bytes] = ..., ticket: _Optional[bytes] = ..., previous: _Optional[str] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("seq", "position", "rows", "cumulative_wei", "signature", "all_outputs", "input", "awaited", "forward", "onward")
+    __slots__ = ("seq", "position", "rows", "cumulative_wei", "signature", "all_outputs", "input", "awaited", "onward")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -143,7 +143,6 @@ class Step(_message.Message):
     ALL_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     AWAITED_FIELD_NUMBER: _ClassVar[int]
-    FORWARD_FIELD_NUMBER: _ClassVar[int]
     ONWARD_FIELD_NUMBER: _ClassVar[int]
     seq: int
     position: int
@@ -152,10 +151,9 @@ class Step(_message.Message):
     signature: bytes
     all_outputs: bool
     input: bytes
-    awaited: bool
-    forward: bool
+    awaited: int
     onward: int
-    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., cumulative_wei: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., all_outputs: _Optional[bool] = ..., input: _Optional[bytes] = ..., awaited: _Optional[bool] = ..., forward: _Optional[bool] = ..., onward: _Optional[int] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., cumulative_wei: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., all_outputs: _Optional[bool] = ..., input: _Optional[bytes] = ..., awaited: _Optional[int] = ..., onward: _Optional[int] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ("park",)
@@ -248,14 +246,14 @@ class LinkTaken(_message.Message):
     def __init__(self) -> None: ...
 
 class Rows(_message.Message):
-    __slots__ = ("seq", "rows", "data")
-    SEQ_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("number", "rows", "data")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
-    seq: int
+    number: int
     rows: int
     data: bytes
-    def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., rows: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class NoRows(_message.Message):
     __slots__ = ("seq", "code", "billed_wei")

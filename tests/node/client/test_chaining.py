@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,13 +14,23 @@ import trio
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.money.voucher import charge
+from hypercluster.market.trust.reputation import Evidence
+from hypercluster.node.client import stepping
+from hypercluster.node.client.blame import seen_in
+from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.opening import Opener, Terms, recipient_of
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.engine import reference
 from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.network.host import running_host
+from hypercluster.node.provider import awaiting
+from hypercluster.node.provider.links import Outlet
+from hypercluster.node.provider.process import HONEST
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
+from hypercluster.node.testnet.cheating_links import CheatingOutlet
+from hypercluster.node.testnet.cheats import LINK_CHEATS
+from hypercluster.node.wire.links import Rows
 from hypercluster.node.wire.messages import CHAIN, LinkState
 from tests.node.helpers.providers import (
     FREE,
@@ -38,13 +49,39 @@ STEP_TOKENS = 16
 WAIT = 60.0
 
 
+FROZEN = "frozen"
+CUT = "cut"
+
+
+class Moody(CheatingOutlet):
+    """A link that is honest, cheats, is cut or freezes, as a test says."""
+
+    def __init__(self, moods: list[str], frame_bound: int) -> None:
+        super().__init__("stall", frame_bound)
+        self._moods = moods
+
+    async def send(self, rows: Rows) -> bool:
+        mood = self._moods[-1] if self._moods else ""
+        if mood == FROZEN:
+            while self._moods:
+                await trio.sleep(0.05)
+        if mood == CUT and self._connection is not None:
+            await self._connection.reset()
+        if mood in LINK_CHEATS:
+            self.cheat = mood
+            return await super().send(rows)
+        self._old = rows
+        return await Outlet.send(self, rows)
+
+
 @dataclass(eq=False)
 class World:
-    """Three providers of a path, and what the unsplit model says."""
+    """Three providers of a path, the moods of the first, and what the unsplit model says."""
 
     chain: Chain
     stored: StoredModel
     path: list[Served]
+    moods: list[str]
     greedy: list[int]
 
     @asynccontextmanager
@@ -78,12 +115,31 @@ def world(
     greedy = reference.generate(stored_tiny.source, PROMPT, 60, threads=1)
     folder = tmp_path_factory.mktemp("providers")
     terms = {"sessions": 3, "session_tokens": 100, "step_tokens": STEP_TOKENS}
+    moods: list[str] = []
     with ExitStack() as stack:
-        path = [
-            stack.enter_context(running_provider(chain, stored_tiny, folder / f"{a}", (a, b), **terms))
-            for a, b in RANGES
-        ]
-        yield World(chain, stored_tiny, path, [int(token) for token in greedy.ids])
+        path: list[Served] = []
+        for a, b in RANGES:
+            ways = replace(HONEST, outlet=partial(Moody, [] if path else moods))
+            path.append(
+                stack.enter_context(
+                    running_provider(chain, stored_tiny, folder / f"{a}", (a, b), ways=ways, **terms)
+                )
+            )
+        yield World(chain, stored_tiny, path, moods, [int(token) for token in greedy.ids])
+
+
+@pytest.fixture(autouse=True)
+def honest(world: World) -> Iterator[None]:
+    """Each test begins with honest links, and leaves no session behind."""
+    yield
+    world.moods.clear()
+
+    async def emptied() -> None:
+        with trio.fail_after(WAIT):
+            while any(served.open_sessions for served in world.path):
+                await trio.sleep(0.02)
+
+    trio.run(emptied)
 
 
 async def linked(pipeline: Pipeline) -> list[int]:
@@ -147,3 +203,62 @@ async def test_a_long_prompt_flows_over_links(world: World, tmp_path: Path) -> N
         assert int(best.ids[0, 0]) == known[3 * STEP_TOKENS + 2]
         assert all(hop.forwards for hop in pipeline.hops[:-1])
         assert taken
+
+
+@pytest.mark.parametrize("mood", ["forward-wrong", "replay-old-rows", "stall", CUT])
+async def test_a_bad_link_is_passed_by_and_nobody_pays_for_it_but_a_step(
+    world: World, tmp_path: Path, mood: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens are right; what was computed of wrong rows is paid, of rows that never came nothing is."""
+    monkeypatch.setattr(awaiting, "LEAST_SECONDS", 0.5)
+    async with world.opened(new_wallet(world.chain), tmp_path) as (opener, pipeline):
+        taken = await linked(pipeline)
+        await go_on(pipeline, taken, len(taken) + 2)
+        world.moods.append(mood)
+        await go_on(pipeline, taken, len(taken) + 4)
+        assert [hop.forwards for hop in pipeline.hops[:-1]] == [False, True]
+        adverts = [served.advert for served in world.path]
+        assert [bool(ticket) for ticket in opener.links.tickets(adverts)] == [False, True]
+    assert taken == world.greedy[: len(taken)]
+    steps = len(taken) - 1
+    wrong = mood in ("forward-wrong", "replay-old-rows")
+    for place, (served, hop) in enumerate(zip(world.path, pipeline.hops, strict=True)):
+        again = PRICE if place and wrong else 0
+        cost = charge(PRICE, PROMPT_PRICE, len(PROMPT)) + steps * PRICE + again
+        row = served.row(hop.account)
+        assert (hop.paid_wei, hop.risked_wei, row.billed, row.best) == (cost, 0, cost, cost)
+
+
+async def test_who_withholds_rows_and_does_not_show_them_is_left(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(awaiting, "LEAST_SECONDS", 0.5)
+    async with world.opened(new_wallet(world.chain), tmp_path) as (_, pipeline):
+        taken = await linked(pipeline)
+        world.moods.append("withhold-rows")
+        with pytest.raises(HopFailed) as failure:
+            await pipeline.run(taken[-1:])
+        assert failure.value.peer == world.path[0].advert.peer
+        assert not any(hop.unanswered for hop in pipeline.hops)
+    for served, hop in zip(world.path[1:], pipeline.hops[1:], strict=True):
+        assert (served.row(hop.account).billed, hop.risked_wei) == (hop.paid_wei, 0)
+
+
+async def test_a_frozen_provider_holds_nobody_up_behind_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It alone is blamed; the others are at rest, unpaid for the step, and could go on."""
+    monkeypatch.setattr(stepping, "STEP_SECONDS", 1.0)
+    async with world.opened(new_wallet(world.chain), tmp_path) as (_, pipeline):
+        taken = await linked(pipeline)
+        before = [hop.position for hop in pipeline.hops]
+        world.moods.append(FROZEN)
+        with pytest.raises(HopFailed) as failure:
+            await pipeline.run(taken[-1:])
+        assert failure.value.peer == world.path[0].advert.peer
+        assert seen_in(failure.value) is Evidence.SILENCE
+        assert [hop.position for hop in pipeline.hops] == before
+        assert [hop.risked_wei for hop in pipeline.hops] == [PRICE, 0, 0]
+        # The second is asked over again, by the client, with what the first put out before.
+        for served, hop in zip(world.path[1:], pipeline.hops[1:], strict=True):
+            assert served.row(hop.account).billed == hop.paid_wei

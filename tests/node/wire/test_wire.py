@@ -291,7 +291,7 @@ def test_an_accept_that_contradicts_itself(changes: dict[str, Any], field: str) 
 @given(messages(Step), messages(StepResult))
 @settings(max_examples=25, deadline=None)
 def test_both_ends_have_the_same_record_of_a_step(step: Step, result: StepResult) -> None:
-    step = replace(step, seq=step.seq % 2**32, awaited=False, input=step.input or b"rows")
+    step = replace(step, seq=step.seq % 2**32, awaited=0, input=step.input or b"rows")
     result = replace(result, rows=min(step.rows, result.rows), output=result.output or b"rows", out_root=b"")
     here = served(step, output=result.output, outputs=result.rows, issued=result.issued)
     sent, answered = decode(encode(step)), decode(encode(result))
