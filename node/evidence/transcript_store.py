@@ -126,7 +126,7 @@ class TranscriptStore:
             known = path in self._written
             self._written.add(path)
             # Appended to by `fill` as well, while a stage is parked.
-            return open(path, "ab", buffering=0, opener=None if known else _new)  # noqa: PTH123
+            return open(path, "ab", buffering=0, opener=None if known else _new)
 
         return TranscriptWriter(record, create, self._count, lambda: self._written.discard(path))
 
