@@ -176,7 +176,11 @@ class Channels(Contract):
         return [self._parse(log) for log in receipt.logs if log["address"] == self.address]
 
     def events_for(
-        self, payee: str, from_block: int, channel_ids: Collection[bytes] | None = None
+        self,
+        payee: str,
+        from_block: int,
+        channel_ids: Collection[bytes] | None = None,
+        tip: tuple[int, bytes] | None = None,
     ) -> tuple[list[ChannelEvent], int]:
         """Return what happened to a payee's channels from a block on, in order.
 
@@ -184,11 +188,13 @@ class Channels(Contract):
             payee: whose new channels to look for.
             from_block: first block to read.
             channel_ids: 32-byte ids of the channels to watch; None watches everybody's.
+            tip: number and hash of the latest block, where they were just asked for.
 
         Returns:
             The events, and the block to read from the next time.
         """
-        next_block = self.rpc.block_number() + 1
+        tip = tip or self.rpc.tip()
+        next_block = tip[0] + 1
         whom = "0x" + address_bytes(checksum(payee)).hex().rjust(64, "0")
         wanted: list[list[str | list[str] | None]] = [[self._topic("Opened"), None, None, whom]]
         changes = [self._topic(name) for name in ("ToppedUp", "Settled", "CloseRequested", "Closed")]
@@ -200,7 +206,7 @@ class Channels(Contract):
         logs = logs_of(
             self.rpc,
             from_block,
-            next_block - 1,
+            tip,
             [{"address": address, "topics": topics} for topics in wanted],
         )
         events = sorted(map(self._parse, logs), key=lambda event: (event.block, event.index))

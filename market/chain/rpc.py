@@ -21,7 +21,7 @@ from web3.exceptions import (
 from web3.middleware import ExtraDataToPOAMiddleware
 from web3.types import TxReceipt
 
-from hypercluster.market.chain.logs import MOST_BLOCKS
+from hypercluster.market.chain.logs import MOST_BLOCKS, ReadLogs
 from hypercluster.market.chain.patience import PatientProvider
 from hypercluster.market.chain.reverts import reverted
 from hypercluster.market.errors import ChainError, InsufficientFunds, NodeUnreachable
@@ -53,6 +53,7 @@ class Rpc:
         self.url = url
         self.blocks_per_query = MOST_BLOCKS
         """of logs; lower once a node refused so many"""
+        self.read_logs = ReadLogs()
         self._provider = PatientProvider(url)
         self.web3 = Web3(self._provider)
         self.web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)  # harmless on other chains

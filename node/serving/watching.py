@@ -70,8 +70,8 @@ class Watch:
         """
         self._begun += 1
         number = self._begun
-        tip, replaced = await self._on_chain(self._look_at_tip)
-        events, next_block = await self._news()
+        head, tip, replaced = await self._on_chain(self._look_at_tip)
+        events, next_block = await self._news(head)
         if replaced:
             self._seen.clear()
         new = [event for event in events if event not in self._seen]
@@ -102,33 +102,36 @@ class Watch:
         while self._ended < wanted:
             await self._changed.wait()
 
-    async def _news(self) -> tuple[list[ChannelEvent], int]:
-        events_for = self._chain.channels.events_for
-        if self._next_block is not None:
-            first = max(self._chain.deployment.block, again_from(self._next_block))
-            return await self._on_chain(events_for, self._operator, first, self._accounts.ids)
-        head = await self._on_chain(self._chain.block_number)
-        start = max(self._chain.deployment.block, head + 1 - LOOK_BACK_BLOCKS)
-        return await self._on_chain(events_for, self._operator, start, ())
+    async def _news(self, head: tuple[int, bytes]) -> tuple[list[ChannelEvent], int]:
+        events_for, ids = self._chain.channels.events_for, self._accounts.ids
+        start = head[0] + 1 - LOOK_BACK_BLOCKS
+        if self._next_block is None:
+            ids = frozenset()
+        else:
+            start = again_from(self._next_block)
+        first = max(self._chain.deployment.block, start)
+        return await self._on_chain(events_for, self._operator, first, ids, head)
 
-    def _look_at_tip(self) -> tuple[tuple[int, bytes], bool]:
-        """The latest block, and whether the one that was the latest at the last look was replaced.
+    def _look_at_tip(self) -> tuple[tuple[int, bytes], tuple[int, bytes], bool]:
+        """The latest block, the one to remember as that, and whether the one that was the latest at the last look was
+        replaced.
 
         Where the node has no such block it may lag behind the one that had it, or the chain is shorter: the next looks
         tell. Raises ChainError.
         """
+        head = self._chain.tip()
         if self._tip is None:
-            return self._chain.tip(), False
+            return head, head, False
         number, known = self._tip
-        now = self._chain.block_hash(number)
+        now = head[1] if head[0] == number else self._chain.block_hash(number)
         if now is None:
             self._lost += 1
             if self._lost < MOST_LOST:
-                return self._tip, False
+                return head, self._tip, False
         self._lost = 0
         if now != known:
             log.warning("block %d of the chain was replaced: all channels are looked at", number)
-        return self._chain.tip(), now != known
+        return head, head, now != known
 
     def _due_once_more(self) -> set[bytes]:
         now = trio.current_time()

@@ -127,11 +127,12 @@ class Disputes:
 
     def events_from(self, from_block: int) -> tuple[list[DisputeEvent], int]:
         """Return everything that happened from a block on, in order, and the block to read from the next time."""
-        next_block = self.rpc.block_number() + 1
+        tip = self.rpc.tip()
+        next_block = tip[0] + 1
         query: FilterParams = {
             "address": [self.rpc.web3.to_checksum_address(address) for address in self._contracts]
         }
-        logs = logs_of(self.rpc, from_block, next_block - 1, [query])
+        logs = logs_of(self.rpc, from_block, tip, [query])
         return self._parsed(logs), max(next_block, from_block)
 
     @cached_property

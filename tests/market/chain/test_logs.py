@@ -10,7 +10,7 @@ import pytest
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.chain.events import Opened
-from hypercluster.market.chain.logs import MOST_BLOCKS
+from hypercluster.market.chain.logs import MOST_BLOCKS, SURE
 from hypercluster.market.errors import ChainError
 from hypercluster.market.money.units import HCT
 from tests.market.chain.blocks import ask
@@ -71,3 +71,27 @@ def test_a_node_that_shows_no_block_at_all_is_told_of(chain: Chain) -> None:
 
     with proxy(chain.url, behave) as url, pytest.raises(ChainError, match="logs are not kept here"):
         Chain(url, chain.deployment).channels.events_for(new_wallet(chain, HCT).sender.address, 0)
+
+
+def test_where_no_block_came_nothing_is_read_again_and_what_comes_is_seen(chain: Chain) -> None:
+    wallet, payee = new_wallet(chain), new_wallet(chain, 0).sender.address
+    first, asked = chain.block_number(), list[str]()
+    opened = wallet.channel(payee).channel_id
+
+    def behave(method: str, pass_on: Callable[[], bytes]) -> Answer:
+        asked.append(method)
+        return 200, pass_on()
+
+    with proxy(chain.url, behave) as url:
+        channels = Chain(url, chain.deployment).channels
+        looks = [channels.events_for(payee, first, ()) for _ in range(SURE + 3)]
+        assert all(look == looks[0] for look in looks)
+        assert [event.channel_id for event in looks[0][0]] == [opened]
+        assert asked.count("eth_getLogs") == SURE
+        second = wallet.channel(payee).channel_id
+        events, _ = channels.events_for(payee, first, ())
+        assert [event.channel_id for event in events] == [opened, second]
+        # A block that takes the place of another is another block.
+        ask(chain, "anvil_mine", hex(1))
+        channels.events_for(payee, first, ())
+        assert asked.count("eth_getLogs") == SURE + 2
