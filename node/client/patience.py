@@ -21,6 +21,12 @@ FREE_SECONDS = 1.0
 """by which any step may be late without using up slack"""
 
 
+KNOWN_STEPS = 4
+"""of a session, after which its own time for a token says how long a silence is"""
+SILENT_STEPS, SILENT_SECONDS = 50, 4.0
+"""so many times that, and so many seconds at least, is the slack of a session that is known"""
+
+
 class TooSlow(Exception):
     """A wait was ended after `seconds`."""
 
@@ -115,7 +121,11 @@ class Leash:
 
     def seconds_for(self, rows: int) -> float:
         """How long a step of `rows` tokens may take now, s, where somebody else could go on."""
-        return self._pace.seconds_for(self._advert, rows, self._slack)
+        slack = self._slack
+        if rows == 1 and self._steps >= KNOWN_STEPS:
+            # Who stands still in the middle of an answer is left sooner than who is slow to begin one.
+            slack = min(slack, max(SILENT_SECONDS, SILENT_STEPS * self._step_ms / self._steps / 1000))
+        return self._pace.seconds_for(self._advert, rows, slack)
 
     def expected_seconds(self, rows: int) -> float:
         """What such a step is expected to take, s, with a margin."""

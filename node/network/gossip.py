@@ -28,6 +28,8 @@ from hypercluster.node.network.rate import Rate
 
 log = logging.getLogger(__name__)
 
+HEARTBEAT_SECONDS = 3
+"""between looks at the mesh; with each a node tells its neighbours what it has: most of what an idle one does"""
 FORGERIES = 10
 """a peer that passed on so many is cut off"""
 _MOST_CUT_OFF = 10_000
@@ -64,7 +66,7 @@ class Gossip:
             degree=6,
             degree_low=4,
             degree_high=12,
-            heartbeat_interval=1,
+            heartbeat_interval=HEARTBEAT_SECONDS,
             adaptive_gossip_enabled=False,
             spam_protection_enabled=False,
             eclipse_protection_enabled=False,

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from hypercluster.node.client.pace import MOST_GROWTH, MOST_SECONDS, OPEN_SECONDS, SLACK_SECONDS, Pace
-from hypercluster.node.client.patience import Leash, Patience, TooSlow
+from hypercluster.node.client.patience import KNOWN_STEPS, SILENT_SECONDS, Leash, Patience, TooSlow
 from tests.node.helpers.offers import advert_of
 
 KEY = b"\x01" * 32
@@ -97,6 +97,24 @@ async def test_one_token_a_minute_is_no_pace_and_a_moment_of_load_is_nothing(
         await waited(patience, dripping, 1, 9.0)
         with pytest.raises(TooSlow):
             await waited(patience, dripping, 1, 9.0)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_silence_in_the_middle_is_as_long_as_the_session_was_fast(autojump_clock: MockClock) -> None:
+    """Who answered in milliseconds is left after seconds; who took a second is waited for as before."""
+    patience = Patience()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(patience.watch)
+        for took, most in ((0.02, SILENT_SECONDS + 1), (0.12, 7.0), (0.8, SLACK_SECONDS + 1)):
+            leash = Leash(Pace(), patience, FAST, lambda: True)
+            for _ in range(KNOWN_STEPS):
+                await waited(patience, leash, 1, took)
+            began = trio.current_time()
+            with pytest.raises(TooSlow):
+                await waited(patience, leash, 1, 10_000.0)
+            assert most - 2 < trio.current_time() - began < most
+            # The next prompt may take its time all the same.
+            assert leash.seconds_for(64) > SLACK_SECONDS
         nursery.cancel_scope.cancel()
 
 
