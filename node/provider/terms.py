@@ -49,7 +49,7 @@ class ProviderTerms(NodeTerms):
     """for the first paid step of a session, where nothing comes before these layers"""
     park_seconds: float = 600.0
     """for which a session that was paid for may stay between two requests of its client; 0 for none"""
-    cached_percent: int = 10
+    cached_percent: int = 5
     """of the price of a prompt token, for each token that such a session holds when it goes on; 0 to 100"""
     reserve_tokens: int = 256
     """whose price a channel must still hold for each session open on it"""

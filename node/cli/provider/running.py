@@ -131,7 +131,7 @@ def run(
     cached_percent: Annotated[
         int,
         whole("Price of a token that such a session still holds, in percent of a prompt token's.", most=100),
-    ] = 10,
+    ] = 5,
     reserve: Annotated[
         int,
         whole(

@@ -26,7 +26,7 @@ from tests.node.helpers.visits import started
 
 __all__ = ["honest", "world"]
 TOKENS = 4
-PRICES = CHEAP, CHEAP // 4, CHEAP // 40
+PRICES = CHEAP, CHEAP // 4, CHEAP // 80
 """of head and tail each: a token, a prompt token, one that is held"""
 
 

@@ -18,7 +18,7 @@ from hypercluster.node.wire.records import StageRecord, served
 from tests.node.helpers.providers import FREE, PRICE, PROMPT_PRICE, Served, opening
 
 WAIT = 60.0
-CACHED_PRICE = PROMPT_PRICE // 10
+CACHED_PRICE = PROMPT_PRICE * 5 // 100
 
 
 class Turned(Exception):
