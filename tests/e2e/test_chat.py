@@ -102,13 +102,16 @@ def test_k2_x5_a_chat_from_a_pipe_keeps_its_turns_and_bills_each(talk: Talk) -> 
     assert second["prompt_tokens"] == talk.tokens(
         *opening, ("assistant", first["text"]), ("user", "and more")
     )
+    # What was said first is still held when the next turn comes, unless nobody is to hold it.
+    assert first["cached_tokens"] == 0
+    assert first["prompt_tokens"] - 1 <= second["cached_tokens"] < second["prompt_tokens"]
     for turn in (first, second):
         assert turn["spent_wei"] == sum(hop["paid_wei"] for hop in turn["path"]) > 0
     # `generate --system` asks the same, so it gets the same.
     again = talk.generate("hello", "--system", "Be brief.", "-n", "12")
     assert (again["prompt_tokens"], again["tokens"]) == (first["prompt_tokens"], first["tokens"])
 
-    shown = talk.piped("hello\nand more", "--system", "Be brief.", "-n", "12")
+    shown = talk.piped("hello\nand more", "--system", "Be brief.", "-n", "12", "--no-stay")
     assert shown.returncode == 0
     assert shown.stdout.decode() == f"{first['text']}\n{second['text']}\n"
     bills = [line for line in shown.stderr.decode().splitlines() if " HCT to 1 provider" in line]
