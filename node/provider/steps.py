@@ -128,13 +128,14 @@ class Steps:
             await self._service.collector.store(account)
             output = await completed(running)
             result = await self._result(step, output, arrived, awaited=awaited)
-        except RowsMissing as missing:
+        except BaseException as error:
             account.channel.refund(cost)
-            # It may be in the ledger as billed.
-            await self._service.collector.store_again(account)
-            return NoRows(step.seq, missing.code, account.channel.billed)
-        except BaseException:
-            account.channel.refund(cost)
+            if awaited:
+                # It was written down as billed while its rows were awaited.
+                with trio.CancelScope(shield=True):
+                    await self._service.collector.store_again(account)
+            if isinstance(error, RowsMissing):
+                return NoRows(step.seq, error.code, account.channel.billed)
             raise
         self._stage.books.billed += cost
         self.billed += cost
