@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.ledger import Ledger, Role
 from hypercluster.market.money.voucher import charge
 from hypercluster.node.client.client import Client
@@ -169,3 +170,22 @@ async def test_the_path_that_holds_most_of_a_talk_is_gone_back_to_by_its_own_key
     assert len(stays) == 64
     assert stays.take("many", wishes, (5, *record)) is None
     assert stays.take("many", wishes, (6, *record, 1)) is not None
+
+
+async def test_guesses_that_did_not_hold_are_no_part_of_what_is_gone_back_to(
+    world: World, tmp_path: Path
+) -> None:
+    """Drafts leave more in the caches than was said: the next turn begins behind what was."""
+    wallet, prompt, wrong = new_wallet(world.chain), PROMPT * 10, 0
+    async with world.client(wallet, tmp_path) as client:
+        plainly = replace(client.wishes, market=MarketParameters(alpha=0.1, risk_weight=0.0))
+        for _ in range(3):
+            client.wishes = replace(plainly, stays=True, drafts=4)
+            done = await asked(client, prompt, 9)
+            wrong += done.drafted - done.draft_held
+            client.wishes = plainly
+            plain = await asked(client, prompt, 9)
+            assert done.tokens == plain.tokens
+            assert done.cached == (len(prompt) - 10 if len(prompt) > 40 else 0)
+            prompt = [*prompt, *done.tokens, *prompt[:9]]
+    assert wrong > 0
