@@ -6,6 +6,7 @@ from .client import Client as Client
 from .completion import Bill as Bill
 from .completion import Completion as Completion
 from .completion import HopBill as HopBill
+from .draft_model import Drafting as Drafting
 from .events import Candidate as Candidate
 from .events import ChannelsOpened as ChannelsOpened
 from .events import ChannelsPlanned as ChannelsPlanned

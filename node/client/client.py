@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.auditing.policy import Report
     from hypercluster.node.client.bookkeeping import RequestBook
     from hypercluster.node.client.completion import Completion
+    from hypercluster.node.client.draft_model import DraftModel
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.limits import Spending
     from hypercluster.node.client.model import Model
@@ -71,8 +72,8 @@ class Records:
 class Client:
     """Runs completions over the network; `audits` looks them over afterwards, if given.
 
-    `wishes` are those of a request that has none of its own, `seed` fixes the draws of paths that are spread, and
-    `experience` is what the process saw of operators lately.
+    `wishes` are those of a request that has none of its own, `seed` fixes the draws of paths that are spread,
+    `experience` is what the process saw of operators lately, and `draft_model` guesses ahead for requests that wish so.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class Client:
         wishes: Wishes | None = None,
         seed: int | None = None,
         experience: Experience | None = None,
+        draft_model: DraftModel | None = None,
     ) -> None:
+        self.draft_model = draft_model
         self.network, self.model, self.payer = network, model, payer
         self.wishes = wishes or Wishes()
         self.records = records

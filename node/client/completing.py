@@ -138,7 +138,7 @@ class Completing:
         if not done.prompt:
             raise BadRequest("The prompt has no tokens: give at least one character.")
         self._looking.remember()
-        with await Threads(1)(Drawing, client.model, request, done) as drawing:
+        with await Threads(1)(Drawing, client.model, request, done) as drawing, self._drafts() as drafts:
             while True:
                 path: Path | None = None
                 async with aclosing(self._looking.paths()) as looking:
@@ -149,7 +149,7 @@ class Completing:
                 assert path is not None
                 failure: HopFailed | OverDeposit
                 try:
-                    async with aclosing(self._on(path, drawing)) as events:
+                    async with aclosing(self._on(path, drawing, drafts)) as events:
                         async for event in events:
                             yield event
                     return
@@ -169,7 +169,11 @@ class Completing:
                     if self._topped_up > request.allowance.failures:
                         raise failure
 
-    async def _on(self, path: Path, drawing: Drawing) -> AsyncGenerator[Event, None]:
+    def _drafts(self) -> Drafts:
+        wishes, model = self._looking.wishes, self._client.draft_model
+        return Drafts(wishes.drafts, wishes.market, [model.drafter()] if model and wishes.drafts else ())
+
+    async def _on(self, path: Path, drawing: Drawing, drafts: Drafts) -> AsyncGenerator[Event, None]:
         """Go on over one path until it is finished. Raises HopFailed where the path breaks."""
         request, done, client = self.request, self.completion, self._client
         wishes = self._looking.wishes
@@ -205,7 +209,7 @@ class Completing:
         pending = pending[pipeline.position :]
         try:
             await client.opened(done, pipeline.hops)
-            async with aclosing(self._generate(pipeline, pending, drawing, terms)) as events:
+            async with aclosing(self._generate(pipeline, pending, drawing, drafts, terms)) as events:
                 async for event in events:
                     yield event
         finally:
@@ -214,15 +218,14 @@ class Completing:
             await self._looking.leave(pipeline)
 
     async def _generate(
-        self, pipeline: Pipeline, pending: list[int], drawing: Drawing, terms: Terms
+        self, pipeline: Pipeline, pending: list[int], drawing: Drawing, drafts: Drafts, terms: Terms
     ) -> AsyncGenerator[Event, None]:
         done, looking = self.completion, self._looking
         first = True
-        most = looking.wishes.drafts if pipeline.rewinds else 0
-        drafts = Drafts(most, looking.wishes.market, (*done.prompt, *done.tokens))
+        drafts.over(rewinds=pipeline.rewinds, history=(*done.prompt, *done.tokens))
         while True:
             room = min(done.allowed - len(done.tokens), pipeline.most_rows) - 1
-            guessed = [] if len(pending) > 1 else drafts.guess(pipeline.cost, room)
+            guessed = [] if len(pending) > 1 else await drafts.guess(pipeline.cost, room)
             if guessed and self._spending.refusal(pipeline.cost(1 + len(guessed))):
                 guessed = []
             rows = len(pending) + len(guessed)

@@ -1,13 +1,17 @@
 """Guesses of the tokens to come, so that one trip over the path can bring several of them.
 
-A draft is what followed the same few tokens before, in the prompt or the answer. The path runs the last token and its
-drafts in one step and gives the candidates behind each; the client draws token after token as always, and goes on to
-the next row only where what it drew is what it had guessed. So drafts change what is paid and when, never what comes.
+The path runs the last token and its drafts in one step and gives the candidates behind each; the client draws token
+after token as always, and goes on to the next row only where what it drew is what it had guessed. So drafts change what
+is paid and when, never what comes. Whoever makes the guesses is a Drafter: what stood in the text before (NGrams), or a
+small model of the client's own (ModelDrafter).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Protocol, Self
 
 from hypercluster.market.economics.parameters import MarketParameters
 
@@ -21,26 +25,42 @@ _FORGET = 0.01
 """of what is known, at each step without drafts: what did not pay a while ago is tried again"""
 
 
-class Drafts:
-    """The drafts of one completion: `most` of them in a step, none where it is 0.
+class Drafter(Protocol):
+    """Makes guesses, one behind the other. Guesses of one kind hold about as often as each other."""
 
-    Args:
-        market: weighs what a step costs against the time it takes, as for paths.
-        history: the prompt's tokens.
-    """
+    @property
+    def priors(self) -> Mapping[int, float]:
+        """Every kind of guess, and the share of it that is taken to hold before any was tried."""
 
-    def __init__(self, most: int, market: MarketParameters, history: Sequence[int]) -> None:
-        self.tried = self.held = 0
-        """drafts that were sent, and those of them that were drawn"""
-        self._most, self._market = most, market
+    @property
+    def usual(self) -> float | None:
+        """The share of all guesses that is taken to hold at first, where making one takes time; None: it takes none."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can guess now."""
+
+    def came(self, tokens: Sequence[int]) -> None:
+        """Note that these tokens are there now."""
+
+    async def next(self, guessed: Sequence[int]) -> tuple[int, int] | None:
+        """The token that may follow all that came and these guesses, and its kind; None where it has no guess."""
+
+    def close(self) -> None:
+        """Free what it holds; it guesses nothing any more."""
+
+
+class NGrams:
+    """Guesses what followed the same few tokens before, in the prompt or the answer; a kind is how many these were."""
+
+    priors = MappingProxyType(dict.fromkeys(LENGTHS, PRIOR))
+    usual = None
+    ready = True
+
+    def __init__(self) -> None:
         self._history: list[int] = []
         self._followed: dict[tuple[int, ...], int] = {}
-        self._holds = dict.fromkeys(LENGTHS, PRIOR)
-        self._length = LENGTHS[-1]
-        self._step_ms: float | None = None
-        self._row_ms: float | None = None
-        if most:
-            self.came(history)
+        self._at = self._length = 0
 
     def came(self, tokens: Sequence[int]) -> None:
         """Note that these tokens are there now."""
@@ -51,60 +71,142 @@ class Drafts:
                     self._followed[tuple(self._history[-length:])] = at
             self._history.append(token)
 
-    def guess(self, cost: Callable[[int], int], most: int) -> list[int]:
+    async def next(self, guessed: Sequence[int]) -> tuple[int, int] | None:
+        """What followed there; where that is the end, what has been guessed follows it."""
+        if not guessed:
+            for length in LENGTHS:
+                at = self._followed.get(tuple(self._history[-length:]))
+                if at is not None:
+                    self._at, self._length = at, length
+                    break
+            else:
+                return None
+        place = self._at + len(guessed)
+        beyond = place - len(self._history)
+        return (guessed[beyond] if beyond >= 0 else self._history[place]), self._length
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+class Drafts:
+    """The drafts of one completion: `most` of them in a step, none where it is 0. To be closed.
+
+    Args:
+        market: weighs what a step costs against the time it takes, as for paths.
+        drafters: who guesses; the first of them that is ready.
+    """
+
+    def __init__(self, most: int, market: MarketParameters, drafters: Sequence[Drafter] = ()) -> None:
+        self.tried = self.held = 0
+        """drafts that were sent, and those of them that were drawn"""
+        self._wished, self._most, self._market = most, 0, market
+        self._drafters = (*drafters, NGrams())
+        self._drafter: Drafter = self._drafters[-1]
+        self._holds = {each: dict(each.priors) for each in self._drafters}
+        self._usual = {each: each.usual for each in self._drafters if each.usual is not None}
+        self._known = 0
+        self._kinds: list[int] = []
+        self._step_ms: float | None = None
+        self._row_ms: float | None = None
+        self._guess_ms = dict.fromkeys(self._drafters, 0.0)
+
+    def over(self, *, rewinds: bool, history: Sequence[int]) -> None:
+        """Begin on a path, behind these tokens; nothing is guessed on one that cannot go back."""
+        self._most = self._wished if rewinds else 0
+        self._step_ms = self._row_ms = None
+        if self._most:
+            self.came(history[self._known :])
+
+    def came(self, tokens: Sequence[int]) -> None:
+        """Note that these tokens are there now."""
+        if self._most:
+            self._known += len(tokens)
+            for each in self._drafters:
+                each.came(tokens)
+
+    async def guess(self, cost: Callable[[int], int], most: int) -> list[int]:
         """The tokens that are worth guessing now, `most` of them at most.
 
         `cost` says what a step of so many rows costs over the path, in wei.
         """
-        if not self._most or self._step_ms is None:
+        most = min(most, self._most)
+        if self._step_ms is None or most < 1:
             return []
-        for length in LENGTHS:
-            at = self._followed.get(tuple(self._history[-length:]))
-            if at is not None:
-                self._length = length
-                found = self._copied(at, self._depth(self._holds[length], cost, min(most, self._most)))
-                break
-        else:
-            found = []
-        if not found:
-            for each in LENGTHS:
-                self._holds[each] += _FORGET * (PRIOR - self._holds[each])
-            self._row_ms = (1 - _FORGET) * (self._row_ms or 0.0)
-        return found
+        self._drafter = drafter = next(each for each in self._drafters if each.ready)
+        guessed, self._kinds = [], []
+        if drafter not in self._usual or self._pays(self._usual[drafter], cost):
+            guessed = await self._guessed(drafter, cost, most)
+        if not guessed:
+            self._forget()
+        return guessed
 
     def ran(self, rows: int, ms: float, drafts: int = 0, held: int = 0) -> None:
         """Note that a step of `rows` rows took `ms`, and that `held` of the drafts in it were drawn."""
         if rows == 1:
-            self._step_ms = ms if self._step_ms is None else self._step_ms + _SHARE * (ms - self._step_ms)
+            self._step_ms = _mean(self._step_ms, ms)
         elif drafts and self._step_ms is not None:
-            extra = max(0.0, ms - self._step_ms) / drafts
-            self._row_ms = extra if self._row_ms is None else self._row_ms + _SHARE * (extra - self._row_ms)
+            self._row_ms = _mean(self._row_ms, max(0.0, ms - self._step_ms) / drafts)
         else:
             self._row_ms = ms / rows
         self.tried, self.held = self.tried + drafts, self.held + held
+        holds = self._holds[self._drafter]
         # Behind the first that did not hold, the others tell nothing.
-        for n in range(min(held + 1, drafts)):
-            self._holds[self._length] += _SHARE * ((n < held) - self._holds[self._length])
+        for n, kind in enumerate(self._kinds[: min(held + 1, drafts)]):
+            holds[kind] = _mean(holds[kind], float(n < held))
+            if self._drafter in self._usual:
+                self._usual[self._drafter] = _mean(self._usual[self._drafter], float(n < held))
 
-    def _depth(self, holds: float, cost: Callable[[int], int], most: int) -> int:
-        """How many drafts bring the most tokens for what a step weighs, if each holds with this probability."""
-        tokens, best, depth, likely = 1.0, 1.0 / self._weight(cost, 0), 0, 1.0
-        for drafts in range(1, most + 1):
-            likely *= holds
+    async def _guessed(self, drafter: Drafter, cost: Callable[[int], int], most: int) -> list[int]:
+        """As many guesses as bring the most tokens for what a step weighs, if each holds as often as its kind did."""
+        guessed: list[int] = []
+        tokens, best, likely = 1.0, 1.0 / self._weight(cost, 0), 1.0
+        while len(guessed) < most:
+            began = time.perf_counter()
+            found = await drafter.next(guessed)
+            took = 1000 * (time.perf_counter() - began)
+            if drafter in self._usual:
+                self._guess_ms[drafter] = _mean(self._guess_ms[drafter] or None, took)
+            if found is None:
+                break
+            token, kind = found
+            likely *= self._holds[drafter][kind]
             tokens += likely
-            if (worth := tokens / self._weight(cost, drafts)) > best:
-                best, depth = worth, drafts
-        return depth
+            if (worth := tokens / self._weight(cost, len(guessed) + 1)) <= best:
+                break
+            best = worth
+            guessed.append(token)
+            self._kinds.append(kind)
+        return guessed
+
+    def _pays(self, holds: float, cost: Callable[[int], int]) -> bool:
+        """Whether a guess that holds with this probability is worth being made."""
+        return (1.0 + holds) / self._weight(cost, 1) > 1.0 / self._weight(cost, 0)
+
+    def _forget(self) -> None:
+        for drafter, holds in self._holds.items():
+            for kind, prior in drafter.priors.items():
+                holds[kind] += _FORGET * (prior - holds[kind])
+            if drafter.usual is not None:
+                self._usual[drafter] = _mean(self._usual[drafter], drafter.usual, _FORGET)
+                self._guess_ms[drafter] *= 1 - _FORGET
+        self._row_ms = (1 - _FORGET) * (self._row_ms or 0.0)
 
     def _weight(self, cost: Callable[[int], int], drafts: int) -> float:
-        market, ms = self._market, (self._step_ms or 0.0) + drafts * (self._row_ms or 0.0)
+        each = (self._row_ms or 0.0) + self._guess_ms[self._drafter]
+        market, ms = self._market, (self._step_ms or 0.0) + drafts * each
         weight = market.alpha * cost(1 + drafts) / market.p_ref + (1 - market.alpha) * ms / market.c_ref
         return max(weight, 1e-9)
 
-    def _copied(self, at: int, count: int) -> list[int]:
-        """What followed at `at`; where that is the end, what has been guessed follows it."""
-        guessed: list[int] = []
-        for n in range(count):
-            place = at + n - len(self._history)
-            guessed.append(guessed[place] if place >= 0 else self._history[place])
-        return guessed
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each in self._drafters:
+            each.close()
+
+
+def _mean(before: float | None, new: float, share: float = _SHARE) -> float:
+    return new if before is None else before + share * (new - before)

@@ -1,8 +1,11 @@
 """A client on the network, put together from settings, keys and a model."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractContextManager, asynccontextmanager, closing, nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -32,6 +35,9 @@ from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.network.rumours import Rumours
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.threads import Threads
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.draft_model import Drafting, DraftModel
 
 
 class Unseen(NodeError):
@@ -81,6 +87,7 @@ class Station:
         host: Host,
         wishes: Wishes | None,
         auditing: Auditing | None,
+        drafting: Drafting | None,
         seed: int | None,
     ) -> None:
         self.settings, self.chain = settings, chain
@@ -100,7 +107,7 @@ class Station:
         self._book = RequestBook(self.ledger, self.payer, ReceiptFiles(settings.home))
         wishes = wishes or Wishes(shares=settings.shares)
         self._wishes = wishes if settings.chain else replace(wishes, chain=False)
-        self._purse, self._auditing, self._seed = purse, auditing, seed
+        self._purse, self._auditing, self._drafting, self._seed = purse, auditing, drafting, seed
         self._experience = Experience()
         self._eligible = Eligibility(chain)
         self._latencies = Latencies(host)
@@ -121,7 +128,7 @@ class Station:
             reads_tokens=manifest.reads_tokens,
             vocabulary=stored.vocabulary,
         )
-        with closing(model):
+        with closing(model), await self._draft_model(stored) as draft_model:
             if reading:
                 # Loaded here, as it takes its time.
                 await trio.to_thread.run_sync(lambda: model.tokenizer)
@@ -142,6 +149,7 @@ class Station:
                 wishes=self._wishes,
                 seed=self._seed,
                 experience=self._experience,
+                draft_model=draft_model,
             )
             await self.membership.follow(discovery)
             async with discovery.following(), background() as nursery:
@@ -167,6 +175,15 @@ class Station:
                     if client.audits is not None:
                         client.audits.over = True
 
+    async def _draft_model(self, stored: StoredModel) -> AbstractContextManager[DraftModel | None]:
+        """Who guesses for a model, loaded; nobody where its tokens are others. Raises ShardError, LlamaError."""
+        drafting = self._drafting
+        if drafting is None or not await trio.to_thread.run_sync(drafting.fits, stored):
+            return nullcontext()
+        from hypercluster.node.client.draft_model import DraftModel  # an engine, which few need
+
+        return await trio.to_thread.run_sync(DraftModel, drafting)
+
     def _open_cases(self, looks: Inspector, stored: StoredModel) -> OpenCases | None:
         """Those of an earlier run, where disputes are wanted and there is a wallet for them."""
         if looks.accuser is None or self._transcripts is None or not looks.policy.disputes:
@@ -188,11 +205,13 @@ async def station(
     *,
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
+    drafting: Drafting | None = None,
     seed: int | None = None,
 ) -> AsyncIterator[Station]:
     """A place in the network for as long as the block lasts.
 
-    With `auditing` its clients keep transcripts and have stages looked over; `wishes` and `seed` are theirs.
+    With `auditing` its clients keep transcripts and have stages looked over, with `drafting` a model guesses for those
+    of the same tokens; `wishes` and `seed` are theirs.
 
     Raises:
         NoBootstrap: the settings name no node to join through.
@@ -209,6 +228,7 @@ async def station(
                 host=host,
                 wishes=wishes,
                 auditing=auditing,
+                drafting=drafting,
                 seed=seed,
             )
             async with place.membership.running():
@@ -224,6 +244,7 @@ async def joined(
     *,
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
+    drafting: Drafting | None = None,
     seed: int | None = None,
     reading: bool = True,
 ) -> AsyncIterator[Client]:
@@ -232,7 +253,9 @@ async def joined(
     As `station` with one model. Raises what that and its `client` raise.
     """
     async with (
-        station(settings, chain, purse, wishes=wishes, auditing=auditing, seed=seed) as place,
+        station(
+            settings, chain, purse, wishes=wishes, auditing=auditing, drafting=drafting, seed=seed
+        ) as place,
         place.client(stored, reading=reading) as client,
     ):
         yield client

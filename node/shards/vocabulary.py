@@ -82,6 +82,15 @@ def tokenizer_digest(file: Container) -> str:
     return digest.hexdigest()
 
 
+def same_tokens(one: Path, other: Path) -> bool:
+    """Whether two files name the same tokens in the same order, so that ids of one mean the same to the other.
+
+    Raises MalformedFile.
+    """
+    tokens = [read_container(path) for path in (one, other)]
+    return tokens[0].texts("tokenizer.ggml.tokens") == tokens[1].texts("tokenizer.ggml.tokens")
+
+
 def write_vocabulary(source: Path, dest: Path, *, model_id: str | None = None) -> Path:
     """Write the vocabulary-only GGUF that a client tokenizes with, and return its path.
 

@@ -22,6 +22,7 @@ from hypercluster.node.traffic.entries import NamedModel, named_of
 
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.assembly import Auditing
+    from hypercluster.node.client.draft_model import Drafting
     from hypercluster.node.client.request import Wishes
     from hypercluster.node.traffic.blocking import BlockingMarket
     from hypercluster.node.traffic.market import Market
@@ -44,6 +45,7 @@ def connect(
     limit_wei: int | None = None,
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
+    drafting: Drafting | None = None,
     program: str = "a Python program",
     settings: Settings | None = None,
     wallet_held: bool = False,
@@ -68,6 +70,7 @@ def connect(
         limit_wei: what all requests together may cost; the policy of the home holds besides.
         wishes: over whom requests go that say nothing else.
         auditing: how completions are looked over; nothing is without it.
+        drafting: which model guesses ahead, for models of the same tokens; `wishes.drafts` says how many.
         program: what other processes are told of this one, which alone spends from the home meanwhile.
         settings: instead of those of the environment.
         wallet_held: whoever calls holds the wallet of the home (node.home.lock) already.
@@ -84,6 +87,7 @@ def connect(
         limit_wei=limit_wei,
         wishes=wishes,
         auditing=auditing,
+        drafting=drafting,
         program=program,
         wallet_held=wallet_held,
     )
@@ -101,6 +105,7 @@ class Connection:
         limit_wei: int | None,
         wishes: Wishes | None,
         auditing: Auditing | None,
+        drafting: Drafting | None,
         program: str,
         wallet_held: bool,
     ) -> None:
@@ -108,6 +113,7 @@ class Connection:
         self._models, self._password, self._program = models, password, program
         self._wallet_held = wallet_held
         self._limit_wei, self._wishes, self._auditing = limit_wei, wishes, auditing
+        self._drafting = drafting
         self._stack = AsyncExitStack()
         self._blocking: BlockingMarket | None = None
 
@@ -153,6 +159,8 @@ class Connection:
         chain = await run(open_chain, settings)
         purse = await run(purse_of, settings.home, chain, word)
         models = await run(named_models, self._models, settings)
+        if self._drafting is not None:
+            await run(self._drafting.check, [each.stored for each in models])
         return await stack.enter_async_context(
             open_market(
                 settings,
@@ -162,6 +170,7 @@ class Connection:
                 limit_wei=self._limit_wei,
                 wishes=self._wishes,
                 auditing=self._auditing,
+                drafting=self._drafting,
             )
         )
 

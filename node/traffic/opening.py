@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
     from hypercluster.market.ledger import Ledger
     from hypercluster.node.client.auditing.assembly import Auditing
+    from hypercluster.node.client.draft_model import Drafting
     from hypercluster.node.client.purse import Purse
     from hypercluster.node.client.request import Wishes
     from hypercluster.node.home.settings import Settings
@@ -39,6 +40,7 @@ async def open_market(
     *,
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
+    drafting: Drafting | None = None,
     seed: int | None = None,
     limit_wei: int | None = None,
 ) -> AsyncIterator[Market]:
@@ -52,7 +54,9 @@ async def open_market(
         NodeError, MarketError: a vocabulary or the ledger cannot be opened.
     """
     async with (
-        station(settings, chain, purse, wishes=wishes, auditing=auditing, seed=seed) as place,
+        station(
+            settings, chain, purse, wishes=wishes, auditing=auditing, drafting=drafting, seed=seed
+        ) as place,
         background() as nursery,
     ):
         market = Market(place, nursery, limit_wei)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.shares import Shares
-from hypercluster.node.client.request import Allowance, Asker, Request, Sampling, Wishes
+from hypercluster.node.client.request import Allowance, Asker, BadRequest, Request, Sampling, Wishes
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
     from hypercluster.node.cli.client.options import AuditorName
     from hypercluster.node.client.auditing.assembly import Auditing
+    from hypercluster.node.client.draft_model import Drafting
     from hypercluster.node.engine.chat import Message
 
 
@@ -79,6 +80,25 @@ def wishes_of(
         drafts=draft,
         stays=stays,
     )
+
+
+def drafts_of(draft: int | None, draft_model: str | None) -> int:
+    """Tokens guessed ahead in a step. Raises BadRequest for a draft model that is to guess nothing."""
+    from hypercluster.node.client.draft_model import DRAFTS
+
+    if draft == 0 and draft_model is not None:
+        raise BadRequest(
+            "--draft 0 guesses nothing, and --draft-model is for guessing: leave one of them out."
+        )
+    return draft if draft is not None else DRAFTS if draft_model is not None else 0
+
+
+def drafting_of(draft_model: str | None, settings: Settings, sessions: int = 1) -> Drafting | None:
+    """Which model guesses, for so many completions at once. Raises what opening a model raises."""
+    from hypercluster.node.cli.opening import opened
+    from hypercluster.node.client.draft_model import Drafting
+
+    return None if draft_model is None else Drafting(stored=opened(draft_model, settings), sessions=sessions)
 
 
 def auditing_of(rate: float, auditor: AuditorName, traps: float, disputes: bool) -> Auditing | None:

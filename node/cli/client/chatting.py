@@ -15,6 +15,7 @@ from hypercluster.node.cli.client.options import (
     AuditRate,
     Deposit,
     Draft,
+    DraftModel,
     Dtype,
     MaxCost,
     MinP,
@@ -57,7 +58,8 @@ def chat(
     seed: Seed = None,
     stop: Stop = None,
     dtype: Dtype = "f32",
-    draft: Draft = 0,
+    draft: Draft = None,
+    draft_model: DraftModel = None,
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
     no_stay: NoStay = False,
@@ -78,7 +80,7 @@ def chat(
     The limits hold for each answer. All turns so far are the prompt of the next one, and are paid as that. Ctrl-C ends
     an answer; between answers it ends the chat.
     """
-    from hypercluster.node.cli.client.asking import Asked, auditing_of, shares_of, wishes_of
+    from hypercluster.node.cli.client.asking import Asked, auditing_of, drafts_of, shares_of, wishes_of
     from hypercluster.node.cli.client.joining import with_client
 
     asked = Asked(tokens, max_cost, wait, temperature, top_k, top_p, min_p, seed, tuple(stop or ()))
@@ -133,12 +135,13 @@ def chat(
             alpha,
             spread,
             dtype,
-            draft,
+            drafts_of(draft, draft_model),
             deposit,
             shares_of(operator_hops, operator_requests, trials),
             stays=not no_stay,
         ),
         auditing=auditing_of(audit_rate, auditor, trap_rate, False),
+        draft_model=draft_model,
         program="hc-client chat",
     )
     if not spoken:

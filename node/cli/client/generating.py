@@ -15,6 +15,7 @@ from hypercluster.node.cli.client.options import (
     Deposit,
     Dispute,
     Draft,
+    DraftModel,
     Dtype,
     MaxCost,
     MinP,
@@ -60,7 +61,8 @@ def generate(
     seed: Seed = None,
     stop: Stop = None,
     dtype: Dtype = "f32",
-    draft: Draft = 0,
+    draft: Draft = None,
+    draft_model: DraftModel = None,
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
     operator_hops: OperatorHops = None,
@@ -84,7 +86,7 @@ def generate(
     Before the wallet opens channels it says so. However it ends, also with Ctrl-C, what came and what it cost is
     shown and audits follow as asked; Ctrl-C once more ends at once.
     """
-    from hypercluster.node.cli.client.asking import Asked, auditing_of, shares_of, wishes_of
+    from hypercluster.node.cli.client.asking import Asked, auditing_of, drafts_of, shares_of, wishes_of
     from hypercluster.node.cli.client.joining import with_client
 
     asked = Asked(tokens, max_cost, wait, temperature, top_k, top_p, min_p, seed, tuple(stop or ()))
@@ -106,9 +108,15 @@ def generate(
         model=model,
         bootstrap=bootstrap,
         wishes=wishes_of(
-            alpha, spread, dtype, draft, deposit, shares_of(operator_hops, operator_requests, trials)
+            alpha,
+            spread,
+            dtype,
+            drafts_of(draft, draft_model),
+            deposit,
+            shares_of(operator_hops, operator_requests, trials),
         ),
         auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
+        draft_model=draft_model,
         program="hc-client generate",
     )
     spoken.end(json_)

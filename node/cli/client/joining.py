@@ -42,11 +42,13 @@ def with_client(
     bootstrap: list[str] | None,
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
+    draft_model: str | None = None,
     program: str,
 ) -> T:
     """Run `work` with a client that has joined the network; it holds the wallet meanwhile, as `program`."""
     import trio
 
+    from hypercluster.node.cli.client.asking import drafting_of
     from hypercluster.node.client.joining import joined
     from hypercluster.node.client.purse import purse_of
 
@@ -55,9 +57,14 @@ def with_client(
     purse = purse_of(settings.home, chain, password(settings))
     with wallet_held(settings.home, program):
         stored = opened(model, settings)
+        drafting = drafting_of(draft_model, settings)
+        if drafting is not None:
+            drafting.check([stored])
 
         async def main() -> T:
-            async with joined(settings, chain, stored, purse, wishes=wishes, auditing=auditing) as client:
+            async with joined(
+                settings, chain, stored, purse, wishes=wishes, auditing=auditing, drafting=drafting
+            ) as client:
                 return await work(client)
 
         return trio.run(main)

@@ -56,11 +56,20 @@ Dtype = Annotated[
     Literal["f32", "f16"], typer.Option(help="Activations on the wire: f32, or f16 for half the bytes.")
 ]
 Draft = Annotated[
-    int,
+    int | None,
     whole(
-        "Tokens guessed ahead in one step at most, from what came before; only where they are worth their price.",
+        "Tokens guessed ahead in one step at most, from what came before or by --draft-model; only where they are "
+        "worth their price. Default: 8 with a draft model, else 0.",
         least=0,
         most=16,
+    ),
+]
+DraftModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="A small model that guesses ahead on this machine, of the same tokens: a smaller one of the family, or a "
+        "coarser quantisation of the same.",
     ),
 ]
 Deposit = Annotated[

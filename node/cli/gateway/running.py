@@ -16,6 +16,7 @@ from hypercluster.node.cli.client.options import (
     Deposit,
     Dispute,
     Draft,
+    DraftModel,
     Dtype,
     NoStay,
     OperatorHops,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from hypercluster.node.gateway.running import RunningGateway
 
 PORT = 11535
+AT_ONCE = 4
+"""requests for which a draft model guesses at the same time; others are guessed for from what came before"""
 
 
 def run(
@@ -73,7 +76,8 @@ def run(
     bootstrap: Bootstrap = None,
     alpha: Alpha = 0.5,
     dtype: Dtype = "f32",
-    draft: Draft = 0,
+    draft: Draft = None,
+    draft_model: DraftModel = None,
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
     no_stay: NoStay = False,
@@ -97,7 +101,7 @@ def run(
 
     import trio
 
-    from hypercluster.node.cli.client.asking import auditing_of, shares_of, wishes_of
+    from hypercluster.node.cli.client.asking import auditing_of, drafting_of, drafts_of, shares_of, wishes_of
     from hypercluster.node.gateway.running import LINK_FILE, GatewayOptions, serve_gateway
     from hypercluster.node.network.addresses import through
     from hypercluster.node.serving.stopping import until_signal
@@ -110,6 +114,7 @@ def run(
     with wallet_held(settings.home, "hc-gateway run"):
         secret = password(settings)
         models = named_models(model or None, settings, bar)
+        drafting = drafting_of(draft_model, settings, AT_ONCE)
         options = GatewayOptions(
             binds=binds,
             hosts=tuple(allow_host or ()),
@@ -130,12 +135,13 @@ def run(
                         alpha,
                         spread,
                         dtype,
-                        draft,
+                        drafts_of(draft, draft_model),
                         deposit,
                         shares_of(operator_hops, operator_requests, trials),
                         stays=not no_stay,
                     ),
                     auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
+                    drafting=drafting,
                     settings=settings,
                     wallet_held=True,
                 ) as market,

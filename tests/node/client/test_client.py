@@ -98,7 +98,9 @@ class World:
     greedy: list[int]
 
     @asynccontextmanager
-    async def client(self, wallet: Wallet, home: Path, deposit: int = HCT // 100) -> AsyncIterator[Client]:
+    async def client(
+        self, wallet: Wallet, home: Path, deposit: int = HCT // 100, **more: Any
+    ) -> AsyncIterator[Client]:
         """A client that knows all three providers, idle, and looks at prices only."""
         settings = Settings(home=home, bootstrap=(self.whole.address,))
         market = MarketParameters(alpha=1.0, risk_weight=0.0)
@@ -108,6 +110,7 @@ class World:
             self.stored,
             wallet.purse,
             wishes=Wishes(market=market, deposit_wei=deposit, chain=False),
+            **more,
         ) as client:
             with trio.fail_after(300):
                 while len(client.adverts()) < 3 or any(advert.free < 3 for advert in client.adverts()):
