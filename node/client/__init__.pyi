@@ -27,6 +27,7 @@ from .onlooking import Onlooker as Onlooker
 from .onlooking import Sought as Sought
 from .onlooking import look as look
 from .onlooking import looking_on as looking_on
+from .own_layers import Ends as Ends
 from .payer import Funding as Funding
 from .purse import Purse as Purse
 from .purse import empty_purse as empty_purse

@@ -38,8 +38,10 @@ async def pass_on(
     all_outputs: bool,
     onward: Callable[[bytes], bytes],
     strained: Strained,
-) -> TopK:
+) -> TopK | bytes:
     """Run one step of `rows` tokens over all hops; `onward` makes of a stage's output what the next one is sent.
+
+    Returns what the last hop puts out.
 
     After a failure every hop but the one that failed is at rest, and none holds more of the session than the ones
     before it.
@@ -56,7 +58,6 @@ async def pass_on(
         done, output = await _Run(run, all_outputs, strained).step(payload, rows)
         at += done
         if at == len(hops):
-            assert not isinstance(output, bytes)
             return output
         assert isinstance(output, bytes)
         payload = onward(output)

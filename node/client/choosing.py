@@ -6,6 +6,7 @@ import logging
 import math
 import statistics
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from hypercluster.market.economics.graph import Node, NoPath, node_of
 from hypercluster.market.economics.routing import Path
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.reputation import Evidence, Reputation
+from hypercluster.node.client.between import NOTHING, Between
 from hypercluster.node.client.experience import Experience
 from hypercluster.node.client.gaps import Kept
 from hypercluster.node.client.needs import BUSY, AllBusy, Needs, NoRoute, explain, session_length
@@ -63,6 +65,7 @@ class Chooser:
 
     Args:
         layers, starts: of the model, and where its ranges may begin (None: anywhere).
+        served: the layers [start, stop) that are asked of providers; None for all.
         trust: what the ledger knows of them; None trusts everybody.
         seed: fixes the draws of paths that are spread, and of requests that may try somebody.
         experience: what the process saw of operators lately; of its own where None.
@@ -78,8 +81,11 @@ class Chooser:
         seed: int | None = None,
         experience: Experience | None = None,
         starts: Collection[int] | None = None,
+        served: tuple[int, int] | None = None,
     ) -> None:
-        self.layers = layers
+        self.between = Between(*(served or (0, layers)), layers)
+        self.layers = self.between.layers
+        """that are asked of providers"""
         self._edges = None if starts is None else {*starts, layers}
         self.experience = experience or Experience()
         self._discovery, self._latencies, self._vacancies = discovery, latencies, vacancies
@@ -96,7 +102,8 @@ class Chooser:
 
     async def nodes(self, wishes: Wishes, *, full: bool = False) -> list[Node]:
         """The adverts with the latency measured to each; those with no free session only if `full`."""
-        return await self._nodes([a for a in self._offered(wishes) if full or self._vacancies.free(a) > 0])
+        offered = [a for a in self._offered(wishes) if full or self._vacancies.free(a) > 0]
+        return self.between.told(await self._nodes(offered))
 
     async def route(
         self,
@@ -121,6 +128,8 @@ class Chooser:
             NoRoute: there are none.
             TooDear: all of them cost more than the wishes allow.
         """
+        if not self.layers:
+            return NOTHING
         kept = kept or Kept()
         offered = kept.fitting(self._offered(wishes))
         free_now = [a for a in offered if self._vacancies.free(a) and needs.chosen_from(a)]
@@ -151,7 +160,7 @@ class Chooser:
             fitting_path(await self._nodes(list(usable.values())), self.layers, wishes, self._rng)
             raise AllBusy(BUSY) from None
         self.found = trio.current_time()
-        return path
+        return replace(path, nodes=tuple(self.between.told(path.nodes)))
 
     def draw_trial(self, wishes: Wishes) -> bool:
         """Whether the next request may go over somebody who never served, as many of them as the wishes say."""
@@ -247,12 +256,14 @@ class Chooser:
         return bool(others) and not answered
 
     def _offered(self, wishes: Wishes) -> list[Advert]:
+        """Counted from the first layer that is asked of providers."""
         dtype, only = wishes.wire_dtype.name.lower(), wishes.only
-        return [
+        offered = (
             a
             for a in self._discovery.book.snapshot()
             if dtype in a.wire_dtypes and (only is None or a.peer in only) and self._begins(a)
-        ]
+        )
+        return self.between.within(offered)
 
     def _begins(self, advert: Advert) -> bool:
         """Whether a model can be cut where an advert says; no honest provider has other layers."""
@@ -317,18 +328,15 @@ class Chooser:
     def _why(self, failed: Collection[str], wishes: Wishes) -> str:
         """The reason that explains best why no path is there at all."""
 
-        def ranges(adverts: Collection[Advert]) -> list[tuple[int, int]]:
-            return [(a.layer_start, a.layer_stop) for a in adverts]
-
-        book = self._discovery.book
+        book, ranges = self._discovery.book, self.between.ranges
         offered = self._offered(wishes)
         wanted = Wanted(
             model_id=book.model_id,
             name=book.name,
-            layers=self.layers,
-            ranges=ranges(offered),
+            layers=self.between.whole,
+            ranges=[*self.between.own, *ranges(offered)],
             full=ranges([a for a in offered if not self._vacancies.free(a)]),
             distrusted=ranges([a for a in offered if a.operator in self._distrusted]),
             failed=ranges([a for a in offered if a.peer in failed or a.peer in wishes.avoid]),
         )
-        return why_no_path(self._discovery.facts(), wanted)
+        return why_no_path(self._discovery.facts(), wanted) + self.between.note

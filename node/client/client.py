@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.graph import Node
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.limits import Spending
     from hypercluster.node.client.model import Model
+    from hypercluster.node.client.own_layers import OwnLayers
     from hypercluster.node.client.payer import Payer
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
@@ -73,7 +74,8 @@ class Client:
     """Runs completions over the network; `audits` looks them over afterwards, if given.
 
     `wishes` are those of a request that has none of its own, `seed` fixes the draws of paths that are spread,
-    `experience` is what the process saw of operators lately, and `draft_model` guesses ahead for requests that wish so.
+    `experience` is what the process saw of operators lately, `draft_model` guesses ahead for requests that wish so, and
+    `own_layers` are those that no provider is asked for.
     """
 
     def __init__(
@@ -88,8 +90,9 @@ class Client:
         seed: int | None = None,
         experience: Experience | None = None,
         draft_model: DraftModel | None = None,
+        own_layers: OwnLayers | None = None,
     ) -> None:
-        self.draft_model = draft_model
+        self.draft_model, self.own_layers = draft_model, own_layers
         self.network, self.model, self.payer = network, model, payer
         self.wishes = wishes or Wishes()
         self.records = records
@@ -109,6 +112,7 @@ class Client:
             seed,
             self.experience,
             model.starts,
+            served=(own_layers.start, own_layers.stop) if own_layers else None,
         )
         self.opener = Opener(
             network.host,
@@ -117,6 +121,7 @@ class Client:
             reads_tokens=model.reads_tokens,
             domain=records.domain,
             transcripts=records.transcripts,
+            own=own_layers,
         )
 
     def complete(self, request: Request, key: str = "") -> Completing:
@@ -142,6 +147,11 @@ class Client:
         Audits of its stages begin when it has ended, however it did; `reports` waits for them.
         """
         return Completing(self, request, key)
+
+    def wishes_of(self, request: Request) -> Wishes:
+        """What a request wishes; own layers keep nothing for another visit."""
+        wishes = request.wishes or self.wishes
+        return replace(wishes, stays=False) if self.own_layers is not None else wishes
 
     async def reports(self, request_id: str) -> list[Report]:
         """The audits of a completion that has ended, when all of them are done."""

@@ -16,7 +16,7 @@ import trio
 from hypercluster.market.errors import InsufficientFunds, MarketError, OverDeposit
 from hypercluster.market.money.budget import Budget
 from hypercluster.node.client.completion import Completion, HopBill, TooExpensive
-from hypercluster.node.client.drafting import Drafts
+from hypercluster.node.client.drafting import Drafts, drafts_for
 from hypercluster.node.client.drawing import Drawing
 from hypercluster.node.client.events import (
     Event,
@@ -30,7 +30,7 @@ from hypercluster.node.client.funding import Funds
 from hypercluster.node.client.looking import Looking
 from hypercluster.node.client.mending import Mending, Unmended
 from hypercluster.node.client.needs import RequestTooLong
-from hypercluster.node.client.opening import Terms, adverts_of
+from hypercluster.node.client.opening import Terms, adverts_of, bounds_of
 from hypercluster.node.client.request import BadRequest
 from hypercluster.node.client.stops import StopGate
 from hypercluster.node.client.waking import ABSENT_SECONDS, now
@@ -138,7 +138,8 @@ class Completing:
         if not done.prompt:
             raise BadRequest("The prompt has no tokens: give at least one character.")
         self._looking.remember()
-        with await Threads(1)(Drawing, client.model, request, done) as drawing, self._drafts() as drafts:
+        drafts = drafts_for(self._looking.wishes, client.draft_model)
+        with await Threads(1)(Drawing, client.model, request, done) as drawing, drafts:
             while True:
                 path: Path | None = None
                 async with aclosing(self._looking.paths()) as looking:
@@ -169,17 +170,13 @@ class Completing:
                     if self._topped_up > request.allowance.failures:
                         raise failure
 
-    def _drafts(self) -> Drafts:
-        wishes, model = self._looking.wishes, self._client.draft_model
-        return Drafts(wishes.drafts, wishes.market, [model.drafter()] if model and wishes.drafts else ())
-
     async def _on(self, path: Path, drawing: Drawing, drafts: Drafts) -> AsyncGenerator[Event, None]:
         """Go on over one path until it is finished. Raises HopFailed where the path breaks."""
         request, done, client = self.request, self.completion, self._client
         wishes = self._looking.wishes
         pending = [*done.prompt, *done.tokens]
         adverts = adverts_of(path.nodes, client.network.discovery.book)
-        capacity = min(each.session_tokens for each in adverts)
+        capacity, most_top_k = bounds_of(adverts, client.own_layers)
         done.allowed = min(request.allowance.tokens, capacity - len(done.prompt))
         if done.allowed <= len(done.tokens):
             raise RequestTooLong(
@@ -195,7 +192,7 @@ class Completing:
         self._looking.alive, self._looking.idled = now(), False
         terms = Terms(
             capacity=len(done.prompt) + done.allowed,
-            top_k=max(request.top_k, min(drawing.wanted_top_k, adverts[-1].max_top_k)),
+            top_k=max(request.top_k, min(drawing.wanted_top_k, most_top_k)),
             wire_dtype=wishes.wire_dtype,
             chain=wishes.chain,
         )

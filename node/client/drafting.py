@@ -11,9 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from hypercluster.market.economics.parameters import MarketParameters
+if TYPE_CHECKING:
+    from hypercluster.market.economics.parameters import MarketParameters
+    from hypercluster.node.client.draft_model import DraftModel
+    from hypercluster.node.client.request import Wishes
 
 LENGTHS = (4, 3, 2)
 """tokens that have to come again before what followed them is guessed, the surest first"""
@@ -206,6 +209,11 @@ class Drafts:
     ) -> None:
         for each in self._drafters:
             each.close()
+
+
+def drafts_for(wishes: Wishes, model: DraftModel | None) -> Drafts:
+    """The drafts of one completion with these wishes, guessed by a model if there is one."""
+    return Drafts(wishes.drafts, wishes.market, [model.drafter()] if model and wishes.drafts else ())
 
 
 def _mean(before: float | None, new: float, share: float = _SHARE) -> float:

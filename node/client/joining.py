@@ -38,6 +38,7 @@ from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
     from hypercluster.node.client.draft_model import Drafting, DraftModel
+    from hypercluster.node.client.own_layers import Ends, OwnLayers
 
 
 class Unseen(NodeError):
@@ -88,6 +89,7 @@ class Station:
         wishes: Wishes | None,
         auditing: Auditing | None,
         drafting: Drafting | None,
+        own: Ends | None,
         seed: int | None,
     ) -> None:
         self.settings, self.chain = settings, chain
@@ -108,6 +110,7 @@ class Station:
         wishes = wishes or Wishes(shares=settings.shares)
         self._wishes = wishes if settings.chain else replace(wishes, chain=False)
         self._purse, self._auditing, self._drafting, self._seed = purse, auditing, drafting, seed
+        self._own = own
         self._experience = Experience()
         self._eligible = Eligibility(chain)
         self._latencies = Latencies(host)
@@ -128,7 +131,11 @@ class Station:
             reads_tokens=manifest.reads_tokens,
             vocabulary=stored.vocabulary,
         )
-        with closing(model), await self._draft_model(stored) as draft_model:
+        with (
+            closing(model),
+            await self._draft_model(stored) as draft_model,
+            await self._own_layers(stored) as own_layers,
+        ):
             if reading:
                 # Loaded here, as it takes its time.
                 await trio.to_thread.run_sync(lambda: model.tokenizer)
@@ -150,6 +157,7 @@ class Station:
                 seed=self._seed,
                 experience=self._experience,
                 draft_model=draft_model,
+                own_layers=own_layers,
             )
             await self.membership.follow(discovery)
             async with discovery.following(), background() as nursery:
@@ -184,6 +192,14 @@ class Station:
 
         return await trio.to_thread.run_sync(DraftModel, drafting)
 
+    async def _own_layers(self, stored: StoredModel) -> AbstractContextManager[OwnLayers | None]:
+        """What of a model is computed here, loaded. Raises BadLayers, ModelMissing, ShardError, LlamaError."""
+        if self._own is None:
+            return nullcontext()
+        from hypercluster.node.client.own_layers import OwnLayers  # an engine, which few need
+
+        return await trio.to_thread.run_sync(OwnLayers, self._own, stored)
+
     def _open_cases(self, looks: Inspector, stored: StoredModel) -> OpenCases | None:
         """Those of an earlier run, where disputes are wanted and there is a wallet for them."""
         if looks.accuser is None or self._transcripts is None or not looks.policy.disputes:
@@ -206,12 +222,13 @@ async def station(
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
     drafting: Drafting | None = None,
+    own: Ends | None = None,
     seed: int | None = None,
 ) -> AsyncIterator[Station]:
     """A place in the network for as long as the block lasts.
 
     With `auditing` its clients keep transcripts and have stages looked over, with `drafting` a model guesses for those
-    of the same tokens; `wishes` and `seed` are theirs.
+    of the same tokens, `own` layers are computed here; `wishes` and `seed` are theirs.
 
     Raises:
         NoBootstrap: the settings name no node to join through.
@@ -229,6 +246,7 @@ async def station(
                 wishes=wishes,
                 auditing=auditing,
                 drafting=drafting,
+                own=own,
                 seed=seed,
             )
             async with place.membership.running():
@@ -245,6 +263,7 @@ async def joined(
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
     drafting: Drafting | None = None,
+    own: Ends | None = None,
     seed: int | None = None,
     reading: bool = True,
 ) -> AsyncIterator[Client]:
@@ -254,7 +273,14 @@ async def joined(
     """
     async with (
         station(
-            settings, chain, purse, wishes=wishes, auditing=auditing, drafting=drafting, seed=seed
+            settings,
+            chain,
+            purse,
+            wishes=wishes,
+            auditing=auditing,
+            drafting=drafting,
+            own=own,
+            seed=seed,
         ) as place,
         place.client(stored, reading=reading) as client,
     ):

@@ -62,7 +62,7 @@ class Looking:
     """
 
     def __init__(self, client: Client, request: Request, done: Completion, key: str) -> None:
-        self.wishes = request.wishes or client.wishes
+        self.wishes = client.wishes_of(request)
         self.hops: list[Hop] = []
         self.began = self.alive = now()
         self.idled = False
@@ -180,9 +180,10 @@ class Looking:
 
     async def mended(self, kept: Kept) -> Path | None:
         """A path over all sessions in `kept`, with others where some are missing. It is taken instead of the one
-        before; None where there is none at this moment, or a whole new one is far better.
+        before; None where there is none at this moment, a whole new one is far better, or own layers are part of it.
         """
-        if self._taken is None or not kept.adverts or self._suspect:
+        own = self._client.own_layers is not None
+        if self._taken is None or not kept.adverts or self._suspect or own:
             return None
         chooser, needs, out = self._client.chooser, self._needs(), self._out()
         try:

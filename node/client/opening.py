@@ -11,10 +11,12 @@ import trio
 
 from hypercluster.market.money.voucher import charge
 from hypercluster.node.client.account import Recipient
+from hypercluster.node.client.ended import EndedPipeline
 from hypercluster.node.client.exchanging import HopFailed, How, too_slow
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.kept import KeptRows
 from hypercluster.node.client.linking import LinkBook
+from hypercluster.node.client.own_layers import MOST_TOP_K
 from hypercluster.node.client.patience import Leash, TooSlow
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.client.stays import ComingBack
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from hypercluster.market.trust.receipt import DisputeDomain
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.client.limits import Spending
+    from hypercluster.node.client.own_layers import OwnLayers
     from hypercluster.node.evidence.transcript_store import TranscriptStore
     from hypercluster.node.network.host import Host
     from hypercluster.node.network.orderbook import OrderBook
@@ -59,6 +62,12 @@ def adverts_of(nodes: Sequence[Node], book: OrderBook) -> list[Advert]:
     return adverts
 
 
+def bounds_of(adverts: Sequence[Advert], own: OwnLayers | None) -> tuple[int, int]:
+    """Tokens that the sessions of a path hold at most, and candidates that its end gives, own layers included."""
+    tokens = [each.session_tokens for each in adverts] + ([own.tokens] if own else [])
+    return min(tokens), MOST_TOP_K if own and own.last else adverts[-1].max_top_k
+
+
 def recipient_of(advert: Advert) -> Recipient:
     """Who is paid for what the advert offers."""
     return Recipient(advert.operator, address_of_peer(advert.peer))
@@ -88,6 +97,7 @@ class Opener:
         layers, n_vocab, reads_tokens: of the model.
         domain: in which receipts are signed.
         transcripts: keeps what is sent and answered, if given.
+        own: what of the layers the client computes itself.
     """
 
     def __init__(
@@ -99,7 +109,9 @@ class Opener:
         reads_tokens: bool,
         domain: DisputeDomain,
         transcripts: TranscriptStore | None,
+        own: OwnLayers | None = None,
     ) -> None:
+        self._own = own
         self._host, self._layers, self._n_vocab = host, layers, n_vocab
         self._reads_tokens = reads_tokens
         self._domain, self._transcripts = domain, transcripts
@@ -118,15 +130,20 @@ class Opener:
         """The sessions of a whole path; see `sessions`.
 
         Where we are `coming_back`, those that the providers keep go on if all of them can; Pipeline.position says so.
+        Raises AllBusy, EngineError besides, where own layers have no session.
         """
-        hops = await self.sessions(adverts, accounts, terms, spending, leash_of, coming_back)
-        pipeline = Pipeline(
-            hops,
-            reads_tokens=self._reads_tokens,
-            strained=lambda one, other: self.links.strain(one.advert.peer, other.advert.peer),
-        )
-        pipeline.go_on(coming_back.tokens if coming_back else ())
-        return pipeline
+        if self._own is None:
+            hops = await self.sessions(adverts, accounts, terms, spending, leash_of, coming_back)
+            pipeline = Pipeline(hops, reads_tokens=self._reads_tokens, strained=self._strained)
+            pipeline.go_on(coming_back.tokens if coming_back else ())
+            return pipeline
+        own = await self._own.open(terms.capacity, terms.top_k, terms.wire_dtype)
+        try:
+            hops = await self.sessions(adverts, accounts, terms, spending, leash_of)
+        except BaseException:
+            own.close()
+            raise
+        return EndedPipeline(hops, own, self._strained)
 
     async def sessions(
         self,
@@ -182,6 +199,9 @@ class Opener:
         if failures:
             raise failures[0]
         return [hops[advert.peer] for advert in adverts]
+
+    def _strained(self, one: Hop, other: Hop) -> None:
+        self.links.strain(one.advert.peer, other.advert.peer)
 
     async def _open_in_time(
         self,

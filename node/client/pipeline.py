@@ -13,6 +13,8 @@ from hypercluster.node.rows import TopK, with_tokens
 from hypercluster.node.wire.messages import REWIND
 
 CLOSE_SECONDS = 5.0
+STEP_TOKENS = 512
+"""of a step where no provider says how many it takes"""
 
 
 class Pipeline:
@@ -32,7 +34,7 @@ class Pipeline:
         self.hops = tuple(hops)
         self._strained = strained
         self.reads_tokens = reads_tokens
-        self._chunk = min(hop.max_step_tokens for hop in hops)
+        self._chunk = min((hop.max_step_tokens for hop in hops), default=STEP_TOKENS)
         self.held: list[int] = []
         """the token ids that the sessions hold, guesses included"""
 
@@ -89,22 +91,30 @@ class Pipeline:
             HopFailed, OverDeposit: see Hop.step.
         """
         start = self.position
-        if not drafts and len(tokens) > self._chunk:
-            best = await self._stream(tokens)
-        else:
-            best = await self._pass([*tokens, *drafts], all_outputs=bool(drafts))
+        best = await self.through([*tokens, *drafts], None, all_outputs=bool(drafts))
+        assert isinstance(best, TopK)
         self.held[start:] = [*tokens, *drafts]
         return best[-1 - len(drafts) :]
+
+    async def through(self, tokens: Sequence[int], rows: bytes | None, *, all_outputs: bool) -> TopK | bytes:
+        """Run tokens through the hops, whose first one is sent `rows` for them where it does not take the ids.
+
+        In one step where `all_outputs` are wanted. Returns logits, or where the last hop is not the model's last
+        stage what it answers, all rows packed. Raises as `run` does.
+        """
+        if not all_outputs and len(tokens) > self._chunk:
+            return await self._stream(tokens, rows)
+        return await self._pass(tokens, rows, all_outputs=all_outputs)
 
     @property
     def most_rows(self) -> int:
         """Rows of one step at most."""
         return self._chunk
 
-    async def _pass(self, tokens: Sequence[int], *, all_outputs: bool) -> TopK:
+    async def _pass(self, tokens: Sequence[int], rows: bytes | None, *, all_outputs: bool) -> TopK | bytes:
         return await pass_on(
             self.hops,
-            tokens,
+            tokens if rows is None else rows,
             len(tokens),
             all_outputs=all_outputs,
             onward=lambda output: self._onward(output, tokens),
@@ -115,11 +125,12 @@ class Pipeline:
         """What the next stage is sent."""
         return with_tokens(output, tokens) if self.reads_tokens else output
 
-    async def _stream(self, tokens: Sequence[int]) -> TopK:
+    async def _stream(self, tokens: Sequence[int], rows: bytes | None) -> TopK | bytes:
         ends = list(accumulate(self.chunks(len(tokens)), initial=0))
         pieces = [tokens[start:stop] for start, stop in pairwise(ends)]
-        stream = Stream(self.hops, pieces, self._onward, self._strained)
-        return await stream.run()
+        width = len(rows) // len(tokens) if rows is not None else 0
+        sent = [rows[start * width : stop * width] for start, stop in pairwise(ends)] if rows else pieces
+        return await Stream(self.hops, pieces, self._onward, self._strained, sent).run()
 
     def chunks(self, tokens: int) -> list[int]:
         """Sizes of the steps, in tokens, that `tokens` are cut into.

@@ -25,6 +25,7 @@ class Stream:
         pieces: token ids of the chunks.
         onward: what a stage is sent, of what the one before put out and the token ids.
         strained: told of a link that lost or changed rows.
+        sent: what the first hop is sent for each chunk: the ids, or rows where it takes these.
     """
 
     def __init__(
@@ -33,14 +34,16 @@ class Stream:
         pieces: Sequence[Sequence[int]],
         onward: Callable[[bytes, Sequence[int]], bytes],
         strained: Strained,
+        sent: Sequence[Sequence[int] | bytes],
     ) -> None:
+        self._sent = sent
         self._hops, self._pieces, self._onward, self._strained = hops, pieces, onward, strained
         self._first = [hop.awaits for hop in hops]
-        self._best: TopK | None = None
+        self._found: list[TopK | bytes] = []
         self._failures: list[NodeError | MarketError] = []
 
-    async def run(self) -> TopK:
-        """The candidates after the last token.
+    async def run(self) -> TopK | bytes:
+        """The candidates after the last token, or all rows that a last hop puts out which ends in none.
 
         Where one fails nobody is interrupted: a session whose step is answered can go on with somebody else beside it.
 
@@ -55,8 +58,7 @@ class Stream:
             nursery.start_soon(self._work, len(self._hops) - 1, source, None)
         if self._failures:
             raise self._failures[0]
-        assert self._best is not None
-        return self._best
+        return b"".join(each for each in self._found if isinstance(each, bytes)) or self._found[-1]
 
     async def _work(
         self,
@@ -71,8 +73,8 @@ class Stream:
                 answer = await self._step(place, number, piece, before)
                 if sink is not None:
                     await sink.send(answer)
-                elif isinstance(answer.output, TopK):
-                    self._best = answer.output
+                elif answer.output is not None:
+                    self._found.append(answer.output)
         except (trio.BrokenResourceError, trio.EndOfChannel):
             pass
         except (NodeError, MarketError) as error:
@@ -84,7 +86,7 @@ class Stream:
 
     async def _step(self, place: int, number: int, piece: Sequence[int], before: Answer | None) -> Answer:
         hop = self._hops[place]
-        payload: Sequence[int] | bytes | None = piece
+        payload: Sequence[int] | bytes | None = self._sent[number]
         if before is not None:
             payload = None if before.output is None else self._rows(before, piece)
         onward = self._first[place + 1] + number if hop.forwards else 0

@@ -142,11 +142,11 @@ def _price(ceiling: Fields | None, name: str) -> int | None:
 
 def _whole(peers: set[str], client: Client) -> bool:
     """Whether the layers of some peers join from the first to the last."""
-    reached = {0}
-    for advert in sorted(client.adverts(), key=lambda each: each.layer_start):
+    between, reached = client.chooser.between, {0}
+    for advert in sorted(between.within(client.adverts()), key=lambda each: each.layer_start):
         if advert.peer in peers and advert.layer_start in reached:
             reached.add(advert.layer_stop)
-    return client.model.layers in reached
+    return between.layers in reached
 
 
 def _named(peers: tuple[str, ...], known: list[str], where: str, *, strict: bool = True) -> list[str]:

@@ -23,6 +23,7 @@ from hypercluster.node.traffic.entries import NamedModel, named_of
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.assembly import Auditing
     from hypercluster.node.client.draft_model import Drafting
+    from hypercluster.node.client.own_layers import Ends
     from hypercluster.node.client.request import Wishes
     from hypercluster.node.traffic.blocking import BlockingMarket
     from hypercluster.node.traffic.market import Market
@@ -46,6 +47,7 @@ def connect(
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
     drafting: Drafting | None = None,
+    own: Ends | None = None,
     program: str = "a Python program",
     settings: Settings | None = None,
     wallet_held: bool = False,
@@ -71,6 +73,7 @@ def connect(
         wishes: over whom requests go that say nothing else.
         auditing: how completions are looked over; nothing is without it.
         drafting: which model guesses ahead, for models of the same tokens; `wishes.drafts` says how many.
+        own: layers at the ends of the models that are computed here, and of which no provider sees anything.
         program: what other processes are told of this one, which alone spends from the home meanwhile.
         settings: instead of those of the environment.
         wallet_held: whoever calls holds the wallet of the home (node.home.lock) already.
@@ -88,6 +91,7 @@ def connect(
         wishes=wishes,
         auditing=auditing,
         drafting=drafting,
+        own=own,
         program=program,
         wallet_held=wallet_held,
     )
@@ -106,6 +110,7 @@ class Connection:
         wishes: Wishes | None,
         auditing: Auditing | None,
         drafting: Drafting | None,
+        own: Ends | None,
         program: str,
         wallet_held: bool,
     ) -> None:
@@ -113,7 +118,7 @@ class Connection:
         self._models, self._password, self._program = models, password, program
         self._wallet_held = wallet_held
         self._limit_wei, self._wishes, self._auditing = limit_wei, wishes, auditing
-        self._drafting = drafting
+        self._drafting, self._own = drafting, own
         self._stack = AsyncExitStack()
         self._blocking: BlockingMarket | None = None
 
@@ -161,6 +166,9 @@ class Connection:
         models = await run(named_models, self._models, settings)
         if self._drafting is not None:
             await run(self._drafting.check, [each.stored for each in models])
+        if self._own is not None:
+            for each in models:
+                self._own.of(each.stored)
         return await stack.enter_async_context(
             open_market(
                 settings,
@@ -171,6 +179,7 @@ class Connection:
                 wishes=self._wishes,
                 auditing=self._auditing,
                 drafting=self._drafting,
+                own=self._own,
             )
         )
 

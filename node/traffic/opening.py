@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hypercluster.market.ledger import Ledger
     from hypercluster.node.client.auditing.assembly import Auditing
     from hypercluster.node.client.draft_model import Drafting
+    from hypercluster.node.client.own_layers import Ends
     from hypercluster.node.client.purse import Purse
     from hypercluster.node.client.request import Wishes
     from hypercluster.node.home.settings import Settings
@@ -41,6 +42,7 @@ async def open_market(
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
     drafting: Drafting | None = None,
+    own: Ends | None = None,
     seed: int | None = None,
     limit_wei: int | None = None,
 ) -> AsyncIterator[Market]:
@@ -55,7 +57,14 @@ async def open_market(
     """
     async with (
         station(
-            settings, chain, purse, wishes=wishes, auditing=auditing, drafting=drafting, seed=seed
+            settings,
+            chain,
+            purse,
+            wishes=wishes,
+            auditing=auditing,
+            drafting=drafting,
+            own=own,
+            seed=seed,
         ) as place,
         background() as nursery,
     ):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hypercluster.node.cli.client.options import AuditorName
     from hypercluster.node.client.auditing.assembly import Auditing
     from hypercluster.node.client.draft_model import Drafting
+    from hypercluster.node.client.own_layers import Ends
     from hypercluster.node.engine.chat import Message
 
 
@@ -99,6 +100,13 @@ def drafting_of(draft_model: str | None, settings: Settings, sessions: int = 1) 
     from hypercluster.node.client.draft_model import Drafting
 
     return None if draft_model is None else Drafting(stored=opened(draft_model, settings), sessions=sessions)
+
+
+def own_of(local: list[str] | None, sessions: int = 1) -> Ends | None:
+    """What is computed here, for so many completions at once."""
+    from hypercluster.node.client.own_layers import Ends
+
+    return Ends(ranges=tuple(local), sessions=sessions) if local else None
 
 
 def auditing_of(rate: float, auditor: AuditorName, traps: float, disputes: bool) -> Auditing | None:

@@ -17,6 +17,7 @@ from hypercluster.node.cli.client.options import (
     Draft,
     DraftModel,
     Dtype,
+    Local,
     MaxCost,
     MinP,
     NoStay,
@@ -60,6 +61,7 @@ def chat(
     dtype: Dtype = "f32",
     draft: Draft = None,
     draft_model: DraftModel = None,
+    local: Local = None,
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
     no_stay: NoStay = False,
@@ -142,6 +144,7 @@ def chat(
         ),
         auditing=auditing_of(audit_rate, auditor, trap_rate, False),
         draft_model=draft_model,
+        local=local,
         program="hc-client chat",
     )
     if not spoken:

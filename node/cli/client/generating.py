@@ -17,6 +17,7 @@ from hypercluster.node.cli.client.options import (
     Draft,
     DraftModel,
     Dtype,
+    Local,
     MaxCost,
     MinP,
     OperatorHops,
@@ -63,6 +64,7 @@ def generate(
     dtype: Dtype = "f32",
     draft: Draft = None,
     draft_model: DraftModel = None,
+    local: Local = None,
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
     operator_hops: OperatorHops = None,
@@ -117,6 +119,7 @@ def generate(
         ),
         auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
         draft_model=draft_model,
+        local=local,
         program="hc-client generate",
     )
     spoken.end(json_)

@@ -43,12 +43,13 @@ def with_client(
     wishes: Wishes | None = None,
     auditing: Auditing | None = None,
     draft_model: str | None = None,
+    local: list[str] | None = None,
     program: str,
 ) -> T:
     """Run `work` with a client that has joined the network; it holds the wallet meanwhile, as `program`."""
     import trio
 
-    from hypercluster.node.cli.client.asking import drafting_of
+    from hypercluster.node.cli.client.asking import drafting_of, own_of
     from hypercluster.node.client.joining import joined
     from hypercluster.node.client.purse import purse_of
 
@@ -60,10 +61,13 @@ def with_client(
         drafting = drafting_of(draft_model, settings)
         if drafting is not None:
             drafting.check([stored])
+        own = own_of(local)
+        if own is not None:
+            own.of(stored)
 
         async def main() -> T:
             async with joined(
-                settings, chain, stored, purse, wishes=wishes, auditing=auditing, drafting=drafting
+                settings, chain, stored, purse, wishes=wishes, auditing=auditing, drafting=drafting, own=own
             ) as client:
                 return await work(client)
 

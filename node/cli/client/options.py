@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from hypercluster.node.cli.options import hct, literal, prose, real, seconds, share, whole
+from hypercluster.node.cli.options import hct, layer_range, literal, prose, real, seconds, share, whole
 
 AuditorName = Literal["auto", "verifier", "provider", "own"]
 
@@ -70,6 +70,14 @@ DraftModel = Annotated[
         metavar="NAME|FILE",
         help="A small model that guesses ahead on this machine, of the same tokens: a smaller one of the family, or a "
         "coarser quantisation of the same.",
+    ),
+]
+Local = Annotated[
+    list[str] | None,
+    layer_range(
+        "Layers at an end of the model that this machine computes itself, 0:N or N:M; may be given twice. No provider "
+        "sees the token ids with 0:N, nor what comes with N:M.",
+        "--local",
     ),
 ]
 Deposit = Annotated[

@@ -18,6 +18,7 @@ from hypercluster.node.cli.client.options import (
     Draft,
     DraftModel,
     Dtype,
+    Local,
     NoStay,
     OperatorHops,
     OperatorRequests,
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 
 PORT = 11535
 AT_ONCE = 4
-"""requests for which a draft model guesses at the same time; others are guessed for from what came before"""
+"""requests that own layers run at the same time, and a draft model guesses for; others wait for the ones, and are
+guessed for from what came before
+"""
 
 
 def run(
@@ -78,6 +81,7 @@ def run(
     dtype: Dtype = "f32",
     draft: Draft = None,
     draft_model: DraftModel = None,
+    local: Local = None,
     deposit: Deposit = HCT // 100,
     spread: Spread = False,
     no_stay: NoStay = False,
@@ -101,7 +105,14 @@ def run(
 
     import trio
 
-    from hypercluster.node.cli.client.asking import auditing_of, drafting_of, drafts_of, shares_of, wishes_of
+    from hypercluster.node.cli.client.asking import (
+        auditing_of,
+        drafting_of,
+        drafts_of,
+        own_of,
+        shares_of,
+        wishes_of,
+    )
     from hypercluster.node.gateway.running import LINK_FILE, GatewayOptions, serve_gateway
     from hypercluster.node.network.addresses import through
     from hypercluster.node.serving.stopping import until_signal
@@ -142,6 +153,7 @@ def run(
                     ),
                     auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
                     drafting=drafting,
+                    own=own_of(local, AT_ONCE),
                     settings=settings,
                     wallet_held=True,
                 ) as market,
