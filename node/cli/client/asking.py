@@ -12,6 +12,8 @@ from hypercluster.node.home.settings import Settings
 from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hypercluster.node.cli.client.options import AuditorName
     from hypercluster.node.client.auditing.assembly import Auditing
     from hypercluster.node.client.draft_model import Drafting
@@ -109,11 +111,17 @@ def own_of(local: list[str] | None, sessions: int = 1) -> Ends | None:
     return Ends(ranges=tuple(local), sessions=sessions) if local else None
 
 
-def auditing_of(rate: float, auditor: AuditorName, traps: float, disputes: bool) -> Auditing | None:
-    """How completions are looked over; None where they are not."""
+def auditing_of(
+    rate: float, auditor: AuditorName, traps: float, disputes: bool, trust: Path | None = None
+) -> Auditing | None:
+    """How completions are looked over; None where they are not. Raises BadTrust for the file of who is trusted."""
     from hypercluster.node.client.auditing.assembly import Auditing
     from hypercluster.node.client.auditing.policy import Policy
+    from hypercluster.node.client.auditing.trusting import read_trusted
 
+    trusted = read_trusted(trust) if trust is not None else frozenset[str]()
     if not rate:
         return None
-    return Auditing(policy=Policy(rate=rate, traps=traps, disputes=disputes), auditor=auditor)
+    return Auditing(
+        policy=Policy(rate=rate, traps=traps, disputes=disputes, trusted=trusted), auditor=auditor
+    )

@@ -33,6 +33,7 @@ from hypercluster.node.cli.client.options import (
     TopP,
     TrapRate,
     Trials,
+    Trust,
     Wait,
 )
 from hypercluster.node.cli.console import Json, fail, print_json, write_text
@@ -71,6 +72,7 @@ def chat(
     audit_rate: AuditRate = 0.05,
     auditor: Auditor = "auto",
     trap_rate: TrapRate = 0.1,
+    trust: Trust = None,
     system: System = None,
     wait: Wait = 30.0,
     json_: Json = False,
@@ -142,7 +144,7 @@ def chat(
             shares_of(operator_hops, operator_requests, trials),
             stays=not no_stay,
         ),
-        auditing=auditing_of(audit_rate, auditor, trap_rate, False),
+        auditing=auditing_of(audit_rate, auditor, trap_rate, False, trust),
         draft_model=draft_model,
         local=local,
         program="hc-client chat",

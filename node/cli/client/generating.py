@@ -32,6 +32,7 @@ from hypercluster.node.cli.client.options import (
     TopP,
     TrapRate,
     Trials,
+    Trust,
     Wait,
 )
 from hypercluster.node.cli.client.prompts import read_prompt
@@ -73,6 +74,7 @@ def generate(
     audit_rate: AuditRate = 0.05,
     auditor: Auditor = "auto",
     trap_rate: TrapRate = 0.1,
+    trust: Trust = None,
     dispute: Dispute = False,
     chat: Annotated[bool, typer.Option("--chat", help="Take the prompt as a turn of a chat.")] = False,
     system: System = None,
@@ -117,7 +119,7 @@ def generate(
             deposit,
             shares_of(operator_hops, operator_requests, trials),
         ),
-        auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
+        auditing=auditing_of(audit_rate, auditor, trap_rate, dispute, trust),
         draft_model=draft_model,
         local=local,
         program="hc-client generate",

@@ -1,5 +1,6 @@
 """Options that several commands of `hc-client` share."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -108,6 +109,13 @@ Dispute = Annotated[
     bool,
     typer.Option(
         "--dispute", help="Take faults to the chain: the wallet puts down a bond until it is decided."
+    ),
+]
+Trust = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Operators whose stages are not looked over: a file with one address on each line, # begins a comment.",
     ),
 ]
 Stop = Annotated[

@@ -25,6 +25,7 @@ from hypercluster.node.cli.client.options import (
     Spread,
     TrapRate,
     Trials,
+    Trust,
     Wait,
 )
 from hypercluster.node.cli.console import err, fail, password, say
@@ -91,6 +92,7 @@ def run(
     audit_rate: AuditRate = 0.05,
     auditor: Auditor = "auto",
     trap_rate: TrapRate = 0.1,
+    trust: Trust = None,
     dispute: Dispute = False,
     wait: Wait = 30.0,
 ) -> None:
@@ -151,7 +153,7 @@ def run(
                         shares_of(operator_hops, operator_requests, trials),
                         stays=not no_stay,
                     ),
-                    auditing=auditing_of(audit_rate, auditor, trap_rate, dispute),
+                    auditing=auditing_of(audit_rate, auditor, trap_rate, dispute, trust),
                     drafting=drafting,
                     own=own_of(local, AT_ONCE),
                     settings=settings,

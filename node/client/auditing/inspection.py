@@ -84,12 +84,14 @@ class Inspector:
         self._layers = layers
 
     def sampled(self, hops: Sequence[Hop]) -> list[Served]:
-        """Those whose stages are to be audited, as the secret picks them."""
-        rate = self.policy.rate
+        """Those whose stages are to be audited, as the secret picks them among all but the trusted."""
+        rate, trusted = self.policy.rate, self.policy.trusted
         return [
             Served(hop.record.stage.struct_hash(), hop.advert.operator, hop.advert)
             for hop in hops
-            if hop.receipts.last is not None and is_sampled(self._secret, hop.receipts.previous, rate)
+            if hop.receipts.last is not None
+            and hop.advert.operator.lower() not in trusted
+            and is_sampled(self._secret, hop.receipts.previous, rate)
         ]
 
     async def inspect(

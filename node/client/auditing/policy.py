@@ -19,11 +19,13 @@ class Policy:
         rate: probability that a stage is audited, 0 to 1.
         traps: probability that an audit is done by a verifier that gets the same with a planted fault as well.
         disputes: whether faults are taken to the chain, which takes a bond from the wallet until it is decided.
+        trusted: operators, as lower-case addresses, whose stages are not audited.
     """
 
     rate: float = 0.0
     traps: float = 0.0
     disputes: bool = False
+    trusted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,15 @@ async def test_a_stage_that_went_on_is_looked_at_with_all_its_turns(
     assert {hop.stage_session for hop in detail.hops} == {audit.session for audit in detail.audits}
 
 
+async def test_who_is_trusted_is_not_looked_over_and_the_others_are(world: World, tmp_path: Path) -> None:
+    trusted = frozenset({world.head.operator.lower()})
+    async with world.client(new_wallet(world.chain), tmp_path, trusted=trusted) as client:
+        done = await complete(client)
+    assert [(report.peer, report.finding) for report in done.reports] == [(world.tail.advert.peer, "pass")]
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.requests.unaudited() == []
+
+
 async def test_audits_that_a_client_did_not_come_to_are_finished_by_a_watch(
     world: World, tmp_path: Path
 ) -> None:
