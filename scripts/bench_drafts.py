@@ -1,11 +1,13 @@
-"""Time completions with and without drafts over a path whose links take time.
+"""Time completions over a path whose links take time: without drafts, with n-grams, and with a draft model.
 
-    python scripts/bench_drafts.py [--model smollm2|FILE.gguf] [--delay MS]... [--drafts 8] [--rounds 3] [--json]
+    python scripts/bench_drafts.py [--model smollm2|FILE.gguf] [--draft-model coarser|none|FILE.gguf]
+                                   [--delay MS]... [--drafts 8] [--rounds 3] [--json]
 
 Everything is real: Anvil, contracts, N `hc-provider` processes. Each announces the address of a proxy that hands on
 every byte after a delay, the same in both directions; with a delay of d ms a relayed step over N providers waits
-2 N d for the wire alone. Rounds with and without drafts alternate, the price is as `--alpha` weighs it, and the tokens
-of both are compared. Figures are medians over the rounds.
+2 N d for the wire alone. The draft model runs in the client: `coarser` is the model itself in Q4_0, made by
+llama.cpp. Rounds of the three kinds alternate, the price is as `--alpha` weighs it, and the tokens of all are compared.
+Figures are medians over the rounds. A connection that went around the proxies ends the run.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import llama_cpp as native
 import trio
 from rich.console import Console
 from rich.progress import track
@@ -30,11 +33,14 @@ from rich.table import Table
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.money import HCT
 from hypercluster.node.client.client import Client
+from hypercluster.node.client.draft_model import Drafting
+from hypercluster.node.client.events import Finished, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
 from hypercluster.node.client.request import Allowance, Request
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.shards import partition
+from hypercluster.node.shards.store import StoredModel, open_model
 from hypercluster.node.testnet.localnet import LocalNetwork, running_network
 from hypercluster.node.testnet.specs import ProviderSpec
 from hypercluster.node.traffic.connecting import named_models
@@ -48,6 +54,7 @@ PROMPTS = {
     "list": "red apple, green apple, yellow apple, red pear, green pear, yellow pear, red plum, green plum,",
     "story": "It was late in the evening when the stranger knocked at the door of the mill, and",
 }
+COLUMNS = ("delay, ms", "text", "drafts", "tokens/s", "ratio", "tokens a trip", "held", "paid", "ids")
 err = Console(stderr=True, highlight=False)
 
 
@@ -63,43 +70,42 @@ class Run:
     held: int
 
 
+@dataclass(slots=True)
+class Passed:
+    """Connections that went through the proxies."""
+
+    count: int = 0
+
+
 def main() -> None:
     """Run the benchmark and print it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="smollm2", help="name from the catalogue, or a GGUF file")
+    parser.add_argument("--draft-model", default="coarser", help="GGUF file, coarser, or none")
     parser.add_argument("--providers", type=int, default=4)
     parser.add_argument(
-        "--delay", type=float, action="append", help="ms one way on every link; default 0, 10 and 25"
+        "--delay", type=float, action="append", help="ms one way on every link; default 0, 10, 25 and 50"
     )
     parser.add_argument("--drafts", type=int, default=8, help="tokens guessed ahead at most")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alpha", type=float, default=0.5)
+    parser.add_argument("--text", choices=PROMPTS, action="append", help="which texts; default all")
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "hypercluster" / "bench"
     parser.add_argument("--cache", type=Path, default=cache, help=f"where models and shards stay ({cache})")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
     rows = []
-    for delay in options.delay or [0.0, 10.0, 25.0]:
+    for delay in options.delay or [0.0, 10.0, 25.0, 50.0]:
         with err.status(f"{delay:g} ms on every link"):
             rows += trio.run(bench, options, delay)
     if options.json:
         print(json.dumps(rows))
         return
     table = Table(
-        *(
-            "delay, ms",
-            "text",
-            "tokens/s",
-            "with drafts",
-            "ratio",
-            "trips",
-            "held",
-            "paid with/without",
-            "ids",
-        ),
+        *COLUMNS,
         title=f"{options.model}: {options.providers} providers, up to {options.drafts} drafts, {options.rounds} rounds",
     )
     for row in rows:
@@ -127,54 +133,92 @@ async def bench(options: argparse.Namespace, delay: float) -> list[dict[str, flo
     ]
     assert model.stored.source is not None
     with running_network(home / "net", specs, model=model.stored.source) as network:
-        async with proxies(list(zip(ports[1::2], ports[::2], strict=True)), delay / 1000):
-            return await measure(network, options, delay)
+        async with proxies(list(zip(ports[1::2], ports[::2], strict=True)), delay / 1000) as passed:
+            return await measure(network, options, delay, passed)
 
 
 async def measure(
-    network: LocalNetwork, options: argparse.Namespace, delay: float
+    network: LocalNetwork, options: argparse.Namespace, delay: float, passed: Passed
 ) -> list[dict[str, float | str]]:
     settings = network.client(10 * HCT)
     purse = purse_of(settings.home, network.chain, network.password_file.read_text())
     [model] = named_models([options.model], Settings(home=options.cache / "drafts"))
-    rows = []
-    async with joined(settings, network.chain, model.stored, purse) as client:
+    drafting = drafting_of(options, model.stored)
+    kinds = {"none": 0, "n-grams": options.drafts, "model": options.drafts if drafting else 0}
+    rows, began = [], 0
+    async with joined(settings, network.chain, model.stored, purse, drafting=drafting) as client:
         await client.wait_for_path(120)
-        for text, prompt in PROMPTS.items():
-            runs: dict[int, list[Run]] = {0: [], options.drafts: []}
+        draft_model = client.draft_model
+        for text in options.text or PROMPTS:
+            runs: dict[str, list[Run]] = {
+                kind: [] for kind, drafts in kinds.items() if drafts or kind == "none"
+            }
             for number in track(range(options.rounds + 1), text, console=err, transient=True):
-                for drafts in sorted(runs, reverse=bool(number % 2)):
-                    run = await complete(client, prompt, drafts, options)
-                    runs[drafts] += [run] if number else []
-            rows.append({"delay": delay, "text": text, **compared(runs[0], runs[options.drafts])})
+                for kind in sorted(runs, reverse=bool(number % 2)):
+                    client.draft_model = draft_model if kind == "model" else None
+                    run = await complete(client, PROMPTS[text], kinds[kind], options)
+                    began += options.providers
+                    runs[kind] += [run] if number else []
+            rows += [
+                {"delay": delay, "text": text, "drafts": kind, **compared(runs["none"], runs[kind])}
+                for kind in runs
+            ]
+        client.draft_model = draft_model
+    if passed.count < began:
+        raise SystemExit(f"Of {began} connections only {passed.count} went through the proxies.")
     return rows
+
+
+def drafting_of(options: argparse.Namespace, stored: StoredModel) -> Drafting | None:
+    """The draft model, made by llama.cpp where it is the model itself, coarser."""
+    if options.draft_model == "none":
+        return None
+    file = Path(options.draft_model)
+    if options.draft_model == "coarser":
+        assert stored.source is not None
+        file = options.cache / "drafts" / f"{stored.manifest.model_id[:16]}.q4_0.gguf"
+        if not file.exists():
+            made = file.with_suffix(".part")
+            told = native.llama_model_quantize_default_params()
+            told.ftype, told.allow_requantize = native.LLAMA_FTYPE_MOSTLY_Q4_0, True
+            if native.llama_model_quantize(os.fsencode(stored.source), os.fsencode(made), told):
+                raise SystemExit(f"llama.cpp cannot make Q4_0 of {stored.source}.")
+            made.rename(file)
+    drafting = Drafting(stored=open_model(file, options.cache / "drafts"), threads=1)
+    drafting.check([stored])
+    return drafting
 
 
 async def complete(client: Client, prompt: str, drafts: int, options: argparse.Namespace) -> Run:
     wishes = replace(client.wishes, drafts=drafts, market=MarketParameters(alpha=options.alpha))
-    began = time.perf_counter()
-    done = await client.complete(
-        Request(prompt=prompt, allowance=Allowance(tokens=options.tokens), wishes=wishes)
-    ).finished()
-    first = sum(bill.timing.total[0] for bill in done.bills) / 1000
-    seconds = sum(sum(bill.timing.total) for bill in done.bills) / 1000 - first
-    assert time.perf_counter() - began >= seconds
-    bill = done.bills[-1]
+    came: list[float] = []
+    request = Request(prompt=prompt, allowance=Allowance(tokens=options.tokens), wishes=wishes)
+    async with client.complete(request) as completing:
+        async for event in completing:
+            if isinstance(event, Token):
+                came.append(time.perf_counter())
+            elif isinstance(event, Finished) and event.error is not None:
+                raise event.error
+    done = completing.completion
     return Run(
-        tuple(done.tokens), seconds, len(bill.timing.total) - 1, done.spent_wei, done.drafted, done.draft_held
+        tuple(done.tokens),
+        came[-1] - came[0],
+        len(done.bills[-1].timing.total) - 1,
+        done.spent_wei,
+        done.drafted,
+        done.draft_held,
     )
 
 
-def compared(without: Sequence[Run], with_drafts: Sequence[Run]) -> dict[str, float | str]:
-    """Medians of both, and of the ratios round by round."""
-    pairs = list(zip(without, with_drafts, strict=True))
-    rates = [(len(a.ids) / a.seconds, len(b.ids) / b.seconds) for a, b in pairs]
+def compared(without: Sequence[Run], runs: Sequence[Run]) -> dict[str, float | str]:
+    """Medians, and of the ratios to the runs without drafts round by round."""
+    pairs = list(zip(without, runs, strict=True))
+    rates = [((len(a.ids) - 1) / a.seconds, (len(b.ids) - 1) / b.seconds) for a, b in pairs]
     return {
-        "tokens_per_s": statistics.median(a for a, _ in rates),
-        "with_drafts": statistics.median(b for _, b in rates),
+        "tokens_per_s": statistics.median(b for _, b in rates),
         "ratio": statistics.median(b / a for a, b in rates),
-        "trips": statistics.median(b.steps / a.steps for a, b in pairs),
-        "held": f"{sum(b.held for _, b in pairs)}/{sum(b.drafted for _, b in pairs)}",
+        "tokens_a_trip": statistics.median((len(b.ids) - 1) / b.steps for b in runs),
+        "held": f"{sum(b.held for b in runs)}/{sum(b.drafted for b in runs)}",
         "paid": statistics.median(b.paid / a.paid for a, b in pairs),
         "ids": "same" if all(a.ids == b.ids for a, b in pairs) else "OTHER",
     }
@@ -192,18 +236,22 @@ def free_ports(count: int) -> list[int]:
 
 
 @asynccontextmanager
-async def proxies(pairs: Sequence[tuple[int, int]], delay: float) -> AsyncIterator[None]:
+async def proxies(pairs: Sequence[tuple[int, int]], delay: float) -> AsyncIterator[Passed]:
     """Listen on the first port of each pair and hand on to the second, every byte `delay` s later."""
+    passed = Passed()
     async with trio.open_nursery() as nursery:
         for listen, to in pairs:
-            serve = partial(trio.serve_tcp, partial(between, to=to, delay=delay), listen, host="127.0.0.1")
+            serve = partial(
+                trio.serve_tcp, partial(between, to=to, delay=delay, passed=passed), listen, host="127.0.0.1"
+            )
             await nursery.start(serve)
-        yield
+        yield passed
         nursery.cancel_scope.cancel()
 
 
-async def between(client: trio.SocketStream, *, to: int, delay: float) -> None:
+async def between(client: trio.SocketStream, *, to: int, delay: float, passed: Passed) -> None:
     """One connection, until either side ends it."""
+    passed.count += 1
     try:
         async with (
             client,
