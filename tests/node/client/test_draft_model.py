@@ -88,6 +88,27 @@ async def test_a_provider_lost_amid_guesses_changes_nothing(world: World, tmp_pa
     assert done.failures == [world.tail.advert.peer]
 
 
+async def test_the_next_turn_over_a_path_that_stayed_is_guessed_for_as_well(
+    world: World, tmp_path: Path
+) -> None:
+    wallet, prompt = new_wallet(world.chain), tuple(PROMPT) * 9
+    async with world.client(wallet, tmp_path, drafting=Drafting(stored=world.stored)) as client:
+        wishes = replace(client.wishes, drafts=8, market=PRICE_ONLY, stays=True)
+        turns: list[Completion] = []
+        for more in ((), (7, 8)):
+            prompt = (*prompt, *(turns[-1].tokens if turns else ()), *more)
+            asked = Request(prompt=prompt, allowance=Allowance(tokens=12), wishes=wishes)
+            with trio.fail_after(300):
+                turns.append(await client.complete(asked).finished())
+    assert turns[1].cached >= 36
+    assert [done.draft_held == done.drafted > 0 for done in turns] == [True, True]
+    assert world.best_vouchers(wallet) == sum(done.spent_wei for done in turns)
+    assert world.stored.source
+    for done in turns:
+        whole = reference.generate(world.stored.source, done.prompt, 12, threads=1)
+        assert done.tokens == [int(token) for token in whole.ids]
+
+
 async def test_a_draft_model_that_dies_changes_nothing(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
