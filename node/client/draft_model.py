@@ -146,6 +146,10 @@ class ModelDrafter:
                 log.info("nothing is guessed by the draft model: %s", error)
                 self._off = True
 
+    def seen(self) -> None:
+        """Nothing: its guesses take time."""
+        return
+
     async def next(self, guessed: Sequence[int]) -> tuple[int, int] | None:
         """The likeliest token and its kind; None where that takes too long or is not to be had."""
         if not self.ready or len(self._history) + len(guessed) > self._engine.max_capacity:

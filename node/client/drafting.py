@@ -46,6 +46,9 @@ class Drafter(Protocol):
     def came(self, tokens: Sequence[int]) -> None:
         """Note that these tokens are there now."""
 
+    def seen(self) -> tuple[int, int] | None:
+        """What `next` would say first, where that takes no time."""
+
     async def next(self, guessed: Sequence[int]) -> tuple[int, int] | None:
         """The token that may follow all that came and these guesses, and its kind; None where it has no guess."""
 
@@ -74,16 +77,19 @@ class NGrams:
                     self._followed[tuple(self._history[-length:])] = at
             self._history.append(token)
 
+    def seen(self) -> tuple[int, int] | None:
+        """What followed the longest of what came again."""
+        for length in LENGTHS:
+            at = self._followed.get(tuple(self._history[-length:]))
+            if at is not None:
+                self._at, self._length = at, length
+                return self._history[at], length
+        return None
+
     async def next(self, guessed: Sequence[int]) -> tuple[int, int] | None:
         """What followed there; where that is the end, what has been guessed follows it."""
         if not guessed:
-            for length in LENGTHS:
-                at = self._followed.get(tuple(self._history[-length:]))
-                if at is not None:
-                    self._at, self._length = at, length
-                    break
-            else:
-                return None
+            return self.seen()
         place = self._at + len(guessed)
         beyond = place - len(self._history)
         return (guessed[beyond] if beyond >= 0 else self._history[place]), self._length
@@ -97,7 +103,7 @@ class Drafts:
 
     Args:
         market: weighs what a step costs against the time it takes, as for paths.
-        drafters: who guesses; the first of them that is ready.
+        drafters: who guesses beside n-grams: of those that are ready, the one whose guesses hold most often.
     """
 
     def __init__(self, most: int, market: MarketParameters, drafters: Sequence[Drafter] = ()) -> None:
@@ -110,6 +116,9 @@ class Drafts:
         self._usual = {each: each.usual for each in self._drafters if each.usual is not None}
         self._known = 0
         self._kinds: list[int] = []
+        """of the guesses that were sent last"""
+        self._unsent: tuple[int, int] | None = None
+        """a first guess that was not worth sending, and its kind: whether it holds is seen all the same"""
         self._step_ms: float | None = None
         self._row_ms: float | None = None
         self._guess_ms = dict.fromkeys(self._drafters, 0.0)
@@ -119,14 +128,21 @@ class Drafts:
         self._most = self._wished if rewinds else 0
         self._step_ms = self._row_ms = None
         if self._most:
-            self.came(history[self._known :])
+            self._note(history[self._known :])
 
     def came(self, tokens: Sequence[int]) -> None:
-        """Note that these tokens are there now."""
-        if self._most:
-            self._known += len(tokens)
+        """Note that these tokens are there now; who could have guessed them for nothing is judged by that as well."""
+        if not self._most:
+            return
+        for token in tokens:
             for each in self._drafters:
-                each.came(tokens)
+                used = each is self._drafter
+                found = self._unsent if used and self._unsent is not None else each.seen()
+                # What was sent was judged with the step.
+                if found is not None and not (used and self._kinds):
+                    self._judge(each, found[1], holds=found[0] == token)
+            self._unsent = None
+            self._note([token])
 
     async def guess(self, cost: Callable[[int], int], most: int) -> list[int]:
         """The tokens that are worth guessing now, `most` of them at most.
@@ -136,10 +152,10 @@ class Drafts:
         most = min(most, self._most)
         if self._step_ms is None or most < 1:
             return []
-        self._drafter = drafter = next(each for each in self._drafters if each.ready)
-        guessed, self._kinds = [], []
-        if drafter not in self._usual or self._pays(self._usual[drafter], cost):
-            guessed = await self._guessed(drafter, cost, most)
+        self._kinds, self._unsent = [], None
+        asked = [each for each in self._drafters if each.ready and self._pays(each, cost)]
+        self._drafter = max(asked, key=self._promised)
+        guessed = await self._guessed(self._drafter, cost, most)
         if not guessed:
             self._forget()
         return guessed
@@ -153,17 +169,32 @@ class Drafts:
         else:
             self._row_ms = ms / rows
         self.tried, self.held = self.tried + drafts, self.held + held
-        holds = self._holds[self._drafter]
         # Behind the first that did not hold, the others tell nothing.
         for n, kind in enumerate(self._kinds[: min(held + 1, drafts)]):
-            holds[kind] = _mean(holds[kind], float(n < held))
-            if self._drafter in self._usual:
-                self._usual[self._drafter] = _mean(self._usual[self._drafter], float(n < held))
+            self._judge(self._drafter, kind, holds=n < held)
+
+    def _judge(self, drafter: Drafter, kind: int, *, holds: bool) -> None:
+        known = self._holds[drafter]
+        known[kind] = _mean(known[kind], float(holds))
+        if drafter in self._usual:
+            self._usual[drafter] = _mean(self._usual[drafter], float(holds))
+
+    def _note(self, tokens: Sequence[int]) -> None:
+        self._known += len(tokens)
+        for each in self._drafters:
+            each.came(tokens)
+
+    def _promised(self, drafter: Drafter) -> float:
+        """How often guesses like its next one hold."""
+        if drafter in self._usual:
+            return self._usual[drafter]
+        found = drafter.seen()
+        return self._holds[drafter][found[1]] if found is not None else 0.0
 
     async def _guessed(self, drafter: Drafter, cost: Callable[[int], int], most: int) -> list[int]:
         """As many guesses as bring the most tokens for what a step weighs, if each holds as often as its kind did."""
         guessed: list[int] = []
-        tokens, best, likely = 1.0, 1.0 / self._weight(cost, 0), 1.0
+        tokens, best, likely = 1.0, 1.0 / self._weight(drafter, cost, 0), 1.0
         while len(guessed) < most:
             began = time.perf_counter()
             found = await drafter.next(guessed)
@@ -175,16 +206,21 @@ class Drafts:
             token, kind = found
             likely *= self._holds[drafter][kind]
             tokens += likely
-            if (worth := tokens / self._weight(cost, len(guessed) + 1)) <= best:
+            if (worth := tokens / self._weight(drafter, cost, len(guessed) + 1)) <= best:
+                self._unsent = found if not guessed else None
                 break
             best = worth
             guessed.append(token)
             self._kinds.append(kind)
         return guessed
 
-    def _pays(self, holds: float, cost: Callable[[int], int]) -> bool:
-        """Whether a guess that holds with this probability is worth being made."""
-        return (1.0 + holds) / self._weight(cost, 1) > 1.0 / self._weight(cost, 0)
+    def _pays(self, drafter: Drafter, cost: Callable[[int], int]) -> bool:
+        """Whether a guess of a drafter is worth the time that it takes, if it takes any."""
+        if drafter not in self._usual:
+            return True
+        return (1.0 + self._usual[drafter]) / self._weight(drafter, cost, 1) > 1.0 / self._weight(
+            drafter, cost, 0
+        )
 
     def _forget(self) -> None:
         for drafter, holds in self._holds.items():
@@ -195,8 +231,8 @@ class Drafts:
                 self._guess_ms[drafter] *= 1 - _FORGET
         self._row_ms = (1 - _FORGET) * (self._row_ms or 0.0)
 
-    def _weight(self, cost: Callable[[int], int], drafts: int) -> float:
-        each = (self._row_ms or 0.0) + self._guess_ms[self._drafter]
+    def _weight(self, drafter: Drafter, cost: Callable[[int], int], drafts: int) -> float:
+        each = (self._row_ms or 0.0) + self._guess_ms[drafter]
         market, ms = self._market, (self._step_ms or 0.0) + drafts * each
         weight = market.alpha * cost(1 + drafts) / market.p_ref + (1 - market.alpha) * ms / market.c_ref
         return max(weight, 1e-9)

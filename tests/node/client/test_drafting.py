@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import trio
@@ -114,6 +115,72 @@ def test_drafts_that_never_hold_are_given_up_and_tried_again_later() -> None:
         later += 1
         assert later < 1000
     assert seen.held == 0
+
+
+class Stubborn:
+    """A drafter that takes its time and always says the same."""
+
+    priors = MappingProxyType({0: 0.5})
+    usual = 0.6
+    ready = True
+
+    def __init__(self, token: int) -> None:
+        self.token, self.asked = token, 0
+
+    def came(self, tokens: Sequence[int]) -> None:
+        """Nothing changes its mind."""
+
+    def seen(self) -> None:
+        return
+
+    async def next(self, guessed: Sequence[int]) -> tuple[int, int]:
+        self.asked += 1
+        return self.token, 0
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def followed(by: Drafts, coming: Sequence[int]) -> None:
+    """Have these tokens come, as steps with drafts would bring them."""
+    at = 0
+    while at < len(coming):
+        guessed = guess(by, free, min(8, len(coming) - at - 1))
+        held = next((n for n, one in enumerate(guessed) if one != coming[at + n]), len(guessed))
+        by.ran(1 + len(guessed), 10.0 + len(guessed), len(guessed), held)
+        by.came(coming[at : at + held + 1])
+        at += held + 1
+
+
+def with_one(drafter: Stubborn) -> Drafts:
+    made = Drafts(8, TIME_ONLY, [drafter])
+    made.over(rewinds=True, history=[5, 6])
+    made.ran(64, 64.0)
+    made.ran(1, 10.0)
+    return made
+
+
+def test_text_that_repeats_is_guessed_from_itself_and_who_is_right_elsewhere_is_asked() -> None:
+    looping, steady = Stubborn(9), Stubborn(7)
+    loop, same = with_one(looping), with_one(steady)
+    followed(loop, [1, 2, 3, 4] * 30)
+    wrong = looping.asked
+    followed(loop, [1, 2, 3, 4] * 30)
+    assert looping.asked == wrong < 40
+    assert loop.held > 150
+    followed(same, [7] * 60)
+    assert steady.asked > 10
+    assert same.held > 40
+
+
+def test_who_is_always_wrong_is_asked_seldom_and_sent_on_no_more() -> None:
+    slow = Stubborn(9)
+    made = with_one(slow)
+    followed(made, list(range(10, 60)))
+    asked, tried = slow.asked, made.tried
+    followed(made, list(range(60, 100)))
+    assert slow.asked - asked < 25
+    assert made.tried == tried
 
 
 async def completed(
