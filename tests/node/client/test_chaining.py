@@ -19,6 +19,7 @@ from hypercluster.node.client import stepping
 from hypercluster.node.client.blame import seen_in
 from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.opening import Opener, Terms, recipient_of
+from hypercluster.node.client.own_layers import Ends, OwnLayers
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.engine import reference
 from hypercluster.node.evidence.transcript_store import TranscriptStore
@@ -86,10 +87,18 @@ class World:
 
     @asynccontextmanager
     async def opened(
-        self, wallet: Wallet, folder: Path, *, chain: bool = True, capacity: int = 100
+        self,
+        wallet: Wallet,
+        folder: Path,
+        *,
+        chain: bool = True,
+        capacity: int = 100,
+        own: OwnLayers | None = None,
     ) -> AsyncIterator[tuple[Opener, Pipeline]]:
         manifest = self.stored.manifest
         adverts = [served.advert for served in self.path]
+        if own is not None:
+            adverts = [a for a in adverts if own.start <= a.layer_start and a.layer_stop <= own.stop]
         accounts = {recipient_of(served.advert): wallet.channel(served) for served in self.path}
         transcripts = TranscriptStore(folder / "transcripts", keep_seconds=3600, max_bytes=2**30)
         async with running_host(wallet.session_key) as host:
@@ -100,6 +109,7 @@ class World:
                 reads_tokens=manifest.reads_tokens,
                 domain=self.chain.disputes.domain,
                 transcripts=transcripts,
+                own=own,
             )
             terms = Terms(capacity=capacity, top_k=8, wire_dtype=WireDtype.F32, chain=chain)
             with trio.fail_after(WAIT):
@@ -185,6 +195,22 @@ async def test_rows_go_from_provider_to_provider(world: World, tmp_path: Path) -
         assert one is not None
         assert other is not None
         assert one.out_root == other.in_root
+
+
+@pytest.mark.parametrize("ends", ["0:1", "3:4"])
+async def test_between_own_layers_rows_go_from_provider_to_provider_as_well(
+    world: World, tmp_path: Path, ends: str
+) -> None:
+    prompt = PROMPT + world.greedy[:40]
+    with OwnLayers(Ends(ranges=(ends,), threads=1), world.stored) as own:
+        async with world.opened(new_wallet(world.chain), tmp_path, own=own) as (_, pipeline):
+            taken = await linked(pipeline)
+            await go_on(pipeline, taken, len(taken) + TOKENS)
+            pipeline.rewind(0)
+            best = await pipeline.run(prompt)
+            assert [hop.advert.layer_start for hop in pipeline.hops] == ([1, 3] if ends == "0:1" else [0, 1])
+    assert taken == world.greedy[: len(taken)]
+    assert int(best.ids[0, 0]) == world.greedy[40]
 
 
 async def test_bills_are_exact(world: World, tmp_path: Path) -> None:
