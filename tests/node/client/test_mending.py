@@ -64,7 +64,7 @@ class World:
     ) -> AsyncIterator[Client]:
         settings = Settings(home=home, bootstrap=(self.served["head"].address,))
         market = MarketParameters(alpha=1.0, risk_weight=0.0)
-        wanted = Wishes(market=market, deposit_wei=HCT // 100, **wishes)
+        wanted = Wishes(market=market, deposit_wei=HCT // 100, **({"chain": False} | wishes))
         async with joined(
             settings, self.chain, self.stored, wallet.purse, wishes=wanted, auditing=auditing
         ) as client:
@@ -372,3 +372,29 @@ async def test_a_talk_that_went_on_is_mended_and_goes_on_again(
     assert [bill.session for bill in third.bills] == [bill.session for bill in second.bills[-4:]]
     paid = sum(done.spent_wei for done in turns)
     assert paid <= world.best_vouchers(wallet) <= paid + second.risked_wei
+
+
+async def test_a_talk_that_goes_on_is_mended_and_goes_on_over_the_mended_path(
+    world: World, tmp_path: Path
+) -> None:
+    """Who takes over reads the turns before as well, from the transcripts; all others have them in their caches."""
+    text = (*PROMPT, *world.greedy)
+
+    async def turn(client: Client, prompt: int, tokens: int) -> Completion:
+        allowance = Allowance(tokens=tokens)
+        with trio.fail_after(300):
+            done = await client.complete(Request(prompt=text[:prompt], allowance=allowance)).finished()
+        assert done.tokens == list(text[prompt : prompt + tokens])
+        return done
+
+    wallet = new_wallet(world.chain)
+    async with world.client(wallet, tmp_path, auditing=Auditing(policy=Policy()), stays=True) as client:
+        assert (await turn(client, 40, 4)).cached == 0
+        world.lies["middle"].tell, world.lies["middle"].results = hang_up_at(2), 0
+        second = await turn(client, 50, 6)
+        assert second.cached == 43
+        assert world.names(second.bills) == ["middle", "head", "spare left", "spare right", "tail"]
+        assert [bill.tokens for bill in second.bills[1:]] == [12, 55, 55, 12]
+        third = await turn(client, 60, 2)
+        assert third.cached == 55
+        assert world.names(third.bills) == ["head", "spare left", "spare right", "tail"]
