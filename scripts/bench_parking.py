@@ -1,7 +1,7 @@
 """Time the second turn of a talk over sessions that were kept, next to running its whole prompt.
 
     python scripts/bench_parking.py [--model smollm2|FILE.gguf] [--providers 4] [--history 1500] [--rounds 5] [--json]
-    python scripts/bench_parking.py --model demo --parked 250 [--json]
+    python scripts/bench_parking.py --model verse --parked 250 [--json]
 
 Everything is real: Anvil, contracts, N `hc-provider` processes. Each round has a text of its own of random tokens: a
 first turn of `--history` tokens, and a second one that adds a few to it and to the answer, once over the path that was

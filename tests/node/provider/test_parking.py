@@ -6,14 +6,17 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trio
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.ledger import Role, SessionRecord
+from hypercluster.market.money.voucher import ChannelDescriptor
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.client.account import OutgoingAccount
 from hypercluster.node.engine import reference
@@ -29,7 +32,7 @@ from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.wire.messages import Error
+from hypercluster.node.wire.messages import Error, Open
 from hypercluster.node.wire.records import AuditStep, StageRecord
 from tests.node.helpers.providers import (
     PRICE,
@@ -55,6 +58,7 @@ STAGE = StageRecord(
     client="them",
     top_k=8,
 )
+HOLDER = "0x" + "11" * 20
 STEP = AuditStep(seq=0, position=0, rows=1, outputs=1, input=b"rows", output=b"rows")
 PROMPT = [72, 101, 108, 108, 111, 32]
 
@@ -279,6 +283,7 @@ def test_what_is_parked_goes_when_its_time_is_over_and_at_the_end(
                 slot=parking.open(40),
             )
             receipts.follow(receipts.next(STEP))
+            engine.submit(stage.slot, 0, np.array(PROMPT, np.int32)).result(WAIT)
             assert parking.keep(stage) == (10 if parking.seconds else 0)
             return stage
 
@@ -291,7 +296,27 @@ def test_what_is_parked_goes_when_its_time_is_over_and_at_the_end(
         assert engine.stats().sessions == 1
         with pytest.raises(UnknownSlot):
             engine.resize(first.slot, 40)
-        assert engine.resize(second.slot, 40) == 0
+        assert engine.resize(second.slot, 40) == len(PROMPT)
+        # A model that cannot go back goes on at the end of what it holds, and nowhere else.
+        engine.rewinds = False
+        asked = partial(
+            Open,
+            session=b"a" * 16,
+            model_id=STAGE.model_id,
+            layer_start=0,
+            layer_stop=4,
+            channel=ChannelDescriptor(HOLDER, HOLDER, HOLDER, bytes(32)),
+            wire_dtype=WireDtype.F32,
+            capacity=50,
+            max_price_wei=1,
+            max_prompt_price_wei=1,
+            top_k=STAGE.top_k,
+            resume=second.record.session,
+        )
+        assert parking.take(asked(position=5), STAGE.client, STAGE.channel_id) is None
+        assert parking.take(asked(position=6), STAGE.client, STAGE.channel_id) is second
+        assert parking.take(asked(position=6), STAGE.client, STAGE.channel_id) is None
+        parking.end(second)
         parking.clear()
         parked(3)
         assert (len(parking), engine.stats().sessions) == (0, 0)
