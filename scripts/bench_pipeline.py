@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from bench_drafts import free_ports, proxies
 from random_model import LlamaShape, write_random_llama
 from rich.console import Console
 from rich.progress import (
@@ -72,6 +73,8 @@ class Setting:
     threads: int
     wire: str
     stream: str
+    relay: bool
+    delay_ms: float
     prompt: int
     tokens: int
     rounds: int
@@ -110,6 +113,8 @@ def main() -> None:
         threads=options.threads,
         wire=options.wire,
         stream=options.stream,
+        relay=options.relay,
+        delay_ms=options.delay_ms,
         prompt=options.prompt,
         tokens=options.tokens,
         rounds=options.rounds,
@@ -154,6 +159,17 @@ def arguments() -> argparse.Namespace:
         default="direct",
         help="a TCP connection of its own per hop under libp2p's Noise handshake, or a stream of libp2p's muxer",
     )
+    parser.add_argument(
+        "--relay",
+        action="store_true",
+        help="rows of every hop go through the client, not from provider to provider",
+    )
+    parser.add_argument(
+        "--delay-ms",
+        type=float,
+        default=0.0,
+        help="one way on every direct connection, by proxies in this process (default 0: none)",
+    )
     parser.add_argument("--prompt", type=int, default=256, help="tokens of the prompt")
     parser.add_argument("--tokens", type=int, default=33, help="tokens to generate in a round")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each, after one to warm up")
@@ -191,12 +207,26 @@ def bench(model: Path, home: Path, setting: Setting, pool: Executor) -> Measured
     flags = ["--threads", str(setting.threads), "--price-rule", "fixed", "--refresh", "5", "--sessions", "2"]
     if setting.stream == "libp2p":
         flags += ["--direct", "off"]
-    specs = [ProviderSpec(layers=f"{start}:{stop}", flags=tuple(flags)) for start, stop in ranges]
+    ports = free_ports(2 * len(ranges)) if setting.delay_ms else []
+    proxied: list[tuple[str, ...]] = [
+        ("--direct", f"/ip4/127.0.0.1/tcp/{behind}", "--announce-direct", f"/ip4/127.0.0.1/tcp/{before}")
+        for behind, before in zip(ports[::2], ports[1::2], strict=True)
+    ] or [()] * len(ranges)
+    specs = [
+        ProviderSpec(layers=f"{start}:{stop}", flags=(*flags, *more))
+        for (start, stop), more in zip(ranges, proxied, strict=True)
+    ]
     with ExitStack() as stack:
         with err.status("Starting a chain and the providers"):
             # The folder of shards, so that each provider need not cut its own.
             network = stack.enter_context(running_network(home, specs, model=stored.folder))
-        return trio.run(measure, network, stored, model, setting, pool)
+
+        async def work() -> Measured:
+            pairs = list(zip(ports[1::2], ports[::2], strict=True))
+            async with proxies(pairs, setting.delay_ms / 1000):
+                return await measure(network, stored, model, setting, pool)
+
+        return trio.run(work)
 
 
 async def measure(
@@ -210,8 +240,8 @@ async def measure(
     vocabulary = stored.manifest.n_vocab
     prompt = [(7 * i + 1) % (vocabulary - 1) for i in range(setting.prompt)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    wire = WireDtype.named(setting.wire)
-    async with joined(settings, network.chain, stored, purse, wishes=Wishes(wire_dtype=wire)) as client:
+    wishes = Wishes(wire_dtype=WireDtype.named(setting.wire), chain=not setting.relay)
+    async with joined(settings, network.chain, stored, purse, wishes=wishes) as client:
         route = await client.wait_for_path(FIND_SECONDS)
         with Progress(*columns, console=err, transient=True) as progress:
             task = progress.add_task(f"Measuring {model.stem}", total=2 * (setting.rounds + 1))
@@ -304,7 +334,8 @@ def show(name: str, result: dict[str, Any], setting: Setting) -> None:
     table = Table(
         "",
         *("unsplit", "path", "path/unsplit", "least to most"),
-        title=f"{name}: {setting.providers} providers, {setting.threads} threads, {setting.wire}, {setting.stream}",
+        title=f"{name}: {setting.providers} providers, {setting.threads} threads, {setting.wire}, {setting.stream}, "
+        f"{'relayed' if setting.relay else 'over links'}, {setting.delay_ms:g} ms one way",
         caption=f"{setting.rounds} rounds, prompt {setting.prompt}, {setting.tokens} tokens; "
         f"load average before {result['load_before']:.1f}; "
         f"{'same' if result['identical_ids'] else 'OTHER'} ids as unsplit",

@@ -73,12 +73,16 @@ class _Run:
         """Run a step, and return how many hops have taken it and what the last one of them put out."""
         start = self._hops[0].position
         try:
-            for place, hop in enumerate(self._hops):
-                following = self._hops[place + 1].awaits if place + 1 < len(self._hops) else 0
-                rows_in = None if place else payload
-                hop.pay(rows_in, rows, all_outputs=self._all_outputs, onward=following)
-            for hop in self._hops:
-                await hop.send()
+            if all(hop.affords(rows) for hop in self._hops):
+                # The first one computes while the vouchers of the others are signed.
+                for place in range(len(self._hops)):
+                    self._pay(place, payload, rows)
+                    await self._hops[place].send()
+            else:
+                for place in range(len(self._hops)):
+                    self._pay(place, payload, rows)
+                for hop in self._hops:
+                    await hop.send()
             return await self._answers(start)
         except HopFailed as failure:
             with trio.move_on_after(REST_SECONDS):
@@ -88,6 +92,11 @@ class _Run:
             for hop in self._hops:
                 if hop.unanswered:
                     hop.give_up()
+
+    def _pay(self, place: int, payload: Rows, rows: int) -> None:
+        following = self._hops[place + 1].awaits if place + 1 < len(self._hops) else 0
+        rows_in = None if place else payload
+        self._hops[place].pay(rows_in, rows, all_outputs=self._all_outputs, onward=following)
 
     async def _answers(self, start: int) -> tuple[int, bytes | TopK]:
         before: Answer | None = None

@@ -20,6 +20,7 @@ from hypercluster.market.trust.reputation import Evidence, Reputation
 from hypercluster.node.client.between import NOTHING, Between
 from hypercluster.node.client.experience import Experience
 from hypercluster.node.client.gaps import Kept
+from hypercluster.node.client.linking import over_links
 from hypercluster.node.client.needs import BUSY, AllBusy, Needs, NoRoute, explain, session_length
 from hypercluster.node.client.newness import newness
 from hypercluster.node.client.rules import Rules, path_by_rules
@@ -27,6 +28,7 @@ from hypercluster.node.client.wishing import TooDear, fitting_path
 from hypercluster.node.errors import NodeError
 from hypercluster.node.network.budgets import OverBudget
 from hypercluster.node.network.diagnosis import Wanted, why_no_path
+from hypercluster.node.wire.messages import CHAIN
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
@@ -134,6 +136,8 @@ class Chooser:
         offered = kept.fitting(self._offered(wishes))
         free_now = [a for a in offered if self._vacancies.free(a) and needs.chosen_from(a)]
         nodes = await self._nodes([*kept.adverts, *free_now])
+        if wishes.chain:
+            nodes = over_links(nodes, {a.peer for a in offered if CHAIN in a.features})
         shunned = {*exclude, *wishes.avoid, *(a.peer for a in offered if a.operator in self._distrusted)}
         usable = {a.peer: a for a in offered if a.peer not in shunned and needs.chosen_from(a)}
         usable |= kept.by_peer

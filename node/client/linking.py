@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from hypercluster.node.wire.messages import CHAIN
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
+    from hypercluster.market.economics.graph import Node
 
 STRAINED_SECONDS = 3600.0
 """for which a link that lost or changed rows is not made again"""
@@ -52,3 +54,12 @@ class LinkBook:
         return (before.peer, after.peer) not in strained and not any(
             sum(peer in ends for ends in strained) >= MOST_PARTNERS for peer in (before.peer, after.peer)
         )
+
+
+def over_links(nodes: Sequence[Node], linked: Collection[str]) -> list[Node]:
+    """The nodes as they are weighed where rows go from provider to provider among those who are `linked`.
+
+    A token waits for one delay a hop then, and one more, instead of two: that of a link is taken for the mean of those
+    of its ends to the client, as nobody else measures it.
+    """
+    return [replace(node, latency_ms=node.latency_ms / 2) if node.id in linked else node for node in nodes]

@@ -150,6 +150,10 @@ class Stepping:
         """Wei that a step of `rows` tokens costs here, beside what is `owed`."""
         return charge(self.price_wei, self.prompt_price_wei, rows)
 
+    def affords(self, rows: int) -> bool:
+        """Whether the channel covers the next step, of `rows` tokens."""
+        return self._step is not None or self.account.channel.available >= self.cost(rows) + self.owed
+
     @property
     def owed(self) -> int:
         """Wei that the next step costs on top, for what the session held before this visit."""
