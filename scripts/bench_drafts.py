@@ -38,6 +38,7 @@ from hypercluster.node.client.events import Finished, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
 from hypercluster.node.client.request import Allowance, Request
+from hypercluster.node.engine.llama import start
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.shards import partition
 from hypercluster.node.shards.store import StoredModel, open_model
@@ -179,6 +180,7 @@ def drafting_of(options: argparse.Namespace, stored: StoredModel) -> Drafting | 
         file = options.cache / "drafts" / f"{stored.manifest.model_id[:16]}.q4_0.gguf"
         if not file.exists():
             made = file.with_suffix(".part")
+            start()  # what llama.cpp says goes to its logger
             told = native.llama_model_quantize_default_params()
             told.ftype, told.allow_requantize = native.LLAMA_FTYPE_MOSTLY_Q4_0, True
             if native.llama_model_quantize(os.fsencode(stored.source), os.fsencode(made), told):
