@@ -58,7 +58,6 @@ class Apart:
             stdout=subprocess.PIPE,
             stderr=self._words,
             pass_fds=(memory,),
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # or an abort would start a debugger
         )
         atexit.register(self.close)  # a command that has ended leaves nothing running
         self._to, self._from = _file(self._process.stdin), _file(self._process.stdout)
