@@ -35,7 +35,8 @@ from hypercluster.node.wire.messages import INFER_PROTOCOL
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 64 * 1024
+_CHUNK, _MOST_CHUNK = 64 * 1024, 512 * 1024
+"""bytes taken from the system at a time: more where more lies there, as of models, but steps want no large buffer"""
 _EPHEMERAL = 32
 _FIRST = 2 + _EPHEMERAL + LENGTH
 """bytes of the first message of a handshake: its length, an ephemeral key, a ticket"""
@@ -53,7 +54,7 @@ class SecureStream:
         self._socket = socket
         self._noise = cast(NoiseTransportReadWriter, session.conn).noise_state
         self._charge = charge
-        self._received = bytearray()
+        self._received, self._chunk = bytearray(), _CHUNK
         self._seen = b""
         self._closed = False
 
@@ -83,26 +84,28 @@ class SecureStream:
             if plain := self._decrypted():
                 return plain
             try:
-                data = await self._socket.receive_some(_CHUNK)
+                data = await self._socket.receive_some(self._chunk)
             except LOST as error:
                 raise ConnectionLost(f"The connection to {self.peer} broke: {error}.") from None
             if not data:
                 return b""
+            self._chunk = min(2 * self._chunk, _MOST_CHUNK) if len(data) == self._chunk else _CHUNK
             self._received += data
             if self._charge is not None:
                 await self._charge.owner.turn(self._charge)
 
     def _decrypted(self) -> bytes:
         received, plain, start = self._received, [], 0
-        while len(received) - start >= 2:
-            stop = start + 2 + int.from_bytes(received[start : start + 2], "big")
-            if stop > len(received):
-                break
-            try:
-                plain.append(self._noise.decrypt(bytes(received[start + 2 : stop])))
-            except Exception:  # noqa: BLE001 - the library raises what its cipher raises
-                raise ConnectionLost(f"{self.peer} sent bytes that do not decrypt.") from None
-            start = stop
+        with memoryview(received) as view:
+            while len(view) - start >= 2:
+                stop = start + 2 + int.from_bytes(view[start : start + 2], "big")
+                if stop > len(view):
+                    break
+                try:
+                    plain.append(self._noise.decrypt(bytes(view[start + 2 : stop])))
+                except Exception:  # noqa: BLE001 - the library raises what its cipher raises
+                    raise ConnectionLost(f"{self.peer} sent bytes that do not decrypt.") from None
+                start = stop
         del received[:start]
         return b"".join(plain)
 
