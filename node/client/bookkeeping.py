@@ -89,9 +89,9 @@ class RequestBook:
         else:
             await self._close(request_id + AUDITS, update)
 
-    def auditing_again(self, request_id: str) -> None:
-        """Audits of a request that had ended are about to be paid for."""
-        self._payer.begun(request_id + AUDITS)
+    def auditing_again(self, request_id: str, cost_wei: int, risked_wei: int) -> None:
+        """Audits of a request that had ended are about to be paid for; earlier ones cost and risked so much."""
+        self._payer.begun_again(request_id + AUDITS, cost_wei, risked_wei)
 
     async def _close(self, name: str, write: Callable[[], None]) -> None:
         """Write all down that the journal has under a name, which it can forget then."""

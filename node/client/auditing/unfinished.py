@@ -70,7 +70,12 @@ class UnfinishedAudits:
             return []
         if detail is None:
             return []
-        cost, doubtful = detail.row.audit_cost, detail.row.doubtful
+        cost = detail.row.audit_cost
+        risked = detail.row.risked - sum(int(hop["risked_wei"]) for hop in detail.row.path)
+        # A kill may have come between what an audit found and the row of its request.
+        doubtful = detail.row.doubtful or any(
+            audit.finding == "fail" and not audit.note.startswith(TRAP) for audit in detail.audits
+        )
         open_stages, found = len(stages), list[Report]()
         spending = self._payer.spending(request_id, budgets).for_audits()
 
@@ -82,7 +87,7 @@ class UnfinishedAudits:
             doubtful |= any(report.fault == report.peer for report in reports)
             await self._records.audited(request_id, cost, doubtful, open_stages)
 
-        self._records.auditing_again(request_id)
+        self._records.auditing_again(request_id, cost, risked)
         try:
             await self._inspector.inspect(stages, spending, on_stage)
         except (NodeError, MarketError, OSError) as error:
