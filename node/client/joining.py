@@ -1,7 +1,7 @@
 """A client on the network, put together from settings, keys and a model."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 
 import trio
 
@@ -119,7 +119,7 @@ class Station:
             reads_tokens=manifest.reads_tokens,
             vocabulary=stored.vocabulary,
         )
-        with closing(model):
+        with closing(model), ExitStack() as engines:
             if reading:
                 # Loaded here, as it takes its time.
                 await trio.to_thread.run_sync(lambda: model.tokenizer)
@@ -156,6 +156,7 @@ class Station:
                         self.ledger,
                         self._purse,
                         Sharing(self.settings.share_evidence),
+                        engines=engines,
                     )
                     client.audits = Audits(looks, nursery, client.audited, self._open_cases(looks, stored))
                 try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pytest
 import trio
 
@@ -721,3 +722,16 @@ async def test_an_uncalibrated_client_is_careful(world: World, tmp_path: Path) -
     coarse = replayer.judge(served(world.stored, 0, 2, list(range(20)), tamper=Tampering("truncate")))
     replayer.close()
     assert (honest.finding, coarse.finding) == (Finding.PASS, Finding.FAIL)
+
+
+async def test_what_a_client_loads_for_its_own_audits_ends_with_it(world: World, tmp_path: Path) -> None:
+    def engines() -> set[int]:
+        children = psutil.Process().children()
+        return {each.pid for each in children if "hypercluster.node.engine.child" in each.cmdline()}
+
+    before = engines()
+    async with world.client(new_wallet(world.chain), tmp_path, "own") as client:
+        done = await complete(client)
+        assert [report.finding for report in done.reports] == ["pass", "pass"]
+        assert engines() - before
+    assert not engines() - before
