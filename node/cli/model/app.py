@@ -12,6 +12,7 @@ from hypercluster.node.cli.model.checking import check, judge_on_twin, path_thro
 from hypercluster.node.cli.model.cutting import check_space, checked, cut, hashed, save_manifest
 from hypercluster.node.cli.model.naming import list_
 from hypercluster.node.cli.model.pulling import pull
+from hypercluster.node.cli.model.signing import sign
 from hypercluster.node.cli.model.views import description, overview, shown_size, sizes
 from hypercluster.node.cli.options import layer_range, whole
 from hypercluster.node.cli.program import NetworkCommand, application, run
@@ -27,6 +28,7 @@ from hypercluster.node.shards.vocabulary import has_vocabulary, write_vocabulary
 app = application("Look into GGUF models, cut them into shards, and check that the shards compute the same.")
 app.command("list", cls=NetworkCommand)(list_)
 app.command(cls=NetworkCommand)(pull)
+app.command()(sign)
 
 File = Annotated[
     Path,
