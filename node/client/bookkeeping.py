@@ -72,8 +72,10 @@ class RequestBook:
             self._payer.begun(completion.request_id + AUDITS)
         await self._close(completion.request_id, finish)
 
-    async def audited(self, request_id: str, cost_wei: int, doubtful: bool, still_open: int) -> None:
-        """Write down what the audits of a request found and cost so far.
+    async def audited(
+        self, request_id: str, cost_wei: int, risked_wei: int, doubtful: bool, still_open: int
+    ) -> None:
+        """Write down what the audits of a request found and cost so far, and what it risked with them.
 
         While some are open the journal keeps what was signed for them: the next start counts what was never answered.
         """
@@ -81,6 +83,7 @@ class RequestBook:
             self._ledger.requests.update,
             request_id,
             audit_cost=cost_wei,
+            risked=risked_wei,
             doubtful=doubtful,
             audits_open=still_open,
         )

@@ -102,7 +102,7 @@ class Inspector:
         Never raises for what peers do.
         """
         for stage in stages:
-            reports: Sequence[Report] = ()
+            reports: list[Report] = []
             try:
                 transcript = await trio.to_thread.run_sync(self._transcripts.load, stage.stage_hash)
             except NoTranscript as error:
@@ -110,6 +110,7 @@ class Inspector:
             else:
                 paying = spending.within()
                 reports = await self._look_into(transcript, stage, paying)
+                reports[-1] = replace(reports[-1], risked_wei=paying.risked_wei)
             await on_stage(reports)
         await trio.to_thread.run_sync(self._transcripts.prune)
 

@@ -713,6 +713,15 @@ async def test_a_silent_verifier_is_left(
         done = await complete(client)
         assert time.monotonic() > started
     assert {report.finding for report in done.reports} == {"error"}
+    # What was signed for it may still be claimed: it is a risk, and no cost.
+    assert done.audit_wei == 0
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        found = ledger.requests.one(done.request_id)
+        channels = ledger.payer.channels()
+    assert found is not None
+    assert found.row.risked >= (len(PROMPT) + TOKENS - 1) * AUDIT_PRICE
+    assert found.row.cost + found.row.audit_cost == sum(row.spent for row in channels)
+    assert sum(row.signed for row in channels) <= found.row.cost + found.row.risked
 
 
 async def test_an_uncalibrated_client_is_careful(world: World, tmp_path: Path) -> None:
