@@ -720,8 +720,8 @@ async def test_a_silent_verifier_is_left(
         channels = ledger.payer.channels()
     assert found is not None
     assert found.row.risked >= (len(PROMPT) + TOKENS - 1) * AUDIT_PRICE
-    assert found.row.cost + found.row.audit_cost == sum(row.spent for row in channels)
-    assert sum(row.signed for row in channels) <= found.row.cost + found.row.risked
+    spent, signed = sum(row.spent for row in channels), sum(row.signed for row in channels)
+    assert found.row.cost <= spent <= signed <= found.row.cost + found.row.risked
 
 
 async def test_an_uncalibrated_client_is_careful(world: World, tmp_path: Path) -> None:
