@@ -14,4 +14,8 @@ import lazy_loader
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
+# Where llama.cpp gives up, it would start a debugger on its own process, which may wait for ever and keeps open the
+# pipes that others wait for the end of.
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

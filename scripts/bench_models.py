@@ -5,6 +5,10 @@
 Without --model one of a billion random weights is written (Q4_0, 16 layers of 2,048). Each step is a command of its own
 in a fresh home; what it needs from the disk is in the system's cache. A provider is started twice over the middle part:
 its shard is cut at the first start and only checked and loaded at the next ones.
+
+Behind it, what llama.cpp's processes over one shard hold: all pages (RSS), those with pages that several map divided
+among them (PSS), and those of their own (USS). That is after a prompt, with the weights rearranged for the processor,
+as they are by default, and as they are in the file.
 """
 
 from __future__ import annotations
@@ -18,17 +22,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import psutil  # type: ignore[import-untyped]
 from random_model import LlamaShape, write_random_llama
 
+from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.needs import Load, measured
 from hypercluster.node.engine.profile import Backend
+from hypercluster.node.engine.speed import random_input
 from hypercluster.node.shards import partition
 from hypercluster.node.shards.store import StoredModel, open_model
 from hypercluster.node.testnet.localnet import NodeProcess, running_chain
@@ -169,6 +176,41 @@ def serving(stored: StoredModel, start: int, stop: int) -> Cost:
     return Cost("serve a token", needs.decode_ms / 1000, needs.memory_bytes, note=f"{start}:{stop}")
 
 
+def sharing(shard: Path, start: int, stop: int, layers: int) -> Iterator[str]:
+    """A line for one process with few and with many sessions, and for two processes."""
+    for repack in (True, False):
+        for processes, sessions in ((1, 1), (1, SESSIONS), (2, 1)):
+            with ExitStack() as stack:
+                engines = [
+                    stack.enter_context(
+                        Engine(
+                            shard,
+                            start == 0,
+                            stop == layers,
+                            n_ctx_total=sessions * 512,
+                            max_sessions=sessions,
+                            threads=1,
+                            repack=repack,
+                        )
+                    )
+                    for _ in range(processes)
+                ]
+                for engine in engines:
+                    payload = random_input(engine, 64, np.random.default_rng(0))
+                    for _ in range(sessions):
+                        engine.submit(engine.open(512), 0, payload).result()
+                found = [
+                    each.memory_full_info()
+                    for each in psutil.Process().children()
+                    if "hypercluster.node.engine.child" in each.cmdline()
+                ]
+            told = (max(getattr(each, name) for each in found) for name in ("rss", "pss", "uss"))
+            yield (
+                f"{processes:9}{sessions:9}  {'rearranged' if repack else 'as in the file':16}"
+                + "".join(f"{each / MIB:9.0f}" for each in told)
+            )
+
+
 def costs(model: Path, folder: Path, parts: int, runs: int) -> Iterator[Cost]:
     """All steps, one after the other."""
     home = partial(Path, folder)
@@ -179,7 +221,7 @@ def costs(model: Path, folder: Path, parts: int, runs: int) -> Iterator[Cost]:
     ranges = partition(stored.manifest.layers, parts)
     start, stop = ranges[parts // 2]
     layers = f"{start}:{stop}"
-    cut = ("hc-model", "split", str(model), "--layers", layers, "-o", str(home("shards")))
+    cut = ("hc-model", "split", str(model), "--layers", layers, "--no-check", "-o", str(home("shards")))
     yield command("hash and cut", *cut, home=home("split"), note=layers)
     yield from provider_starts(model, layers, home("network"), runs)
     for each in ranges:
@@ -207,6 +249,15 @@ def main() -> None:
             print(
                 f"{cost.step:20}{cost.seconds:9.3f}{cpu}{cost.peak / MIB:10.0f}{own}  {cost.note}", flush=True
             )
+        stored = open_model(model, Path(folder) / "sharing")
+        start, stop = partition(stored.manifest.layers, asked.parts)[asked.parts // 2]
+        shard = stored.shard(start, stop)
+        print(
+            f"\nlayers {start}:{stop}, {shard.stat().st_size / MIB:.0f} MiB\nprocesses sessions  {'weights':16}"
+            + "".join(f"{name + ' MiB':>9}" for name in ("RSS", "PSS", "USS"))
+        )
+        for line in sharing(shard, start, stop, stored.manifest.layers):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,17 @@
     python scripts/fuzz_files.py [--files 100000] [--seed 0] [--processes 1]
 
 What judges a file has to find one sentence for anything. What it lets pass goes to llama.cpp, which may refuse it, or
-end the process that it runs in, and no other. Prints how many ended how, and what was wrong.
+end the process that it runs in, and no other. Tells how far it is after every 500 files, and prints how many ended
+how, and what was wrong: also when it is interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,9 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.models.hostile import Found, search
 
+PIECE = 500
+
 
 def one(files: int, seed: int) -> Found:
-    """A search in a process of its own."""
+    """Some of the search, in a folder of its own."""
     with TemporaryDirectory() as folder:
         return search(files, seed, Path(folder))
 
@@ -33,16 +37,29 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first 500; the next ones count on")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
-    share, seen, wrong = options.files // options.processes, Counter[str](), list[str]()
-    seeds = range(options.seed, options.seed + options.processes)
+    seen, wrong, began = Counter[str](), list[str](), time.monotonic()
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
-        for found in pool.map(one, [share] * options.processes, seeds):
-            seen += found.seen
-            wrong += found.wrong
-    print(f"{sum(seen.values())} files, seed {options.seed}")
+        pieces = [
+            pool.submit(one, min(PIECE, options.files - at), options.seed + at // PIECE)
+            for at in range(0, options.files, PIECE)
+        ]
+        try:
+            for piece in as_completed(pieces):
+                found = piece.result()
+                seen += found.seen
+                wrong += found.wrong
+                rate = seen.total() / (time.monotonic() - began)
+                print(
+                    f"{seen.total()} files, {rate:.1f} a second, {len(wrong)} wrong",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+    print(f"{seen.total()} files, seed {options.seed}")
     for ending, number in seen.most_common():
         print(f"{number:8} {ending}")
     print("\n".join([*wrong[:50], f"{len(wrong)} wrong"]))

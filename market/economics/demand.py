@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import betaincinv
 
 from hypercluster.market.economics.parameters import BadParameters, MarketParameters
 
@@ -54,6 +53,8 @@ def mixed_demand(
         raise BadParameters(
             "A mixed demand needs a mean of alpha inside (0, 1) and positive concentration and points."
         )
+    from scipy.special import betaincinv  # a third of a second, and nodes that serve never ask
+
     levels = (np.arange(points) + 0.5) / points
     alphas = betaincinv(mean * concentration, (1 - mean) * concentration, levels)
     share = 1.0 / (points * len(prompt_ratios))

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit, log_expit, wrightomega
 
 from hypercluster.market.economics.demand import Demand, check_demand, uniform_demand
 from hypercluster.market.economics.gibbs import choice_weights, log_z_without, messages
@@ -59,7 +58,7 @@ class RevenueCurve:
 
     def chance(self, price: Floats | float, prompt: Floats | float = 0.0) -> Floats:
         """Return P in each segment, [s] or [n, s]."""
-        return np.asarray(expit(self.log_odds - self.kappa * self.paid(price, prompt)))
+        return np.asarray(np.exp(_log_expit(self.log_odds - self.kappa * self.paid(price, prompt))))
 
     def marginal(self, price: Floats | float, prompt: Floats | float = 0.0) -> Floats:
         """Return P averaged over the demand."""
@@ -86,7 +85,7 @@ class RevenueCurve:
         """
         paid = self.paid(price, prompt)
         x = self.kappa * paid
-        log_chance = log_expit(self.log_odds - x)
+        log_chance = _log_expit(self.log_odds - x)
         log_scale = log_chance.max(axis=-1)
         with np.errstate(invalid="ignore"):
             relative = np.nan_to_num(np.exp(log_chance - log_scale[..., None]))
@@ -167,6 +166,8 @@ def best_response(curve: RevenueCurve, prompt: Floats | float = 0.0) -> Floats:
     log(A/S) - 1, which does not overflow. Over several segments the maximum lies between the segments' own,
     and the ascent finishes the work from the best of them. A node on no path gets the limit x = 1.
     """
+    from scipy.special import wrightomega  # a third of a second, and nodes that serve never ask
+
     with np.errstate(divide="ignore"):
         own = (1.0 + np.asarray(wrightomega(curve.log_odds - 1.0)).real) / curve.kappa
     own = np.maximum(own - curve.ratio * np.asarray(prompt)[..., None], 0.0)
@@ -298,6 +299,11 @@ def price_step(
         demand=tuple((segment.share, segment.alpha, segment.prompt_ratio) for segment in segments),
         bound="floor" if target < low else "ceiling" if target > high else None,
     )
+
+
+def _log_expit(x: Floats) -> Floats:
+    """log(1 / (1 + exp(-x))), of infinities as well."""
+    return np.asarray(-np.logaddexp(0.0, -x))
 
 
 def _bounded(old: float, new: float) -> float:

@@ -93,7 +93,7 @@ def opened_to_serve(model: str | None, settings: Settings) -> "StoredModel":
 
 
 def taken_to_serve(
-    model: str | None, layers: str | None, settings: Settings, chain: "Chain"
+    model: str | None, layers: str | None, settings: Settings, chain: "Chain | None"
 ) -> "StoredModel":
     """The same, and what is named by an id, or by a name without a file, is taken from its providers.
 

@@ -68,7 +68,7 @@ class OutgoingAccount:
 
     def acknowledge(self, amount: int, billed: int, spending: Spending) -> None:
         """Book an answered step. Raises Overbilled."""
-        spending.book(amount)
+        spending.book(amount, answered=True)
         try:
             self.channel.acknowledge(amount, billed)
         finally:
@@ -77,7 +77,7 @@ class OutgoingAccount:
 
     def release(self, amount: int, spending: Spending) -> None:
         """Book a step that was refused or never answered: its voucher is out, so it counts in every budget."""
-        spending.book(amount)
+        spending.book(amount, answered=False)
         self.channel.release(amount)
 
     def resume(self, billed: int, paid: int, signature: bytes) -> None:

@@ -72,8 +72,10 @@ class RequestBook:
             self._payer.begun(completion.request_id + AUDITS)
         await self._close(completion.request_id, finish)
 
-    async def audited(self, request_id: str, cost_wei: int, doubtful: bool, still_open: int) -> None:
-        """Write down what the audits of a request found and cost so far.
+    async def audited(
+        self, request_id: str, cost_wei: int, risked_wei: int, doubtful: bool, still_open: int
+    ) -> None:
+        """Write down what the audits of a request found and cost so far, and what it risked with them.
 
         While some are open the journal keeps what was signed for them: the next start counts what was never answered.
         """
@@ -81,6 +83,7 @@ class RequestBook:
             self._ledger.requests.update,
             request_id,
             audit_cost=cost_wei,
+            risked=risked_wei,
             doubtful=doubtful,
             audits_open=still_open,
         )
@@ -89,9 +92,9 @@ class RequestBook:
         else:
             await self._close(request_id + AUDITS, update)
 
-    def auditing_again(self, request_id: str) -> None:
-        """Audits of a request that had ended are about to be paid for."""
-        self._payer.begun(request_id + AUDITS)
+    def auditing_again(self, request_id: str, cost_wei: int, risked_wei: int) -> None:
+        """Audits of a request that had ended are about to be paid for; earlier ones cost and risked so much."""
+        self._payer.begun_again(request_id + AUDITS, cost_wei, risked_wei)
 
     async def _close(self, name: str, write: Callable[[], None]) -> None:
         """Write all down that the journal has under a name, which it can forget then."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -105,37 +106,39 @@ class CatchingUp:
             log.warning("audits are left out: the model %s is not here, give it with --model", model_id[:16])
             return
         transcripts = client_transcripts(self._settings, self._chain, self._auditing.max_bytes)
-        async with place.client(stored, reading=False) as client:
-            discovery = client.network.discovery
-            await discovery.settle(VERIFIER_SECONDS, lambda: bool(discovery.book.snapshot("verifier")))
-            if self._auditing.auditor in ("auto", "verifier") and not discovery.book.snapshot("verifier"):
-                log.warning("audits wait: nobody offers to audit the model %s", model_id[:16])
-                return
-            looks = inspector(
-                self._auditing,
-                client.network,
-                place.payer,
-                self._chain,
-                stored,
-                transcripts,
-                place.ledger,
-                self._purse,
-                Sharing(self._settings.share_evidence),
-                Opener(
-                    chain=self._chain,
-                    sender=self._purse.unlock,
-                    host=client.network.host,
-                    discovery=discovery,
-                ),
-            )
-            unfinished = UnfinishedAudits(
-                ledger=place.ledger,
-                payer=place.payer,
-                inspector=looks,
-                transcripts=transcripts,
-                book=discovery.book,
-                records=RequestBook(place.ledger, place.payer, ReceiptFiles(self._settings.home)),
-            )
-            for row in rows:
-                for report in await unfinished.finish(row.request_id):
-                    self._tell(row.request_id, report)
+        with ExitStack() as engines:
+            async with place.client(stored, reading=False) as client:
+                discovery = client.network.discovery
+                await discovery.settle(VERIFIER_SECONDS, lambda: bool(discovery.book.snapshot("verifier")))
+                if self._auditing.auditor in ("auto", "verifier") and not discovery.book.snapshot("verifier"):
+                    log.warning("audits wait: nobody offers to audit the model %s", model_id[:16])
+                    return
+                looks = inspector(
+                    self._auditing,
+                    client.network,
+                    place.payer,
+                    self._chain,
+                    stored,
+                    transcripts,
+                    place.ledger,
+                    self._purse,
+                    Sharing(self._settings.share_evidence),
+                    Opener(
+                        chain=self._chain,
+                        sender=self._purse.unlock,
+                        host=client.network.host,
+                        discovery=discovery,
+                    ),
+                    engines=engines,
+                )
+                unfinished = UnfinishedAudits(
+                    ledger=place.ledger,
+                    payer=place.payer,
+                    inspector=looks,
+                    transcripts=transcripts,
+                    book=discovery.book,
+                    records=RequestBook(place.ledger, place.payer, ReceiptFiles(self._settings.home)),
+                )
+                for row in rows:
+                    for report in await unfinished.finish(row.request_id):
+                        self._tell(row.request_id, report)

@@ -245,5 +245,9 @@ class Client:
         """Write down what audits found and were paid. Never raises for a disk."""
         if self.records.requests is not None:
             await self.records.requests.audited(
-                completion.request_id, completion.audit_wei, completion.doubtful, still_open
+                completion.request_id,
+                completion.audit_wei,
+                completion.risked_wei + completion.audit_risked_wei,
+                completion.doubtful,
+                still_open,
             )

@@ -153,6 +153,11 @@ class Completion:
         return sum(report.cost_wei for report in self.reports)
 
     @property
+    def audit_risked_wei(self) -> int:
+        """Signed for audits and never answered."""
+        return sum(report.risked_wei for report in self.reports)
+
+    @property
     def doubtful(self) -> bool:
         """Whether a provider on the path was found at fault: the text may be wrong."""
         return any(report.fault == report.peer for report in self.reports)

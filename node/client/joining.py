@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -135,6 +135,7 @@ class Station:
             closing(model),
             await self._draft_model(stored) as draft_model,
             await self._own_layers(stored) as own_layers,
+            ExitStack() as engines,
         ):
             if reading:
                 # Loaded here, as it takes its time.
@@ -174,6 +175,7 @@ class Station:
                         self.ledger,
                         self._purse,
                         Sharing(self.settings.share_evidence),
+                        engines=engines,
                     )
                     client.audits = Audits(looks, nursery, client.audited, self._open_cases(looks, stored))
                 try:

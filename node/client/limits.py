@@ -46,7 +46,9 @@ class Spending:
         self.request_id = request_id
         self.budgets = tuple(budgets)
         self.spent_wei = 0
-        """for vouchers that are out, answered or not"""
+        """for vouchers that were answered"""
+        self.risked_wei = 0
+        """for vouchers that are out and were never answered; they count in every budget as well"""
         self._granted = 0
         """set aside for the step under way, and no voucher signed for it yet"""
 
@@ -100,9 +102,12 @@ class Spending:
         """Undo `take` for a voucher that was not signed."""
         self._release(wei)
 
-    def book(self, wei: int) -> None:
-        """Count a voucher's step as spent, answered or not: the provider has the voucher."""
-        self.spent_wei += wei
+    def book(self, wei: int, *, answered: bool) -> None:
+        """Count a voucher's step as spent or risked: the provider has the voucher in any case."""
+        if answered:
+            self.spent_wei += wei
+        else:
+            self.risked_wei += wei
         for budget in self.budgets:
             budget.book(wei, wei)
 

@@ -21,6 +21,9 @@ from hypercluster.node.client.limits import Spending, WalletLimits
 from hypercluster.node.home.policy import WalletPolicy
 from hypercluster.node.threads import Threads
 
+NO_CHANNEL = bytes(32)
+"""stands in the journal for all channels on which a request spent before"""
+
 
 @dataclass(frozen=True, slots=True)
 class Deposit:
@@ -176,6 +179,17 @@ class Payer:
         """From now on something may be spent on a request."""
         if self._journal:
             self._journal.begun(request_id)
+
+    def begun_again(self, request_id: str, answered: int, risked: int) -> None:
+        """The same for a request of which the ledger knows already that so many wei were answered, and so many not.
+
+        They count on in the journal, so that what it says after a kill is the whole, however often there was one.
+        """
+        if self._journal and request_id not in self._journal.state.requests:
+            self._journal.begun(request_id)
+            # The answers first: a kill between the two makes nothing of them a risk.
+            self._journal.answered(NO_CHANNEL, request_id, answered, 0)
+            self._journal.signed(NO_CHANNEL, request_id, answered + risked, 0)
 
     def closed(self, request_id: str) -> None:
         """The ledger has all that a request spent so far, and `store` was called since."""

@@ -9,16 +9,20 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import math
 import mmap
 import os
+import select
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from typing import IO, Any
 
+from hypercluster.node.engine import leash
 from hypercluster.node.engine.llama import LlamaError, LoadFailed
 from hypercluster.node.engine.loading import Area, Facts, Loading, area_bytes
 
@@ -39,7 +43,7 @@ _STOP_SECONDS = 10
 
 
 class Ended(LlamaError):
-    """llama.cpp's process ended by itself, and with it all that its sessions held."""
+    """llama.cpp's process ended, by itself or because it hung, and with it all that its sessions held."""
 
 
 class Apart:
@@ -58,10 +62,13 @@ class Apart:
             stdout=subprocess.PIPE,
             stderr=self._words,
             pass_fds=(memory,),
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # or an abort would start a debugger
         )
         atexit.register(self.close)  # a command that has ended leaves nothing running
         self._to, self._from = _file(self._process.stdin), _file(self._process.stdout)
+        self._arriving = select.poll()
+        self._arriving.register(self._from, select.POLLIN)
+        self._leash = leash.Leash()
+        self._left = self._limit = math.inf  # large files load from slow disks
         try:
             self.facts = Facts(**json.loads(self._reply()[1]))
             size = area_bytes(loading, self.facts)
@@ -79,7 +86,9 @@ class Apart:
 
     def compute(self, n: int) -> None:
         """Run the first n rows of the area. Raises LlamaError; Ended if that was the end of the process."""
-        self._ask(COMPUTE, n, 0)
+        began = time.monotonic()
+        self._ask(COMPUTE, n, 0, self._leash.limit(n))
+        self._leash.took(n, time.monotonic() - began)
 
     def cut_back(self, sequence: int, position: int) -> bool:
         """Forget what a sequence holds from `position` on; False where the model's memory cannot do that."""
@@ -94,6 +103,10 @@ class Apart:
         if self._process.poll() is not None:
             raise self._ended()
 
+    def kill(self) -> None:
+        """End the child at once; whoever waits for it gets Ended. From any thread."""
+        self._process.kill()
+
     def close(self) -> None:
         """End the child and wait for it; calling it again does nothing."""
         atexit.unregister(self.close)
@@ -106,7 +119,8 @@ class Apart:
         self._from.close()
         self._words.close()
 
-    def _ask(self, what: int, first: int, second: int) -> bool:
+    def _ask(self, what: int, first: int, second: int, limit: float | None = None) -> bool:
+        self._left = self._limit = leash.LEAST_SECONDS if limit is None else limit
         try:
             os.write(self._to.fileno(), REQUEST.pack(what, first, second))
         except (OSError, ValueError):
@@ -131,6 +145,7 @@ class Apart:
     def _read(self, size: int) -> bytes:
         found = b""
         while len(found) < size:
+            self._wait()
             try:
                 more = os.read(self._from.fileno(), size - len(found))
             except (OSError, ValueError):
@@ -139,6 +154,15 @@ class Apart:
                 raise self._ended()
             found += more
         return found
+
+    def _wait(self) -> None:
+        """Return when there is something to read. Raises Ended where that takes too long."""
+        while not self._arriving.poll(1000 * leash.LOOK_SECONDS):
+            self._left -= leash.LOOK_SECONDS
+            if self._left <= 0:
+                self._process.kill()
+                self._process.wait()
+                raise Ended(f"llama.cpp's process gave no answer within {self._limit:.0f} s and was ended")
 
     def _ended(self) -> Ended:
         """Why there is no answer any more."""

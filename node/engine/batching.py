@@ -40,6 +40,9 @@ class Computing(Protocol):
     def look(self) -> None:
         """Raise Ended if what computes has ended."""
 
+    def kill(self) -> None:
+        """End a call that does not come back, where that can be. From any thread."""
+
     def close(self) -> None:
         """Free everything."""
 

@@ -95,6 +95,9 @@ class Computer:
     def look(self) -> None:
         """It ends with this process."""
 
+    def kill(self) -> None:
+        """It ends with this process."""
+
     def close(self) -> None:
         """Free context and model."""
         self._context.close()

@@ -5,7 +5,7 @@ best candidates of the rows asked for, any other with the residual behind its la
 different sessions that wait at the same time go into one llama_decode; longer steps (prefill) run in chunks
 of a fixed size, and between two chunks the waiting single-row steps have their turn.
 
-Where llama.cpp's process ends by itself, the sessions that it held are lost, and it is started again.
+Where llama.cpp's process ends, by itself or because it hangs, its sessions are lost, and it is started again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from hypercluster.node.rows import Payload
 
 log = logging.getLogger(__name__)
 
-
+STOP_SECONDS = 30.0  # that the call under way may still take when an engine is stopped
 LOOK_SECONDS = 2.0
 """after which an engine that has nothing to do looks whether llama.cpp's process still runs"""
 
@@ -182,6 +182,9 @@ class Engine:
             self._stopping = self._slots.stopped = True
             self._wake.notify()
         if threading.current_thread() is not self._thread:
+            self._thread.join(STOP_SECONDS)
+            if self._thread.is_alive():
+                self._computing.kill()
             self._thread.join()
 
     def __enter__(self) -> Self:

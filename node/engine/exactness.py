@@ -98,7 +98,6 @@ def _run(
             errors="replace",
             timeout=SECONDS,
             check=False,
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
         )
     except subprocess.TimeoutExpired as error:
         raise Inexact(f"{file}: the model's twin did not come to an end within {SECONDS} s.") from error

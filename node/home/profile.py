@@ -10,8 +10,7 @@ import hashlib
 import json
 import logging
 import os
-import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,29 +27,24 @@ from hypercluster.node.catalogue import (
     Catalogue,
     ListedModel,
     Source,
-    is_safe,
 )
-from hypercluster.node.errors import NodeError
 from hypercluster.node.home.contracts import WrongContracts
+from hypercluster.node.home.profile_bytes import BadProfile, get, read
+from hypercluster.node.home.signed_names import SignedNames, sign_names
 
 if TYPE_CHECKING:
+    import coincurve
+
     from hypercluster.market.chain import Chain, Deployment
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-MOST_BYTES = 1 << 20
 MOST_MODELS = 1000
 MOST_NODES = 100
-SECONDS, MOST_SECONDS = 15.0, 60.0
-"""of silence, and for all of a profile"""
 KEPT = "profiles"
 """folder in a home"""
 CONTRACTS = ("token", "registry", "channels", "cases", "proofs", "demands")
-
-
-class BadProfile(NodeError):
-    """A profile cannot be had or read, breaks a rule, or is of other contracts than before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +70,8 @@ class NetworkProfile:
     bootstrap: tuple[str, ...] = ()
     """multiaddrs with /p2p/ to join through"""
     models: tuple[ListedModel, ...] = ()
+    signed: SignedNames | None = None
+    """who says what its models are; None: whoever gives the profile"""
 
     @property
     def catalogue(self) -> Catalogue:
@@ -115,7 +111,13 @@ class NetworkProfile:
             },
             "bootstrap": list(self.bootstrap),
             "models": [_model_document(model) for model in self.models],
+            **({} if self.signed is None else {"signed": self.signed.document()}),
         }
+
+    def signed_with(self, key: coincurve.PrivateKey, issued: int) -> NetworkProfile:
+        """The same with its models signed, at so many Unix seconds."""
+        registry = self.contracts["registry"].address
+        return replace(self, signed=sign_names(key, self.models, issued, self.chain_id, registry))
 
     def save(self, path: Path) -> None:
         """Write the file in one move. Raises OSError."""
@@ -152,7 +154,7 @@ def profile_at(where: str, home: Path) -> NetworkProfile:
     if "://" in where:
         return _from_url(where, home)
     path = Path(where).expanduser()
-    return NetworkProfile.parse(_read(path), str(path), path.absolute().parent)
+    return NetworkProfile.parse(read(path), str(path), path.absolute().parent)
 
 
 def profile_of(
@@ -193,9 +195,9 @@ def _from_url(url: str, home: Path) -> NetworkProfile:
     kept = home / KEPT / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
     before = None
     if kept.exists():
-        before = NetworkProfile.parse(_read(kept), str(kept))
+        before = NetworkProfile.parse(read(kept), str(kept))
     try:
-        raw = _get(url)
+        raw = get(url)
     except BadProfile as error:
         if before is None:
             raise
@@ -207,6 +209,8 @@ def _from_url(url: str, home: Path) -> NetworkProfile:
             f"The network profile at {place(url)} names another chain or other contracts than at its first use here. "
             f"If that is known to be right, delete {kept} and try again."
         )
+    if before is not None and before.signed is not None:
+        _check_signer(before.signed, now.signed, place(url), kept)
     try:
         now.save(kept)
     except OSError as error:
@@ -216,49 +220,19 @@ def _from_url(url: str, home: Path) -> NetworkProfile:
     return now
 
 
-def _get(url: str) -> bytes:
-    import httpx
-
-    until = time.monotonic() + MOST_SECONDS
-    try:
-        with (
-            httpx.Client(timeout=SECONDS, follow_redirects=True, max_redirects=5) as client,
-            client.stream("GET", url) as answer,
-        ):
-            if not all(is_safe(str(each.url)) for each in (*answer.history, answer)):
-                raise BadProfile(f"{place(url)} leads to where it is not https: its profile is not taken.")
-            if not answer.is_success:
-                raise BadProfile(
-                    f"{place(url)} answers {answer.status_code} {answer.reason_phrase}: no profile there."
-                )
-            raw = bytearray()
-            for chunk in answer.iter_bytes():
-                raw += chunk
-                _bounded(raw, place(url))
-                if time.monotonic() > until:
-                    raise BadProfile(
-                        f"{place(url)} gives its profile too slowly: look at the network, or try again."
-                    )
-            return bytes(raw)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+def _check_signer(before: SignedNames, now: SignedNames | None, where: str, kept: Path) -> None:
+    """Raise BadProfile unless the same signed as before, and not earlier."""
+    if now is None or now.signer != before.signer:
+        who = "nobody" if now is None else now.signer
         raise BadProfile(
-            f"{place(url)} gives no network profile: {str(error) or type(error).__name__}."
-        ) from None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise BadProfile(f"The network profile {path} cannot be read: {error.strerror}.") from None
-    _bounded(raw, str(path))
-    return raw
-
-
-def _bounded(raw: bytes | bytearray, where: str) -> None:
-    if len(raw) > MOST_BYTES:
-        raise BadProfile(f"{where} is longer than a network profile may be ({MOST_BYTES >> 10} KiB).")
+            f"The models of the network profile at {where} are signed by {who}, and at its first use here "
+            f"{before.signer} had signed them. If that is known to be right, delete {kept} and try again."
+        )
+    if now.issued < before.issued:
+        raise BadProfile(
+            f"The network profile at {where} is older than one that was taken from there before: somebody gives "
+            "what is out of date."
+        )
 
 
 def _profile(document: dict[str, Any], folder: Path | None) -> NetworkProfile:
@@ -281,15 +255,20 @@ def _profile(document: dict[str, Any], folder: Path | None) -> NetworkProfile:
         raise BadCatalogue("rpc_url is no URL that begins with http:// or https://.")
     if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= 80):
         raise BadCatalogue("its name is no short text.")
+    listed = tuple(_model(each, folder) for each in models)
+    chain_id, signed = _whole(chain["chain_id"]), SignedNames.parse(document.get("signed"))
+    if signed is not None:
+        signed.check(listed, chain_id, contracts["registry"].address)
     return NetworkProfile(
         name=name,
-        chain_id=_whole(chain["chain_id"]),
+        chain_id=chain_id,
         rpc_url=rpc_url,
         contracts=contracts,
         block=_whole(chain.get("block", 0)),
         decimals=check_decimals(chain.get("decimals", DECIMALS)),
         bootstrap=tuple(bootstrap),
-        models=tuple(_model(each, folder) for each in models),
+        models=listed,
+        signed=signed,
     )
 
 

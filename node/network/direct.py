@@ -35,7 +35,8 @@ from hypercluster.node.wire.messages import INFER_PROTOCOL
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 64 * 1024
+_CHUNK, _MOST_CHUNK = 64 * 1024, 512 * 1024
+"""bytes taken from the system at a time: more where more lies there, as of models, but steps want no large buffer"""
 _EPHEMERAL = 32
 _FIRST = 2 + _EPHEMERAL + LENGTH
 """bytes of the first message of a handshake: its length, an ephemeral key, a ticket"""
@@ -53,7 +54,7 @@ class SecureStream:
         self._socket = socket
         self._noise = cast(NoiseTransportReadWriter, session.conn).noise_state
         self._charge = charge
-        self._received = bytearray()
+        self._held, self._chunk = bytearray(), _CHUNK
         self._seen = b""
         self._closed = False
 
@@ -80,36 +81,53 @@ class SecureStream:
             seen, self._seen = self._seen, b""
             return seen
         while True:
-            if plain := self._decrypted():
-                return plain
             try:
-                data = await self._socket.receive_some(_CHUNK)
+                data = await self._socket.receive_some(self._chunk)
             except LOST as error:
                 raise ConnectionLost(f"The connection to {self.peer} broke: {error}.") from None
             if not data:
                 return b""
-            self._received += data
+            self._chunk = min(2 * self._chunk, _MOST_CHUNK) if len(data) == self._chunk else _CHUNK
             if self._charge is not None:
                 await self._charge.owner.turn(self._charge)
+            if plain := self._decrypted(data):
+                return plain
 
-    def _decrypted(self) -> bytes:
-        received, plain, start = self._received, [], 0
-        while len(received) - start >= 2:
-            stop = start + 2 + int.from_bytes(received[start : start + 2], "big")
-            if stop > len(received):
+    def _decrypted(self, data: bytes | bytearray) -> bytes:
+        """What the packets hold that are whole now; what has come of the next one is kept."""
+        held, view, plain, at = self._held, memoryview(data), [], 0
+        if held:
+            at = max(0, 2 - len(held))
+            held += view[:at]
+            if len(held) < 2:
+                return b""
+            stop = 2 + int.from_bytes(held[:2], "big")
+            at += len(more := view[at : at + stop - len(held)])
+            held += more
+            if len(held) < stop:
+                return b""
+            plain.append(self._opened(bytes(held[2:])))
+            held.clear()
+        while len(view) - at >= 2:
+            stop = at + 2 + int.from_bytes(view[at : at + 2], "big")
+            if stop > len(view):
                 break
-            try:
-                plain.append(self._noise.decrypt(bytes(received[start + 2 : stop])))
-            except Exception:  # noqa: BLE001 - the library raises what its cipher raises
-                raise ConnectionLost(f"{self.peer} sent bytes that do not decrypt.") from None
-            start = stop
-        del received[:start]
+            plain.append(self._opened(view[at + 2 : stop]))
+            at = stop
+        held += view[at:]
         return b"".join(plain)
 
     async def reset(self) -> None:
         """End the connection at once."""
         self._closed = True
         await trio.aclose_forcefully(self._socket)
+
+    def _opened(self, packet: bytes | memoryview) -> bytes:
+        try:
+            # as the library's own decrypt does it, which takes no views and so wants a copy of every packet
+            return bytes(self._noise.noise_protocol.cipher_state_decrypt.decrypt_with_ad(None, packet))
+        except Exception:  # noqa: BLE001 - the library raises what its cipher raises
+            raise ConnectionLost(f"{self.peer} sent bytes that do not decrypt.") from None
 
     async def close(self) -> None:
         """End the connection: what was sent still arrives. Never raises for a lost peer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import psutil  # type: ignore[import-untyped]
@@ -11,9 +12,9 @@ from hypercluster.market.economics.placement import Machine, ModelSize
 from hypercluster.node.engine.devices import accelerators, free_card_bytes
 from hypercluster.node.engine.needs import Load, Needs, measured
 from hypercluster.node.engine.profile import Backend
-from hypercluster.node.shards import check_source
-from hypercluster.node.shards.model import ModelFile, Tensors
-from hypercluster.node.shards.store import ModelMissing, StoredModel
+from hypercluster.node.shards import Manifest
+from hypercluster.node.shards.lines import TensorLine
+from hypercluster.node.shards.store import StoredModel
 
 MEMORY_SHARE = 0.85
 """of the free memory may be used; the system and the rest of the program need what remains"""
@@ -59,32 +60,34 @@ def bytes_of(needs: Needs) -> int:
     return needs.card_bytes or needs.memory_bytes
 
 
-def model_size(stored: StoredModel) -> ModelSize:
-    """Bytes of the parts of a whole model, and what layers cost by what a token reads of them.
-
-    Raises ModelMissing, ShardError.
-    """
-    return _size(_whole(stored), stored.manifest.starts)
+Tensors = Mapping[str, TensorLine]
 
 
-def _whole(stored: StoredModel) -> ModelFile:
-    if stored.source is None:
-        raise ModelMissing("To choose among all layers the whole model is needed, and only a shard is here.")
-    return check_source(stored.source)
-
-
-def _size(model: ModelFile, starts: tuple[int, ...] | None) -> ModelSize:
-    read = [bytes_read(model, layer) for layer in model.layers]
+def model_size(manifest: Manifest) -> ModelSize:
+    """Bytes of the parts of a whole model, and what layers cost by what a token reads of them."""
+    parts = parts_of(manifest)
+    layers = [parts[str(number)] for number in range(manifest.layers)]
+    read = [bytes_read(manifest, layer) for layer in layers]
     usual = Counter(read).most_common(1)[0][0]
+    # the embedding of a tied model is the matrix of its head as well
+    last = _bytes(parts["head"]) + (manifest.tensors["token_embd.weight"].size if manifest.tied else 0)
     return ModelSize(
-        layer_bytes=[_bytes(layer) for layer in model.layers],
-        shared_bytes=_bytes(model.shared),
-        first_bytes=_bytes(model.embedding),
-        last_bytes=_bytes(model.last),
+        layer_bytes=[_bytes(layer) for layer in layers],
+        shared_bytes=_bytes(parts["shared"]),
+        first_bytes=_bytes(parts["embedding"]),
+        last_bytes=last,
         layer_costs=[each / usual for each in read],
-        last_cost=_bytes(model.last) / usual,
-        starts=starts,
+        last_cost=last / usual,
+        starts=manifest.starts,
     )
+
+
+def parts_of(manifest: Manifest) -> dict[str, Tensors]:
+    """The tensors of each part of a model by their names; a layer's is its number."""
+    parts: dict[str, dict[str, TensorLine]] = {name: {} for name in manifest.digests()}
+    for name, line in manifest.tensors.items():
+        parts[line.part][name.removeprefix(f"blk.{line.part}.")] = line
+    return dict(parts)
 
 
 def measure_machine(
@@ -96,13 +99,13 @@ def measure_machine(
     or what is free.
 
     Raises:
-        ModelMissing, ShardError: there is no whole model to cut the layers from.
+        ModelMissing, ShardError, FetchFailed: there is no whole model to cut the layers from, and nobody gives them.
         LoadFailed: llama.cpp loads none of them.
     """
-    model = _whole(stored)
-    size = _size(model, stored.manifest.starts)
-    may_start = set(size.starts or range(len(model.layers)))
-    kinds = [_kind(layer) for layer in model.layers]
+    manifest, parts = stored.manifest, parts_of(stored.manifest)
+    size = model_size(manifest)
+    may_start = set(size.starts or range(manifest.layers))
+    kinds = [_kind(parts[str(number)]) for number in range(manifest.layers)]
     samples = {kind: i for i, kind in reversed([*enumerate(kinds)]) if i in may_start}
     timed = [kind for kind, _ in Counter(kinds).most_common() if kind in samples][:MOST_KINDS]
 
@@ -133,7 +136,7 @@ def measure_machine(
     )
 
 
-def bytes_read(model: ModelFile, layer: Tensors) -> int:
+def bytes_read(model: Manifest, layer: Tensors) -> int:
     """Bytes of a layer's weights that a generated token needs: of experts only those that are chosen for it."""
     experts, used = (_most(model, key) for key in ("expert_count", "expert_used_count"))
     used = min(experts, used)
@@ -143,7 +146,7 @@ def bytes_read(model: ModelFile, layer: Tensors) -> int:
     )
 
 
-def _most(model: ModelFile, key: str) -> int:
+def _most(model: Manifest, key: str) -> int:
     """A number of a model, the largest of a list with one for each layer, 0 where there is none."""
     value = model.blueprint.value(key)
     return max(

@@ -81,6 +81,7 @@ class Provider:
     Args:
         shard: GGUF file of the layers of `terms`.
         stored: the model, to see which layers else it could serve.
+        ready: gives its engine and how fast that is, where they are not to be made now.
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class Provider:
         ledger: Ledger,
         transcripts: TranscriptStore,
         ways: Ways = HONEST,
+        ready: Callable[[], tuple[Engine, Speed]] | None = None,
     ) -> None:
+        self._ready = self._load if ready is None else ready
         self.terms, self.manifest, self.transcripts = terms, stored.manifest, transcripts
         self.asking = Asking(terms.price, terms.market, self.manifest.layers)
         self._shard, self._wallets, self._chain, self._ledger = shard, wallets, chain, ledger
@@ -110,34 +113,28 @@ class Provider:
         Raises:
             NodeError, MarketError: the shard does not load, an address is taken, the chain cannot be reached.
         """
-        engine = await trio.to_thread.run_sync(self._load)
+        engine, speed = await trio.to_thread.run_sync(self._ready)
         try:
-            return await self._serve(engine, on_ready)
+            return await self._serve(engine, speed, on_ready)
         finally:
             engine.stop()
 
-    def _load(self) -> Engine:
-        terms = self.terms
-        return self._ways.engine(
-            self._shard,
-            first=terms.start == 0,
-            last=terms.stop == self.manifest.layers,
-            n_ctx_total=terms.sessions * min(terms.session_tokens, self.manifest.context),
-            max_sessions=terms.sessions,
-            threads=terms.threads,
-            chunk=terms.step_tokens,
-            **terms.backend.settings(),
-        )
+    def _load(self) -> tuple[Engine, Speed]:
+        loader = self.terms.loader(self._ways.engine)
+        engine = loader.load(self._shard, self.manifest)
+        try:
+            return engine, loader.timed(engine)
+        except BaseException:
+            engine.stop()
+            raise
 
     def _giver(self) -> Giver:
         """Gives others what is here of the model."""
         shelf = shelf_of(self._stored, [(self.terms.start, self.terms.stop)])
         return Giver([shelf], self.terms.give_bytes)
 
-    async def _serve(self, engine: Engine, on_ready: OnReady) -> tuple[int, int] | None:
+    async def _serve(self, engine: Engine, speed: Speed, on_ready: OnReady) -> tuple[int, int] | None:
         terms = self.terms
-        speed = Speed(engine, throttle_ms=terms.throttle_ms, step_tokens=terms.step_tokens)
-        await trio.to_thread.run_sync(speed.measure)
         offer = Offer(terms=terms, manifest=self.manifest, engine=engine, asking=self.asking, speed=speed)
         offer.blocked = lambda: self.transcripts.full
         speed.parked = lambda: len(offer.parking)

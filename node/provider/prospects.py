@@ -16,8 +16,7 @@ from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.placing import free_memory, model_size
 from hypercluster.node.serving.presence import Presence
-from hypercluster.node.shards import ShardError
-from hypercluster.node.shards.store import ModelMissing, StoredModel
+from hypercluster.node.shards.store import StoredModel
 
 FRESH_SECONDS = 30.0
 MOST_RANGES = 50
@@ -52,10 +51,7 @@ class Prospects:
         if terms.move:
             machine, model = terms.move.machine, terms.move.model
         else:
-            try:
-                model = model_size(self.stored)
-            except (ModelMissing, ShardError) as error:
-                return nothing | {"why": str(error)}
+            model = model_size(self.stored.manifest)
             layers = np.array([terms.start]), np.array([terms.stop])
             layer_ms = self.offer.speed.cost_ms / float(model.costs(*layers)[0])
             machine = Machine(free_memory(terms.backend) + self.shard.stat().st_size, layer_ms)

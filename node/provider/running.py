@@ -14,6 +14,7 @@ import trio
 from hypercluster.market.chain import Chain
 from hypercluster.market.errors import MarketError
 from hypercluster.market.ledger import Ledger
+from hypercluster.node.engine.engine import Engine
 from hypercluster.node.errors import NodeError
 from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.home.last_run import remember, remembered
@@ -22,6 +23,8 @@ from hypercluster.node.home.running import RunningFile, running_file
 from hypercluster.node.home.settings import TRANSCRIPTS, Settings
 from hypercluster.node.provider.prices import resumed
 from hypercluster.node.provider.process import HONEST, Provider, Ways
+from hypercluster.node.provider.readying import Readying
+from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
 from hypercluster.node.serving.presence import Presence
 from hypercluster.node.serving.stopping import until_signal
@@ -48,10 +51,14 @@ class Premises:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stand:
-    """One shard that a provider serves: where its keys and books are, and how. Its home must be held."""
+    """One shard that a provider serves: where its keys and books are, and how. Its home must be held.
+
+    `readying` is what has begun to load it.
+    """
 
     premises: Premises
     terms: ProviderTerms
+    readying: Readying | None = None
 
 
 def run_provider(
@@ -69,11 +76,15 @@ def run_provider(
     Raises:
         NodeError, MarketError: see Provider.run.
     """
-    shards = []
-    for stand in stands:
-        with cutting() as progress:
-            shards.append(stand.premises.stored.shard(stand.terms.start, stand.terms.stop, progress))
     with ExitStack() as stack:
+        shards = []
+        for stand in stands:
+            with cutting() as progress:
+                if stand.readying is None:
+                    shard = stand.premises.stored.shard(stand.terms.start, stand.terms.stop, progress)
+                else:
+                    shard = stand.readying.shard(progress)
+                shards.append(shard)
         kept = [
             _Kept(
                 stand.premises,
@@ -81,6 +92,7 @@ def run_provider(
                 stack.enter_context(open_ledger(stand.premises.settings)),
                 on_ready,
                 ways,
+                stand.readying.ready if stand.readying else None,
             )
             for stand in stands
         ]
@@ -108,8 +120,10 @@ class _Kept:
         ledger: Ledger,
         on_ready: Callable[[Presence], None],
         ways: Ways,
+        ready: Callable[[], tuple[Engine, Speed]] | None,
     ) -> None:
         self._premises, self._asked, self._ledger = premises, terms, ledger
+        self._readied = ready
         self._on_ready, self._ways = on_ready, ways
         self._home = premises.settings.home
         self._transcripts = TranscriptStore(
@@ -151,7 +165,9 @@ class _Kept:
                 ledger=self._ledger,
                 transcripts=self._transcripts,
                 ways=self._ways,
+                ready=self._readied,
             )
+            self._readied = None
             with running_file(self._home) as file:
                 better = await provider.run(partial(self._ready, terms, file, task_status))
             if better is None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.placement import Machine, ModelSize
+from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend
 from hypercluster.node.provider.prices import PriceRule
+from hypercluster.node.provider.readying import STEP_TOKENS, Loader
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.serving.terms import NodeTerms
 
@@ -38,7 +41,7 @@ class ProviderTerms(NodeTerms):
     direct_announce: str = ""
     sessions: int = 4
     session_tokens: int = 2048
-    step_tokens: int = 64
+    step_tokens: int = STEP_TOKENS
     threads: int = 1
     throttle_ms: float = 0.0
     """rest before each step, which clients see as cost"""
@@ -62,3 +65,17 @@ class ProviderTerms(NodeTerms):
     move: Moving | None = None
     """set where the provider may move to other layers by itself"""
     backend: Backend = field(default_factory=Backend)
+
+    def loader(self, engine: Callable[..., Engine] = Engine) -> Loader:
+        """How the shard is loaded."""
+        return Loader(
+            start=self.start,
+            stop=self.stop,
+            sessions=self.sessions,
+            session_tokens=self.session_tokens,
+            threads=self.threads,
+            backend=self.backend,
+            step_tokens=self.step_tokens,
+            throttle_ms=self.throttle_ms,
+            engine=engine,
+        )

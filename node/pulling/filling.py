@@ -157,9 +157,10 @@ class Filling:
             return []
 
     def _save(self) -> None:
-        """Note what is there, after it is on the disk."""
+        """Note what is there, after it is on the disk where nothing would tell later that it is not."""
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if any(block.digest is None for block in self.blocks):
+            os.fsync(self._file.fileno())
         runs: list[list[int]] = []
         for index, there in enumerate(self._there):
             if there and runs and runs[-1][1] == index:

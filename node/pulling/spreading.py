@@ -64,6 +64,8 @@ class Spread(Generic[J]):
         self._why: dict[str, str] = {}
         self._out: set[str] = set()
         self._fatal: FetchFailed | None = None
+        self._moved = trio.Event()
+        """a job has come to an end since it was last looked"""
 
     async def run(self) -> None:
         """Return when all jobs are done. Raises FetchFailed: nobody does what is left."""
@@ -77,7 +79,9 @@ class Spread(Generic[J]):
                     while self._at_work[peer] < min(CONVERSATIONS, len(self._todo)):
                         self._at_work[peer] += 1
                         nursery.start_soon(self._work, peer, where)
-                await trio.sleep(LOOK_SECONDS if self._todo else LOOK_SECONDS / 20)
+                with trio.move_on_after(LOOK_SECONDS):
+                    await self._moved.wait()
+                self._moved = trio.Event()
                 if len(self._todo) + self._doing != left or self._doing:
                     left, moved = len(self._todo) + self._doing, trio.current_time()
                 elif trio.current_time() > moved + self._patience:
@@ -138,6 +142,7 @@ class Spread(Generic[J]):
                 self._doing -= 1
                 if not done:
                     self._todo.insert(0, job)
+                self._moved.set()
 
 
 def _has(held: Held, tensor: str) -> bool:

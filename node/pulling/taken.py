@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from hypercluster.node.shards import Manifest
 from hypercluster.node.shards.errors import FetchFailed
 from hypercluster.node.shards.naming import Showing, unseen
 from hypercluster.node.shards.ranges import parse_range
-from hypercluster.node.shards.store import VOCABULARY, StoredModel, kept_model, model_folder
+from hypercluster.node.shards.store import VOCABULARY, StoredModel, Taking, kept_model, model_folder
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
@@ -47,9 +48,35 @@ def take(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock", fallback_to_soft=False):
         stored = kept_model(model_id, settings.home)
-        if stored is not None and not _missing(stored, layers):
-            return stored
-        return trio.run(_take, settings, chain, model_id, layers, showing, patience)
+        if stored is None or _missing(stored, layers):
+            stored = trio.run(_take, settings, chain, model_id, layers, showing, patience)
+    return replace(stored, taking=taking(settings, chain, stored.manifest, showing, patience))
+
+
+def taking(
+    settings: Settings,
+    chain: Chain | None,
+    manifest: Manifest,
+    showing: Showing = unseen,
+    patience: float = PATIENCE,
+) -> Taking:
+    """Takes further ranges of a model from its providers. Not for a thread in which trio runs."""
+
+    async def fetched(start: int, stop: int, folder: Path) -> Path:
+        failure: Exception | None = None
+        async with providers_of(settings, chain, manifest.model_id, patience) as network:
+            try:
+                return await _take_layers(network, manifest, folder, (start, stop), showing)
+            except Exception as error:  # noqa: BLE001 - raised below, outside of the nurseries
+                failure = error
+        raise failure
+
+    def take_range(start: int, stop: int, folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", fallback_to_soft=False):
+            return trio.run(fetched, start, stop, folder)
+
+    return take_range
 
 
 def _missing(stored: StoredModel, layers: str | None) -> bool:
@@ -75,7 +102,7 @@ async def _take(
             if not (folder / VOCABULARY).exists():
                 await _take_vocabulary(network, manifest, folder)
             if layers is not None:
-                await _take_layers(network, manifest, folder, layers, showing)
+                await _take_layers(network, manifest, folder, parse_range(layers, manifest.layers), showing)
         except Exception as error:  # noqa: BLE001 - raised below, outside of the nurseries
             failure = error
     if failure is not None:
@@ -93,11 +120,10 @@ async def _take_vocabulary(network: Network, manifest: Manifest, folder: Path) -
 
 
 async def _take_layers(
-    network: Network, manifest: Manifest, folder: Path, text: str, showing: Showing
-) -> None:
-    start, stop = parse_range(text, manifest.layers)
-    layers = Layers(manifest, start, stop, folder)
+    network: Network, manifest: Manifest, folder: Path, span: tuple[int, int], showing: Showing
+) -> Path:
+    layers = Layers(manifest, *span, folder)
     if layers.path.exists():
-        return
-    with showing(f"Layers {start}:{stop} from peers", layers.copied) as progress:
-        await take_layers(network, layers, progress)
+        return layers.path
+    with showing(f"Layers {span[0]}:{span[1]} from peers", layers.copied) as progress:
+        return await take_layers(network, layers, progress)

@@ -105,7 +105,7 @@ class Replayer:
         """Whether layers [start, stop) can be run here."""
         manifest = self.stored.manifest
         whole = 0 <= start < stop <= manifest.layers
-        return whole and (self.stored.source is not None or self.stored.shard_path(start, stop).exists())
+        return whole and (self.stored.whole or self.stored.shard_path(start, stop).exists())
 
     def is_cut(self, start: int, stop: int) -> bool:
         """Whether the shard of layers [start, stop) is on disk, so that running it again takes no more room."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hypercluster.node.errors import ErrorCode, NodeError
-from hypercluster.node.shards import check_source, shard_bytes
+from hypercluster.node.shards import shard_bytes
 from hypercluster.node.shards.store import StoredModel
 
 FOLDER = "audited"
@@ -62,7 +62,7 @@ class Shelf:
             ShelfFull: what is held leaves no room.
             ModelMissing, ShardError: see StoredModel.shard.
         """
-        if self.stored.source is None or self.stored.shard_path(start, stop).exists():
+        if not self.stored.whole or self.stored.shard_path(start, stop).exists():
             return self.stored.shard(start, stop)
         if not self._cut.shard_path(start, stop).exists():
             self._make_room(self._needed(start, stop), start, stop)
@@ -80,8 +80,8 @@ class Shelf:
         return sum(path.stat().st_size for path in self._files())
 
     def _needed(self, start: int, stop: int) -> int:
-        source = self.stored.source
-        return 0 if source is None else shard_bytes(check_source(source), start, stop) + HEADER_BYTES
+        stored = self.stored
+        return shard_bytes(stored.manifest.blueprint, start, stop) + HEADER_BYTES if stored.whole else 0
 
     def _make_room(self, needed: int, start: int, stop: int) -> None:
         if not self._shrink(self.max_bytes - needed):

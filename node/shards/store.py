@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
@@ -47,13 +48,26 @@ def shard_name(start: int, stop: int) -> str:
     return f"layers-{start:04d}-{stop:04d}.gguf"
 
 
+Taking = Callable[[int, int, Path], Path]
+"""fetches the checked shard of layers [start, stop) into a folder; raises FetchFailed, ShardError"""
+
+
 @dataclass(frozen=True)
 class StoredModel:
-    """A model with its manifest, a folder for what is cut from it, and the whole file where that is at hand."""
+    """A model with its manifest, a folder for what is cut from it, and the whole file where that is at hand.
+
+    `taking` is where shards come from that are not there, if there is no file to cut them from.
+    """
 
     manifest: Manifest
     folder: Path
     source: Path | None
+    taking: Taking | None = field(default=None, compare=False)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the shard of any range can be had."""
+        return self.source is not None or self.taking is not None
 
     @property
     def bounds_file(self) -> Path:
@@ -72,13 +86,14 @@ class StoredModel:
         return self.folder / shard_name(start, stop)
 
     def shard(self, start: int, stop: int, progress: Progress | None = None) -> Path:
-        """The file of layers [start, stop), cut now if need be; its weights are hashed at every call.
+        """The file of layers [start, stop), cut or taken now if need be; its weights are hashed at every call.
 
         `progress` is told of the bytes written and of those checked.
 
         Raises:
             ModelMissing: it is not in the folder and there is no whole model to cut it from.
             ShardError: a file is malformed or is not what the manifest says.
+            FetchFailed: nobody gives it.
         """
         path = self.shard_path(start, stop)
         if path.exists():
@@ -87,6 +102,9 @@ class StoredModel:
                 return path
             except ShardError as error:
                 self._again(error, f"`hc-model split MODEL.gguf --layers {start}:{stop} -o {self.folder}`")
+        if self.source is None and self.taking is not None:
+            path.unlink(missing_ok=True)
+            return self.taking(start, stop, self.folder)
         if self.source is None:
             raise ModelMissing(
                 f"{self.folder} holds no shard of layers {start}:{stop}; "
@@ -130,10 +148,10 @@ class StoredModel:
         )
 
     def _again(self, error: ShardError, remedy: str) -> None:
-        """What is rotten is made again where the whole model is at hand, and refused with `remedy` elsewhere."""
-        if self.source is None:
+        """What is rotten is made again where the model can be had, and refused with `remedy` elsewhere."""
+        if not self.whole:
             raise type(error)(f"{error} Delete it and make it again with {remedy}.") from error
-        log.warning("%s It is made again from %s.", error, self.source)
+        log.warning("%s It is made again from %s.", error, self.source or "its providers")
 
 
 def model_folder(home: Path, model_id: str) -> Path:

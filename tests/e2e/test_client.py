@@ -222,14 +222,19 @@ def test_e1_a_provider_that_dies_leaves_what_was_paid_for(network: LocalNetwork,
     started = Started(terminal, "hc-client", "generate", "ROMEO:", "-n", "450", "--json")
     started.wait_for("err", "opens 2 channels")
     wait_until_it_pays(terminal, started)
-    network.providers[1].kill()
-    done = started.end()
+    victim = network.providers[1]
+    victim.kill()
+    try:
+        done = started.end()
+    finally:
+        network.providers.remove(victim)
+        network.wait(network.start(victim.spec, victim.home, victim.operator, model=demo_model()))
     assert done.code == 1
     document = done.json
     assert document["finish_reason"] == "failed"
-    assert network.providers[1].peer in document["error"]
+    assert victim.peer in document["error"]
     assert document["spent_wei"] == sum(hop["paid_wei"] for hop in document["path"])
-    assert network.providers[1].peer in document["failed"]
+    assert victim.peer in document["failed"]
     assert done.err.count("error: ") == 1
 
 

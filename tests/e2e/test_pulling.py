@@ -28,11 +28,11 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
         yield chain
 
 
-def registered(chain: LocalNetwork, name: str, **more: str) -> Terminal:
-    provider = Terminal.beside(chain, name, **more)
-    give(chain.chain, provider.json("hc-provider", "init")["operator"], 1000 * HCT)
-    provider.json("hc-provider", "register")
-    return provider
+def registered(chain: LocalNetwork, name: str, program: str = "hc-provider", **more: str) -> Terminal:
+    node = Terminal.beside(chain, name, **more)
+    give(chain.chain, node.json(program, "init")["operator"], 1000 * HCT)
+    node.json(program, "register")
+    return node
 
 
 def test_a_provider_and_a_client_join_from_peers_alone(chain: LocalNetwork, tmp_path: Path) -> None:
@@ -62,9 +62,27 @@ def test_a_provider_and_a_client_join_from_peers_alone(chain: LocalNetwork, tmp_
             assert {each["network"] for each in client.json("hc-model", "list", "--here")} == {None}
             whole = client.json("hc-model", "pull", model_id, "--layers", "1:3")
             assert Path(whole["path"]).name == "layers-0001-0003.gguf"
+            audited_from_peers(chain, client, model_id, address)
         # What it has it keeps: the next start needs nobody.
         with second.running(*serve, until="Serving layers 2:4"):
             pass
+
+
+def audited_from_peers(chain: LocalNetwork, client: Terminal, model_id: str, address: str) -> None:
+    """A verifier without a file takes the layers that it calibrates with and those that it audits."""
+    judge = registered(chain, "judge", "hc-verifier", HC_BOOTSTRAP=address)
+    judge.json("hc-verifier", "calibrate", model_id, "--texts", "1", "--tokens", "24")
+    serve = ("hc-verifier", "run", "--model", model_id, "--listen", "/ip4/127.0.0.1/tcp/0")
+    with judge.running(*serve, until="Auditing model"):
+        ask = ("--audit-rate", "1", "--auditor", "verifier", "--temperature", "0", "--wait", "120")
+        said = client.json("hc-client", "generate", "hello", "-n", "4", "--model", model_id, *ask)
+    assert [each["finding"] for each in said["audits"]] == ["pass", "pass"]
+    shards = {path.name for path in (judge.home / "models" / model_id / "audited").glob("*.gguf")}
+    assert {"layers-0000-0002.gguf", "layers-0002-0004.gguf"} <= shards
+    advised = Terminal.beside(chain, "idle", HC_BOOTSTRAP=address).json(
+        "hc-provider", "advise", "--model", model_id
+    )
+    assert advised["ranges"]
 
 
 def test_what_nobody_has_is_a_sentence(chain: LocalNetwork) -> None:

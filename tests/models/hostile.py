@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import os
 import random
+import select
 import signal
 import struct
-import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ from pathlib import Path
 from gguf.constants import GGMLQuantizationType as Type
 from gguf.constants import GGUFValueType
 
+from hypercluster.node.engine import reference
 from hypercluster.node.engine.exactness import limit
+from hypercluster.node.engine.llama import LlamaError
 from hypercluster.node.engine.templates import template
 from hypercluster.node.engine.tiny import write_tiny
 from hypercluster.node.errors import NodeError
@@ -35,6 +38,8 @@ from hypercluster.node.shards.writing import Part, Value, write_parts
 ARCHITECTURES = ("llama", "qwen3moe", "gpt-oss", "gemma3", "lfm2", "qwen3next", "deepseek2", "glm4moe")
 EVIL = (0, 1, 3, 7, 255, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 MEMORY, SECONDS = 6 << 30, 20
+SMALL = {"feed_forward_length": 64, "expert_feed_forward_length": 64, "expert_shared_feed_forward_length": 64}
+"""what is changed is what is said of the weights, so there may be few of them"""
 
 Metadata = dict[str, Value]
 
@@ -49,7 +54,14 @@ class Found:
 
 def good_models(folder: Path, architectures: Sequence[str] = ARCHITECTURES) -> list[Path]:
     """Tiny models that are changed, one of each architecture."""
-    return [write_tiny(folder / f"{name}.gguf", name, template(name)) for name in architectures]
+    return [
+        write_tiny(folder / f"{name}.gguf", name, template(name, changes=SMALL), type_of=_half)
+        for name in architectures
+    ]
+
+
+def _half(_name: str, _shape: tuple[int, ...]) -> Type:
+    return Type.F16
 
 
 def changed(model: Path, draw: random.Random) -> tuple[bytes, str]:
@@ -183,11 +195,24 @@ def judge(raw: bytes, what: str, path: Path, found: Found) -> None:
     if child == 0:
         os.close(reader)
         _child(path, writer)
+    os.setpgid(child, child)
     os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read(1 << 16)
+    said = _heard(reader)
+    os.killpg(child, signal.SIGKILL)  # and whatever it has started
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     _count(found, what, said, status)
+
+
+def _heard(reader: int) -> bytes:
+    """What comes until the other end is closed, for so long as a child may take."""
+    said, end = b"", time.monotonic() + 4 * SECONDS
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        while select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0]:
+            more = pipe.read(1 << 16)
+            if not more:
+                break
+            said += more
+    return said
 
 
 def _count(found: Found, what: str, said: bytes, status: int) -> None:
@@ -242,9 +267,6 @@ def _told(path: Path, writer: int) -> str:
     except MemoryError:
         return "wrong: judging takes too much memory"
     os.write(writer, b"l\n")
-    from hypercluster.node.engine import reference
-    from hypercluster.node.engine.llama import LlamaError
-
     try:
         os.write(writer, b"r\n")
         generated = reference.generate(path, [1, 2, 3], 3, 1, gpu_layers=0)
@@ -255,11 +277,9 @@ def _told(path: Path, writer: int) -> str:
 
 def search(files: int, seed: int, folder: Path, architectures: Sequence[str] = ARCHITECTURES) -> Found:
     """Judge so many files. Needs fork."""
-
     models = good_models(folder, architectures)
     draw, found = random.Random(seed), Found()
     for number in range(files):
         raw, what = changed(models[number % len(models)], draw)
         judge(raw, f"{seed}/{number} {what}", folder / "changed.gguf", found)
-    sys.stdout.flush()
     return found

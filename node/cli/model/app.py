@@ -8,10 +8,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from hypercluster.node.cli.console import Json, err, print_json, say, show
-from hypercluster.node.cli.model.checking import check
+from hypercluster.node.cli.model.checking import check, judge_on_twin, path_through
 from hypercluster.node.cli.model.cutting import check_space, checked, cut, hashed, save_manifest
 from hypercluster.node.cli.model.naming import list_
 from hypercluster.node.cli.model.pulling import pull
+from hypercluster.node.cli.model.signing import sign
 from hypercluster.node.cli.model.views import description, overview, shown_size, sizes
 from hypercluster.node.cli.options import layer_range, whole
 from hypercluster.node.cli.program import NetworkCommand, application, run
@@ -27,6 +28,7 @@ from hypercluster.node.shards.vocabulary import has_vocabulary, write_vocabulary
 app = application("Look into GGUF models, cut them into shards, and check that the shards compute the same.")
 app.command("list", cls=NetworkCommand)(list_)
 app.command(cls=NetworkCommand)(pull)
+app.command()(sign)
 
 File = Annotated[
     Path,
@@ -88,6 +90,9 @@ def split(
     parts: Annotated[
         int | None, whole("How many shards of about equal length to cut.", least=1, most=4096)
     ] = None,
+    exact: Annotated[
+        bool, typer.Option("--check/--no-check", help="Judge these shards on a twin of the model first.")
+    ] = True,
     json_: Json = False,
 ) -> None:
     """Cut a model into shards that providers serve.
@@ -96,6 +101,9 @@ def split(
 
     Give one of --layers, --split and --parts. Ranges are half-open: 0:3 is layers 0, 1 and 2. The folder also
     gets manifest.json, which names the model for everyone, and vocab.gguf, which clients tokenize with.
+
+    Nothing is written where these shards would not compute what the model does, as its twin shows in some seconds
+    (hc-model check); --no-check leaves that out.
     """
     if sum(choice is not None for choice in (layers, ranges, parts)) != 1:
         raise typer.BadParameter("say what to cut with exactly one of --layers, --split and --parts")
@@ -108,6 +116,8 @@ def split(
     else:
         wanted = partition(model.blueprint.layers, parts or 0, starts)
     check_space(folder, sum(shard_bytes(model, start, stop) for start, stop in wanted))
+    if exact:
+        judge_on_twin(file, path_through(wanted, model.blueprint.layers, starts))
     document, hashes = hashed(model)
     save_manifest(document, hashes, folder)
     written = [

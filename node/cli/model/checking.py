@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from hypercluster.node.shards.blueprint import blueprint_of
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.traits import traits_of, traits_of_blueprint
 from hypercluster.node.shards.vocabulary import has_vocabulary
+
+if TYPE_CHECKING:
+    from hypercluster.node.engine.exactness import Exactness
 
 
 def check(
@@ -63,16 +66,29 @@ def check(
         _with_weights(file, ranges, prompt, tokens, threads, json_)
 
 
-def _on_twin(file: Path, ranges: str | None, json_: bool) -> None:
+def judge_on_twin(file: Path, path: tuple[int, ...] | None) -> Exactness:
+    """Judge a path by its edges, or all boundaries, under a progress bar. Raises as check_exactness."""
     from hypercluster.node.engine.exactness import check_exactness, paths_of
 
+    with bar("Judging the twin", len(paths_of(file, path)), unit="paths") as told:
+        return check_exactness(file, path, told)
+
+
+def path_through(
+    ranges: Sequence[tuple[int, int]], layers: int, starts: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """The edges of the shortest path through a model that consists of these ranges and of what lies beside them."""
+    inner = {edge for each in ranges for edge in each if starts is None or edge in starts}
+    return tuple(sorted({0, *inner, layers}))
+
+
+def _on_twin(file: Path, ranges: str | None, json_: bool) -> None:
     path = None
     if ranges is not None:
         blueprint = blueprint_of(read_container(file))
         wanted = parse_path(ranges, blueprint.layers, traits_of_blueprint(blueprint).starts)
         path = (0, *(stop for _, stop in wanted))
-    with bar("Judging the twin", len(paths_of(file, path)), unit="paths") as told:
-        result = check_exactness(file, path, told)
+    result = judge_on_twin(file, path)
     inner = sorted({edge for edges in result.paths for edge in edges[1:-1]})
 
     def told_of(_: object) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hypercluster.market.money.units import round_price
 from hypercluster.node.catalogue import VERSE
-from hypercluster.node.cli.console import Json, err, show
+from hypercluster.node.cli.console import Json, Shown, err, show
 from hypercluster.node.cli.model.views import shown_size
 from hypercluster.node.cli.options import Bootstrap, seconds
 from hypercluster.node.cli.tables import Table
@@ -32,15 +33,18 @@ def list_(
 
     Example: [bold]hc-model list[/]
 
-    Names are those of the network's profile (HC_PROFILE), and those that everyone has. A name stands for one exact
-    model, so quantisations of one model have names of their own. Every --model takes names, and the ids of models that
-    have none. Without a node to ask (--bootstrap, HC_PROFILE) the names are all.
+    Names are those of the network's profile (HC_PROFILE), with who signed them, and those that everyone has. A name
+    stands for one exact model, so quantisations of one model have names of their own. Every --model takes names, and
+    the ids of models that have none. Without a node to ask (--bootstrap, HC_PROFILE) the names are all.
     """
     from hypercluster.node.network.addresses import through
 
     settings = Settings()
     settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
-    found = [document_of(model, settings) | {"network": None} for model in settings.catalogue.models]
+    found = [
+        document_of(model, settings) | {"network": None, "signed_by": _signer(model, settings)}
+        for model in settings.catalogue.models
+    ]
     asked = not here and bool(settings.bootstrap or settings.mdns)
     if asked:
         by_id = {each["model_id"]: each for each in found}
@@ -50,7 +54,7 @@ def list_(
                 found.append(known := _unlisted(served, settings))
             known["network"] = _network(served)
 
-    def view(data: list[dict[str, Any]]) -> Table:
+    def view(data: list[dict[str, Any]]) -> Iterator[Shown]:
         head = ("served", "HCT/M tokens", "tokens/s") if asked else ()
         table = Table("name", "layers", "context", "transfer", "file", *head, "model id", "what it is")
         for each in data:
@@ -58,9 +62,20 @@ def list_(
             where = "here" if each["path"] else each["from"] or "to be given"
             row = (each["name"] or "", str(each["layers"]), str(each["context"] or ""), size, where)
             table.row(*row, *(_shown(each["network"]) if asked else ()), each["model_id"][:16], each["about"])
-        return table
+        yield table
+        profile = settings.network_profile
+        if profile is not None and profile.models:
+            who = f"are signed by {profile.signed.signer}" if profile.signed else "are signed by nobody"
+            yield f"the names of {profile.name} {who}"
 
     show(found, view, json_)
+
+
+def _signer(model: ListedModel, settings: Settings) -> str | None:
+    """Whose signature it is that a name of the profile stands for this model."""
+    profile = settings.network_profile
+    signed = profile.signed if profile is not None and model in profile.models else None
+    return None if signed is None else signed.signer
 
 
 def _surveyed(settings: Settings, wait: float) -> list[Served]:
@@ -110,6 +125,7 @@ def _unlisted(served: Served, settings: Settings) -> dict[str, Any]:
         "size": None,
         "path": str(kept.folder) if kept else None,
         "about": served.name,
+        "signed_by": None,
     }
 
 

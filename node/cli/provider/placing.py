@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from hypercluster.market.money.units import parse_price, round_price
 from hypercluster.node.cli.client.joining import say_unchecked
 from hypercluster.node.cli.console import Json, Shown, err, fail, say, show
-from hypercluster.node.cli.opening import Model, opened_to_serve
+from hypercluster.node.cli.opening import Model, taken_to_serve
 from hypercluster.node.cli.options import Bootstrap, gib, seconds, whole
 from hypercluster.node.cli.serving import Threads
 from hypercluster.node.cli.staking import default_threads
@@ -61,7 +61,7 @@ def advise(
     settings = Settings()
     settings = settings.model_copy(update={"bootstrap": through(bootstrap, settings.bootstrap)})
     chain, unchecked = open_chain_to_look(settings)
-    stored = opened_to_serve(model, settings)
+    stored = taken_to_serve(model, None, settings, chain)
     from hypercluster.node.engine.profile import Backend
     from hypercluster.node.provider.placing import Serving
 
@@ -141,8 +141,10 @@ def prospects(
     from hypercluster.node.client.onlooking import Sought, look
     from hypercluster.node.provider.placing import measure_machine
 
-    if stored.source is None:
-        fail("to choose among all layers the whole model is needed: give --model a GGUF file.")
+    if not stored.whole:
+        fail(
+            "to choose among all layers the whole model is needed: give --model a GGUF file, or the id of the model."
+        )
     with err.status("Loading and timing layers on this machine"):
         machine, size = measure_machine(stored, serving, memory, room)
     with err.status("Looking at what others offer"):

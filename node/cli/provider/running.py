@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -52,6 +53,10 @@ from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import PEERS, Settings
 
 if TYPE_CHECKING:
+    from hypercluster.node.cli.provider.stands import Place
+    from hypercluster.node.provider.placing import Serving
+    from hypercluster.node.provider.process import Ways
+    from hypercluster.node.provider.readying import Readying
     from hypercluster.node.serving.presence import Presence
 
 Memory = Annotated[
@@ -228,13 +233,8 @@ def run(
         secret = password(settings)
         wallets = [wallets_of(home, chain, secret) for home in homes]
 
-        from hypercluster.market.money.claiming import ClaimRule
         from hypercluster.node.engine.profile import Backend, check_cards
         from hypercluster.node.provider.placing import Serving
-        from hypercluster.node.provider.prices import PriceRule
-        from hypercluster.node.provider.process import HONEST
-        from hypercluster.node.provider.running import Premises, Stand, run_provider
-        from hypercluster.node.provider.terms import ProviderTerms
 
         backend = Backend(
             flash_attention=flash_attention,
@@ -255,10 +255,23 @@ def run(
             backend=backend,
         )
         first = in_token(FIRST_PRICE) if asked_price is None else asked_price
+        placed = places(settings, chain, asked, models, serving, in_bytes(memory))
+        # loaded by another process, and hashed, while this one imports what follows; several would only be in
+        # each other's way
+        readying = (
+            stack.enter_context(closing(_begun(placed[0], serving, throttle, context.obj)))
+            if len(asked) == 1
+            else None
+        )
+
+        from hypercluster.market.money.claiming import ClaimRule
+        from hypercluster.node.provider.prices import PriceRule
+        from hypercluster.node.provider.process import HONEST
+        from hypercluster.node.provider.running import Premises, Stand, run_provider
+        from hypercluster.node.provider.terms import ProviderTerms
+
         stands = []
-        for place, reach, wallet in zip(
-            places(settings, chain, asked, models, serving, in_bytes(memory)), reaches, wallets, strict=True
-        ):
+        for place, reach, wallet in zip(placed, reaches, wallets, strict=True):
             terms = ProviderTerms(
                 start=place.start,
                 stop=place.stop,
@@ -301,7 +314,7 @@ def run(
                 wallets=wallet,
                 transcript_bytes=int(keep_transcripts * 2**30) // len(asked),
             )
-            stands.append(Stand(premises=premises, terms=terms))
+            stands.append(Stand(premises=premises, terms=terms, readying=readying))
         with kept_address(listen, lasts[0]):
             run_provider(
                 stands,
@@ -309,6 +322,22 @@ def run(
                 cutting=partial(bar, "Preparing the shard"),
                 ways=context.obj or HONEST,
             )
+
+
+def _begun(place: Place, serving: Serving, throttle: float, ways: Ways | None) -> Readying:
+    """The shard of a place, which is being loaded from now on."""
+    from hypercluster.node.provider.readying import Loader, Readying
+
+    loader = Loader(
+        start=place.start,
+        stop=place.stop,
+        sessions=serving.sessions,
+        session_tokens=serving.session_tokens,
+        threads=serving.threads,
+        backend=serving.backend,
+        throttle_ms=throttle,
+    )
+    return Readying(place.stored, loader if ways is None else replace(loader, engine=ways.engine))
 
 
 def _direct(address: str | None, number: int) -> str | None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hypercluster.node.cli.console import Json, Shown, err, say, show
-from hypercluster.node.cli.opening import opened_to_serve
+from hypercluster.node.cli.opening import taken_to_serve
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.serving import Threads
 from hypercluster.node.cli.staking import default_threads
 from hypercluster.node.cli.tables import Table
+from hypercluster.node.home.resources import open_chain_if_any
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ BoundsFile = Annotated[
 
 def calibrate(
     model: Annotated[
-        str | None, typer.Argument(help="GGUF file or name. Default: the demo model.", metavar="NAME|FILE")
+        str | None,
+        typer.Argument(help="GGUF file, name or model id. Default: the demo model.", metavar="NAME|FILE|ID"),
     ] = None,
     texts: Annotated[int, whole("Texts that the model writes for it.", least=1)] = TEXTS,
     tokens: Annotated[int, whole("Tokens of each.", least=24)] = TOKENS,
@@ -60,7 +62,7 @@ def calibrate(
     as they were.
     """
     settings = Settings()
-    stored = opened_to_serve(model, settings)
+    stored = taken_to_serve(model, None, settings, open_chain_if_any(settings))
     count = threads or default_threads()
     if record is not None:
         from hypercluster.node.replay import recordings

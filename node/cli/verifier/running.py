@@ -8,7 +8,7 @@ import typer
 
 from hypercluster.market.money.units import parse_price
 from hypercluster.node.cli.console import Json, password
-from hypercluster.node.cli.opening import Model, opened_to_serve
+from hypercluster.node.cli.opening import Model, taken_to_serve
 from hypercluster.node.cli.options import Bootstrap, gib, price, seconds, whole
 from hypercluster.node.cli.serving import (
     AllowHost,
@@ -68,6 +68,9 @@ def run(
 
     Example: [bold]hc-verifier run --model llama.gguf --price 0.5 --listen /ip4/0.0.0.0/tcp/4101[/]
 
+    A model that is named by its id, or by a name of which nobody says where its file is, comes from its providers: the
+    layers of each audit, when they are first asked for, each block compared with the id.
+
     Draws, votes and reveals by itself; what it has committed to is in the ledger before it is sent, so it goes on
     after a restart. A verifier that is away when it should reveal is slashed.
     """
@@ -83,10 +86,11 @@ def run(
         bootstrap=bootstrap,
         setting=settings.bootstrap,
     )
+    settings = settings.model_copy(update={"bootstrap": reach.bootstrap})
     with node_held(settings.home, "hc-verifier run"):
         chain = open_chain(settings)
         wallets = wallets_of(settings.home, chain, password(settings))
-        stored = opened_to_serve(model, settings)
+        stored = taken_to_serve(model, None, settings, chain)
         check_carried(chain, wallets.sender.address, wallets.operator, jobs, "hc-verifier")
 
         from hypercluster.market.money.claiming import ClaimRule

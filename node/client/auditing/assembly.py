@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, get_args
@@ -68,9 +69,11 @@ def inspector(
     purse: Purse,
     sharing: Sharing = Sharing.NONE,
     accuser: Accuser | None = None,
+    *,
+    engines: ExitStack,
 ) -> Inspector:
     """The inspector that `auditing` asks for, which tells others of faults as far as `sharing` goes; faults go to the
-    chain by `accuser`, which sees its cases to their ends if none is given.
+    chain by `accuser`, which sees its cases to their ends if none is given. What it loads itself ends with `engines`.
     """
     manifest, domain = stored.manifest, chain.disputes.domain
     host, discovery = network.host, network.discovery
@@ -101,7 +104,8 @@ def inspector(
         from hypercluster.node.client.auditing.own import OwnAuditor  # the only ones with an engine
         from hypercluster.node.replay.replayer import Replayer
 
-        return OwnAuditor(Replayer(stored, bounds(), threads=auditing.threads))
+        replayer = Replayer(stored, bounds(), threads=auditing.threads)
+        return OwnAuditor(engines.enter_context(closing(replayer)))
 
     auditors: dict[AuditorKind, Callable[[], Auditor]] = {
         "auto": lambda: verifiers,

@@ -105,13 +105,15 @@ class Inspector:
         Never raises for what peers do.
         """
         for stage in stages:
-            reports: Sequence[Report] = ()
+            reports: list[Report] = []
             try:
                 held = await trio.to_thread.run_sync(self._transcripts.held, stage.stage_hash)
             except NoTranscript as error:
                 log.warning("%s", error)
             else:
-                reports = await self._look_into(held, stage, spending.within())
+                paying = spending.within()
+                reports = await self._look_into(held, stage, paying)
+                reports[-1] = replace(reports[-1], risked_wei=paying.risked_wei)
             await on_stage(reports)
         await trio.to_thread.run_sync(self._transcripts.prune)
 

@@ -1,9 +1,13 @@
 """Faults planted in a transcript, to see whether a verifier computes.
 
 Whoever does not run the stage must not be able to tell them. So the fault is computed as well: who served the stage is
-given its rows of input once more, in another order, and one row of output in the transcript is exchanged for what it
-answered to the same row then. Nothing is made up: every row of output is what the stage does make of its row of input.
-What is wrong is only what stood before that row, and that takes the stage to see.
+given its rows of input once more, the earlier ones in another order, and one row of output in the transcript is
+exchanged for what it answered to the same row then. Nothing is made up: every row of output is what the stage does
+make of its row of input. What is wrong is only in what order the rows stood before that row, and that takes the stage
+to see.
+
+Which rows stood there, and what stood just before, can be looked at without it (scripts/bench_traps_reading.py). So the
+later rows of input stay where they are, and of the rows that are far enough off a late one is taken.
 """
 
 from __future__ import annotations
@@ -33,8 +37,13 @@ Float64s = npt.NDArray[np.float64]
 
 LEAST_ROWS = 8
 """fewer leave nothing to exchange"""
-FACTOR = 1.5
-"""times the error of one row that any comparison fails, where there is such a row"""
+FACTOR = 1.2
+"""times the error of one row that any comparison fails, where there is such a row: a computation that passes is off by
+less than the fifth that is left"""
+SPREAD = 1.6
+"""times the least that will do, up to which the last row is better than the nearest"""
+STAYS = 0.6, 0.9
+"""shares of the rows between which those begin that stay in their place"""
 ENOUGH = 1.1
 """times that is enough where there is none"""
 COARSER = 1.5
@@ -60,11 +69,13 @@ class Planted:
 def reordered(rows: int) -> list[int]:
     """The rows of input [0, rows) in the order in which they are to be run again.
 
-    The first stays: every later row looks at it, whatever it is.
+    The first stays: every later row looks at it, whatever it is. So do the last ones: the same rows stand before them.
     """
-    order = list(range(1, rows))
-    secrets.SystemRandom().shuffle(order)
-    return [0, *order]
+    draw = secrets.SystemRandom()
+    stays = max(1, draw.randint(*(int(share * rows) for share in STAYS)))
+    order = list(range(1, stays))
+    draw.shuffle(order)
+    return [0, *order, *range(stays, rows)]
 
 
 def plant(
@@ -103,13 +114,16 @@ def plant(
 
 
 def _chosen(apart: Float64s, bounds: Bounds, kind: Kind) -> int | None:
-    """The row that is furthest off: no further than is wanted, or as far as can be had if that is enough."""
+    """The last row that is as far off as is wanted and not much further; the nearest to that, or what is furthest off
+    where that is enough, if there is none.
+    """
     failing = max(each.reject_maximum for each in bounds.limits[kind].values())
     tolerance = max(bounds.tolerance(kind, own=own) for own in (True, False)) / MILLIONTHS
     wanted = max(FACTOR * failing, PROVES * min(COARSER * tolerance, MAX_ACCEPT))
     able = np.flatnonzero(apart >= wanted)
     if len(able):
-        return int(able[apart[able].argmin()])
+        near = able[apart[able] <= SPREAD * wanted]
+        return int(near[-1] if len(near) else able[apart[able].argmin()])
     most = int(apart.argmax())
     return most if apart[most] >= ENOUGH * failing else None
 

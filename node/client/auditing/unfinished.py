@@ -70,24 +70,30 @@ class UnfinishedAudits:
             return []
         if detail is None:
             return []
-        cost, doubtful = detail.row.audit_cost, detail.row.doubtful
+        cost, risked = detail.row.audit_cost, detail.row.risked
+        before = risked - sum(int(hop["risked_wei"]) for hop in detail.row.path)
+        # A kill may have come between what an audit found and the row of its request.
+        doubtful = detail.row.doubtful or any(
+            audit.finding == "fail" and not audit.note.startswith(TRAP) for audit in detail.audits
+        )
         open_stages, found = len(stages), list[Report]()
         spending = self._payer.spending(request_id, budgets).for_audits()
 
         async def on_stage(reports: Sequence[Report]) -> None:
-            nonlocal open_stages, cost, doubtful
+            nonlocal open_stages, cost, risked, doubtful
             open_stages -= 1
             found.extend(reports)
             cost += sum(report.cost_wei for report in reports)
+            risked += sum(report.risked_wei for report in reports)
             doubtful |= any(report.fault == report.peer for report in reports)
-            await self._records.audited(request_id, cost, doubtful, open_stages)
+            await self._records.audited(request_id, cost, risked, doubtful, open_stages)
 
-        self._records.auditing_again(request_id)
+        self._records.auditing_again(request_id, cost, before)
         try:
             await self._inspector.inspect(stages, spending, on_stage)
         except (NodeError, MarketError, OSError) as error:
             log.warning("the audits of request %s ended early: %s", request_id, error)
-        await self._records.audited(request_id, cost, doubtful, open_stages)
+        await self._records.audited(request_id, cost, risked, doubtful, open_stages)
         return found
 
     def _budgets(self, key_id: str | None) -> list[Budget]:

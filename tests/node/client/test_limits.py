@@ -109,7 +109,7 @@ def test_a_step_that_breaks_off_gives_back_what_nobody_was_paid() -> None:
         spending.take(20)
         with pytest.raises(LimitReached):
             spending.take(90)
-        spending.book(20)
+        spending.book(20, answered=True)
     assert (budget.spent_wei, budget.reserved_wei, spending.spent_wei) == (20, 0, 20)
 
 
@@ -121,6 +121,6 @@ def test_two_steps_at_once_do_not_use_each_others_share() -> None:
             two.take(41)
         one.take(60)
         two.take(40)
-        one.book(60)
-        two.book(40)
+        one.book(60, answered=True)
+        two.book(40, answered=True)
     assert (budget.spent_wei, budget.left_wei) == (100, 0)

@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 import trio
 
+from hypercluster.market.chain import Chain
 from hypercluster.market.ledger import IncomingChannel, Ledger, Outcome, RequestRow, Role, SessionRecord
+from hypercluster.node.client.bookkeeping import RequestBook
 from hypercluster.node.client.journal import Journal
 from hypercluster.node.client.limits import AUDITS
+from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.recovery import WHY_INTERRUPTED, Recovery, opened_wallet, recover
 from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.home.settings import VOUCHERS, Settings
@@ -196,6 +199,33 @@ def test_audits_that_a_kill_cut_off_are_left_for_a_watch(tmp_path: Path, paid: b
         assert ledger.requests.give_up_audits(datetime.now(UTC)) == 1
         assert ledger.requests.unaudited() == []
     journal.close()
+
+
+async def test_audits_that_are_cut_off_again_and_again_cost_all_that_was_paid_for_them(
+    chain: Chain, tmp_path: Path
+) -> None:
+    """A watch goes on where a client was killed, and is killed as well: what both paid for counts, and once."""
+    wallet, settings = new_wallet(chain), Settings(home=tmp_path)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.requests.add(RequestRow(request_id="aa", endpoint="cli", model_id="m"))
+        path = [{"risked_wei": "3"}]
+        ledger.requests.finish("aa", Outcome.STOP, cost=100, risked=3, path=path, audits_open=4, audit_cost=0)
+    costs = []
+    for run in range(3):
+        with opened_wallet(settings, chain, wallet.purse) as opened:
+            found = opened.ledger.requests.one("aa")
+            assert found is not None
+            costs.append((found.row.audit_cost, found.row.risked))
+            records = RequestBook(opened.ledger, opened.payer, ReceiptFiles(tmp_path))
+            for _ in range(2):  # a look that came to nothing, and one more in the same run
+                records.auditing_again("aa", found.row.audit_cost, found.row.risked - 3)
+        journal = Journal(tmp_path / VOUCHERS)
+        left = bytes([run + 1]) * 32
+        journal.signed(left, "aa" + AUDITS, 7, 7)
+        journal.answered(left, "aa" + AUDITS, 7, 7)
+        journal.signed(left, "aa" + AUDITS, 5, 12)  # and killed
+        journal.close()
+    assert costs == [(0, 3), (7, 8), (14, 13)]
 
 
 def test_two_sessions_of_a_request_over_one_channel_share_what_was_paid_on_it(tmp_path: Path) -> None:

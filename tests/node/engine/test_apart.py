@@ -15,7 +15,8 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from hypercluster.node.engine import apart, starting
+from hypercluster.node.engine import apart, leash, starting
+from hypercluster.node.engine import engine as engine_module
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import LlamaError
 from hypercluster.node.engine.loading import Loading
@@ -172,3 +173,53 @@ def test_pauses_grow_until_a_start_has_lasted(model: Path, monkeypatch: pytest.M
     assert [starts.pause() for _ in range(9)] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
     monkeypatch.setattr(starting, "LASTING", -1.0)
     assert starts.pause() == 0.5
+
+
+def test_what_hangs_is_ended_and_started_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit follows what calls took before; a call within it is waited for."""
+    slot = engine.open(40)
+    expected = engine.submit(slot, 0, TEXT).result(SECONDS).topk
+    assert expected is not None
+    process = process_of(engine)
+    process.suspend()
+    slow = engine.submit(slot, len(TEXT), TEXT[:2])
+    time.sleep(0.2)  # nothing like hung
+    process.resume()
+    slow.result(SECONDS)
+    monkeypatch.setattr(leash, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(leash, "TIMES", 2.0)
+    monkeypatch.setattr(leash, "LOOK_SECONDS", 0.1)
+    process.suspend()
+    error = engine.submit(slot, len(TEXT), TEXT[:2]).exception(SECONDS)
+    assert isinstance(error, EngineFailed)
+    assert "gave no answer within" in str(error)
+    assert not process.is_running()
+    until(lambda: engine.trouble is None)
+    again = engine.submit(engine.open(40), 0, TEXT).result(SECONDS).topk
+    assert again is not None
+    np.testing.assert_array_equal(again.logits, expected.logits)
+
+
+def test_an_engine_that_hangs_can_be_stopped(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "STOP_SECONDS", 0.2)
+    engine = Engine(model, True, True, n_ctx_total=40, max_sessions=1, threads=1)
+    process = process_of(engine)
+    process.suspend()
+    step = engine.submit(engine.open(40), 0, TEXT)
+    until(lambda: engine.stats().waiting == 0)
+    engine.stop()
+    assert isinstance(step.exception(SECONDS), EngineFailed)
+    assert not process.is_running()
+
+
+def test_the_limit_follows_the_slowest_call_of_its_kind() -> None:
+    kept = leash.Leash()
+    assert kept.limit(1) == kept.limit(64) == leash.FIRST_SECONDS
+    kept.took(1, 0.01)
+    assert kept.limit(1) == leash.LEAST_SECONDS
+    assert kept.limit(64) == leash.FIRST_SECONDS
+    kept.took(1, 10.0)
+    kept.took(1, 0.01)
+    kept.took(64, 64.0)
+    assert kept.limit(1) == 10 * leash.TIMES
+    assert kept.limit(32) == 32 * leash.TIMES

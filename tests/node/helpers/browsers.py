@@ -37,7 +37,13 @@ PATIENCE_MS = 120_000.0
 NARROW: ViewportSize = {"width": 390, "height": 800}
 """a telephone's"""
 
-EXPECTED = ("net::ERR_CONNECTION_REFUSED", "status of 401", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_ABORTED")
+EXPECTED = (
+    "net::ERR_CONNECTION_REFUSED",
+    "ERR_EMPTY_RESPONSE",
+    "ERR_INCOMPLETE_CHUNKED_ENCODING",
+    "ERR_ABORTED",
+    "status of 401",
+)
 """what Chromium itself writes to the console where a program is stopped, or a session over, as a test wants it"""
 
 

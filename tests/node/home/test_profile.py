@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,13 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import coincurve
 import pytest
 
 from hypercluster.market.chain import Chain
+from hypercluster.market.money.signing import address_of
 from hypercluster.node.catalogue import SMOLLM2, VERSE, ListedModel, Source, UnknownModel
-from hypercluster.node.home import NetworkProfile, profile_at
+from hypercluster.node.home import NetworkProfile, keys, profile_at
 from hypercluster.node.home.contracts import WrongContracts
-from hypercluster.node.home.profile import MOST_BYTES, BadProfile, ContractAt, profile_of
+from hypercluster.node.home.profile import ContractAt, profile_of
+from hypercluster.node.home.profile_bytes import MOST_BYTES, BadProfile
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
 
@@ -237,3 +243,80 @@ def test_a_profile_that_cannot_be_kept_is_a_sentence(
     (tmp_path / "profiles").write_text("no folder")
     with pytest.raises(BadProfile, match="cannot be kept"):
         profile_at(serve(raw(profile)), tmp_path)
+
+
+KEY, OTHER = coincurve.PrivateKey(b"\x01" * 32), coincurve.PrivateKey(b"\x02" * 32)
+
+
+def test_signed_names_come_back_and_stand_for_nothing_else(profile: NetworkProfile, tmp_path: Path) -> None:
+    signed = profile.signed_with(KEY, 1000)
+    assert NetworkProfile.parse(raw(signed), "net.json") == signed
+    assert signed.signed is not None
+    assert signed.signed.signer == address_of(KEY)
+    renamed = replace(SMOLLM2, model_id=VERSE.model_id)
+    registry = profile.contracts["registry"]
+    for other in (
+        replace(signed, models=(renamed, VERSE)),
+        replace(signed, models=(SMOLLM2,)),
+        replace(signed, chain_id=profile.chain_id + 1),
+        replace(
+            signed, contracts=profile.contracts | {"registry": replace(registry, address=address_of(OTHER))}
+        ),
+        replace(signed, signed=replace(signed.signed, signer=address_of(OTHER))),
+        replace(signed, signed=replace(signed.signed, issued=1001)),
+        replace(signed, signed=replace(signed.signed, signature=bytes(64))),
+        replace(signed, signed=replace(signed.signed, signature=b"")),
+    ):
+        with pytest.raises(BadProfile, match=r"signed|signature"):
+            NetworkProfile.parse(raw(other), "net.json")
+
+
+@pytest.mark.parametrize("signed", [1, [], {}, {"signer": "0x", "issued": 1, "signature": ""}, {"signer": 1}])
+def test_what_is_no_signature_is_a_sentence(profile: NetworkProfile, signed: Any) -> None:
+    document = profile.document() | {"signed": signed}
+    with pytest.raises(BadProfile, match=r"\.$"):
+        NetworkProfile.parse(json.dumps(document).encode(), "net.json")
+
+
+def test_a_url_may_not_change_who_signs_its_names_nor_go_back(
+    profile: NetworkProfile, tmp_path: Path, serve: Callable[[bytes], str]
+) -> None:
+    url = serve(raw(profile))
+    assert profile_at(url, tmp_path) == profile  # unsigned until somebody signs
+    first = profile.signed_with(KEY, 1000)
+    serve(raw(first))
+    assert profile_at(url, tmp_path) == first
+    fewer = replace(profile, models=(SMOLLM2,))
+    for changed_, why in (
+        (fewer, "signed by nobody"),
+        (fewer.signed_with(OTHER, 2000), "had signed them"),
+        (fewer.signed_with(KEY, 999), "out of date"),
+    ):
+        serve(raw(changed_))
+        with pytest.raises(BadProfile, match=why):
+            profile_at(url, tmp_path)
+    later = fewer.signed_with(KEY, 1001)
+    serve(raw(later))
+    assert profile_at(url, tmp_path) == later
+
+
+def test_names_are_signed_and_listed_with_who_signed(profile: NetworkProfile, tmp_path: Path) -> None:
+    key = keys.create(tmp_path, keys.Key.OPERATOR, "open sesame", work=2)
+    (tmp_path / "password").write_text("open sesame\n")
+    file = tmp_path / "net.json"
+    replace(profile, bootstrap=()).save(file)
+    home = {"HC_HOME": str(tmp_path), "HC_PASSWORD_FILE": str(tmp_path / "password"), "COLUMNS": "200"}
+
+    def hc_model(*words: str) -> str:
+        command = [sys.executable, "-m", "hypercluster.node.cli.model", *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, **home}, timeout=300
+        ).stdout
+
+    assert "signed by nobody" in hc_model("list", "--here", "--profile", str(file))
+    assert json.loads(hc_model("sign", str(file), "--json"))["signer"] == key.address
+    assert profile_at(str(file), tmp_path).models == profile.models
+    assert f"signed by {key.address}" in hc_model("list", "--here", "--profile", str(file))
+    listed = json.loads(hc_model("list", "--here", "--profile", str(file), "--json"))
+    assert {each["signed_by"] for each in listed} == {key.address}
+    hc_model("sign", str(file))  # again, as after a change

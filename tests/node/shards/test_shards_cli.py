@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from gguf.constants import GGMLQuantizationType as Type
 
+from hypercluster.node.cli.model.checking import path_through
 from hypercluster.node.shards import Manifest, check_shard, check_source
-from hypercluster.node.shards.writing import text
+from hypercluster.node.shards.writing import text, uint32
 from tests.node.helpers.random_models import Shape, rewritten, write_random_model
 
 SMALL = Shape(layers=3, n_embd=64, n_ff=64, n_vocab=300, context=128, tied=True, rope_freqs=True)
@@ -82,6 +83,31 @@ def test_split_writes_a_folder_that_checks_out(source: Path, tmp_path: Path) -> 
     other = write_random_model(tmp_path / "other.gguf", Shape(layers=1, n_embd=32, n_ff=32))
     refused = hc_model("split", other, "--parts", "1", "-o", folder, code=1)
     assert "belongs to another model" in refused.stderr
+
+
+def test_split_writes_nothing_that_the_twin_refuses(source: Path, tmp_path: Path) -> None:
+    odd = rewritten(source, tmp_path / "odd.gguf", metadata={"llama.expert_count": uint32(4)})
+    folder = tmp_path / "shards"
+    refused = hc_model("split", odd, "--parts", 2, "-o", folder, code=1)
+    assert "llama.cpp does not take the model's twin" in refused.stderr
+    assert not folder.exists()
+    hc_model("split", odd, "--parts", 2, "--no-check", "-o", folder)
+    assert len(list(folder.glob("layers-*.gguf"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("ranges", "starts", "path"),
+    [
+        ([(0, 8)], None, (0, 8)),
+        ([(2, 5)], None, (0, 2, 5, 8)),
+        ([(0, 3), (3, 8)], None, (0, 3, 8)),
+        ([(2, 5)], (0, 2, 6), (0, 2, 8)),
+    ],
+)
+def test_a_path_goes_through_the_ranges_and_may_begin_where_the_model_says(
+    ranges: list[tuple[int, int]], starts: tuple[int, ...] | None, path: tuple[int, ...]
+) -> None:
+    assert path_through(ranges, 8, starts) == path
 
 
 def test_manifest_prints_or_writes(source: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pytest
 import trio
 
@@ -747,6 +748,15 @@ async def test_a_silent_verifier_is_left(
         done = await complete(client)
         assert time.monotonic() > started
     assert {report.finding for report in done.reports} == {"error"}
+    # What was signed for it may still be claimed: it is a risk, and no cost.
+    assert done.audit_wei == 0
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        found = ledger.requests.one(done.request_id)
+        channels = ledger.payer.channels()
+    assert found is not None
+    assert found.row.risked >= (len(PROMPT) + TOKENS - 1) * AUDIT_PRICE
+    spent, signed = sum(row.spent for row in channels), sum(row.signed for row in channels)
+    assert found.row.cost <= spent <= signed <= found.row.cost + found.row.risked
 
 
 async def test_an_uncalibrated_client_is_careful(world: World, tmp_path: Path) -> None:
@@ -756,3 +766,16 @@ async def test_an_uncalibrated_client_is_careful(world: World, tmp_path: Path) -
     coarse = replayer.judge(served(world.stored, 0, 2, list(range(20)), tamper=Tampering("truncate")))
     replayer.close()
     assert (honest.finding, coarse.finding) == (Finding.PASS, Finding.FAIL)
+
+
+async def test_what_a_client_loads_for_its_own_audits_ends_with_it(world: World, tmp_path: Path) -> None:
+    def engines() -> set[int]:
+        children = psutil.Process().children()
+        return {each.pid for each in children if "hypercluster.node.engine.child" in each.cmdline()}
+
+    before = engines()
+    async with world.client(new_wallet(world.chain), tmp_path, "own") as client:
+        done = await complete(client)
+        assert [report.finding for report in done.reports] == ["pass", "pass"]
+        assert engines() - before
+    assert not engines() - before

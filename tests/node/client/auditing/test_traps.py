@@ -112,13 +112,22 @@ def test_a_fault_is_no_larger_than_it_has_to_be(bounds: Bounds, middle: list[Tra
     found = plant(transcript, again, bounds, width=192, is_tail=False)
     assert found is not None
     assert found.row == 11
+    again[35] = ((1 + 0.15) * np.frombuffer(rows[35], "<f4")).astype("<f4").tobytes()
+    again[37] = ((1 + 0.2) * np.frombuffer(rows[37], "<f4")).astype("<f4").tobytes()
+    late = plant(transcript, again, bounds, width=192, is_tail=False)
+    assert late is not None
+    assert late.row == 37, "of those that are hardly too far off the last, before which most is as it was"
     within = {at: again[at] if at == 31 else row for at, row in enumerate(rows)}
     assert plant(transcript, within, bounds, width=192, is_tail=False) is None
 
 
-def test_the_first_row_stays_and_all_are_run_again() -> None:
+def test_the_first_row_and_the_last_ones_stay_and_all_are_run_again() -> None:
     orders = [reordered(40) for _ in range(4)]
     assert all(order[0] == 0 and sorted(order) == list(range(40)) for order in orders)
+    assert all(order[36:] == [36, 37, 38, 39] for order in orders)
+    assert all(
+        reordered(rows)[0] == 0 and sorted(reordered(rows)) == list(range(rows)) for rows in range(1, 12)
+    )
     assert len({tuple(order) for order in orders}) == 4
     assert reordered(1) == [0]
 
