@@ -9,7 +9,7 @@ import trio
 
 from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.node.errors import ConnectionLost, ErrorCode
-from hypercluster.node.evidence.transcript_store import TranscriptStore
+from hypercluster.node.evidence.transcript_store import NoTranscript, TranscriptStore
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.serving.refusals import OPEN_SECONDS, SEND_SECONDS, Refused, refuse
 from hypercluster.node.wire.audit import Recall, Recalled
@@ -17,6 +17,7 @@ from hypercluster.node.wire.bounds import MAX_FRAME
 
 log = logging.getLogger(__name__)
 
+NO_STEP = "There is no such step of yours."
 MOST_BYTES = 8 * 2**20
 """of rows in one answer to several steps; one step is shown however long it is"""
 
@@ -37,7 +38,7 @@ async def serve_recall(connection: Connection, transcripts: TranscriptStore, dom
         transcript = await trio.to_thread.run_sync(load) if record.client == connection.peer else None
         if transcript is None or len(transcript.steps) <= asked.seq:
             # The same answer for both: a stranger learns nothing.
-            raise Refused(ErrorCode.UNKNOWN_SESSION, "There is no such step of yours.")
+            raise Refused(ErrorCode.UNKNOWN_SESSION, NO_STEP)
         receipts = await trio.to_thread.run_sync(partial(transcript.receipts, domain, own=True))
         connection.raise_bound(MAX_FRAME)
         sent = 0
@@ -46,6 +47,8 @@ async def serve_recall(connection: Connection, transcripts: TranscriptStore, dom
             if sent > MOST_BYTES and step.seq > asked.seq:
                 return  # it may ask again from here on
             await connection.send(Recalled(step, receipt.previous), SEND_SECONDS)
+    except NoTranscript:
+        await refuse(connection, Refused(ErrorCode.UNKNOWN_SESSION, NO_STEP))
     except ConnectionLost as error:
         log.debug("who asked for a step left: %s", error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the peer gets its code and the node lives on

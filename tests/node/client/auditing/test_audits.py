@@ -31,7 +31,7 @@ from hypercluster.market.trust.receipt import Finding
 from hypercluster.market.trust.reputation import Reputation
 from hypercluster.market.trust.standing import Standing
 from hypercluster.node.client.auditing import verifier as verifier_auditor
-from hypercluster.node.client.auditing.assembly import Auditing
+from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts
 from hypercluster.node.client.auditing.policy import Policy, Report
 from hypercluster.node.client.auditing.recall import NotShown, recall
 from hypercluster.node.client.client import Client
@@ -44,7 +44,7 @@ from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.transcript import Transcript
-from hypercluster.node.evidence.transcript_store import TranscriptStore
+from hypercluster.node.evidence.transcript_store import NoTranscript, TranscriptStore
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider import process as provider
@@ -486,13 +486,51 @@ async def test_a_verifier_that_computes_otherwise_than_before_passes_nothing_twi
     assert [sorted(each) for each in findings] == [["pass", "pass"], ["grey", "pass"]]
 
 
+@pytest.mark.parametrize("show", ["refusing", "forging"])
+async def test_who_does_not_show_the_rows_that_it_sent_on_is_taken_for_wrong(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, show: str
+) -> None:
+    """Without them nobody can tell what it computed; it is bound to keep them, and the chain can make it show them."""
+    load = TranscriptStore.load
+
+    def forgotten(self: TranscriptStore, stage_hash: bytes, last_seq: int | None = None) -> Transcript:
+        found = load(self, stage_hash, last_seq)
+        if found.record.peer != world.head.advert.peer or self.folder.name == "client":
+            return found
+        if show == "refusing":
+            raise NoTranscript("It is gone.")
+        steps = tuple(replace(step, output=step.output[::-1]) for step in found.steps)
+        return Transcript(found.record, steps)
+
+    monkeypatch.setattr(TranscriptStore, "load", forgotten)
+    async with world.client(new_wallet(world.chain), tmp_path) as client:
+        done = await complete(client)
+        by_layer = {report.layer_start: report.finding for report in done.reports}
+        # The first steps were relayed: only what went on later is not here.
+        assert by_layer == {0: "error", 2: "pass"}
+        head = next(report for report in done.reports if report.layer_start == 0)
+        assert "show" in head.note
+        assert not any(report.fault for report in done.reports)
+        held = client_transcripts(Settings(home=tmp_path), world.chain).latest(
+            lambda record: record.peer == world.head.advert.peer
+        )
+        assert held is not None
+        assert held.missing
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        standing = ledger.trust.standings(datetime.now(UTC))[world.head.operator]
+    # A session that was served, and rows that were not shown.
+    assert standing.reputation.distrusted
+
+
 # --- recalls -------------------------------------------------------------------------------------------------
 
 
 async def test_a_provider_shows_what_it_signed_to_its_client_alone(world: World, tmp_path: Path) -> None:
     wallet = new_wallet(world.chain)
     domain = world.chain.disputes.domain
-    async with world.client(wallet, tmp_path, "own", rate=0.0) as client:
+    # All rows go through this client, so that it has them.
+    relayed = replace(CHEAPEST, chain=False)
+    async with world.client(wallet, tmp_path, "own", relayed, rate=0.0) as client:
         done = await complete(client)
         assert done.tokens
         host = client.network.host
