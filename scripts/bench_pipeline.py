@@ -30,6 +30,7 @@ from typing import Any
 
 import trio
 from bench_drafts import free_ports, proxies
+from bench_pipeline_tables import PARTS, show
 from random_model import LlamaShape, write_random_llama
 from rich.console import Console
 from rich.progress import (
@@ -40,7 +41,6 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 from hypercluster.market.economics import Path as Route
 from hypercluster.market.money import HCT
@@ -61,7 +61,6 @@ SHAPES = {
     "1b": LlamaShape(),
     "3b": LlamaShape(layers=28, n_embd=3072, heads=24, kv_heads=8, n_ff=8192),
 }
-PARTS = ("compute", "wire", "sign", "waited")
 err = Console(stderr=True, highlight=False)
 
 
@@ -326,35 +325,6 @@ def summary(measured: Measured, setting: Setting) -> dict[str, Any]:
         "client_ms": median(measured.client),
         "identical_ids": all(same),
     }
-
-
-def show(name: str, result: dict[str, Any], setting: Setting) -> None:
-    """For people."""
-    out = Console(highlight=False)
-    table = Table(
-        "",
-        *("unsplit", "path", "path/unsplit", "least to most"),
-        title=f"{name}: {setting.providers} providers, {setting.threads} threads, {setting.wire}, {setting.stream}, "
-        f"{'relayed' if setting.relay else 'over links'}, {setting.delay_ms:g} ms one way",
-        caption=f"{setting.rounds} rounds, prompt {setting.prompt}, {setting.tokens} tokens; "
-        f"load average before {result['load_before']:.1f}; "
-        f"{'same' if result['identical_ids'] else 'OTHER'} ids as unsplit",
-    )
-    for key, label, digits in (
-        ("decode_tokens_per_s", "decode tokens/s", 1),
-        ("decode_ms_median_step", "decode ms, median", 2),
-        ("prefill_tokens_per_s", "prefill tokens/s", 1),
-    ):
-        row = result[key]
-        rates = (f"{row[side]:.{digits}f}" for side in ("unsplit", "path"))
-        spread = f"{row['ratio_least']:.2f} to {row['ratio_most']:.2f}"
-        table.add_row(label, *rates, f"{row['ratio']:.3f}", spread)
-    out.print(table)
-    split = Table("layers", "compute", "wire", "signing", "waiting", title="A decode step, median ms per hop")
-    for hop in result["hops_ms"]:
-        split.add_row(hop["layers"], *(f"{hop[part]:.3f}" for part in PARTS))
-    split.add_row("client", f"{result['client_ms']:.3f}")
-    out.print(split)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ from hypercluster.node.rows import Payload
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 30.0  # that the call under way may still take when an engine is stopped
+STOP_SECONDS = 30.0
+"""that the call under way may still take when an engine is stopped"""
 LOOK_SECONDS = 2.0
 """after which an engine that has nothing to do looks whether llama.cpp's process still runs"""
 
@@ -170,11 +171,8 @@ class Engine:
     def stats(self) -> EngineStats:
         """Return what has been done so far."""
         with self._wake:
-            return self._tally.stats(
-                sessions=len(self._slots),
-                free=self._slots.free,
-                waiting=len(self._singles) + len(self._longs),
-            )
+            waiting = len(self._singles) + len(self._longs)
+            return self._tally.stats(sessions=len(self._slots), free=self._slots.free, waiting=waiting)
 
     def stop(self) -> None:
         """Fail what waits with EngineStopped, end the thread and free the memory. Idempotent."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,7 +26,15 @@ from hypercluster.node.cli.options import (
 )
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.provider.placing import FIRST_PRICE, in_bytes
-from hypercluster.node.cli.provider.stands import asked_for, homes_of, models_of, places, settings_of, shifted
+from hypercluster.node.cli.provider.stands import (
+    asked_for,
+    begun,
+    homes_of,
+    models_of,
+    places,
+    settings_of,
+    shifted,
+)
 from hypercluster.node.cli.serving import (
     AllowHost,
     Announce,
@@ -53,10 +60,6 @@ from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import PEERS, Settings
 
 if TYPE_CHECKING:
-    from hypercluster.node.cli.provider.stands import Place
-    from hypercluster.node.provider.placing import Serving
-    from hypercluster.node.provider.process import Ways
-    from hypercluster.node.provider.readying import Readying
     from hypercluster.node.serving.presence import Presence
 
 Memory = Annotated[
@@ -259,7 +262,7 @@ def run(
         # loaded by another process, and hashed, while this one imports what follows; several would only be in
         # each other's way
         readying = (
-            stack.enter_context(closing(_begun(placed[0], serving, throttle, context.obj)))
+            stack.enter_context(closing(begun(placed[0], serving, throttle, context.obj)))
             if len(asked) == 1
             else None
         )
@@ -322,22 +325,6 @@ def run(
                 cutting=partial(bar, "Preparing the shard"),
                 ways=context.obj or HONEST,
             )
-
-
-def _begun(place: Place, serving: Serving, throttle: float, ways: Ways | None) -> Readying:
-    """The shard of a place, which is being loaded from now on."""
-    from hypercluster.node.provider.readying import Loader, Readying
-
-    loader = Loader(
-        start=place.start,
-        stop=place.stop,
-        sessions=serving.sessions,
-        session_tokens=serving.session_tokens,
-        threads=serving.threads,
-        backend=serving.backend,
-        throttle_ms=throttle,
-    )
-    return Readying(place.stored, loader if ways is None else replace(loader, engine=ways.engine))
 
 
 def _direct(address: str | None, number: int) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from hypercluster.node.home.settings import Settings
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
     from hypercluster.node.provider.placing import Serving
+    from hypercluster.node.provider.process import Ways
+    from hypercluster.node.provider.readying import Readying
     from hypercluster.node.provider.terms import Moving
     from hypercluster.node.shards.store import StoredModel
 
@@ -96,6 +98,8 @@ def places(
     """
     from hypercluster.node.engine.needs import measured
     from hypercluster.node.provider.placing import bytes_of, free_memory, load_of
+    from hypercluster.node.provider.process import Ways
+    from hypercluster.node.provider.readying import Readying
     from hypercluster.node.provider.terms import Moving
     from hypercluster.node.shards import parse_range
 
@@ -158,3 +162,19 @@ def shifted(addresses: Sequence[str] | None, number: int) -> list[str] | None:
         return _PORT.sub(lambda port: str(int(port[0]) + number - 1 if int(port[0]) else 0), address)
 
     return None if addresses is None else [move(each) for each in addresses]
+
+
+def begun(place: Place, serving: Serving, throttle: float, ways: Ways | None) -> Readying:
+    """The shard of a place, which is being loaded from now on."""
+    from hypercluster.node.provider.readying import Loader, Readying
+
+    loader = Loader(
+        start=place.start,
+        stop=place.stop,
+        sessions=serving.sessions,
+        session_tokens=serving.session_tokens,
+        threads=serving.threads,
+        backend=serving.backend,
+        throttle_ms=throttle,
+    )
+    return Readying(place.stored, loader if ways is None else replace(loader, engine=ways.engine))
