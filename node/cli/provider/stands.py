@@ -98,8 +98,6 @@ def places(
     """
     from hypercluster.node.engine.needs import measured
     from hypercluster.node.provider.placing import bytes_of, free_memory, load_of
-    from hypercluster.node.provider.process import Ways
-    from hypercluster.node.provider.readying import Readying
     from hypercluster.node.provider.terms import Moving
     from hypercluster.node.shards import parse_range
 
