@@ -170,6 +170,17 @@ def test_wrong_rows_do_not_serve(court: Court, demand: Call, stranger: Account) 
     court.demands.serve(number, INPUT[2], path, sender=stranger)
 
 
+def test_a_tree_of_fewer_rows_than_the_receipt_counts_serves_none(
+    court: Court, demand: Call, signed: Call
+) -> None:
+    """Its paths are too short for where the rows are said to be."""
+    rows = OUTPUT[:2]
+    number = demand(arguments=signed(outputs=4, outRoot=tree_root(rows)))
+    for row in (0, 1):
+        with ape.reverts(court.demands.BadProof):
+            court.demands.serve(number, rows[row], tree_path(rows, row), sender=court.node)
+
+
 def test_a_large_row_can_be_served(court: Court, demand: Call, signed: Call) -> None:
     rows = [b"r" * 32_768, b"s" * 32_768]
     number = demand(arguments=signed(outputs=2, outRoot=tree_root(rows)))

@@ -35,10 +35,13 @@ def ask(court: Court, method: Any, arguments: Any) -> Any:
     return getattr(court.token.provider.web3.eth, method)(call)
 
 
-def verdict_on(court: Court, proof: Call, x: bytes, y: bytes, encoding: int = F32, **says: Any) -> Any:
-    """What the contract says of two rows: None if they differ, or its error; `says` is in the verdicts."""
+def verdict_on(
+    court: Court, proof: Call, x: bytes, y: bytes, encoding: int = F32, behind: Any = ((), ()), **says: Any
+) -> Any:
+    """What the contract says of two rows, with other rows `behind` them: None if they differ, or its error; `says` is
+    in the verdicts."""
     try:
-        ask(court, "call", proof([x], [y], row=0, wireDtype=encoding, **says))
+        ask(court, "call", proof([x, *behind[0]], [y, *behind[1]], row=0, wireDtype=encoding, **says))
     except ContractCustomError as error:
         names = ("BadRow", "RowsAgree", "BadProof", "NotContradictory")
         return next(name for name in names if error.data == "0x" + keccak(text=f"{name}()")[:4].hex())
@@ -76,6 +79,8 @@ def test_rows_that_are_no_rows_prove_nothing(court: Court, proof: Call) -> None:
         (row[:6], row[4:10]),
     ):
         assert verdict_on(court, proof, x, y) == "BadRow"
+    assert verdict_on(court, proof, b"", b"", behind=([row], [opposite])) == "BadRow"
+    assert verdict_on(court, proof, row, opposite, behind=([b""], [b""])) is None
     assert verdict_on(court, proof, row[:6], row[4:10], F16) != "BadRow"
     for encoding in (0, 3, 255):
         assert verdict_on(court, proof, row, opposite, encoding) == "BadRow"

@@ -42,6 +42,10 @@ async def test_honeypots_of_one_stake_cost_one_failure_and_all_requests_learn_of
                 # Newcomers are not tried again while somebody known is free, so that the count is sure.
                 client.wishes = replace(client.wishes, shares=Shares(trials=0.0))
                 asked = await ask_many(client, REQUESTS, AT_ONCE)
+                # Who failed is an operator: its keys are not left out one by one.
+                pots = {each.operator for each in client.adverts()} - {each.operator for each in targets}
+                assert client.experience.left_out(0.0) == pots
+                assert len(pots) == 1
             assert all(each.billed for each in asked)
             assert sum(each.ok for each in asked) == REQUESTS
             # Those that began before anybody had failed may each have met the operator, and nobody twice.
