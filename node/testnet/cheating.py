@@ -21,15 +21,23 @@ from hypercluster.node.provider.process import HONEST, Ways
 from hypercluster.node.provider.recall import serve_recall
 from hypercluster.node.replay.comparing import claimed_numbers
 from hypercluster.node.replay.replayer import Judgement, Replayer
+from hypercluster.node.testnet.cheating_links import CheatingOutlet
 from hypercluster.node.testnet.cheats import (
     IN_OUTPUTS,
     IN_WEIGHTS,
     Cheat,
+    LinkCheat,
     TamperedEngine,
     Tampering,
     doctored,
 )
 from hypercluster.node.testnet.guessing import stands_out
+
+
+def ways_on_links(cheat: LinkCheat) -> Ways:
+    """How a provider goes about it that cheats in one way on the link to the next one."""
+    ways = replace(HONEST, outlet=partial(CheatingOutlet, cheat))
+    return replace(ways, recall=_nothing) if cheat == "withhold-rows" else ways
 
 
 def ways_of(cheat: Cheat) -> Ways:
@@ -43,6 +51,13 @@ def ways_of(cheat: Cheat) -> Ways:
 
 def _doctored_engine(cheat: Cheat, shard: Path, **named: Any) -> Engine:
     return Engine(doctored(shard, cheat), **named)
+
+
+async def _nothing(
+    connection: Connection, _transcripts: TranscriptStore, _domain: DisputeDomain, _node_key: bytes
+) -> None:
+    """Asked to show a step again, who withholds rows hangs up."""
+    await connection.close()
 
 
 async def _other_answer(

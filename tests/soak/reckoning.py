@@ -152,13 +152,13 @@ def _all(ledger: Ledger) -> list[Any]:
 
 
 def _transcripts(found: Reckoning, town: Town, chain: Chain) -> None:
-    """Each transcript can be read, and its receipts are of what it holds."""
+    """Each transcript can be read, and its receipts are of what it holds, or of what it says is elsewhere."""
     for folder in sorted({path.parent for path in town.network.home.rglob("*.transcript")}):
         store = TranscriptStore(folder, keep_seconds=1, max_bytes=1)
         for path in folder.glob("*.transcript"):
             found.figures["transcripts"] += 1
             try:
-                store.load(bytes.fromhex(path.stem)).receipts(chain.disputes.domain)
+                store.held(bytes.fromhex(path.stem)).receipts(chain.disputes.domain)
             except (NodeError, MarketError) as error:
                 found.wrong.append(f"transcript {path.relative_to(town.network.home)}: {error}")
 
