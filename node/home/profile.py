@@ -127,13 +127,18 @@ class NetworkProfile:
         part.replace(path)
 
     @classmethod
-    def parse(cls, raw: bytes, where: str, folder: Path | None = None) -> NetworkProfile:
-        """Read a profile strictly; paths of models are relative to `folder`, and refused where there is none."""
+    def parse(
+        cls, raw: bytes, where: str, folder: Path | None = None, *, signed: bool = True
+    ) -> NetworkProfile:
+        """Read a profile strictly; paths of models are relative to `folder`, and refused where there is none.
+
+        A signature that is not looked at (`signed`) is left out.
+        """
         try:
             document = json.loads(raw)
             if not isinstance(document, dict) or document.get("format") != FORMAT:
                 raise BadProfile(f"{where} is no network profile of format {FORMAT}.")
-            return _profile(document, folder)
+            return _profile(document if signed else document | {"signed": None}, folder)
         except (ValueError, RecursionError) as error:
             raise BadProfile(f"{where} is no network profile: it is no JSON ({error}).") from None
         except KeyError as error:

@@ -187,7 +187,7 @@ DECODERS = (
     Decoder(
         "profile",
         lambda data: NetworkProfile.parse(data, "profile.json", Path("/nonexistent")),
-        ("node/home/profile.py:NetworkProfile.parse",),
+        ("node/home/profile.py:NetworkProfile.parse", "node/home/signed_names.py:SignedNames.parse"),
         Shape.JSON,
     ),
     Decoder("policy", from_home(_policy, "policy.toml"), ("node/home/policy.py:_read",), Shape.TEXT),

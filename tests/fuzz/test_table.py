@@ -24,6 +24,7 @@ TRUSTED = {
     "market/trust/audit.py:is_sampled": "a digest of our own",
     "market/money/signing.py:address_bytes": "an address that was checked when it was read",
     "node/cli/verifier/calibrating.py:calibrate": "the bounds that were written the line before",
+    "node/cli/model/signing.py:sign": "a profile that was read the line before",
     "node/cli/hc/asking.py:Asking.answer": "the gateway of one's own home",
     "node/engine/exactness.py:": "what a process of our own code is asked and answers",
     "node/engine/needs.py:": "what a process of our own code is asked and answers",

@@ -38,9 +38,9 @@ def sign(
     from hypercluster.node.home.profile_bytes import read
 
     settings = Settings(profile=None)
-    document = json.loads(read(file)) if file.exists() else {}
-    document.pop("signed", None)  # it is replaced, whatever it was over
-    profile = NetworkProfile.parse(json.dumps(document).encode(), str(file), file.absolute().parent)
+    raw = read(file)
+    # the signature is replaced, whatever it was over
+    profile = NetworkProfile.parse(raw, str(file), file.absolute().parent, signed=False)
     wallet = (
         key_file(settings.home, Key.WALLET).exists() or not key_file(settings.home, Key.OPERATOR).exists()
     )
@@ -48,7 +48,7 @@ def sign(
     signed = profile.signed_with(coincurve.PrivateKey(bytes(key.key)), int(time.time())).signed
     assert signed is not None
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(document | {"signed": signed.document()}, indent=2) + "\n")
+    part.write_text(json.dumps(json.loads(raw) | {"signed": signed.document()}, indent=2) + "\n")
     part.replace(file)
     told = {"signer": signed.signer, "issued": signed.issued, "models": len(profile.models)}
     show(
