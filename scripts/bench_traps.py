@@ -1,13 +1,14 @@
 """Can whoever does not compute tell planted faults from honest transcripts? Two classifiers try to learn it.
 
-    python scripts/bench_traps.py [--traps 1000] [--generated 8] [--seed 1] [--json]
+    python scripts/bench_traps.py [--traps 1000] [--generated 8] [--draws 5] [--seed 1] [--json]
 
 The demo model writes texts, and its middle layers serve them. From some of the transcripts a reader learns what
-outputs go with which inputs. Of the others one half is honest and in one half a fault is planted, by turns, no text
-twice. The classifiers learn from two thirds of these with their labels, and are asked about the rest. Their accuracy
-is printed with its standard error, 0.5 being chance, for the faults that a client plants, and for two kinds that are
-easily told, which shows that the classifiers see something: rows with their values shuffled, and noise that is as
-large as what verifiers of another profile reject.
+outputs go with which inputs. Of the others one half is honest and in one half a fault is planted, as is drawn, no text
+twice. The classifiers learn from two thirds of these with their labels, and are asked about the rest, each third in its
+turn. That is done for several draws. How often they are right on average is printed with the standard error of one
+draw, 0.5 being chance, for the faults that a client plants, and for two kinds that are easily told, which shows that
+the classifiers see something: rows with their values shuffled, and noise that is as large as what verifiers of another
+profile reject.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ Floats = npt.NDArray[np.float64]
 WIRE = WireDtype.F32
 KNOWN = 0.15
 """transcripts that the reader once computed, for each one that it is asked about"""
+THIRDS = 3
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,24 @@ def faults(
     }
 
 
+def told(honest: Floats, wrong: Floats, draws: int, seed: int) -> dict[str, float]:
+    """How often each classifier is right: figures, float64 [n, m], of the same transcripts without and with a fault."""
+    draw = np.random.default_rng(seed)
+    right: dict[str, list[float]] = {"logistic": [], "boosted": []}
+    for _ in range(draws):
+        order = draw.permutation(len(honest))
+        labels = np.zeros(len(honest), bool)
+        labels[draw.permutation(len(honest))[: len(honest) // 2]] = True
+        figures = np.where(labels[:, None], wrong, honest)
+        for third in range(THIRDS):
+            asked = order[third::THIRDS]
+            known = np.setdiff1d(order, asked)
+            for each in (logistic, boosted):
+                said = each(figures[known], labels[known], figures[asked])
+                right[each.__name__] += (said == labels[asked]).tolist()
+    return {name: float(np.mean(each)) for name, each in right.items()}
+
+
 def measured(options: argparse.Namespace, home: Path) -> list[dict[str, float | str]]:
     """Of each kind of fault how large it is and how often the classifiers are right."""
     asked = 2 * options.traps
@@ -117,34 +137,26 @@ def measured(options: argparse.Namespace, home: Path) -> list[dict[str, float | 
     honest = np.array([reader.features(Shown(*rows(each, width), PROMPT)) for each in shown])
     found: list[dict[str, float | str]] = []
     for name, fault in faults(material, known, options.seed).items():
-        figures, labels, kept, sizes = honest.copy(), np.zeros(asked, bool), np.ones(asked, bool), []
-        for number in range(1, asked, 2):
-            inputs, outputs = rows(shown[number], width)
-            wrong = fault(number, shown[number])
-            if wrong is None:
-                kept[number] = False
+        kept, wrong, sizes = [], [], []
+        for number, transcript in enumerate(shown):
+            inputs, outputs = rows(transcript, width)
+            if (given := fault(number, transcript)) is None:
                 continue
-            labels[number] = True
-            figures[number] = reader.features(Shown(inputs, wrong, PROMPT))
-            off = np.linalg.norm(wrong - outputs, axis=1) / np.linalg.norm(outputs, axis=1)
+            kept.append(number)
+            wrong.append(reader.features(Shown(inputs, given, PROMPT)))
+            off = np.linalg.norm(given - outputs, axis=1) / np.linalg.norm(outputs, axis=1)
             sizes.append((np.median(off), off.max()))
-        figures, labels = figures[kept], labels[kept]
-        cut = 2 * len(labels) // 3
-        right = {
-            each.__name__: float(np.mean(each(figures[:cut], labels[:cut], figures[cut:]) == labels[cut:]))
-            for each in (logistic, boosted)
-        }
+        right = told(honest[kept], np.array(wrong), options.draws, options.seed)
         median, worst = np.median(sizes, axis=0)
-        error = 0.5 / np.sqrt(len(labels) - cut)
         found.append(
             {
                 "fault": name,
-                "planted": int(labels.sum()),
-                "honest": int((~labels).sum()),
+                "planted": len(kept) // 2,
+                "honest": len(kept) - len(kept) // 2,
                 "median_error": float(median),
                 "largest_error": float(worst),
                 **right,
-                "standard_error": float(error),
+                "standard_error": float(0.5 / np.sqrt(len(kept))),
             }
         )
     return found
@@ -157,6 +169,7 @@ def main() -> None:
     )
     parser.add_argument("--traps", type=int, default=1000, help="with a fault, and as many honest ones")
     parser.add_argument("--generated", type=int, default=8, help=f"tokens behind a prompt of {PROMPT}")
+    parser.add_argument("--draws", type=int, default=5, help="of who is honest, each learned from anew")
     parser.add_argument("--seed", type=int, default=1, help="of the texts, from 1")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()

@@ -142,7 +142,10 @@ def test_two_classifiers_learn_to_tell_shuffled_rows_and_noise_but_no_planted_fa
     """The short form of `python scripts/bench_traps.py`; four standard errors off is no accident."""
     script = Path(__file__).parents[4] / "scripts/bench_traps.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--traps", "60", "--json"], capture_output=True, text=True, check=False
+        [sys.executable, str(script), "--traps", "60", "--draws", "1", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = {row["fault"]: row for row in json.loads(done.stdout)}
