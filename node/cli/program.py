@@ -23,7 +23,7 @@ from hypercluster.node.home.resources import told_decimals
 from hypercluster.node.home.settings import Settings
 
 NARROWEST_HELP = 72
-COLLECT_AFTER = 20_000
+COLLECT_AFTER = 100_000
 """new objects, where Python looks for garbage after 700: importing libraries makes a million that stay"""
 
 
