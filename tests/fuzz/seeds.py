@@ -406,6 +406,8 @@ def files(folder: Path) -> Iterator[tuple[str, str, bytes]]:
     )
     profile.save(folder / "profile.json")
     yield "profile", "network", (folder / "profile.json").read_bytes()
+    profile.signed_with(KEY, 1_760_000_000).save(folder / "profile.json")
+    yield "profile", "signed", (folder / "profile.json").read_bytes()
     save_policy(folder, WalletPolicy())
     yield "policy", "written", (folder / "policy.toml").read_bytes()
     create_key(folder / "key.json", PASSWORD, secret=KEY.secret, work=2)

@@ -319,4 +319,10 @@ def test_names_are_signed_and_listed_with_who_signed(profile: NetworkProfile, tm
     assert f"signed by {key.address}" in hc_model("list", "--here", "--profile", str(file))
     listed = json.loads(hc_model("list", "--here", "--profile", str(file), "--json"))
     assert {each["signed_by"] for each in listed} == {key.address}
-    hc_model("sign", str(file))  # again, as after a change
+    document = json.loads(file.read_text())
+    document["models"].pop()
+    file.write_text(json.dumps(document))
+    with pytest.raises(BadProfile, match="changed them"):
+        profile_at(str(file), tmp_path)
+    hc_model("sign", str(file))
+    assert len(profile_at(str(file), tmp_path).models) == len(profile.models) - 1
