@@ -404,7 +404,11 @@ async def test_stages_that_went_back_are_audited_like_any_other(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guesses that did not hold were served and paid, and nothing after them looks at them."""
-    monkeypatch.setattr(Drafts, "guess", lambda self, cost, most: [1, 2, 3][:most])
+
+    async def guess(self: Drafts, cost: Callable[[int], int], most: int) -> list[int]:
+        return [1, 2, 3][:most]
+
+    monkeypatch.setattr(Drafts, "guess", guess)
     async with world.client(new_wallet(world.chain), tmp_path, wishes=GUESSING, traps=1.0) as client:
         done = await complete(client)
     assert done.drafted - done.draft_held > TOKENS
