@@ -40,6 +40,7 @@ def fake_advert(like: Advert, key: bytes, **changes: Any) -> SignedAdvert:
         "peer": peer_of_key(key),
         "price_wei": 1,
         "prompt_price_wei": 1,
+        "cached_price_wei": 0,
         "reserve_wei": 0,
         "sequence": time.time_ns() // 1_000_000,
         "issued": now,
