@@ -15,17 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import statistics
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import llama_cpp as native
 import trio
+from proxies import free_ports, proxies
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -69,13 +67,6 @@ class Run:
     paid: int
     drafted: int
     held: int
-
-
-@dataclass(slots=True)
-class Passed:
-    """Connections that went through the proxies."""
-
-    count: int = 0
 
 
 def main() -> None:
@@ -133,13 +124,16 @@ async def bench(options: argparse.Namespace, delay: float) -> list[dict[str, flo
         for (start, stop), behind, before in zip(ranges, ports[::2], ports[1::2], strict=True)
     ]
     assert model.stored.source is not None
-    with running_network(home / "net", specs, model=model.stored.source) as network:
-        async with proxies(list(zip(ports[1::2], ports[::2], strict=True)), delay / 1000) as passed:
-            return await measure(network, options, delay, passed)
+    pairs = list(zip(ports[1::2], ports[::2], strict=True))
+    with (
+        proxies(pairs, delay / 1000) as passed,
+        running_network(home / "net", specs, model=model.stored.source) as network,
+    ):
+        return await measure(network, options, delay, passed)
 
 
 async def measure(
-    network: LocalNetwork, options: argparse.Namespace, delay: float, passed: Passed
+    network: LocalNetwork, options: argparse.Namespace, delay: float, passed: Callable[[], int]
 ) -> list[dict[str, float | str]]:
     settings = network.client(10 * HCT)
     purse = purse_of(settings.home, network.chain, network.password_file.read_text())
@@ -165,8 +159,8 @@ async def measure(
                 for kind in runs
             ]
         client.draft_model = draft_model
-    if passed.count < began:
-        raise SystemExit(f"Of {began} connections only {passed.count} went through the proxies.")
+    if passed() < began:
+        raise SystemExit(f"Of {began} connections only {passed()} went through the proxies.")
     return rows
 
 
@@ -224,60 +218,6 @@ def compared(without: Sequence[Run], runs: Sequence[Run]) -> dict[str, float | s
         "paid": statistics.median(b.paid / a.paid for a, b in pairs),
         "ids": "same" if all(a.ids == b.ids for a, b in pairs) else "OTHER",
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody has now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-@asynccontextmanager
-async def proxies(pairs: Sequence[tuple[int, int]], delay: float) -> AsyncIterator[Passed]:
-    """Listen on the first port of each pair and hand on to the second, every byte `delay` s later."""
-    passed = Passed()
-    async with trio.open_nursery() as nursery:
-        for listen, to in pairs:
-            serve = partial(
-                trio.serve_tcp, partial(between, to=to, delay=delay, passed=passed), listen, host="127.0.0.1"
-            )
-            await nursery.start(serve)
-        yield passed
-        nursery.cancel_scope.cancel()
-
-
-async def between(client: trio.SocketStream, *, to: int, delay: float, passed: Passed) -> None:
-    """One connection, until either side ends it."""
-    passed.count += 1
-    try:
-        async with (
-            client,
-            await trio.open_tcp_stream("127.0.0.1", to) as server,
-            trio.open_nursery() as nursery,
-        ):
-
-            async def one_way(source: trio.SocketStream, sink: trio.SocketStream) -> None:
-                send, receive = trio.open_memory_channel[tuple[float, bytes]](1 << 12)
-
-                async def late() -> None:
-                    async for due, data in receive:
-                        await trio.sleep_until(due)
-                        await sink.send_all(data)
-
-                nursery.start_soon(late)
-                async for data in source:
-                    await send.send((trio.current_time() + delay, bytes(data)))
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(one_way, client, server)
-            nursery.start_soon(one_way, server, client)
-    except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-        pass
 
 
 if __name__ == "__main__":

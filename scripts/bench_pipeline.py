@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from bench_drafts import free_ports, proxies
 from bench_pipeline_tables import PARTS, show
+from proxies import free_ports, proxies
 from random_model import LlamaShape, write_random_llama
 from rich.console import Console
 from rich.progress import (
@@ -217,15 +217,12 @@ def bench(model: Path, home: Path, setting: Setting, pool: Executor) -> Measured
     ]
     with ExitStack() as stack:
         with err.status("Starting a chain and the providers"):
+            if ports:
+                pairs = list(zip(ports[1::2], ports[::2], strict=True))
+                stack.enter_context(proxies(pairs, setting.delay_ms / 1000))
             # The folder of shards, so that each provider need not cut its own.
             network = stack.enter_context(running_network(home, specs, model=stored.folder))
-
-        async def work() -> Measured:
-            pairs = list(zip(ports[1::2], ports[::2], strict=True))
-            async with proxies(pairs, setting.delay_ms / 1000):
-                return await measure(network, stored, model, setting, pool)
-
-        return trio.run(work)
+        return trio.run(measure, network, stored, model, setting, pool)
 
 
 async def measure(
