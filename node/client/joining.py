@@ -192,7 +192,7 @@ class Station:
             return nullcontext()
         from hypercluster.node.client.draft_model import DraftModel  # an engine, which few need
 
-        return await trio.to_thread.run_sync(DraftModel, drafting)
+        return closing(await trio.to_thread.run_sync(DraftModel, drafting))
 
     async def _own_layers(self, stored: StoredModel) -> AbstractContextManager[OwnLayers | None]:
         """What of a model is computed here, loaded. Raises BadLayers, ModelMissing, ShardError, LlamaError."""
@@ -200,7 +200,7 @@ class Station:
             return nullcontext()
         from hypercluster.node.client.own_layers import OwnLayers  # an engine, which few need
 
-        return await trio.to_thread.run_sync(OwnLayers, self._own, stored)
+        return closing(await trio.to_thread.run_sync(OwnLayers, self._own, stored))
 
     def _open_cases(self, looks: Inspector, stored: StoredModel) -> OpenCases | None:
         """Those of an earlier run, where disputes are wanted and there is a wallet for them."""

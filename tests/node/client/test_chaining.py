@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -202,7 +202,7 @@ async def test_between_own_layers_rows_go_from_provider_to_provider_as_well(
     world: World, tmp_path: Path, ends: str
 ) -> None:
     prompt = PROMPT + world.greedy[:40]
-    with OwnLayers(Ends(ranges=(ends,), threads=1), world.stored) as own:
+    with closing(OwnLayers(Ends(ranges=(ends,), threads=1), world.stored)) as own:
         async with world.opened(new_wallet(world.chain), tmp_path, own=own) as (_, pipeline):
             taken = await linked(pipeline)
             await go_on(pipeline, taken, len(taken) + TOKENS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,7 +177,7 @@ def test_other_tokens_are_refused_and_so_is_who_cannot_go_back(
 async def test_what_is_held_is_read_once_and_a_wrong_guess_is_forgotten(stored_tiny: StoredModel) -> None:
     assert stored_tiny.source
     greedy = [int(i) for i in reference.generate(stored_tiny.source, PROMPT, 6, threads=1).ids]
-    with DraftModel(Drafting(stored=stored_tiny)) as model:
+    with closing(DraftModel(Drafting(stored=stored_tiny))) as model:
         drafter = model.drafter()
         drafter.came(PROMPT)
         with trio.fail_after(300):
