@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -15,6 +15,7 @@ from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain, Sender
+    from hypercluster.market.chain.channels import Claim
     from hypercluster.node.serving.accounts import Accounts, IncomingAccount
     from hypercluster.node.serving.readings import Readings
 
@@ -26,12 +27,24 @@ ASIDE_SECONDS = 600.0
 """for which a channel is left out whose claim the contract refused"""
 
 
+class _Due(NamedTuple):
+    """A channel, and its best voucher when the claim was made up."""
+
+    account: IncomingAccount
+    claim: Claim
+
+
+def _claim(account: IncomingAccount) -> Claim:
+    return account.channel.descriptor, account.channel.best, account.channel.signature
+
+
 class Claims:
     """Claims what the accounts are owed.
 
     Args:
         sender: sends the claims and pays their gas; settling is open to everybody, so the hot node key does.
         rule: when the money is worth its gas.
+        store: brings an account's best voucher into the ledger, before the chain sees it.
 
     Attributes:
         on_claim: told "paid" or "failed" after each transaction.
@@ -46,9 +59,10 @@ class Claims:
         rule: ClaimRule,
         accounts: Accounts,
         readings: Readings,
+        store: Callable[[IncomingAccount], Awaitable[None]],
     ) -> None:
         self._chain, self._sender, self._operator, self._rule = chain, sender, operator, rule
-        self._accounts, self._readings = accounts, readings
+        self._accounts, self._readings, self._store = accounts, readings, store
         self._claiming = trio.Lock()
         self._under_way: set[bytes] = set()
         """channels whose claim was sent and left alone, when the node was told to end"""
@@ -105,7 +119,11 @@ class Claims:
             under_way = {account.channel_id for account in batch}
             self._under_way |= under_way
             try:
-                sent = await self._send(batch)
+                claims = [_Due(account, _claim(account)) for account in batch]
+                for account in batch:
+                    # A voucher whose work goes on is in memory alone, and a claim of it would outlive a crash.
+                    await self._store(account)
+                sent = await self._send(claims)
             except MarketError:
                 self._under_way -= under_way
                 self.on_claim("failed")
@@ -119,22 +137,22 @@ class Claims:
             log.info("claimed %d wei from %d channels", received, len(due))
         return received
 
-    async def _send(self, batch: Sequence[IncomingAccount]) -> bool:
+    async def _send(self, batch: Sequence[_Due]) -> bool:
         """Settle a batch; a channel at which the contract stops is set aside for a while, and the others go on.
 
         Returns whether anything was settled. Raises ChainError where it is not the contract that refuses.
         """
-        claims = [(each.channel.descriptor, each.channel.best, each.channel.signature) for each in batch]
+        claims = [each.claim for each in batch]
         try:
             await self._on_chain(self._chain.channels.settle_batch, self._sender, self._operator, claims)
         except Reverted as error:
             named = error.args_by_name.get("channelId")
-            bad = [each for each in batch if "0x" + each.channel_id.hex() == named]
+            bad = [each for each in batch if "0x" + each.account.channel_id.hex() == named]
             if len(batch) == 1 or bad:
                 for each in bad or batch:
-                    log.warning("channel %s is set aside: %s", each.channel_id.hex(), error)
-                    self._aside[each.channel_id] = trio.current_time() + ASIDE_SECONDS
-                rest = [each for each in batch if each.channel_id not in self._aside]
+                    log.warning("channel %s is set aside: %s", each.account.channel_id.hex(), error)
+                    self._aside[each.account.channel_id] = trio.current_time() + ASIDE_SECONDS
+                rest = [each for each in batch if each.account.channel_id not in self._aside]
                 return bool(rest) and await self._send(rest)
             # Nobody says which one it is, so those are told apart that work.
             middle = len(batch) // 2

@@ -62,6 +62,7 @@ class Collector:
             rule=rule,
             accounts=self.accounts,
             readings=readings,
+            store=self._vouchers.store,
         )
         self._admission = Admission(
             operator=operator,

@@ -80,6 +80,19 @@ async def test_vouchers_become_money_on_chain(
     assert chain.token.balance(operator) == 1005
 
 
+async def test_what_is_claimed_while_its_step_is_computed_is_in_the_ledger_first(
+    collector: Collector, wallet: Wallet, ledger: Ledger, operator: str
+) -> None:
+    paying = wallet.channel(operator)
+    account = await collector.admit_channel(paying.descriptor, SOMEBODY)
+    await collector.bill(account, 700, *paying.authorise(700, FREE))
+    assert ledger.payee.channels(collector.domain) == []
+    assert await collector.claim() == 700
+    # A node that is killed now knows of all that it was paid.
+    (row,) = ledger.payee.channels(collector.domain)
+    assert (row.best, row.billed, row.settled) == (700, 700, 700)
+
+
 async def test_more_channels_than_a_batch_are_all_claimed(
     collector: Collector, wallet: Wallet, chain: Chain, operator: str
 ) -> None:
