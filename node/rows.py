@@ -30,6 +30,8 @@ def input_dtype(width: int, residual: np.dtype[Any] | str = "<f4") -> np.dtype[n
 
 
 TOKEN_BYTES = 4
+_MILD = 1e30
+"""sum of squares, where each value is 1e15 at most"""
 
 
 class WireDtype(enum.IntEnum):
@@ -101,6 +103,16 @@ def check(best: TopK, n_vocab: int) -> None:
         raise BadCandidates("The candidates' logits are not finite, not in order, or more than all there is.")
 
 
+def mild(values: npt.NDArray[np.float32]) -> bool:
+    """Whether it is plain that no value is beyond 1e15, NaN or infinite: a sum of squares, which takes a tenth of the
+    time that looking at each value does. Where this is False they may be all right as well.
+    """
+    if values.dtype != np.float32 or not values.flags.c_contiguous:
+        return False
+    flat = values.ravel()
+    return bool(flat.dot(flat) <= _MILD)
+
+
 def pack_activations(rows: npt.NDArray[np.float32], dtype: WireDtype) -> bytes:
     """Bytes of `rows` (float [n, width]) in the wire dtype, row-major and little-endian.
 
@@ -109,7 +121,7 @@ def pack_activations(rows: npt.NDArray[np.float32], dtype: WireDtype) -> bytes:
     if dtype is WireDtype.F16:
         with np.errstate(over="ignore"):
             rows = rows.astype(dtype.numpy)
-    if not np.isfinite(rows).all():
+    if not mild(rows) and not np.isfinite(rows).all():
         raise WireError("activations", "holds a value that is not finite", ErrorCode.NOT_FINITE)
     return np.ascontiguousarray(rows, dtype=dtype.numpy).tobytes()
 
@@ -123,7 +135,7 @@ def unpack_activations(data: bytes, rows: int, width: int, dtype: WireDtype) -> 
         wanted = f"{rows} rows of {width} {dtype.name.lower()} values"
         raise WireError("activations", f"has {len(data)} bytes, which are not {wanted}", ErrorCode.BAD_SHAPE)
     array = np.frombuffer(data, dtype=dtype.numpy).reshape(rows, width)
-    if not np.isfinite(array).all():
+    if not mild(array) and not np.isfinite(array).all():
         raise WireError("activations", "holds NaN or infinity", ErrorCode.NOT_FINITE)
     return array.astype(np.float32, copy=False)
 

@@ -30,6 +30,7 @@ from typing import Any
 
 import trio
 from bench_pipeline_tables import PARTS, show
+from processor_time import Used, a_token, used
 from proxies import free_ports, proxies
 from random_model import LlamaShape, write_random_llama
 from rich.console import Console
@@ -73,6 +74,7 @@ class Setting:
     wire: str
     stream: str
     relay: bool
+    pay_ahead: int
     delay_ms: float
     prompt: int
     tokens: int
@@ -95,13 +97,14 @@ class Run:
 
 @dataclass(slots=True)
 class Measured:
-    """All rounds. `hops` holds the decode steps of each hop by part, `client` what is outside all hops, in ms."""
+    """All rounds: ms of the decode steps of each hop by part, of what is outside all hops, and of the processor."""
 
     layers: list[str]
     path: list[Run] = field(default_factory=list)
     unsplit: list[Run] = field(default_factory=list)
     hops: list[dict[str, list[float]]] = field(default_factory=list)
     client: list[float] = field(default_factory=list)
+    used: list[Used] = field(default_factory=list)
 
 
 def main() -> None:
@@ -113,6 +116,7 @@ def main() -> None:
         wire=options.wire,
         stream=options.stream,
         relay=options.relay,
+        pay_ahead=options.pay_ahead,
         delay_ms=options.delay_ms,
         prompt=options.prompt,
         tokens=options.tokens,
@@ -162,6 +166,9 @@ def arguments() -> argparse.Namespace:
         "--relay",
         action="store_true",
         help="rows of every hop go through the client, not from provider to provider",
+    )
+    parser.add_argument(
+        "--pay-ahead", type=int, default=1, help="tokens that one voucher pays for (default 1: each its own)"
     )
     parser.add_argument(
         "--delay-ms",
@@ -236,7 +243,10 @@ async def measure(
     vocabulary = stored.manifest.n_vocab
     prompt = [(7 * i + 1) % (vocabulary - 1) for i in range(setting.prompt)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    wishes = Wishes(wire_dtype=WireDtype.named(setting.wire), chain=not setting.relay)
+    wishes = Wishes(
+        wire_dtype=WireDtype.named(setting.wire), chain=not setting.relay, pay_ahead=setting.pay_ahead
+    )
+    pids = [each.process.pid for each in network.providers]
     async with joined(settings, network.chain, stored, purse, wishes=wishes) as client:
         route = await client.wait_for_path(FIND_SECONDS)
         with Progress(*columns, console=err, transient=True) as progress:
@@ -246,7 +256,7 @@ async def measure(
                 for side in ("path", "unsplit") if number % 2 else ("unsplit", "path"):
                     if side == "path":
                         run = await run_path(
-                            client, route, prompt, setting.tokens, measured if warm else None
+                            client, route, prompt, setting.tokens, pids, measured if warm else None
                         )
                     else:
                         run = await run_unsplit(pool, model, prompt, setting)
@@ -264,7 +274,12 @@ async def run_unsplit(pool: Executor, model: Path, prompt: Sequence[int], settin
 
 
 async def run_path(
-    client: Client, route: Route, prompt: Sequence[int], tokens: int, measured: Measured | None
+    client: Client,
+    route: Route,
+    prompt: Sequence[int],
+    tokens: int,
+    pids: Sequence[int],
+    measured: Measured | None,
 ) -> Run:
     """The same over the providers; opening channels and sessions is not timed."""
     pipeline = await client.open(route, capacity=len(prompt) + tokens, prompt=len(prompt), tokens=tokens)
@@ -273,12 +288,18 @@ async def run_path(
             times = []
             ids: list[int] = []
             pending = list(prompt)
+            before: Used | None = None
             while len(ids) < tokens:
+                if len(ids) == 1:
+                    before = used(pids)
                 start = time.perf_counter()
                 token = greedy.sample(await pipeline.run(pending))
                 times.append(1e3 * (time.perf_counter() - start))
                 ids.append(token)
                 pending = [token]
+            after = used(pids)
+    if measured is not None and after is not None and before is not None:
+        measured.used.append(after.since(before))
     if measured is not None:
         steps = tokens - 1  # those before them were pieces of the prompt
         outside = list(times[1:])
@@ -320,6 +341,7 @@ def summary(measured: Measured, setting: Setting) -> dict[str, Any]:
         "prefill_tokens_per_s": pair(lambda run: 1e3 * setting.prompt / run.prefill_ms),
         "hops_ms": hops,
         "client_ms": median(measured.client),
+        "processor_ms_a_token": a_token(measured.used, setting.tokens - 1),
         "identical_ids": all(same),
     }
 

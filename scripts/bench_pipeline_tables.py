@@ -21,7 +21,8 @@ def show(name: str, result: dict[str, Any], setting: Setting) -> None:
         "",
         *("unsplit", "path", "path/unsplit", "least to most"),
         title=f"{name}: {setting.providers} providers, {setting.threads} threads, {setting.wire}, {setting.stream}, "
-        f"{'relayed' if setting.relay else 'over links'}, {setting.delay_ms:g} ms one way",
+        f"{'relayed' if setting.relay else 'over links'}, {setting.pay_ahead} tokens a voucher, "
+        f"{setting.delay_ms:g} ms one way",
         caption=f"{setting.rounds} rounds, prompt {setting.prompt}, {setting.tokens} tokens; "
         f"load average before {result['load_before']:.1f}; "
         f"{'same' if result['identical_ids'] else 'OTHER'} ids as unsplit",
@@ -36,8 +37,21 @@ def show(name: str, result: dict[str, Any], setting: Setting) -> None:
         spread = f"{row['ratio_least']:.2f} to {row['ratio_most']:.2f}"
         table.add_row(label, *rates, f"{row['ratio']:.3f}", spread)
     out.print(table)
-    split = Table("layers", "compute", "wire", "signing", "waiting", title="A decode step, median ms per hop")
-    for hop in result["hops_ms"]:
-        split.add_row(hop["layers"], *(f"{hop[part]:.3f}" for part in PARTS))
-    split.add_row("client", f"{result['client_ms']:.3f}")
+    processor = result["processor_ms_a_token"]
+    apart = ("processor", "llama.cpp's") if processor else ()
+    split = Table(
+        "layers",
+        *("compute", "wire", "signing", "waiting", *apart),
+        title="A decode step, median ms per hop",
+        caption=f"processor beside llama.cpp: {processor['beside_llama']:.2f} ms a token"
+        if processor
+        else None,
+    )
+    for place, hop in enumerate(result["hops_ms"]):
+        ours = (processor["providers"][place], processor["llama"][place]) if processor else ()
+        split.add_row(
+            hop["layers"], *(f"{hop[part]:.3f}" for part in PARTS), *(f"{each:.2f}" for each in ours)
+        )
+    client = ("", "", "", f"{processor['client']:.2f}") if processor else ()
+    split.add_row("client", f"{result['client_ms']:.3f}", *client)
     out.print(split)

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from hypercluster.market.ledger.adverts import AdvertsSeen
 from hypercluster.market.ledger.api_keys import ApiKeys
-from hypercluster.market.ledger.database import open_engine
+from hypercluster.market.ledger.database import file_of, open_engine
 from hypercluster.market.ledger.front_tables import AdvertRow, ApiKeyRow, Outcome, RequestRow
 from hypercluster.market.ledger.history import History
 from hypercluster.market.ledger.passed import Passed
@@ -33,6 +33,7 @@ from hypercluster.market.ledger.tables import (
 )
 from hypercluster.market.ledger.totals import By, Total
 from hypercluster.market.ledger.trust import Trust
+from hypercluster.market.ledger.voucher_journal import SUFFIX, VoucherJournal
 
 __all__ = [
     "AdvertRow",
@@ -80,7 +81,10 @@ class Ledger:
 
     def __init__(self, where: str | Path) -> None:
         self.engine = open_engine(where)
-        self.payee = PayeeLedger(self.engine)
+        file = file_of(self.engine)
+        # A ledger elsewhere may outlive this machine: there vouchers go straight into the tables.
+        journal = VoucherJournal(file.with_name(file.name + SUFFIX)) if file is not None else None
+        self.payee = PayeeLedger(self.engine, journal)
         self.payer = PayerLedger(self.engine)
         self.history = History(self.engine)
         self.trust = Trust(self.engine)
@@ -103,6 +107,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close all connections; the ledger cannot be used afterwards."""
+        self.payee.close()
         self.engine.dispose()
 
     def __enter__(self) -> Ledger:

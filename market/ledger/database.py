@@ -61,6 +61,14 @@ def open_engine(where: str | Path) -> Engine:
     return engine
 
 
+def file_of(engine: Engine) -> Path | None:
+    """The file of a SQLite database; None where it is another one, or in memory."""
+    name = engine.url.database
+    if engine.dialect.name != "sqlite" or not name or name.startswith((":", "file:")):
+        return None
+    return Path(name)
+
+
 def _url_of(where: str | Path) -> URL:
     if isinstance(where, Path):
         return URL.create("sqlite", database=str(where.absolute()))

@@ -43,8 +43,13 @@ class PayerChannel:
         """What can still be authorised before a top-up is needed."""
         return self.deposit - self.spent - self.in_flight
 
-    def authorise(self, amount: int) -> int:
-        """Set ``amount`` aside for one step and return the cumulative amount its voucher must carry.
+    def covers(self, amount: int) -> bool:
+        """Whether a voucher that is out pays for a step of ``amount`` as well."""
+        return self.spent + self.in_flight + amount <= self.signed
+
+    def authorise(self, amount: int, ahead: int = 0) -> int:
+        """Set ``amount`` aside for one step and return the cumulative amount its voucher must carry, with up to
+        ``ahead`` for later steps if a new one is signed.
 
         Raises:
             OverDeposit: the deposit does not cover it; nothing has changed.
@@ -55,7 +60,8 @@ class PayerChannel:
         if needed > self.deposit:
             raise OverDeposit(needed, self.deposit)
         self.in_flight += amount
-        self.signed = max(self.signed, needed)
+        if needed > self.signed:
+            self.signed = min(self.deposit, needed + ahead)
         return self.signed
 
     def acknowledge(self, amount: int, billed: int) -> None:

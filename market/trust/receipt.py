@@ -8,6 +8,7 @@ Both live in the domain of one set of dispute contracts on one chain, named by i
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -41,6 +42,8 @@ _RECEIPT_TYPE = keccak(
     b"Receipt(Stage stage,uint32 seq,uint32 position,uint32 tokens,uint32 outputs,bytes32 inRoot,bytes32 outRoot,"
     b"bytes32 previous,uint40 issued)" + _STAGE_FIELDS
 )
+_RECEIPT_NUMBERS = struct.Struct(">28xI28xI28xI28xI")
+"""four numbers of 32 bits as words of the ABI"""
 _VERDICT_TYPE = keccak(
     b"Verdict(bytes32 modelId,uint32 layerStart,uint32 layerStop,uint8 wireDtype,bool tail,bytes32 profile,"
     b"bytes32 inRoot,bytes32 outRoot,uint32 tokens,uint32 outputs,uint8 finding,uint32 tolerance,"
@@ -131,20 +134,14 @@ class Receipt:
 
     def struct_hash(self) -> bytes:
         """Return the EIP-712 hashStruct, 32 bytes. Raises InvalidAmount for a field that does not fit."""
-        if {len(self.in_root), len(self.out_root), len(self.previous)} != {32}:
+        hashes = self.in_root + self.out_root + self.previous
+        if len(hashes) != 96 or len(self.in_root) != 32 or len(self.out_root) != 32:
             raise InvalidAmount("A receipt holds three hashes of 32 bytes each.")
-        return keccak(
-            _RECEIPT_TYPE
-            + self.stage.struct_hash()
-            + uint(self.seq, 32)
-            + uint(self.position, 32)
-            + uint(self.tokens, 32)
-            + uint(self.outputs, 32)
-            + self.in_root
-            + self.out_root
-            + self.previous
-            + uint(self.issued, 40)
-        )
+        try:
+            numbers = _RECEIPT_NUMBERS.pack(self.seq, self.position, self.tokens, self.outputs)
+        except struct.error:
+            raise InvalidAmount("A number of a receipt does not fit into 32 bits.") from None
+        return keccak(_RECEIPT_TYPE + self.stage.struct_hash() + numbers + hashes + uint(self.issued, 40))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from hypercluster.node.client.limits import Spending
 
 
+FAR = 64
+"""times what a hop takes at once that every budget has to hold before anything is paid ahead"""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """Who is paid over one channel: the operator gets the money, its node does the work and keeps the books."""
@@ -39,6 +43,8 @@ class OutgoingAccount:
     """wei that our open sessions reserve with the provider, less what they paid"""
     unseen: int = 0
     """wei that the provider says it billed beyond what we know of; it gets a deposit for that, and no voucher"""
+    _last: tuple[int, bytes] = (-1, b"")
+    """the voucher that was signed last"""
 
     @property
     def unreserved(self) -> int:
@@ -56,15 +62,37 @@ class OutgoingAccount:
         Raises:
             LimitReached: a budget does not hold enough; OverDeposit: the channel does not. Nothing was signed.
         """
-        spending.take(amount)
+        cumulative, signature, _ = self.authorise_ahead(amount, spending, 0, 0)
+        return cumulative, signature
+
+    def authorise_ahead(
+        self, amount: int, spending: Spending, held: int, ahead: int
+    ) -> tuple[int, bytes, int]:
+        """The same for a step of which the budgets `held` some wei before, with up to `ahead` wei for later ones if a
+        new voucher is needed. Returns besides how much of that the budgets hold now. Raises as `authorise`.
+        """
+        ahead = self._ahead(amount, spending, ahead)
+        taken = amount - held + ahead
+        spending.take(taken)
         try:
-            cumulative = self.channel.authorise(amount)
+            cumulative = self.channel.authorise(amount, ahead)
         except BaseException:
-            spending.give_back(amount)
+            spending.give_back(taken)
             raise
-        if self.journal:
-            self.journal.signed(self.channel_id, spending.request_id, amount, cumulative)
-        return cumulative, self.domain.sign(self.session_key, self.channel_id, cumulative)
+        if self.journal and (taken or cumulative != self._last[0]):
+            self.journal.signed(self.channel_id, spending.request_id, taken, cumulative)
+        if cumulative != self._last[0]:
+            self._last = cumulative, self.domain.sign(self.session_key, self.channel_id, cumulative)
+        return *self._last, ahead
+
+    def _ahead(self, amount: int, spending: Spending, ahead: int) -> int:
+        """What of `ahead` wei is paid: nothing on credit, or near the end of a budget, which other hops draw on."""
+        if not ahead or self.channel.covers(amount):
+            return 0
+        left = spending.left_wei
+        if left is not None and left < FAR * (amount + ahead):
+            return 0
+        return max(0, min(ahead, self.channel.available - amount))
 
     def acknowledge(self, amount: int, billed: int, spending: Spending) -> None:
         """Book an answered step. Raises Overbilled."""

@@ -206,6 +206,7 @@ class Client:
             top_k=top_k,
             wire_dtype=wire_dtype or self.wishes.wire_dtype,
             chain=self.wishes.chain,
+            pay_ahead=self.wishes.pay_ahead,
         )
         return await self.opener.open(adverts, accounts, terms, self.payer.spending())
 

@@ -195,6 +195,7 @@ class Completing:
             top_k=max(request.top_k, min(drawing.wanted_top_k, most_top_k)),
             wire_dtype=wishes.wire_dtype,
             chain=wishes.chain,
+            pay_ahead=wishes.pay_ahead,
         )
         if back is not None:
             self._looking.going_back()

@@ -49,7 +49,7 @@ class HopBill:
     tokens: int = 0
     paid_wei: int = 0
     risked_wei: int = 0
-    """of steps that never got a good answer; their vouchers are with the provider"""
+    """of steps that never got a good answer, or were paid ahead; their vouchers are with the provider"""
     channel_id: bytes = b""
     session: bytes = b""
     timing: Timing = field(default_factory=Timing)
@@ -67,7 +67,7 @@ class HopBill:
             prompt_price_wei=hop.prompt_price_wei,
             tokens=hop.tokens,
             paid_wei=hop.paid_wei,
-            risked_wei=hop.risked_wei,
+            risked_wei=hop.at_risk_wei,
             channel_id=hop.account.channel_id,
             session=hop.record.session,
             timing=hop.timing,

@@ -46,13 +46,15 @@ class Hop(Stepping):
         position: int = 0,
         ticket: bytes = b"",
         previous: str = "",
+        pay_ahead: int = 1,
     ) -> "Hop":
         """Open a session of `capacity` tokens at the advertised prices or better, paid within `spending`.
 
         Receipts are checked in `domain`; what is sent and answered is kept in `transcripts` if given. With a `leash`
         its steps have limits of their own. The peer `previous` may bring rows, by the 16-byte `ticket`, if given.
         A session that the provider keeps goes on from `position` with its `stay`,
-        which is the hop's then; where it is gone a new one begins, see `cached`.
+        which is the hop's then; where it is gone a new one begins, see `cached`. A voucher pays for up to `pay_ahead`
+        tokens.
 
         Raises:
             HopFailed: the provider refuses, does not answer, or its quote does not hold.
@@ -95,7 +97,7 @@ class Hop(Stepping):
         client = peer_of_public_key(account.session_key.public_key)
         return cls(
             connection, advert, account, accepted, opening, is_last, n_vocab,
-            domain, transcripts, client, spending, quote, leash, stay,
+            domain, transcripts, client, spending, quote, leash, stay, pay_ahead,
         )  # fmt: skip
 
     async def park(self) -> Stay | None:
@@ -128,6 +130,7 @@ class Hop(Stepping):
 
     async def _left(self, *, keeping: bool) -> None:
         self.give_up()
+        self._ahead.end()
         self._reserve_less(self._reserved)
         self._kept.close()
         if self._transcript and not keeping:

@@ -108,7 +108,8 @@ class Station:
         )
         self._book = RequestBook(self.ledger, self.payer, ReceiptFiles(settings.home))
         wishes = wishes or Wishes(shares=settings.shares)
-        self._wishes = wishes if settings.chain else replace(wishes, chain=False)
+        ahead = wishes.pay_ahead if settings.pay_ahead == 1 else settings.pay_ahead
+        self._wishes = replace(wishes, chain=wishes.chain and settings.chain, pay_ahead=ahead)
         self._purse, self._auditing, self._drafting, self._seed = purse, auditing, drafting, seed
         self._own = own
         self._experience = Experience()

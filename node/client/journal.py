@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import struct
-import sys
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
+from hypercluster.market.record_file import FileInUse, RecordFile
 from hypercluster.node.errors import NodeError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 log = logging.getLogger(__name__)
 
 COMPACT_BYTES = 4 * 2**20
 """a file that is longer is written anew, with what still counts"""
-_LOCKED_AT = 1 << 30
-"""byte that stands for the file where only ranges of bytes can be locked; no journal is that long"""
-_BODY = struct.Struct(">B32s32s12s12s")
-_RECORD = _BODY.size + 4
+_RECORD = struct.Struct(">B32s32s12s12s")
 
 
 class JournalInUse(NodeError):
@@ -39,6 +27,9 @@ class _Kind(IntEnum):
     SIGNED = 2
     ANSWERED = 3
     CLOSED = 4
+
+
+_KINDS = frozenset(_Kind)
 
 
 @dataclass(slots=True)
@@ -71,16 +62,15 @@ class Journal:
     """
 
     def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = file
-        self._fd = _opened(file)
+        try:
+            self._file = RecordFile(file, _RECORD.size)
+        except FileInUse as error:
+            raise JournalInUse(str(error)) from None
         self._failed = False
-        self._state, self._size = Recovered(), 0
-        for kind, channel_id, request_id, amount, total in self._records():
-            self._note(kind, channel_id, request_id, amount, total)
-            self._size += _RECORD
-        # What follows a torn record would not be read again.
-        os.ftruncate(self._fd, self._size)
+        self._state = Recovered()
+        for record in self._file.records:
+            if record[0] in _KINDS:  # of a newer version there may be others
+                self._note(*_unpacked(record))
 
     @property
     def state(self) -> Recovered:
@@ -104,21 +94,20 @@ class Journal:
         self._write(_Kind.CLOSED, bytes(32), request_id, 0, 0)
         if not self._state.requests:
             self.clear()
-        elif self._size > COMPACT_BYTES:
+        elif self._file.size > COMPACT_BYTES:
             self._compact()
 
     def clear(self) -> None:
         """Forget everything: the ledger has it."""
         self._state = Recovered()
-        self._size = 0
         try:
-            os.ftruncate(self._fd, 0)
+            self._file.clear()
         except OSError as error:
             log.warning("the journal of vouchers could not be emptied: %s", error)
 
     def close(self) -> None:
         """Let go of the file."""
-        os.close(self._fd)
+        self._file.close()
 
     def _note(self, kind: _Kind, channel_id: bytes, request_id: str, amount: int, total: int) -> None:
         state = self._state
@@ -141,11 +130,7 @@ class Journal:
     def _write(self, kind: _Kind, channel_id: bytes, request_id: str, amount: int, total: int) -> None:
         self._note(kind, channel_id, request_id, amount, total)
         try:
-            written = os.write(self._fd, _packed(kind, channel_id, request_id, amount, total))
-            if written < _RECORD:  # what is written once there is room again would not be read behind it
-                os.ftruncate(self._fd, self._size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._size += written
+            self._file.append([_packed(kind, channel_id, request_id, amount, total)])
         except OSError as error:
             if not self._failed:
                 log.warning("vouchers cannot be written down, providers' books would have to tell: %s", error)
@@ -160,48 +145,17 @@ class Journal:
                 signed, spent = self._state.channels[channel_id]
                 records.append(_packed(_Kind.SIGNED, channel_id, request_id, of.signed, signed))
                 records.append(_packed(_Kind.ANSWERED, channel_id, request_id, of.answered, spent))
-        fresh = self._file.with_suffix(".new")
         try:
-            fresh.write_bytes(b"".join(records))
-            fd = _opened(fresh)
-            fresh.replace(self._file)
-        except OSError as error:
+            self._file.rewrite(records)
+        except (OSError, FileInUse) as error:
             log.warning("the journal of vouchers stays as long as it is: %s", error)
-            return
-        os.close(self._fd)
-        self._fd, self._size = fd, sum(map(len, records))
-
-    def _records(self) -> Iterator[tuple[_Kind, bytes, str, int, int]]:
-        """What is written, up to a record that is torn or broken."""
-        size = os.fstat(self._fd).st_size
-        os.lseek(self._fd, 0, os.SEEK_SET)  # what is written goes to the end wherever it stands
-        data = os.read(self._fd, size)
-        for at in range(0, size - _RECORD + 1, _RECORD):
-            body = data[at : at + _BODY.size]
-            kind, channel_id, request_id, amount, total = _BODY.unpack(body)
-            if zlib.crc32(body).to_bytes(4) != data[at + _BODY.size : at + _RECORD] or kind not in list(
-                _Kind
-            ):
-                log.warning("the journal of vouchers is broken at byte %d: the rest is left out", at)
-                return
-            name = request_id.rstrip(b"\0").decode(errors="replace")
-            yield _Kind(kind), channel_id, name, int.from_bytes(amount), int.from_bytes(total)
-
-
-def _opened(file: Path) -> int:
-    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
-    try:
-        if sys.platform == "win32":
-            os.lseek(fd, _LOCKED_AT, os.SEEK_SET)
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise JournalInUse(f"Another process writes to {file}: stop it first.") from None
-    return fd
 
 
 def _packed(kind: _Kind, channel_id: bytes, request_id: str, amount: int, total: int) -> bytes:
-    body = _BODY.pack(kind, channel_id, request_id.encode()[:32], amount.to_bytes(12), total.to_bytes(12))
-    return body + zlib.crc32(body).to_bytes(4)
+    return _RECORD.pack(kind, channel_id, request_id.encode()[:32], amount.to_bytes(12), total.to_bytes(12))
+
+
+def _unpacked(record: bytes) -> tuple[_Kind, bytes, str, int, int]:
+    kind, channel_id, request_id, amount, total = _RECORD.unpack(record)
+    name = request_id.rstrip(b"\0").decode(errors="replace")
+    return _Kind(kind), channel_id, name, int.from_bytes(amount), int.from_bytes(total)

@@ -42,13 +42,14 @@ CLOSE_SECONDS = 5.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """Of one session with every provider: its length in tokens, candidates of the last, form of the activations, and
-    whether rows go from provider to provider.
+    whether rows go from provider to provider, and how many tokens one voucher pays for.
     """
 
     capacity: int
     top_k: int
     wire_dtype: WireDtype
     chain: bool = False
+    pay_ahead: int = 1
 
 
 def adverts_of(nodes: Sequence[Node], book: OrderBook) -> list[Advert]:
@@ -256,6 +257,7 @@ class Opener:
                 position=len(coming_back.tokens) if coming_back else 0,
                 ticket=ticket,
                 previous=previous,
+                pay_ahead=terms.pay_ahead,
             )
         except BaseException:
             with trio.CancelScope(shield=True):

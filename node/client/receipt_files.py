@@ -89,7 +89,7 @@ def bundle_of(completion: Completion, hops: Sequence[Hop]) -> bytes | None:
         model_id=first.record.model_id,
         made=int(time.time()),
         cost_wei=sum(hop.paid_wei for hop in hops),
-        risked_wei=sum(hop.risked_wei for hop in hops),
+        risked_wei=sum(hop.at_risk_wei for hop in hops),
         payments=first.account.domain,
         disputes=first.receipts.domain,
         sessions=tuple(
@@ -100,7 +100,7 @@ def bundle_of(completion: Completion, hops: Sequence[Hop]) -> bytes | None:
                 quote_signature=hop.quote_signature,
                 packed=bytes(hop.packed),
                 cost_wei=hop.paid_wei,
-                risked_wei=hop.risked_wei,
+                risked_wei=hop.at_risk_wei,
                 first_seq=hop.first_seq,
                 previous=hop.previous,
             )

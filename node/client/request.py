@@ -21,6 +21,7 @@ MOST_LAST_N = 1 << 16
 MOST_BIASES = 1024
 MOST_LOGPROBS = 20
 MOST_DRAFTS = 16
+MOST_AHEAD = 64
 MOST_CANDIDATES = 1024
 """that a provider gives unless it is told otherwise"""
 BAN = -100.0
@@ -151,8 +152,14 @@ class Wishes:
     """rows go from provider to provider where both offer it, not through this client"""
     drafts: int = 0
     """tokens guessed ahead in one step, at most, where that is worth what it costs; 0: none"""
+    pay_ahead: int = 1
+    """tokens that one voucher pays for at most: less work, and a provider that leaves may keep the price of the rest"""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.pay_ahead <= MOST_AHEAD:
+            raise BadRequest(
+                f"A voucher cannot pay for {self.pay_ahead} tokens: 1 (each its own) to {MOST_AHEAD} can be."
+            )
         if not 0 <= self.drafts <= MOST_DRAFTS:
             raise BadRequest(
                 f"{self.drafts} tokens cannot be guessed ahead: 0 (none) to {MOST_DRAFTS} can be."

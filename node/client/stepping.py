@@ -13,6 +13,7 @@ import trio
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import Overbilled
 from hypercluster.market.money.voucher import charge
+from hypercluster.node.client.ahead import Ahead
 from hypercluster.node.client.answers import Answer, Checks
 from hypercluster.node.client.exchanging import HopFailed, exchange, hearing, telling, too_slow
 from hypercluster.node.client.kept import KeptSteps
@@ -75,6 +76,7 @@ class Stepping:
         quote: "Quote",
         leash: Leash | None = None,
         stay: "Stay | None" = None,
+        pay_ahead: int = 1,
     ) -> None:
         self.advert = advert
         self.leash = leash
@@ -101,6 +103,7 @@ class Stepping:
         self.paid_wei = 0
         self.risked_wei = 0
         """of steps that never got a good answer: the provider may claim it all the same"""
+        self._ahead = Ahead(account, spending, (pay_ahead - 1) * accepted.price_wei)
         self.timing = Timing()
         self.record = StageRecord(
             session=opening.resume if accepted.position else opening.session,
@@ -160,6 +163,11 @@ class Stepping:
         return self.cached_price_wei * self.position if self._cached_due else 0
 
     @property
+    def at_risk_wei(self) -> int:
+        """What the provider may claim and was not asked for, or gave no good answer for."""
+        return self.risked_wei + self._ahead.wei
+
+    @property
     def seq(self) -> int:
         """Of the next step."""
         return self.receipts.next_seq
@@ -207,7 +215,7 @@ class Stepping:
         if self._step is not None and (self._step.answered or self._step.cost != cost):
             self.give_up()
         if self._step is None:
-            cumulative, signature = self.account.authorise(cost, self.spending)
+            cumulative, signature = self._ahead.voucher(cost)
         else:
             # Its rows did not come and it was not billed: its voucher is as good for the same once more.
             cumulative, signature = self._step.step.cumulative_wei, self._step.step.signature

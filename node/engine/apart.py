@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import IO, Any
 
@@ -84,11 +85,42 @@ class Apart:
         """Of the child."""
         return self._process.pid
 
+    @property
+    def fd(self) -> int:
+        """Of the file that can be read when there is an answer."""
+        return self._from.fileno()
+
     def compute(self, n: int) -> None:
         """Run the first n rows of the area. Raises LlamaError; Ended if that was the end of the process."""
         began = time.monotonic()
-        self._ask(COMPUTE, n, 0, self._leash.limit(n))
-        self._leash.took(n, time.monotonic() - began)
+        self.begin(n)
+        self.finish()
+        self.took(n, time.monotonic() - began)
+
+    def begin(self, n: int) -> float:
+        """Have the first n rows run, and return within how many seconds the answer has to come. Nothing else may be
+        asked before it.
+        """
+        self._left = self._limit = self._leash.limit(n)
+        # Of a process that is gone its answer tells.
+        with suppress(OSError, ValueError):
+            os.write(self._to.fileno(), REQUEST.pack(COMPUTE, n, 0))
+        return self._limit
+
+    def came(self) -> bool | None:
+        """Read what has come; whether it was the answer, None if none comes any more. Raises LlamaError."""
+        head = os.read(self._from.fileno(), REPLY.size)
+        if not head:
+            return None
+        return self._message(head) is not None
+
+    def finish(self) -> None:
+        """Wait for the answer. Raises LlamaError; Ended if the process has ended, or gives none in time."""
+        self._reply()
+
+    def took(self, n: int, seconds: float) -> None:
+        """Note how long n rows took."""
+        self._leash.took(n, seconds)
 
     def cut_back(self, sequence: int, position: int) -> bool:
         """Forget what a sequence holds from `position` on; False where the model's memory cannot do that."""
@@ -119,8 +151,8 @@ class Apart:
         self._from.close()
         self._words.close()
 
-    def _ask(self, what: int, first: int, second: int, limit: float | None = None) -> bool:
-        self._left = self._limit = leash.LEAST_SECONDS if limit is None else limit
+    def _ask(self, what: int, first: int, second: int) -> bool:
+        self._left = self._limit = leash.LEAST_SECONDS
         try:
             os.write(self._to.fileno(), REQUEST.pack(what, first, second))
         except (OSError, ValueError):
@@ -128,19 +160,23 @@ class Apart:
         return self._reply()[0] == DONE
 
     def _reply(self) -> tuple[int, str]:
-        while True:
-            head = self._read(REPLY.size)
-            kind, length = REPLY.unpack(head)
-            text = self._read(min(length, MOST_TEXT)).decode("utf-8", "replace") if length else ""
-            if kind == LOGGED:
-                level, _, line = text.partition(" ")
-                log.log(int(level), "%s", line)
-            elif kind == FAILED:
-                raise LlamaError(text)
-            elif kind == NOT_LOADED:
-                raise LoadFailed(text)
-            else:
-                return kind, text
+        while (told := self._message(self._read(REPLY.size))) is None:
+            pass
+        return told
+
+    def _message(self, head: bytes) -> tuple[int, str] | None:
+        """The message that begins so; None for a line of the log."""
+        kind, length = REPLY.unpack(head)
+        text = self._read(min(length, MOST_TEXT)).decode("utf-8", "replace") if length else ""
+        if kind == LOGGED:
+            level, _, line = text.partition(" ")
+            log.log(int(level), "%s", line)
+            return None
+        if kind == FAILED:
+            raise LlamaError(text)
+        if kind == NOT_LOADED:
+            raise LoadFailed(text)
+        return kind, text
 
     def _read(self, size: int) -> bytes:
         found = b""

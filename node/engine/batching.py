@@ -9,7 +9,7 @@ import numpy as np
 
 from hypercluster.node.engine.loading import Area, Facts, Loading
 from hypercluster.node.engine.steps import BadShape, NotFinite, Work
-from hypercluster.node.rows import Float32s, Payload, TopK, input_dtype
+from hypercluster.node.rows import Float32s, Payload, TopK, input_dtype, mild
 
 MAX_ACTIVATION = 1e15
 """beyond it squares and sums inside a norm could overflow; real residuals stay below 1e6"""
@@ -62,6 +62,8 @@ def check_payload(payload: Payload, loading: Loading, facts: Facts) -> None:
         residual = payload["residual"]
     elif payload.dtype != np.float32 or payload.shape[1:] != (facts.width,) or not len(payload):
         raise BadShape(f"This shard takes at least one row of float32 [n, {facts.width}].")
+    if mild(residual):
+        return
     # the largest magnitude is nan if any value is
     if not max(-residual.min(), residual.max()) <= MAX_ACTIVATION:
         raise NotFinite(f"The activations hold a value that is not finite or beyond {MAX_ACTIVATION:g}.")
@@ -77,10 +79,20 @@ def compute(computing: Computing, loading: Loading, works: Sequence[Work], rows:
 
     Raises LlamaError; then each sequence has to be cut back.
     """
-    area, facts = computing.area, computing.facts
-    for i, work in enumerate(works):
-        _fill(area, loading, facts, work, slice(i * rows, (i + 1) * rows))
+    entered(computing, loading, works, rows)
     computing.compute(len(works) * rows)
+    return left(computing, loading, works, rows)
+
+
+def entered(computing: Computing, loading: Loading, works: Sequence[Work], rows: int) -> None:
+    """Put the next `rows` rows of each step into the area."""
+    for i, work in enumerate(works):
+        _fill(computing.area, loading, computing.facts, work, slice(i * rows, (i + 1) * rows))
+
+
+def left(computing: Computing, loading: Loading, works: Sequence[Work], rows: int) -> list[Found]:
+    """What these rows gave, once they are computed."""
+    area = computing.area
     if not loading.last:
         return [_residual(area, slice(i * rows, (i + 1) * rows)) for i in range(len(works))]
     found: list[Found] = []
@@ -111,7 +123,7 @@ def _fill(area: Area, loading: Loading, facts: Facts, work: Work, span: slice) -
 
 def _residual(area: Area, span: slice) -> Found:
     out = area.leaving[span].copy()
-    return out if np.isfinite(out).all() else NotFinite("The result of the step is not finite.")
+    return out if mild(out) or np.isfinite(out).all() else NotFinite("The result of the step is not finite.")
 
 
 def _ranked(area: Area, row: int, rows: int, at: int) -> tuple[Found, int]:

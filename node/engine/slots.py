@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypercluster.node.engine.steps import EngineFailed, EngineFull, EngineStopped, TooLong, UnknownSlot, Work
+from hypercluster.node.engine.steps import (
+    CannotRewind,
+    EngineFailed,
+    EngineFull,
+    EngineStopped,
+    OutOfOrder,
+    TooLong,
+    UnknownSlot,
+    Work,
+)
 
 
 class Slot:
@@ -82,6 +91,22 @@ class Slots:
             raise UnknownSlot(f"There is no session in slot {number}.")
         if place.lost is not None:
             raise EngineFailed(place.lost)
+        return place
+
+    def begin(self, number: int, position: int, rows: int, *, rewinds: bool) -> Slot:
+        """The session that takes a step of so many rows at `position`.
+
+        Raises OutOfOrder (also while a step of it runs), CannotRewind, TooLong, and what `of` does.
+        """
+        place = self.of(number)
+        if place.work is not None:
+            raise OutOfOrder("The session's step before this one is still running.")
+        if not 0 <= position <= place.length:
+            raise OutOfOrder(f"The step starts at {position}, the session stands at {place.length}.")
+        if position < place.length and position > 0 and not rewinds:
+            raise CannotRewind(f"The session stands at {place.length} and this model cannot go back.")
+        if position + rows > place.capacity:
+            raise TooLong(f"The step ends at {position + rows}, the session holds {place.capacity}.")
         return place
 
     def resize(self, number: int, capacity: int, most: int) -> int:

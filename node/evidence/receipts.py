@@ -42,16 +42,24 @@ class ReceiptChain:
 
         Raises BadProof if the data do not divide into the step's rows.
         """
+        in_root = rows_root(step.input, step.rows) if step.input else _told(step, "in_root")
+        out_root = rows_root(step.output, step.outputs) if step.output else _told(step, "out_root")
+        return self.over(step.position, step.rows, step.outputs, in_root, out_root, step.issued)
+
+    def over(
+        self, position: int, tokens: int, outputs: int, in_root: bytes, out_root: bytes, issued: int
+    ) -> Receipt:
+        """The same of a step whose roots, 32 bytes each, are known."""
         return Receipt(
-            stage=self.stage,
-            seq=self.next_seq,
-            position=step.position,
-            tokens=step.rows,
-            outputs=step.outputs,
-            in_root=rows_root(step.input, step.rows) if step.input else _told(step, "in_root"),
-            out_root=rows_root(step.output, step.outputs) if step.output else _told(step, "out_root"),
-            previous=self.previous,
-            issued=step.issued,
+            self.stage,
+            self.next_seq,
+            position,
+            tokens,
+            outputs,
+            in_root,
+            out_root,
+            self.previous,
+            issued,
         )
 
     def sign(self, receipt: Receipt, key: coincurve.PrivateKey) -> bytes:

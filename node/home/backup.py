@@ -154,11 +154,22 @@ def restore(settings: Settings, file: Path, *, exact: bool = False) -> Backup:
 
 
 def _copy_ledger(source: Path, target: Path) -> None:
+    from hypercluster.market.ledger import Ledger
+    from hypercluster.market.ledger.voucher_journal import SUFFIX
+
+    # Before the tables: what leaves the journal is in them.
+    journal = source.with_name(source.name + SUFFIX)
+    waiting = journal.is_file() and journal.stat().st_size > 0
+    if waiting:
+        shutil.copy(journal, target.with_name(target.name + SUFFIX))
     with (
         closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as old,
         closing(sqlite3.connect(target)) as new,
     ):
         old.backup(new)
+    if waiting:
+        with Ledger(target) as ledger:
+            ledger.payee.feed()
 
 
 def _found(home: Path, pattern: str, name: re.Pattern[str]) -> dict[str, Path]:

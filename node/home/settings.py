@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     """share of requests that may go over an operator who never served this client; 0 to 1"""
     chain: bool = True
     """let rows go from provider to provider where both offer it; 0: all of them through this client"""
+    pay_ahead: int = 1
+    """tokens that one voucher pays for, 1 to 64: more is less work, and what a provider may keep that leaves"""
     share_evidence: str = "proofs"
     """what a client tells others of faults: none, proofs (two receipts for one step), or all (failed audits too)"""
     log_level: str = "WARNING"

@@ -6,6 +6,7 @@ The same authentication by peer id as a libp2p stream, a fraction of the time pe
 from __future__ import annotations
 
 import logging
+import os
 import socket as _socket
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _CHUNK, _MOST_CHUNK = 64 * 1024, 512 * 1024
 """bytes taken from the system at a time: more where more lies there, as of models, but steps want no large buffer"""
+_AT_ONCE = 64 * 1024
+"""bytes that are sent without giving others a turn"""
 _EPHEMERAL = 32
 _FIRST = 2 + _EPHEMERAL + LENGTH
 """bytes of the first message of a handshake: its length, an ephemeral key, a ticket"""
@@ -56,18 +59,46 @@ class SecureStream:
         self._charge = charge
         self._held, self._chunk = bytearray(), _CHUNK
         self._seen = b""
-        self._closed = False
+        self._closed = self._finishing = False
 
     async def write(self, data: bytes) -> None:
-        """Encrypt and send all of data with one system call. Raises ConnectionLost."""
+        """Encrypt and send all of data. Raises ConnectionLost."""
+        if rest := self.begin(data):
+            await self.finish(rest)
+
+    def begin(self, data: bytes) -> bytes:
+        """Encrypt data and send what the system takes at once, with one call; returns what is left, for `finish`.
+
+        Raises ConnectionLost.
+        """
+        if self._finishing:
+            raise trio.BusyResourceError("another task is sending over this connection")
         packets = []
         for start in range(0, len(data), MAX_PLAINTEXT_LENGTH):
             packet = self._noise.encrypt(data[start : start + MAX_PLAINTEXT_LENGTH])
             packets += [len(packet).to_bytes(2, "big"), packet]
+        secret = b"".join(packets)
+        if len(secret) > _AT_ONCE or os.name != "posix":
+            return secret
         try:
-            await self._socket.send_all(b"".join(packets))
+            return secret[os.write(self._socket.socket.fileno(), secret) :]
+        except BlockingIOError:
+            return secret
+        except OSError as error:
+            raise self._broke(error) from None
+
+    async def finish(self, rest: bytes) -> None:
+        """Send what `begin` left. Raises ConnectionLost."""
+        self._finishing = True
+        try:
+            await self._socket.send_all(rest)
         except LOST as error:
-            raise ConnectionLost(f"The connection to {self.peer} broke: {error}.") from None
+            raise self._broke(error) from None
+        finally:
+            self._finishing = False
+
+    def _broke(self, error: BaseException) -> ConnectionLost:
+        return ConnectionLost(f"The connection to {self.peer} broke: {error}.")
 
     async def peek(self) -> bytes:
         """What `read` will return, without taking it. Raises ConnectionLost."""
@@ -82,9 +113,9 @@ class SecureStream:
             return seen
         while True:
             try:
-                data = await self._socket.receive_some(self._chunk)
+                data = await self._received()
             except LOST as error:
-                raise ConnectionLost(f"The connection to {self.peer} broke: {error}.") from None
+                raise self._broke(error) from None
             if not data:
                 return b""
             self._chunk = min(2 * self._chunk, _MOST_CHUNK) if len(data) == self._chunk else _CHUNK
@@ -92,6 +123,19 @@ class SecureStream:
                 await self._charge.owner.turn(self._charge)
             if plain := self._decrypted(data):
                 return plain
+
+    async def _received(self) -> bytes | bytearray:
+        if os.name != "posix":
+            return await self._socket.receive_some(self._chunk)
+        # One turn of the event loop and one call of the system, whether something lies there or not.
+        if (fd := self._socket.socket.fileno()) < 0:
+            raise trio.ClosedResourceError("it was closed here")
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            try:
+                return os.read(fd, self._chunk)
+            except BlockingIOError:
+                continue
 
     def _decrypted(self, data: bytes | bytearray) -> bytes:
         """What the packets hold that are whole now; what has come of the next one is kept."""

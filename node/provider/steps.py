@@ -13,23 +13,27 @@ import trio
 from hypercluster.market.money.voucher import charge
 from hypercluster.node.errors import ErrorCode, WireError
 from hypercluster.node.provider.awaiting import Awaiting, ClientCloses, RowsMissing
+from hypercluster.node.provider.computing import Computed
 from hypercluster.node.provider.links import Inlet, Outlet
 from hypercluster.node.provider.parking import Stage
 from hypercluster.node.provider.prices import Prices
 from hypercluster.node.provider.service import Service
-from hypercluster.node.rows import unpack_input
+from hypercluster.node.rows import rows_root, unpack_input
 from hypercluster.node.serving.refusals import SEND_SECONDS, Refused
-from hypercluster.node.threads import completed
 from hypercluster.node.wire.links import Discard, Link, NoRows, Rows, Show
 from hypercluster.node.wire.messages import Close, Open, Step, StepResult
 from hypercluster.node.wire.records import served
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from hypercluster.node.engine.steps import Outputs, StepOutput
     from hypercluster.node.network.connection import Connection
     from hypercluster.node.provider.seats import Seat
     from hypercluster.node.rows import Payload
     from hypercluster.node.serving.accounts import IncomingAccount, Reserved
+
+    Stored = Callable[[], Awaitable[None]]
 
 
 class Steps:
@@ -115,18 +119,15 @@ class Steps:
             cost += self._prices.cached_wei(self._service.cached_percent) * step.position
         await self._service.collector.bill(account, cost, step.cumulative_wei, step.signature)
         try:
+            stored = None
             if payload is None:
+                # Stored while the layers before compute.
+                stored = await self._service.collector.begin_storing(account)
                 step, payload = await self._awaited(step)
                 arrived = time.perf_counter()
             if self._service.throttle_seconds:
                 await trio.sleep(self._service.throttle_seconds)
-            outputs: Outputs = "all" if step.all_outputs else "last"
-            running = self._service.engine.submit(
-                self._stage.slot, step.position, payload, outputs, self._opening.top_k or 1
-            )
-            # Stored while the layers are computed, and before the answer leaves.
-            await self._service.collector.store(account)
-            output = await completed(running)
+            output = await self._computed(step, payload, stored)
             result = await self._result(step, output, arrived, awaited=awaited)
         except BaseException as error:
             account.channel.refund(cost)
@@ -151,15 +152,28 @@ class Steps:
 
     async def _awaited(self, step: Step) -> "tuple[Step, Payload]":
         """A step with the rows that come from the provider before. Raises RowsMissing, ClientCloses."""
-        if not self._awaiting.holds(step):
-            # Stored while the layers before compute.
-            await self._service.collector.store(self._account)
         rows = await self._awaiting.rows_of(step)
         try:
             step = replace(step, input=rows, awaited=0)
             return step, self._payload(step)
         except WireError as error:
             raise self._awaiting.missing(error.code) from None
+
+    async def _computed(self, step: Step, payload: "Payload", stored: "Stored | None") -> "StepOutput":
+        """What the layers make of a step, once its voucher is safe."""
+        outputs: Outputs = "all" if step.all_outputs else "last"
+        running = Computed(
+            self._service.engine, self._stage.slot, step.position, payload, outputs, self._opening.top_k or 1
+        )
+        try:
+            if stored is None:
+                # While the layers are computed.
+                stored = await self._service.collector.begin_storing(self._account)
+            output = await running.output()
+        finally:
+            running.leave()
+        await stored()
+        return output
 
     async def _result(self, step: Step, output: "StepOutput", arrived: float, *, awaited: bool) -> StepResult:
         """The answer, with a receipt that is signed before anybody can know whether this step will be audited.
@@ -168,10 +182,12 @@ class Steps:
         """
         packed, rows = output.packed(self._opening.wire_dtype)
         forwarded = step.onward > 0 and await self._outlet.send(Rows(step.onward, rows, packed))
-        record = served(step, output=packed, outputs=rows, issued=int(time.time()))
-        receipt = self._stage.receipts.next(record)
-        signature = self._stage.receipts.sign(receipt, self._service.node_key)
-        self._stage.transcript.append(replace(record, receipt=signature))
+        issued, receipts = int(time.time()), self._stage.receipts
+        in_root, out_root = rows_root(step.input, step.rows), rows_root(packed, rows)
+        receipt = receipts.over(step.position, step.rows, rows, in_root, out_root, issued)
+        signature = receipts.sign(receipt, self._service.node_key)
+        record = served(step, output=packed, outputs=rows, issued=issued, receipt=signature)
+        self._stage.transcript.append(record)
         return StepResult(
             seq=step.seq,
             rows=rows,
@@ -179,10 +195,10 @@ class Steps:
             compute_ms=output.compute_ms,
             output=b"" if forwarded else packed,
             waited_ms=max(0.0, 1000 * (time.perf_counter() - arrived) - output.compute_ms),
-            issued=record.issued,
+            issued=issued,
             receipt=signature,
-            in_root=receipt.in_root if awaited else b"",
-            out_root=receipt.out_root if forwarded else b"",
+            in_root=in_root if awaited else b"",
+            out_root=out_root if forwarded else b"",
             link=self._outlet.state,
         )
 

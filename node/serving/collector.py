@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 from hypercluster.market.chain import Chain, Sender
@@ -99,7 +99,11 @@ class Collector:
         return self._admission.knows(descriptor)
 
     async def load(self) -> None:
-        """Take up the channels of earlier runs, so that what they paid is claimed and watched, and who paid known."""
+        """Take up the channels of earlier runs, so that what they paid is claimed and watched, and who paid known.
+
+        Raises LedgerError.
+        """
+        await self._in_ledger(self._ledger.payee.feed)
         for row in await self._in_ledger(self._ledger.payee.channels, self.domain):
             if row.ended:
                 self.accounts.paid_before(row.payer, row.signer, row.best)
@@ -124,22 +128,36 @@ class Collector:
         """Write the channel's best voucher down unless it is; when this returns it survives any crash."""
         await self._vouchers.store(account)
 
+    async def begin_storing(self, account: IncomingAccount) -> Callable[[], Awaitable[None]]:
+        """Begin to write the channel's best voucher down, and return what waits until it survives any crash."""
+        return await self._vouchers.begin(account)
+
     async def store_again(self, account: IncomingAccount) -> None:
         """Write down what the channel was billed, once a step was taken back."""
         await self._vouchers.store_again(account)
 
     async def record(self, session: SessionRecord) -> None:
         """Write down what a session was and what came of it."""
+        await self.feed()
         await self._in_ledger(self._ledger.history.save_session, session)
 
+    async def feed(self) -> None:
+        """Bring the vouchers that were stored into the ledger's tables. Raises LedgerError: they stay stored."""
+        if self._ledger.payee.waiting:
+            await self._in_ledger(self._ledger.payee.feed)
+
     async def watch(self) -> None:
-        """Read what happened to our channels since the last time; who asks to close is claimed at once.
+        """Read what happened to our channels since the last time; who asks to close is claimed at once. The ledger's
+        tables get what was stored since.
 
         Raises:
-            ChainError: some of it could not be read, and is by the next call.
+            ChainError: some of it could not be read, and is by the next call. LedgerError.
         """
-        failures = await self._watch.work()
-        await self._claims.claim_closing()
+        try:
+            failures = await self._watch.work()
+            await self._claims.claim_closing()
+        finally:
+            await self.feed()
         if failures:
             raise failures[0]
 

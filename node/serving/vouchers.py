@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from hypercluster.market.errors import MarketError
+from hypercluster.node.serving.storing import Storer, Storing
 from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ class Vouchers:
     """Bills steps and keeps the best voucher of each channel.
 
     Args:
-        in_ledger: in which threads the ledger is written, one at a time.
+        in_ledger: in which threads the ledger's tables are written, one at a time.
     """
 
     def __init__(
@@ -39,8 +42,8 @@ class Vouchers:
     ) -> None:
         self._domain, self._ledger, self._accounts, self._readings = domain, ledger, accounts, readings
         self._in_ledger = in_ledger
-        self._unwritten: set[IncomingAccount] = set()
-        self._writing = trio.Lock()
+        self._adopting = trio.Lock()
+        self._storer = Storer(ledger.payee.store_vouchers)
 
     async def bill(self, account: IncomingAccount, cost: int, cumulative: int, signature: bytes) -> None:
         """Bill a step of `cost` wei against its voucher, before it is computed.
@@ -65,29 +68,42 @@ class Vouchers:
         await self.store(account)
 
     async def store(self, account: IncomingAccount) -> None:
-        """Write the channel's best voucher down unless it is; when this returns it survives any crash.
+        """Write the channel's best voucher down unless it is; when this returns it survives any crash."""
+        await self._storing(account, await self._kept(account))
 
-        Vouchers that arrive while one is being written share the next commit: the disk's sync is what costs. The first
-        of a channel brings its row into the ledger.
+    async def begin(self, account: IncomingAccount) -> Callable[[], Awaitable[None]]:
+        """Begin to do so, and return what waits for the end of it. The first voucher of a channel brings its row into
+        the ledger before this returns.
         """
-        best = account.channel.best
-        self._unwritten.add(account)
-        async with self._writing:
-            if account.stored >= best and account.kept:
-                return
-            batch = list(self._unwritten | {account})
-            self._unwritten.clear()
-            for new in [each for each in batch if not each.kept]:
-                await self._in_ledger(
-                    self._ledger.payee.adopt,
-                    self._domain,
-                    new.channel.descriptor,
-                    deposit=new.channel.deposit,
-                    settled=new.settled,
-                    close_at=new.channel.close_at,
-                )
-                self._accounts.keep(new)
-            vouchers = [(a.channel_id, a.channel.best, a.channel.signature, a.channel.billed) for a in batch]
-            await self._in_ledger(self._ledger.payee.store_vouchers, vouchers)
-            for written, (_, cumulative, _, _) in zip(batch, vouchers, strict=True):
-                written.stored = max(written.stored, cumulative)
+        return partial(self._storing, account, await self._kept(account))
+
+    async def _kept(self, account: IncomingAccount) -> Storing | None:
+        """The channel's best voucher on its way to the disk; None if it is there."""
+        if not account.kept:
+            async with self._adopting:
+                await self._adopt(account)
+        channel = account.channel
+        voucher = account.channel_id, channel.best, channel.signature, channel.billed
+        if account.stored >= channel.best:
+            # It pays for several steps.
+            self._ledger.payee.note_billed(voucher)
+            return None
+        return self._storer.put(voucher)
+
+    async def _storing(self, account: IncomingAccount, storing: Storing | None) -> None:
+        if storing is not None:
+            await storing.stored()
+            account.stored = max(account.stored, storing.voucher[1])
+
+    async def _adopt(self, account: IncomingAccount) -> None:
+        if account.kept:
+            return
+        await self._in_ledger(
+            self._ledger.payee.adopt,
+            self._domain,
+            account.channel.descriptor,
+            deposit=account.channel.deposit,
+            settled=account.settled,
+            close_at=account.channel.close_at,
+        )
+        self._accounts.keep(account)

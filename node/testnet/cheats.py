@@ -164,6 +164,9 @@ class TamperedEngine(Engine):
         honest = super().submit(slot, position, payload, outputs, top_k)
         return changed(honest, lambda output: self.tampering(slot, output))
 
+    def begin(self, *step: Any, **named: Any) -> None:
+        """Every step is submitted."""
+
 
 def changed(honest: Future[StepOutput], change: Callable[[StepOutput], StepOutput]) -> Future[StepOutput]:
     """What `change` makes of an engine's answer once it is there."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Protocol, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
 from typing import get_type_hints as type_hints
@@ -94,10 +94,17 @@ class Rules:
     numbers: tuple[tuple[str, float, float], ...]
     sizes: tuple[tuple[str, int, int], ...]
     rest: tuple[tuple[str, Bound], ...]
+    plain: Callable[[Any], bool]
+    """whether kinds, numbers and sizes are all right, in one expression: it is asked several times for each token"""
 
     def check(self, value: Any) -> None:
         """Raise WireError naming the first field of `value` that is out of its bounds."""
-        # Written out, as this runs several times for each token.
+        if not self.plain(value):
+            self._refuse(value)
+        for name, bound in self.rest:
+            bound.check(name, getattr(value, name))
+
+    def _refuse(self, value: Any) -> None:
         for name, kind in self.kinds:
             if not isinstance(getattr(value, name), kind):
                 raise WireError(name, f"is {getattr(value, name)!r:.40}, which is nothing of the right kind")
@@ -107,8 +114,6 @@ class Rules:
         for name, least, most in self.sizes:
             if not least <= len(getattr(value, name)) <= most:
                 Length(least, most).check(name, getattr(value, name))
-        for name, bound in self.rest:
-            bound.check(name, getattr(value, name))
 
 
 RULES: dict[type, Rules] = {}
@@ -138,8 +143,23 @@ def declare(kind: type, hints: Mapping[str, Any]) -> Rules:
                 sizes.append((name, bound.low, bound.high))
             else:
                 rest.append((name, bound))
-    RULES[kind] = rules = Rules(hints, tuple(kinds), tuple(numbers), tuple(sizes), tuple(rest))
+    plain = _expression(kinds, numbers, sizes)
+    RULES[kind] = rules = Rules(hints, tuple(kinds), tuple(numbers), tuple(sizes), tuple(rest), plain)
     return rules
+
+
+def _expression(
+    kinds: Sequence[tuple[str, type | tuple[type, ...]]],
+    numbers: Sequence[tuple[str, float, float]],
+    sizes: Sequence[tuple[str, int, int]],
+) -> Callable[[Any], bool]:
+    """What a class's fields have to be, as a function of a value of it, made of names and bounds in our own code."""
+    known = {f"kind_{name}": kind for name, kind in kinds}
+    terms = [f"isinstance(value.{name}, kind_{name})" for name, _ in kinds]
+    terms += [f"{low!r} <= value.{name} <= {high!r}" for name, low, high in numbers]
+    terms += [f"{least} <= len(value.{name}) <= {most}" for name, least, most in sizes]
+    made: Callable[[Any], bool] = eval(f"lambda value: {' and '.join(terms) or True}", known)  # noqa: S307
+    return made
 
 
 def bare(hint: Any) -> Any:

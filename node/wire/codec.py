@@ -91,36 +91,14 @@ _FRAMES: dict[type, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one class is written and read: its fields, and what is done to those that do not travel as they are."""
+    """How one class is written and read: one expression for each, made of its fields and of what is done to those that
+    do not travel as they are.
+    """
 
-    kind: type
-    names: tuple[str, ...]
-    turned: tuple[tuple[int, Callable[[Any], Any], Callable[[str, Any], Any]], ...]
-    """by place in `names`"""
-    nested: tuple[tuple[int, Plan], ...]
-    checked: bool
-    """whether the class sees to its bounds itself"""
-
-    def write(self, value: Any) -> dict[str, Any]:
-        """The protobuf fields of a message."""
-        out = [getattr(value, name) for name in self.names]
-        for place, turn, _ in self.turned:
-            out[place] = turn(out[place])
-        for place, plan in self.nested:
-            if out[place] is not None:
-                out[place] = plan.write(out[place])
-        return dict(zip(self.names, out, strict=True))
-
-    def read(self, source: Any) -> Any:
-        """The message in a protobuf message, checked. Raises WireError naming the field that is wrong."""
-        found = [getattr(source, name) for name in self.names]
-        for place, _, turn in self.turned:
-            found[place] = turn(self.names[place], found[place])
-        for place, plan in self.nested:
-            found[place] = plan.read(found[place]) if source.HasField(self.names[place]) else None
-        if not self.checked:
-            RULES[self.kind].check(SimpleNamespace(**dict(zip(self.names, found, strict=True))))
-        return self.kind(*found)
+    write: Callable[[Any], dict[str, Any]]
+    """the protobuf fields of a message"""
+    read: Callable[[Any], Any]
+    """the message in a protobuf message, checked; raises WireError naming the field that is wrong"""
 
 
 def plan_of(kind: type, descriptor: Any) -> Plan:
@@ -130,20 +108,38 @@ def plan_of(kind: type, descriptor: Any) -> Plan:
     if there.keys() != hints.keys():
         differing = ", ".join(sorted(there.keys() ^ hints.keys()))
         raise TypeError(f"{kind.__name__} and wire.proto do not have the same fields: {differing}.")
-    names = tuple(field.name for field in fields(cast(Any, kind)))
-    turned: list[tuple[int, Callable[[Any], Any], Callable[[str, Any], Any]]] = []
-    nested: list[tuple[int, Plan]] = []
-    for place, name in enumerate(names):
-        hint = hints[name]
-        inner = bare(hint)
+    known: dict[str, Any] = {"kind": kind if kind in MESSAGES else _checked(kind)}
+    written, read = [], []
+    for field in fields(cast(Any, kind)):
+        name, hint = field.name, hints[field.name]
+        inner, out, back = bare(hint), f"value.{name}", f"source.{name}"
         travels = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Travels)]
         if travels:
-            turned.append((place, travels[0].out, travels[0].back))
+            known[f"out_{name}"], known[f"back_{name}"] = travels[0].out, travels[0].back
+            out, back = f"out_{name}({out})", f"back_{name}({name!r}, {back})"
         elif isinstance(inner, type) and issubclass(inner, enum.IntEnum):
-            turned.append((place, int, partial(_member, inner)))
+            known[f"back_{name}"] = partial(_member, inner)
+            out, back = f"int({out})", f"back_{name}({name!r}, {back})"
         elif inner in RULES:
-            nested.append((place, plan_of(inner, there[name].message_type)))
-    return Plan(kind, names, tuple(turned), tuple(nested), kind in MESSAGES)
+            known[f"plan_{name}"] = plan_of(inner, there[name].message_type)
+            out = f"None if {out} is None else plan_{name}.write({out})"
+            back = f"plan_{name}.read({back}) if source.HasField({name!r}) else None"
+        written.append(f"{name!r}: {out}")
+        read.append(f"{name}={back}")
+    return Plan(
+        eval(f"lambda value: {{{', '.join(written)}}}", known),  # noqa: S307
+        eval(f"lambda source: kind({', '.join(read)})", known),  # noqa: S307
+    )
+
+
+def _checked(kind: type) -> Callable[..., Any]:
+    """Makes a value of a class that does not see to its bounds itself."""
+
+    def made(**found: Any) -> Any:
+        RULES[kind].check(SimpleNamespace(**found))
+        return kind(**found)
+
+    return made
 
 
 def _member(kind: type[enum.IntEnum], field: str, value: int) -> enum.IntEnum:

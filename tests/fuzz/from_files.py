@@ -237,7 +237,7 @@ DECODERS = (
     Decoder(
         "journal",
         from_file(_journal),
-        ("node/client/journal.py:Journal._records",),
+        ("market/record_file.py:_whole",),
     ),
     Decoder("no_model", what_it_is, ("node/shards/foreign.py:what_it_is",)),
     Decoder(

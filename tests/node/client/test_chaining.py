@@ -18,10 +18,12 @@ from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client import stepping
 from hypercluster.node.client.blame import seen_in
 from hypercluster.node.client.exchanging import HopFailed
+from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.opening import Opener, Terms, recipient_of
 from hypercluster.node.client.own_layers import Ends, OwnLayers
 from hypercluster.node.client.pipeline import Pipeline
 from hypercluster.node.engine import reference
+from hypercluster.node.evidence.bundle import PaidSession, SignedStep
 from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.network.host import running_host
 from hypercluster.node.provider import awaiting
@@ -94,6 +96,7 @@ class World:
         chain: bool = True,
         capacity: int = 100,
         own: OwnLayers | None = None,
+        pay_ahead: int = 1,
     ) -> AsyncIterator[tuple[Opener, Pipeline]]:
         manifest = self.stored.manifest
         adverts = [served.advert for served in self.path]
@@ -111,7 +114,9 @@ class World:
                 transcripts=transcripts,
                 own=own,
             )
-            terms = Terms(capacity=capacity, top_k=8, wire_dtype=WireDtype.F32, chain=chain)
+            terms = Terms(
+                capacity=capacity, top_k=8, wire_dtype=WireDtype.F32, chain=chain, pay_ahead=pay_ahead
+            )
             with trio.fail_after(WAIT):
                 async with await opener.open(adverts, accounts, terms, FREE) as pipeline:
                     yield opener, pipeline
@@ -177,6 +182,19 @@ def exact(world: World, pipeline: Pipeline, steps: int) -> None:
         assert (hop.paid_wei, hop.risked_wei, row.billed, row.best) == (cost, 0, cost, cost)
 
 
+def steps_of(hop: Hop) -> tuple[SignedStep, ...]:
+    session = PaidSession(
+        record=hop.record,
+        channel=hop.account.descriptor,
+        quote=hop.quote,
+        quote_signature=hop.quote_signature,
+        packed=bytes(hop.packed),
+        cost_wei=hop.paid_wei,
+        risked_wei=hop.at_risk_wei,
+    )
+    return session.steps
+
+
 async def test_rows_go_from_provider_to_provider(world: World, tmp_path: Path) -> None:
     assert all(CHAIN in served.advert.features for served in world.path)
     async with world.opened(new_wallet(world.chain), tmp_path) as (_, pipeline):
@@ -195,6 +213,27 @@ async def test_rows_go_from_provider_to_provider(world: World, tmp_path: Path) -
         assert one is not None
         assert other is not None
         assert one.out_root == other.in_root
+
+
+async def test_one_voucher_pays_for_several_tokens(world: World, tmp_path: Path) -> None:
+    spent, risked = FREE.spent_wei, FREE.risked_wei
+    async with world.opened(new_wallet(world.chain), tmp_path, pay_ahead=4) as (_, pipeline):
+        taken = await linked(pipeline)
+        await go_on(pipeline, taken, len(taken) + TOKENS)
+        wrong = [(token + 1) % 300 for token in world.greedy[len(taken) : len(taken) + 3]]
+        taken.append(int((await pipeline.run(taken[-1:], wrong)).ids[0, 0]))
+        pipeline.rewind(len(PROMPT) + len(taken) - 1)
+        await go_on(pipeline, taken, len(taken) + 3)
+        for served, hop in zip(world.path, pipeline.hops, strict=True):
+            row = served.row(hop.account)
+            assert row.billed == hop.paid_wei
+            assert row.best == hop.paid_wei + hop.at_risk_wei <= hop.paid_wei + 3 * PRICE
+            vouchers = [step.cumulative_wei for step in steps_of(hop)]
+            assert len(set(vouchers)) <= len(vouchers) / 2
+    assert taken == world.greedy[: len(taken)]
+    hops = pipeline.hops
+    assert FREE.spent_wei - spent == sum(hop.paid_wei for hop in hops)
+    assert FREE.risked_wei - risked == sum(hop.at_risk_wei for hop in hops) > 0
 
 
 @pytest.mark.parametrize("ends", ["0:1", "3:4"])

@@ -176,7 +176,7 @@ def test_a_full_disk_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         pytest.skip("no /dev/full here")
     journal = Journal(tmp_path / "j")
     full = os.open("/dev/full", os.O_RDWR | os.O_APPEND)
-    os.dup2(full, journal._fd)
+    os.dup2(full, journal._file._fd)
     os.close(full)
     journal.signed(CHANNELS[0], REQUESTS[0], 1, 1)
     journal.signed(CHANNELS[0], REQUESTS[0], 1, 2)

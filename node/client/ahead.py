@@ -1,0 +1,35 @@
+"""What a session pays ahead: one voucher for this step and some of the next ones, so that those cost no signature, no
+check of one and no sync of a disk. A provider that leaves with it was paid for as many tokens that it never gave.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.account import OutgoingAccount
+    from hypercluster.node.client.limits import Spending
+
+
+class Ahead:
+    """The vouchers of one session, each with up to `most_wei` for steps that are still to come."""
+
+    def __init__(self, account: OutgoingAccount, spending: Spending, most_wei: int) -> None:
+        self._account, self._spending, self._most = account, spending, most_wei
+        self.wei = 0
+        """paid for steps that did not come yet, or, at the end, never came"""
+        self._over = False
+
+    def voucher(self, cost: int) -> tuple[int, bytes]:
+        """That of a step of `cost` wei: cumulative wei and its signature. Raises as OutgoingAccount.authorise."""
+        held = min(cost, self.wei)
+        cumulative, signature, more = self._account.authorise_ahead(cost, self._spending, held, self._most)
+        self.wei += more - held
+        return cumulative, signature
+
+    def end(self) -> None:
+        """No more steps come: what was paid ahead counts as risked. The channel still has it as credit."""
+        if not self._over:
+            self._over = True
+            if self.wei:
+                self._spending.book(self.wei, answered=False)

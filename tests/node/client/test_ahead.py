@@ -1,0 +1,108 @@
+"""Vouchers that pay for several steps: every step is covered, and no wei is spent that a budget or a deposit lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import coincurve
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hypercluster.market.errors import OverDeposit
+from hypercluster.market.money.budget import Budget, LimitReached
+from hypercluster.market.money.channel import PayeeChannel, PayerChannel
+from hypercluster.market.money.signing import address_of
+from hypercluster.market.money.voucher import ChannelDescriptor, VoucherDomain
+from hypercluster.node.client.account import OutgoingAccount
+from hypercluster.node.client.ahead import Ahead
+from hypercluster.node.client.limits import Spending
+from hypercluster.node.client.request import BadRequest, Wishes
+
+DOMAIN = VoucherDomain("0x" + "11" * 20, 31337)
+PRICE = 10
+KEY = coincurve.PrivateKey()
+
+
+class Paid:
+    """A payer and its provider, over one channel."""
+
+    def __init__(self, deposit: int) -> None:
+        descriptor = ChannelDescriptor("0x" + "22" * 20, "0x" + "33" * 20, address_of(KEY), bytes(32))
+        channel_id = DOMAIN.channel_id(descriptor)
+        self.account = OutgoingAccount(descriptor, channel_id, PayerChannel(deposit), DOMAIN, KEY)
+        self.payee = PayeeChannel(DOMAIN, descriptor, deposit)
+
+    def step(self, ahead: Ahead, spending: Spending, cost: int) -> None:
+        self.payee.admit(cost, *ahead.voucher(cost))
+        self.account.acknowledge(cost, self.payee.billed, spending)
+
+
+@given(
+    st.integers(1, 9), st.lists(st.lists(st.sampled_from([PRICE, 3 * PRICE, 25]), max_size=12), max_size=3)
+)
+@settings(max_examples=60, deadline=None)
+def test_every_step_is_covered_and_counted_once(tokens: int, sessions: Sequence[Sequence[int]]) -> None:
+    both = Paid(10**9)
+    budget = Budget("limit", None)
+    spending = Spending("request", [budget])
+    for costs in sessions:
+        ahead = Ahead(both.account, spending, (tokens - 1) * PRICE)
+        for cost in costs:
+            both.step(ahead, spending, cost)
+            assert 0 <= ahead.wei <= (tokens - 1) * PRICE
+        ahead.end()
+        ahead.end()
+    total = sum(map(sum, sessions))
+    assert both.payee.billed == spending.spent_wei == both.account.channel.spent == total
+    assert both.payee.best == both.account.channel.signed
+    assert total <= both.payee.best <= total + (tokens - 1) * PRICE
+    assert budget.spent_wei == spending.spent_wei + spending.risked_wei >= both.payee.best
+
+
+def test_a_voucher_is_signed_for_many_tokens_at_once() -> None:
+    both, spending = Paid(10**9), Spending()
+    ahead = Ahead(both.account, spending, 7 * PRICE)
+    shown = []
+    for _ in range(24):
+        cumulative, signature = ahead.voucher(PRICE)
+        both.payee.admit(PRICE, cumulative, signature)
+        both.account.acknowledge(PRICE, both.payee.billed, spending)
+        shown.append(cumulative)
+    assert sorted(set(shown)) == [8 * PRICE, 16 * PRICE, 24 * PRICE]
+
+
+@pytest.mark.parametrize("hops", [1, 4])
+def test_a_budget_is_used_up_to_its_last_wei(hops: int) -> None:
+    both = [Paid(10**9) for _ in range(hops)]
+    budget = Budget("limit", 400 * hops * PRICE)
+    spending = Spending("request", [budget])
+    ahead = [Ahead(each.account, spending, 7 * PRICE) for each in both]
+    steps, most = 0, 0
+    while spending.refusal(hops * PRICE) is None:
+        with spending.step(hops * PRICE):
+            for one, paid in zip(ahead, both, strict=True):
+                paid.step(one, spending, PRICE)
+        steps, most = steps + 1, max(most, *(one.wei for one in ahead))
+    assert most == 7 * PRICE
+    assert steps == 400
+    assert spending.spent_wei == budget.limit_wei
+    with pytest.raises(LimitReached):
+        ahead[0].voucher(PRICE)
+
+
+def test_a_deposit_is_used_up_to_its_last_wei() -> None:
+    both, spending = Paid(20 * PRICE), Spending()
+    ahead = Ahead(both.account, spending, 7 * PRICE)
+    for _ in range(20):
+        both.step(ahead, spending, PRICE)
+    assert both.payee.billed == both.payee.best == 20 * PRICE
+    with pytest.raises(OverDeposit):
+        ahead.voucher(PRICE)
+    assert spending.spent_wei == 20 * PRICE
+
+
+@pytest.mark.parametrize("tokens", [0, -1, 65])
+def test_nobody_pays_for_none_or_too_many(tokens: int) -> None:
+    with pytest.raises(BadRequest, match="1 \\(each its own\\) to 64"):
+        Wishes(pay_ahead=tokens)
