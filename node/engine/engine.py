@@ -144,8 +144,8 @@ class Engine(Rounds):
             if not ready or self._busy or self._stopping or self._slots.trouble is not None:
                 return None
             place.work = Work(place.sequence, position, payload, outputs == "all", top_k)
-            self._alone = Alone(self._computing, self._loading, place, self._ended, self._left)
-        return self._alone
+            self._alone = step = Alone(self._computing, self._loading, place, self._ended, self._left)
+        return step
 
     def close(self, slot: int) -> None:
         """End the session. Of a step under way the rows that still wait are dropped, and it fails with

@@ -88,6 +88,8 @@ class Rounds:
 
     def _ended(self, alone: Alone, found: Found | EngineError) -> None:
         """A step alone is done; told by whichever thread saw to it."""
+        if isinstance(found, StepFailed):
+            log.error("%s", found)
         with self._wake:
             self._tally.decoded(1, alone.rows, alone.seconds_taken)
         self._advance(alone.place, alone.rows, found, alone.started, alone.seconds_taken)
