@@ -76,11 +76,14 @@ def test_a_provider_with_a_full_disk_answers_nothing_that_it_cannot_write_down(n
     first = generate(network, home)
     assert first.returncode == 0, first.stderr
     provider = network.providers[1]
-    with full_disk(provider.process.pid, (provider.home / "ledger.sqlite-wal").stat().st_size):
-        refused = generate(network, home)
-        assert refused.returncode == 1, refused.stderr
-        assert "Traceback" not in refused.stderr
-        assert provider.process.poll() is None
+    # Files that are there already grow no further: no channel is taken up. Then none grows at all: no voucher is.
+    stranger = network.client(10 * HCT, "client-3").home
+    for most, asking in (((provider.home / "ledger.sqlite-wal").stat().st_size, stranger), (0, home)):
+        with full_disk(provider.process.pid, most):
+            refused = generate(network, asking)
+            assert refused.returncode == 1, refused.stderr
+            assert "Traceback" not in refused.stderr
+            assert provider.process.poll() is None
     assert "Nothing is answered that cannot be written down: make room" in provider.log
     assert "Traceback" not in provider.log
     again = generate(network, home)
