@@ -75,7 +75,7 @@ def test_a_voucher_is_signed_for_many_tokens_at_once() -> None:
 @pytest.mark.parametrize("hops", [1, 4])
 def test_a_budget_is_used_up_to_its_last_wei(hops: int) -> None:
     both = [Paid(10**9) for _ in range(hops)]
-    budget = Budget("limit", 400 * hops * PRICE)
+    budget = Budget("limit", 800 * hops * PRICE)
     spending = Spending("request", [budget])
     ahead = [Ahead(each.account, spending, 7 * PRICE) for each in both]
     steps, most = 0, 0
@@ -85,7 +85,7 @@ def test_a_budget_is_used_up_to_its_last_wei(hops: int) -> None:
                 paid.step(one, spending, PRICE)
         steps, most = steps + 1, max(most, *(one.wei for one in ahead))
     assert most == 7 * PRICE
-    assert steps == 400
+    assert steps == 800
     assert spending.spent_wei == budget.limit_wei
     with pytest.raises(LimitReached):
         ahead[0].voucher(PRICE)
