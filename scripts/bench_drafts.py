@@ -1,4 +1,4 @@
-"""Time completions over a path whose links take time: without drafts, with n-grams, and with a draft model.
+"""Time completions over a path whose links take time: relayed, chained, with n-grams and with a draft model.
 
     python scripts/bench_drafts.py [--model smollm2|FILE.gguf] [--draft-model coarser|none|FILE.gguf]
                                    [--delay MS]... [--drafts 8] [--rounds 3] [--json]
@@ -6,7 +6,8 @@
 Everything is real: Anvil, contracts, N `hc-provider` processes. Each announces the address of a proxy that hands on
 every byte after a delay, the same in both directions; with a delay of d ms a relayed step over N providers waits
 2 N d for the wire alone. The draft model runs in the client: `coarser` is the model itself in Q4_0, made by
-llama.cpp. Rounds of the three kinds alternate, the price is as `--alpha` weighs it, and the tokens of all are compared.
+llama.cpp. Drafts go in rounds, each answered before the next, or in flight. Rounds of all kinds alternate, the price is
+as `--alpha` weighs it, and the tokens of all are compared with those of the relay, as are speed and price.
 Figures are medians over the rounds. A connection that went around the proxies ends the run.
 """
 
@@ -43,6 +44,7 @@ from hypercluster.node.shards.store import StoredModel, open_model
 from hypercluster.node.testnet.localnet import LocalNetwork, running_network
 from hypercluster.node.testnet.specs import ProviderSpec
 from hypercluster.node.traffic.connecting import named_models
+from hypercluster.node.wire.messages import MOST_IN_FLIGHT
 
 PASSAGE = (
     "The harbour master wrote down every ship that came in: its name, its flag, its cargo and the hour of the tide. "
@@ -67,6 +69,16 @@ class Run:
     paid: int
     drafted: int
     held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How rows go and who guesses: `in_flight` steps with guesses before an answer, 0 for rounds."""
+
+    chain: bool = True
+    drafts: int = 0
+    in_flight: int = 0
+    model: bool = False
 
 
 def main() -> None:
@@ -139,23 +151,29 @@ async def measure(
     purse = purse_of(settings.home, network.chain, network.password_file.read_text())
     [model] = named_models([options.model], Settings(home=options.cache / "drafts"))
     drafting = drafting_of(options, model.stored)
-    kinds = {"none": 0, "n-grams": options.drafts, "model": options.drafts if drafting else 0}
+    kinds = {
+        "relay": Kind(chain=False),
+        "none": Kind(),
+        "n-grams": Kind(drafts=options.drafts),
+        "n-grams in flight": Kind(drafts=options.drafts, in_flight=MOST_IN_FLIGHT),
+    }
+    if drafting is not None:
+        kinds["model"] = Kind(drafts=options.drafts, model=True)
+        kinds["model in flight"] = replace(kinds["model"], in_flight=MOST_IN_FLIGHT)
     rows, began = [], 0
     async with joined(settings, network.chain, model.stored, purse, drafting=drafting) as client:
         await client.wait_for_path(120)
         draft_model = client.draft_model
         for text in options.text or PROMPTS:
-            runs: dict[str, list[Run]] = {
-                kind: [] for kind, drafts in kinds.items() if drafts or kind == "none"
-            }
+            runs: dict[str, list[Run]] = {kind: [] for kind in kinds}
             for number in track(range(options.rounds + 1), text, console=err, transient=True):
                 for kind in sorted(runs, reverse=bool(number % 2)):
-                    client.draft_model = draft_model if kind == "model" else None
+                    client.draft_model = draft_model if kinds[kind].model else None
                     run = await complete(client, PROMPTS[text], kinds[kind], options)
                     began += options.providers
                     runs[kind] += [run] if number else []
             rows += [
-                {"delay": delay, "text": text, "drafts": kind, **compared(runs["none"], runs[kind])}
+                {"delay": delay, "text": text, "drafts": kind, **compared(runs["relay"], runs[kind])}
                 for kind in runs
             ]
         client.draft_model = draft_model
@@ -185,8 +203,14 @@ def drafting_of(options: argparse.Namespace, stored: StoredModel) -> Drafting | 
     return drafting
 
 
-async def complete(client: Client, prompt: str, drafts: int, options: argparse.Namespace) -> Run:
-    wishes = replace(client.wishes, drafts=drafts, market=MarketParameters(alpha=options.alpha))
+async def complete(client: Client, prompt: str, kind: Kind, options: argparse.Namespace) -> Run:
+    wishes = replace(
+        client.wishes,
+        drafts=kind.drafts,
+        in_flight=kind.in_flight,
+        chain=kind.chain,
+        market=MarketParameters(alpha=options.alpha),
+    )
     came: list[float] = []
     request = Request(prompt=prompt, allowance=Allowance(tokens=options.tokens), wishes=wishes)
     async with client.complete(request) as completing:
@@ -207,7 +231,7 @@ async def complete(client: Client, prompt: str, drafts: int, options: argparse.N
 
 
 def compared(without: Sequence[Run], runs: Sequence[Run]) -> dict[str, float | str]:
-    """Medians, and of the ratios to the runs without drafts round by round."""
+    """Medians, and of the ratios to other runs round by round."""
     pairs = list(zip(without, runs, strict=True))
     rates = [((len(a.ids) - 1) / a.seconds, (len(b.ids) - 1) / b.seconds) for a, b in pairs]
     return {

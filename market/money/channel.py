@@ -88,6 +88,17 @@ class PayerChannel:
         self._land(amount)
         self.released += amount
 
+    def drop(self, amount: int, billed: int) -> None:
+        """Book a step of ``amount`` that the payee says it did not take on; ``billed`` is its running total.
+
+        The voucher stays with it as credit for the next step, and nothing is lost of it unless the payee lies.
+
+        Raises:
+            Overbilled: see `acknowledge`.
+        """
+        self._land(amount)
+        self.acknowledge(0, billed)
+
     def resume(self, billed: int, paid: int) -> None:
         """Take over the payee's totals when a session opens.
 

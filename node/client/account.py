@@ -108,6 +108,13 @@ class OutgoingAccount:
         spending.book(amount, answered=False)
         self.channel.release(amount)
 
+    def dropped(self, amount: int, billed: int) -> None:
+        """Book a step that the provider says it did not begin: its `amount` stays set aside, as credit for others.
+
+        Raises Overbilled.
+        """
+        self.channel.drop(amount, billed)
+
     def resume(self, billed: int, paid: int, signature: bytes) -> None:
         """Take over the provider's totals; what it says it was paid must carry our own signature.
 

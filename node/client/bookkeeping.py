@@ -154,7 +154,7 @@ def _values(completion: Completion) -> dict[str, Any]:
 
 
 def _session(completion: Completion, hop: Hop) -> SessionRecord:
-    failed = hop.risked_wei or hop.advert.peer in completion.failures
+    failed = hop.broken or hop.advert.peer in completion.failures
     return SessionRecord(
         session_id=hop.visit,
         goes_on=hop.record.session if hop.cached else None,

@@ -33,6 +33,7 @@ from hypercluster.node.client.needs import RequestTooLong
 from hypercluster.node.client.opening import Terms, adverts_of, bounds_of
 from hypercluster.node.client.request import BadRequest
 from hypercluster.node.client.stops import StopGate
+from hypercluster.node.client.trips import Trips
 from hypercluster.node.client.waking import ABSENT_SECONDS, now
 from hypercluster.node.errors import NodeError
 from hypercluster.node.threads import Threads
@@ -218,37 +219,53 @@ class Completing:
     async def _generate(
         self, pipeline: Pipeline, pending: list[int], drawing: Drawing, drafts: Drafts, terms: Terms
     ) -> AsyncGenerator[Event, None]:
+        most_wei = self._client.payer.limits.policy.ahead_wei
+        trips = Trips(pipeline, drafts, self._spending, self._looking.wishes.in_flight, most_wei)
+        drafts.over(rewinds=pipeline.rewinds, history=(*self.completion.prompt, *self.completion.tokens))
+        try:
+            async with aclosing(self._trips(trips, pipeline, pending, drawing, drafts, terms)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            await trips.end()
+
+    async def _trips(
+        self,
+        trips: Trips,
+        pipeline: Pipeline,
+        pending: list[int],
+        drawing: Drawing,
+        drafts: Drafts,
+        terms: Terms,
+    ) -> AsyncGenerator[Event, None]:
         done, looking = self.completion, self._looking
-        first = True
-        drafts.over(rewinds=pipeline.rewinds, history=(*done.prompt, *done.tokens))
+        first, drafted = True, done.drafted
         while True:
             room = min(done.allowed - len(done.tokens), pipeline.most_rows) - 1
-            guessed = [] if len(pending) > 1 else await drafts.guess(pipeline.cost, room)
-            if guessed and self._spending.refusal(pipeline.cost(1 + len(guessed))):
-                guessed = []
-            rows = len(pending) + len(guessed)
-            cost = pipeline.cost(rows)
-            if reached := self._spending.refusal(cost):
-                if not done.tokens:
-                    raise TooExpensive(reached)
-                done.finish, done.limit = "cost", reached
-                return
-            async with aclosing(self._funds.top_up(pipeline, rows)) as topping_up:
-                async for event in topping_up:
-                    yield event
+            start = len(done.prompt) + len(done.tokens)
+            if rows := await trips.plan(pending, room):
+                if reached := self._spending.refusal(pipeline.due(rows)):
+                    if not done.tokens:
+                        raise TooExpensive(reached)
+                    done.finish, done.limit = "cost", reached
+                    return
+                async with aclosing(self._funds.top_up(pipeline, rows)) as topping_up:
+                    async for event in topping_up:
+                        yield event
             began = time.perf_counter()
             looking.idled = now() - looking.alive > ABSENT_SECONDS
             looking.sharing = max(looking.sharing, self._client.vacancies.paths)
-            start = pipeline.position + len(pending)
             mending: Mending | None = None
             try:
-                with self._spending.step(cost):
-                    best = await pipeline.run(pending, guessed)
+                found = await trips.go(pending, start - len(pending))
+                if found is None:
+                    continue
+                best = found
             except HopFailed as failure:
                 mending = Mending(self._client, looking, done, self._funds, self._spending)
-                tokens = [*done.prompt, *done.tokens, *guessed]
+                tokens = [*done.prompt, *done.tokens, *trips.guessed]
                 async with aclosing(
-                    mending.mended(pipeline, failure, terms, tokens, 1 + len(guessed))
+                    mending.mended(pipeline, failure, terms, tokens, 1 + len(trips.guessed))
                 ) as mended:
                     async for told in mended:
                         yield told
@@ -260,8 +277,9 @@ class Completing:
                 first = False
                 looking.went_on()
                 yield Prefilled(len(pending), took)
-            held, done.drafted = 0, done.drafted + len(guessed)
-            for row in range(1 + len(guessed)):
+            guessed, held = trips.guessed, 0
+            done.drafted = drafted + trips.drafted
+            for row in range(len(best.ids)):
                 drawn = drawing.draw(best[row : row + 1])
                 if drawn.ends:
                     done.finish = "stop"
@@ -289,7 +307,7 @@ class Completing:
                     break
                 held, done.draft_held = held + 1, done.draft_held + 1
             if mending is None:
-                drafts.ran(rows, took, len(guessed), held)
+                await trips.drawn(rows, took, held)
             drafts.came(done.tokens[-1 - held :])
             pipeline.rewind(start + held)
             pending = [drawn.id]

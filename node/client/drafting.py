@@ -9,93 +9,27 @@ small model of the client's own (ModelDrafter).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from hypercluster.node.client.guessing import Drafter, NGrams
 
 if TYPE_CHECKING:
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.node.client.draft_model import DraftModel
     from hypercluster.node.client.request import Wishes
 
-LENGTHS = (4, 3, 2)
-"""tokens that have to come again before what followed them is guessed, the surest first"""
-PRIOR = 0.3
-"""share of drafts that is taken to hold before any was tried"""
 _SHARE = 0.15
 """of a new observation in a mean"""
 _FORGET = 0.01
 """of what is known, at each step without drafts: what did not pay a while ago is tried again"""
-
-
-class Drafter(Protocol):
-    """Makes guesses, one behind the other. Guesses of one kind hold about as often as each other."""
-
-    @property
-    def priors(self) -> Mapping[int, float]:
-        """Every kind of guess, and the share of it that is taken to hold before any was tried."""
-
-    @property
-    def usual(self) -> float | None:
-        """The share of all guesses that is taken to hold at first, where making one takes time; None: it takes none."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether it can guess now."""
-
-    def came(self, tokens: Sequence[int]) -> None:
-        """Note that these tokens are there now."""
-
-    def seen(self) -> tuple[int, int] | None:
-        """What `next` would say first, where that takes no time."""
-
-    async def next(self, guessed: Sequence[int]) -> tuple[int, int] | None:
-        """The token that may follow all that came and these guesses, and its kind; None where it has no guess."""
-
-    def close(self) -> None:
-        """Free what it holds; it guesses nothing any more."""
-
-
-class NGrams:
-    """Guesses what followed the same few tokens before, in the prompt or the answer; a kind is how many these were."""
-
-    priors = MappingProxyType(dict.fromkeys(LENGTHS, PRIOR))
-    usual = None
-    ready = True
-
-    def __init__(self) -> None:
-        self._history: list[int] = []
-        self._followed: dict[tuple[int, ...], int] = {}
-        self._at = self._length = 0
-
-    def came(self, tokens: Sequence[int]) -> None:
-        """Note that these tokens are there now."""
-        for token in tokens:
-            at = len(self._history)
-            for length in LENGTHS:
-                if at >= length:
-                    self._followed[tuple(self._history[-length:])] = at
-            self._history.append(token)
-
-    def seen(self) -> tuple[int, int] | None:
-        """What followed the longest of what came again."""
-        for length in LENGTHS:
-            at = self._followed.get(tuple(self._history[-length:]))
-            if at is not None:
-                self._at, self._length = at, length
-                return self._history[at], length
-        return None
-
-    async def next(self, guessed: Sequence[int]) -> tuple[int, int] | None:
-        """What followed there; where that is the end, what has been guessed follows it."""
-        if not guessed:
-            return self.seen()
-        place = self._at + len(guessed)
-        beyond = place - len(self._history)
-        return (guessed[beyond] if beyond >= 0 else self._history[place]), self._length
-
-    def close(self) -> None:
-        """It holds nothing."""
+MOST_WINDOW_ROWS = 4
+"""of a step in flight: longer ones are answered later, and fewer providers compute at the same time"""
+LEAST_WIRE_MS = 20.0
+"""that a step is on its way before anything is gained by sending others meanwhile: below, it waits for machines"""
+_FLIGHT = 8
+"""guesses in flight for which the rows of a window are chosen"""
 
 
 class Drafts:
@@ -122,11 +56,18 @@ class Drafts:
         self._step_ms: float | None = None
         self._row_ms: float | None = None
         self._guess_ms = dict.fromkeys(self._drafters, 0.0)
+        self._sent = False
+        """whether what was guessed for the next tokens was sent"""
+        self._air: list[tuple[int, int]] = []
+        """guesses in flight and their kinds; `_next` are those behind them that were not worth sending yet"""
+        self._next: list[tuple[int, int]] = []
+        self._hops = 1
 
     def over(self, *, rewinds: bool, history: Sequence[int]) -> None:
         """Begin on a path, behind these tokens; nothing is guessed on one that cannot go back."""
         self._most = self._wished if rewinds else 0
         self._step_ms = self._row_ms = None
+        self.fell()
         if self._most:
             self._note(history[self._known :])
 
@@ -139,7 +80,7 @@ class Drafts:
                 used = each is self._drafter
                 found = self._unsent if used and self._unsent is not None else each.seen()
                 # What was sent was judged with the step.
-                if found is not None and not (used and self._kinds):
+                if found is not None and not (used and self._sent):
                     self._judge(each, found[1], holds=found[0] == token)
             self._unsent = None
             self._note([token])
@@ -152,13 +93,111 @@ class Drafts:
         most = min(most, self._most)
         if self._step_ms is None or most < 1:
             return []
-        self._kinds, self._unsent = [], None
-        asked = [each for each in self._drafters if each.ready and self._pays(each, cost)]
-        self._drafter = max(asked, key=self._promised)
+        self._choose(cost)
         guessed = await self._guessed(self._drafter, cost, most)
+        self._sent = bool(guessed)
         if not guessed:
             self._forget()
         return guessed
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are drafts, and what a step takes is known."""
+        return self._most > 0 and self._step_ms is not None
+
+    def waits(self, busy_ms: float) -> bool:
+        """Whether there are drafts, and a step is longer on its way than providers are busy with it."""
+        wire_ms = (self._step_ms or 0.0) - busy_ms
+        return self._most > 0 and wire_ms > max(busy_ms, LEAST_WIRE_MS)
+
+    def window(self, cost: Callable[[int], int], hops: int) -> int:
+        """Rows of a window in flight over so many hops for which the same guesses weigh least."""
+        self._hops, rows = hops, 1 + _FLIGHT
+        return min(
+            range(1, MOST_WINDOW_ROWS + 1),
+            key=lambda each: self._flight_weight(cost(each) * rows / each, each, rows),
+        )
+
+    async def ahead(
+        self,
+        cost: Callable[[int], int],
+        window: int,
+        most: int,
+        hurried: Callable[[], bool] = lambda: False,
+    ) -> list[int]:
+        """The guesses for the next window in flight, `most` of them at most, behind those that are in flight already.
+
+        `window` is the number of rows of a window, `cost` as for `guess`. Once somebody is `hurried` there are none,
+        and what was guessed is there the next time.
+        """
+        if self._step_ms is None or not self._most:
+            return []
+        if not (self._air or self._next):
+            self._choose(cost)
+        holds, most = self._holds[self._drafter], min(most, window)
+        likely = tokens = 1.0
+        for _, kind in self._air:
+            likely *= holds[kind]
+            tokens += likely
+        rows, alone = 1 + len(self._air), not self._air and most < window
+        wei = max(cost(1), cost(window) * rows / window)
+        least = tokens / self._flight_weight(wei, window, rows)
+        behind = self._next
+        at, worth = 0, 0.0
+        while at < most:
+            # Were all the others right, would it be worth it?
+            sure = tokens + likely * (most - at)
+            if sure / self._flight_weight(wei + cost(most) * (not alone), window, rows + most) <= least:
+                break
+            if at == len(behind):
+                if hurried():
+                    return []
+                found = await self._timed(self._drafter, [token for token, _ in (*self._air, *behind)])
+                if found is None:
+                    break
+                behind.append(found)
+            likely *= holds[behind[at][1]]
+            tokens += likely
+            at += 1
+            more = cost(1 + at) - cost(1) if alone else cost(at)
+            worth = tokens / self._flight_weight(wei + more, window, rows + at)
+        if not at or worth <= least:
+            return []
+        sent, self._next = behind[:at], behind[at:]
+        self._air += sent
+        self.tried += at
+        return [token for token, _ in sent]
+
+    def landed(self, held: int, *, missed: bool) -> None:
+        """Note that so many of the guesses in flight were drawn, and whether the one behind them was not: then none is
+        in flight any more.
+        """
+        self._sent = bool(self._air)
+        if not self._air:
+            # Whether what was not worth sending holds is seen all the same.
+            self._unsent = self._next[0] if self._next else None
+            self._forget()
+        self.held += held
+        for number, (_, kind) in enumerate(self._air[: held + missed]):
+            self._judge(self._drafter, kind, holds=number < held)
+        del self._air[:held]
+        if missed:
+            self.fell()
+
+    def unsend(self, guesses: int) -> None:
+        """Note that so many guesses, the last ones, were not sent after all."""
+        self._next = self._air[-guesses:] + self._next
+        del self._air[-guesses:]
+        self.tried -= guesses
+
+    def fell(self) -> None:
+        """Note that nothing is in flight."""
+        self._air, self._next = [], []
+
+    def _choose(self, cost: Callable[[int], int]) -> None:
+        self._kinds, self._unsent = [], None
+        asked = [each for each in self._drafters if each.ready and self._pays(each, cost)]
+        self._drafter = max(asked, key=self._promised)
 
     def ran(self, rows: int, ms: float, drafts: int = 0, held: int = 0) -> None:
         """Note that a step of `rows` rows took `ms`, and that `held` of the drafts in it were drawn."""
@@ -196,11 +235,7 @@ class Drafts:
         guessed: list[int] = []
         tokens, best, likely = 1.0, 1.0 / self._weight(drafter, cost, 0), 1.0
         while len(guessed) < most:
-            began = time.perf_counter()
-            found = await drafter.next(guessed)
-            took = 1000 * (time.perf_counter() - began)
-            if drafter in self._usual:
-                self._guess_ms[drafter] = _mean(self._guess_ms[drafter] or None, took)
+            found = await self._timed(drafter, guessed)
             if found is None:
                 break
             token, kind = found
@@ -213,6 +248,14 @@ class Drafts:
             guessed.append(token)
             self._kinds.append(kind)
         return guessed
+
+    async def _timed(self, drafter: Drafter, guessed: Sequence[int]) -> tuple[int, int] | None:
+        began = time.perf_counter()
+        found = await drafter.next(guessed)
+        if drafter in self._usual:
+            took = 1000 * (time.perf_counter() - began)
+            self._guess_ms[drafter] = _mean(self._guess_ms[drafter] or None, took)
+        return found
 
     def _pays(self, drafter: Drafter, cost: Callable[[int], int]) -> bool:
         """Whether a guess of a drafter is worth the time that it takes, if it takes any."""
@@ -233,9 +276,17 @@ class Drafts:
 
     def _weight(self, drafter: Drafter, cost: Callable[[int], int], drafts: int) -> float:
         each = (self._row_ms or 0.0) + self._guess_ms[drafter]
-        market, ms = self._market, (self._step_ms or 0.0) + drafts * each
-        weight = market.alpha * cost(1 + drafts) / market.p_ref + (1 - market.alpha) * ms / market.c_ref
-        return max(weight, 1e-9)
+        return self._weighed(cost(1 + drafts), (self._step_ms or 0.0) + drafts * each)
+
+    def _flight_weight(self, wei: float, window: int, rows: int) -> float:
+        """Of so many rows in windows: providers compute them at the same time, and guesses are made meanwhile."""
+        row_ms = self._row_ms or 0.0
+        each = max(row_ms / self._hops, self._guess_ms[self._drafter])
+        return self._weighed(wei, (self._step_ms or 0.0) + (window - 1) * row_ms + rows * each)
+
+    def _weighed(self, wei: float, ms: float) -> float:
+        market = self._market
+        return max(market.alpha * wei / market.p_ref + (1 - market.alpha) * ms / market.c_ref, 1e-9)
 
     def __enter__(self) -> Self:
         return self

@@ -32,6 +32,11 @@ class EndedPipeline(Pipeline):
         return min([*(hop.capacity for hop in self.hops), *(stage.capacity for stage in self._own.stages)])
 
     @property
+    def linked(self) -> bool:
+        """Never: what enters and leaves the providers goes through us."""
+        return False
+
+    @property
     def rewinds(self) -> bool:
         """Whether all take a step at a position below what they hold."""
         return super().rewinds and all(stage.rewinds for stage in self._own.stages)

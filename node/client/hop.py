@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import Overbilled
 from hypercluster.node.client.exchanging import HopFailed, check_quote, exchange
+from hypercluster.node.client.flying import Flying
 from hypercluster.node.client.patience import Leash
 from hypercluster.node.client.stays import Stay
-from hypercluster.node.client.stepping import OPEN_SECONDS, Stepping
+from hypercluster.node.client.stepping import OPEN_SECONDS
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.identity import peer_of_public_key
 from hypercluster.node.rows import WireDtype
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from hypercluster.node.network.connection import Connection
 
 
-class Hop(Stepping):
+class Hop(Flying):
     """An open session with the provider of layers [start, stop)."""
 
     @classmethod

@@ -109,7 +109,9 @@ class Station:
         self._book = RequestBook(self.ledger, self.payer, ReceiptFiles(settings.home))
         wishes = wishes or Wishes(shares=settings.shares)
         ahead = wishes.pay_ahead if settings.pay_ahead == 1 else settings.pay_ahead
-        self._wishes = replace(wishes, chain=wishes.chain and settings.chain, pay_ahead=ahead)
+        in_flight = settings.in_flight if wishes.in_flight is None else wishes.in_flight
+        linked = wishes.chain and settings.chain
+        self._wishes = replace(wishes, chain=linked, pay_ahead=ahead, in_flight=in_flight)
         self._purse, self._auditing, self._drafting, self._seed = purse, auditing, drafting, seed
         self._own = own
         self._experience = Experience()

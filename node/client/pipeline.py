@@ -68,10 +68,32 @@ class Pipeline:
         rows = self.chunks(tokens)
         return sum(hop.owed + sum(map(hop.cost, rows)) for hop in self.hops)
 
+    def due(self, tokens: int) -> int:
+        """Wei that have to be set aside for that, beside what is left of dropped steps."""
+        rows = self.chunks(tokens)
+        costs = [(hop.credit, hop.owed + sum(map(hop.cost, rows))) for hop in self.hops]
+        return sum(max(0, cost - credit) for credit, cost in costs)
+
+    @property
+    def linked(self) -> bool:
+        """Whether rows go over links all the way, and steps may follow each other before they are answered."""
+        return all(hop.flies for hop in self.hops) and all(hop.forwards for hop in self.hops[:-1])
+
+    @property
+    def busy_ms(self) -> float:
+        """For how long all providers together held the last step, computing and otherwise; 0 before the first."""
+        return sum(t.compute[-1] + t.waited[-1] for t in (hop.timing for hop in self.hops) if t.compute)
+
     @property
     def rewinds(self) -> bool:
         """Whether all providers take a step at a position below what their sessions hold."""
         return all(REWIND in hop.advert.features for hop in self.hops)
+
+    def strain(self, place: int) -> None:
+        """Have the rows of the hop before `place` relayed from now on: they were lost or changed on their way."""
+        one, other = self.hops[place - 1 : place + 1]
+        one.relayed = True
+        self._strained(one, other)
 
     def rewind(self, position: int) -> None:
         """Let the next step begin at `position`: what the sessions hold from there on is forgotten with it."""

@@ -12,6 +12,7 @@ from hypercluster.node.engine.chat import Chat, Message
 from hypercluster.node.engine.grammar import BadFormat, Format, check_format
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.rows import WireDtype
+from hypercluster.node.wire.messages import MOST_IN_FLIGHT
 
 if TYPE_CHECKING:
     from hypercluster.market.money.budget import Budget
@@ -155,7 +156,16 @@ class Wishes:
     pay_ahead: int = 1
     """tokens that one voucher pays for at most: less work, and a provider that leaves may keep the price of the rest"""
 
+    in_flight: int | None = None
+    """steps with guesses that are sent before the ones before them are answered, at most; 0 or 1: none, None: as many
+    as may be, where a step waits longer than it is computed
+    """
+
     def __post_init__(self) -> None:
+        if self.in_flight is not None and not 0 <= self.in_flight <= MOST_IN_FLIGHT:
+            raise BadRequest(
+                f"{self.in_flight} steps cannot be in flight: 0 (none before the answer) to {MOST_IN_FLIGHT} can be."
+            )
         if not 1 <= self.pay_ahead <= MOST_AHEAD:
             raise BadRequest(
                 f"A voucher cannot pay for {self.pay_ahead} tokens: 1 (each its own) to {MOST_AHEAD} can be."

@@ -194,7 +194,7 @@ def _may_stay(pipeline: Pipeline) -> bool:
     """Whether all sessions stand still at the same token, and their providers keep some."""
     return all(
         hop.position == len(pipeline.held) >= LEAST_SHARED
-        and not (hop.risked_wei or hop.unanswered)
+        and not (hop.broken or hop.unanswered or hop.out)
         and hop.advert.parked_seconds
         and (hop.rows_before + hop.tokens) * _row_bytes(hop) <= MOST_BYTES
         for hop in pipeline.hops

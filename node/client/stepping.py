@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from hypercluster.node.client.ahead import Ahead
 from hypercluster.node.client.answers import Answer, Checks
 from hypercluster.node.client.exchanging import HopFailed, exchange, hearing, telling, too_slow
 from hypercluster.node.client.kept import KeptSteps
+from hypercluster.node.client.paid import Paid
 from hypercluster.node.client.patience import Leash, TooSlow
 from hypercluster.node.client.timing import Timing
 from hypercluster.node.evidence.bundle import pack_step
@@ -40,18 +40,6 @@ if TYPE_CHECKING:
 OPEN_SECONDS = 15.0
 STEP_SECONDS = 120.0
 """for an answer, and as long as it is expected to take besides; where somebody else could go on, a leash is shorter"""
-
-
-@dataclass(slots=True)
-class Paid:
-    """A step that was signed for: what it costs in wei, when it was begun, and how long signing took."""
-
-    step: Step
-    cost: int
-    began: float
-    sign_ms: float
-    sent: bool = False
-    answered: bool = False
 
 
 class Stepping:
@@ -251,6 +239,14 @@ class Stepping:
         if isinstance(result, NoRows) and paid.step.awaited and result.seq == paid.step.seq:
             paid.sent = False
             return None
+        try:
+            return self._taken(paid, result, began)
+        finally:
+            if paid.answered:
+                self._step = None
+
+    def _taken(self, paid: Paid, result: Message, began: float) -> Answer:
+        """What comes of a step whose answer was awaited since `began`, once it is booked. Raises HopFailed."""
         answer, record = self._checks.of(result, paid.step, self.receipts)
         assert isinstance(result, StepResult)
         self.link = result.link
@@ -261,11 +257,9 @@ class Stepping:
         try:
             self.account.acknowledge(paid.cost, result.billed_wei, self.spending)
         except Overbilled as error:
-            self._step = None
             self.broken = True
             self.risked_wei += paid.cost
             raise HopFailed(self.advert.peer, str(error)) from error
-        self._step = None
         self._cached_due = False
         self._reserve_less(paid.cost)
         self.position = paid.step.position + paid.step.rows

@@ -40,6 +40,8 @@ class WalletPolicy:
     """all requests of a day (UTC)"""
     total_wei: int | None = None
     """all requests ever"""
+    ahead_wei: int | None = field(default_factory=lambda: in_token(HCT // 1000))
+    """signed for and not answered, of one request, before a step with guesses follows that is not waited for"""
     per_key_wei: int | None = field(default_factory=lambda: in_token(HCT))
     """what a new API key gets that is given no budget of its own"""
     per_key_period: Period = Period.DAY
@@ -63,6 +65,7 @@ _PLACES = {
     "per_request_wei": ("limits", "per_request"),
     "per_day_wei": ("limits", "per_day"),
     "total_wei": ("limits", "total"),
+    "ahead_wei": ("limits", "ahead"),
     "per_key_wei": ("keys", "budget"),
     "per_key_period": ("keys", "period"),
     "float_wei": ("channels", "float"),

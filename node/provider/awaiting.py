@@ -14,7 +14,7 @@ from hypercluster.node.wire.messages import Close, Step
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypercluster.node.network.connection import Connection
+    from hypercluster.node.provider.incoming import Incoming
     from hypercluster.node.provider.seats import Seat
 
 LEAST_SECONDS = 3.0
@@ -53,11 +53,11 @@ class Awaiting:
     def __init__(
         self,
         inlet: Inlet | None,
-        connection: Connection,
+        incoming: Incoming,
         seat: Seat,
         seconds_before: Callable[[int], float],
     ) -> None:
-        self._inlet, self._connection, self._seat = inlet, connection, seat
+        self._inlet, self._incoming, self._seat = inlet, incoming, seat
         self._before = seconds_before
         self._mean = 0.0
         self._missed = 0
@@ -76,12 +76,12 @@ class Awaiting:
             ClientCloses, Refused, ConnectionLost, WireError, FrameError: what the client says, or does not.
         """
         assert self._inlet is not None
-        # A libp2p stream does not stand it that a read is given up, so its client is heard afterwards.
-        client = self._connection if self._connection.direct else None
+        incoming = self._incoming
+        said = (lambda: incoming.interruption(step.epoch)) if incoming.interrupts else None
         began = time.monotonic()
         seconds = LEAST_SECONDS + max(self._before(step.rows), SLOWER * self._mean)
         with self._seat.clients_turn():
-            came = await self._inlet.rows_of(step.awaited, client, min(seconds, self._seat.patience))
+            came = await self._inlet.rows_of(step.awaited, said, min(seconds, self._seat.patience))
         match came:
             case Rows(rows=step.rows, data=data):
                 self._missed = 0
@@ -89,6 +89,8 @@ class Awaiting:
                 return data
             case Rows():
                 raise self.missing(ErrorCode.BAD_SHAPE)
+            case Discard() if step.epoch and incoming.drops(step):
+                raise RowsMissing(ErrorCode.OUT_OF_ORDER)
             case None | Discard(seq=step.seq):
                 raise self.missing(ErrorCode.TIMEOUT)
             case Close():

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -69,21 +70,28 @@ class Inlet:
             self._over = True
             self._came()
 
-    async def rows_of(self, number: int, client: Connection | None, seconds: float) -> Rows | Message | None:
-        """The rows of that number, or what the client says meanwhile, if it is listened to; None: they do not come."""
-        if (rows := self._held(number)) is not None:
-            return rows
-        said: Message | None = None
-        with trio.move_on_after(0 if self._over else seconds) as scope:
-            self._came = scope.cancel
-            try:
-                if client is None:
-                    await trio.sleep_forever()
-                else:
-                    said = await client.receive(None)
-            finally:
-                self._came = lambda: None
-        return self._held(number) if said is None else said
+    async def rows_of(
+        self, number: int, said: Callable[[], Awaitable[Message]] | None, seconds: float
+    ) -> Rows | Message | None:
+        """The rows of that number, or what is `said` meanwhile, if anybody is listened to; None: they do not come."""
+        deadline = trio.current_time() + seconds
+        while (rows := self._held(number)) is None:
+            word: Message | None = None
+            with trio.move_on_at(-math.inf if self._over else deadline) as scope:
+                self._came = scope.cancel
+                try:
+                    if said is None:
+                        await trio.sleep_forever()
+                    else:
+                        word = await said()
+                finally:
+                    self._came = lambda: None
+            if word is not None:
+                return word
+            if self._over or trio.current_time() >= deadline:
+                return self._held(number)
+            # What came may be of a step that was dropped here.
+        return rows
 
     def holds(self, number: int) -> bool:
         """Whether the rows of that number are here."""

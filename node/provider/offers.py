@@ -17,7 +17,7 @@ from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
 from hypercluster.node.serving.presence import Issue, Presence
 from hypercluster.node.shards import Manifest
-from hypercluster.node.wire.messages import CHAIN, REWIND
+from hypercluster.node.wire.messages import CHAIN, FLIGHT, REWIND
 
 MAX_TOP_K = 1024
 """candidates per row that a tail returns at most"""
@@ -128,7 +128,12 @@ class Offer:
     def _features(self, direct: str) -> tuple[str, ...]:
         # Where a model reads token ids beside the rows, each stage needs them from the client.
         chain = direct and not self.engine.reads_tokens
-        return ((REWIND,) if self.engine.rewinds else ()) + ((CHAIN,) if chain else ())
+        flight = chain and self.engine.rewinds
+        return (
+            ((REWIND,) if self.engine.rewinds else ())
+            + ((CHAIN,) if chain else ())
+            + ((FLIGHT,) if flight else ())
+        )
 
     def changed(self) -> bool:
         """Whether something has changed that others should hear of before the next refresh.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from hypercluster.node.network.connection import Connection
+    from hypercluster.node.provider.incoming import Incoming
     from hypercluster.node.wire.codec import Message
 
 GRACE_SECONDS = 3.0
@@ -109,7 +110,7 @@ class Seat:
             raise Refused(ErrorCode.TIMEOUT, "No step came for a while and others wait: the session is over.")
         self.idle_since = None
 
-    async def receive(self, connection: Connection) -> Message:
+    async def receive(self, connection: Connection | Incoming) -> Message:
         """The client's next message.
 
         Raises:

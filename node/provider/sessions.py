@@ -12,6 +12,7 @@ from hypercluster.market.ledger import Role, SessionRecord
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.home.logs import logged_with
+from hypercluster.node.provider.incoming import Incoming
 from hypercluster.node.provider.parking import Stage
 from hypercluster.node.provider.prices import Prices
 from hypercluster.node.provider.service import Service
@@ -138,7 +139,8 @@ class Session:
         try:
             with self._service.links.inlet(self._opening) as inlet:
                 await self._accept()
-                closing = await self._steps.answer(inlet)
+                async with Incoming(self._connection) as incoming:
+                    closing = await self._steps.answer(inlet, incoming)
             books.outcome = "closed"
             if closing.park:
                 kept = parking.keep(stage)

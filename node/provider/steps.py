@@ -14,6 +14,7 @@ from hypercluster.market.money.voucher import charge
 from hypercluster.node.errors import ErrorCode, WireError
 from hypercluster.node.provider.awaiting import Awaiting, ClientCloses, RowsMissing
 from hypercluster.node.provider.computing import Computed
+from hypercluster.node.provider.incoming import Incoming
 from hypercluster.node.provider.links import Inlet, Outlet
 from hypercluster.node.provider.parking import Stage
 from hypercluster.node.provider.prices import Prices
@@ -21,7 +22,7 @@ from hypercluster.node.provider.service import Service
 from hypercluster.node.rows import rows_root, unpack_input
 from hypercluster.node.serving.refusals import SEND_SECONDS, Refused
 from hypercluster.node.wire.links import Discard, Link, NoRows, Rows, Show
-from hypercluster.node.wire.messages import Close, Open, Step, StepResult
+from hypercluster.node.wire.messages import MOST_IN_FLIGHT, Close, Open, Step, StepResult
 from hypercluster.node.wire.records import served
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ class Steps:
         self.billed = 0
         """wei so far"""
 
-    async def answer(self, inlet: Inlet | None) -> Close:
+    async def answer(self, inlet: Inlet | None, incoming: Incoming) -> Close:
         """Answer until the client closes the session, and return how it did. Raises what the client is to be told.
 
-        The provider before may bring rows at `inlet`.
+        The provider before may bring rows at `inlet`; the client is heard by `incoming`.
         """
-        self._awaiting = Awaiting(inlet, self._connection, self._seat, self._service.seconds_before)
+        self._awaiting = Awaiting(inlet, incoming, self._seat, self._service.seconds_before)
         while True:
-            message = await self._seat.receive(self._connection)
+            message = await self._seat.receive(incoming)
             arrived = time.perf_counter()
             match message:
                 case Close():
@@ -82,17 +83,22 @@ class Steps:
                 case Show():
                     await self._show(message)
                 case Discard():
-                    pass  # it was answered in the meantime
+                    incoming.end(message.epoch)  # of one step: it was answered in the meantime
                 case Step():
-                    expected = self._stage.receipts.next_seq
-                    if message.seq != expected:
-                        raise Refused(
-                            ErrorCode.OUT_OF_ORDER, f"The step has number {message.seq}, not {expected}."
-                        )
-                    try:
-                        result = await self._step(message, arrived)
-                    except ClientCloses as closes:
-                        return closes.closing
+                    self._check_number(message)
+                    result: StepResult | NoRows
+                    if incoming.drops(message):
+                        result = NoRows(message.seq, ErrorCode.OUT_OF_ORDER, self._account.channel.billed)
+                    else:
+                        try:
+                            result = await self._step(message, arrived)
+                        except ClientCloses as closes:
+                            return closes.closing
+                        if isinstance(result, NoRows):
+                            # Those behind it stand on it.
+                            incoming.end(message.epoch)
+                        else:
+                            incoming.computed()
                     with self._seat.clients_turn():
                         await self._connection.send(result, SEND_SECONDS)
                 case _:
@@ -180,16 +186,20 @@ class Steps:
 
         Rows that go on to the next provider go first.
         """
+        number = step.seq
         packed, rows = output.packed(self._opening.wire_dtype)
         forwarded = step.onward > 0 and await self._outlet.send(Rows(step.onward, rows, packed))
         issued, receipts = int(time.time()), self._stage.receipts
         in_root, out_root = rows_root(step.input, step.rows), rows_root(packed, rows)
         receipt = receipts.over(step.position, step.rows, rows, in_root, out_root, issued)
         signature = receipts.sign(receipt, self._service.node_key)
+        if step.seq != receipt.seq:
+            # Steps before it were dropped: it comes earlier than its client could know.
+            step = replace(step, seq=receipt.seq)
         record = served(step, output=packed, outputs=rows, issued=issued, receipt=signature)
         self._stage.transcript.append(record)
         return StepResult(
-            seq=step.seq,
+            seq=number,
             rows=rows,
             billed_wei=self._account.channel.billed,
             compute_ms=output.compute_ms,
@@ -201,6 +211,12 @@ class Steps:
             out_root=out_root if forwarded else b"",
             link=self._outlet.state,
         )
+
+    def _check_number(self, step: Step) -> None:
+        expected = self._stage.receipts.next_seq
+        dropped = MOST_IN_FLIGHT if step.epoch else 0
+        if not expected <= step.seq <= expected + dropped:
+            raise Refused(ErrorCode.OUT_OF_ORDER, f"The step has number {step.seq}, not {expected}.")
 
     def _check(self, step: Step) -> None:
         service = self._service

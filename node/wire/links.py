@@ -47,9 +47,10 @@ class Rows:
 
 @message
 class NoRows:
-    """Provider to client: the rows of an awaited step did not come (TIMEOUT), or are none (BAD_SHAPE, NOT_FINITE).
+    """Provider to client: the rows of an awaited step did not come (TIMEOUT), or are none (BAD_SHAPE, NOT_FINITE), or
+    a step with an epoch was dropped (OUT_OF_ORDER).
 
-    Nothing is billed for it; its voucher stays as credit, and the next step has the same `seq`.
+    Nothing is billed for it; its voucher stays as credit, and the next receipt has the number that it would have had.
     """
 
     seq: Number
@@ -67,6 +68,10 @@ class Show:
 
 @message
 class Discard:
-    """Client to provider: wait no longer for the rows of step `seq`. A step that has rows by now is answered."""
+    """Client to provider: wait no longer for the rows of step `seq`. A step that has rows by now is answered.
+
+    With an `epoch` above 0: begin none of the steps of this epoch and earlier ones; those are answered by NoRows.
+    """
 
     seq: Number
+    epoch: Number = 0

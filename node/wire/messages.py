@@ -39,6 +39,12 @@ REWIND = "rewind"
 """feature of providers that take a step at a position below what the session holds"""
 CHAIN = "chain"
 """feature of providers that send rows on to the provider of the next layers, and take them from the one before"""
+FLIGHT = "flight"
+"""feature of providers that take steps while others of the same session are unanswered, over a direct connection"""
+MOST_IN_FLIGHT = 8
+"""steps of one session that are unanswered at most"""
+FLYING_ROWS = 64
+"""of a step that is sent while others may be unanswered, at most"""
 MOST_WAIT = 86_400.0
 """seconds that anybody is told to wait"""
 MOST_PARKED = 86_400
@@ -135,10 +141,16 @@ class Step:
     """0, or the number of the rows that come from the provider before; numbers of one session rise"""
     onward: Number = 0
     """0, or the number under which the rows of output go on to the provider after"""
+    epoch: Number = 0
+    """0 for a step that is sent alone; else others may be unanswered, and a Discard of this epoch or a later one drops
+    it unless it has begun
+    """
 
     def __post_init__(self) -> None:
         if bool(self.awaited) == bool(self.input):
             raise WireError("input", "is empty where rows are awaited, and only there")
+        if self.epoch and self.rows > FLYING_ROWS:
+            raise WireError("rows", f"is {self.rows}, and a step beside others has {FLYING_ROWS} at most")
 
 
 @message

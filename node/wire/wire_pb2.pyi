@@ -134,7 +134,7 @@ class Open(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., channel: _Optional[_Union[Channel, _Mapping]] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., capacity: _Optional[int] = ..., max_price_wei: _Optional[bytes] = ..., max_prompt_price_wei: _Optional[bytes] = ..., top_k: _Optional[int] = ..., resume: _Optional[bytes] = ..., position: _Optional[int] = ..., max_cached_price_wei: _Optional[bytes] = ..., ticket: _Optional[bytes] = ..., previous: _Optional[str] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("seq", "position", "rows", "cumulative_wei", "signature", "all_outputs", "input", "awaited", "onward")
+    __slots__ = ("seq", "position", "rows", "cumulative_wei", "signature", "all_outputs", "input", "awaited", "onward", "epoch")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,7 @@ class Step(_message.Message):
     INPUT_FIELD_NUMBER: _ClassVar[int]
     AWAITED_FIELD_NUMBER: _ClassVar[int]
     ONWARD_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     seq: int
     position: int
     rows: int
@@ -153,7 +154,8 @@ class Step(_message.Message):
     input: bytes
     awaited: int
     onward: int
-    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., cumulative_wei: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., all_outputs: _Optional[bool] = ..., input: _Optional[bytes] = ..., awaited: _Optional[int] = ..., onward: _Optional[int] = ...) -> None: ...
+    epoch: int
+    def __init__(self, seq: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., cumulative_wei: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., all_outputs: _Optional[bool] = ..., input: _Optional[bytes] = ..., awaited: _Optional[int] = ..., onward: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ("park",)
@@ -272,10 +274,12 @@ class Show(_message.Message):
     def __init__(self, seq: _Optional[int] = ...) -> None: ...
 
 class Discard(_message.Message):
-    __slots__ = ("seq",)
+    __slots__ = ("seq", "epoch")
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     seq: int
-    def __init__(self, seq: _Optional[int] = ...) -> None: ...
+    epoch: int
+    def __init__(self, seq: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "billed_wei", "wait_ms")

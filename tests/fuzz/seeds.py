@@ -134,6 +134,9 @@ def step() -> AuditStep:
 def messages() -> Iterator[Message]:
     yield OPEN
     yield Step(seq=1, position=2, rows=2, cumulative_wei=10**17, signature=b"s" * 64, input=TOKENS)
+    yield Step(
+        seq=4, position=2, rows=2, cumulative_wei=10**17, signature=b"s" * 64, input=b"", awaited=7, epoch=3
+    )
     yield Close(park=True)
     yield Parked(600)
     yield Accept(
@@ -161,6 +164,7 @@ def messages() -> Iterator[Message]:
     yield NoRows(3, ErrorCode.TIMEOUT, 5)
     yield Show(3)
     yield Discard(3)
+    yield Discard(0, 2)
     yield StepRoots(1, 2, 2, 2, b"", b"", b"i" * 32, b"o" * 32, NOW, b"r" * 64)
     yield STAGE
     yield Recall(b"h" * 32, 3)

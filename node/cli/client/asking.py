@@ -70,9 +70,10 @@ def wishes_of(
     deposit: int | None = None,
     shares: Shares | None = None,
     stays: bool = False,
+    in_flight: int | None = None,
 ) -> Wishes:
-    """Over whom to go; `draft` in tokens, `deposit` in wei. Without `shares` they are as the settings say. With `stays`
-    a later request may go on from where this one ended.
+    """Over whom to go; `draft` in tokens, `deposit` in wei, `in_flight` in steps. Without `shares` they are as the
+    settings say. With `stays` a later request may go on from where this one ended.
     """
     return Wishes(
         market=MarketParameters(alpha=alpha),
@@ -82,17 +83,22 @@ def wishes_of(
         deposit_wei=deposit,
         drafts=draft,
         stays=stays,
+        in_flight=in_flight,
     )
 
 
-def drafts_of(draft: int | None, draft_model: str | None) -> int:
-    """Tokens guessed ahead in a step. Raises BadRequest for a draft model that is to guess nothing."""
+def drafts_of(draft: int | None, draft_model: str | None, in_flight: int | None = None) -> int:
+    """Tokens guessed ahead in a step. Raises BadRequest for a draft model that is to guess nothing, and for nothing
+    that is to be in flight.
+    """
     from hypercluster.node.client.draft_model import DRAFTS
 
     if draft == 0 and draft_model is not None:
         raise BadRequest(
             "--draft 0 guesses nothing, and --draft-model is for guessing: leave one of them out."
         )
+    if in_flight and not draft and draft_model is None:
+        raise BadRequest("--in-flight is for guesses, and nothing is guessed: give --draft or --draft-model.")
     return draft if draft is not None else DRAFTS if draft_model is not None else 0
 
 

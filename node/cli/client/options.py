@@ -73,6 +73,15 @@ DraftModel = Annotated[
         "coarser quantisation of the same.",
     ),
 ]
+InFlight = Annotated[
+    int | None,
+    whole(
+        "Steps with guesses that are sent before the ones before them are answered, at most; 0 is none. Else as many "
+        "as may be, where a step waits longer than it is computed. HC_IN_FLIGHT.",
+        least=0,
+        most=8,
+    ),
+]
 Local = Annotated[
     list[str] | None,
     layer_range(

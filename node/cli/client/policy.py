@@ -33,6 +33,7 @@ WORDS = {
     "per_request_wei": "one request at most, audits included",
     "per_day_wei": "all requests of a day (UTC)",
     "total_wei": "all requests ever",
+    "ahead_wei": "unanswered steps of a request with guesses in flight",
     "per_key_wei": "a new API key without a budget of its own",
     "per_key_period": "for each",
     "float_wei": "deposited for a provider at a time",
@@ -56,6 +57,9 @@ def set_(
     per_request: Annotated[Any, hct("HCT for one request at most.", word=NONE)] = None,
     per_day: Annotated[Any, hct("HCT for all requests of a day (UTC).", word=NONE)] = None,
     total: Annotated[Any, hct("HCT for all requests ever.", word=NONE)] = None,
+    ahead: Annotated[
+        Any, hct("HCT that a request has signed for and unanswered, with guesses in flight.", word=NONE)
+    ] = None,
     key_budget: Annotated[Any, hct("HCT for a new API key without a budget of its own.", word=NONE)] = None,
     key_period: Annotated[PeriodName | None, typer.Option(help="What that is for.")] = None,
     float_: Annotated[int | None, hct("HCT to deposit for a provider at a time.", "--float")] = None,
@@ -70,6 +74,7 @@ def set_(
         "per_request_wei": per_request,
         "per_day_wei": per_day,
         "total_wei": total,
+        "ahead_wei": ahead,
         "per_key_wei": key_budget,
         "per_key_period": None if key_period is None else Period(key_period),
         "float_wei": float_,

@@ -19,6 +19,7 @@ from hypercluster.node.client import stepping
 from hypercluster.node.client.blame import seen_in
 from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.hop import Hop
+from hypercluster.node.client.limits import Spending
 from hypercluster.node.client.opening import Opener, Terms, recipient_of
 from hypercluster.node.client.own_layers import Ends, OwnLayers
 from hypercluster.node.client.pipeline import Pipeline
@@ -97,6 +98,7 @@ class World:
         capacity: int = 100,
         own: OwnLayers | None = None,
         pay_ahead: int = 1,
+        spending: Spending = FREE,
     ) -> AsyncIterator[tuple[Opener, Pipeline]]:
         manifest = self.stored.manifest
         adverts = [served.advert for served in self.path]
@@ -118,7 +120,7 @@ class World:
                 capacity=capacity, top_k=8, wire_dtype=WireDtype.F32, chain=chain, pay_ahead=pay_ahead
             )
             with trio.fail_after(WAIT):
-                async with await opener.open(adverts, accounts, terms, FREE) as pipeline:
+                async with await opener.open(adverts, accounts, terms, spending) as pipeline:
                     yield opener, pipeline
 
 

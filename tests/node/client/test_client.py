@@ -73,7 +73,8 @@ class Lying:
         if isinstance(message, Step):
             with trio.move_on_after(0.005):
                 self._early.append(await self._inner.receive())
-                self._lies.hasty += isinstance(self._early[0], Step)
+                early = self._early[0]
+                self._lies.hasty += isinstance(early, Step) and not early.epoch
         return message
 
     async def send(self, message: Message, timeout: float | None = None) -> None:

@@ -44,7 +44,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
 async def completed(
     client: Client, sampling: Sampling = GREEDY, prompt: tuple[int, ...] = tuple(PROMPT)
 ) -> Completion:
-    wishes = replace(client.wishes, drafts=8, market=PRICE_ONLY)
+    wishes = replace(client.wishes, drafts=8, in_flight=0, market=PRICE_ONLY)
     asked = Request(prompt=prompt, allowance=Allowance(tokens=LONG), sampling=sampling, wishes=wishes)
     with trio.fail_after(300):
         return await client.complete(asked).finished()
@@ -94,7 +94,7 @@ async def test_the_next_turn_over_a_path_that_stayed_is_guessed_for_as_well(
 ) -> None:
     wallet, prompt = new_wallet(world.chain), tuple(PROMPT) * 9
     async with world.client(wallet, tmp_path, drafting=Drafting(stored=world.stored)) as client:
-        wishes = replace(client.wishes, drafts=8, market=PRICE_ONLY, stays=True)
+        wishes = replace(client.wishes, drafts=8, in_flight=0, market=PRICE_ONLY, stays=True)
         turns: list[Completion] = []
         for more in ((), (7, 8)):
             prompt = (*prompt, *(turns[-1].tokens if turns else ()), *more)

@@ -9,13 +9,13 @@ from types import MappingProxyType
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.money.voucher import charge
 from hypercluster.node.client.completion import Completion
-from hypercluster.node.client.drafting import Drafts
+from hypercluster.node.client.drafting import LEAST_WIRE_MS, Drafts
 from hypercluster.node.client.request import Allowance, BadRequest, Request, Sampling, Wishes
 from tests.node.client.test_client import CHEAP, PROMPT, World, hang_up, honest, world
 from tests.node.helpers.providers import new_wallet
@@ -73,6 +73,71 @@ def test_a_loop_is_followed_past_the_end_of_what_is_there() -> None:
 
 def test_the_surer_they_are_the_more_are_guessed() -> None:
     assert 0 < len(guess(drafts(8, [1, 2] * 9), free, 8)) < len(guess(trusted([1, 2] * 9), free, 8))
+
+
+def ahead(by: Drafts, cost: Callable[[int], int], most: int | None = None) -> list[int]:
+    window = by.window(cost, 4)
+    return trio.run(by.ahead, cost, window, window if most is None else most)
+
+
+def flown(by: Drafts, cost: Callable[[int], int] = free) -> list[int]:
+    """All that is worth having in flight."""
+    guessed: list[int] = []
+    while len(guessed) < 40 and (more := ahead(by, cost)):
+        guessed += more
+    return guessed
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=12))
+def test_what_is_in_flight_goes_on_where_what_came_before_it_ends(landings: list[tuple[int, bool]]) -> None:
+    loop = [1, 2, 3, 4]
+    by = trusted(loop * 5)
+    assert by.measured
+    at = 0
+    air = flown(by)
+    for held, missed in landings:
+        assert air == [loop[(at + each) % 4] for each in range(len(air))]
+        held = min(held, len(air) - 1)
+        by.landed(held, missed=missed)
+        by.came([loop[(at + each) % 4] for each in range(held)])
+        at += held
+        if missed:
+            # Another token came, and the loop begins again with it.
+            by.came([9, *loop, *loop])
+            at = 0
+            air = []
+        air = air[held:] + flown(by)
+        assert air
+
+
+def test_the_surer_they_are_the_more_are_in_flight() -> None:
+    doubted = drafts(8, [1, 2] * 9)
+    sure = trusted([1, 2] * 9)
+    assert len(flown(doubted)) < len(flown(sure))
+
+
+def test_nothing_flies_where_machines_are_what_is_waited_for() -> None:
+    far = Drafts(8, TIME_ONLY)
+    far.over(rewinds=True, history=[1, 2] * 9)
+    assert not far.measured
+    far.ran(1, 50.0)
+    assert [far.waits(busy) for busy in (0.0, 24.0, 26.0)] == [True, True, False]
+    near, unwanted = Drafts(8, TIME_ONLY), Drafts(0, TIME_ONLY)
+    for each in (near, unwanted):
+        each.over(rewinds=True, history=[1, 2] * 9)
+    near.ran(1, LEAST_WIRE_MS)
+    unwanted.ran(1, 50.0)
+    assert not near.waits(0.0)
+    assert not unwanted.waits(0.0)
+
+
+def test_where_rows_are_paid_in_fours_windows_are_of_four_unless_only_time_counts() -> None:
+    def cost(rows: int) -> int:
+        return max(4, rows)
+
+    assert trusted([1, 2] * 9, PRICE_ONLY).window(cost, 4) == 4
+    assert trusted([1, 2] * 9, TIME_ONLY).window(cost, 4) == 1
 
 
 def test_nothing_is_guessed_where_nothing_comes_again_or_the_step_before_is_not_known() -> None:
@@ -193,7 +258,12 @@ async def completed(
                 prompt=prompt,
                 allowance=Allowance(tokens=LONG),
                 sampling=sampling,
-                wishes=replace(client.wishes, drafts=drafts, market=TIME_ONLY if not drafts else PRICE_ONLY),
+                wishes=replace(
+                    client.wishes,
+                    drafts=drafts,
+                    in_flight=0,
+                    market=TIME_ONLY if not drafts else PRICE_ONLY,
+                ),
             )
         ).finished()
     assert world.best_vouchers(wallet) == done.spent_wei + done.risked_wei

@@ -20,6 +20,7 @@ from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion, HopBill
+from hypercluster.node.client.draft_model import Drafting
 from hypercluster.node.client.events import Event, HopReplaced, PathChosen, Prefilled, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
@@ -60,13 +61,25 @@ class World:
 
     @asynccontextmanager
     async def client(
-        self, wallet: Wallet, home: Path, auditing: Auditing | None = None, **wishes: Any
+        self,
+        wallet: Wallet,
+        home: Path,
+        auditing: Auditing | None = None,
+        drafting: Drafting | None = None,
+        **wishes: Any,
     ) -> AsyncIterator[Client]:
         settings = Settings(home=home, bootstrap=(self.served["head"].address,))
         market = MarketParameters(alpha=1.0, risk_weight=0.0)
-        wanted = Wishes(market=market, deposit_wei=HCT // 100, **({"chain": False} | wishes))
+        given: dict[str, Any] = {"chain": False, "market": market, "deposit_wei": HCT // 100}
+        wanted = Wishes(**(given | wishes))
         async with joined(
-            settings, self.chain, self.stored, wallet.purse, wishes=wanted, auditing=auditing
+            settings,
+            self.chain,
+            self.stored,
+            wallet.purse,
+            wishes=wanted,
+            auditing=auditing,
+            drafting=drafting,
         ) as client:
             with trio.fail_after(300):
                 while sum(advert.free >= 3 for advert in client.adverts()) < len(self.served):

@@ -180,7 +180,7 @@ async def test_guesses_that_did_not_hold_are_no_part_of_what_is_gone_back_to(
     async with world.client(wallet, tmp_path) as client:
         plainly = replace(client.wishes, market=MarketParameters(alpha=0.1, risk_weight=0.0))
         for _ in range(3):
-            client.wishes = replace(plainly, stays=True, drafts=4)
+            client.wishes = replace(plainly, stays=True, drafts=4, in_flight=0)
             done = await asked(client, prompt, 9)
             wrong += done.drafted - done.draft_held
             client.wishes = plainly

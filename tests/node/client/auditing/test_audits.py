@@ -67,7 +67,7 @@ PROMPT = [72, 101, 108, 108]
 TOKENS = 12
 CHEAP, DEAR = 100, 5_000
 CHEAPEST = Wishes(market=MarketParameters(alpha=1.0))
-GUESSING = replace(CHEAPEST, drafts=3)
+GUESSING = replace(CHEAPEST, drafts=3, in_flight=0)
 
 
 @pytest.fixture(scope="module")
