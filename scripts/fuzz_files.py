@@ -3,8 +3,8 @@
     python scripts/fuzz_files.py [--files 100000] [--seed 0] [--processes 1]
 
 What judges a file has to find one sentence for anything. What it lets pass goes to llama.cpp, which may refuse it, or
-end the process that it runs in, and no other. Tells how far it is after every 500 files, and prints how many ended
-how, and what was wrong: also when it is interrupted.
+end the process that it runs in, and no other; where one ends over a file, another gets that file alone. Tells how far
+it is after every 500 files, and prints how many ended how, and what was wrong: also when it is interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.models.hostile import Found, search
+from tests.models.hostile import Found, good_models, search
 
 PIECE = 500
 
@@ -28,7 +28,7 @@ PIECE = 500
 def one(files: int, seed: int) -> Found:
     """Some of the search, in a folder of its own."""
     with TemporaryDirectory() as folder:
-        return search(files, seed, Path(folder))
+        return search(files, seed, Path(folder), good_models(Path(folder)))
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first 500; the next ones count on")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
-    seen, wrong, began = Counter[str](), list[str](), time.monotonic()
+    seen, wrong, after_others, began = Counter[str](), list[str](), 0, time.monotonic()
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
         pieces = [
             pool.submit(one, min(PIECE, options.files - at), options.seed + at // PIECE)
@@ -50,6 +50,7 @@ def main() -> int:
             for piece in as_completed(pieces):
                 found = piece.result()
                 seen += found.seen
+                after_others += found.after_others
                 wrong += found.wrong
                 rate = seen.total() / (time.monotonic() - began)
                 print(
@@ -62,6 +63,7 @@ def main() -> int:
     print(f"{seen.total()} files, seed {options.seed}")
     for ending, number in seen.most_common():
         print(f"{number:8} {ending}")
+    print(f"{after_others} ended a process only after other files")
     print("\n".join([*wrong[:50], f"{len(wrong)} wrong"]))
     return 1 if wrong else 0
 
