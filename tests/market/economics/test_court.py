@@ -57,13 +57,14 @@ def test_no_case_creates_money_and_at_least_half_of_what_is_taken_is_burned(seat
         assert 2 * given <= taken
 
 
+@pytest.mark.parametrize("seats", [3, 5, 7])
 @pytest.mark.parametrize("lazy", [0.0, 0.2, 0.4])
 @pytest.mark.parametrize("truth", [G, INN])
-def test_c14_unserved_without_work_earns_less_than_judging(lazy: float, truth: Vote) -> None:
-    others = {truth: 1 - lazy, U: lazy}
-    honest = expected_vote(TERMS, truth, others) - WORK
+def test_c14_unserved_without_work_earns_less_than_judging(seats: int, lazy: float, truth: Vote) -> None:
+    terms, others = DisputeTerms(seats=seats), {truth: 1 - lazy, U: lazy}
+    honest = expected_vote(terms, truth, others) - WORK
     for vote in set(Vote) - {truth}:
-        assert expected_vote(TERMS, vote, others) < honest
+        assert expected_vote(terms, vote, others) < honest
 
 
 def test_c14_a_lazy_pass_pays_only_where_hardly_anybody_accused_is_guilty() -> None:
@@ -86,16 +87,19 @@ def test_two_thirds_decide(seats: int) -> None:
     assert payoffs(terms, [G] * (need - 1) + [GREY] * (seats - need + 1)).outcome is Outcome.INCONCLUSIVE
 
 
-def test_c13_a_coalition_captures_a_case_as_often_as_the_formula_says() -> None:
+@pytest.mark.parametrize(("seats", "need"), [(3, 2), (5, 4), (7, 5)])
+def test_c13_a_coalition_captures_a_case_as_often_as_the_formula_says(seats: int, need: int) -> None:
     share = 0.3
-    once = sum(comb(5, own) * share**own * (1 - share) ** (5 - own) for own in (4, 5))
-    assert sum(seated(share, 5)) == pytest.approx(1)
-    assert captured(share, 5) == pytest.approx(once)
-    assert captured(share, 5, blocks=2) == pytest.approx(1 - (1 - once) ** 3)
+    once = sum(comb(seats, own) * share**own * (1 - share) ** (seats - own) for own in range(need, seats + 1))
+    assert sum(seated(share, seats)) == pytest.approx(1)
+    assert captured(share, seats) == pytest.approx(once)
+    assert captured(share, seats, blocks=2) == pytest.approx(1 - (1 - once) ** 3)
 
 
 def test_accusing_honest_work_does_not_pay_below_half_of_the_list() -> None:
     assert all(false_accusation(TERMS, share / 100) < 0 for share in range(50))
+    for seats in (3, 7):
+        assert all(false_accusation(DisputeTerms(seats=seats), share / 100) < 0 for share in range(49))
     assert false_accusation(TERMS, 0.55) > 0
     # Blocks of its own let a coalition wait for a draw that it likes.
     assert false_accusation(TERMS, 0.3, blocks=3) < 0 < false_accusation(TERMS, 0.4, blocks=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from hypercluster.market.chain.disputes.terms import DisputeTerms
@@ -30,6 +32,8 @@ LAZY_OTHERS = (0.0, 0.2, 0.4)
 """shares of the other members that say unserved without looking"""
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 BLOCKS = (0, 1, 3, 10)
+SIZES = (3, 5, 7)
+"""seats of committees"""
 LIST = 1000
 """verifiers on the list in the simulation"""
 
@@ -47,6 +51,7 @@ def disputes(setup: Setup) -> Findings:
         "looking pays": _looking(),
         "accusers": _accusers(),
         "coalitions": coalitions,
+        "sizes of committees": _sizes(),
         "Sybils and padding": _places(),
     }
 
@@ -170,6 +175,25 @@ def _coalitions(setup: Setup, rng: np.random.Generator) -> list[dict[str, object
                     "simulated, HCT": float(_stopped(own, values, share, blocks).mean()),
                 }
             )
+    return rows
+
+
+def _sizes() -> list[dict[str, object]]:
+    """What the number of seats changes: a member's pay and a coalition's chances, by its share of the list."""
+    rows: list[dict[str, object]] = []
+    for seats in SIZES:
+        terms = replace(TERMS, seats=seats)
+        pay = [expected_vote(terms, vote, {vote: 1.0}) - WORK for vote in (Vote.GUILTY, Vote.INNOCENT)]
+        rows.append(
+            {
+                "seats": seats,
+                "honest, guilty": pay[0],
+                "honest, innocent": pay[1],
+                **{f"decides alone, {share:.0%}": captured(share, seats) for share in (0.1, 0.2, 0.3, 0.4)},
+                **{f"saves a cheat thrice, {share:.0%}": escaped(terms, share) for share in (0.1, 0.3)},
+                "false accusation, 30%": false_accusation(terms, 0.3),
+            }
+        )
     return rows
 
 
