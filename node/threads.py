@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -35,6 +36,20 @@ class Threads:
             limiter=self._limiter,
             abandon_on_cancel=self._abandon,  # type: ignore[call-arg]  # trio's stubs are those of an older version
         )
+
+
+def in_thread(work: Callable[[], T], name: str) -> Future[T]:
+    """What `work` returns, or raises, which a thread of that name does from now on. It ends with the process."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            done.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return done
 
 
 async def completed(future: Future[T]) -> T:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,8 @@ from hypercluster.node.home.lock import Hold, held, key_held
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
     from hypercluster.market.chain import Chain
     from hypercluster.node.serving.presence import Presence
     from hypercluster.node.serving.terms import HttpTerms, Wallets
@@ -96,13 +99,25 @@ def node_held(home: Path, program: str) -> Iterator[None]:
         yield
 
 
-def wallets_of(home: Path, chain: Chain, secret: str) -> Wallets:
-    """The node key of a home, unlocked with its password, and its operator. Raises KeystoreError."""
+def unlocking(homes: Sequence[Path], secret: str) -> Future[list[LocalAccount]]:
+    """The node keys of homes with one password, being unlocked by a thread while others import libraries.
+
+    That takes a second for each. Whoever asks for the result gets KeystoreError where there is no such key, or the
+    password is wrong.
+    """
+    import eth_account  # noqa: F401 - not in the thread, as two that import one library get in each other's way
+
+    from hypercluster.node.threads import in_thread
+
+    return in_thread(lambda: [keys.unlock(home, Key.NODE, secret) for home in homes], "unlocking keys")
+
+
+def wallets_of(home: Path, chain: Chain, node: LocalAccount) -> Wallets:
+    """The unlocked node key of a home, and its operator. Raises KeystoreError."""
     from hypercluster.market.chain import Sender
     from hypercluster.node.serving.terms import Wallets
 
     operator = keys.address(home, Key.OPERATOR)
-    node = keys.unlock(home, Key.NODE, secret)
     return Wallets(node_key=bytes(node.key), operator=operator, sender=Sender(chain, node))
 
 

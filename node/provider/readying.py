@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend
@@ -15,8 +14,8 @@ from hypercluster.node.provider.speed import Speed
 from hypercluster.node.shards import Manifest, ShardError, check_shard
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.shards.writing import Progress
+from hypercluster.node.threads import in_thread
 
-T = TypeVar("T")
 STEP_TOKENS = 64
 """of a prompt that go through a shard together"""
 
@@ -78,8 +77,8 @@ class Readying:
                 check_shard(path, stored.manifest, *layers, verify=False)
             except ShardError:
                 return  # `shard` says why, or makes it again
-            self._checked = _begin(lambda: self._check(path), f"checking {path.name}")
-            self._loaded = _begin(lambda: self._load(path), f"loading {path.name}")
+            self._checked = in_thread(lambda: self._check(path), f"checking {path.name}")
+            self._loaded = in_thread(lambda: self._load(path), f"loading {path.name}")
 
     def shard(self, progress: Progress) -> Path:
         """The shard's file, found to be what the manifest says, cut now if need be. Raises as StoredModel.shard.
@@ -95,7 +94,7 @@ class Readying:
             except ShardError:
                 self._unload()
         path = self._stored.shard(self._loader.start, self._loader.stop, progress)
-        self._loaded = _begin(lambda: self._load(path), f"loading {path.name}")
+        self._loaded = in_thread(lambda: self._load(path), f"loading {path.name}")
         return path
 
     def ready(self) -> tuple[Engine, Speed]:
@@ -134,17 +133,3 @@ class Readying:
         with self._lock:
             self._hashed += size
             self._progress(size)
-
-
-def _begin(work: Callable[[], T], name: str) -> Future[T]:
-    """Do it in a thread that ends with the process."""
-    done: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
-            done.set_exception(error)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return done

@@ -13,6 +13,8 @@ from hypercluster.node.cli.console import Json, Shown, fail, password, show
 from hypercluster.node.cli.options import whole
 from hypercluster.node.cli.serving import wallets_of
 from hypercluster.node.cli.tables import Table
+from hypercluster.node.home import keys
+from hypercluster.node.home.keys import Key
 from hypercluster.node.home.last_run import remembered
 from hypercluster.node.home.resources import open_chain, open_ledger
 from hypercluster.node.home.settings import Settings
@@ -65,7 +67,8 @@ def claim(
         if not outlook.channels:
             show(_claimed(0, 0, 0, rule), _claim, json_)
             return
-        wallets = wallets_of(settings.home, chain, password(settings))
+        node = keys.unlock(settings.home, Key.NODE, password(settings))
+        wallets = wallets_of(settings.home, chain, node)
         try:
             done = claim_all(ledger, chain, wallets.sender, books.unclaimed, outlook, force=force)
         except LosingClaim:

@@ -50,6 +50,7 @@ from hypercluster.node.cli.serving import (
     node_held,
     print_link,
     say_ready,
+    unlocking,
     wallets_of,
 )
 from hypercluster.node.cli.staking import default_threads
@@ -232,13 +233,14 @@ def run(
     with ExitStack() as stack:
         for home in homes:
             stack.enter_context(node_held(home, "hc-provider run"))
+        unlocked = unlocking(homes, password(settings))
         chain = open_chain(settings)
-        secret = password(settings)
-        wallets = [wallets_of(home, chain, secret) for home in homes]
 
         from hypercluster.node.engine.profile import Backend, check_cards
         from hypercluster.node.provider.placing import Serving
 
+        nodes = unlocked.result()
+        wallets = [wallets_of(home, chain, node) for home, node in zip(homes, nodes, strict=True)]
         backend = Backend(
             flash_attention=flash_attention,
             kv_type=kv_type,

@@ -25,6 +25,7 @@ from hypercluster.node.cli.serving import (
     node_held,
     print_link,
     say_ready,
+    unlocking,
     wallets_of,
 )
 from hypercluster.node.cli.staking import default_threads
@@ -88,8 +89,9 @@ def run(
     )
     settings = settings.model_copy(update={"bootstrap": reach.bootstrap})
     with node_held(settings.home, "hc-verifier run"):
+        unlocked = unlocking([settings.home], password(settings))
         chain = open_chain(settings)
-        wallets = wallets_of(settings.home, chain, password(settings))
+        wallets = wallets_of(settings.home, chain, unlocked.result()[0])
         stored = taken_to_serve(model, None, settings, chain)
         check_carried(chain, wallets.sender.address, wallets.operator, jobs, "hc-verifier")
 
