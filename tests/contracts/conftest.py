@@ -157,6 +157,25 @@ def court(deploy: Deploy, accounts: Accounts, deployer: Account, token: Contract
     return Court(deploy, accounts, deployer, token)
 
 
+@pytest.fixture(scope="module", params=[3, 5, 7])
+def sized(
+    request: pytest.FixtureRequest,
+    deploy: Deploy,
+    accounts: Accounts,
+    deployer: Account,
+    token: Contract,
+    court: "Court",
+    stranger: Account,  # like the court: what comes for all tests has to come before what comes for some
+) -> "Court":
+    """Disputes in committees of three, five (the default) and seven, with three verifiers more on the list."""
+    from tests.contracts.court import TERMS, Court
+
+    seats = request.param
+    if seats == TERMS["seats"]:
+        return court
+    return Court(deploy, accounts, deployer, token, TERMS | {"seats": seats}, verifiers=seats + 3)
+
+
 @pytest.fixture(scope="session")
 def desk(channels: Contract, payer: Account, payee: Account, signer: Account) -> "Desk":
     return Desk(channels, payer, payee, signer)

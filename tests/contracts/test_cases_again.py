@@ -4,7 +4,6 @@ In committees of three, five (the default) and seven.
 """
 
 import ape
-import pytest
 
 from tests.contracts.conftest import DAY, events
 from tests.contracts.court import (
@@ -21,17 +20,6 @@ from tests.contracts.court import (
     UNSERVED,
     Court,
 )
-from tests.contracts.kinds import Account, Accounts, Contract, Deploy
-
-
-@pytest.fixture(scope="module", params=[3, 5, 7])
-def sized(
-    request: pytest.FixtureRequest, deploy: Deploy, accounts: Accounts, deployer: Account, token: Contract
-) -> Court:
-    """A court with so many seats, and two verifiers more."""
-    seats = request.param
-    return Court(deploy, accounts, deployer, token, TERMS | {"seats": seats}, verifiers=seats + 2)
-
 
 Votes = list[int | None]
 

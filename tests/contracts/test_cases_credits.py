@@ -5,16 +5,17 @@ from tests.contracts.court import BOND, INNOCENT, Court
 from tests.contracts.kinds import Chain
 
 
-def test_credits_wait_and_are_paid(court: Court, chain: Chain) -> None:
-    case = court.open()
-    members, _ = court.judge(case, INNOCENT, INNOCENT, INNOCENT)
-    boss, share = court.boss[members[0].address], BOND // 2 // 3
+def test_credits_wait_and_are_paid(sized: Court, chain: Chain) -> None:
+    court, case, seats = sized, sized.open(), sized.terms.seats
+    votes = [INNOCENT] * seats
+    members, _ = court.judge(case, *votes)
+    boss, share = court.boss[members[0].address], BOND // 2 // seats
     claimable_at = court.now() + 7 * DAY
     court.at(court.now() + DAY)
     chain.mine()
     while sum(tuple(court.cases.credits(boss))[:2]) != 2 * share:  # until it is drawn again
         case = court.open()
-        court.judge(case, INNOCENT, INNOCENT, INNOCENT)
+        court.judge(case, *votes)
     assert tuple(court.cases.credits(boss)) == (0, 2 * share, claimable_at)
     court.at(claimable_at - 1)
     with ape.reverts(court.cases.CreditsLocked, error_inputs={"claimableAt": claimable_at}):

@@ -22,7 +22,8 @@ from tests.contracts.kinds import Account, Sleep
 from tests.contracts.signing import sign_permit
 
 
-def test_a_case_is_opened(court: Court) -> None:
+def test_a_case_is_opened(sized: Court) -> None:
+    court = sized
     stage, receipt = court.stage(), court.receipt()
     held = court.token.balanceOf(court.accuser)
     opened = court.cases.openCase(
@@ -50,7 +51,7 @@ def test_a_case_is_opened(court: Court) -> None:
     assert (shown.phase, shown.outcome, shown.deadline) == (DRAWING, 0, said["drawDeadline"])
     assert (shown.accuser, shown.node, shown.bond) == (court.accuser, court.node, BOND)
     assert (shown.openedBlock, shown.seq, shown.stageHash) == (opened.block_number, 3, stage_hash)
-    assert (shown.seats, shown.committed, shown.revealed) == (3, 0, 0)
+    assert (shown.seats, shown.committed, shown.revealed) == (court.terms.seats, 0, 0)
     assert court.token.balanceOf(court.accuser) == held - BOND
     assert court.held() == BOND
 
@@ -150,8 +151,8 @@ def test_without_power_to_slash_there_is_no_case(court: Court) -> None:
         other.openCase(*arguments, sender=court.accuser)
 
 
-def test_an_accuser_has_one_case_about_a_receipt_at_a_time_and_three_in_all(court: Court) -> None:
-    arguments = court.signed()
+def test_an_accuser_has_one_case_about_a_receipt_at_a_time_and_three_in_all(sized: Court) -> None:
+    court, arguments, seats = sized, sized.signed(), sized.terms.seats
     case = court.open(*arguments)
     with ape.reverts(court.cases.CaseExists, error_inputs={"caseId": case}):
         court.open(*arguments)
@@ -159,34 +160,34 @@ def test_an_accuser_has_one_case_about_a_receipt_at_a_time_and_three_in_all(cour
     court.resolve(case)
     second = court.open(*arguments)  # the first was void
     assert (court.outcome(case), second) == ("Void", case + 1)
-    court.judge(second, UNSERVED, UNSERVED, GREY)
+    court.judge(second, *[UNSERVED] * (seats - 1), GREY)
     third = court.open(*arguments)  # in the second nobody saw the evidence
     assert court.outcome(second) == "Unserved"
-    court.judge(third, INNOCENT, UNSERVED, GREY)
+    court.judge(third, INNOCENT, UNSERVED, *[GREY] * (seats - 2))
     assert court.outcome(third) == "Inconclusive"
     with ape.reverts(court.cases.NoTryLeft, error_inputs={"caseId": third}):
         court.open(*arguments)
 
 
-def test_what_was_found_innocent_is_not_judged_again(court: Court) -> None:
-    arguments = court.signed()
+def test_what_was_found_innocent_is_not_judged_again(sized: Court) -> None:
+    court, arguments = sized, sized.signed()
     case = court.open(*arguments)
-    court.judge(case, INNOCENT, INNOCENT, INNOCENT)
+    court.judge(case, *[INNOCENT] * court.terms.seats)
     for accuser in (court.accuser, court.accuse()):
         with ape.reverts(court.cases.FoundInnocent, error_inputs={"caseId": case}):
             court.open(*arguments, sender=accuser)
 
 
-def test_a_stage_is_convicted_once(court: Court) -> None:
-    stage = court.stage()
+def test_a_stage_is_convicted_once(sized: Court) -> None:
+    court, stage, seats = sized, sized.stage(), sized.terms.seats
     first, second = court.open(*court.signed(stage, seq=1)), court.open(*court.signed(stage, seq=2))
-    court.judge(first, GUILTY, GUILTY, GUILTY)
+    court.judge(first, *[GUILTY] * seats)
     assert court.cases.isConvicted(court.node, court.stage_hash(stage))
     with ape.reverts(court.cases.AlreadyConvicted):
         court.open(*court.signed(stage, seq=3))
     held = court.token.balanceOf(court.accuser)
-    _, resolved = court.judge(second, GUILTY, GUILTY, GUILTY)  # opened before the conviction
-    fees = 3 * 2 * FEE  # its committee worked as the first did
+    _, resolved = court.judge(second, *[GUILTY] * seats)  # opened before the conviction
+    fees = seats * 2 * FEE  # its committee worked as the first did
     closing = {"caseId": second, "outcome": OUTCOMES.index("Guilty"), "taken": fees, "forfeited": 0}
     assert ("CaseResolved", closing) in events(resolved)
     assert court.stake_of(court.operator) == STAKE - FAULT - fees

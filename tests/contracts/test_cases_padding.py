@@ -1,4 +1,7 @@
-"""C12: what somebody padded the list of verifiers with costs a draw more calls, and no call more than a million gas."""
+"""C12: what somebody padded the list of verifiers with costs a draw more calls, and no call more than a million gas.
+
+In committees of three, five (the default) and seven.
+"""
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
@@ -55,14 +58,16 @@ def drawn(court: Court, case: int) -> list[int]:
         assert events(call)[-1][0] == "DrawGoesOn"
 
 
-def test_c12_vacant_places_cost_next_to_nothing(court: Court) -> None:
+def test_c12_vacant_places_cost_next_to_nothing(sized: Court) -> None:
+    court = sized
     pad(court, 0)
     assert court.cases.verifierCount() == PLACES
     gas = drawn(court, court.open())
     assert max(gas) < BOUND, gas
 
 
-def test_c12_keys_without_stake_cost_calls_and_only_once(court: Court) -> None:
+def test_c12_keys_without_stake_cost_calls_and_only_once(sized: Court) -> None:
+    court = sized
     pad(court, 40)
     gas = drawn(court, court.open())
     assert max(gas) < BOUND, gas

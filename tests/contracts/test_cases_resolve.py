@@ -1,3 +1,5 @@
+"""How cases end, in committees of three, five (the default) and seven."""
+
 import ape
 import pytest
 
@@ -23,11 +25,24 @@ from tests.contracts.court import (
 from tests.contracts.kinds import Account, Sleep
 
 
-def test_guilty(court: Court) -> None:
-    stage = court.stage()
+@pytest.fixture
+def sized_drawn(sized: Court) -> tuple[int, list[Account]]:
+    """A case and its committee."""
+    case = sized.open()
+    return case, sized.draw(case)
+
+
+def all_of(court: Court, vote: int) -> list[int]:
+    """That vote of every seat."""
+    return [vote] * court.terms.seats
+
+
+def test_guilty(sized: Court) -> None:
+    court, seats, stage = sized, sized.terms.seats, sized.stage()
     held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
     case = court.open(*court.signed(stage))
-    members, resolved = court.judge(case, GUILTY, INNOCENT, GUILTY)
+    votes = [GUILTY, INNOCENT, *[GUILTY] * (seats - 2)]
+    members, resolved = court.judge(case, *votes)
     closing = {"caseId": case, "outcome": OUTCOMES.index("Guilty"), "taken": FAULT, "forfeited": 0}
     assert ("CaseResolved", closing) in events(resolved)
     shown = court.case(case)
@@ -38,10 +53,10 @@ def test_guilty(court: Court) -> None:
     claimable = resolved.timestamp + 7 * DAY
     assert tuple(court.registry.rewards(court.accuser)) == (0, REWARD, claimable)
     rewards = [tuple(court.registry.rewards(court.boss[member.address])) for member in members]
-    assert rewards == [(0, FEE, claimable), (0, 0, 0), (0, FEE, claimable)]
-    assert court.token.totalSupply() == supply - FAULT + REWARD + 2 * FEE - SILENCE
+    assert rewards == [(0, FEE, claimable) if vote == GUILTY else (0, 0, 0) for vote in votes]
+    assert court.token.totalSupply() == supply - FAULT + REWARD + (seats - 1) * FEE - SILENCE
     stakes = [court.stake_of(court.boss[member.address]) for member in members]
-    assert stakes == [STAKE, STAKE - SILENCE, STAKE]  # C14: the second said the contrary
+    assert stakes == [STAKE, STAKE - SILENCE, *[STAKE] * (seats - 2)]  # C14: the second said the contrary
     assert court.cases.isConvicted(court.node, court.stage_hash(stage))
 
 
@@ -68,7 +83,8 @@ def test_what_a_bond_is_for(
     court: Court, votes: tuple[int, ...], ending: str, forfeited: int, credits: tuple[int, ...]
 ) -> None:
     """C14: a vote that nothing was served earns a fraction of one that was worked for, and who judged an undecided case
-    is paid by the accuser who served only some. Half of what is forfeited is burned."""
+    is paid by the accuser who served only some. Half of what is forfeited is burned. Five and seven seats are compared
+    with the economics in test_cases_payoffs."""
     held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
     case = court.open()
     members, resolved = court.judge(case, *votes)
@@ -113,8 +129,8 @@ def test_void_cases_punish_no_members(court: Court) -> None:
     assert all(court.stake_of(court.boss[key.address]) == STAKE for key in court.bench)
 
 
-def test_a_committee_that_does_nothing(court: Court, drawn: tuple[int, list[Account]]) -> None:
-    case, members = drawn
+def test_a_committee_that_does_nothing(sized: Court, sized_drawn: tuple[int, list[Account]]) -> None:
+    court, (case, members), seats = sized, sized_drawn, sized.terms.seats
     court.at(court.case(case).deadline)
     with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": COMMITTING}):
         court.resolve(case, members)
@@ -122,14 +138,14 @@ def test_a_committee_that_does_nothing(court: Court, drawn: tuple[int, list[Acco
     court.wait_for(case)  # nobody committed, so nobody is waited for
     court.resolve(case, members)
     assert court.outcome(case) == "Inconclusive"
-    assert [court.stake_of(court.boss[member.address]) for member in members] == [STAKE - SILENCE] * 3
-    assert court.token.totalSupply() == supply - 3 * SILENCE  # all burned
+    assert [court.stake_of(court.boss[member.address]) for member in members] == [STAKE - SILENCE] * seats
+    assert court.token.totalSupply() == supply - seats * SILENCE  # all burned
     assert court.held() == 0
 
 
-def test_members_who_stay_silent_pay(court: Court, drawn: tuple[int, list[Account]]) -> None:
-    """One reveals, one commits and does not reveal, one does not commit."""
-    case, members = drawn
+def test_members_who_stay_silent_pay(sized: Court, sized_drawn: tuple[int, list[Account]]) -> None:
+    """One reveals, one commits and does not reveal, the others do not commit."""
+    court, (case, members) = sized, sized_drawn
     court.commit(case, members, GUILTY, GUILTY)
     court.wait_for(case)
     court.reveal(case, members, GUILTY)
@@ -139,7 +155,7 @@ def test_members_who_stay_silent_pay(court: Court, drawn: tuple[int, list[Accoun
     court.resolve(case, members)
     assert court.outcome(case) == "Inconclusive"
     stakes = [court.stake_of(court.boss[member.address]) for member in members]
-    assert stakes == [STAKE, STAKE - SILENCE, STAKE - SILENCE]
+    assert stakes == [STAKE, *[STAKE - SILENCE] * (len(members) - 1)]
 
 
 @pytest.mark.parametrize("votes", [(GUILTY, GUILTY, None), (INNOCENT, None, INNOCENT)])
@@ -152,36 +168,36 @@ def test_two_thirds_decide_without_the_third(court: Court, votes: tuple[int, int
     assert court.cases.credits(silent)[1] == court.registry.rewards(silent)[1] == 0
 
 
-def test_all_votes_close_a_case_at_once(court: Court, drawn: tuple[int, list[Account]]) -> None:
-    case, members = drawn
-    court.commit(case, members, GREY, GREY, GREY)
-    court.reveal(case, members, GREY, GREY)
+def test_all_votes_close_a_case_at_once(sized: Court, sized_drawn: tuple[int, list[Account]]) -> None:
+    court, (case, members), last = sized, sized_drawn, sized.terms.seats - 1
+    court.commit(case, members, *all_of(court, GREY))
+    court.reveal(case, members, *[GREY] * last)
     with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": REVEALING}):
         court.resolve(case, members)
-    court.cases.reveal(case, 2, GREY, bytes(32), b"s" * 32, sender=members[2])
+    court.cases.reveal(case, last, GREY, bytes(32), b"s" * 32, sender=members[last])
     court.resolve(case, members)
     with ape.reverts(court.cases.WrongPhase, error_inputs={"phase": CLOSED}):
         court.resolve(case, members)
 
 
-def test_the_members_are_those_that_were_drawn(court: Court, drawn: tuple[int, list[Account]]) -> None:
-    case, members = drawn
-    court.commit(case, members, GUILTY, GUILTY, GUILTY)
-    court.reveal(case, members, GUILTY, GUILTY, GUILTY)
+def test_the_members_are_those_that_were_drawn(sized: Court, sized_drawn: tuple[int, list[Account]]) -> None:
+    court, (case, members) = sized, sized_drawn
+    court.commit(case, members, *all_of(court, GUILTY))
+    court.reveal(case, members, *all_of(court, GUILTY))
     outsider = next(key for key in court.bench if key not in members)
-    for wrong in ([], members[:2], [*members, outsider], members[::-1], [outsider, *members[1:]]):
+    for wrong in ([], members[:-1], [*members, outsider], members[::-1], [outsider, *members[1:]]):
         with ape.reverts(court.cases.WrongMembers):
             court.resolve(case, wrong)
     court.resolve(case, members)
 
 
 @pytest.mark.parametrize("rest", [0, 1, 2, 9, 3 * HCT, FAULT - 1, FAULT])
-def test_a_short_stake_does_not_keep_a_case_open(court: Court, rest: int) -> None:
+def test_a_short_stake_does_not_keep_a_case_open(sized: Court, rest: int) -> None:
     """What is left of the stake when the verdict comes: the accuser's part comes first, half is burned."""
-    case = court.open()
+    court, case = sized, sized.open()
     members = court.draw(case)
-    court.commit(case, members, GUILTY, GUILTY, GUILTY)
-    court.reveal(case, members, GUILTY, GUILTY, GUILTY)
+    court.commit(case, members, *all_of(court, GUILTY))
+    court.reveal(case, members, *all_of(court, GUILTY))
     court.registry.unstake(STAKE - rest, sender=court.operator)
     court.at(court.now() + 8 * DAY)
     court.registry.withdraw(sender=court.operator)
@@ -189,7 +205,7 @@ def test_a_short_stake_does_not_keep_a_case_open(court: Court, rest: int) -> Non
     resolved = court.resolve(case, members)
     closing = next(said for name, said in events(resolved) if name == "CaseResolved")
     assert (closing["taken"], court.stake_of(court.operator)) == (rest, 0)
-    first = min(rest, FAULT - 3 * 2 * FEE)
+    first = min(rest, FAULT - len(members) * 2 * FEE)
     expected, left = [min(REWARD, first // 2)], rest - first
     for _ in members:
         piece = min(left, 2 * FEE)
@@ -202,9 +218,9 @@ def test_a_short_stake_does_not_keep_a_case_open(court: Court, rest: int) -> Non
 
 
 def test_silent_members_without_stake_do_not_keep_a_case_open(
-    court: Court, drawn: tuple[int, list[Account]], sleep: Sleep
+    sized: Court, sized_drawn: tuple[int, list[Account]], sleep: Sleep
 ) -> None:
-    case, members = drawn
+    court, (case, members) = sized, sized_drawn
     for member in members:
         court.registry.unstake(STAKE, sender=court.boss[member.address])
         court.registry.revoke(member, sender=member)
@@ -212,7 +228,7 @@ def test_silent_members_without_stake_do_not_keep_a_case_open(
     court.registry.withdraw(sender=court.boss[members[0].address])
     court.resolve(case, members)
     stakes = [court.stake_of(court.boss[member.address]) for member in members]
-    assert stakes == [0, STAKE - SILENCE, STAKE - SILENCE]
+    assert stakes == [0, *[STAKE - SILENCE] * (len(members) - 1)]
 
 
 def test_leaving_does_not_help_the_accused(court: Court, sleep: Sleep) -> None:

@@ -15,21 +15,7 @@ from tests.contracts.court import (
     Court,
     commitment,
 )
-from tests.contracts.kinds import Account, Accounts, Contract, Deploy
-
-
-@pytest.fixture(scope="module", params=[3, 5, 7])
-def sized(
-    request: pytest.FixtureRequest,
-    deploy: Deploy,
-    accounts: Accounts,
-    deployer: Account,
-    token: Contract,
-    stranger: Account,  # who would be taken back with the court where he came later
-) -> Court:
-    """A court with so many seats, and a verifier more."""
-    seats = request.param
-    return Court(deploy, accounts, deployer, token, TERMS | {"seats": seats}, verifiers=seats + 1)
+from tests.contracts.kinds import Account
 
 
 @pytest.fixture
