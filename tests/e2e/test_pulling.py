@@ -20,6 +20,8 @@ RUN = (
     *("hc-provider", "run", "--listen", "/ip4/127.0.0.1/tcp/0", "--price-rule", "fixed"),
     *("--sessions", "1", "--session-tokens", "128"),
 )
+TWO_LAYERS = "0.0004"
+"""GiB: two layers and an embedding fit, three layers do not"""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,28 @@ def test_a_provider_and_a_client_join_from_peers_alone(chain: LocalNetwork, tmp_
         # What it has it keeps: the next start needs nobody.
         with second.running(*serve, until="Serving layers 2:4"):
             pass
+
+
+def test_a_provider_without_a_file_finds_and_takes_the_layers_that_nobody_serves(
+    chain: LocalNetwork, tmp_path: Path
+) -> None:
+    """By the id alone: a layer of each kind comes to be timed, then those that fit and earn most."""
+    file = write_random_model(tmp_path / "model.gguf", Shape(seed=1))
+    model_id = build_manifest(file).model_id
+    first = registered(chain, "seller")
+    with first.running(*RUN, "--layers", "0:2", "--model", str(file), until="Serving layers 0:2"):
+        address = first.json("hc-provider", "status")["running"]["addresses"][0]
+        finder = registered(chain, "finder", HC_BOOTSTRAP=address)
+        find = (*RUN, "--layers", "auto", "--model", model_id, "--memory", TWO_LAYERS)
+        with finder.running(*find, until="Serving layers 2:4"):
+            assert finder.json("hc-provider", "status")["running"]["layers"] == [2, 4]
+            client = Terminal.beside(chain, "asker", HC_BOOTSTRAP=address)
+            client.json("hc-client", "init")
+            client.json("hc-model", "pull", model_id)
+            client.json("hc-client", "fund", "--hct", "10")
+            ask = ("--audit-rate", "0", "--temperature", "0", "--wait", "120")
+            said = client.json("hc-client", "generate", "hello", "-n", "4", "--model", model_id, *ask)
+            assert [hop["layers"] for hop in said["path"]] == [[0, 2], [2, 4]]
 
 
 def audited_from_peers(chain: LocalNetwork, client: Terminal, model_id: str, address: str) -> None:
