@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 
-.PHONY: demo test test-fast soak fuzz fuzz-files fuzz-verdicts fuzz-sending invariants mutants smt sweep slither \
+.PHONY: demo test test-fast soak matrix fuzz fuzz-files fuzz-verdicts fuzz-sending invariants mutants smt sweep slither \
   lint docs setup lock clean help
 
 demo:            ## a paid, routed completion on a local network
@@ -23,6 +23,10 @@ KILLS ?= 500
 soak:            ## kill -9 over a whole market, 500 times (KILLS=N), then all books compared
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python scripts/soak.py --kills $(KILLS)
+
+matrix:          ## the features of the data plane beside each other, every combination; `make test` has every pair
+	@$(PYTHON) scripts/setup.py --dev
+	@HC_MATRIX=whole $(BIN)/python -m pytest tests/matrix -n 3 --dist worksteal
 
 MINUTES ?= 60
 fuzz:            ## every decoder given wrong input for an hour on all cores (MINUTES=N)

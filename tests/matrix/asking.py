@@ -1,0 +1,161 @@
+"""The client of a case: what it wishes and asks, here and in a process of its own that is killed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import trio
+from eth_account import Account
+
+from hypercluster.market.chain import Chain, Deployment, Sender
+from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.money.units import HCT
+from hypercluster.node.client.auditing.assembly import Auditing
+from hypercluster.node.client.auditing.policy import Policy
+from hypercluster.node.client.client import Client
+from hypercluster.node.client.completion import Completion
+from hypercluster.node.client.draft_model import Drafting
+from hypercluster.node.client.events import Token
+from hypercluster.node.client.joining import joined
+from hypercluster.node.client.purse import Purse
+from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
+from hypercluster.node.home.settings import Settings
+from hypercluster.node.rows import WireDtype
+from hypercluster.node.shards.store import StoredModel, open_model
+from tests.matrix.cases import DRAFT_MODEL, MIXED, NO_DRAFTS, RELAY, RESUMED, SEEDED, Case
+
+DRAFTS = 8
+FIND_SECONDS = 300.0
+SAMPLINGS = {SEEDED: Sampling(temperature=0.7, seed=11)}
+PRICE_ONLY = MarketParameters(alpha=1.0, p_ref=1, risk_weight=0.0)
+"""who looks at the price guesses as far as rows cost nothing more: three tokens"""
+
+Told = Callable[[int], Awaitable[None]]
+"""told of each token that came, by how many there are"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a client finds its providers, as a process of its own can be told; `path` are the peers of the cheap ones
+    in the order of their layers, `nodes` how many providers there are.
+    """
+
+    rpc: str
+    deployment: str
+    bootstrap: str
+    model: str
+    path: tuple[str, ...]
+    nodes: int
+
+
+def sampling_of(case: Case) -> Sampling:
+    return SAMPLINGS.get(case.draws, Sampling())
+
+
+def request_of(case: Case, prompt: Sequence[int], tokens: int) -> Request:
+    return Request(prompt=tuple(prompt), allowance=Allowance(tokens=tokens), sampling=sampling_of(case))
+
+
+def wishes_of(case: Case) -> Wishes:
+    return Wishes(
+        market=PRICE_ONLY,
+        wire_dtype=WireDtype[case.wire.upper()],
+        deposit_wei=HCT // 100,
+        stays=case.session == RESUMED,
+        chain=case.rows != RELAY,
+        drafts=0 if case.guesses == NO_DRAFTS else DRAFTS,
+    )
+
+
+@asynccontextmanager
+async def client_of(
+    case: Case, place: Place, chain: Chain, stored: StoredModel, purse: Purse, home: Path
+) -> AsyncIterator[Client]:
+    """A client that knows all providers, looks at prices, and has every stage computed again by itself."""
+    settings = Settings(home=home, bootstrap=(place.bootstrap,))
+    async with joined(
+        settings,
+        chain,
+        stored,
+        purse,
+        wishes=wishes_of(case),
+        auditing=Auditing(policy=Policy(rate=1.0), auditor="own"),
+        drafting=Drafting(stored=stored) if case.guesses == DRAFT_MODEL else None,
+    ) as client:
+        with trio.fail_after(FIND_SECONDS):
+            while sum(advert.free >= 3 for advert in client.adverts()) < place.nodes:
+                await trio.sleep(0.05)
+        if case.rows == MIXED:
+            client.opener.links.strain(*place.path[-2:])
+        yield client
+
+
+async def answered(client: Client, request: Request, told: Told) -> Completion:
+    """Raises what made it fail."""
+    came = 0
+    async with client.complete(request) as completing:
+        async for event in completing:
+            if isinstance(event, Token):
+                came += 1
+                await told(came)
+    done = completing.completion
+    if done.error is not None:
+        raise done.error
+    return done
+
+
+async def silent(_came: int) -> None:
+    return
+
+
+async def main(told: dict[str, object]) -> None:
+    """Run the turns that it is told, and print how many tokens of the last one there are; after the first of them it
+    goes on when it is sent a line.
+    """
+    case, place = Case(**told["case"]), Place(**told["place"])  # type: ignore[arg-type]
+    home = Path(str(told["home"]))
+    chain = Chain(place.rpc, Deployment.load(Path(place.deployment)))
+    sender = Sender(chain, Account.from_key(str(told["wallet"])))
+    session_key = bytes.fromhex(str(told["session_key"]))
+    purse = Purse(session_key=session_key, wallet=sender.address, unlock=lambda: sender)
+    stored = open_model(Path(place.model), home / "models")
+
+    async def say(came: int) -> None:
+        sys.stdout.write(f"{came}\n")
+        sys.stdout.flush()
+        if came == 1:
+            await trio.to_thread.run_sync(sys.stdin.readline)
+
+    turns: list[tuple[list[int], int]] = told["turns"]  # type: ignore[assignment]
+    async with client_of(case, place, chain, stored, purse, home) as client:
+        for number, (prompt, tokens) in enumerate(turns, 1):
+            await answered(client, request_of(case, prompt, tokens), say if number == len(turns) else silent)
+
+
+def command(
+    case: Case,
+    place: Place,
+    wallet: str,
+    session_key: bytes,
+    home: Path,
+    turns: Sequence[tuple[list[int], int]],
+) -> list[str]:
+    """The command line of a process that does that."""
+    told = {
+        "case": case._asdict(),
+        "place": asdict(place),
+        "wallet": wallet,
+        "session_key": session_key.hex(),
+        "home": str(home),
+        "turns": turns,
+    }
+    return [sys.executable, "-m", "tests.matrix.asking", json.dumps(told)]
+
+
+if __name__ == "__main__":
+    trio.run(main, json.loads(sys.argv[1]))
