@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from hypercluster.market.economics.routing import Path as Route
     from hypercluster.market.economics.routing import Rival
     from hypercluster.node.testnet.cheat_demo import CheatResult
-    from hypercluster.node.testnet.demo import DemoResult
+    from hypercluster.node.testnet.demo import DemoResult, PaidHop
+    from hypercluster.node.testnet.link_demo import LinkCheatResult
 
 
 @contextmanager
@@ -59,6 +60,7 @@ def show_demo(result: DemoResult, console: Console) -> None:
         )
     console.print()
     console.print(table)
+    console.print(_steps(result.hops))
     verdict = "they agree to the wei" if result.reconciled else "THEY DO NOT AGREE"
     console.print(
         f"spent {format_hct(result.spent_wei)} HCT, earned {format_hct(result.earned_wei)} HCT: {verdict}; "
@@ -77,6 +79,26 @@ def show_demo(result: DemoResult, console: Console) -> None:
     console.print(
         "Next: [bold]hc up[/] keeps such a network running, with a chat window and an API for your programs"
     )
+
+
+def _steps(hops: Sequence[PaidHop]) -> Table:
+    """Where the time of a step went at each hop, and whether its rows went on over a link."""
+    table = Table(title="A step at each hop (medians, ms)", title_justify="left")
+    for name in ("layers", "compute", "wire", "waiting", "its rows went on"):
+        table.add_column(name, no_wrap=True)
+    for place, hop in enumerate(hops, 1):
+        bill, typical = hop.bill, hop.bill.timing.typical()
+        steps, linked = len(bill.timing.total), bill.linked
+        through = f", through the client in {steps - linked}" if linked < steps else ""
+        way = f"over a link in {linked} of {steps} steps{through}" if linked else "through the client"
+        table.add_row(
+            f"{bill.layer_start}:{bill.layer_stop}",
+            f"{typical.compute_ms:.2f}",
+            f"{typical.wire_ms:.2f}",
+            f"{typical.waited_ms:.2f}",
+            way if place < len(hops) else "to the client, as candidates",
+        )
+    return table
 
 
 def _why_not(rival: Rival, route: Route, alpha: float) -> str:
@@ -113,5 +135,32 @@ def show_cheat(result: CheatResult, console: Console) -> None:
         console.print("later paths avoid it" if result.avoided else "LATER PATHS DO NOT AVOID IT")
     console.print(
         f"honest nodes lost {format_hct(result.honest_slashed_wei)} HCT; audits cost {format_hct(result.audit_wei)} HCT"
+    )
+    console.print(f"[dim]{result.seconds:.0f} s in all[/]")
+
+
+def show_link_cheat(result: LinkCheatResult, console: Console) -> None:
+    """What became of who cheats on its link, for people."""
+    peer = short_peer(result.culprit)
+    console.print()
+    if result.left:
+        console.print(
+            f"{result.cheat}: {peer} did not show what it had signed for and was left in mid-answer"
+        )
+        console.print("later paths avoid it" if result.avoided else "LATER PATHS DO NOT AVOID IT")
+    elif result.relayed:
+        console.print(f"{result.cheat}: the client relays the rows of {peer} from now on, and blames nobody")
+    else:
+        console.print(f"{result.cheat}: NOTHING CAME OF IT")
+    same = "the same tokens as" if result.identical_to_unsplit else "OTHER TOKENS THAN"
+    console.print(f"{same} the unsplit model, run by llama.cpp on this machine")
+    than = "less" if result.more_wei < 0 else "more"
+    console.print(
+        f"two completions cost {format_hct(result.spent_wei)} HCT, the first {format_hct(abs(result.more_wei))} HCT "
+        f"{than} than the second; {format_hct(result.risked_wei)} HCT of unanswered steps may be claimed"
+    )
+    console.print(
+        f"{result.accusations} accusations; {format_hct(result.slashed_wei)} HCT slashed from {peer}, "
+        f"{format_hct(result.honest_slashed_wei)} HCT from honest nodes"
     )
     console.print(f"[dim]{result.seconds:.0f} s in all[/]")

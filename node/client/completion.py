@@ -53,6 +53,8 @@ class HopBill:
     channel_id: bytes = b""
     session: bytes = b""
     timing: Timing = field(default_factory=Timing)
+    linked: int = 0
+    """steps, of those in `timing`, whose rows went to the provider after over a link, not through the client"""
 
     @classmethod
     def of(cls, hop: Hop) -> HopBill:
@@ -71,6 +73,7 @@ class HopBill:
             channel_id=hop.account.channel_id,
             session=hop.record.session,
             timing=hop.timing,
+            linked=hop.linked,
         )
 
 

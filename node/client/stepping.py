@@ -87,6 +87,8 @@ class Stepping:
         self._cached_due = accepted.position > 0
         self.tokens = 0
         self.generated = 0
+        self.linked = 0
+        """steps whose rows went on to the provider after over a link"""
         self.opened = datetime.now(UTC)
         self.paid_wei = 0
         self.risked_wei = 0
@@ -265,6 +267,7 @@ class Stepping:
         self.position = paid.step.position + paid.step.rows
         self.tokens += paid.step.rows
         self.generated += paid.step.rows == 1
+        self.linked += answer.output is None
         self.paid_wei += paid.cost
         assert self.receipts.last is not None
         step = paid.step

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -17,3 +19,24 @@ class Timing:
     compute: list[float] = field(default_factory=list)
     sign: list[float] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
+
+    def typical(self) -> Typical:
+        """Medians over all steps; zeros where there were none."""
+        steps = zip(self.total, self.compute, self.sign, self.waited, strict=True)
+        wire = [max(0.0, total - compute - sign - waited) for total, compute, sign, waited in steps]
+        return Typical(
+            compute_ms=_median(self.compute), wire_ms=_median(wire), waited_ms=_median(self.waited)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typical:
+    """Where the time of one step goes, in ms, signing left out."""
+
+    compute_ms: float
+    wire_ms: float
+    waited_ms: float
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else 0.0

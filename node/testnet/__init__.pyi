@@ -11,6 +11,8 @@ from .demo import DemoFailed as DemoFailed
 from .demo import DemoResult as DemoResult
 from .demo import run_demo as run_demo
 from .faucet import give as give
+from .link_demo import LinkCheatResult as LinkCheatResult
+from .link_demo import run_link_demo as run_link_demo
 from .localnet import LocalNetwork as LocalNetwork
 from .localnet import LocalNetworkError as LocalNetworkError
 from .localnet import running_network as running_network

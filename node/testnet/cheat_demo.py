@@ -28,7 +28,6 @@ from hypercluster.node.testnet.cheats import CHEATS, UnknownCheat
 from hypercluster.node.testnet.demo import DemoFailed, calibrated_bounds, wait_for_all
 from hypercluster.node.testnet.immunity import try_oneself
 from hypercluster.node.testnet.localnet import (
-    STAKE,
     LocalNetwork,
     ProviderProcess,
     VerifierProcess,
@@ -167,7 +166,7 @@ def run_cheat_demo(
                 tell=tell,
             )
         )
-        lost = {node.peer: STAKE - _held(network, node.operator) for node in network.nodes}
+        lost = network.lost()
         result.slashed_wei = lost.pop(result.culprit, 0)
         result.honest_slashed_wei = sum(lost.values())
         tell.status("Ending all processes")
@@ -298,8 +297,3 @@ async def _complete(client: Client, prompt: str, tokens: int, tell: Telling, see
                 raise event.error
     tell.text("\n")
     return await client.reports(completing.completion.request_id)
-
-
-def _held(network: LocalNetwork, operator: str) -> int:
-    stake = network.chain.staking.stake_of(operator)
-    return stake.active + stake.thawing

@@ -1,7 +1,7 @@
 """The whole market on one machine: a chain, providers, a verifier, one paid completion, and books that must balance."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -50,19 +50,9 @@ WALLET_HCT = 10 * HCT
 FIND_SECONDS = 180.0
 CLAIM_SECONDS = 180.0
 TOP_K = 40
-QUICK = ("--refresh", "2", "--claim-every", "1", "--claim-multiple", "0", "--sessions", "2")
-QUICK_JUDGE = (
-    "--refresh",
-    "2",
-    "--claim-every",
-    "1",
-    "--claim-multiple",
-    "0",
-    "--watch",
-    "0.4",
-    "--threads",
-    "1",
-)
+PACE = ("--refresh", "2", "--claim-every", "1", "--claim-multiple", "0")
+QUICK = (*PACE, "--sessions", "2")
+QUICK_JUDGE = (*PACE, "--watch", "0.4", "--threads", "1")
 
 
 class DemoFailed(NodeError):
@@ -134,6 +124,9 @@ class DemoResult:
                     "tokens": hop.bill.tokens,
                     "paid_wei": hop.bill.paid_wei,
                     "claimed_wei": hop.claimed_wei,
+                    "step_ms": asdict(hop.bill.timing.typical()),
+                    "steps": len(hop.bill.timing.total),
+                    "steps_linked": hop.bill.linked,
                 }
                 for hop in self.hops
             ],
@@ -295,7 +288,8 @@ async def _complete(
                         raise event.error
         tell.text("\n")
         await client.reports(completing.completion.request_id)
-        losers = rivals(nodes, layers=client.model.layers, market=wishes.market)
+        delays = client.chooser.delays(wishes, nodes)
+        losers = rivals(nodes, layers=client.model.layers, market=wishes.market, latency=delays)
         return completing.completion, route, losers
 
 

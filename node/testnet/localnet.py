@@ -213,6 +213,11 @@ class LocalNetwork:
         for node in self.nodes:
             trim(node.home / LOG)
 
+    def lost(self) -> dict[str, int]:
+        """What each node, by its peer id, has lost of its stake, in wei."""
+        stakes = {node.peer: self.chain.staking.stake_of(node.operator) for node in self.nodes}
+        return {peer: STAKE - stake.active - stake.thawing for peer, stake in stakes.items()}
+
     def stop(self) -> None:
         """End all nodes; those that do not end by themselves are killed."""
         for node in self.nodes:

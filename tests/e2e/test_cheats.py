@@ -52,6 +52,20 @@ def test_a_cheat_is_found_judged_and_slashed(terminal: Terminal, cheat: str) -> 
     assert not processes_that_mention(str(terminal.home))
 
 
+# What the others do on a link tests/node/client/test_chaining.py shows.
+@pytest.mark.parametrize("cheat", ["forward-wrong", "withhold-rows"])
+def test_who_cheats_on_a_link_is_passed_by_and_nobody_honest_loses(terminal: Terminal, cheat: str) -> None:
+    result = terminal.json("hc-testnet", "demo", "--cheat", cheat, "-n", "16")
+    assert result["identical_to_unsplit"] is True
+    assert result["culprit"] in result["path_before"]
+    shown = cheat == "withhold-rows"
+    assert (result["left"], result["relayed"]) == (shown, not shown)
+    assert (result["culprit"] in result["path_after"]) is not shown
+    assert [result[f"{name}_wei"] for name in ("slashed", "honest_slashed", "honest_risked")] == [0, 0, 0]
+    assert result["accusations"] == 0
+    assert not processes_that_mention(str(terminal.home))
+
+
 def test_nobody_is_accused_where_nobody_cheats(terminal: Terminal) -> None:
     result = terminal.json("hc-testnet", "demo", "--cheat", "none", "--steps", "200")
     assert result["audited_steps"] >= 200

@@ -45,6 +45,9 @@ def test_the_demo_balances_its_books(home: Path, tmp_path: Path) -> None:
     for hop in path:
         assert set(hop) >= {"peer", "layers", "price_wei", "tokens", "paid_wei", "claimed_wei"}
         assert hop["paid_wei"] == hop["claimed_wei"] > 0
+        assert set(hop["step_ms"]) == {"compute_ms", "wire_ms", "waited_ms"}
+        assert hop["step_ms"]["compute_ms"] > 0
+    assert [hop["steps_linked"] > 0 for hop in path] == [True] * (len(path) - 1) + [False]
     assert result["spent_wei"] == result["earned_wei"] == sum(hop["paid_wei"] for hop in path)
     assert [audit["finding"] for audit in result["audits"]] == ["pass"] * len(path)
     assert result["audit_wei"] == sum(audit["cost_wei"] for audit in result["audits"]) > 0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hypercluster.market.economics.graph import Node
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.market.economics.routing import Path as Route
+    from hypercluster.market.economics.routing import Rival
     from hypercluster.node.client.onlooking import Onlooker
 
 
@@ -77,20 +78,22 @@ def path(
     lighter and was left out by operator; where a share could not be kept, the reason is said.
     """
 
-    async def look(onlooker: Onlooker) -> tuple[Route, list[Node]]:
+    async def look(onlooker: Onlooker) -> tuple[Route, list[Rival]]:
+        from hypercluster.market.economics.routing import rivals
+
         route = await onlooker.wait_for_path(wait)
-        return route, await onlooker.nodes()
+        nodes, layers = await onlooker.nodes(), route.nodes[-1].stop
+        delays = onlooker.delays(nodes)
+        return route, rivals(nodes, layers=layers, market=wishes.market, latency=delays)
 
     with status("Looking for a path"):
-        from hypercluster.market.economics.routing import rivals
         from hypercluster.node.cli.client.asking import shares_of, wishes_of
         from hypercluster.node.cli.client.joining import say_unchecked, with_onlooker
 
         wishes = wishes_of(alpha, shares=shares_of(operator_hops, None, None))
-        (route, nodes), why = with_onlooker(look, model=model, bootstrap=bootstrap, wishes=wishes)
+        (route, others), why = with_onlooker(look, model=model, bootstrap=bootstrap, wishes=wishes)
     from hypercluster.node.client.rules import WAIVED
 
-    others = rivals(nodes, layers=route.nodes[-1].stop, market=wishes.market)
     waived = {name: WAIVED[name] for name in route.waived}
     document = {
         "alpha": alpha,

@@ -44,7 +44,13 @@ Cheat = Literal[
     "equivocate",
     "lazy-verifier",
     "immune",
+    "forward-wrong",
+    "withhold-rows",
+    "replay-old-rows",
+    "stall",
 ]
+ON_LINKS = ("forward-wrong", "withhold-rows", "replay-old-rows", "stall")
+"""those of them that cheat on the link to the next provider: see node.testnet.link_demo"""
 
 
 @app.command()
@@ -145,7 +151,8 @@ def demo(
     cheat: Annotated[
         Cheat | None,
         typer.Option(
-            help="Let one node cheat and watch it being found, judged and slashed; none shows that nobody is accused."
+            help="Let one node cheat and watch it being found, judged and slashed, or its link being passed by; "
+            "none shows that nobody is accused."
         ),
     ] = None,
     steps: Annotated[int, whole("With --cheat none: steps to audit.", least=1, most=10**7)] = 10_000,
@@ -158,6 +165,9 @@ def demo(
     With [bold]--cheat[/] the verse model serves if none is named. Starts everything, streams the completion, has each
     stage audited, lets all claim, reconciles to the wei, and ends all processes that it started.
     """
+    if cheat in ON_LINKS:
+        _link_demo(cheat, prompt or PROMPT, tokens, model, json_)
+        return
     if cheat is not None:
         _cheat_demo(cheat, prompt or PROMPT, tokens, model, steps, json_)
         return
@@ -208,6 +218,27 @@ def _cheat_demo(cheat: str, prompt: str, tokens: int, model: str | None, steps: 
             telling=telling,
         )
     print_json(result.document()) if json_ else show_cheat(result, out)
+    if not result.good:
+        raise typer.Exit(1)
+
+
+def _link_demo(cheat: str, prompt: str, tokens: int, model: str | None, json_: bool) -> None:
+    from hypercluster.node.cli.testnet_views import show_link_cheat, shown
+    from hypercluster.node.testnet.cheats import LINK_CHEATS
+    from hypercluster.node.testnet.link_demo import run_link_demo
+
+    settings = Settings(profile=None)
+    file = _whole(opened(model or VERSE.name, settings))
+    with shown(None if json_ else out, err) as telling:
+        result = run_link_demo(
+            settings.home / "demo",
+            cheat=next(each for each in LINK_CHEATS if each == cheat),
+            prompt=prompt,
+            tokens=tokens,
+            model=file,
+            telling=telling,
+        )
+    print_json(result.document()) if json_ else show_link_cheat(result, out)
     if not result.good:
         raise typer.Exit(1)
 
