@@ -62,5 +62,7 @@ class Advert:
     """per token that a parked session holds already, when it goes on"""
     parked_seconds: int = 0
     """for which a session may be parked between two requests, unless others need the room; 0: none is"""
+    neighbours: bytes = b""
+    """delays to some of those whose layers begin or end where these end or begin, packed; see node.network.nearness"""
     role: Role = "provider"
     """a verifier audits any range within its layers, at its price per audited token"""

@@ -173,17 +173,10 @@ def linked_marginals(table: AdvertTable, market: MarketParameters, links: Floats
     As `marginals`, with (1 - alpha) l_ij / c_ref on every edge; O(V + E).
     """
     per_ms = (1.0 - market.alpha) / market.c_ref / market.temperature
-    log_node = -choice_weights(table, market) / market.temperature + 2.0 * per_ms * table.latency_ms
-    log_link = -per_ms * links
+    log_node, log_link, into = _linked_forward(table, market, links)
     arriving, departing = by_boundary(table.stop, table.layers), by_boundary(table.start, table.layers)
-    into = np.full(len(table), -np.inf)
     onward = np.full(len(table), -np.inf)
-    into[departing[0]] = -per_ms * table.latency_ms[departing[0]]
     onward[arriving[table.layers]] = -per_ms * table.latency_ms[arriving[table.layers]]
-    for boundary in range(1, table.layers):
-        pairs = np.ix_(arriving[boundary], departing[boundary])
-        reach = (into + log_node)[arriving[boundary]][:, None] + log_link[pairs]
-        into[departing[boundary]] = np.logaddexp.reduce(reach, axis=0) if reach.size else -np.inf
     for boundary in range(table.layers - 1, 0, -1):
         pairs = np.ix_(arriving[boundary], departing[boundary])
         reach = (onward + log_node)[departing[boundary]][None, :] + log_link[pairs]
@@ -195,3 +188,48 @@ def linked_marginals(table: AdvertTable, market: MarketParameters, links: Floats
         raise table.no_path() or NoPath(0, table.layers)
     probability: npt.NDArray[np.float64] = np.minimum(np.exp(into + log_node + onward - log_z), 1.0)
     return Marginals(probability, math.exp(log_outside - log_z), log_z)
+
+
+def sample_linked_path(
+    table: AdvertTable, market: MarketParameters, links: Floats, rng: np.random.Generator
+) -> list[int]:
+    """Draw a path from the distribution of `linked_marginals`, nobody going elsewhere; its rows in their order.
+
+    Raises NoPath.
+    """
+    log_node, log_link, into = _linked_forward(table, market, links)
+    arriving = by_boundary(table.stop, table.layers)
+    per_ms = (1.0 - market.alpha) / market.c_ref / market.temperature
+    last = arriving[table.layers]
+    odds = (into + log_node)[last] - per_ms * table.latency_ms[last]
+    rows: list[int] = []
+    while True:
+        most = odds.max(initial=-np.inf)
+        if most == -np.inf:
+            raise table.no_path() or NoPath(0, table.layers)
+        chances = np.exp(odds - most)
+        row = int(last[rng.choice(len(last), p=chances / chances.sum())])
+        rows.append(row)
+        if table.start[row] == 0:
+            return rows[::-1]
+        last = arriving[table.start[row]]
+        odds = (into + log_node)[last] + log_link[last, row]
+
+
+def _linked_forward(
+    table: AdvertTable, market: MarketParameters, links: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Logarithms by node: of its own weight without delays, float64 [n], of its links, [n, n], and of all that leads to
+    it, [n].
+    """
+    per_ms = (1.0 - market.alpha) / market.c_ref / market.temperature
+    log_node = -choice_weights(table, market) / market.temperature + 2.0 * per_ms * table.latency_ms
+    log_link = -per_ms * links
+    arriving, departing = by_boundary(table.stop, table.layers), by_boundary(table.start, table.layers)
+    into = np.full(len(table), -np.inf)
+    into[departing[0]] = -per_ms * table.latency_ms[departing[0]]
+    for boundary in range(1, table.layers):
+        pairs = np.ix_(arriving[boundary], departing[boundary])
+        reach = (into + log_node)[arriving[boundary]][:, None] + log_link[pairs]
+        into[departing[boundary]] = np.logaddexp.reduce(reach, axis=0) if reach.size else -np.inf
+    return log_node, log_link, into

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -102,7 +102,8 @@ def path_of(nodes: Sequence[Node], market: MarketParameters, links: Floats | Non
         ms += nodes[0].latency_ms + nodes[-1].latency_ms + float(np.diag(links, 1).sum())
     price = sum(node.price_wei for node in nodes)
     prompt = sum(node.prompt_price_wei for node in nodes)
-    weight = market.alpha * (price + market.prompt_ratio * prompt) / market.p_ref
+    paid = math.fsum(node.prompt_wei(market.held) for node in nodes)
+    weight = market.alpha * (price + market.prompt_ratio * paid) / market.p_ref
     weight += (1.0 - market.alpha) * ms / market.c_ref
     weight += market.risk_weight * math.fsum(node.risk for node in nodes)
     return Path(tuple(nodes), weight, price, prompt, ms)
@@ -162,21 +163,35 @@ def relax(lightest: Floats) -> tuple[list[float], list[int]]:
 
 
 def rivals(
-    nodes: Sequence[Node], *, layers: int, market: MarketParameters, exclude: Collection[str] = ()
+    nodes: Sequence[Node],
+    *,
+    layers: int,
+    market: MarketParameters,
+    exclude: Collection[str] = (),
+    latency: Floats | None = None,
 ) -> list[Rival]:
     """Return the nodes off the best path, the closest first, each with the best whole path that uses it.
 
     ``excess`` says by how much a node lost: 0 is a tie, and lowering its price by
-    ``excess * p_ref / alpha`` wei would have won the hop. Raises `NoPath`.
+    ``excess * p_ref / alpha`` wei would have won the hop. ``latency`` is as for `best_path`. Raises `NoPath`.
     """
-    table = AdvertTable.of(nodes, layers, exclude)
+    usable = routable(nodes, layers, exclude)
+    table = AdvertTable.of([nodes[i] for i in usable], layers)
     weights = table.weights(market)
-    chosen = set(cheapest_rows(table, weights))
-    lightest = lightest_by_range(table, weights)
-    reach = np.array(relax(lightest)[0])
-    onward = np.array(relax(lightest[::-1, ::-1].T)[0])[::-1]
-    through = reach[table.start] + weights + onward[table.stop]
-    best = reach[-1]
+    if latency is None:
+        chosen = set(cheapest_rows(table, weights))
+        lightest = lightest_by_range(table, weights)
+        reach = np.array(relax(lightest)[0])
+        onward = np.array(relax(lightest[::-1, ::-1].T)[0])[::-1]
+        through = reach[table.start] + weights + onward[table.stop]
+        best = reach[-1]
+    else:
+        links = latency[np.ix_(usable, usable)]
+        chosen = set(linked_rows(table, market, links))
+        back = replace(table, start=layers - table.stop, stop=layers - table.start)
+        through = _linked_reach(table, market, links)[0] + _linked_reach(back, market, links.T)[0]
+        through -= _without_delays(table, market)
+        best = through[list(chosen)].min()
     by_id = {node.id: node for node in nodes}
     found = [
         Rival(by_id[table.ids[i]], float(through[i]), float(max(through[i] - best, 0.0)))
@@ -200,7 +215,28 @@ def linked_rows(table: AdvertTable, market: MarketParameters, links: Floats) -> 
     adds (1 - alpha) l_ij / c_ref. Linear in nodes and edges.
     """
     per_ms = (1.0 - market.alpha) / market.c_ref
-    own = table.weights(market) - 2.0 * per_ms * table.latency_ms
+    distance, previous = _linked_reach(table, market, links)
+    last = by_boundary(table.stop, table.layers)[table.layers]
+    totals = distance[last] + per_ms * table.latency_ms[last]
+    if not len(last) or not math.isfinite(totals.min()):
+        raise table.no_path() or NoPath(0, table.layers)
+    row = int(last[np.argmin(totals)])
+    rows = [row]
+    while previous[row] >= 0:
+        row = int(previous[row])
+        rows.append(row)
+    return rows[::-1]
+
+
+def _without_delays(table: AdvertTable, market: MarketParameters) -> Floats:
+    """Weights of the nodes, float64 [n], but for the way from the client and back."""
+    return table.weights(market) - 2.0 * (1.0 - market.alpha) / market.c_ref * table.latency_ms
+
+
+def _linked_reach(table: AdvertTable, market: MarketParameters, links: Floats) -> tuple[Floats, Ints]:
+    """The least weight from the client up to each node, itself included, float64 [n], and the row before it there."""
+    per_ms = (1.0 - market.alpha) / market.c_ref
+    own = _without_delays(table, market)
     distance = np.full(len(table), np.inf)
     previous = np.full(len(table), -1, dtype=np.int64)
     arriving, departing = by_boundary(table.stop, table.layers), by_boundary(table.start, table.layers)
@@ -214,13 +250,4 @@ def linked_rows(table: AdvertTable, market: MarketParameters, links: Floats) -> 
         best = np.argmin(reach, axis=0)
         distance[targets] = reach[best, np.arange(len(targets))] + own[targets]
         previous[targets] = sources[best]
-    last = arriving[table.layers]
-    totals = distance[last] + per_ms * table.latency_ms[last]
-    if not len(last) or not math.isfinite(totals.min()):
-        raise table.no_path() or NoPath(0, table.layers)
-    row = int(last[np.argmin(totals)])
-    rows = [row]
-    while previous[row] >= 0:
-        row = int(previous[row])
-        rows.append(row)
-    return rows[::-1]
+    return distance, previous

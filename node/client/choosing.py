@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import trio
 
-from hypercluster.market.economics.graph import Node, NoPath, node_of
+from hypercluster.market.economics.graph import Floats, Node, NoPath, node_of
 from hypercluster.market.economics.routing import Path
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.reputation import Evidence, Reputation
 from hypercluster.node.client.between import NOTHING, Between
 from hypercluster.node.client.experience import Experience
 from hypercluster.node.client.gaps import Kept
-from hypercluster.node.client.linking import over_links
+from hypercluster.node.client.linking import LinkBook
 from hypercluster.node.client.needs import BUSY, AllBusy, Needs, NoRoute, explain, session_length
 from hypercluster.node.client.newness import newness
 from hypercluster.node.client.rules import Rules, path_by_rules
@@ -28,7 +29,6 @@ from hypercluster.node.client.wishing import TooDear, fitting_path
 from hypercluster.node.errors import NodeError
 from hypercluster.node.network.budgets import OverBudget
 from hypercluster.node.network.diagnosis import Wanted, why_no_path
-from hypercluster.node.wire.messages import CHAIN
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
@@ -50,24 +50,13 @@ LIE_FACTOR, LIE_MS = 5.0, 100.0
 """A provider that takes this many times what it advertised, and this much more, said what is not so."""
 
 
-async def patiently(route: Callable[[], Awaitable[Path]], discovery: Discovery, seconds: float) -> Path:
-    """A path as soon as there is one. Raises NoRoute or AllBusy when there is none in time, or no hope for one."""
-    deadline = trio.current_time() + seconds
-    while True:
-        try:
-            return await route()
-        except (NoRoute, AllBusy):
-            if trio.current_time() >= deadline or discovery.hopeless:
-                raise
-        await trio.sleep(0.1)
-
-
 class Chooser:
     """Knows the providers of one model and picks a path over them.
 
     Args:
         layers, starts: of the model, and where its ranges may begin (None: anywhere).
         served: the layers [start, stop) that are asked of providers; None for all.
+        links: what is known of those between providers.
         trust: what the ledger knows of them; None trusts everybody.
         seed: fixes the draws of paths that are spread, and of requests that may try somebody.
         experience: what the process saw of operators lately; of its own where None.
@@ -84,7 +73,9 @@ class Chooser:
         experience: Experience | None = None,
         starts: Collection[int] | None = None,
         served: tuple[int, int] | None = None,
+        links: LinkBook | None = None,
     ) -> None:
+        self._links = links or LinkBook()
         self.between = Between(*(served or (0, layers)), layers)
         self.layers = self.between.layers
         """that are asked of providers"""
@@ -106,6 +97,12 @@ class Chooser:
         """The adverts with the latency measured to each; those with no free session only if `full`."""
         offered = [a for a in self._offered(wishes) if full or self._vacancies.free(a) > 0]
         return self.between.told(await self._nodes(offered))
+
+    def delays(self, wishes: Wishes, nodes: Sequence[Node]) -> Floats | None:
+        """One-way ms between nodes, float64 [n, n], where rows go from provider to provider; None where they do not."""
+        if not wishes.chain:
+            return None
+        return self._links.delays(nodes, {a.peer: a for a in self._discovery.book.snapshot()})
 
     async def route(
         self,
@@ -136,8 +133,6 @@ class Chooser:
         offered = kept.fitting(self._offered(wishes))
         free_now = [a for a in offered if self._vacancies.free(a) and needs.chosen_from(a)]
         nodes = await self._nodes([*kept.adverts, *free_now])
-        if wishes.chain:
-            nodes = over_links(nodes, {a.peer for a in offered if CHAIN in a.features})
         shunned = {*exclude, *wishes.avoid, *(a.peer for a in offered if a.operator in self._distrusted)}
         usable = {a.peer: a for a in offered if a.peer not in shunned and needs.chosen_from(a)}
         usable |= kept.by_peer
@@ -155,7 +150,8 @@ class Chooser:
             ]
 
         try:
-            path = path_by_rules(candidates, self.layers, wishes, rules, self._rng)
+            delays = partial(self._links.delays, adverts=free) if wishes.chain else None
+            path = path_by_rules(candidates, self.layers, wishes, rules, self._rng, delays)
         except NoPath:
             explain([a for a in offered if a.peer not in shunned], needs, self.layers)
             raise NoRoute(self._why(exclude, wishes)) from None

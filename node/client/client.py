@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from hypercluster.market.economics.graph import Node
 from hypercluster.market.economics.routing import Path
 from hypercluster.market.trust.reputation import Evidence
-from hypercluster.node.client.choosing import Chooser, patiently
+from hypercluster.node.client.choosing import Chooser
 from hypercluster.node.client.completing import Completing
 from hypercluster.node.client.experience import Experience
 from hypercluster.node.client.line import Line
+from hypercluster.node.client.linking import LinkBook
 from hypercluster.node.client.needs import Needs
 from hypercluster.node.client.opening import Opener, Terms, adverts_of, needed
 from hypercluster.node.client.patience import Patience
+from hypercluster.node.client.patiently import patiently
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.client.stays import Stays
 from hypercluster.node.client.vacancies import Vacancies
@@ -103,6 +105,7 @@ class Client:
         self.vacancies = Vacancies()
         self.line = Line(self.vacancies)
         self.stays = Stays()
+        links = LinkBook()
         self.chooser = Chooser(
             network.discovery,
             network.latencies,
@@ -113,6 +116,7 @@ class Client:
             self.experience,
             model.starts,
             served=(own_layers.start, own_layers.stop) if own_layers else None,
+            links=links,
         )
         self.opener = Opener(
             network.host,
@@ -122,6 +126,7 @@ class Client:
             domain=records.domain,
             transcripts=records.transcripts,
             own=own_layers,
+            links=links,
         )
 
     def complete(self, request: Request, key: str = "") -> Completing:
@@ -228,6 +233,8 @@ class Client:
 
         Never raises for a disk or a chain.
         """
+        if not self.wakefulness.absent_since(since):
+            self.opener.links.learn(hops, self.network.latencies.known())
         for hop in hops:
             if not self.wakefulness.absent_since(since) and (
                 said := self.chooser.learn(hop, sharing, self.wakefulness.late)

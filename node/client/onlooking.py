@@ -7,14 +7,15 @@ nobody knows whether a stake is behind them.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hypercluster.node.client.choosing import Chooser, patiently
+from hypercluster.node.client.choosing import Chooser
 from hypercluster.node.client.joining import NoBootstrap, Unseen
 from hypercluster.node.client.needs import Needs
+from hypercluster.node.client.patiently import patiently
 from hypercluster.node.client.request import Wishes
 from hypercluster.node.client.vacancies import Vacancies
 from hypercluster.node.home.resources import open_ledger
@@ -31,7 +32,7 @@ from hypercluster.node.network.orderbook import OrderBook
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
     from hypercluster.market.chain import Chain
-    from hypercluster.market.economics.graph import Node
+    from hypercluster.market.economics.graph import Floats, Node
     from hypercluster.market.economics.routing import Path
 
 
@@ -58,6 +59,10 @@ class Onlooker:
     async def nodes(self, *, full: bool = False) -> list[Node]:
         """The adverts with the latency measured to each; those with no free session only if `full`."""
         return await self._chooser.nodes(self._wishes, full=full)
+
+    def delays(self, nodes: Sequence[Node]) -> Floats | None:
+        """One-way ms between nodes as their weight has them; None where the client relays every hop."""
+        return self._chooser.delays(self._wishes, nodes)
 
     async def route(self) -> Path:
         """The path that a small request would take now. Raises NoRoute, AllBusy."""

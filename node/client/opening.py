@@ -99,6 +99,7 @@ class Opener:
         domain: in which receipts are signed.
         transcripts: keeps what is sent and answered, if given.
         own: what of the layers the client computes itself.
+        links: what is known of those between providers.
     """
 
     def __init__(
@@ -111,12 +112,13 @@ class Opener:
         domain: DisputeDomain,
         transcripts: TranscriptStore | None,
         own: OwnLayers | None = None,
+        links: LinkBook | None = None,
     ) -> None:
         self._own = own
         self._host, self._layers, self._n_vocab = host, layers, n_vocab
         self._reads_tokens = reads_tokens
         self._domain, self._transcripts = domain, transcripts
-        self.links = LinkBook()
+        self.links = links or LinkBook()
         self.kept = KeptRows(host, domain)
 
     async def open(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hypercluster.market.economics.graph import Node, NoPath
+from hypercluster.market.economics.graph import Floats, Node, NoPath
 from hypercluster.node.client.wishing import FREELY, Bounds, TooDear, fitting_path
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def path_by_rules(
     wishes: Wishes,
     rules: Rules,
     rng: np.random.Generator,
+    delays: Callable[[Sequence[Node]], Floats] | None = None,
 ) -> Path:
     """Return the path that fits the wishes and keeps all rules or, where none does, the weightiest that can be kept.
 
@@ -67,6 +68,7 @@ def path_by_rules(
         candidates: nodes that could be on it where some owners are left alone. Those decide as well how long a
             session has to be, so that who offers the longest does not shut out all others.
         layers, wishes, rules, rng: of the model, of the request, and for draws.
+        delays: between nodes, as `Bounds` has them.
 
     Raises:
         NoPath: there is none over these nodes at all.
@@ -96,6 +98,7 @@ def path_by_rules(
             shares=wishes.shares if "hops" in kept else FREELY.shares,
             untried=rules.untried,
             most_untried=1 if "newcomers" in kept else None,
+            delays=delays,
         )
         return fitting_path(candidates(left_out), layers, wishes, rng, bounds)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hypercluster.market.economics.diversity import diverse_path, keeps
-from hypercluster.market.economics.gibbs import sample_paths
-from hypercluster.market.economics.graph import AdvertTable, Node
+from hypercluster.market.economics.gibbs import sample_linked_path, sample_paths
+from hypercluster.market.economics.graph import AdvertTable, Floats, Node
 from hypercluster.market.economics.routing import Path, path_of
 from hypercluster.market.economics.shares import Shares
 from hypercluster.market.money.units import round_price
@@ -33,11 +33,15 @@ class TooDear(BadRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much of a path one operator may have, and how many of its hops those may who are `untried`; None: any."""
+    """How much of a path one operator may have, and how many of its hops those may who are `untried`; None: any.
+
+    `delays` are those between nodes, one way in ms, float64 [n, n]; None: the client relays every hop.
+    """
 
     shares: Shares
     untried: Collection[str] = ()
     most_untried: int | None = None
+    delays: Callable[[Sequence[Node]], Floats] | None = None
 
     def lightest(self, nodes: Sequence[Node], layers: int, market: MarketParameters) -> Path:
         """Raises NoPath."""
@@ -48,7 +52,12 @@ class Bounds:
             shares=self.shares,
             untried=self.untried,
             most_untried=self.most_untried,
+            latency=self.delays(nodes) if self.delays else None,
         )
+
+    def path_of(self, nodes: Sequence[Node], market: MarketParameters) -> Path:
+        """These nodes, added up."""
+        return path_of(nodes, market, self.delays(nodes) if self.delays else None)
 
     def hold(self, path: Path) -> bool:
         """Whether the path is within them."""
@@ -113,7 +122,7 @@ def _preferred(nodes: Sequence[Node], layers: int, wishes: Wishes, bounds: Bound
     ]
     chosen = bounds.lightest(weighed, layers, replace(market, risk_weight=1.0))
     by_id = {node.id: node for node in nodes}
-    return path_of([by_id[peer] for peer in chosen.ids], market)
+    return bounds.path_of([by_id[peer] for peer in chosen.ids], market)
 
 
 def _drawn(
@@ -126,8 +135,13 @@ def _drawn(
     table = AdvertTable.of(nodes, layers)
     inside = replace(market, outside_weight=math.inf)
     by_id = {node.id: node for node in nodes}
-    for rows in sample_paths(table, inside, DRAWS, rng):
-        path = path_of([by_id[table.ids[row]] for row in rows if row >= 0], market)
+    if bounds.delays is None:
+        drawn: Iterable[Sequence[int]] = sample_paths(table, inside, DRAWS, rng)
+    else:
+        links = bounds.delays([by_id[peer] for peer in table.ids])
+        drawn = (sample_linked_path(table, inside, links, rng) for _ in range(DRAWS))
+    for rows in drawn:
+        path = bounds.path_of([by_id[table.ids[row]] for row in rows if row >= 0], market)
         if bounds.hold(path):
             return path
     return bounds.lightest(nodes, layers, market)

@@ -68,6 +68,10 @@ class Latencies:
             self._known[advert.peer] = known
         return known[1]
 
+    def known(self) -> dict[str, float]:
+        """One-way delays in ms as they were measured last, by peer; without those who did not answer."""
+        return {peer: ms for peer, (_, ms) in self._known.items() if ms < UNREACHABLE_MS}
+
     async def measure(self, adverts: Sequence[Advert]) -> None:
         """Measure all of them at once, so that `one_way_ms` answers without waiting."""
         self._known = {p: k for p, k in self._known.items() if trio.current_time() - k[0] <= self._keep}

@@ -43,6 +43,8 @@ class Offer:
             terms.sessions, first_seconds=lambda: self.first_seconds, most_idle=terms.idle_seconds
         )
         self.parking = Parking(engine, seconds=terms.park_seconds)
+        self.neighbours: Callable[[], bytes] = lambda: b""
+        """how far others are, as the advert tells it"""
         self._told: Advert | None = None
 
     @property
@@ -122,6 +124,7 @@ class Offer:
             reserve_wei=self.reserve_wei,
             cached_price_wei=self.cached_price_wei,
             parked_seconds=self.parking.seconds,
+            neighbours=self.neighbours(),
         )
         return self._told
 

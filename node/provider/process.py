@@ -24,9 +24,11 @@ from hypercluster.node.network.hello import ServedModel
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.steps import serve_steps
 from hypercluster.node.network.stream import Stream
+from hypercluster.node.provider import nearness
 from hypercluster.node.provider.demands import Demands
 from hypercluster.node.provider.links import Links, Outlet
 from hypercluster.node.provider.moving import Mover
+from hypercluster.node.provider.nearness import Nearness
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.prices import Asking, price_row
 from hypercluster.node.provider.recall import serve_recall
@@ -281,6 +283,9 @@ class Provider:
             transcripts=self.transcripts,
         )
 
+        near = Nearness(presence.host, terms.start, terms.stop, presence.others, presence.stake_of)
+        offer.neighbours = lambda: near.packed
+
         async def tell_changes() -> None:
             if offer.changed():
                 await presence.publish()
@@ -303,6 +308,7 @@ class Provider:
             offer.parking.expire()
             await trio.to_thread.run_sync(self.transcripts.prune)
 
+        jobs.every(nearness.LOOK_SECONDS, "measuring delays", near.look, first_after=nearness.FIRST_SECONDS)
         jobs.every(LOOK_SECONDS, "telling what has changed", tell_changes)
         jobs.every(terms.watch_seconds, "serving demands", demands.work)
         jobs.every(2 * LOOK_SECONDS, "measuring the speed", measure)

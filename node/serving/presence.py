@@ -200,6 +200,11 @@ class Presence:
         """What everybody else offers for the model, as far as it is known."""
         return [advert for advert in self.discovery.book.snapshot() if advert.peer != self.host.peer]
 
+    def stake_of(self, peer: str) -> int:
+        """Wei behind what a peer offers, as far as is known."""
+        backing = self.discovery.book.backing_of(peer)
+        return backing.wei if backing else 0
+
 
 OnReady = Callable[[Presence], None]
 

@@ -34,6 +34,8 @@ from hypercluster.node.wire.fields import (
 from hypercluster.node.wire.messages import MOST_PARKED
 
 MAX_ADDR = 256
+MOST_NEIGHBOURS = 160
+"""bytes: 16 of them"""
 
 RULES = declare(
     Advert,
@@ -63,6 +65,7 @@ RULES = declare(
         "reserve_wei": Wei,
         "cached_price_wei": Wei,
         "parked_seconds": Annotated[int, Range(0, MOST_PARKED)],
+        "neighbours": Annotated[bytes, Length(0, MOST_NEIGHBOURS)],
     },
 )
 _PLAN = plan_of(Advert, pb.Advert.DESCRIPTOR)

@@ -294,7 +294,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., billed_wei: _Optional[bytes] = ..., wait_ms: _Optional[float] = ...) -> None: ...
 
 class Advert(_message.Message):
-    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price_wei", "prompt_price_wei", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "width", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features", "reserve_wei", "cached_price_wei", "parked_seconds")
+    __slots__ = ("peer", "model_id", "layer_start", "layer_stop", "price_wei", "prompt_price_wei", "cost_ms", "operator", "capacity", "free", "sequence", "issued", "expires", "width", "addrs", "direct", "wire_dtypes", "role", "session_tokens", "max_top_k", "prompt_ms", "features", "reserve_wei", "cached_price_wei", "parked_seconds", "neighbours")
     PEER_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
@@ -320,6 +320,7 @@ class Advert(_message.Message):
     RESERVE_WEI_FIELD_NUMBER: _ClassVar[int]
     CACHED_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
     PARKED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
     peer: str
     model_id: bytes
     layer_start: int
@@ -345,7 +346,8 @@ class Advert(_message.Message):
     reserve_wei: bytes
     cached_price_wei: bytes
     parked_seconds: int
-    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., width: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ..., reserve_wei: _Optional[bytes] = ..., cached_price_wei: _Optional[bytes] = ..., parked_seconds: _Optional[int] = ...) -> None: ...
+    neighbours: bytes
+    def __init__(self, peer: _Optional[str] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., cost_ms: _Optional[float] = ..., operator: _Optional[bytes] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sequence: _Optional[int] = ..., issued: _Optional[int] = ..., expires: _Optional[int] = ..., width: _Optional[int] = ..., addrs: _Optional[_Iterable[str]] = ..., direct: _Optional[str] = ..., wire_dtypes: _Optional[_Iterable[_Union[WireDtype, str]]] = ..., role: _Optional[_Union[Role, str]] = ..., session_tokens: _Optional[int] = ..., max_top_k: _Optional[int] = ..., prompt_ms: _Optional[float] = ..., features: _Optional[_Iterable[str]] = ..., reserve_wei: _Optional[bytes] = ..., cached_price_wei: _Optional[bytes] = ..., parked_seconds: _Optional[int] = ..., neighbours: _Optional[bytes] = ...) -> None: ...
 
 class SignedAdvert(_message.Message):
     __slots__ = ("body", "signature")

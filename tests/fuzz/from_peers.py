@@ -20,6 +20,7 @@ from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network import dialback, hello
 from hypercluster.node.network.addresses import announced, joined_through, listened, parse, split_tcp
 from hypercluster.node.network.adverts import DOMAIN, verify_advert
+from hypercluster.node.network.nearness import unpack_delays
 from hypercluster.node.rows import WireDtype, unpack_input, unpack_topk
 from hypercluster.node.wire import blocks
 from hypercluster.node.wire.adverts import decode_advert, encode_advert
@@ -77,7 +78,7 @@ def _frames(data: bytes) -> object:
 def _advert(data: bytes) -> object:
     advert = decode_advert(data)
     assert decode_advert(encode_advert(advert)) == advert
-    return advert
+    return unpack_delays(advert.neighbours)
 
 
 def _signed_advert(data: bytes) -> object:
@@ -166,7 +167,12 @@ DECODERS = (
         Shape.FRAME,
     ),
     Decoder("frames", _frames, ("node/wire/framing.py:decode_length", "node/wire/framing.py:Frames._frame")),
-    Decoder("advert", _advert, ("node/wire/adverts.py:decode_advert",), Shape.ADVERT),
+    Decoder(
+        "advert",
+        _advert,
+        ("node/wire/adverts.py:decode_advert", "node/network/nearness.py:unpack_delays"),
+        Shape.ADVERT,
+    ),
     Decoder("signed_advert", _signed_advert, ("node/network/adverts.py:verify_advert",), Shape.ADVERT),
     Decoder(
         "rows",

@@ -42,6 +42,7 @@ from hypercluster.node.home.profile import ContractAt, NetworkProfile
 from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.adverts import sign_advert
 from hypercluster.node.network.memory import Memory
+from hypercluster.node.network.nearness import pack_delays
 from hypercluster.node.rows import TopK, WireDtype, pack_topk
 from hypercluster.node.shards.digests import digest
 from hypercluster.node.shards.model import check_source
@@ -116,6 +117,7 @@ def advert() -> Advert:
         direct="/ip4/127.0.0.1/tcp/2",
         wire_dtypes=("f32", "f16"),
         features=("rewind",),
+        neighbours=pack_delays({"a": 1.5, "b": 40.0}),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypercluster.market.economics.graph import Node, NoPath
 from hypercluster.market.economics.parameters import BadParameters, MarketParameters
 from hypercluster.market.economics.routing import best_path, path_of
 from hypercluster.market.economics.shares import Shares
-from tests.market.economics.brute import P_REF, all_paths, markets, networks
+from tests.market.economics.brute import P_REF, all_paths, markets, networks, weight
 
 OPERATORS = st.sampled_from(["", "A", "B", "C"])
 SHARES = st.sampled_from([0.1, 0.34, 0.5, 0.67, 1.0])
@@ -53,6 +54,21 @@ def test_the_share_is_never_exceeded_where_another_path_exists(
     assert rows in fitting
     lightest = min(path_of([nodes[row] for row in path], market).weight for path in fitting)
     assert path_of(found, market).weight == pytest.approx(lightest, abs=1e-9)
+
+
+@given(owned(), markets, SHARES, st.integers(0, 2**32 - 1))
+def test_with_links_between_nodes_the_lightest_that_keeps_the_share_is_found_as_well(
+    nodes: list[Node], market: MarketParameters, share: float, seed: int
+) -> None:
+    links = np.random.default_rng(seed).integers(0, 30, (len(nodes), len(nodes))).astype(float)
+    fitting = [path for path in all_paths(nodes) if allowed(nodes, path, share, set(), None)]
+    if not fitting:
+        return
+    shares = Shares(hops=share)
+    found = diverse_path(nodes, layers=4, market=market, shares=shares, latency=links)
+    lightest = min(weight(nodes, path, market, links) for path in fitting)
+    assert [nodes.index(node) for node in found.nodes] in fitting
+    assert found.weight == pytest.approx(lightest, abs=1e-9)
 
 
 @given(owned(), markets)

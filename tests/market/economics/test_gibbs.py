@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercluster.market.economics.gibbs import linked_marginals, marginals, sample_paths
+from hypercluster.market.economics.gibbs import linked_marginals, marginals, sample_linked_path, sample_paths
 from hypercluster.market.economics.graph import AdvertTable, Node, NoPath
 from hypercluster.market.economics.parameters import MarketParameters
 from tests.market.economics.brute import P_REF, all_paths, gibbs, markets, networks
@@ -68,6 +68,23 @@ def test_sampling_frequencies_match_the_path_probabilities(outside: float) -> No
     assert set(counts) <= {(), *map(tuple, paths)}
     for path, wanted in [*zip(map(tuple, paths), chance, strict=True), ((), rest)]:
         assert counts[path] / draws == pytest.approx(wanted, abs=5 * math.sqrt(wanted / draws) + 1e-9)
+
+
+def test_linked_sampling_frequencies_match_the_path_probabilities() -> None:
+    ranges = [(0, 2), (0, 2), (2, 4), (2, 3), (3, 4), (0, 4), (1, 4), (0, 1)]
+    rng = np.random.default_rng(5)
+    nodes = [Node(f"n{i}", a, b, int(rng.integers(0, 2 * P_REF)), 5.0) for i, (a, b) in enumerate(ranges)]
+    links = rng.integers(0, 20, (len(nodes), len(nodes))).astype(float)
+    market = MarketParameters(p_ref=P_REF, outside_weight=math.inf)
+    paths = all_paths(nodes)
+    chance, _ = gibbs(nodes, paths, market, links)
+    table, draws, rng = AdvertTable.of(nodes, 4), 4_000, np.random.default_rng(11)
+    counts = Counter(tuple(sample_linked_path(table, market, links, rng)) for _ in range(draws))
+    assert set(counts) <= set(map(tuple, paths))
+    for path, wanted in zip(map(tuple, paths), chance, strict=True):
+        assert counts[path] / draws == pytest.approx(wanted, abs=5 * math.sqrt(wanted / draws) + 1e-9)
+    with pytest.raises(NoPath):
+        sample_linked_path(table.rows(table.start > 0), market, links[:5, :5], rng)
 
 
 @given(networks(), markets, st.integers(0, 2**32 - 1))
