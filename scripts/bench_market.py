@@ -53,6 +53,7 @@ def adverts(size: int, seed: int = 0) -> AdvertTable:
         service_ms=rng.lognormal(0.0, 0.5, size) * length,
         latency_ms=rng.uniform(0.5, 20.0, size),
         risk=np.zeros(size),
+        cached_price_wei=np.zeros(size, dtype=np.int64),
     )
 
 
@@ -60,7 +61,7 @@ def fresh(table: AdvertTable) -> AdvertTable:
     """Return the same columns without anything cached from them."""
     return AdvertTable(
         table.layers, table.ids, table.start, table.stop, table.price_wei, table.prompt_price_wei,
-        table.service_ms, table.latency_ms, table.risk,
+        table.service_ms, table.latency_ms, table.risk, table.cached_price_wei,
     )  # fmt: skip
 
 

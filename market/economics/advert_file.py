@@ -48,6 +48,7 @@ class _Advert(BaseModel):
     max_top_k: Annotated[int, Field(ge=0)] | None = None
     operator: str = ""
     stake_wei: Annotated[int, Field(ge=0)] = 0
+    cached_price_wei: _Wei = 0
 
 
 class _Link(BaseModel):
@@ -66,6 +67,7 @@ class _Market(BaseModel):
     outside_weight: Annotated[float, Field(allow_inf_nan=False)] | None = _DEFAULT.outside_weight
     variety: Annotated[float, Field(ge=0, le=1)] = _DEFAULT.variety
     prompt_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _DEFAULT.prompt_ratio
+    held: Annotated[float, Field(ge=0, le=1)] = _DEFAULT.held
     risk_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _DEFAULT.risk_weight
 
 

@@ -19,15 +19,17 @@ class Segment:
         share: of all generated tokens that are asked for, 0 < share <= 1.
         alpha: their weight of price against time, 0 to 1.
         prompt_ratio: their prompt tokens per generated token.
+        held: share of these that parked sessions hold.
     """
 
     share: float
     alpha: float
     prompt_ratio: float = 0.0
+    held: float = 0.0
 
     def market(self, market: MarketParameters) -> MarketParameters:
         """Return ``market`` as these clients see it."""
-        return replace(market, alpha=self.alpha, prompt_ratio=self.prompt_ratio)
+        return replace(market, alpha=self.alpha, prompt_ratio=self.prompt_ratio, held=self.held)
 
 
 Demand = Sequence[Segment]
@@ -35,7 +37,7 @@ Demand = Sequence[Segment]
 
 def uniform_demand(market: MarketParameters) -> tuple[Segment, ...]:
     """Return the demand of clients who all share the alpha and the prompt ratio of ``market``."""
-    return (Segment(1.0, market.alpha, market.prompt_ratio),)
+    return (Segment(1.0, market.alpha, market.prompt_ratio, market.held),)
 
 
 def mixed_demand(

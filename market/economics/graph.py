@@ -61,6 +61,7 @@ class Node:
         cost_ms, prompt_ms: compute time of one generated token, and of one prompt token among many.
         latency_ms: one way from the client to the node.
         prompt_price_wei: price of one prompt token.
+        cached_price_wei: price of one prompt token that a parked session holds.
         capacity: sessions the node holds at most; 0 where unknown.
         free: sessions it could still take.
         session_tokens: tokens that a session may hold at most; None where unknown.
@@ -88,11 +89,12 @@ class Node:
     max_top_k: int | None = None
     operator: str = ""
     stake_wei: int = 0
+    cached_price_wei: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop:
             raise BadNode(f"Node {self.id} has layers [{self.start}, {self.stop}), which is not a range.")
-        if self.price_wei < 0 or self.prompt_price_wei < 0:
+        if min(self.price_wei, self.prompt_price_wei, self.cached_price_wei) < 0:
             raise BadNode(f"Node {self.id} has a price below zero.")
         for name, ms in (
             ("cost_ms", self.cost_ms),
@@ -128,9 +130,13 @@ class Node:
         """Time per token as seen by a client that relays every hop: service and a round trip, in ms."""
         return self.service_ms + 2 * self.latency_ms
 
+    def prompt_wei(self, held: float) -> float:
+        """Price of a prompt token of which a share ``held`` is in a parked session."""
+        return (1.0 - held) * self.prompt_price_wei + held * self.cached_price_wei
+
     def shares(self, market: MarketParameters) -> tuple[float, float, float]:
         """What the node's weight is the sum of (`AdvertTable.weights`): its price, its time, its risk."""
-        price = self.price_wei + market.prompt_ratio * self.prompt_price_wei
+        price = self.price_wei + market.prompt_ratio * self.prompt_wei(market.held)
         return (
             price * market.alpha / market.p_ref,
             self.total_ms * (1.0 - market.alpha) / market.c_ref,
@@ -161,6 +167,7 @@ def node_of(
         max_top_k=advert.max_top_k,
         operator=advert.operator,
         stake_wei=stake_wei,
+        cached_price_wei=advert.cached_price_wei,
     )
 
 
@@ -177,7 +184,7 @@ def routable(nodes: Sequence[Node], layers: int, exclude: Collection[str] = ()) 
         i
         for i, node in enumerate(nodes)
         if node.stop <= layers
-        and max(node.price_wei, node.prompt_price_wei) <= MAX_PRICE_WEI
+        and max(node.price_wei, node.prompt_price_wei, node.cached_price_wei) <= MAX_PRICE_WEI
         and node.id not in barred
     ]
 
@@ -203,7 +210,7 @@ class AdvertTable:
         layers: m, the number of layers of the model.
         ids: names, [n].
         start, stop: layer ranges, int64 [n], ``0 <= start < stop <= layers``.
-        price_wei, prompt_price_wei: wei per token, int64 [n].
+        price_wei, prompt_price_wei, cached_price_wei: wei per token, int64 [n].
         service_ms: compute and waiting time per token, float64 [n].
         latency_ms: one way from the client, float64 [n].
         risk: minus the log of the reliability, float64 [n], finite and 0 or more.
@@ -218,6 +225,7 @@ class AdvertTable:
     service_ms: Floats
     latency_ms: Floats
     risk: Floats
+    cached_price_wei: Ints
 
     @classmethod
     def of(cls, nodes: Sequence[Node], layers: int, exclude: Collection[str] = ()) -> AdvertTable:
@@ -233,6 +241,7 @@ class AdvertTable:
             service_ms=np.array([node.service_ms for node in kept], dtype=np.float64),
             latency_ms=np.array([node.latency_ms for node in kept], dtype=np.float64),
             risk=np.array([node.risk for node in kept], dtype=np.float64),
+            cached_price_wei=np.array([node.cached_price_wei for node in kept], dtype=np.int64),
         )
 
     def __len__(self) -> int:
@@ -248,13 +257,17 @@ class AdvertTable:
         """Number of each node's layer range, ``start * (layers + 1) + stop``, int64 [n]."""
         return self.start * (self.layers + 1) + self.stop
 
+    def prompt_wei(self, held: float) -> Floats:
+        """Price of a prompt token of which a share ``held`` is in a parked session, float64 [n]."""
+        return np.asarray((1.0 - held) * self.prompt_price_wei + held * self.cached_price_wei)
+
     def weights(self, market: MarketParameters) -> Floats:
         """Return each node's weight for a client that relays every hop (paper eq. 1, and its risk), float64
         [n].
         """
         price = self.price_wei * (market.alpha / market.p_ref)
         if market.prompt_ratio:
-            price += self.prompt_price_wei * (market.alpha * market.prompt_ratio / market.p_ref)
+            price += self.prompt_wei(market.held) * (market.alpha * market.prompt_ratio / market.p_ref)
         weights = price + self.total_ms * ((1.0 - market.alpha) / market.c_ref)
         if market.risk_weight and self.risk.any():
             weights += market.risk_weight * self.risk
@@ -273,6 +286,7 @@ class AdvertTable:
             service_ms=self.service_ms[keep],
             latency_ms=self.latency_ms[keep],
             risk=self.risk[keep],
+            cached_price_wei=self.cached_price_wei[keep],
         )
 
     def joined(self, other: AdvertTable) -> AdvertTable:
@@ -287,6 +301,7 @@ class AdvertTable:
             service_ms=np.concatenate([self.service_ms, other.service_ms]),
             latency_ms=np.concatenate([self.latency_ms, other.latency_ms]),
             risk=np.concatenate([self.risk, other.risk]),
+            cached_price_wei=np.concatenate([self.cached_price_wei, other.cached_price_wei]),
         )
 
     def no_path(self) -> NoPath | None:

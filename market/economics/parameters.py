@@ -30,7 +30,9 @@ class MarketParameters:
         variety: how much clients value a choice of nodes for its own sake, 1 to 0. At 1, as in the paper, two
             equal nodes on a range draw twice the demand of one; at 0 a range draws the same however many
             nodes share it, so that cutting a model into many small ranges does not pay by itself.
-        prompt_ratio: prompt tokens per generated token of the client's work; 0 ignores prompt prices.
+        prompt_ratio: prompt tokens per generated token of the client's work, guessed rows that do not hold included;
+            0 ignores prompt prices.
+        held: share of these prompt tokens that a parked session holds, 0 to 1; they cost the cached price.
         risk_weight: weight of minus the log of a node's reliability (`trust.reputation`); at 1 a path that is
             e times less likely to be honest from end to end counts as one ``p_ref / alpha`` dearer; 0 trusts all.
     """
@@ -42,6 +44,7 @@ class MarketParameters:
     outside_weight: float = 10.0
     variety: float = 1.0
     prompt_ratio: float = 0.0
+    held: float = 0.0
     risk_weight: float = 1.0
 
     def __post_init__(self) -> None:
@@ -54,6 +57,7 @@ class MarketParameters:
             and self.outside_weight > -math.inf,
             "variety must lie between 0 and 1": 0 <= self.variety <= 1,
             "prompt_ratio must be zero or more": 0 <= self.prompt_ratio < math.inf,
+            "held must lie between 0 and 1": 0 <= self.held <= 1,
             "risk_weight must be zero or more": 0 <= self.risk_weight < math.inf,
         }
         for sentence, holds in checks.items():

@@ -10,7 +10,7 @@ y, and its maximum is x = 1 + W0(A / (e S)).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -110,7 +110,7 @@ def log_odds(table: AdvertTable, rows: Ints, market: MarketParameters, demand: D
         seen = segment.market(market)
         weights = choice_weights(table, seen)
         sums = messages(table, weights, seen)
-        paid = table.price_wei + segment.prompt_ratio * table.prompt_price_wei
+        paid = table.price_wei + segment.prompt_ratio * table.prompt_wei(segment.held)
         log_through = (
             sums.forward[table.start[rows]]
             + sums.backward[table.stop[rows]]
@@ -253,7 +253,8 @@ def price_step(
         damping: 0 < damping <= 1, the share of a full step to take.
 
     Where clients differ in their prompt ratio the prompt price climbs its own gradient; otherwise only the
-    sum of both matters, and the prompt price keeps its proportion to the other. A node that no complete path
+    sum of both matters, and the prompt price keeps its proportion to the other. What is held costs the same part of the
+    prompt price after the step as before. A node that no complete path
     contains keeps its price. One step is at most a halving or a doubling, unless floor or ceiling move the price
     further.
     """
@@ -262,6 +263,11 @@ def price_step(
     others = adverts if isinstance(adverts, AdvertTable) else AdvertTable.of(adverts, layers)
     table, row = _with_own(others, own)
     odds = log_odds(table, np.array([row]), market, segments)[0]
+    # From here on a prompt token counts as much as is paid for it, of the prompt price.
+    segments = tuple(
+        replace(each, prompt_ratio=each.prompt_ratio * _paid_part(own, each.held), held=0.0)
+        for each in segments
+    )
     curve = RevenueCurve.of(odds, segments, market)
     price, prompt = own.price_wei / market.p_ref, own.prompt_price_wei / market.p_ref
     slope = float(curve.gradient(price, prompt))
@@ -299,6 +305,11 @@ def price_step(
         demand=tuple((segment.share, segment.alpha, segment.prompt_ratio) for segment in segments),
         bound="floor" if target < low else "ceiling" if target > high else None,
     )
+
+
+def _paid_part(own: Node, held: float) -> float:
+    """Of the prompt price, for a prompt token of which a share ``held`` is in a parked session."""
+    return own.prompt_wei(held) / own.prompt_price_wei if own.prompt_price_wei else 1.0
 
 
 def _log_expit(x: Floats) -> Floats:

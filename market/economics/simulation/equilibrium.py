@@ -187,6 +187,7 @@ def random_market(
             service_ms=speed * (stop - start),
             latency_ms=rng.uniform(1.0, 20.0, providers) / 10.0,
             risk=np.zeros(providers),
+            cached_price_wei=np.zeros(providers, dtype=np.int64),
         )
         if table.no_path() is None and on_paths(table).all():
             return Market(table, market, uniform_demand(market) if demand is None else demand)

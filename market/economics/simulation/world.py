@@ -84,6 +84,7 @@ class World:
             service_ms=ms * (1.0 + crowding(self.scenario.capacity, self.free[rows])),
             latency_ms=self.latency_ms[rows],
             risk=np.zeros(len(rows)),
+            cached_price_wei=np.zeros(len(rows), dtype=np.int64),
         )
 
     def seen(self) -> tuple[Floats, Bools]:

@@ -37,6 +37,7 @@ def networks(draw: st.DrawFn, most: int = 8, layers: int = 4, connected: bool = 
             cost_ms=draw(st.integers(0, 8)) * 2.5,
             latency_ms=float(draw(st.integers(0, 3))),
             prompt_price_wei=draw(st.integers(0, 3)) * P_REF // 4,
+            cached_price_wei=draw(st.integers(0, 3)) * P_REF // 40,
             risk=draw(st.sampled_from([0.0, 0.0, 0.1, 0.7, 3.0])),
         )
         for i, (a, b) in enumerate(chosen)
@@ -75,9 +76,14 @@ def weight(
     if links is not None:
         ms = sum(nodes[i].cost_ms for i in path) + nodes[path[0]].latency_ms + nodes[path[-1]].latency_ms
         ms += sum(links[i, j] for i, j in itertools.pairwise(path))
-    price = sum(nodes[i].price_wei + market.prompt_ratio * nodes[i].prompt_price_wei for i in path)
+    price = sum(nodes[i].price_wei + market.prompt_ratio * prompt_wei(nodes[i], market.held) for i in path)
     risk = market.risk_weight * sum(nodes[i].risk for i in path)
     return market.alpha * price / market.p_ref + (1 - market.alpha) * ms / market.c_ref + risk
+
+
+def prompt_wei(node: Node, held: float) -> float:
+    """What a prompt token costs on average of which a share is held."""
+    return (1 - held) * node.prompt_price_wei + held * node.cached_price_wei
 
 
 def gibbs(

@@ -212,6 +212,21 @@ def test_the_own_advert_in_the_book_is_replaced_not_counted_as_a_rival() -> None
     assert price_step(own, [stale, rival], layers=1, market=market).rivals == 1
 
 
+@given(st.floats(0.0, 1.0), st.integers(0, 4))
+def test_the_best_price_is_that_of_what_prompt_tokens_bring_on_average(held: float, tenths: int) -> None:
+    market = MarketParameters(p_ref=P_REF, prompt_ratio=3.0)
+    own = Node("own", 0, 1, P_REF, 10.0, prompt_price_wei=P_REF, cached_price_wei=tenths * P_REF // 10)
+    rival = Node("rival", 0, 1, P_REF, 10.0, prompt_price_wei=P_REF // 2)
+    plain = replace(own, prompt_price_wei=round(own.prompt_wei(held)), cached_price_wei=0)
+    # Of the rival nothing is held for less.
+    rivals = [replace(rival, cached_price_wei=rival.prompt_price_wei)], [rival]
+    seen = price_step(own, rivals[0], layers=1, market=replace(market, held=held))
+    alike = price_step(plain, rivals[1], layers=1, market=market)
+    assert seen.next_price_wei == pytest.approx(alike.next_price_wei, rel=1e-9, abs=2)
+    assert seen.best_response_wei == pytest.approx(alike.best_response_wei, rel=1e-9, abs=2)
+    assert seen.revenue_wei == pytest.approx(alike.revenue_wei, rel=1e-9, abs=2)
+
+
 def test_prompt_and_generated_tokens_find_their_own_prices() -> None:
     market = MarketParameters(p_ref=P_REF)
     demand = (Segment(0.5, 0.5, 0.2), Segment(0.5, 0.5, 4.0))

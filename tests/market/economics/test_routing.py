@@ -121,6 +121,40 @@ def test_rivals_are_weighed_by_the_best_path_through_them(
         assert rival.excess >= 0
 
 
+@given(networks(), markets, st.floats(0, 1))
+def test_what_parked_sessions_hold_counts_at_its_own_price(
+    nodes: list[Node], market: MarketParameters, held: float
+) -> None:
+    seen = replace(market, prompt_ratio=4.0, held=held)
+    lightest = min(weight(nodes, path, seen) for path in all_paths(nodes))
+    assert best_path(nodes, layers=4, market=seen).weight == pytest.approx(lightest, abs=1e-9)
+    cheap = Node("held cheaply", 0, 2, P_REF, 1.0, prompt_price_wei=P_REF, cached_price_wei=P_REF // 20)
+    dear = Node("held dearly", 0, 2, P_REF, 1.0, prompt_price_wei=P_REF // 2, cached_price_wei=P_REF // 2)
+    for share, taken in ((0.0, "held dearly"), (0.9, "held cheaply")):
+        seen = replace(UNIT, prompt_ratio=4.0, held=share)
+        assert best_path([cheap, dear], layers=2, market=seen).ids == [taken]
+
+
+@given(networks(), markets, st.integers(0, 2**32 - 1))
+def test_with_links_rivals_are_weighed_by_the_best_path_through_them_as_well(
+    nodes: list[Node], market: MarketParameters, seed: int
+) -> None:
+    links = np.random.default_rng(seed).integers(0, 30, (len(nodes), len(nodes))).astype(float)
+    best = best_path(nodes, layers=4, market=market, latency=links)
+    paths = all_paths(nodes)
+    through = {
+        f"n{i}": min((weight(nodes, path, market, links) for path in paths if i in path), default=None)
+        for i in range(len(nodes))
+    }
+    found = rivals(nodes, layers=4, market=market, latency=links)
+    assert {rival.node.id for rival in found} == {k for k, w in through.items() if w is not None} - {
+        *best.ids
+    }
+    for rival in found:
+        assert rival.weight == pytest.approx(through[rival.node.id], abs=1e-9)
+        assert rival.excess == pytest.approx(rival.weight - best.weight, abs=1e-9)
+
+
 def test_excluded_nodes_are_left_out() -> None:
     nodes = [Node("a", 0, 2, 0, 1.0), Node("b", 0, 2, P_REF, 1.0)]
     assert best_path(nodes, layers=2, market=UNIT, exclude={"a"}).ids == ["b"]
@@ -220,6 +254,7 @@ def test_tables_keep_each_risk_with_its_row(
         {"start": -1},
         {"price_wei": -1},
         {"prompt_price_wei": -1},
+        {"cached_price_wei": -1},
         {"cost_ms": float("nan")},
         {"cost_ms": -1.0},
         {"latency_ms": float("inf")},
