@@ -245,21 +245,28 @@ def test_waiting_single_rows_go_into_one_decode_with_the_same_result(
         middle.close(slot)
 
 
-def test_a_single_row_does_not_wait_for_a_whole_prefill(head: Engine) -> None:
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ({"prompt": 128, "token": 1}, ["token", "prompt"]),
+        # Prompts have their chunks in turn, so a short one does not wait for the whole of a long one.
+        ({"prompt": 128, "shorter": 60, "token": 1}, ["token", "shorter", "prompt"]),
+    ],
+)
+def test_nobody_waits_for_the_whole_prompt_of_another(
+    head: Engine, rows: dict[str, int], expected: list[str]
+) -> None:
     _, release = held(head)
-    long, short = head.open(128), head.open(8)
+    slots = {name: head.open(count) for name, count in rows.items()}
     order: list[str] = []
-    steps = {
-        "prefill": head.submit(long, 0, payload(head, 128)),
-        "row": head.submit(short, 0, payload(head, 1)),
-    }
+    steps = {name: head.submit(slots[name], 0, payload(head, count)) for name, count in rows.items()}
     for name, step in steps.items():
         step.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
     release.set()
     wait(steps.values(), 10)
-    assert order == ["row", "prefill"]
-    head.close(long)
-    head.close(short)
+    assert order == expected
+    for slot in slots.values():
+        head.close(slot)
 
 
 # --- states ------------------------------------------------------------------------------------------------
