@@ -52,10 +52,18 @@ class Offer:
         """Sessions that it would take now."""
         if self.leaving.is_set() or self.blocked() is not None or self.engine.trouble is not None:
             return 0
+        if self.crowded:
+            return 0
         # The session in which the speed is measured is over before anybody could be sent away for it, and who has one
         # and does not use it gives way, as what is parked does.
         free = self.engine.stats().free + len(self.parking) + self.speed.measuring + self.seats.yielding
         return min(self.terms.sessions, free)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether those who are served get a token so slowly by now that another one would break what was promised."""
+        slowest = self.terms.slowest_ms
+        return slowest is not None and self.speed.loaded and self.speed.cost_ms > slowest
 
     @property
     def open_sessions(self) -> int:

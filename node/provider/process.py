@@ -255,6 +255,7 @@ class Provider:
             wire_dtypes=terms.wire_dtypes,
             accepting=lambda: not offer.leaving.is_set(),
             blocked=offer.blocked,
+            crowded=lambda: offer.crowded,
             seats=offer.seats,
             parking=offer.parking,
             cached_percent=terms.cached_percent,

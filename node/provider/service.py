@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hypercluster.node.provider.seats import Seats
     from hypercluster.node.serving.collector import Collector
 
+CROWDED_SECONDS = 5.0
 BLOCKED_SECONDS = 60.0
 """after which asking a provider again is worth it that has no room for transcripts"""
 
@@ -57,6 +58,8 @@ class Service:
     """wei of unspent deposit that a channel holds for each session open on it, as advertised"""
     throttle_seconds: float
     engine: "Engine"
+    crowded: Callable[[], bool]
+    """whether the sessions that there are leave no time for another one"""
     collector: "Collector"
     prices: Callable[[], Prices]
     domain: VoucherDomain
@@ -100,6 +103,12 @@ class Service:
                 ErrorCode.FULL,
                 "This provider has no room for what another session would leave to keep.",
                 wait=BLOCKED_SECONDS,
+            )
+        if self.crowded():
+            raise Refused(
+                ErrorCode.FULL,
+                "Another session would make all of them slower here than this provider wants to be.",
+                wait=CROWDED_SECONDS,
             )
         if opening.wire_dtype not in self.wire_dtypes:
             names = ", ".join(dtype.name.lower() for dtype in self.wire_dtypes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ ROUNDS_SECONDS = 0.5
 FIRST_AGAIN = 15.0
 """seconds until an idle provider measures itself again; twice as long after each time, up to LAST_AGAIN"""
 LAST_AGAIN = 600.0
+LOADED_SECONDS = 15.0
+"""for which what was served says how fast the next one would be served"""
 SERVED = 8
 """decodes that say enough"""
 
@@ -51,9 +54,15 @@ class Speed:
         """a session of our own is open, for a moment"""
         self.parked: Callable[[], int] = lambda: 0
         """sessions that nobody uses now"""
+        self._served_at = -math.inf
         self._pause = FIRST_AGAIN
         self._again_at = 0.0
         self._decodes = 0
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the figure is what clients got a moment ago."""
+        return self._clock() - self._served_at < LOADED_SECONDS
 
     def measure(self) -> None:
         """Take the best of several rounds, in a session of our own. Raises EngineFull."""
@@ -82,7 +91,7 @@ class Speed:
         stats = self._engine.stats()
         if stats.decodes >= self._decodes + SERVED:
             # What clients get is the truth, sessions that share a decode included.
-            self._decodes = stats.decodes
+            self._decodes, self._served_at = stats.decodes, self._clock()
             self.cost_ms = self._throttle_ms + stats.ms_per_decode
             self._again_at = max(self._again_at, self._clock() + FIRST_AGAIN)
         elif stats.sessions <= self.parked() and self._clock() >= self._again_at:

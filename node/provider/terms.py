@@ -43,6 +43,8 @@ class ProviderTerms(NodeTerms):
     session_tokens: int = 2048
     step_tokens: int = STEP_TOKENS
     threads: int = 1
+    slowest_ms: float | None = None
+    """that a token may take by present load for another session to be taken; None: as many as there are places for"""
     throttle_ms: float = 0.0
     """rest before each step, which clients see as cost"""
     wire_dtypes: tuple[WireDtype, ...] = (WireDtype.F32, WireDtype.F16)

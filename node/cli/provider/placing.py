@@ -10,7 +10,7 @@ from hypercluster.market.money.units import parse_price, round_price
 from hypercluster.node.cli.client.joining import say_unchecked
 from hypercluster.node.cli.console import Json, Shown, err, fail, say, show
 from hypercluster.node.cli.opening import Model, taken_to_serve
-from hypercluster.node.cli.options import Bootstrap, gib, seconds, whole
+from hypercluster.node.cli.options import Bootstrap, gib, real, seconds, whole
 from hypercluster.node.cli.serving import Threads
 from hypercluster.node.cli.staking import default_threads
 from hypercluster.node.cli.tables import Table
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 FIRST_PRICE = parse_price("1")
 """wei per token that a provider asks for at first, unless it was told otherwise"""
+
+
+Slowest = Annotated[
+    float | None,
+    real(
+        "Milliseconds that a token may take by present load for another session to be taken. Default: as many "
+        "sessions as there are places.",
+        "--slowest",
+        least=0.01,
+        most=60_000,
+    ),
+]
 
 
 def advise(

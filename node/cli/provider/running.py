@@ -25,7 +25,7 @@ from hypercluster.node.cli.options import (
     whole,
 )
 from hypercluster.node.cli.progress import bar
-from hypercluster.node.cli.provider.placing import FIRST_PRICE, in_bytes
+from hypercluster.node.cli.provider.placing import FIRST_PRICE, Slowest, in_bytes
 from hypercluster.node.cli.provider.stands import (
     asked_for,
     begun,
@@ -141,6 +141,7 @@ def run(
         int,
         whole("Price of a token that such a session still holds, in percent of a prompt token's.", most=100),
     ] = 5,
+    slowest: Slowest = None,
     reserve: Annotated[
         int,
         whole(
@@ -299,6 +300,7 @@ def run(
                 park_seconds=park,
                 cached_percent=cached_percent,
                 reserve_tokens=reserve,
+                slowest_ms=slowest,
                 threads=serving.threads,
                 refresh_seconds=refresh,
                 claim_seconds=claim_every,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import trio
 
@@ -11,7 +13,7 @@ from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.prices import Asking, PriceRule, Prices
-from hypercluster.node.provider.speed import Speed
+from hypercluster.node.provider.speed import SERVED, Speed
 from hypercluster.node.provider.terms import ProviderTerms
 from hypercluster.node.serving.presence import Issue
 from hypercluster.node.shards.store import StoredModel
@@ -41,6 +43,27 @@ def offer(stored_tiny: StoredModel) -> Iterator[Offer]:
             asking=Asking(rule, MarketParameters(), 4),
             speed=speed,
         )
+
+
+async def test_who_promises_to_be_fast_takes_no_session_that_would_make_all_of_them_slow(
+    offer: Offer,
+) -> None:
+    """What is measured at rest is no load; what was served a moment ago is."""
+    offer.terms = replace(offer.terms, slowest_ms=5.0)
+    assert (offer.crowded, offer.free) == (False, 2)
+    offer.advert(ISSUE)
+    slot = offer.engine.open(40)
+    for position in range(SERVED):
+        offer.engine.submit(slot, position, np.array([7], np.int32)).result()
+    offer.speed.look()
+    taken = offer.speed.cost_ms
+    offer.terms = replace(offer.terms, slowest_ms=2 * taken)
+    assert (offer.crowded, offer.free) == (False, 1)
+    offer.terms = replace(offer.terms, slowest_ms=taken / 2)
+    assert (offer.crowded, offer.free) == (True, 0)
+    assert offer.changed()
+    assert offer.advert(ISSUE).free == 0
+    offer.engine.close(slot)
 
 
 async def test_o6_o8_the_advert_follows_what_has_changed(offer: Offer) -> None:
