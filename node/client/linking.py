@@ -92,9 +92,9 @@ class LinkBook:
                 back = told[j].get(names[i]) if j in told else None
                 if j is not None and back is not None:
                     delays[i, j] = min(max(ms, back, apart[i, j]), here[i, j])
-        for (before, after), ms in self._took.items():
+        for (before, after), took in self._took.items():
             if before in place and after in place:
-                delays[place[before], place[after]] = ms
+                delays[place[before], place[after]] = took
         now = trio.current_time()
         for (before, after), until in self._strained.items():
             if until > now and before in place and after in place:

@@ -194,9 +194,9 @@ async def exact(
             assert [row.billed for row in rows] == ([paid] if paid else [])
     if case.failure == NOTHING and case.guesses == NO_DRAFTS:
         for bill in done[-1].bills:
-            rows = len(done[-1].prompt) - done[-1].cached
+            new = len(done[-1].prompt) - done[-1].cached
             held = (CHEAP // 80) * done[-1].cached
-            assert bill.paid_wei == charge(CHEAP, CHEAP // 4, rows) + held + (TOKENS - 1) * CHEAP
+            assert bill.paid_wei == charge(CHEAP, CHEAP // 4, new) + held + (TOKENS - 1) * CHEAP
 
 
 def looked_over(world: World, case: Case, home: Path, done: list[Completion]) -> None:

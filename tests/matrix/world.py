@@ -185,7 +185,7 @@ def running_world(chain: Chain, stored: StoredModel, folder: Path) -> Iterator[W
                 "sessions": 6,
                 "session_tokens": 120,
                 "step_tokens": 16,
-                "refresh_seconds": 2.0,
+                "refresh_seconds": 20.0,
                 "price": PriceRule(start_wei=price, start_prompt_wei=price // 4, adapt=False),
                 "bootstrap": (served["head"].address,) if served else (),
                 "ways": ways,

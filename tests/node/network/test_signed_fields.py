@@ -146,8 +146,8 @@ def test_no_field_of_an_advert_can_be_changed_under_its_signature() -> None:
     }
     names = {"peer": peer_of_key(KEY.secret), "model_id": "ab" * 32, "operator": address_of(KEY)}
     lists = {"addrs": ("/ip4/1.2.3.4/tcp/1",), "direct": "/ip4/1.2.3.4/tcp/2", "features": ("one",)}
-    lists |= {"neighbours": b"12345678" + bytes(2)}
-    advert = Advert(**numbers, **names, **lists)  # type: ignore[arg-type]
+    near = b"12345678" + bytes(2)
+    advert = Advert(**numbers, **names, **lists, neighbours=near)  # type: ignore[arg-type]
     signed = sign_advert(advert, KEY.secret)
     assert verify_advert(signed, now=1_900_000_001) == advert
     other: dict[str, list[Any]] = {
