@@ -87,8 +87,7 @@ class Stepping:
         self._cached_due = accepted.position > 0
         self.tokens = 0
         self.generated = 0
-        self.linked = 0
-        """steps whose rows went on to the provider after over a link"""
+        self.linked = 0  # steps whose rows went on to the provider after over a link
         self.opened = datetime.now(UTC)
         self.paid_wei = 0
         self.risked_wei = 0
