@@ -28,6 +28,12 @@ FIRST_PRICE = parse_price("1")
 """wei per token that a provider asks for at first, unless it was told otherwise"""
 
 
+Reserve = Annotated[
+    int,
+    whole(
+        "Tokens whose price a channel must still hold for each session that is open on it.", most=10_000_000
+    ),
+]
 Slowest = Annotated[
     float | None,
     real(

@@ -25,7 +25,7 @@ from hypercluster.node.cli.options import (
     whole,
 )
 from hypercluster.node.cli.progress import bar
-from hypercluster.node.cli.provider.placing import FIRST_PRICE, Slowest, in_bytes
+from hypercluster.node.cli.provider.placing import FIRST_PRICE, Reserve, Slowest, in_bytes
 from hypercluster.node.cli.provider.stands import (
     asked_for,
     begun,
@@ -142,13 +142,7 @@ def run(
         whole("Price of a token that such a session still holds, in percent of a prompt token's.", most=100),
     ] = 5,
     slowest: Slowest = None,
-    reserve: Annotated[
-        int,
-        whole(
-            "Tokens whose price a channel must still hold for each session that is open on it.",
-            most=10_000_000,
-        ),
-    ] = 256,
+    reserve: Reserve = 256,
     threads: Threads = None,
     memory: Memory = None,
     claim_every: ClaimEvery = 60.0,
