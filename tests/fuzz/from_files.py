@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from hypercluster.market.chain.deployment import Deployment
 from hypercluster.market.economics.advert_file import load_adverts
+from hypercluster.market.ledger.voucher_journal import VoucherJournal
 from hypercluster.market.money.keystore import address_in, load_key
 from hypercluster.market.money.units import parse_hct, parse_price
 from hypercluster.market.trust.audit import Bounds
@@ -110,6 +111,14 @@ def _journal(path: Path) -> object:
     journal = Journal(path)
     try:
         return journal.state
+    finally:
+        journal.close()
+
+
+def _vouchers(path: Path) -> object:
+    journal = VoucherJournal(path)
+    try:
+        return journal.to_feed(), journal.held()
     finally:
         journal.close()
 
@@ -237,8 +246,9 @@ DECODERS = (
     Decoder(
         "journal",
         from_file(_journal),
-        ("market/record_file.py:_whole",),
+        ("market/record_file.py:_whole", "node/client/journal.py:_unpacked"),
     ),
+    Decoder("voucher_journal", from_file(_vouchers), ("market/ledger/voucher_journal.py:_unpacked",)),
     Decoder("no_model", what_it_is, ("node/shards/foreign.py:what_it_is",)),
     Decoder(
         "bounds",

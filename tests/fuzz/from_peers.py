@@ -166,7 +166,7 @@ DECODERS = (
         ("node/wire/codec.py:decode", "node/wire/fields.py:to_wei", "node/wire/messages.py:Open.quote"),
         Shape.FRAME,
     ),
-    Decoder("frames", _frames, ("node/wire/framing.py:decode_length", "node/wire/framing.py:Frames._frame")),
+    Decoder("frames", _frames, ("node/wire/framing.py:decode_length", "node/wire/framing.py:Frames._taken")),
     Decoder(
         "advert",
         _advert,

@@ -23,6 +23,7 @@ from hypercluster.market.chain.deployment import Deployment
 from hypercluster.market.economics.advert_file import AdvertFile, save_adverts
 from hypercluster.market.economics.graph import Node
 from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.ledger.voucher_journal import VoucherJournal
 from hypercluster.market.money.keystore import create_key
 from hypercluster.market.money.signing import checksum, keccak, sign_compact
 from hypercluster.market.money.voucher import ChannelDescriptor, Quote, VoucherDomain
@@ -427,6 +428,10 @@ def files(folder: Path) -> Iterator[tuple[str, str, bytes]]:
     journal.answered(b"c" * 32, "ab", 5, 7)
     yield "journal", "one_request", (folder / "vouchers.journal").read_bytes()
     journal.close()
+    vouchers = VoucherJournal(folder / "ledger.sqlite-vouchers")
+    vouchers.keep([(b"c" * 32, 7, b"s" * 64, 5), (b"d" * 32, 9, b"", 9)])
+    yield "voucher_journal", "two_channels", (folder / "ledger.sqlite-vouchers").read_bytes()
+    vouchers.close()
     limits = Thresholds(0.01, 0.02, 0.9, 0.1, 0.2, 0.5)
     tiers = {"prefill": limits, "replay": limits, "foreign": limits}
     bounds = Bounds(MODEL_ID, {"body": tiers, "tail": tiers}, ())  # type: ignore[dict-item]
