@@ -110,7 +110,8 @@ def mild(values: npt.NDArray[np.float32]) -> bool:
     if values.dtype != np.float32 or not values.flags.c_contiguous:
         return False
     flat = values.ravel()
-    return bool(flat.dot(flat) <= _MILD)
+    with np.errstate(all="ignore"):
+        return bool(flat.dot(flat) <= _MILD)
 
 
 def pack_activations(rows: npt.NDArray[np.float32], dtype: WireDtype) -> bytes:
