@@ -37,3 +37,4 @@ from .request import BadRequest as BadRequest
 from .request import Request as Request
 from .request import Sampling as Sampling
 from .request import Wishes as Wishes
+from .siblings import Siblings as Siblings

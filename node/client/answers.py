@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import MarketError
@@ -78,6 +79,28 @@ class Checks:
             code = error.code if isinstance(error, NodeError) else ErrorCode.BAD_SHAPE
             raise HopFailed(self.peer, str(error), code) from None
         return Answer(output, receipt.in_root, receipt.out_root), record
+
+    def inherited(
+        self, result: Message, begun: Sequence[AuditStep | StepRoots], receipts: ReceiptChain
+    ) -> list[AuditStep | StepRoots]:
+        """The steps that a session begins with, with the receipts that its first answer brings, which are taken into
+        the chain. Takes its time.
+
+        Raises HopFailed: they are not all signed.
+        """
+        signed = result.inherited if isinstance(result, StepResult) else b""
+        if not isinstance(result, StepResult) or len(signed) != 64 * len(begun):
+            raise HopFailed(self.peer, "it did not sign for what the session begins with.")
+        node, steps = address_of_peer(self.peer), list[AuditStep | StepRoots]()
+        try:
+            for place, step in enumerate(begun):
+                receipt = signed[64 * place : 64 * (place + 1)]
+                steps.append(replace(step, issued=result.issued, receipt=receipt))
+                receipts.accept(receipts.next(steps[-1]), receipt, node)
+        except (NodeError, MarketError) as error:
+            code = error.code if isinstance(error, NodeError) else ErrorCode.BAD_SHAPE
+            raise HopFailed(self.peer, str(error), code) from None
+        return steps
 
     def shown(self, rows: Rows, receipt: Receipt) -> bytes:
         """The packed rows that the provider shows, if they are those of its receipt. Raises HopFailed."""

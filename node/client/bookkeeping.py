@@ -157,7 +157,7 @@ def _session(completion: Completion, hop: Hop) -> SessionRecord:
     failed = hop.broken or hop.advert.peer in completion.failures
     return SessionRecord(
         session_id=hop.visit,
-        goes_on=hop.record.session if hop.cached else None,
+        goes_on=hop.record.session if hop.record.session != hop.visit else None,
         peer=hop.advert.peer,
         layer_start=hop.advert.layer_start,
         layer_stop=hop.advert.layer_stop,

@@ -44,7 +44,7 @@ async def pass_on(
     Returns what the last hop puts out.
 
     After a failure every hop but the one that failed is at rest, and none holds more of the session than the ones
-    before it.
+    before it, but for the step itself: those behind the one that failed may have taken it.
 
     Raises:
         HopFailed, OverDeposit, LimitReached: see Hop.step.
@@ -86,7 +86,7 @@ class _Run:
             return await self._answers(start)
         except HopFailed as failure:
             with trio.move_on_after(REST_SECONDS):
-                await self._rest_behind(failure.peer, start)
+                await self._rest_behind(failure, start)
             raise
         finally:
             for hop in self._hops:
@@ -141,11 +141,24 @@ class _Run:
                     )
                 hop.position = start
 
-    async def _rest_behind(self, peer: str, start: int) -> None:
-        """The same for those behind a hop that failed, as far as they can."""
-        places = [place for place, hop in enumerate(self._hops) if hop.advert.peer == peer]
+    async def _rest_behind(self, failure: HopFailed, start: int) -> None:
+        """The same for those behind a hop that failed, as far as they can; but who had the step by then keeps it.
+
+        Nobody signed for the rows that it was sent. Whoever takes over has to come to the same ones (levelling.py).
+        """
+        places = [place for place, hop in enumerate(self._hops) if hop.advert.peer == failure.peer]
+        before: Answer | None = None
+        keeps = True
         for hop in self._hops[places[0] + 1 :] if places else ():
             try:
-                await self._rest([hop], start)
+                answer = await hop.discard() if hop.unanswered else None
+                keeps &= answer is not None and (before is None or answer.in_root == before.out_root)
+                if keeps:
+                    before = answer
+                else:
+                    await self._rest([hop], start)
             except HopFailed as error:
+                keeps = False
                 log.debug("%s", error)
+        if before is not None and not isinstance(before.output, bytes):
+            failure.best = before.output

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.graph import Node
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.payer import Payer
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
+    from hypercluster.node.client.siblings import Siblings
     from hypercluster.node.evidence.transcript_store import TranscriptStore
     from hypercluster.node.network.discovery import Discovery
     from hypercluster.node.network.host import Host
@@ -129,7 +130,7 @@ class Client:
             links=links,
         )
 
-    def complete(self, request: Request, key: str = "") -> Completing:
+    def complete(self, request: Request, key: str = "", siblings: Siblings | None = None) -> Completing:
         """Run one completion, token by token: an asynchronous iterator of its events.
 
         ::
@@ -149,14 +150,16 @@ class Client:
 
         Where all sessions are taken it waits its turn: those of one `key` after each other, the keys in turn.
 
+        Of `siblings`, which differ in nothing but how tokens are drawn, one runs the prompt, and the others go on from
+        copies of what its sessions hold, where their providers make copies.
+
         Audits of its stages begin when it has ended, however it did; `reports` waits for them.
         """
-        return Completing(self, request, key)
+        return Completing(self, request, key, siblings)
 
     def wishes_of(self, request: Request) -> Wishes:
-        """What a request wishes; own layers keep nothing for another visit."""
-        wishes = request.wishes or self.wishes
-        return replace(wishes, stays=False) if self.own_layers is not None else wishes
+        """What a request wishes."""
+        return request.wishes or self.wishes
 
     async def reports(self, request_id: str) -> list[Report]:
         """The audits of a completion that has ended, when all of them are done."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 import trio
 
 from hypercluster.market.errors import InsufficientFunds, MarketError, OverDeposit
-from hypercluster.market.money.budget import Budget
 from hypercluster.node.client.completion import Completion, HopBill, TooExpensive
 from hypercluster.node.client.drafting import Drafts, drafts_for
 from hypercluster.node.client.drawing import Drawing
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.client import Client
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
+    from hypercluster.node.client.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +55,16 @@ class Completing:
     has come so far, and is whole, its bill included, when the stream has ended or its block is left.
     """
 
-    def __init__(self, client: Client, request: Request, key: str = "") -> None:
+    def __init__(
+        self, client: Client, request: Request, key: str = "", siblings: Siblings | None = None
+    ) -> None:
         self.request = request
         self.completion = Completion(secrets.token_hex(8))
         self._client = client
-        self._looking = Looking(client, request, self.completion, key)
+        self._looking = Looking(client, request, self.completion, key, siblings)
         self._paying = client.payer.spending(self.completion.request_id, request.budgets)
         """what it may cost in all; `_spending` is what of that may go to providers"""
-        self._spending = self._paying.within(Budget("limit of this request", request.allowance.cost_wei))
+        self._spending = self._paying.within(*request.allowance.budgets())
         self._funds = Funds(client, self.completion, self._spending, self._looking.wishes.deposit_wei)
         self._text = client.model.stream(request)
         self._gate = StopGate(client.model.stops(request))
@@ -121,6 +123,7 @@ class Completing:
                 done.finish, done.error = "failed", error
         finally:
             self._looking.give_back()
+            self._looking.returning.end()
             rest = self._gate.push(self._text.finish()) + self._gate.finish()
             done.text += rest
             done.stop = self._gate.stop
@@ -138,7 +141,7 @@ class Completing:
         done.prompt = tuple(await Threads(1)(client.model.encode, request.prompt))
         if not done.prompt:
             raise BadRequest("The prompt has no tokens: give at least one character.")
-        self._looking.remember()
+        await self._looking.returning.remember()
         drafts = drafts_for(self._looking.wishes, client.draft_model)
         with await Threads(1)(Drawing, client.model, request, done) as drawing, drafts:
             while True:
@@ -183,9 +186,10 @@ class Completing:
             raise RequestTooLong(
                 f"The sessions of this path hold {capacity} tokens by now, which are used up."
             )
-        back = self._looking.coming_back(pending)
+        back = self._looking.returning.begin(path, pending)
         cached = len(back.tokens) if back else 0
-        self._funds.check(adverts, len(pending) - cached, cached)
+        if cached < len(pending):
+            self._funds.check(adverts, len(pending) - cached, cached)
         accounts: dict[Recipient, OutgoingAccount] = {}
         async with aclosing(self._funds.open(adverts, len(pending) - cached, accounts, cached)) as funding:
             async for sent in funding:
@@ -199,7 +203,7 @@ class Completing:
             pay_ahead=wishes.pay_ahead,
         )
         if back is not None:
-            self._looking.going_back()
+            self._looking.returning.begins()
         pipeline = await client.opener.open(
             adverts, accounts, terms, self._spending, self._looking.leash, back
         )
@@ -214,7 +218,7 @@ class Completing:
         finally:
             done.bills += [HopBill.of(hop) for hop in pipeline.hops]
             self._looking.hops += pipeline.hops
-            await self._looking.leave(pipeline)
+            await self._looking.returning.leave(pipeline)
 
     async def _generate(
         self, pipeline: Pipeline, pending: list[int], drawing: Drawing, drafts: Drafts, terms: Terms
@@ -276,6 +280,8 @@ class Completing:
             if first:
                 first = False
                 looking.went_on()
+                if not done.tokens:
+                    looking.returning.ran(pipeline, best[:1])
                 yield Prefilled(len(pending), took)
             guessed, held = trips.guessed, 0
             done.drafted = drafted + trips.drafted

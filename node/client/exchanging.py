@@ -64,6 +64,8 @@ class HopFailed(NodeError):
         self.wait = wait
         self.billed_wei = billed_wei
         """on the channel in all, by its own word where it refused"""
+        self.best: TopK | None = None
+        """what the end of the path had put out by then, over rows that nobody vouches for any more"""
 
     @property
     def word(self) -> str:

@@ -41,7 +41,7 @@ class Flying(Stepping):
     @property
     def flies(self) -> bool:
         """Whether the provider takes steps before it has answered others."""
-        return FLIGHT in self.advert.features and self._connection.direct
+        return FLIGHT in self.advert.features and self._connection.direct and not self._begun
 
     @property
     def out(self) -> int:

@@ -1,27 +1,34 @@
 """The client's side of one session with one provider: open, pay for each step, check what comes back."""
 
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import trio
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import Overbilled
-from hypercluster.node.client.exchanging import HopFailed, check_quote, exchange
+from hypercluster.node.client.exchanging import HopFailed, check_quote, exchange, telling
 from hypercluster.node.client.flying import Flying
 from hypercluster.node.client.patience import Leash
-from hypercluster.node.client.stays import Stay
+from hypercluster.node.client.stays import Origin, Stay
 from hypercluster.node.client.stepping import OPEN_SECONDS
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.identity import peer_of_public_key
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.wire.bounds import frame_bound
-from hypercluster.node.wire.messages import Accept, Close, Open, Parked
+from hypercluster.node.wire.links import Expect, Link
+from hypercluster.node.wire.messages import Accept, Close, LinkState, Open, Parked
 
 if TYPE_CHECKING:
     from hypercluster.market.trust.receipt import DisputeDomain
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.client.limits import Spending
+    from hypercluster.node.client.linking import Joint
+    from hypercluster.node.evidence.transcript import Held
     from hypercluster.node.evidence.transcript_store import TranscriptStore
     from hypercluster.node.network.connection import Connection
+    from hypercluster.node.wire.records import AuditStep, StepRoots
 
 
 class Hop(Flying):
@@ -44,18 +51,18 @@ class Hop(Flying):
         transcripts: "TranscriptStore | None" = None,
         leash: Leash | None = None,
         stay: Stay | None = None,
+        begun: "Sequence[AuditStep | StepRoots]" = (),
         position: int = 0,
-        ticket: bytes = b"",
-        previous: str = "",
+        joint: "Joint | None" = None,
         pay_ahead: int = 1,
     ) -> "Hop":
         """Open a session of `capacity` tokens at the advertised prices or better, paid within `spending`.
 
         Receipts are checked in `domain`; what is sent and answered is kept in `transcripts` if given. With a `leash`
-        its steps have limits of their own. The peer `previous` may bring rows, by the 16-byte `ticket`, if given.
+        its steps have limits of their own. The provider before may bring rows over a `joint`, if given.
         A session that the provider keeps goes on from `position` with its `stay`,
-        which is the hop's then; where it is gone a new one begins, see `cached`. A voucher pays for up to `pay_ahead`
-        tokens.
+        which is the hop's then, or one begins with a copy of it, of the steps in `begun`; where it is gone a new one
+        begins, see `cached`. A voucher pays for up to `pay_ahead` tokens.
 
         Raises:
             HopFailed: the provider refuses, does not answer, or its quote does not hold.
@@ -74,8 +81,9 @@ class Hop(Flying):
             resume=stay.record.session if stay else b"",
             position=position if stay else 0,
             max_cached_price_wei=advert.cached_price_wei,
-            ticket=ticket,
-            previous=previous,
+            ticket=joint.ticket if joint else b"",
+            previous=joint.before.peer if joint else "",
+            branch=len(begun),
         )
         try:
             accepted = await exchange(connection, advert.peer, opening, OPEN_SECONDS)
@@ -87,19 +95,39 @@ class Hop(Flying):
             raise HopFailed(advert.peer, f"it answered Open with {type(accepted).__name__}.")
         quote = check_quote(accepted, opening, advert, account)
         if not accepted.position:
-            stay = None
-        elif stay is None or (accepted.nonce, accepted.profile) != (stay.record.nonce, stay.record.profile):
+            stay, begun = None, ()
+        elif stay is None or not _goes_on(accepted, stay, branch=bool(begun)):
             raise HopFailed(advert.peer, "it goes on with another session than the one that it kept.")
         try:
             account.resume(accepted.billed_wei, accepted.paid_wei, accepted.paid_signature)
         except Overbilled as error:
             raise HopFailed(advert.peer, str(error)) from error
-        connection.raise_bound(frame_bound(accepted.max_step_tokens, accepted.width, top_k if is_last else 0))
+        bound = frame_bound(accepted.max_step_tokens, accepted.width, top_k if is_last else 0)
+        connection.raise_bound(bound + 64 * len(begun))
         client = peer_of_public_key(account.session_key.public_key)
         return cls(
             connection, advert, account, accepted, opening, is_last, n_vocab,
-            domain, transcripts, client, spending, quote, leash, stay, pay_ahead,
+            domain, transcripts, client, spending, quote, leash, stay, pay_ahead, begun,
         )  # fmt: skip
+
+    async def held(self) -> "Held":
+        """What there is here of what was asked and answered. Raises NotKept."""
+        return await trio.to_thread.run_sync(self._kept.held)
+
+    def origin(self) -> Origin:
+        """Its steps so far, for sessions that begin with a copy of it. Raises NotKept."""
+        return Origin(self.receipts.next_seq, self._kept.for_later())
+
+    async def join(self, joint: "Joint") -> None:
+        """Have the provider make a link to the one after, which knows its ticket. Raises HopFailed."""
+        link = Link(joint.after.peer, joint.after.direct, joint.ticket)
+        await telling(self._connection, self.advert.peer, link, OPEN_SECONDS)
+        self.link, self.relayed = LinkState.NONE, False
+
+    async def expect(self, joint: "Joint") -> None:
+        """Tell the provider who brings its rows from now on. Raises HopFailed."""
+        told = Expect(joint.before.peer, joint.ticket)
+        await telling(self._connection, self.advert.peer, told, OPEN_SECONDS)
 
     async def park(self) -> Stay | None:
         """End the visit, and have the provider keep what the session holds; None where it does not.
@@ -137,3 +165,9 @@ class Hop(Flying):
         if self._transcript and not keeping:
             self._transcript.close()
         await self._connection.close()
+
+
+def _goes_on(accepted: Accept, stay: Stay, *, branch: bool) -> bool:
+    """Whether what a provider accepted is what it kept: the stage itself, or one that begins like it."""
+    same = accepted.nonce == stay.record.nonce
+    return accepted.profile == stay.record.profile and same is not branch

@@ -6,7 +6,7 @@ that went on to the provider after are fetched from the one that sent them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import MarketError
@@ -50,6 +50,13 @@ class KeptSteps:
     def close(self) -> None:
         """What is in memory is let go."""
         self._steps.clear()
+
+    def for_later(self) -> Callable[[], Held]:
+        """What gives the steps so far, and maybe more, when the session has ended as well. It may raise NotKept."""
+        if self._transcripts is not None:
+            return self.held
+        held = self.held()
+        return lambda: held
 
     def held(self) -> Held:
         """All that is here of them. Raises NotKept."""

@@ -2,7 +2,8 @@
 
 A new session is sent all rows again, in steps as large as may be: those that the session before it answered while the
 path was whole, and then what that one answers now. Whoever holds rows already is sent only what is missing, so every
-session goes on from where it is, and none has to go back.
+session goes on from where it is, and none has to go back. Only who took the last step over rows that nobody signed for,
+as they came from one that was gone before it had, takes it again if whoever is in its place comes to others.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from dataclasses import dataclass
 import trio
 
 from hypercluster.market.errors import MarketError
+from hypercluster.market.trust.receipt import Receipt
+from hypercluster.node.client.exchanging import HopFailed, How
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.errors import NodeError
-from hypercluster.node.rows import TopK, with_tokens
+from hypercluster.node.rows import TopK, rows_root, with_tokens
+from hypercluster.node.wire.messages import REWIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,10 @@ class Levelling:
         chunks: sizes of the steps that so many rows are cut into.
         kept: the rows that a session answered for positions [start, stop), packed.
         reads_tokens: of the model.
+        best: the logits behind the last `wanted`, if the last hop has put them out already.
+
+    Attributes:
+        best: these, or the latest ones.
     """
 
     def __init__(
@@ -54,14 +62,19 @@ class Levelling:
         kept: Callable[[Hop, int, int], Awaitable[bytes]],
         *,
         reads_tokens: bool,
+        best: TopK | None = None,
     ) -> None:
+        self.best = best
         self._hops, self._tokens, self._wanted = hops, tokens, wanted
         self._chunks, self._kept, self._reads_tokens = chunks, kept, reads_tokens
         self._begun = [hop.position for hop in hops]
+        self._unsure = [self._step_to_check(at) for at in range(len(hops))]
 
     def cost(self) -> int:
         """Wei that it costs on all hops together, with what is owed."""
         steps = sum(hop.cost(piece.rows) for at, hop in enumerate(self._hops) for piece in self._plan(at))
+        again = zip(self._hops, self._unsure, strict=True)
+        steps += sum(hop.cost(unsure.tokens) for hop, unsure in again if unsure is not None)
         return steps + sum(hop.owed for hop in self._hops)
 
     async def run(self) -> TopK:
@@ -71,7 +84,6 @@ class Levelling:
             NotKept: rows that a session answered before are not there any more.
             HopFailed, OverDeposit, LimitReached: see Hop.step.
         """
-        best: list[TopK] = []
         failures: list[NodeError | MarketError] = []
 
         async def work(
@@ -82,7 +94,7 @@ class Levelling:
                     async for piece in pieces:
                         output = await self._step(at, piece)
                         if isinstance(output, TopK):
-                            best.append(output)
+                            self.best = output
                         else:
                             await sink.send(_Piece(piece.start, piece.rows, output))
             except trio.BrokenResourceError:
@@ -101,7 +113,8 @@ class Levelling:
                 source = following
         if failures:
             raise failures[0]
-        return best[-1][-self._wanted :]
+        assert self.best is not None
+        return self.best[-self._wanted :]
 
     async def _pieces(
         self, at: int, source: trio.MemoryReceiveChannel[_Piece]
@@ -118,9 +131,23 @@ class Levelling:
             for piece in self._cut(begun, before):
                 first = (piece.start - begun) * width
                 yield _Piece(piece.start, piece.rows, data[first : first + piece.rows * width])
+        unsure, rows, data = self._unsure[at], 0, b""
         async for piece in source:
             if (rest := piece.beyond(begun)).rows:
                 yield rest
+            if unsure is not None:
+                late = piece.beyond(unsure.position)
+                rows, data = rows + late.rows, data + late.data
+        if unsure is not None and rows == unsure.tokens and not self._is_of(data, unsure):
+            hop = self._hops[at]
+            if REWIND not in hop.advert.features:
+                raise HopFailed(
+                    hop.advert.peer,
+                    "it went on with rows that nobody vouches for, and its model cannot go back.",
+                    how=How.UNLINKED,
+                )
+            hop.position = unsure.position
+            yield _Piece(unsure.position, rows, data)
 
     async def _step(self, at: int, piece: _Piece) -> bytes | TopK:
         tokens = self._tokens[piece.start : piece.start + piece.rows]
@@ -129,6 +156,17 @@ class Levelling:
             payload = with_tokens(piece.data, tokens) if self._reads_tokens else piece.data
         ends = piece.start + piece.rows == len(self._tokens)
         return await self._hops[at].step(payload, piece.rows, all_outputs=ends and self._wanted > 1)
+
+    def _step_to_check(self, at: int) -> Receipt | None:
+        """The last step of hop `at`, if somebody before it has yet to come to where that ended."""
+        ahead = at and self._begun[at] == len(self._tokens) > min(self._begun[:at])
+        return self._hops[at].receipts.last if ahead else None
+
+    def _is_of(self, data: bytes, receipt: Receipt) -> bool:
+        """Whether these rows are what a step was taken with."""
+        tokens = self._tokens[receipt.position : receipt.position + receipt.tokens]
+        sent = with_tokens(data, tokens) if self._reads_tokens else data
+        return rows_root(sent, receipt.tokens) == receipt.in_root
 
     def _plan(self, at: int) -> list[_Piece]:
         """The steps of hop `at`."""

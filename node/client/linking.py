@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,15 @@ MOST_PARTNERS = 2
 LEAST_STEPS = 4
 """over a link, which say how long it takes"""
 MOST_TIMED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """A link that is to be made, and the ticket by which the provider after knows the one before: 16 random bytes."""
+
+    before: Advert
+    after: Advert
+    ticket: bytes
 
 
 class LinkBook:
@@ -101,13 +111,12 @@ class LinkBook:
                 delays[place[before], place[after]] = here[place[before], place[after]]
         return np.asarray(delays)
 
-    def tickets(self, adverts: Sequence[Advert]) -> list[bytes]:
-        """A ticket of 16 random bytes for each link of a path, empty where there shall be none: of the first hop to the
-        second, and so on.
-        """
+    def joints(self, adverts: Sequence[Advert]) -> list[Joint]:
+        """The links of a path, in its order; where there shall be none there is none."""
         return [
-            secrets.token_bytes(16) if self._may(before, after) else b""
+            Joint(before, after, secrets.token_bytes(16))
             for before, after in pairwise(adverts)
+            if self._may(before, after)
         ]
 
     def _may(self, before: Advert, after: Advert) -> bool:

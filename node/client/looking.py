@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from hypercluster.node.client.line import QueueFull
 from hypercluster.node.client.needs import AllBusy, Needs, NoRoute
 from hypercluster.node.client.opening import recipient_of
 from hypercluster.node.client.patience import Leash
-from hypercluster.node.client.stays import ComingBack, ParkedPath, parked_path, way_back
+from hypercluster.node.client.returning import Returning
 from hypercluster.node.client.vacancies import MOST_REST_SECONDS, REST_SECONDS
 from hypercluster.node.client.waking import now
 from hypercluster.node.errors import ErrorCode, NodeError
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from hypercluster.node.client.client import Client
     from hypercluster.node.client.completion import Completion
     from hypercluster.node.client.hop import Hop
-    from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Request
+    from hypercluster.node.client.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +54,23 @@ class Looking:
 
     Args:
         key: with whose requests this one takes turns.
+        siblings: other answers to the same prompt.
 
     Attributes:
+        returning: the path that it may begin with, if there is one.
         hops: the sessions that have ended.
         sharing: paths that were taken at the same time at most, this one included.
         alive, idled: when a session last went forward, and whether it stood idle after that before its next step.
     """
 
-    def __init__(self, client: Client, request: Request, done: Completion, key: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        request: Request,
+        done: Completion,
+        key: str,
+        siblings: Siblings | None = None,
+    ) -> None:
         self.wishes = client.wishes_of(request)
         self.hops: list[Hop] = []
         self.began = self.alive = now()
@@ -84,31 +93,7 @@ class Looking:
         self._admitted = False
         self._suspect = False
         """whether the last session may have ended through us, so that the others are likely over as well"""
-        self._parked: ParkedPath | None = None
-        """that would be gone back to"""
-
-    def remember(self) -> None:
-        """See whether an earlier request of the same key left a path that holds what this one begins with."""
-        if self.wishes.stays:
-            self._parked = self._client.stays.take(self._key, self.wishes, self._done.prompt)
-
-    def coming_back(self, tokens: Sequence[int]) -> ComingBack | None:
-        """How `tokens` are begun with over the path that is taken now, if it is the one that was left."""
-        parked = self._parked
-        if parked is None or self._taken is None or tuple(self._taken[0].ids) != tuple(parked.stays):
-            return None
-        return ComingBack(parked, tuple(tokens[: parked.shared(tokens)]))
-
-    def going_back(self) -> None:
-        """Note that the sessions of the path that was left are about to be opened again."""
-        self._parked = None
-
-    async def leave(self, pipeline: Pipeline) -> None:
-        """End the sessions of a path, or have them kept in case that the same key goes on with it."""
-        if not self.wishes.stays:
-            await pipeline.close()
-        elif (parked := await parked_path(pipeline, self._key, self.wishes)) is not None:
-            self._client.stays.put(parked)
+        self.returning = Returning(client, self.wishes, done, key, siblings)
 
     def went_on(self) -> None:
         """Note that a step was answered, so that what comes next has all the patience again."""
@@ -120,12 +105,11 @@ class Looking:
         assert self._taken is not None
         self._stepped = True
         self._client.vacancies.accepted(self._taken[0].ids)
+        self.returning.opened()
 
     def give_back(self) -> None:
         """Note that the sessions of the path have ended; nothing if there is none."""
-        if self._parked is not None:
-            self._client.stays.put(self._parked)
-            self._parked = None
+        self.returning.give_up()
         if self._taken is not None:
             path, since = self._taken
             self._taken = None
@@ -235,14 +219,10 @@ class Looking:
 
     async def _find(self) -> Path:
         # Who lost a provider already takes no more chances.
-        if self._parked is not None:
-            out = {*self._out(), *self._done.failures}
-            back = await way_back(
-                self._client.chooser, self._client.network.discovery.book, self._parked, self._needs(), out
-            )
-            if back is not None:
-                self._try({node.owner for node in back.nodes})
-                return back
+        back = await self.returning.way(self._needs(), {*self._out(), *self._done.failures})
+        if back is not None:
+            self._try({node.owner for node in back.nodes})
+            return back
         trial = self._trial and not self._failed
         path = await self._client.chooser.route(
             self.wishes, self._needs(), self._out(), failed=self._failed, trial=trial

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from hypercluster.node.errors import NodeError
 from hypercluster.node.wire.messages import REWIND
 
 if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
     from hypercluster.market.economics.routing import Path
     from hypercluster.node.client.account import OutgoingAccount, Recipient
     from hypercluster.node.client.client import Client
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.funding import Funds
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.limits import Spending
+    from hypercluster.node.client.linking import Joint
     from hypercluster.node.client.looking import Looking
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.rows import TopK
@@ -77,6 +79,7 @@ class Mending:
         """
         # Whoever takes over may have to forget drafts as those before could.
         features = frozenset({REWIND} if pipeline.rewinds else ())
+        self.best = failure.best
         while True:
             for hop in pipeline.hops:
                 # One may have failed at rest, by what it did not show.
@@ -124,9 +127,16 @@ class Mending:
                 yield sent
         # Another last provider may give fewer candidates, as many as are needed it does.
         most = min((each.max_top_k for each in adverts if each.max_top_k), default=terms.top_k)
-        # Their rows go through us: who is left knows no link to them.
-        terms = replace(terms, top_k=min(terms.top_k, most), chain=False)
-        new = await client.opener.sessions(adverts, accounts, terms, self._spending, looking.leash)
+        terms = replace(terms, top_k=min(terms.top_k, most))
+        joints = self._joints(path, sessions, adverts, terms)
+        new = await client.opener.sessions(
+            adverts, accounts, terms, self._spending, looking.leash, joints=joints
+        )
+        # Who is left lets go of the link that it had before anybody makes another one to it.
+        for joint in joints:
+            if joint.after.peer in sessions:
+                await sessions[joint.after.peer].expect(joint)
+        kept_peers = {*sessions}
         sessions |= {hop.advert.peer: hop for hop in new}
         pipeline.replace([sessions[peer] for peer in path.ids])
         looking.opened()
@@ -138,14 +148,32 @@ class Mending:
             pipeline.chunks,
             client.opener.kept.of,
             reads_tokens=pipeline.reads_tokens,
+            best=self.best,
         )
         cost = levelling.cost()
         if reached := self._spending.refusal(cost):
             raise Unmended(str(reached))
         with self._spending.step(cost):
-            self.best = await levelling.run()
+            try:
+                self.best = await levelling.run()
+            except HopFailed:
+                self.best = levelling.best
+                raise
+        for joint in joints:
+            before = sessions[joint.before.peer]
+            if kept_peers & {joint.before.peer, joint.after.peer}:
+                await before.join(joint)
+            before.relayed = False
         pipeline.held = [*tokens]
         looking.alive, looking.idled = now(), False
+
+    def _joints(
+        self, path: Path, kept: Mapping[str, Hop], adverts: Sequence[Advert], terms: Terms
+    ) -> list[Joint]:
+        """The links of a path that have to be made anew."""
+        found = {advert.peer: advert for advert in adverts} | {peer: hop.advert for peer, hop in kept.items()}
+        joints = self._client.opener.joints([found[peer] for peer in path.ids], terms)
+        return [joint for joint in joints if not {joint.before.peer, joint.after.peer} <= kept.keys()]
 
     async def _let_go(self, pipeline: Pipeline) -> None:
         """End the sessions that broke, which stand in the bill from now on."""

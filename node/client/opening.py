@@ -15,7 +15,7 @@ from hypercluster.node.client.ended import EndedPipeline
 from hypercluster.node.client.exchanging import HopFailed, How, too_slow
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.kept import KeptRows
-from hypercluster.node.client.linking import LinkBook
+from hypercluster.node.client.linking import Joint, LinkBook
 from hypercluster.node.client.own_layers import MOST_TOP_K
 from hypercluster.node.client.patience import Leash, TooSlow
 from hypercluster.node.client.pipeline import Pipeline
@@ -84,7 +84,8 @@ def needed(
     """
     needs: dict[Recipient, int] = {}
     for advert in adverts:
-        need = charge(advert.price_wei, advert.prompt_price_wei, prompt) + tokens * advert.price_wei
+        need = tokens * advert.price_wei
+        need += charge(advert.price_wei, advert.prompt_price_wei, prompt) if prompt else 0
         need += cached * advert.cached_price_wei
         need = need if cost_wei is None else min(need, cost_wei)
         needs[recipient_of(advert)] = max(need, advert.reserve_wei)
@@ -136,17 +137,34 @@ class Opener:
         Raises AllBusy, EngineError besides, where own layers have no session.
         """
         if self._own is None:
-            hops = await self.sessions(adverts, accounts, terms, spending, leash_of, coming_back)
+            joints = self.joints(adverts, terms)
+            hops = await self.sessions(adverts, accounts, terms, spending, leash_of, coming_back, joints)
             pipeline = Pipeline(hops, reads_tokens=self._reads_tokens, strained=self._strained)
-            pipeline.go_on(coming_back.tokens if coming_back else ())
+            if coming_back is not None:
+                pipeline.go_on(coming_back.tokens, coming_back.path.best)
             return pipeline
-        own = await self._own.open(terms.capacity, terms.top_k, terms.wire_dtype)
+        form = terms.capacity, terms.top_k, terms.wire_dtype
+        own = None if coming_back is None else coming_back.path.own
+        if coming_back is not None and (
+            own is None or not await self._own.go_on(own, len(coming_back.tokens), *form)
+        ):
+            coming_back.path.close()
+            coming_back = own = None
+        own = own or await self._own.open(*form)
         try:
-            hops = await self.sessions(adverts, accounts, terms, spending, leash_of)
+            joints = self.joints(adverts, terms)
+            hops = await self.sessions(adverts, accounts, terms, spending, leash_of, coming_back, joints)
         except BaseException:
             own.close()
             raise
-        return EndedPipeline(hops, own, self._strained)
+        pipeline = EndedPipeline(hops, own, self._strained)
+        if coming_back is not None:
+            pipeline.go_on(coming_back.tokens)
+        return pipeline
+
+    def joints(self, adverts: Sequence[Advert], terms: Terms) -> list[Joint]:
+        """The links of a path with these providers."""
+        return self.links.joints(adverts) if terms.chain else []
 
     async def sessions(
         self,
@@ -156,27 +174,28 @@ class Opener:
         spending: Spending,
         leash_of: Callable[[Advert], Leash] | None = None,
         coming_back: ComingBack | None = None,
+        joints: Sequence[Joint] = (),
     ) -> list[Hop]:
         """Open a session with every provider, paid from its account and within `spending`.
 
         `leash_of` says how long each may take; without it all have the longest time. Where we are `coming_back`, a
-        session goes on that its provider keeps.
+        session goes on that its provider keeps. Of the `joints` those between these providers are made; who comes
+        after one of others knows it.
 
         Raises:
             HopFailed: a provider does not take it; those already open are closed.
         """
         hops: dict[str, Hop] = {}
-        tickets = self.links.tickets(adverts) if terms.chain else [b""] * (len(adverts) - 1)
+        before = {joint.after.peer: joint for joint in joints}
         failures: list[HopFailed] = []
 
-        async def open_hop(place: int, advert: Advert) -> None:
-            ticket = tickets[place - 1] if place else b""
-            previous = adverts[place - 1].peer if ticket else ""
+        async def open_hop(advert: Advert) -> None:
+            joint = before.get(advert.peer)
             try:
                 leash = leash_of(advert) if leash_of else None
                 account = accounts[recipient_of(advert)]
                 hops[advert.peer] = await self._open_in_time(
-                    advert, account, terms, spending, leash, coming_back, ticket, previous
+                    advert, account, terms, spending, leash, coming_back, joint
                 )
             except HopFailed as failure:
                 failures.append(failure)
@@ -185,12 +204,12 @@ class Opener:
         opened = False
         try:
             async with trio.open_nursery() as nursery:
-                for place, advert in enumerate(adverts):
-                    nursery.start_soon(open_hop, place, advert)
+                for advert in adverts:
+                    nursery.start_soon(open_hop, advert)
             if not failures:
-                for place, ticket in enumerate(tickets):
-                    if ticket:
-                        await hops[adverts[place].peer].join(adverts[place + 1], ticket)
+                for joint in joints:
+                    if {joint.before.peer, joint.after.peer} <= hops.keys():
+                        await hops[joint.before.peer].join(joint)
             opened = not failures
         finally:
             if coming_back is not None:
@@ -214,14 +233,11 @@ class Opener:
         spending: Spending,
         leash: Leash | None,
         coming_back: ComingBack | None,
-        ticket: bytes,
-        previous: str,
+        joint: Joint | None,
     ) -> Hop:
         try:
             with nullcontext() if leash is None else leash.opening():
-                return await self._open_hop(
-                    advert, account, terms, spending, leash, coming_back, ticket, previous
-                )
+                return await self._open_hop(advert, account, terms, spending, leash, coming_back, joint)
         except TooSlow as slow:
             raise too_slow(advert.peer, slow) from None
 
@@ -233,10 +249,12 @@ class Opener:
         spending: Spending,
         leash: Leash | None,
         coming_back: ComingBack | None,
-        ticket: bytes,
-        previous: str,
+        joint: Joint | None,
     ) -> Hop:
         stay = coming_back.stay(advert.peer, account.channel_id, terms) if coming_back else None
+        begun = await stay.origin.steps() if stay is not None and stay.origin is not None else ()
+        if stay is not None and stay.origin is not None and not begun:
+            stay = None
         try:
             connection = await dial_steps(self._host, advert)
         except NodeError as error:
@@ -256,9 +274,9 @@ class Opener:
                 transcripts=self._transcripts,
                 leash=leash,
                 stay=stay,
+                begun=begun,
                 position=len(coming_back.tokens) if coming_back else 0,
-                ticket=ticket,
-                previous=previous,
+                joint=joint,
                 pay_ahead=terms.pay_ahead,
             )
         except BaseException:

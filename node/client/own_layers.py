@@ -15,6 +15,7 @@ import numpy as np
 import trio
 
 from hypercluster.node.client.needs import AllBusy
+from hypercluster.node.engine.steps import EngineFull
 from hypercluster.node.errors import NodeError
 from hypercluster.node.rows import TopK, WireDtype, unpack_activations
 from hypercluster.node.threads import completed
@@ -91,6 +92,8 @@ class OwnLayers:
         self.sessions = own.sessions
         """at once at most"""
         self._free = trio.Semaphore(own.sessions)
+        self._parked: list[OwnSession] = []
+        """the oldest first"""
         self._engines: list[tuple[Engine, bool]] = []
         ends = {(0, self.start), (self.stop, self.layers)}
         try:
@@ -118,19 +121,59 @@ class OwnLayers:
         return any(engine.last for engine, _ in self._engines)
 
     async def open(self, capacity: int, top_k: int, dtype: WireDtype) -> OwnSession:
-        """A session of `capacity` tokens. To be closed. Raises AllBusy, EngineError."""
+        """A session of `capacity` tokens, for which parked ones give way. To be closed. Raises AllBusy, EngineError."""
+        await self._place()
+        stages: list[OwnStage] = []
+        try:
+            for engine, first in self._engines:
+                slot = self._slot(engine, capacity)
+                stages.append(OwnStage(engine, slot, capacity, top_k, dtype, self._width, first=first))
+        except BaseException:
+            OwnSession(stages, self).close()
+            raise
+        return OwnSession(stages, self)
+
+    async def go_on(
+        self, session: OwnSession, position: int, capacity: int, top_k: int, dtype: WireDtype
+    ) -> bool:
+        """Go on with a session that was parked, from `position`; False where it is gone, or would be another one.
+
+        Raises AllBusy.
+        """
+        await self._place()
+        there = session in self._parked
+        if there and all(stage.goes_on(position, capacity, top_k, dtype) for stage in session.stages):
+            self._parked.remove(session)
+            return True
+        self.left(session)
+        return False
+
+    def park(self, session: OwnSession) -> None:
+        """Keep a session that gives its place to others, until one of them needs its room."""
+        self._parked.append(session)
+        self._free.release()
+
+    def left(self, session: OwnSession) -> None:
+        """Note that a session is closed: its place is free, unless it had left it before."""
+        if session in self._parked:
+            self._parked.remove(session)
+        else:
+            self._free.release()
+
+    async def _place(self) -> None:
         with trio.move_on_after(WAIT_SECONDS) as waiting:
             await self._free.acquire()
         if waiting.cancelled_caught:
             raise AllBusy("All sessions of your own layers are taken: try again in a while.")
-        stages: list[OwnStage] = []
-        try:
-            for engine, first in self._engines:
-                stages.append(OwnStage(engine, capacity, top_k, dtype, self._width, first=first))
-        except BaseException:
-            OwnSession(stages, self._free).close()
-            raise
-        return OwnSession(stages, self._free)
+
+    def _slot(self, engine: Engine, capacity: int) -> int:
+        while True:
+            try:
+                return engine.open(capacity)
+            except EngineFull:
+                if not self._parked:
+                    raise
+                self._parked[0].close()
 
     def close(self) -> None:
         """End them."""
@@ -142,11 +185,19 @@ class OwnStage:
     """One end of a path: a session in the client's own engine. Steps are as those of a Hop, and cost nothing."""
 
     def __init__(
-        self, engine: Engine, capacity: int, top_k: int, dtype: WireDtype, width: int, *, first: bool
+        self,
+        engine: Engine,
+        slot: int,
+        capacity: int,
+        top_k: int,
+        dtype: WireDtype,
+        width: int,
+        *,
+        first: bool,
     ) -> None:
         self.position, self.capacity, self.first = 0, capacity, first
         self.rewinds = engine.rewinds
-        self._engine, self._slot = engine, engine.open(capacity)
+        self._engine, self._slot = engine, slot
         self._top_k, self._dtype, self._width = top_k, dtype, width
 
     async def step(
@@ -168,6 +219,19 @@ class OwnStage:
         self.position += rows
         return output.topk if output.topk is not None else output.packed(self._dtype)[0]
 
+    def goes_on(self, position: int, capacity: int, top_k: int, dtype: WireDtype) -> bool:
+        """Go on from `position` with another capacity, if what comes then is what it would be anew."""
+        if dtype != self._dtype or (self._engine.last and top_k != self._top_k):
+            return False
+        try:
+            held = self._engine.resize(self._slot, capacity)
+        except NodeError:
+            return False
+        if held < position or (held > position and not self.rewinds):
+            return False
+        self.position, self.capacity = position, capacity
+        return True
+
     def close(self) -> None:
         """End the session."""
         self._engine.close(self._slot)
@@ -176,13 +240,17 @@ class OwnStage:
 class OwnSession:
     """The own stages of one path, in the order of their layers; they give their place back when they are closed."""
 
-    def __init__(self, stages: Sequence[OwnStage], free: trio.Semaphore) -> None:
-        self.stages, self._free, self._open = tuple(stages), free, True
+    def __init__(self, stages: Sequence[OwnStage], layers: OwnLayers) -> None:
+        self.stages, self._layers, self._open = tuple(stages), layers, True
+
+    def park(self) -> None:
+        """Keep what they hold as long as nobody else needs the room."""
+        self._layers.park(self)
 
     def close(self) -> None:
         """End all sessions; nothing the second time."""
         if self._open:
             self._open = False
-            self._free.release()
+            self._layers.left(self)
             for each in self.stages:
                 each.close()

@@ -7,6 +7,7 @@ session cannot raise its own limits: what it took counts for the next one.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -59,9 +60,13 @@ class Pace:
             measured = advertised * min(MOST_SHARED, 1 + max(0, advert.capacity - advert.free))
         return max(1, rows) * measured / 1000
 
-    def seconds_for(self, advert: Advert, rows: int, slack: float = SLACK_SECONDS) -> float:
-        """How long a step of `rows` tokens may take, s; `slack` (s) is what the session has left of it."""
-        seconds = FACTOR * self.expected_seconds(advert, rows) + max(LEAST_SLACK_SECONDS, slack)
+    def seconds_for(
+        self, advert: Advert, rows: int, slack: float = SLACK_SECONDS, own: float = math.inf
+    ) -> float:
+        """How long a step of `rows` tokens may take, s; `slack` (s) is what the session has left of it, and `own` (s)
+        what it took for such steps itself, where that is known and less than what is expected.
+        """
+        seconds = FACTOR * min(own, self.expected_seconds(advert, rows)) + max(LEAST_SLACK_SECONDS, slack)
         return min(MOST_SECONDS, seconds * self._measured.get(advert.peer, _UNKNOWN).growth)
 
     def seconds_to_open(self, peer: str) -> float:

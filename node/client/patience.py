@@ -5,6 +5,7 @@ One task looks at all waits of a client a few times a second, so that a wait cos
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -121,11 +122,13 @@ class Leash:
 
     def seconds_for(self, rows: int) -> float:
         """How long a step of `rows` tokens may take now, s, where somebody else could go on."""
-        slack = self._slack
+        slack, own = self._slack, math.inf
         if rows == 1 and self._steps >= KNOWN_STEPS:
-            # Who stands still in the middle of an answer is left sooner than who is slow to begin one.
-            slack = min(slack, max(SILENT_SECONDS, SILENT_STEPS * self._step_ms / self._steps / 1000))
-        return self._pace.seconds_for(self._advert, rows, slack)
+            # Who stands still in the middle of an answer is left sooner than who is slow to begin one, however slow it
+            # says that it is.
+            own = self._step_ms / self._steps / 1000
+            slack = min(slack, max(SILENT_SECONDS, SILENT_STEPS * own))
+        return self._pace.seconds_for(self._advert, rows, slack, own)
 
     def expected_seconds(self, rows: int) -> float:
         """What such a step is expected to take, s, with a margin."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -11,6 +12,9 @@ from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.streaming import Stream
 from hypercluster.node.rows import TopK, with_tokens
 from hypercluster.node.wire.messages import REWIND
+
+if TYPE_CHECKING:
+    from hypercluster.node.client.own_layers import OwnSession
 
 CLOSE_SECONDS = 5.0
 STEP_TOKENS = 512
@@ -32,11 +36,15 @@ class Pipeline:
         strained: Strained = lambda one, other: None,
     ) -> None:
         self.hops = tuple(hops)
+        self.own: OwnSession | None = None
+        """sessions of the client's own layers beside these, if there are any"""
         self._strained = strained
         self.reads_tokens = reads_tokens
         self._chunk = min((hop.max_step_tokens for hop in hops), default=STEP_TOKENS)
         self.held: list[int] = []
         """the token ids that the sessions hold, guesses included"""
+        self._known: TopK | None = None
+        """the logits behind these, where nothing was run here yet"""
 
     def replace(self, hops: Sequence[Hop]) -> None:
         """Let these be the hops from now on, each one's rows relayed where another comes after it than before. Those
@@ -64,9 +72,9 @@ class Pipeline:
         return sum(hop.paid_wei for hop in self.hops)
 
     def cost(self, tokens: int) -> int:
-        """Wei that running so many tokens in one go costs on all hops together, with what is owed."""
+        """Wei that running so many tokens in one go costs on all hops together, with what is owed; 0 for none."""
         rows = self.chunks(tokens)
-        return sum(hop.owed + sum(map(hop.cost, rows)) for hop in self.hops)
+        return 0 if not rows else sum(hop.owed + sum(map(hop.cost, rows)) for hop in self.hops)
 
     def due(self, tokens: int) -> int:
         """Wei that have to be set aside for that, beside what is left of dropped steps."""
@@ -89,6 +97,11 @@ class Pipeline:
         """Whether all providers take a step at a position below what their sessions hold."""
         return all(REWIND in hop.advert.features for hop in self.hops)
 
+    @property
+    def is_level(self) -> bool:
+        """Whether all sessions hold the same tokens."""
+        return all(hop.position == len(self.held) for hop in self.hops)
+
     def strain(self, place: int) -> None:
         """Have the rows of the hop before `place` relayed from now on: they were lost or changed on their way."""
         one, other = self.hops[place - 1 : place + 1]
@@ -104,7 +117,7 @@ class Pipeline:
         """Run tokens and the drafts behind them through all the layers, in one step where there are drafts.
 
         A long prompt goes in chunks that follow each other through the path, so that all providers work at once;
-        no provider ever has more than one unanswered step.
+        no provider ever has more than one unanswered step. No tokens at all are run where the logits are known.
 
         Returns:
             The logits that follow the last token and each draft, [1 + drafts, k].
@@ -113,6 +126,9 @@ class Pipeline:
             HopFailed, OverDeposit: see Hop.step.
         """
         start = self.position
+        if not tokens:
+            assert self._known is not None
+            return self._known
         best = await self.through([*tokens, *drafts], None, all_outputs=bool(drafts))
         assert isinstance(best, TopK)
         self.held[start:] = [*tokens, *drafts]
@@ -162,14 +178,14 @@ class Pipeline:
         count = -(-tokens // self._chunk)
         return [tokens // count + (each < tokens % count) for each in range(count)]
 
-    def go_on(self, tokens: Sequence[int]) -> int:
-        """Go on after these tokens, which the sessions hold from an earlier visit, or anew where one does not.
+    def go_on(self, tokens: Sequence[int], best: TopK | None = None) -> int:
+        """Go on after these tokens, which the sessions hold from before, or anew where one does not.
 
-        Returns how many of them need not be run.
+        Returns how many of them need not be run. `best` are the logits behind them, [1, k], where they are known.
         """
         if any(hop.cached != len(tokens) for hop in self.hops):
             self.rewind(0)
-        self.held = [*tokens[: self.position]]
+        self.held, self._known = [*tokens[: self.position]], best
         return self.position
 
     async def __aenter__(self) -> "Pipeline":

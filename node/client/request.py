@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.shares import Shares
+from hypercluster.market.money.budget import Budget
 from hypercluster.node.engine.chat import Chat, Message
 from hypercluster.node.engine.grammar import BadFormat, Format, check_format
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.wire.messages import MOST_IN_FLIGHT
-
-if TYPE_CHECKING:
-    from hypercluster.market.money.budget import Budget
 
 MOST_STOPS = 16
 MOST_LAST_N = 1 << 16
@@ -110,6 +107,8 @@ class Allowance:
     """to generate at most"""
     cost_wei: int | None = None
     """to pay to providers at most; None: no bound"""
+    shared: Budget | None = None
+    """that others pay their providers from as well; beside its own bound"""
     failures: int = 3
     """providers to lose at most"""
     patience: float = 30.0
@@ -122,6 +121,11 @@ class Allowance:
             raise BadRequest("The most that may be spent is below zero.")
         if not (0 <= self.patience < math.inf):
             raise BadRequest(f"{self.patience} s cannot be waited: give a number from 0 on.")
+
+    def budgets(self) -> tuple[Budget, ...]:
+        """Each of them has to hold what goes to providers. The first one begins anew with each call."""
+        own = Budget("limit of this request", self.cost_wei)
+        return (own,) if self.shared is None else (own, self.shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ Only who asked before comes back to a path: what one key asked is nobody else's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,33 +21,66 @@ if TYPE_CHECKING:
     from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.needs import Needs
     from hypercluster.node.client.opening import Terms
+    from hypercluster.node.client.own_layers import OwnSession
     from hypercluster.node.client.pipeline import Pipeline
     from hypercluster.node.client.request import Wishes
     from hypercluster.node.evidence.receipts import ReceiptChain
+    from hypercluster.node.evidence.transcript import Held
     from hypercluster.node.evidence.transcript_store import TranscriptWriter
     from hypercluster.node.network.orderbook import OrderBook
-    from hypercluster.node.wire.records import StageRecord
+    from hypercluster.node.rows import TopK
+    from hypercluster.node.wire.records import AuditStep, StageRecord, StepRoots
 
 LEAST_SHARED = 32
 """tokens for which coming back is worth it"""
 MOST_PATHS = 64
 MOST_BYTES = 2**27
 """of rows of one session, over all visits: a stage that has grown longer could not be audited any more"""
+OWN_SECONDS = 600
+"""for which own layers keep a session where no provider has a part of the path"""
 PARK_SECONDS = 2.0
 """for a provider to say whether it keeps a session: until then the completion has not ended"""
 MARGIN_SECONDS = 2.0
 """by which we come back sooner than a provider's time is over"""
 
 
+class Origin:
+    """The first `count` steps of a session, with which others begin that are copies of it.
+
+    `held` gives what there is here of its steps, and may raise NotKept.
+    """
+
+    def __init__(self, count: int, held: Callable[[], Held]) -> None:
+        self.count = count
+        self._held, self._reading = held, trio.Lock()
+        self._steps: tuple[AuditStep | StepRoots, ...] | None = None
+
+    async def steps(self) -> tuple[AuditStep | StepRoots, ...]:
+        """All of them, or none where not all are here."""
+        async with self._reading:
+            if self._steps is None:
+                try:
+                    found = (await trio.to_thread.run_sync(self._held)).steps[: self.count]
+                except NodeError:
+                    found = ()
+                whole = [step.seq for step in found] == [*range(self.count)]
+                self._steps = found if whole else ()
+        return self._steps
+
+
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A session that its provider keeps for `seconds`. `rows` is how many tokens it ran over all visits."""
+    """A session that its provider keeps for `seconds`. `rows` is how many tokens it ran over all visits.
+
+    With an `origin` it goes on by itself, and a session begins with a copy of it.
+    """
 
     record: StageRecord
     receipts: ReceiptChain
     transcript: TranscriptWriter | None
     rows: int
     seconds: int
+    origin: Origin | None = None
 
     def close(self) -> None:
         """Nobody comes back to it."""
@@ -59,7 +92,8 @@ class Stay:
 class ParkedPath:
     """The sessions of one path, by peer and in the order of its layers; all of them hold `tokens`.
 
-    `rewinds` is whether they may go on from an earlier one, `until` is in trio's time.
+    `rewinds` is whether they may go on from an earlier one, `until` is in trio's time. Where the logits behind all
+    `tokens` are known, in `best`, it is for a request of these tokens, none of which has to be run again.
     """
 
     key: str
@@ -68,6 +102,9 @@ class ParkedPath:
     stays: Mapping[str, Stay]
     rewinds: bool
     until: float
+    best: TopK | None = None
+    own: OwnSession | None = None
+    """what the client's own layers keep of it, if it has any"""
 
     def shared(self, tokens: Sequence[int]) -> int:
         """How many of these tokens need not be run again; 0 where coming back is not worth it.
@@ -75,6 +112,8 @@ class ParkedPath:
         The last one always is, for the sake of what follows it. Where most of what is held would be given up for
         little, as when two talks begin alike, the path is left to the other.
         """
+        if self.best is not None:
+            return len(tokens) if self.tokens == tuple(tokens) else 0
         same = _common(self.tokens, tuple(tokens[:-1]))
         if same < LEAST_SHARED or (same < len(self.tokens) and not self.rewinds):
             return 0
@@ -82,6 +121,8 @@ class ParkedPath:
 
     def close(self) -> None:
         """Nobody comes back to it."""
+        if self.own is not None:
+            self.own.close()
         for stay in self.stays.values():
             stay.close()
 
@@ -158,11 +199,13 @@ class Stays:
             path.close()
 
 
-async def parked_path(pipeline: Pipeline, key: str, wishes: Wishes) -> ParkedPath | None:
+async def parked_path(
+    pipeline: Pipeline, key: str, wishes: Wishes, least: int = LEAST_SHARED
+) -> ParkedPath | None:
     """End this visit of a path's sessions and have them kept for whoever has the same key and wishes; None where they
-    are closed instead.
+    are closed instead, as where they hold less than `least` tokens.
     """
-    if not _may_stay(pipeline):
+    if not _may_stay(pipeline, least):
         await pipeline.close()
         return None
     stays: dict[str, Stay] = {}
@@ -175,7 +218,9 @@ async def parked_path(pipeline: Pipeline, key: str, wishes: Wishes) -> ParkedPat
         async with trio.open_nursery() as nursery:
             for hop in pipeline.hops:
                 nursery.start_soon(park, hop)
-    seconds = min((stay.seconds for stay in stays.values()), default=0)
+    seconds = min((stay.seconds for stay in stays.values()), default=0 if pipeline.hops else OWN_SECONDS)
+    if pipeline.own is not None:
+        pipeline.own.park()
     parked = ParkedPath(
         key=key,
         wishes=wishes,
@@ -183,6 +228,7 @@ async def parked_path(pipeline: Pipeline, key: str, wishes: Wishes) -> ParkedPat
         stays={hop.advert.peer: stays[hop.advert.peer] for hop in pipeline.hops if hop.advert.peer in stays},
         rewinds=pipeline.rewinds,
         until=trio.current_time() + seconds - MARGIN_SECONDS,
+        own=pipeline.own,
     )
     if len(parked.stays) < len(pipeline.hops):
         parked.close()
@@ -190,25 +236,27 @@ async def parked_path(pipeline: Pipeline, key: str, wishes: Wishes) -> ParkedPat
     return parked
 
 
-def _may_stay(pipeline: Pipeline) -> bool:
+def _may_stay(pipeline: Pipeline, least: int) -> bool:
     """Whether all sessions stand still at the same token, and their providers keep some."""
-    return all(
-        hop.position == len(pipeline.held) >= LEAST_SHARED
-        and not (hop.broken or hop.unanswered or hop.out)
-        and hop.advert.parked_seconds
-        and (hop.rows_before + hop.tokens) * _row_bytes(hop) <= MOST_BYTES
-        for hop in pipeline.hops
+    return (
+        pipeline.is_level
+        and len(pipeline.held) >= least
+        and all(
+            not (hop.broken or hop.unanswered or hop.out) and hop.advert.parked_seconds and is_short(hop)
+            for hop in pipeline.hops
+        )
     )
 
 
-def _is_dear(advert: Advert) -> bool:
-    """What is held costs more than to have it computed."""
+def is_dear(advert: Advert) -> bool:
+    """Whether what is held costs more than to have it computed."""
     return advert.cached_price_wei > min(advert.price_wei, advert.prompt_price_wei)
 
 
-def _row_bytes(hop: Hop) -> int:
-    """Of input and output together, about."""
-    return 2 * hop.wire_dtype.numpy.itemsize * hop.advert.width + 8 * hop.record.top_k
+def is_short(hop: Hop) -> bool:
+    """Whether a session has not run so much that it could not be audited any more."""
+    row_bytes = 2 * hop.wire_dtype.numpy.itemsize * hop.advert.width + 8 * hop.record.top_k
+    return (hop.rows_before + hop.tokens) * row_bytes <= MOST_BYTES
 
 
 async def way_back(
@@ -217,7 +265,7 @@ async def way_back(
     """The path as it would be taken now, by all the rules that hold for any; None where it would not be."""
     peers = frozenset(parked.stays)
     adverts = [book.get(peer) for peer in peers]
-    if exclude & peers or any(each is None or _is_dear(each) for each in adverts):
+    if exclude & peers or any(each is None or is_dear(each) for each in adverts):
         return None
     only = replace(parked.wishes, only=peers, prefer=(), spread=False)
     try:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ from hypercluster.node.evidence.bundle import pack_step
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.rows import TopK, pack_tokens
 from hypercluster.node.wire.codec import Message
-from hypercluster.node.wire.links import Discard, Link, NoRows, Rows, Show
+from hypercluster.node.wire.links import Discard, NoRows, Rows, Show
 from hypercluster.node.wire.messages import Accept, LinkState, Open, Step, StepResult
 from hypercluster.node.wire.records import StageRecord
 
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from hypercluster.node.client.account import OutgoingAccount
     from hypercluster.node.client.limits import Spending
     from hypercluster.node.client.stays import Stay
-    from hypercluster.node.evidence.transcript import Held
     from hypercluster.node.evidence.transcript_store import TranscriptStore, TranscriptWriter
     from hypercluster.node.network.connection import Connection
+    from hypercluster.node.wire.records import AuditStep, StepRoots
 
 OPEN_SECONDS = 15.0
 STEP_SECONDS = 120.0
@@ -65,6 +66,7 @@ class Stepping:
         leash: Leash | None = None,
         stay: "Stay | None" = None,
         pay_ahead: int = 1,
+        begun: "Sequence[AuditStep | StepRoots]" = (),
     ) -> None:
         self.advert = advert
         self.leash = leash
@@ -95,7 +97,7 @@ class Stepping:
         self._ahead = Ahead(account, spending, (pay_ahead - 1) * accepted.price_wei)
         self.timing = Timing()
         self.record = StageRecord(
-            session=opening.resume if accepted.position else opening.session,
+            session=opening.resume if accepted.position and not begun else opening.session,
             nonce=accepted.nonce,
             channel_id=account.channel_id,
             model_id=opening.model_id,
@@ -108,13 +110,15 @@ class Stepping:
             top_k=opening.top_k,
         )
         self._transcript: TranscriptWriter | None
-        if stay is None:
+        if stay is None or begun:
             self.receipts = ReceiptChain(self.record.stage, domain)
             self._transcript = transcripts.begin(self.record) if transcripts else None
         else:
             self.receipts, self._transcript = stay.receipts.copy(), stay.transcript
         self.first_seq, self.previous = self.receipts.next_seq, self.receipts.previous
         """number of the first step of this visit, and the hash of the receipt before it"""
+        self._begun = begun
+        """the steps of another session that this one begins with, as long as they are not signed for"""
         self.rows_before = stay.rows if stay else 0
         self._kept = KeptSteps(self.record, transcripts)
         self._checks = Checks(
@@ -159,7 +163,7 @@ class Stepping:
     @property
     def seq(self) -> int:
         """Of the next step."""
-        return self.receipts.next_seq
+        return len(self._begun) or self.receipts.next_seq
 
     async def step(
         self, payload: Sequence[int] | bytes, rows: int, *, all_outputs: bool = False
@@ -240,6 +244,8 @@ class Stepping:
         if isinstance(result, NoRows) and paid.step.awaited and result.seq == paid.step.seq:
             paid.sent = False
             return None
+        if self._begun:
+            await self._take_over(result)
         try:
             return self._taken(paid, result, began)
         finally:
@@ -287,10 +293,6 @@ class Stepping:
             self.risked_wei += paid.cost if paid.sent else 0
             self.broken |= paid.sent
 
-    async def held(self) -> "Held":
-        """What there is here of what was asked and answered. Raises NotKept."""
-        return await trio.to_thread.run_sync(self._kept.held)
-
     @property
     def unanswered(self) -> bool:
         """Whether a step was sent that nobody has heard an answer to."""
@@ -320,11 +322,6 @@ class Stepping:
             raise HopFailed(self.advert.peer, "it does not show what it says that it sent on.")
         return self._checks.shown(rows, last)
 
-    async def join(self, following: Advert, ticket: bytes) -> None:
-        """Have the provider make a link to the one after, which knows the 16-byte ticket. Raises HopFailed."""
-        link = Link(following.peer, following.direct, ticket)
-        await telling(self._connection, self.advert.peer, link, OPEN_SECONDS)
-
     async def _answer_to(self, step: Step) -> Message:
         """Raises HopFailed."""
         seconds = STEP_SECONDS
@@ -337,6 +334,16 @@ class Stepping:
                 return await hearing(self._connection, self.advert.peer, seconds)
         except TooSlow as slow:
             raise too_slow(self.advert.peer, slow) from None
+
+    async def _take_over(self, result: Message) -> None:
+        """Go on from the steps that this session begins with, which its first answer signs for. Raises HopFailed."""
+        inherited = partial(self._checks.inherited, result, self._begun, self.receipts)
+        for step in await trio.to_thread.run_sync(inherited):
+            if self._transcript:
+                self._transcript.append(step)
+            self._kept.append(step)
+        self._begun = ()
+        self.first_seq, self.previous = self.receipts.next_seq, self.receipts.previous
 
     def _reserve_less(self, wei: int) -> None:
         less = min(self._reserved, wei)

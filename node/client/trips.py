@@ -103,7 +103,8 @@ class Trips:
     async def drawn(self, rows: int, ms: float, held: int) -> None:
         """Note that a trip of `rows` rows took `ms`, and that `held` of the guesses behind them were drawn."""
         if not self.flying:
-            self._drafts.ran(rows, ms, len(self.guessed), held)
+            if rows:
+                self._drafts.ran(rows, ms, len(self.guessed), held)
             return
         missed = held < len(self.guessed)
         self._drafts.landed(held, missed=missed)

@@ -32,9 +32,9 @@ log = logging.getLogger("hypercluster.llama")
 POSSIBLE = os.name == "posix"
 """whether this system hands open files to a child; elsewhere llama.cpp runs in our own process"""
 
-COMPUTE, CUT_BACK, WIPE = range(3)
+COMPUTE, CUT_BACK, WIPE, COPY = range(4)
 REQUEST = struct.Struct("<Iii")
-"""what is to be done; rows, or a sequence and a position"""
+"""what is to be done; rows, a sequence and a position, or two sequences"""
 DONE, REFUSED, FAILED, NOT_LOADED, LOGGED = range(5)
 REPLY = struct.Struct("<II")
 """what came of it, and the length of the text behind it"""
@@ -125,6 +125,10 @@ class Apart:
     def cut_back(self, sequence: int, position: int) -> bool:
         """Forget what a sequence holds from `position` on; False where the model's memory cannot do that."""
         return self._ask(CUT_BACK, sequence, position)
+
+    def copy(self, source: int, target: int) -> None:
+        """Let one sequence hold what another does, instead of what it held."""
+        self._ask(COPY, source, target)
 
     def wipe(self) -> None:
         """Forget every sequence and zero the cells."""

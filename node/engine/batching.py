@@ -34,6 +34,9 @@ class Computing(Protocol):
     def cut_back(self, sequence: int, position: int) -> bool:
         """Forget what a sequence holds from `position` on; False where the model's memory cannot do that."""
 
+    def copy(self, source: int, target: int) -> None:
+        """Let one sequence hold what another does, instead of what it held."""
+
     def wipe(self) -> None:
         """Forget every sequence and zero the cells."""
 

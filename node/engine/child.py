@@ -69,6 +69,8 @@ def _serve(computer: Computer, replies: Replies, what: int, first: int, second: 
             computer.compute(first)
         elif what == apart.WIPE:
             computer.wipe()
+        elif what == apart.COPY:
+            computer.copy(first, second)
         elif not computer.cut_back(first, second):
             replies.tell(apart.REFUSED)
             return

@@ -88,6 +88,10 @@ class Computer:
         """Forget what a sequence holds from `position` on; False where the model's memory cannot do that."""
         return self._context.truncate(sequence, position)
 
+    def copy(self, source: int, target: int) -> None:
+        """Let one sequence hold what another does, instead of what it held."""
+        self._context.copy(source, target)
+
     def wipe(self) -> None:
         """Forget every sequence and zero the cells."""
         self._context.wipe()

@@ -44,8 +44,7 @@ class Engine(Rounds):
     n_ctx_total tokens of cache are divided evenly between max_sessions sessions. `chunk` is the number of
     rows of one prefill call: it bounds how long a waiting single-row step can be held up, and is always the
     same, so that a session's results do not depend on how busy the engine is. llama.cpp runs in a process of its own
-    unless that is not wanted (`apart`) or the system hands no open files to a child (Windows). Raises LoadFailed,
-    LlamaError (node.engine.llama).
+    unless that is not wanted (`apart`) or cannot be (Windows). Raises LoadFailed, LlamaError (node.engine.llama).
     """
 
     def __init__(
@@ -99,6 +98,14 @@ class Engine(Rounds):
         with self._wake:
             return self._slots.resize(slot, capacity, self.max_capacity)
 
+    def branch(self, slot: int, position: int, capacity: int) -> int:
+        """Reserve a session of `capacity` tokens that holds the first `position` of another's, in cells of its own.
+
+        Only where the shard `rewinds`. Raises as `open`, UnknownSlot, OutOfOrder (so many are not there to stay).
+        """
+        with self._wake:
+            return self._slots.branch(slot, position, capacity, self.max_capacity)
+
     def submit(
         self,
         slot: int,
@@ -140,7 +147,7 @@ class Engine(Rounds):
         check_payload(payload, self._loading, self._facts)
         with self._wake:
             place = self._slots.begin(slot, position, len(payload), rewinds=self.rewinds)
-            ready = not place.stray and position == place.length and not self._slots.to_wipe and top_k > 0
+            ready = not place.stray and position == place.length and not self._slots.is_due and top_k > 0
             if not ready or self._busy or self._stopping or self._slots.trouble is not None:
                 return None
             place.work = Work(place.sequence, position, payload, outputs == "all", top_k)
@@ -158,8 +165,8 @@ class Engine(Rounds):
     def stats(self) -> EngineStats:
         """Return what has been done so far."""
         with self._wake:
-            waiting = len(self._singles) + len(self._longs)
-            return self._tally.stats(sessions=len(self._slots), free=self._slots.free, waiting=waiting)
+            sessions, waiting = len(self._slots), len(self._singles) + len(self._longs)
+            return self._tally.stats(sessions=sessions, free=self._slots.free, waiting=waiting)
 
     def stop(self) -> None:
         """Fail what waits with EngineStopped, end the thread and free the memory. Idempotent."""

@@ -295,6 +295,11 @@ class Context:
         memory = native.llama_get_memory(self.pointer)
         return bool(native.llama_memory_seq_rm(memory, sequence, position, -1))
 
+    def copy(self, source: int, target: int) -> None:
+        """Let `target` hold what `source` does, in cells of its own, instead of what it held."""
+        # Of sequences with streams of their own llama.cpp copies all or ends the process.
+        native.llama_memory_seq_cp(native.llama_get_memory(self.pointer), source, target, -1, -1)
+
     def wipe(self) -> None:
         """Forget every sequence and zero the cells."""
         native.llama_memory_clear(native.llama_get_memory(self.pointer), True)

@@ -193,16 +193,10 @@ class Rounds:
         if closed:
             self._answer(place, UnknownSlot("The session was closed before its step had run."))
             return False
-        if self._slots.to_wipe:
-            self._computing.wipe()
-            self._slots.to_wipe = False
-        work = place.running
-        if not place.stray and (work.at or work.start == place.length):
-            return True
-        if not self._computing.cut_back(work.sequence, work.start):
-            self._answer(place, CannotRewind(f"This model cannot go back to position {work.start}."))
+        self._slots.prepare(self._computing)
+        if not place.stands(self._computing):
+            self._answer(place, CannotRewind(f"This model cannot go back to position {place.running.start}."))
             return False
-        place.length, place.stray = work.start, False
         return True
 
     def _advance(

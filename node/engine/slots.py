@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
+from hypercluster.node.engine.batching import Computing
 from hypercluster.node.engine.steps import (
     CannotRewind,
     EngineFailed,
@@ -37,6 +39,15 @@ class Slot:
         assert self.work is not None
         return self.work
 
+    def stands(self, computing: Computing) -> bool:
+        """Let the cache hold what lies before the step under way, and no more; False where that cannot be."""
+        work = self.running
+        if self.stray or (not work.at and work.start != self.length):
+            if not computing.cut_back(work.sequence, work.start):
+                return False
+            self.length, self.stray = work.start, False
+        return True
+
 
 class Slots:
     """Numbers of sessions and what is behind them; whoever holds the engine's lock asks."""
@@ -49,6 +60,8 @@ class Slots:
         self._next = 1
         self.to_wipe = False
         """before the next step: some sequence has cells that are not finite"""
+        self._copies: deque[tuple[Slot, Slot]] = deque()
+        """to be made before the next step"""
         self.stopped = False
         self.trouble: EngineFailed | None = None
         """why nothing can be computed now"""
@@ -82,6 +95,41 @@ class Slots:
         number, self._next = self._next, self._next + 1
         self._by_number[number] = Slot(sequence, capacity)
         return number
+
+    def branch(self, number: int, position: int, capacity: int, most: int) -> int:
+        """The number of a new session that holds the first `position` tokens of another, which goes on as it was.
+
+        Raises OutOfOrder: the other does not hold so many, or they are about to change; and what `of` and `take` do.
+        """
+        source = self.of(number)
+        work = source.work
+        lasting = source.length if work is None else min(source.length, work.start)
+        if source.tainted or not 0 < position <= lasting:
+            raise OutOfOrder(
+                f"Of what the session holds, {lasting} tokens stay, and {position} were asked for."
+            )
+        if position > capacity:
+            raise TooLong(f"A session of {capacity} tokens cannot begin with {position}.")
+        new = self.take(capacity, most)
+        target = self._by_number[new]
+        target.length = position
+        self._copies.append((source, target))
+        return new
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something is to be done to the cache before the next step."""
+        return self.to_wipe or bool(self._copies)
+
+    def prepare(self, computing: Computing) -> None:
+        """Do what the cache needs before the next step. Steps that were asked for later than a copy come after it."""
+        if self.to_wipe:
+            computing.wipe()
+            self.to_wipe = False
+        while self._copies:
+            source, target = self._copies.popleft()
+            computing.copy(source.sequence, target.sequence)
+            target.tainted |= source.tainted
 
     def of(self, number: int) -> Slot:
         """The session of a number. Raises UnknownSlot, EngineStopped, or EngineFailed if it is lost."""
@@ -135,6 +183,7 @@ class Slots:
         """The cache is gone: all sessions, and `others` that were dropped while a step of theirs ran."""
         for place in [*self._by_number.values(), *others]:
             place.lost, place.tainted = why, False
+        self._copies.clear()
         self._free += self._quarantine
         self._quarantine.clear()
         self.to_wipe = False

@@ -11,6 +11,7 @@ import trio
 
 from hypercluster.market.money.units import counted
 from hypercluster.node.client import events
+from hypercluster.node.client.siblings import Siblings
 from hypercluster.node.engine.replies import Piece, ReasoningPiece, TextPiece
 from hypercluster.node.gateway.chunks import (
     Chunk,
@@ -62,7 +63,11 @@ class Answering:
                 # What the wallet's policy gives a request, it gives to all of a call's choices together.
                 of_request = market.payer.limits.budgets()[0]
                 caller = replace(caller, budgets=(*caller.budgets, of_request))
-            self.answers = [market.run(request, caller) for request in self.requests]
+            groups = [Siblings() if asked.n > 1 else None for _ in asked.prompts]
+            self.answers = [
+                market.run(request, caller, groups[place // asked.n])
+                for place, request in enumerate(self.requests)
+            ]
         except Exception as error:
             raise api_error_of(error) from error
         self.request_id = self.answers[0].request_id
@@ -140,9 +145,11 @@ class Answering:
 
     def _usage(self) -> Usage:
         done = [answer.completion for answer in self.answers]
+        # Each prompt counts once, as whoever ran it found it: the other answers to it begin with copies.
+        prompts = [done[first : first + self.asked.n] for first in range(0, len(done), self.asked.n)]
         return Usage(
-            prompt=sum(len(each.prompt) for each in done),
-            cached=sum(each.cached for each in done),
+            prompt=sum(len(each[0].prompt) for each in prompts),
+            cached=sum(min(one.cached for one in each) for each in prompts),
             generated=sum(len(each.tokens) for each in done),
             thought=self._thought,
             cost_wei=self.spent_wei,
@@ -179,7 +186,8 @@ class _Choice:
                 yield Waiting("payment channels are open, the prompt goes through the layers")
             case events.Prefilled():
                 yield Waiting(
-                    f"the prompt of {counted(event.tokens, 'token')} is read", len(answer.completion.prompt)
+                    f"the prompt of {counted(len(answer.completion.prompt), 'token')} is read",
+                    len(answer.completion.prompt),
                 )
             case events.HopReplaced():
                 yield Waiting("a session ended early, another takes over")

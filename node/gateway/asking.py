@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hypercluster.market.money.budget import Budget
 from hypercluster.node.client.request import Allowance, Request, Sampling
 from hypercluster.node.gateway.errors import bad
 from hypercluster.node.gateway.preferences import ANYBODY, Preferences
@@ -62,6 +63,9 @@ class Asked:
         Raises BadRequest, ApiError.
         """
         drawn = self.drawn(entry)
+        several = self.choices > 1
+        # One limit for all of them, whichever of them needs how much of it.
+        shared = Budget("limit of this request", self.cost_wei) if several else None
         wishes = self.preferences.wishes(client)
         found = []
         for prompt in self.prompts:
@@ -76,7 +80,8 @@ class Asked:
                         prompt=prompt,
                         allowance=Allowance(
                             tokens=min(self.tokens or MOST_TOKENS, MOST_TOKENS),
-                            cost_wei=self._share(),
+                            cost_wei=None if several else self.cost_wei,
+                            shared=shared,
                             patience=patience,
                         ),
                         sampling=sampling,
@@ -88,6 +93,3 @@ class Asked:
                     )
                 )
         return tuple(found)
-
-    def _share(self) -> int | None:
-        return None if self.cost_wei is None else self.cost_wei // self.choices

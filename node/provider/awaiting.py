@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hypercluster.node.errors import ErrorCode
-from hypercluster.node.provider.links import Inlet
+from hypercluster.node.provider.links import Entrance
 from hypercluster.node.serving.refusals import Refused
 from hypercluster.node.wire.links import Discard, Rows
 from hypercluster.node.wire.messages import Close, Step
@@ -52,21 +52,21 @@ class Awaiting:
 
     def __init__(
         self,
-        inlet: Inlet | None,
+        entrance: Entrance,
         incoming: Incoming,
         seat: Seat,
         seconds_before: Callable[[int], float],
     ) -> None:
-        self._inlet, self._incoming, self._seat = inlet, incoming, seat
+        self._entrance, self._incoming, self._seat = entrance, incoming, seat
         self._before = seconds_before
         self._mean = 0.0
         self._missed = 0
 
     def holds(self, step: Step) -> bool:
         """Whether the rows of a step are here. Raises Refused: none ever come."""
-        if self._inlet is None:
+        if self._entrance.inlet is None:
             raise Refused(ErrorCode.BAD_REQUEST, "No rows come to this session but from its client.")
-        return self._inlet.holds(step.awaited)
+        return self._entrance.inlet.holds(step.awaited)
 
     async def rows_of(self, step: Step) -> bytes:
         """The packed rows of a step.
@@ -75,13 +75,14 @@ class Awaiting:
             RowsMissing: they do not come, or the client does not want to wait any more.
             ClientCloses, Refused, ConnectionLost, WireError, FrameError: what the client says, or does not.
         """
-        assert self._inlet is not None
+        inlet = self._entrance.inlet
+        assert inlet is not None
         incoming = self._incoming
         said = (lambda: incoming.interruption(step.epoch)) if incoming.interrupts else None
         began = time.monotonic()
         seconds = LEAST_SECONDS + max(self._before(step.rows), SLOWER * self._mean)
         with self._seat.clients_turn():
-            came = await self._inlet.rows_of(step.awaited, said, min(seconds, self._seat.patience))
+            came = await inlet.rows_of(step.awaited, said, min(seconds, self._seat.patience))
         match came:
             case Rows(rows=step.rows, data=data):
                 self._missed = 0

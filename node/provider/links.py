@@ -37,6 +37,8 @@ FORWARD_SECONDS = 5.0
 """for the provider after to take rows; else they go to the client"""
 MOST_AHEAD = 2
 """steps whose rows may be here before the step is"""
+MOST_LINKS = 8
+"""of one session in each direction, one after the other: as many as providers beside it may be replaced"""
 
 
 class Inlet:
@@ -110,13 +112,43 @@ class Inlet:
         return found
 
 
+class Entrance:
+    """Where the rows of one session come in: from one provider, until the client names another."""
+
+    def __init__(self, inlets: dict[bytes, Inlet], frame_bound: int) -> None:
+        self.inlet: Inlet | None = None
+        """None: none ever come"""
+        self._inlets, self._frame_bound = inlets, frame_bound
+        self._ticket, self._left = b"", MOST_LINKS
+
+    def expect(self, ticket: bytes, peer: str) -> None:
+        """Take rows from `peer`, which shows the ticket, and from nobody else.
+
+        Raises Refused: another session has the same ticket, or it is one link too many.
+        """
+        if ticket in self._inlets:
+            raise Refused(ErrorCode.BAD_REQUEST, "This ticket is another session's: draw one at random.")
+        if not self._left:
+            raise Refused(ErrorCode.BAD_REQUEST, f"A session has {MOST_LINKS} links at most.")
+        self.close()
+        self._left -= 1
+        self._ticket = ticket
+        self.inlet = self._inlets[ticket] = Inlet(peer, self._frame_bound)
+
+    def close(self) -> None:
+        """Take no more."""
+        if self.inlet is not None:
+            del self._inlets[self._ticket]
+            self.inlet.end()
+
+
 class Outlet:
     """The link of one session to the provider after, if it has one. It is made in the background."""
 
     def __init__(self, frame_bound: int) -> None:
         self.state = LinkState.NONE
         self.asked = False
-        """whether there shall be one; a session has one at most"""
+        """whether there shall be one"""
         self.last: Rows | None = None
         """what was sent on last, until the client has been shown it"""
         self._frame_bound = frame_bound
@@ -184,23 +216,18 @@ class Links:
         self._offered, self._wanted = Budget(BOUNDS["link"]), Budget(BOUNDS["link dial"])
 
     @contextmanager
-    def inlet(self, opening: Open) -> Iterator[Inlet | None]:
+    def entrance(self, opening: Open) -> Iterator[Entrance]:
         """Where the rows of a session come in for as long as the block lasts, if its opening names who brings them.
 
-        Raises Refused: another session has the same ticket.
+        Raises Refused, see Entrance.
         """
-        ticket = opening.ticket
-        if not ticket:
-            yield None
-            return
-        if ticket in self._inlets:
-            raise Refused(ErrorCode.BAD_REQUEST, "This ticket is another session's: draw one at random.")
-        inlet = self._inlets[ticket] = Inlet(opening.previous, self._frame_bound)
+        entrance = Entrance(self._inlets, self._frame_bound)
+        if opening.ticket:
+            entrance.expect(opening.ticket, opening.previous)
         try:
-            yield inlet
+            yield entrance
         finally:
-            del self._inlets[ticket]
-            inlet.end()
+            entrance.close()
 
     def outlet(self) -> Outlet:
         """The way out of a new session."""
@@ -222,9 +249,7 @@ class Links:
         await inlet.read(connection)
 
     def make(self, outlet: Outlet, link: Link, client: Connection) -> None:
-        """Have a link made in the background, as the client at the other end of `client` asks. Raises Refused."""
-        if outlet.asked:
-            raise Refused(ErrorCode.BAD_REQUEST, "This session has its link already.")
+        """Have a link made in the background, as the client at the other end of `client` asks."""
         outlet.asked = True
         self._host.nursery.start_soon(outlet.make, self._host, link, client.source, client.ip, self._wanted)
 

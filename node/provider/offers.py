@@ -17,7 +17,7 @@ from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
 from hypercluster.node.serving.presence import Issue, Presence
 from hypercluster.node.shards import Manifest
-from hypercluster.node.wire.messages import CHAIN, FLIGHT, REWIND
+from hypercluster.node.wire.messages import BRANCH, CHAIN, FLIGHT, REWIND
 
 MAX_TOP_K = 1024
 """candidates per row that a tail returns at most"""
@@ -141,7 +141,7 @@ class Offer:
         chain = direct and not self.engine.reads_tokens
         flight = chain and self.engine.rewinds
         return (
-            ((REWIND,) if self.engine.rewinds else ())
+            ((REWIND, BRANCH) if self.engine.rewinds else ())
             + ((CHAIN,) if chain else ())
             + ((FLIGHT,) if flight else ())
         )

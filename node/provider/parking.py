@@ -9,38 +9,24 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from hypercluster.node.engine.steps import EngineFailed, EngineFull, UnknownSlot
+from hypercluster.node.engine.steps import EngineError, EngineFailed, EngineFull, UnknownSlot
 from hypercluster.node.wire.messages import MOST_PARKED
 
 if TYPE_CHECKING:
-    from hypercluster.market.ledger import SessionRecord
     from hypercluster.node.engine.engine import Engine
-    from hypercluster.node.evidence.receipts import ReceiptChain
-    from hypercluster.node.evidence.transcript_store import TranscriptWriter
+    from hypercluster.node.provider.stages import Stage
     from hypercluster.node.wire.messages import Open
-    from hypercluster.node.wire.records import StageRecord
 
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class Stage:
-    """What lasts from one visit to the next: a slot of the engine, the chain of receipts, transcript and books."""
-
-    record: StageRecord
-    receipts: ReceiptChain
-    transcript: TranscriptWriter
-    books: SessionRecord
-    payer: str
-    slot: int
-    until: float = 0.0
-    """when its time is over, by the clock of who parks it"""
+MOST_BYTES = 2**27
+"""of rows of a stage with which another one may begin: all of it is read again for that"""
 
 
 class Parking:
-    """The parked stages of one engine. For one thread. As a context manager it is cleared at the end.
+    """The stages of one engine, those above all that are parked. For one thread. As a context manager it is cleared at
+    the end.
 
     Args:
         seconds: for which a stage may stay, a day at most; 0 parks none.
@@ -51,20 +37,39 @@ class Parking:
     ) -> None:
         self.seconds = min(int(seconds), MOST_PARKED)
         self._engine, self._clock = engine, clock
-        self._stages: dict[bytes, Stage] = {}
+        self._stages: dict[tuple[str, bytes], Stage] = {}
+        """that are parked, by client and session"""
+        self._visited: dict[tuple[str, bytes], Stage] = {}
+        """whose clients are here"""
 
     def __len__(self) -> int:
         return len(self._stages)
 
     def open(self, capacity: int) -> int:
         """A slot for a new session, for which what is parked gives way. Raises what Engine.open does."""
-        while True:
-            try:
-                return self._engine.open(capacity)
-            except EngineFull:
-                if not self._stages:
-                    raise
-                self.end(self._victim())
+        return self._with_room(lambda: self._engine.open(capacity))
+
+    def began(self, stage: Stage) -> None:
+        """Note a stage whose client is here."""
+        self._visited[_name(stage)] = stage
+
+    def branch(
+        self, opening: Open, client: str, channel_id: bytes, row_bytes: int
+    ) -> tuple[int, Stage] | None:
+        """A slot for a new session that holds what an opening wants it to begin with, and the stage that this is of,
+        whose rows take so many bytes each; None where it is not to be had.
+        """
+        name = client, opening.resume
+        stage = self._visited.get(name) or self._stages.get(name)
+        if stage is None or not _fits(stage, opening, channel_id) or not self._engine.rewinds:
+            return None
+        if not stage.keeps(opening.branch, opening.position) or stage.spans.rows * row_bytes > MOST_BYTES:
+            return None
+        place = stage.slot, opening.position, opening.capacity
+        try:
+            return self._with_room(lambda: self._engine.branch(*place), besides=stage), stage
+        except EngineError:
+            return None
 
     def keep(self, stage: Stage) -> int:
         """Park a stage whose client has left, or end it if it never had a step; for how many seconds it is kept."""
@@ -73,7 +78,11 @@ class Parking:
             return 0
         stage.transcript.rest()
         stage.until = self._clock() + self.seconds
-        self._stages[stage.record.session] = stage
+        name = _name(stage)
+        self._leave(stage)
+        if (same := self._stages.get(name)) is not None:
+            self.end(same)
+        self._stages[name] = stage
         return self.seconds
 
     def take(self, opening: Open, client: str, channel_id: bytes) -> Stage | None:
@@ -82,13 +91,8 @@ class Parking:
         Raises TooLong: it would be longer than the engine allows.
         """
         self.expire()
-        stage = self._stages.get(opening.resume)
-        if stage is None:
-            return None
-        record = stage.record
-        top_k = opening.top_k if record.top_k else 0
-        asked = (client, channel_id, opening.wire_dtype, top_k)
-        if asked != (record.client, record.channel_id, record.wire_dtype, record.top_k):
+        stage = self._stages.get((client, opening.resume))
+        if stage is None or not _fits(stage, opening, channel_id):
             return None
         try:
             held = self._engine.resize(stage.slot, opening.capacity)
@@ -97,11 +101,15 @@ class Parking:
             return None
         if opening.position > held or (opening.position < held and not self._engine.rewinds):
             return None
-        return self._stages.pop(record.session)
+        del self._stages[_name(stage)]
+        self.began(stage)
+        return stage
 
     def end(self, stage: Stage) -> None:
         """Let go of a stage, parked or not."""
-        self._stages.pop(stage.record.session, None)
+        self._leave(stage)
+        if self._stages.get(_name(stage)) is stage:
+            del self._stages[_name(stage)]
         try:
             self._engine.close(stage.slot)
         finally:
@@ -119,9 +127,20 @@ class Parking:
         for stage in list(self._stages.values()):
             self.end(stage)
 
-    def _victim(self) -> Stage:
-        counts = Counter(stage.payer for stage in self._stages.values())
-        return min(self._stages.values(), key=lambda stage: (-counts[stage.payer], stage.until))
+    def _with_room(self, opened: Callable[[], int], besides: Stage | None = None) -> int:
+        while True:
+            try:
+                return opened()
+            except EngineFull:
+                parked = [stage for stage in self._stages.values() if stage is not besides]
+                if not parked:
+                    raise
+                counts = Counter(stage.payer for stage in parked)
+                self.end(min(parked, key=lambda stage: (-counts[stage.payer], stage.until)))
+
+    def _leave(self, stage: Stage) -> None:
+        if self._visited.get(_name(stage)) is stage:
+            del self._visited[_name(stage)]
 
     def __enter__(self) -> Self:
         return self
@@ -130,3 +149,15 @@ class Parking:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.clear()
+
+
+def _name(stage: Stage) -> tuple[str, bytes]:
+    return stage.record.client, stage.record.session
+
+
+def _fits(stage: Stage, opening: Open, channel_id: bytes) -> bool:
+    """Whether what comes out of a stage is what an opening asks for."""
+    record = stage.record
+    top_k = opening.top_k if record.top_k else 0
+    asked = channel_id, opening.wire_dtype, top_k
+    return asked == (record.channel_id, record.wire_dtype, record.top_k)

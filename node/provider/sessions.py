@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from hypercluster.market.ledger import Role, SessionRecord
-from hypercluster.node.errors import ConnectionLost, ErrorCode
+from hypercluster.node.errors import ConnectionLost, ErrorCode, NodeError
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.home.logs import logged_with
 from hypercluster.node.provider.incoming import Incoming
-from hypercluster.node.provider.parking import Stage
 from hypercluster.node.provider.prices import Prices
 from hypercluster.node.provider.service import Service
+from hypercluster.node.provider.stages import Origin, Spans, Stage
 from hypercluster.node.provider.steps import Steps
 from hypercluster.node.serving.classes import Class
 from hypercluster.node.serving.refusals import (
@@ -107,12 +107,11 @@ class Session:
         self._prices = prices
         self._account = account
         self._seat, self._reserved = seat, reserved
-        parking = service.parking
-        parked = parking.take(opening, connection.peer, account.channel_id) if opening.resume else None
-        self._position = 0 if parked is None else opening.position
-        """from which a stage that was parked goes on"""
-        self._stage = parked or self._new_stage()
-        self._outlet = service.links.outlet()
+        earlier = self._earlier_stage() if opening.resume else None
+        self._position = 0 if earlier is None else opening.position
+        """that a stage holds from before: it was parked, or begins with a copy of another one"""
+        self._stage = earlier or self._new_stage(service.parking.open(opening.capacity))
+        service.parking.began(self._stage)
         self._steps = Steps(
             connection=connection,
             service=service,
@@ -122,8 +121,8 @@ class Session:
             seat=seat,
             reserved=reserved,
             stage=self._stage,
-            outlet=self._outlet,
-            cached_due=parked is not None,
+            outlet=service.links.outlet(),
+            cached_due=earlier is not None,
         )
 
     @property
@@ -137,10 +136,10 @@ class Session:
         books.price_wei, books.prompt_price_wei = self._prices.price_wei, self._prices.prompt_price_wei
         kept: int | None = None
         try:
-            with self._service.links.inlet(self._opening) as inlet:
+            with self._service.links.entrance(self._opening) as entrance:
                 await self._accept()
                 async with Incoming(self._connection) as incoming:
-                    closing = await self._steps.answer(inlet, incoming)
+                    closing = await self._steps.answer(entrance, incoming)
             books.outcome = "closed"
             if closing.park:
                 kept = parking.keep(stage)
@@ -150,7 +149,7 @@ class Session:
         finally:
             if kept is None:
                 parking.end(stage)
-            await self._outlet.end()
+            await self._steps.outlet.end()
             books.ended = datetime.now(UTC)
             if self.billed:
                 with trio.CancelScope(shield=True):
@@ -159,11 +158,29 @@ class Session:
             # Only now, since who hears of it may come back at once.
             await self._connection.send(Parked(kept), SEND_SECONDS)
 
-    def _new_stage(self) -> Stage:
-        """Raises StoreFull, and what Engine.open does."""
+    def _earlier_stage(self) -> Stage | None:
+        """The stage that was parked, or a new one that holds what another one does; None where neither is to be had."""
+        opening, service, peer = self._opening, self._service, self._connection.peer
+        channel_id = self._account.channel_id
+        if not opening.branch:
+            return service.parking.take(opening, peer, channel_id)
+        row_bytes = 2 * opening.wire_dtype.numpy.itemsize * service.width + 8 * opening.top_k
+        found = service.parking.branch(opening, peer, channel_id, row_bytes)
+        if found is None:
+            return None
+        slot, stage = found
+        stage_hash = stage.record.stage.struct_hash()
+        return self._new_stage(slot, stage.spans.first(opening.branch), Origin(stage_hash, opening.branch))
+
+    def _new_stage(self, slot: int, spans: Spans | None = None, origin: Origin | None = None) -> Stage:
+        """The stage of a slot, which is closed if that fails. Raises StoreFull."""
         opening, service = self._opening, self._service
         record = self._stage_record()
-        transcript = service.transcripts.begin(record)
+        try:
+            transcript = service.transcripts.begin(record)
+        except NodeError:
+            service.engine.close(slot)
+            raise
         books = SessionRecord(
             session_id=opening.session,
             peer=self._connection.peer,
@@ -181,7 +198,9 @@ class Session:
             transcript=transcript,
             books=books,
             payer=self._account.payer,
-            slot=service.parking.open(opening.capacity),
+            slot=slot,
+            spans=spans or Spans(),
+            origin=origin,
         )
 
     def _stage_record(self) -> StageRecord:

@@ -6,6 +6,7 @@ voucher counts, the voucher is stored before the answer leaves, and a step that 
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,13 +16,13 @@ from hypercluster.node.errors import ErrorCode, WireError
 from hypercluster.node.provider.awaiting import Awaiting, ClientCloses, RowsMissing
 from hypercluster.node.provider.computing import Computed
 from hypercluster.node.provider.incoming import Incoming
-from hypercluster.node.provider.links import Inlet, Outlet
-from hypercluster.node.provider.parking import Stage
+from hypercluster.node.provider.links import MOST_LINKS, Entrance, Outlet
 from hypercluster.node.provider.prices import Prices
 from hypercluster.node.provider.service import Service
+from hypercluster.node.provider.stages import Stage
 from hypercluster.node.rows import rows_root, unpack_input
 from hypercluster.node.serving.refusals import SEND_SECONDS, Refused
-from hypercluster.node.wire.links import Discard, Link, NoRows, Rows, Show
+from hypercluster.node.wire.links import Discard, Expect, Link, NoRows, Rows, Show
 from hypercluster.node.wire.messages import MOST_IN_FLIGHT, Close, Open, Step, StepResult
 from hypercluster.node.wire.records import served
 
@@ -41,7 +42,7 @@ class Steps:
     """Answers the steps of one visit to a stage.
 
     Args:
-        outlet: the link to the provider after.
+        outlet: the first link to the provider after.
         cached_due: the first step pays for what the stage held before.
     """
 
@@ -62,16 +63,17 @@ class Steps:
         self._connection, self._service, self._opening = connection, service, opening
         self._account, self._prices = account, prices
         self._seat, self._reserved, self._stage = seat, reserved, stage
-        self._outlet, self._cached_due = outlet, cached_due
+        self.outlet, self._cached_due = outlet, cached_due
+        self._links = MOST_LINKS
         self.billed = 0
         """wei so far"""
 
-    async def answer(self, inlet: Inlet | None, incoming: Incoming) -> Close:
+    async def answer(self, entrance: Entrance, incoming: Incoming) -> Close:
         """Answer until the client closes the session, and return how it did. Raises what the client is to be told.
 
-        The provider before may bring rows at `inlet`; the client is heard by `incoming`.
+        The provider before may bring rows at the `entrance`; the client is heard by `incoming`.
         """
-        self._awaiting = Awaiting(inlet, incoming, self._seat, self._service.seconds_before)
+        self._awaiting = Awaiting(entrance, incoming, self._seat, self._service.seconds_before)
         while True:
             message = await self._seat.receive(incoming)
             arrived = time.perf_counter()
@@ -79,7 +81,9 @@ class Steps:
                 case Close():
                     return message
                 case Link():
-                    self._service.links.make(self._outlet, message, self._connection)
+                    await self._link(message)
+                case Expect():
+                    entrance.expect(message.ticket, message.peer)
                 case Show():
                     await self._show(message)
                 case Discard():
@@ -106,10 +110,20 @@ class Steps:
                         ErrorCode.BAD_REQUEST, f"{type(message).__name__} is no message of an open session."
                     )
 
+    async def _link(self, link: Link) -> None:
+        """Have a link made, instead of the one before."""
+        if not self._links:
+            raise Refused(ErrorCode.BAD_REQUEST, f"A session has {MOST_LINKS} links at most.")
+        self._links -= 1
+        if self.outlet.asked:
+            await self.outlet.end()
+            self.outlet = self._service.links.outlet()
+        self._service.links.make(self.outlet, link, self._connection)
+
     async def _show(self, asked: Show) -> None:
         """Send the client what was sent on, once."""
         last = self._stage.receipts.last
-        shown = self._outlet.shown() if last is not None and asked.seq == last.seq else None
+        shown = self.outlet.shown() if last is not None and asked.seq == last.seq else None
         if shown is None:
             raise Refused(ErrorCode.UNKNOWN_SESSION, "That was not sent on, or has been shown.")
         with self._seat.clients_turn():
@@ -133,6 +147,7 @@ class Steps:
                 arrived = time.perf_counter()
             if self._service.throttle_seconds:
                 await trio.sleep(self._service.throttle_seconds)
+            self._stage.under_way = step.position
             output = await self._computed(step, payload, stored)
             result = await self._result(step, output, arrived, awaited=awaited)
         except BaseException as error:
@@ -144,6 +159,8 @@ class Steps:
             if isinstance(error, RowsMissing):
                 return NoRows(step.seq, error.code, account.channel.billed)
             raise
+        finally:
+            self._stage.under_way = None
         self._stage.books.billed += cost
         self.billed += cost
         self._cached_due = False
@@ -188,16 +205,21 @@ class Steps:
         """
         number = step.seq
         packed, rows = output.packed(self._opening.wire_dtype)
-        forwarded = step.onward > 0 and await self._outlet.send(Rows(step.onward, rows, packed))
-        issued, receipts = int(time.time()), self._stage.receipts
+        forwarded = step.onward > 0 and await self.outlet.send(Rows(step.onward, rows, packed))
+        issued, stage, key = int(time.time()), self._stage, self._service.node_key
+        inherited = b""
+        if stage.origin is not None:
+            inherit = partial(stage.inherit, self._service.transcripts, key, issued)
+            inherited = await trio.to_thread.run_sync(inherit)
         in_root, out_root = rows_root(step.input, step.rows), rows_root(packed, rows)
-        receipt = receipts.over(step.position, step.rows, rows, in_root, out_root, issued)
-        signature = receipts.sign(receipt, self._service.node_key)
+        receipt = stage.receipts.over(step.position, step.rows, rows, in_root, out_root, issued)
+        signature = stage.receipts.sign(receipt, key)
         if step.seq != receipt.seq:
             # Steps before it were dropped: it comes earlier than its client could know.
             step = replace(step, seq=receipt.seq)
         record = served(step, output=packed, outputs=rows, issued=issued, receipt=signature)
-        self._stage.transcript.append(record)
+        stage.transcript.append(record)
+        stage.spans.add(record)
         return StepResult(
             seq=number,
             rows=rows,
@@ -209,11 +231,12 @@ class Steps:
             receipt=signature,
             in_root=in_root if awaited else b"",
             out_root=out_root if forwarded else b"",
-            link=self._outlet.state,
+            link=self.outlet.state,
+            inherited=inherited,
         )
 
     def _check_number(self, step: Step) -> None:
-        expected = self._stage.receipts.next_seq
+        expected = self._stage.next_seq
         dropped = MOST_IN_FLIGHT if step.epoch else 0
         if not expected <= step.seq <= expected + dropped:
             raise Refused(ErrorCode.OUT_OF_ORDER, f"The step has number {step.seq}, not {expected}.")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.client import Client
     from hypercluster.node.client.joining import Station
     from hypercluster.node.client.request import Wishes
+    from hypercluster.node.client.siblings import Siblings
     from hypercluster.node.shards import Manifest
 
 MOST_TOKENS = 2**20
@@ -158,8 +159,8 @@ class Market:
 
     # --- what is asked --------------------------------------------------------------------------------------------
 
-    def run(self, request: Request, caller: Caller | None = None) -> Answer:
-        """Run a request, whose `model` may be a name, an alias or an id.
+    def run(self, request: Request, caller: Caller | None = None, siblings: Siblings | None = None) -> Answer:
+        """Run a request, whose `model` may be a name, an alias or an id; `siblings` as Client.complete takes them.
 
         Raises:
             UnknownModel: no model is called so.
@@ -181,7 +182,7 @@ class Market:
         key = caller.key_id or ""
         client.line.check_room(key)
         return Answer(
-            client.complete(asked, key),
+            client.complete(asked, key, siblings),
             named,
             caller,
             self._watch,

@@ -20,7 +20,7 @@ from hypercluster.node.wire import wire_pb2 as pb
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict, Recall, Recalled
 from hypercluster.node.wire.bounds import MESSAGES, RULES, bare
 from hypercluster.node.wire.fields import Travels
-from hypercluster.node.wire.links import Discard, Link, LinkOpen, LinkTaken, NoRows, Rows, Show
+from hypercluster.node.wire.links import Discard, Expect, Link, LinkOpen, LinkTaken, NoRows, Rows, Show
 from hypercluster.node.wire.messages import (
     Accept,
     Close,
@@ -59,6 +59,7 @@ Message: TypeAlias = (
     | Show
     | Discard
     | StepRoots
+    | Expect
 )
 
 _FRAMES: dict[type, str] = {
@@ -86,6 +87,7 @@ _FRAMES: dict[type, str] = {
     Show: "show",
     Discard: "discard",
     StepRoots: "step_roots",
+    Expect: "expect",
 }
 
 

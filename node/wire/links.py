@@ -12,13 +12,21 @@ from hypercluster.node.wire.fields import Rows as RowCount
 
 @message
 class Link:
-    """Client to provider: dial the provider of the next layers, which knows you by `ticket`."""
+    """Client to provider: dial the provider of the next layers, which knows you by `ticket`, and leave the last one."""
 
     peer: Peer
     direct: Annotated[str, Length(1, 256)]
     """TCP multiaddr of its direct connections"""
     ticket: Bytes16
-    """as in the Open of the other"""
+    """as the other was told in Open or Expect"""
+
+
+@message
+class Expect:
+    """Client to provider: rows of this session come from `peer` from now on, by `ticket`, and from nobody before it."""
+
+    peer: Peer
+    ticket: Bytes16
 
 
 @message

@@ -45,6 +45,10 @@ MOST_IN_FLIGHT = 8
 """steps of one session that are unanswered at most"""
 FLYING_ROWS = 64
 """of a step that is sent while others may be unanswered, at most"""
+BRANCH = "branch"
+"""feature of providers at which a session may begin with a copy of what another one holds"""
+MOST_INHERITED = 896
+"""steps that such a session begins with: their receipts come in one answer"""
 MOST_WAIT = 86_400.0
 """seconds that anybody is told to wait"""
 MOST_PARKED = 86_400
@@ -79,7 +83,8 @@ class Open:
     top_k: CandidateCount = 0
     """candidates wanted from the last stage"""
     resume: Annotated[bytes, Length(0, 16)] = b""
-    """session of a stage of ours that is parked there and is to go on, 16 bytes; empty for a new one"""
+    """session of a stage of ours, 16 bytes, that is parked there and is to go on, or that a `branch` begins like; empty
+    for a new one"""
     position: Position = 0
     """from which it is to go on, 1 or more; 0 for a new one"""
     max_cached_price_wei: Wei = 0
@@ -87,9 +92,13 @@ class Open:
     """16 random bytes by which the provider before is known when it brings rows; empty where none comes"""
     previous: Annotated[str, Length(0, 128)] = ""
     """its peer id"""
+    branch: Annotated[int, Range(0, MOST_INHERITED)] = 0
+    """0, or how many of the steps of the stage `resume` are the first ones of a stage of its own as well"""
 
     def __post_init__(self) -> None:
         check_range(self.layer_start, self.layer_stop)
+        if self.branch and not self.resume:
+            raise WireError("branch", "names no stage")
         if len(self.resume) != (16 if self.position else 0):
             raise WireError("resume", f"has {len(self.resume)} bytes, which is wrong here")
         if len(self.ticket) != (16 if self.previous else 0):
@@ -110,7 +119,7 @@ class Open:
         was parked if that `goes_on`.
         """
         return Quote(
-            session=self.resume if goes_on else self.session,
+            session=self.resume if goes_on and not self.branch else self.session,
             model_id=bytes.fromhex(self.model_id),
             layer_start=self.layer_start,
             layer_stop=self.layer_stop,
@@ -224,8 +233,12 @@ class StepResult:
     out_root: MaybeRoot = b""
     """of the rows of output, 32 bytes, where they were forwarded"""
     link: LinkState = LinkState.NONE
+    inherited: Annotated[bytes, Length(0, 64 * MOST_INHERITED)] = b""
+    """with the first step of a branch: signatures of the receipts of the steps that it begins with, all `issued` now"""
 
     def __post_init__(self) -> None:
+        if len(self.inherited) % 64:
+            raise WireError("inherited", f"has {len(self.inherited)} bytes, not 64 for each receipt")
         for name, root in (("in_root", self.in_root), ("out_root", self.out_root)):
             if len(root) not in (0, 32):
                 raise WireError(name, f"has {len(root)} bytes, not 32")

@@ -36,7 +36,7 @@ LINK_STANDS: LinkState
 LINK_BROKEN: LinkState
 
 class Frame(_message.Message):
-    __slots__ = ("open", "step", "close", "accept", "result", "error", "advert", "recall", "recalled", "audit_open", "audit_step", "audit_end", "verdict", "stage", "rumour", "parked", "link", "link_open", "link_taken", "rows", "no_rows", "show", "discard", "step_roots")
+    __slots__ = ("open", "step", "close", "accept", "result", "error", "advert", "recall", "recalled", "audit_open", "audit_step", "audit_end", "verdict", "stage", "rumour", "parked", "link", "link_open", "link_taken", "rows", "no_rows", "show", "discard", "step_roots", "expect")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class Frame(_message.Message):
     SHOW_FIELD_NUMBER: _ClassVar[int]
     DISCARD_FIELD_NUMBER: _ClassVar[int]
     STEP_ROOTS_FIELD_NUMBER: _ClassVar[int]
+    EXPECT_FIELD_NUMBER: _ClassVar[int]
     open: Open
     step: Step
     close: Close
@@ -85,7 +86,8 @@ class Frame(_message.Message):
     show: Show
     discard: Discard
     step_roots: StepRoots
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., advert: _Optional[_Union[SignedAdvert, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., recalled: _Optional[_Union[Recalled, _Mapping]] = ..., audit_open: _Optional[_Union[AuditOpen, _Mapping]] = ..., audit_step: _Optional[_Union[AuditStep, _Mapping]] = ..., audit_end: _Optional[_Union[AuditEnd, _Mapping]] = ..., verdict: _Optional[_Union[AuditVerdict, _Mapping]] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., link_open: _Optional[_Union[LinkOpen, _Mapping]] = ..., link_taken: _Optional[_Union[LinkTaken, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., no_rows: _Optional[_Union[NoRows, _Mapping]] = ..., show: _Optional[_Union[Show, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., step_roots: _Optional[_Union[StepRoots, _Mapping]] = ...) -> None: ...
+    expect: Expect
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., result: _Optional[_Union[StepResult, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., advert: _Optional[_Union[SignedAdvert, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., recalled: _Optional[_Union[Recalled, _Mapping]] = ..., audit_open: _Optional[_Union[AuditOpen, _Mapping]] = ..., audit_step: _Optional[_Union[AuditStep, _Mapping]] = ..., audit_end: _Optional[_Union[AuditEnd, _Mapping]] = ..., verdict: _Optional[_Union[AuditVerdict, _Mapping]] = ..., stage: _Optional[_Union[StageRecord, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., link_open: _Optional[_Union[LinkOpen, _Mapping]] = ..., link_taken: _Optional[_Union[LinkTaken, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., no_rows: _Optional[_Union[NoRows, _Mapping]] = ..., show: _Optional[_Union[Show, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., step_roots: _Optional[_Union[StepRoots, _Mapping]] = ..., expect: _Optional[_Union[Expect, _Mapping]] = ...) -> None: ...
 
 class Channel(_message.Message):
     __slots__ = ("payer", "payee", "signer", "salt")
@@ -100,7 +102,7 @@ class Channel(_message.Message):
     def __init__(self, payer: _Optional[bytes] = ..., payee: _Optional[bytes] = ..., signer: _Optional[bytes] = ..., salt: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("session", "model_id", "layer_start", "layer_stop", "channel", "wire_dtype", "capacity", "max_price_wei", "max_prompt_price_wei", "top_k", "resume", "position", "max_cached_price_wei", "ticket", "previous")
+    __slots__ = ("session", "model_id", "layer_start", "layer_stop", "channel", "wire_dtype", "capacity", "max_price_wei", "max_prompt_price_wei", "top_k", "resume", "position", "max_cached_price_wei", "branch", "ticket", "previous")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_START_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +116,7 @@ class Open(_message.Message):
     RESUME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     MAX_CACHED_PRICE_WEI_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_FIELD_NUMBER: _ClassVar[int]
     session: bytes
@@ -129,9 +132,10 @@ class Open(_message.Message):
     resume: bytes
     position: int
     max_cached_price_wei: bytes
+    branch: int
     ticket: bytes
     previous: str
-    def __init__(self, session: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., channel: _Optional[_Union[Channel, _Mapping]] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., capacity: _Optional[int] = ..., max_price_wei: _Optional[bytes] = ..., max_prompt_price_wei: _Optional[bytes] = ..., top_k: _Optional[int] = ..., resume: _Optional[bytes] = ..., position: _Optional[int] = ..., max_cached_price_wei: _Optional[bytes] = ..., ticket: _Optional[bytes] = ..., previous: _Optional[str] = ...) -> None: ...
+    def __init__(self, session: _Optional[bytes] = ..., model_id: _Optional[bytes] = ..., layer_start: _Optional[int] = ..., layer_stop: _Optional[int] = ..., channel: _Optional[_Union[Channel, _Mapping]] = ..., wire_dtype: _Optional[_Union[WireDtype, str]] = ..., capacity: _Optional[int] = ..., max_price_wei: _Optional[bytes] = ..., max_prompt_price_wei: _Optional[bytes] = ..., top_k: _Optional[int] = ..., resume: _Optional[bytes] = ..., position: _Optional[int] = ..., max_cached_price_wei: _Optional[bytes] = ..., branch: _Optional[int] = ..., ticket: _Optional[bytes] = ..., previous: _Optional[str] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("seq", "position", "rows", "cumulative_wei", "signature", "all_outputs", "input", "awaited", "onward", "epoch")
@@ -202,7 +206,7 @@ class Accept(_message.Message):
     def __init__(self, price_wei: _Optional[bytes] = ..., prompt_price_wei: _Optional[bytes] = ..., capacity: _Optional[int] = ..., expires: _Optional[int] = ..., quote_signature: _Optional[bytes] = ..., paid_wei: _Optional[bytes] = ..., paid_signature: _Optional[bytes] = ..., billed_wei: _Optional[bytes] = ..., max_step_tokens: _Optional[int] = ..., width: _Optional[int] = ..., nonce: _Optional[bytes] = ..., profile: _Optional[str] = ..., cached_price_wei: _Optional[bytes] = ..., position: _Optional[int] = ...) -> None: ...
 
 class StepResult(_message.Message):
-    __slots__ = ("seq", "rows", "billed_wei", "compute_ms", "waited_ms", "issued", "receipt", "output", "in_root", "out_root", "link")
+    __slots__ = ("seq", "rows", "billed_wei", "compute_ms", "waited_ms", "issued", "receipt", "output", "inherited", "in_root", "out_root", "link")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     BILLED_WEI_FIELD_NUMBER: _ClassVar[int]
@@ -211,6 +215,7 @@ class StepResult(_message.Message):
     ISSUED_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    INHERITED_FIELD_NUMBER: _ClassVar[int]
     IN_ROOT_FIELD_NUMBER: _ClassVar[int]
     OUT_ROOT_FIELD_NUMBER: _ClassVar[int]
     LINK_FIELD_NUMBER: _ClassVar[int]
@@ -222,10 +227,11 @@ class StepResult(_message.Message):
     issued: int
     receipt: bytes
     output: bytes
+    inherited: bytes
     in_root: bytes
     out_root: bytes
     link: LinkState
-    def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., billed_wei: _Optional[bytes] = ..., compute_ms: _Optional[float] = ..., waited_ms: _Optional[float] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ..., output: _Optional[bytes] = ..., in_root: _Optional[bytes] = ..., out_root: _Optional[bytes] = ..., link: _Optional[_Union[LinkState, str]] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., rows: _Optional[int] = ..., billed_wei: _Optional[bytes] = ..., compute_ms: _Optional[float] = ..., waited_ms: _Optional[float] = ..., issued: _Optional[int] = ..., receipt: _Optional[bytes] = ..., output: _Optional[bytes] = ..., inherited: _Optional[bytes] = ..., in_root: _Optional[bytes] = ..., out_root: _Optional[bytes] = ..., link: _Optional[_Union[LinkState, str]] = ...) -> None: ...
 
 class Link(_message.Message):
     __slots__ = ("peer", "direct", "ticket")
@@ -236,6 +242,14 @@ class Link(_message.Message):
     direct: str
     ticket: bytes
     def __init__(self, peer: _Optional[str] = ..., direct: _Optional[str] = ..., ticket: _Optional[bytes] = ...) -> None: ...
+
+class Expect(_message.Message):
+    __slots__ = ("peer", "ticket")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    ticket: bytes
+    def __init__(self, peer: _Optional[str] = ..., ticket: _Optional[bytes] = ...) -> None: ...
 
 class LinkOpen(_message.Message):
     __slots__ = ("ticket",)

@@ -51,7 +51,7 @@ from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict, Reca
 from hypercluster.node.wire.blocks import BlocksAnswer, BlocksAsked, Held, encode_blocks
 from hypercluster.node.wire.codec import Message, encode
 from hypercluster.node.wire.framing import encode_length
-from hypercluster.node.wire.links import Discard, Link, LinkOpen, LinkTaken, NoRows, Rows, Show
+from hypercluster.node.wire.links import Discard, Expect, Link, LinkOpen, LinkTaken, NoRows, Rows, Show
 from hypercluster.node.wire.messages import Accept, Close, Error, Open, Parked, Step, StepResult
 from hypercluster.node.wire.records import AuditStep, StageRecord, StepRoots
 from hypercluster.node.wire.rumours import Rumour, Testimony
@@ -77,6 +77,7 @@ OPEN = Open(
     resume=b"t" * 16,
     position=7,
     max_cached_price_wei=10**14,
+    branch=3,
 )
 STAGE = StageRecord(
     session=b"s" * 16,
@@ -159,8 +160,19 @@ def messages() -> Iterator[Message]:
     yield StepResult(
         seq=0, rows=1, billed_wei=3, compute_ms=1.0, issued=NOW, receipt=b"r" * 64, output=CANDIDATES
     )
+    yield StepResult(
+        seq=2,
+        rows=1,
+        billed_wei=3,
+        compute_ms=1.0,
+        issued=NOW,
+        receipt=b"r" * 64,
+        output=CANDIDATES,
+        inherited=b"i" * 128,
+    )
     yield Error(ErrorCode.FULL, "Come again.", 0, 1000.0)
     yield Link(PEER, "/ip4/127.0.0.1/tcp/2", b"t" * 16)
+    yield Expect(PEER, b"t" * 16)
     yield LinkOpen(b"t" * 16)
     yield LinkTaken()
     yield Rows(3, 2, bytes(2 * 4 * WIDTH))

@@ -102,6 +102,29 @@ def rewinds(source: Path) -> bool:
             back.close()
 
 
+def branches(source: Path) -> bool:
+    """Whether a sequence can go on from a copy of the first 20 of another's 30 tokens as if they were its own."""
+    tokens = [(5 * i + 1) % 97 for i in range(60)]
+    with LoadedModel(source, gpu_layers=0) as model:
+        straight, copied = (Context(model, 64, 2, 1, 64, 64) for _ in range(2))
+        try:
+            _feed(straight, tokens[:20], 0, 1)
+            _feed(copied, tokens[:20], 0)
+            _feed(copied, tokens[40:50], 20)
+            copied.copy(0, 1)
+            if not copied.truncate(1, 20):
+                return False
+            # The other one goes on in the meantime.
+            _feed(copied, tokens[50:60], 30)
+            wanted = _feed(straight, tokens[20:40], 20, 1)
+            return bool(np.array_equal(wanted, _feed(copied, tokens[20:40], 20, 1)))
+        except LlamaError:
+            return False
+        finally:
+            straight.close()
+            copied.close()
+
+
 def shares(source: Path) -> bool:
     """Whether what a sequence computes in batches with two others does not depend on what those are."""
     with LoadedModel(source, gpu_layers=0) as model:
@@ -147,7 +170,8 @@ def judged(case: Case, folder: Path) -> Iterator[dict[str, Any]]:
         yield {"refused": str(error)}
         return
     yield {"rewinds": False}  # unless it says otherwise before it ends the process
-    yield {"rewinds": rewinds(source), "shares": False}
+    yield {"rewinds": rewinds(source), "branches": False}
+    yield {"branches": branches(source), "shares": False}
     yield {"shares": shares(source)}
 
 

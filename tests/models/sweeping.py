@@ -30,6 +30,7 @@ class Found:
     n_embd: int = 0
     traits: dict[str, Any] | None = None
     rewinds: bool | None = None
+    branches: bool | None = None
     shares: bool | None = None
     refused: str | None = None
     error: str | None = None
@@ -52,6 +53,8 @@ def wrong(found: Found) -> Iterator[str]:
     for what in ("rewinds", "shares"):
         if getattr(found, what) != getattr(rule, what):
             yield f"the rule says {what} = {getattr(rule, what)}, and it is {getattr(found, what)}"
+    if rule.rewinds and not found.branches:
+        yield "its sessions cannot be copied, and whoever rewinds says that they can"
 
 
 def judge(case: str, program: str) -> Found:

@@ -10,7 +10,7 @@ import typer
 from hypercluster.market.errors import MarketError
 from hypercluster.market.money.units import round_hct
 from hypercluster.node.cli.client.joining import with_bootstrap
-from hypercluster.node.cli.client.options import Auditor, Dispute
+from hypercluster.node.cli.client.options import Auditor, Dispute, Trust
 from hypercluster.node.cli.console import Json, err, fail, password, print_json, say
 from hypercluster.node.cli.opening import Model, opened
 from hypercluster.node.cli.options import Bootstrap, seconds
@@ -28,6 +28,7 @@ def watch(
     every: Annotated[float, seconds("Between looks at the chain.", least=0.2)] = 15.0,
     auditor: Auditor = "auto",
     dispute: Dispute = False,
+    trust: Trust = None,
     model: Model = None,
     bootstrap: Bootstrap = None,
     json_: Json = False,
@@ -44,6 +45,7 @@ def watch(
 
     from hypercluster.node.client.auditing.assembly import Auditing
     from hypercluster.node.client.auditing.policy import Policy
+    from hypercluster.node.client.auditing.trusting import read_trusted
     from hypercluster.node.client.purse import purse_of
     from hypercluster.node.client.watching import PROGRAM
     from hypercluster.node.client.watching import watch as work
@@ -65,7 +67,8 @@ def watch(
 
         if not once:
             say(f"Watching over the disputes, audits and channels of {purse.wallet}. Ctrl-C ends it.", err)
-        auditing = Auditing(policy=Policy(disputes=dispute), auditor=auditor)
+        trusted = read_trusted(trust) if trust is not None else frozenset[str]()
+        auditing = Auditing(policy=Policy(disputes=dispute, trusted=trusted), auditor=auditor)
         main = partial(
             work,
             settings,

@@ -112,11 +112,11 @@ class UnfinishedAudits:
             for audit in detail.audits
             if not audit.note.startswith(TRAP)
         }
-        wanted = {}
+        wanted, trusted = {}, self._inspector.policy.trusted
         for hop in detail.hops:
             key = (hop.stage_session, hop.peer, hop.layer_start)
             channel = self._ledger.payer.channel(hop.channel_id)
-            if key not in seen and channel is not None:
+            if key not in seen and channel is not None and channel.payee.lower() not in trusted:
                 wanted[key] = channel.payee
         left = []
         for stage_hash, record in self._transcripts.records():

@@ -15,6 +15,7 @@ from hypercluster.market.chain import Chain
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import charge
+from hypercluster.market.trust.receipt import Receipt
 from hypercluster.node.client import kept
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.policy import Policy
@@ -23,6 +24,7 @@ from hypercluster.node.client.completion import Completion, HopBill
 from hypercluster.node.client.draft_model import Drafting
 from hypercluster.node.client.events import Event, HopReplaced, PathChosen, Prefilled, Token
 from hypercluster.node.client.joining import joined
+from hypercluster.node.client.levelling import Levelling
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ConnectionLost, ErrorCode
@@ -167,13 +169,14 @@ async def completed(
     return events, done
 
 
+@pytest.mark.parametrize("chained", [False, True], ids=["relay", "chain"])
 @pytest.mark.parametrize("step", [1, 6])
 async def test_several_take_over_for_one_and_nobody_else_does_anything_twice(
-    world: World, tmp_path: Path, step: int
+    world: World, tmp_path: Path, step: int, chained: bool
 ) -> None:
+    """Over links the last one has the step that broke, and keeps it, as those who take over come to the same rows."""
     world.lies["middle"].tell = hang_up_at(step)
-    # Over a link the tail would have the step that broke, and take it back: test_chaining has that.
-    events, done = await completed(world, new_wallet(world.chain), tmp_path, chain=False)
+    events, done = await completed(world, new_wallet(world.chain), tmp_path, chain=chained)
     assert done.tokens == world.greedy[:TOKENS]
     assert done.failures == [world.served["middle"].advert.peer]
     assert world.names(done.bills) == ["middle", "head", "spare left", "spare right", "tail"]
@@ -192,6 +195,25 @@ async def test_several_take_over_for_one_and_nobody_else_does_anything_twice(
     assert kinds[:at].count(Token) == step
     assert kinds[at + 1] is PathChosen
     assert next(event for event in events[at:] if isinstance(event, Prefilled)).tokens == replayed
+
+
+async def test_a_step_over_rows_that_nobody_signed_for_is_taken_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sent them is gone, and who took its place comes to others: those behind are asked again, and paid again."""
+    checked = []
+
+    def other(levelling: Levelling, data: bytes, receipt: Receipt) -> bool:
+        checked.append(receipt.seq)
+        return False
+
+    monkeypatch.setattr(Levelling, "_is_of", other)
+    world.lies["middle"].tell = hang_up_at(9)
+    _, done = await completed(world, new_wallet(world.chain), tmp_path, chain=True)
+    assert done.tokens == world.greedy[:TOKENS]
+    assert world.names(done.bills) == ["middle", "head", "spare left", "spare right", "tail"]
+    assert done.bills[-1].tokens == len(PROMPT) + TOKENS - 1 + len(checked)
+    assert len(checked) <= 1
 
 
 async def test_the_last_of_a_path_is_replaced_like_others(world: World, tmp_path: Path) -> None:
@@ -411,3 +433,30 @@ async def test_a_talk_that_goes_on_is_mended_and_goes_on_over_the_mended_path(
         third = await turn(client, 60, 2)
         assert third.cached == 55
         assert world.names(third.bills) == ["head", "spare left", "spare right", "tail"]
+
+
+@pytest.mark.parametrize("name", ["middle", "tail"])
+async def test_who_takes_over_gets_links_to_its_neighbours(world: World, tmp_path: Path, name: str) -> None:
+    """So that rows go on from provider to provider; only while somebody reads what was there do they go through us."""
+    gone: dict[str, list[bool]] = {each: [] for each in RANGES}
+
+    def noting(each: str, tell: Lie) -> Lie:
+        def told(message: Message, count: int) -> Message | None:
+            if isinstance(message, StepResult):
+                gone[each].append(bool(message.out_root))
+            return tell(message, count)
+
+        return told
+
+    for each, lies in world.lies.items():
+        lies.tell = noting(each, hang_up_at(5) if each == name else Lies.tell)
+    _, done = await completed(world, new_wallet(world.chain), tmp_path, allowance={"tokens": 55}, chain=True)
+    assert done.tokens == world.greedy[:55]
+    assert done.failures == [world.served[name].advert.peer]
+    path = (
+        ["head", "spare left", "spare right", "tail"]
+        if name == "middle"
+        else ["head", "middle", "spare tail"]
+    )
+    assert world.names(done.bills) == [name, *path]
+    assert [gone[each][-1] for each in path] == [True] * (len(path) - 1) + [False]

@@ -73,6 +73,33 @@ async def test_a_long_prompt_goes_in_chunks_and_draws_are_the_same(world: World,
     assert (await run(tmp_path / "tail", own=own("2:4"))).tokens == plain.tokens
 
 
+@pytest.mark.parametrize("ranges", [["0:2"], ["2:4"], ["0:2", "2:4"]])
+async def test_the_next_turn_goes_on_in_own_layers_too(
+    world: World, tmp_path: Path, ranges: list[str]
+) -> None:
+    wallet, text = new_wallet(world.chain), [*PROMPT, *world.greedy]
+
+    async with world.client(wallet, tmp_path, own=own(*ranges)) as client:
+        staying = replace(client.wishes, stays=True)
+
+        async def asked(prompt: list[int], tokens: int = 4) -> Completion:
+            request = Request(prompt=tuple(prompt), allowance=Allowance(tokens=tokens), wishes=staying)
+            with trio.fail_after(300):
+                return await client.complete(request).finished()
+
+        first = await asked(text[:40])
+        second = await asked(text[:50])
+        # One session only: whoever asks something else takes its room, and nothing is lost but what was held.
+        other = await asked(text[1:40])
+        third = await asked(text[:50])
+    assert first.tokens == text[40:44]
+    assert second.tokens == third.tokens == text[50:54]
+    assert [done.cached for done in (first, second, other, third)] == [0, 43, 0, 0]
+    price = len(first.bills) * (CHEAP // 80 * 43 + charge(CHEAP, CHEAP // 4, 7) + 3 * CHEAP)
+    assert second.spent_wei == price
+    assert [bill.session for bill in second.bills] == [bill.session for bill in first.bills]
+
+
 async def test_half_the_bytes_round_what_own_layers_give_as_what_others_do(
     world: World, tmp_path: Path
 ) -> None:

@@ -118,6 +118,31 @@ async def test_a_silence_in_the_middle_is_as_long_as_the_session_was_fast(autoju
         nursery.cancel_scope.cancel()
 
 
+async def test_who_says_that_it_is_slow_and_is_not_is_left_by_what_it_took(
+    autojump_clock: MockClock,
+) -> None:
+    """As a machine that measured itself, or was measured, while others had it: 6 s a token, and then ten a second."""
+    patience, pace = Patience(), Pace()
+    loaded = advert_of(KEY, cost_ms=6_000.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(patience.watch)
+        for measured in (False, True):
+            if measured:
+                pace.served(loaded.peer, 6_000.0, None)
+            leash = Leash(pace, patience, loaded, lambda: True)
+            assert leash.seconds_for(1) > 40
+            for _ in range(KNOWN_STEPS):
+                await waited(patience, leash, 1, 0.1)
+            began = trio.current_time()
+            with pytest.raises(TooSlow):
+                await waited(patience, leash, 1, 10_000.0)
+            assert trio.current_time() - began < 7
+            # It may be as slow as it says all the same, next time.
+            pace.served(loaded.peer, None, None)
+            assert Leash(pace, patience, loaded).seconds_for(1) > 40
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_session_cannot_make_its_own_limits_longer(autojump_clock: MockClock) -> None:
     patience, pace = Patience(), Pace()
     leash = Leash(pace, patience, FAST)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.engine.steps import CannotRewind, OutOfOrder, Outputs, TooLong
+from hypercluster.node.engine.slots import Slots
+from hypercluster.node.engine.steps import CannotRewind, EngineFull, OutOfOrder, Outputs, TooLong, Work
 from hypercluster.node.rows import TopK
 from hypercluster.node.shards import split
 from tests.node.helpers.mamba import write_random_mamba
@@ -109,3 +110,54 @@ def test_a_model_that_cannot_go_back_says_so_and_goes_on(tmp_path: Path) -> None
         with pytest.raises(CannotRewind, match="cannot go back to position 2"):
             run(engine, slot, 2, TEXT[:1])
         same(run(engine, slot, 4, TEXT[:1]), run(engine, fresh, 4, TEXT[:1]))
+
+
+@pytest.mark.parametrize("position", [1, 16, 29, 30])
+def test_a_copy_goes_on_as_if_it_had_computed_it_all(engine: Engine, position: int) -> None:
+    """Also where the other one went on, and ended, and somebody else has its cells, before anything was computed."""
+    slot, fresh = engine.open(60), engine.open(60)
+    run(engine, slot, 0, TEXT[:30])
+    copy = engine.branch(slot, position, 60)
+    run(engine, fresh, 0, TEXT[:30])
+    same(run(engine, slot, 30, TEXT[40:41]), run(engine, fresh, 30, TEXT[40:41]))
+    again = engine.branch(copy, position, 60)
+    engine.close(copy)
+    engine.close(slot)
+    other = engine.open(60)
+    run(engine, other, 0, TEXT[60:80])
+    for at in range(position, position + 3):
+        same(run(engine, again, at, TEXT[at : at + 1]), run(engine, fresh, at, TEXT[at : at + 1]))
+    for each in (again, other, fresh):
+        engine.close(each)
+
+
+def test_what_does_not_stay_is_not_copied(engine: Engine) -> None:
+    slot = engine.open(60)
+    with pytest.raises(OutOfOrder):
+        engine.branch(slot, 1, 60)
+    run(engine, slot, 0, TEXT[:10])
+    for position in (0, 11):
+        with pytest.raises(OutOfOrder):
+            engine.branch(slot, position, 60)
+    with pytest.raises(TooLong):
+        engine.branch(slot, 10, 9)
+    engine.close(slot)
+
+
+def test_what_a_step_under_way_goes_back_behind_is_not_copied() -> None:
+    slots = Slots(3)
+    number = slots.take(60, 60)
+    place = slots.of(number)
+    place.length = 10
+    place.work = Work(place.sequence, 4, np.zeros(2, np.int32), False, 8)
+    with pytest.raises(OutOfOrder):
+        slots.branch(number, 5, 60, 60)
+    assert slots.of(slots.branch(number, 4, 60, 60)).length == 4
+    # Cells that may hold what is no number are nobody else's.
+    place.tainted, place.work = True, None
+    with pytest.raises(OutOfOrder):
+        slots.branch(number, 4, 60, 60)
+    place.tainted = False
+    slots.branch(number, 10, 60, 60)
+    with pytest.raises(EngineFull):
+        slots.branch(number, 10, 60, 60)

@@ -88,6 +88,34 @@ def test_several_choices_differ_and_come_again_with_their_seed(front_door: Front
     assert isinstance(drawn, int)
 
 
+def test_several_choices_share_their_prompt_and_one_limit(front_door: FrontDoor) -> None:
+    """A prompt is run and counted once; of the limit each choice has what the others leave."""
+    fields: dict[str, Any] = {
+        "temperature": 1.5,
+        "seed": 5,
+        "max_tokens": 12,
+        "logit_bias": {"319": -100},
+        "messages": [{"role": "user", "content": "Say it once, and once more, and again. " * 3}],
+    }
+    alone = [ask(front_door, **fields | {"seed": seed}).json() for seed in (5, 6, 7)]
+    usages = [each["usage"] for each in alone]
+    together = ask(front_door, n=3, **fields).json()
+    usage = together["usage"]
+    assert [choice["message"]["content"] for choice in together["choices"]] == [
+        each["choices"][0]["message"]["content"] for each in alone
+    ]
+    assert usage["prompt_tokens"] == usages[0]["prompt_tokens"] > 100
+    assert usage["completion_tokens"] == sum(each["completion_tokens"] for each in usages)
+    assert usage["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"]
+    # The rows of the prompt were paid once at the most, however much of it was held before.
+    cheapest = min(int(each["cost_wei"]) for each in usages)
+    assert int(usage["cost_wei"]) < 3 * cheapest + int(usages[0]["cost_wei"])
+    bounded = ask(front_door, n=3, max_cost_wei=2 * cheapest, **fields | {"max_tokens": 200}).json()
+    assert cheapest < int(bounded["usage"]["cost_wei"]) <= 2 * cheapest
+    assert {each["finish"] for each in bounded["hypercluster"]["choices"]} == {"cost"}
+    assert all(choice["message"]["content"] for choice in bounded["choices"])
+
+
 def test_streams_of_several_choices_carry_each_its_own_index(front_door: FrontDoor) -> None:
     events = streamed(front_door, n=2, temperature=1.5, seed=7, max_tokens=12)
     choices = [event["choices"][0] for event in events if isinstance(event, dict)]

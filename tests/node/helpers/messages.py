@@ -85,12 +85,15 @@ def together(kind: type, values: dict[str, Any]) -> dict[str, Any]:
         values["resume"] = values["resume"].ljust(16, b"s") if values["position"] else b""
     if kind is Open:
         values["ticket"] = values["ticket"].ljust(16, b"t") if values["previous"] else b""
+        values["branch"] = values["branch"] if values["resume"] else 0
     if kind is Step:
         values["input"] = b"" if values["awaited"] else values["input"] or b"rows"
     if kind in (StepResult, StepRoots):
         values["output"] = values["output"] or b""
         values["in_root"] = values["in_root"].ljust(32, b"r") if values["in_root"] else b""
         values["out_root"] = b"" if values["output"] else b"r" * 32
+    if kind is StepResult:
+        values["inherited"] = values["inherited"][: len(values["inherited"]) // 64 * 64]
     if kind is StepRoots:
         values["in_root"] = b"" if values["input"] else b"r" * 32
     if kind is Rumour:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypercluster.node.network.connection import Connection
 from hypercluster.node.rows import pack_tokens, unpack_topk
 from hypercluster.node.wire.bounds import frame_bound
 from hypercluster.node.wire.messages import Accept, Close, Error, Open, Parked, Step, StepResult
-from hypercluster.node.wire.records import StageRecord, served
+from hypercluster.node.wire.records import AuditStep, StageRecord, served
 from tests.node.helpers.providers import FREE, PRICE, PROMPT_PRICE, Served, opening
 
 WAIT = 60.0
@@ -30,7 +31,7 @@ class Turned(Exception):
 
 
 class Session:
-    """One visit; of an `earlier` one where the stage goes on."""
+    """One visit; of an `earlier` one where the stage goes on, or begins with the steps of one that it branches off."""
 
     def __init__(
         self,
@@ -47,13 +48,20 @@ class Session:
         self.cost: int = earlier.cost if earlier else 0
         self.record: StageRecord
         self._chain: ReceiptChain
-        self._cached_due = False
-        if accepted.position:
+        self._cached_due = accepted.position > 0
+        self.steps: list[AuditStep] = []
+        """with their receipts"""
+        self._begun: list[AuditStep] = []
+        if accepted.position and not open.branch:
             assert earlier is not None
             assert accepted.nonce == earlier.record.nonce
-            self.record, self._chain, self._cached_due = earlier.record, earlier._chain, True
+            self.record, self._chain, self.steps = earlier.record, earlier._chain, earlier.steps
         else:
             self.sent = 0
+            if accepted.position:
+                assert earlier is not None
+                assert accepted.nonce != earlier.record.nonce
+                self._begun, self.sent = earlier.steps[: open.branch], open.branch
             self.record = StageRecord(
                 session=open.session,
                 nonce=accepted.nonce,
@@ -89,16 +97,25 @@ class Session:
         if isinstance(answer, Error):
             return answer
         assert isinstance(answer, StepResult)
+        assert len(answer.inherited) == 64 * len(self._begun)
+        for place, begun in enumerate(self._begun):
+            receipt = answer.inherited[64 * place : 64 * (place + 1)]
+            self._take(replace(begun, issued=answer.issued, receipt=receipt))
+        self._begun = []
         record = served(
             step, output=answer.output, outputs=answer.rows, issued=answer.issued, receipt=answer.receipt
         )
-        self._chain.accept(self._chain.next(record), answer.receipt, self._node)
+        self._take(record)
         self.cost += cost
         self.sent += 1
         self._cached_due = False
-        assert answer.billed_wei == self.cost
+        assert answer.billed_wei == self._account.channel.spent + cost
         self._account.acknowledge(cost, answer.billed_wei, FREE)
         return int(unpack_topk(answer.output, answer.rows).ids[0, 0])
+
+    def _take(self, step: AuditStep) -> None:
+        self._chain.accept(self._chain.next(step), step.receipt, self._node)
+        self.steps.append(step)
 
     async def park(self) -> int:
         """End the visit; for how many seconds the stage is kept."""

@@ -19,11 +19,11 @@ from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.provider import awaiting
-from hypercluster.node.provider.links import Outlet
+from hypercluster.node.provider.links import MOST_LINKS, Outlet
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.bounds import frame_bound
 from hypercluster.node.wire.codec import Message
-from hypercluster.node.wire.links import Discard, Link, LinkOpen, LinkTaken, NoRows, Rows
+from hypercluster.node.wire.links import Discard, Expect, Link, LinkOpen, LinkTaken, NoRows, Rows
 from hypercluster.node.wire.messages import Accept, Close, Error, LinkState, Step, StepResult
 from tests.node.helpers.providers import FREE, PRICE, Served, Wallet, new_wallet, opening, running_provider
 
@@ -149,6 +149,44 @@ async def test_a_link_is_taken_once_from_whom_the_client_named_with_its_ticket(
         assert isinstance(await session.step(awaited=1), StepResult)
         await link.close()
         await session.client.send(Close())
+
+
+async def test_who_brings_rows_may_be_replaced_a_few_times(provider: Served, chain: Chain) -> None:
+    """As where the provider before failed; whoever brought them before is not heard any more."""
+    async with (
+        awaiting_session(provider, new_wallet(chain)) as session,
+        running_host(secrets.token_bytes(32)) as other,
+    ):
+        old, _ = await session.link()
+        await old.send(Rows(1, 1, GOOD))
+        await session.client.send(Expect(other.peer, b"u" * 16))
+        await session.goes_on()
+        late, refused = await session.link(b"u" * 16)
+        assert isinstance(refused, Error)
+        new, answer = await session.link(b"u" * 16, other)
+        assert isinstance(answer, LinkTaken)
+        assert isinstance(await session.step(awaited=1), NoRows)
+        await new.send(Rows(2, 1, GOOD))
+        assert isinstance(await session.step(awaited=2), StepResult)
+        for connection in (old, late, new):
+            await connection.close()
+        for number in range(MOST_LINKS - 1):
+            await session.client.send(Expect(other.peer, bytes([number]) * 16))
+        refusal = await session.client.receive(WAIT)
+        assert isinstance(refusal, Error)
+        assert (refusal.code, refusal.message) == (
+            ErrorCode.BAD_REQUEST,
+            f"A session has {MOST_LINKS} links at most.",
+        )
+
+
+async def test_a_provider_is_sent_elsewhere_a_few_times(provider: Served, chain: Chain) -> None:
+    async with awaiting_session(provider, new_wallet(chain)) as session:
+        for number in range(MOST_LINKS + 1):
+            await session.client.send(Link(session.before.peer, "/ip4/127.0.0.1/tcp/9", bytes([number]) * 16))
+        refusal = await session.client.receive(WAIT)
+        assert isinstance(refusal, Error)
+        assert refusal.code is ErrorCode.BAD_REQUEST
 
 
 @pytest.mark.parametrize(

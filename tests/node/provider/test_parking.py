@@ -27,7 +27,8 @@ from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.steps import dial_steps
-from hypercluster.node.provider.parking import Parking, Stage
+from hypercluster.node.provider.parking import Parking
+from hypercluster.node.provider.stages import Stage
 from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.rows import WireDtype
@@ -317,6 +318,10 @@ def test_what_is_parked_goes_when_its_time_is_over_and_at_the_end(
         assert parking.take(asked(position=6), STAGE.client, STAGE.channel_id) is second
         assert parking.take(asked(position=6), STAGE.client, STAGE.channel_id) is None
         parking.end(second)
+        # Who parks two under one name has one place.
+        parked(4)
+        parked(4)
+        assert (len(parking), engine.stats().sessions) == (1, 1)
         parking.clear()
         parked(3)
         assert (len(parking), engine.stats().sessions) == (0, 0)
