@@ -12,12 +12,12 @@ from hypercluster.node.client.exchanging import HopFailed, check_quote, exchange
 from hypercluster.node.client.flying import Flying
 from hypercluster.node.client.patience import Leash
 from hypercluster.node.client.stays import Origin, Stay
-from hypercluster.node.client.stepping import OPEN_SECONDS
+from hypercluster.node.client.stepping import OPEN_SECONDS, STEP_SECONDS
 from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.identity import peer_of_public_key
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.wire.bounds import frame_bound
-from hypercluster.node.wire.links import Expect, Link
+from hypercluster.node.wire.links import Expect, Link, Rows, Show
 from hypercluster.node.wire.messages import Accept, Close, LinkState, Open, Parked
 
 if TYPE_CHECKING:
@@ -128,6 +128,17 @@ class Hop(Flying):
         """Tell the provider who brings its rows from now on. Raises HopFailed."""
         told = Expect(joint.before.peer, joint.ticket)
         await telling(self._connection, self.advert.peer, told, OPEN_SECONDS)
+
+    async def shown(self) -> bytes:
+        """The packed rows of the last step, which was answered and went on to the provider after, as the provider
+        shows them. Raises HopFailed: it does not, or they are not those that it signed for.
+        """
+        last = self.receipts.last
+        assert last is not None
+        rows = await exchange(self._connection, self.advert.peer, Show(last.seq), STEP_SECONDS)
+        if not isinstance(rows, Rows):
+            raise HopFailed(self.advert.peer, "it does not show what it says that it sent on.")
+        return self._checks.shown(rows, last)
 
     async def park(self) -> Stay | None:
         """End the visit, and have the provider keep what the session holds; None where it does not.

@@ -15,7 +15,7 @@ from hypercluster.market.errors import Overbilled
 from hypercluster.market.money.voucher import charge
 from hypercluster.node.client.ahead import Ahead
 from hypercluster.node.client.answers import Answer, Checks
-from hypercluster.node.client.exchanging import HopFailed, exchange, hearing, telling, too_slow
+from hypercluster.node.client.exchanging import HopFailed, hearing, telling, too_slow
 from hypercluster.node.client.kept import KeptSteps
 from hypercluster.node.client.paid import Paid
 from hypercluster.node.client.patience import Leash, TooSlow
@@ -24,7 +24,7 @@ from hypercluster.node.evidence.bundle import pack_step
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.rows import TopK, pack_tokens
 from hypercluster.node.wire.codec import Message
-from hypercluster.node.wire.links import Discard, NoRows, Rows, Show
+from hypercluster.node.wire.links import Discard, NoRows
 from hypercluster.node.wire.messages import Accept, LinkState, Open, Step, StepResult
 from hypercluster.node.wire.records import StageRecord
 
@@ -310,17 +310,6 @@ class Stepping:
         assert self._step is not None
         await telling(self._connection, self.advert.peer, Discard(self._step.step.seq), STEP_SECONDS)
         return await self.answer()
-
-    async def shown(self) -> bytes:
-        """The packed rows of the last step, which was answered and went on to the provider after, as the provider
-        shows them. Raises HopFailed: it does not, or they are not those that it signed for.
-        """
-        last = self.receipts.last
-        assert last is not None
-        rows = await exchange(self._connection, self.advert.peer, Show(last.seq), STEP_SECONDS)
-        if not isinstance(rows, Rows):
-            raise HopFailed(self.advert.peer, "it does not show what it says that it sent on.")
-        return self._checks.shown(rows, last)
 
     async def _answer_to(self, step: Step) -> Message:
         """Raises HopFailed."""
