@@ -174,7 +174,7 @@ async def completed(
 async def test_several_take_over_for_one_and_nobody_else_does_anything_twice(
     world: World, tmp_path: Path, step: int, chained: bool
 ) -> None:
-    """Over links the last one has the step that broke, and keeps it, as those who take over come to the same rows."""
+    """But over links the last one may have the step that broke, and takes it again if the rows are others by a bit."""
     world.lies["middle"].tell = hang_up_at(step)
     events, done = await completed(world, new_wallet(world.chain), tmp_path, chain=chained)
     assert done.tokens == world.greedy[:TOKENS]
@@ -182,9 +182,11 @@ async def test_several_take_over_for_one_and_nobody_else_does_anything_twice(
     assert world.names(done.bills) == ["middle", "head", "spare left", "spare right", "tail"]
     dead, head, left, right, tail = done.bills
     assert dead.risked_wei == CHEAP
-    assert [bill.tokens for bill in (head, tail)] == 2 * [len(PROMPT) + TOKENS - 1]
+    assert head.tokens == len(PROMPT) + TOKENS - 1
+    assert tail.tokens - head.tokens in ((0, 1) if chained else (0,))
     for bill in (head, tail):
-        assert bill.paid_wei == charge(CHEAP, CHEAP // 4, len(PROMPT)) + (TOKENS - 1) * CHEAP
+        paid = charge(CHEAP, CHEAP // 4, len(PROMPT)) + (bill.tokens - len(PROMPT)) * CHEAP
+        assert bill.paid_wei == paid
     # The others read what was there as a prompt, the step that broke included.
     replayed = len(PROMPT) + step
     for bill in (left, right):
