@@ -174,7 +174,7 @@ async def _run(
         path = await client.route()
         result.path_after = path.ids
         adverts = adverts_of(path.nodes, client.network.discovery.book)
-        result.relayed = result.culprit in path.ids and not any(client.opener.links.tickets(adverts))
+        result.relayed = result.culprit in path.ids and not client.opener.links.joints(adverts)
     first, second = done
     result.left = result.culprit in first.failures
     bills = [bill for each in done for bill in each.bills]
