@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 
 from hypercluster.market.errors import MarketError
 from hypercluster.market.money.units import format_hct
 from hypercluster.market.money.voucher import charge
 from hypercluster.market.trust.receipt import NO_RECEIPT, Receipt
 from hypercluster.node.errors import NodeError
-from hypercluster.node.evidence.bundle import Bundle, PaidSession, by_path, read_bundle
+from hypercluster.node.evidence.bundle import Bundle, PaidSession, read_bundle
+from hypercluster.node.evidence.seams import seam_faults
 from hypercluster.node.identity import address_of_peer
 
 MOST_FAULTS = 50
@@ -53,8 +54,7 @@ def _faults(bundle: Bundle, signer: str) -> Iterator[str]:
             yield from (f"{where}: {fault}" for fault in _session_faults(bundle, session, signer))
         except (MarketError, NodeError, ValueError) as error:
             yield f"{where}: {error}"
-    for path in by_path(bundle.sessions):
-        yield from _path_faults(bundle, path)
+    yield from seam_faults(bundle.sessions)
     for name, said, found in (
         ("cost", bundle.cost_wei, sum(each.cost_wei for each in bundle.sessions)),
         ("risk", bundle.risked_wei, sum(each.risked_wei for each in bundle.sessions)),
@@ -115,28 +115,6 @@ def _session_faults(bundle: Bundle, session: PaidSession, signer: str) -> Iterat
             f"its steps cost {format_hct(cost)} HCT at the quoted prices, the bill says "
             f"{format_hct(session.cost_wei)} HCT."
         )
-
-
-def _path_faults(bundle: Bundle, path: list[PaidSession]) -> Iterator[str]:
-    if path[0].record.layer_start:
-        yield f"A path begins at layer {path[0].record.layer_start}, not at 0."
-    for first, second in pairwise(path):
-        seam = first.record.layer_stop
-        if second.record.layer_start != seam:
-            yield f"A path goes on at layer {second.record.layer_start} where layer {seam} comes next."
-            continue
-        if len(second.steps) > len(first.steps):
-            yield f"At layer {seam} more steps went in than came out."
-        # What the one computed the other may have dropped before it began.
-        answered = iter(first.steps)
-        for number, got in enumerate(second.steps):
-            sent = (got.in_root, got.position, got.tokens)
-            if all((gave.out_root, gave.position, gave.tokens) != sent for gave in answered):
-                yield (
-                    f"Step {number} at layer {seam}: what {second.record.peer} was sent is not what "
-                    f"{first.record.peer} answered."
-                )
-                break
 
 
 def _signer(recover: Callable[..., str], *signed: object) -> str:

@@ -27,13 +27,15 @@ from hypercluster.node.client.request import Allowance, Request, Sampling, Wishe
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel, open_model
-from tests.matrix.cases import DRAFT_MODEL, MIXED, NO_DRAFTS, RELAY, RESUMED, SEEDED, Case
+from tests.matrix.cases import DRAFT_MODEL, IN_FLIGHT, MIXED, NO_DRAFTS, RELAY, RESUMED, SEEDED, Case
 
 DRAFTS = 8
 FIND_SECONDS = 300.0
 SAMPLINGS = {SEEDED: Sampling(temperature=0.7, seed=11)}
 PRICE_ONLY = MarketParameters(alpha=1.0, p_ref=1, risk_weight=0.0)
 """who looks at the price guesses as far as rows cost nothing more: three tokens"""
+
+TIME_ONLY = MarketParameters(alpha=0.0, risk_weight=0.0)
 
 Told = Callable[[int], Awaitable[None]]
 """told of each token that came, by how many there are"""
@@ -61,9 +63,13 @@ def request_of(case: Case, prompt: Sequence[int], tokens: int) -> Request:
     return Request(prompt=tuple(prompt), allowance=Allowance(tokens=tokens), sampling=sampling_of(case))
 
 
-def wishes_of(case: Case) -> Wishes:
+def wishes_of(case: Case, path: Sequence[str]) -> Wishes:
+    """Windows in flight are worth it only to who looks at the time, so there the path is preferred by name."""
+    flying = case.guesses == IN_FLIGHT
     return Wishes(
-        market=PRICE_ONLY,
+        market=TIME_ONLY if flying else PRICE_ONLY,
+        prefer=tuple(path) if flying else (),
+        in_flight=4 if flying else 0,
         wire_dtype=WireDtype[case.wire.upper()],
         deposit_wei=HCT // 100,
         stays=case.session == RESUMED,
@@ -83,9 +89,9 @@ async def client_of(
         chain,
         stored,
         purse,
-        wishes=wishes_of(case),
+        wishes=wishes_of(case, place.path),
         auditing=Auditing(policy=Policy(rate=1.0), auditor="own"),
-        drafting=Drafting(stored=stored) if case.guesses == DRAFT_MODEL else None,
+        drafting=Drafting(stored=stored) if case.guesses in (DRAFT_MODEL, IN_FLIGHT) else None,
     ) as client:
         with trio.fail_after(FIND_SECONDS):
             while sum(advert.free >= 3 for advert in client.adverts()) < place.nodes:

@@ -8,7 +8,7 @@ from tests.matrix.covering import Case as Values
 from tests.matrix.covering import covering, whole
 
 RELAY, CHAIN, MIXED = "relay", "chain", "mixed"
-NO_DRAFTS, N_GRAMS, DRAFT_MODEL = "no drafts", "n-grams", "draft model"
+NO_DRAFTS, N_GRAMS, DRAFT_MODEL, IN_FLIGHT = "no drafts", "n-grams", "draft model", "windows in flight"
 FRESH, RESUMED = "fresh", "resumed"
 NOTHING, KILLED, FROZEN, CUT = "nothing fails", "hop killed", "hop frozen", "link cut"
 CHEATS, CLIENT_KILLED = "hop cheats", "client killed"
@@ -17,7 +17,7 @@ GREEDY, SEEDED = "greedy", "seeded"
 
 AXES = {
     "rows": (RELAY, CHAIN, MIXED),
-    "guesses": (NO_DRAFTS, N_GRAMS, DRAFT_MODEL),
+    "guesses": (NO_DRAFTS, N_GRAMS, DRAFT_MODEL, IN_FLIGHT),
     "session": (FRESH, RESUMED),
     "failure": (NOTHING, KILLED, FROZEN, CUT, CHEATS, CLIENT_KILLED),
     "wire": (F32, F16),
