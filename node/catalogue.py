@@ -94,6 +94,8 @@ class ListedModel:
     temperature: float | None = None
     """how its tokens are drawn where nobody says how; None leaves it to whoever asks"""
     top_p: float | None = None
+    certified: tuple[str, ...] = ()
+    """types on the wire in which its rows may travel without harm, as hc-model wire found"""
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.aliases):

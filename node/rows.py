@@ -1,8 +1,8 @@
 """How the rows of a step are laid out where they are committed to: in receipts, transcripts and audits.
 
-Rows of one kind have one width. Tokens are little-endian uint32; activations are in the wire dtype, and where the
-layers of a model read token ids, each row of a later stage's input ends with its own; a row of candidates is k ids
-(uint32), k logits (float32) and their logsumexp (float64), all little-endian.
+Rows of one kind have one width. Tokens are little-endian uint32; activations are in the wire dtype (of q8 tells
+market/trust/q8.py), and where the layers of a model read token ids, each row of a later stage's input ends with its
+own; a row of candidates is k ids (uint32), k logits (float32) and their logsumexp (float64), all little-endian.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hypercluster.market.trust import q8
 from hypercluster.market.trust.merkle import root, split_rows
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
 
@@ -24,9 +25,9 @@ Payload = npt.NDArray[Any]
 """A step's input: token ids int32 [n]; float32 [n, width]; or [n] of `input_dtype`, where the model reads both."""
 
 
-def input_dtype(width: int, residual: np.dtype[Any] | str = "<f4") -> np.dtype[np.void]:
-    """A row of `residual` (so many numbers) and `token` (its id)."""
-    return np.dtype([("residual", residual, (width,)), ("token", "<i4")])
+def input_dtype(width: int) -> np.dtype[np.void]:
+    """A row of `residual` (so many numbers, float32) and `token` (its id)."""
+    return np.dtype([("residual", "<f4", (width,)), ("token", "<i4")])
 
 
 TOKEN_BYTES = 4
@@ -39,19 +40,38 @@ class WireDtype(enum.IntEnum):
 
     F32 = 1
     F16 = 2
+    Q8 = 3
 
     @property
-    def numpy(self) -> np.dtype[Any]:
-        """The little-endian numpy dtype of one value."""
-        return np.dtype("<f4") if self is WireDtype.F32 else np.dtype("<f2")
+    def rounding(self) -> int:
+        """Of the length of a row, in millionths, that it loses at most by how it travels, where that is not to be seen
+        as an error of whoever computed it.
+        """
+        return q8.ROUNDING if self is WireDtype.Q8 else 0
+
+    def fits(self, width: int) -> bool:
+        """Whether rows of so many values can travel so."""
+        return self is not WireDtype.Q8 or width % q8.BLOCK == 0
+
+    def row_bytes(self, width: int) -> int:
+        """Bytes of a row of so many values. Raises WireError(BAD_SHAPE) for a width that cannot travel so."""
+        if self is not WireDtype.Q8:
+            return width * _VALUE[self].itemsize
+        try:
+            return q8.row_bytes(width)
+        except q8.BadBlocks as error:
+            raise WireError("wire_dtype", f"does not fit: {error}", ErrorCode.BAD_SHAPE) from None
 
     @classmethod
     def named(cls, name: str) -> WireDtype:
-        """The dtype called "f32" or "f16"; WireError for any other name."""
+        """The dtype called "f32", "f16" or "q8"; WireError for any other name."""
         try:
             return cls[name.upper()]
         except KeyError:
-            raise WireError("wire_dtype", f'is "{name}", not f32 or f16') from None
+            raise WireError("wire_dtype", f'is "{name}", not f32, f16 or q8') from None
+
+
+_VALUE: dict[WireDtype, np.dtype[Any]] = {WireDtype.F32: np.dtype("<f4"), WireDtype.F16: np.dtype("<f2")}
 
 
 class BadCandidates(NodeError):
@@ -117,28 +137,51 @@ def mild(values: npt.NDArray[np.float32]) -> bool:
 def pack_activations(rows: npt.NDArray[np.float32], dtype: WireDtype) -> bytes:
     """Bytes of `rows` (float [n, width]) in the wire dtype, row-major and little-endian.
 
-    Raises WireError(NOT_FINITE) if a value is NaN or infinite, or too large for f16.
+    Raises WireError(NOT_FINITE) if a value is NaN or infinite, or too large for f16 or q8, and WireError(BAD_SHAPE) for
+    a width that cannot travel as q8.
     """
+    if dtype is WireDtype.Q8:
+        try:
+            return q8.pack(rows)
+        except q8.BadBlocks as error:
+            raise _bad("activations", error) from None
     if dtype is WireDtype.F16:
         with np.errstate(over="ignore"):
-            rows = rows.astype(dtype.numpy)
+            rows = rows.astype(_VALUE[dtype])
     if not mild(rows) and not np.isfinite(rows).all():
         raise WireError("activations", "holds a value that is not finite", ErrorCode.NOT_FINITE)
-    return np.ascontiguousarray(rows, dtype=dtype.numpy).tobytes()
+    return np.ascontiguousarray(rows, dtype=_VALUE[dtype]).tobytes()
 
 
 def unpack_activations(data: bytes, rows: int, width: int, dtype: WireDtype) -> npt.NDArray[np.float32]:
-    """The float32 [rows, width] array in `data`: a read-only view for f32, a copy for f16.
+    """The float32 [rows, width] array in `data`: a read-only view for f32, a copy for f16 and q8.
 
-    Raises WireError(BAD_SHAPE) for a wrong length and WireError(NOT_FINITE) for NaN or infinity.
+    Raises WireError(BAD_SHAPE) for a wrong length or q8 blocks that no rows are packed into, and WireError(NOT_FINITE)
+    for NaN or infinity.
     """
-    if len(data) != rows * width * dtype.numpy.itemsize:
+    if len(data) != rows * dtype.row_bytes(width):
         wanted = f"{rows} rows of {width} {dtype.name.lower()} values"
         raise WireError("activations", f"has {len(data)} bytes, which are not {wanted}", ErrorCode.BAD_SHAPE)
-    array = np.frombuffer(data, dtype=dtype.numpy).reshape(rows, width)
+    return _numbers(data, rows, width, dtype)
+
+
+def _numbers(data: bytes, rows: int, width: int, dtype: WireDtype) -> Float32s:
+    if dtype is WireDtype.Q8:
+        try:
+            return q8.unpack(data, rows, width)
+        except q8.BadBlocks as error:
+            raise _bad("activations", error) from None
+    array = np.frombuffer(data, dtype=_VALUE[dtype]).reshape(rows, width)
     if not mild(array) and not np.isfinite(array).all():
         raise WireError("activations", "holds NaN or infinity", ErrorCode.NOT_FINITE)
-    return array.astype(np.float32, copy=False)
+    values: Float32s = array.astype(np.float32, copy=False)
+    return values
+
+
+def _bad(field: str, error: q8.BadBlocks) -> WireError:
+    return WireError(
+        field, f"is no q8: {error}", ErrorCode.BAD_SHAPE if error.finite else ErrorCode.NOT_FINITE
+    )
 
 
 def pack_tokens(tokens: npt.NDArray[np.int32]) -> bytes:
@@ -168,13 +211,14 @@ def unpack_input(
         return unpack_tokens(data, rows)
     if not reads_tokens:
         return unpack_activations(data, rows, width, dtype)
-    sent = input_dtype(width, dtype.numpy)
-    if len(data) != rows * sent.itemsize:
+    residual = dtype.row_bytes(width)
+    if len(data) != rows * (residual + TOKEN_BYTES):
         wanted = f"{rows} rows of {width} {dtype.name.lower()} values and a token id"
         raise WireError("input", f"has {len(data)} bytes, which are not {wanted}", ErrorCode.BAD_SHAPE)
-    table = np.frombuffer(data, dtype=sent).astype(input_dtype(width), copy=False)
-    if not np.isfinite(table["residual"]).all():
-        raise WireError("activations", "holds NaN or infinity", ErrorCode.NOT_FINITE)
+    sent = np.frombuffer(data, np.dtype([("residual", "u1", (residual,)), ("token", "<i4")]))
+    table = np.empty(rows, input_dtype(width))
+    table["residual"] = _numbers(sent["residual"].tobytes(), rows, width, dtype)
+    table["token"] = sent["token"]
     if len(table) and int(table["token"].min()) < 0:
         raise WireError("input", "holds something that is no token id")
     return table
@@ -192,7 +236,7 @@ def unpack_residual(data: bytes, rows: int, width: int, dtype: WireDtype) -> Flo
 
     Raises WireError as unpack_input does.
     """
-    reads_tokens = len(data) == rows * (width * dtype.numpy.itemsize + TOKEN_BYTES)
+    reads_tokens = len(data) == rows * (dtype.row_bytes(width) + TOKEN_BYTES)
     table = unpack_input(data, rows, first=False, width=width, reads_tokens=reads_tokens, dtype=dtype)
     residual: Float32s = table["residual"] if reads_tokens else table
     return residual

@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="served behind the prompt; likewise; default: 8, 32 and 128",
     )
     parser.add_argument("--trials", type=int, default=20, help="texts for each cheat, model and profile")
+    parser.add_argument("--wire", choices=["f32", "f16", "q8"], default="f32", help="how activations travel")
     parser.add_argument("--seed", type=int, default=1, help="of the texts, from 1: another one, other texts")
     parser.add_argument("--quick", action="store_true", help="8 tokens, the demo model, short calibration")
 
@@ -64,6 +65,7 @@ def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, 
     lengths = tuple(options.tokens or (LENGTHS[:1] if options.quick else LENGTHS))
     names = options.model or (MODELS[:1] if options.quick else MODELS)
     cheats = options.cheat or (HONEST, *CHEATS)
+    wire = WireDtype.named(options.wire)
     rows: list[dict[str, Any]] = []
     for name in names:
         stored = opened(name, home / name)
@@ -85,7 +87,7 @@ def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, 
                 for stage in stages:
                     for profile, provider in PROVIDERS.items():
                         advance(f"{name}, {cheat}", 0)
-                        found = judged(replayer, stage, cheat, provider, lengths)
+                        found = judged(replayer, stage, cheat, provider, lengths, wire)
                         for length in lengths:
                             rows.append(
                                 {
@@ -101,7 +103,7 @@ def run(options: argparse.Namespace, home: Path, advance: Advance) -> dict[str, 
                         advance("", 1)
         finally:
             replayer.close()
-    return {"wire": "f32", "prompt": PROMPT, "seed": options.seed, "rows": rows}
+    return {"wire": options.wire, "prompt": PROMPT, "seed": options.seed, "rows": rows}
 
 
 def work(options: argparse.Namespace) -> int:
@@ -117,13 +119,18 @@ def changes_nothing(cheat: str, stored: StoredModel) -> bool:
 
 
 def judged(
-    replayer: Replayer, stage: Stage, cheat: str, provider: Variation, lengths: tuple[int, ...]
+    replayer: Replayer,
+    stage: Stage,
+    cheat: str,
+    provider: Variation,
+    lengths: tuple[int, ...],
+    wire: WireDtype,
 ) -> dict[int, Counter[Finding]]:
     """What is found in each text, by tokens audited."""
     found: dict[int, Counter[Finding]] = {length: Counter() for length in lengths}
     with serving(stage, cheat, provider) as engine:
         for number in range(len(stage.inputs)):
-            (transcript,) = stage.serve(engine, [number], provider, WireDtype.F32)
+            (transcript,) = stage.serve(engine, [number], provider, wire)
             for length in lengths:
                 found[length][replayer.judge(shortened(transcript, length)).finding] += 1
     return found

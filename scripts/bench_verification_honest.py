@@ -83,6 +83,7 @@ class Tally:
         return Tally(**sums, nearest=max(self.nearest, other.nearest))
 
 
+WIRES = tuple(WireDtype)
 COUNTS = ("audits", "steps", "passed", "grey", "failed", "spots", "replays", "spared")
 
 
@@ -94,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def ways(threads: int) -> list[Variation]:
-    """The calibration grid without its row for f16: here every way is judged with both types on the wire."""
+    """The calibration grid without its row for f16: here every way is judged with all types on the wire."""
     return [variation for variation in variations(threads) if not variation.f16]
 
 
@@ -177,7 +178,7 @@ def _judge(
     tallies: dict[tuple[str, ...], Tally],
     faults: list[dict[str, Any]],
 ) -> None:
-    """Serve a group, judge it, and count what is found; one or the other type is on the wire, by turns."""
+    """Serve a group, judge it, and count what is found; each type is on the wire in its turn."""
     kind: Kind = "tail" if stage.is_tail else "body"
     profile = "same" if variation.is_own(replayer.profile) else "foreign"
     numbers = range(len(stage.inputs))
@@ -191,7 +192,7 @@ def _judge(
     with engine:
         for first in range(0, len(numbers), together):
             group = numbers[first : first + together]
-            wire = WireDtype.F16 if (turn + first) % 2 else WireDtype.F32
+            wire = WIRES[(turn + first // together) % len(WIRES)]
             for transcript in stage.serve(engine, group, variation, wire):
                 judgement = replayer.judge(transcript)
                 limits = bounds.of(kind, judgement.tier)

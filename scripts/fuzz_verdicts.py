@@ -180,7 +180,7 @@ def partitions(rows: int, draw: np.random.Generator) -> list[Steps]:
 def transcripts(bench: Bench, rows: Float32s, draw: np.random.Generator) -> Iterator[tuple[Transcript, bool]]:
     """What a client may show of one set of rows, and whether it is an honest answer under the verifier's profile."""
     small = np.abs(rows).max() < 1e3  # so that the outputs fit into f16 as well
-    wire = WireDtype.F16 if small and draw.random() < 0.3 else WireDtype.F32
+    wire = WireDtype(draw.choice([WireDtype.F32, WireDtype.F16, WireDtype.Q8])) if small else WireDtype.F32
     given = unpack_activations(pack_activations(rows, wire), len(rows), bench.width, wire)
     own = bench.replayer.profile
     ways = partitions(len(rows), draw)
@@ -192,7 +192,7 @@ def transcripts(bench: Bench, rows: Float32s, draw: np.random.Generator) -> Iter
     size = np.linalg.norm(whole, axis=1, keepdims=True)
     apart = draw.standard_normal(whole.shape)
     apart *= size / np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-30)
-    tolerance = bench.replayer.bounds.tolerance("body", own=draw.random() < 0.3) / 1e6
+    tolerance = bench.replayer.bounds.tolerance("body", own=draw.random() < 0.3, rounding=wire.rounding) / 1e6
     edges = [whole + sign * 0.999 * tolerance * each for sign in (-1, 1) for each in (whole, apart)]
     edges += [whole + sign * 1.01 * tolerance * apart for sign in (-1, 1)]
     edges += [np.vstack([whole[:-1], served[1][-1:].astype(np.float64)]), (whole + served[1]) / 2]

@@ -73,10 +73,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stored_tiny(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
-    """The same, opened."""
+    """The same, opened; its providers offer rows as q8."""
     from hypercluster.node.shards.store import open_model
+    from tests.node.helpers.rounding import certify
 
-    return open_model(tiny_model, tmp_path_factory.mktemp("home"))
+    stored = open_model(tiny_model, tmp_path_factory.mktemp("home"))
+    certify(stored, "q8")
+    return stored
 
 
 @pytest.fixture(scope="session")

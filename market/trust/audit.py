@@ -156,15 +156,20 @@ class Bounds:
         """The bounds of one comparison."""
         return self.limits[kind][tier]
 
-    def tolerance(self, kind: Kind, *, own: bool) -> int:
-        """How far a row may be from one's own prefill to pass, in millionths: what verdicts claim. `own`: the row was
-        computed under one's own profile.
+    def tolerance(self, kind: Kind, *, own: bool, rounding: int = 0) -> int:
+        """How far a row may be from one's own prefill to pass, in millionths: what verdicts claim.
+
+        Args:
+            own: the row was computed under one's own profile.
+            rounding: what activations lose at most by how they travel, in millionths.
         """
-        if not own:
-            return int(MILLIONTHS * self.of(kind, "foreign").accept_maximum)
-        # An exact replay passes rows of which the prefill left a doubt.
-        most = max(self.of(kind, "prefill").reject_maximum, self.of(kind, "replay").accept_maximum)
-        return int(MILLIONTHS * min(most, MAX_ACCEPT))
+        if own:
+            # An exact replay passes rows of which the prefill left a doubt.
+            most = max(self.of(kind, "prefill").reject_maximum, self.of(kind, "replay").accept_maximum)
+        else:
+            most = self.of(kind, "foreign").accept_maximum
+        lost = rounding if kind == "body" else 0
+        return min(int(MILLIONTHS * min(most, MAX_ACCEPT)) + lost, MOST_TOLERANCE)
 
     def is_exact(self, kind: Kind, tier: Tier) -> bool:
         """Whether honest computations were the same bit for bit in this comparison."""
@@ -227,13 +232,24 @@ def is_sampled(secret: bytes, receipt_hash: bytes, rate: float) -> bool:
     return int.from_bytes(draw, "big") < rate * 2**64
 
 
-def compare_rows(claimed: npt.NDArray[np.float32], own: npt.NDArray[np.float32]) -> Difference:
-    """Compare activations, float32 [n, width] each, n >= 1."""
+def compare_rows(
+    claimed: npt.NDArray[np.float32],
+    own: npt.NDArray[np.float32],
+    slack: npt.NDArray[np.float64] | None = None,
+) -> Difference:
+    """Compare activations, float32 [n, width] each, n >= 1.
+
+    Where the claimed ones were rounded to steps, `slack` is how far each number may have been from what is claimed,
+    float64 [n, width]: an error is what lies beyond. So it is no larger than before they were rounded.
+    """
     if claimed.shape != own.shape or claimed.ndim != 2 or not len(claimed):
         return _nothing_in_common(len(claimed))
     if np.array_equal(claimed, own):
         return Difference(0.0, 0.0, 1.0, True, len(claimed))
-    apart = np.linalg.norm(claimed.astype(np.float64) - own, axis=1)
+    off = claimed.astype(np.float64) - own
+    if slack is not None:
+        off = np.maximum(np.abs(off) - slack, 0.0)
+    apart = np.linalg.norm(off, axis=1)
     return _difference(apart, np.linalg.norm(own.astype(np.float64), axis=1), np.ones(len(own)), exact=False)
 
 

@@ -25,7 +25,7 @@ from hypercluster.node.client.linking import LinkBook
 from hypercluster.node.client.needs import BUSY, AllBusy, Needs, NoRoute, explain, session_length
 from hypercluster.node.client.newness import newness
 from hypercluster.node.client.rules import Rules, path_by_rules
-from hypercluster.node.client.wishing import TooDear, fitting_path
+from hypercluster.node.client.wishing import TooDear, fitting_path, travels
 from hypercluster.node.errors import NodeError
 from hypercluster.node.network.budgets import OverBudget
 from hypercluster.node.network.diagnosis import Wanted, why_no_path
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 LEAST_ANSWERED = 0.5
 """of the evidence of one session that went well, with which its operator counts as one who has served: for a week"""
+LATELY_SECONDS = 60.0
+"""for which a path that was there is expected to come back"""
 MOST_MET = 4096
 """providers that are remembered"""
 LIE_FACTOR, LIE_MS = 5.0, 100.0
@@ -92,6 +94,12 @@ class Chooser:
         self._tried: frozenset[str] = frozenset()
         """operators who served, as the ledger says"""
         self._met: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def nobody_comes(self) -> bool:
+        """Whether there is nobody to wait for; who served a moment ago may be late with an advert."""
+        lately = trio.current_time() < self.found + LATELY_SECONDS
+        return self._discovery.hopeless and not lately
 
     async def nodes(self, wishes: Wishes, *, full: bool = False) -> list[Node]:
         """The adverts with the latency measured to each; those with no free session only if `full`."""
@@ -255,13 +263,13 @@ class Chooser:
                 nursery.start_soon(try_one, *each)
         return bool(others) and not answered
 
-    def _offered(self, wishes: Wishes) -> list[Advert]:
-        """Counted from the first layer that is asked of providers."""
-        dtype, only = wishes.wire_dtype.name.lower(), wishes.only
+    def _offered(self, wishes: Wishes, *, unlike: bool = False) -> list[Advert]:
+        """Counted from the first layer that is asked of providers; those with other rows only if `unlike`."""
+        only = wishes.only
         offered = (
             a
             for a in self._discovery.book.snapshot()
-            if dtype in a.wire_dtypes and (only is None or a.peer in only) and self._begins(a)
+            if (unlike or travels(a, wishes)) and (only is None or a.peer in only) and self._begins(a)
         )
         return self.between.within(offered)
 
@@ -327,14 +335,14 @@ class Chooser:
 
     def _why(self, failed: Collection[str], wishes: Wishes) -> str:
         """The reason that explains best why no path is there at all."""
-
         book, ranges = self._discovery.book, self.between.ranges
-        offered = self._offered(wishes)
+        offered = self._offered(wishes, unlike=True)
         wanted = Wanted(
             model_id=book.model_id,
             name=book.name,
             layers=self.between.whole,
             ranges=[*self.between.own, *ranges(offered)],
+            unlike=ranges([a for a in offered if not travels(a, wishes)]),
             full=ranges([a for a in offered if not self._vacancies.free(a)]),
             distrusted=ranges([a for a in offered if a.operator in self._distrusted]),
             failed=ranges([a for a in offered if a.peer in failed or a.peer in wishes.avoid]),

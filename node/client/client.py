@@ -212,7 +212,7 @@ class Client:
         terms = Terms(
             capacity=capacity,
             top_k=top_k,
-            wire_dtype=wire_dtype or self.wishes.wire_dtype,
+            wire_dtype=wire_dtype or self.wishes.wire_dtype or WireDtype.F32,
             chain=self.wishes.chain,
             pay_ahead=self.wishes.pay_ahead,
         )

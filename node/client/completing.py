@@ -35,6 +35,7 @@ from hypercluster.node.client.stops import StopGate
 from hypercluster.node.client.trips import Trips
 from hypercluster.node.client.waking import ABSENT_SECONDS, now
 from hypercluster.node.errors import NodeError
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class Completing:
         terms = Terms(
             capacity=len(done.prompt) + done.allowed,
             top_k=max(request.top_k, min(drawing.wanted_top_k, most_top_k)),
-            wire_dtype=wishes.wire_dtype,
+            wire_dtype=wishes.wire_dtype or WireDtype.F32,
             chain=wishes.chain,
             pay_ahead=wishes.pay_ahead,
         )

@@ -33,6 +33,7 @@ from hypercluster.node.network.membership import Membership
 from hypercluster.node.network.memory import Memory
 from hypercluster.node.network.orderbook import OrderBook
 from hypercluster.node.network.rumours import Rumours
+from hypercluster.node.shards.certificate import certified
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.threads import Threads
 
@@ -133,6 +134,7 @@ class Station:
             starts=manifest.starts,
             reads_tokens=manifest.reads_tokens,
             vocabulary=stored.vocabulary,
+            certified=await trio.to_thread.run_sync(certified, stored),
         )
         with (
             closing(model),

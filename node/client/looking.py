@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Collection
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from hypercluster.node.client.completion import PathLost
 from hypercluster.node.client.events import HopReplaced, PathChosen, Queued, Waiting
 from hypercluster.node.client.exchanging import HopFailed, How
 from hypercluster.node.client.gaps import Kept
+from hypercluster.node.client.leanness import leanest_path
 from hypercluster.node.client.line import QueueFull
 from hypercluster.node.client.needs import AllBusy, Needs, NoRoute
 from hypercluster.node.client.opening import recipient_of
@@ -24,6 +26,7 @@ from hypercluster.node.client.returning import Returning
 from hypercluster.node.client.vacancies import MOST_REST_SECONDS, REST_SECONDS
 from hypercluster.node.client.waking import now
 from hypercluster.node.errors import ErrorCode, NodeError
+from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
@@ -39,8 +42,6 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.3
 TELL_SECONDS = 5.0
 """after which a place in the line is told again though it is the same"""
-LATELY_SECONDS = 60.0
-"""for which a path that was there is expected to come back"""
 MOST_RESTS = 3
 """that an operator may ask for in one completion, after which others are preferred"""
 MOST_WORSE = 2.0
@@ -60,6 +61,7 @@ class Looking:
         returning: the path that it may begin with, if there is one.
         hops: the sessions that have ended.
         sharing: paths that were taken at the same time at most, this one included.
+        asked, wishes: the wishes of the request, and those that the path in use was found by.
         alive, idled: when a session last went forward, and whether it stood idle after that before its next step.
     """
 
@@ -71,7 +73,8 @@ class Looking:
         key: str,
         siblings: Siblings | None = None,
     ) -> None:
-        self.wishes = client.wishes_of(request)
+        self.asked = client.wishes_of(request)
+        self.wishes = replace(self.asked, wire_dtype=self.asked.wire_dtype or WireDtype.F32)
         self.hops: list[Hop] = []
         self.began = self.alive = now()
         self.idled = False
@@ -93,7 +96,7 @@ class Looking:
         self._admitted = False
         self._suspect = False
         """whether the last session may have ended through us, so that the others are likely over as well"""
-        self.returning = Returning(client, self.wishes, done, key, siblings)
+        self.returning = Returning(client, self.asked, done, key, siblings)
 
     def went_on(self) -> None:
         """Note that a step was answered, so that what comes next has all the patience again."""
@@ -221,12 +224,15 @@ class Looking:
         # Who lost a provider already takes no more chances.
         back = await self.returning.way(self._needs(), {*self._out(), *self._done.failures})
         if back is not None:
+            self.wishes = self.returning.settled(self.wishes)
             self._try({node.owner for node in back.nodes})
             return back
+        chooser, model = self._client.chooser, self._client.model
         trial = self._trial and not self._failed
-        path = await self._client.chooser.route(
-            self.wishes, self._needs(), self._out(), failed=self._failed, trial=trial
+        route = partial(
+            chooser.route, needs=self._needs(), exclude=self._out(), failed=self._failed, trial=trial
         )
+        path, self.wishes = await leanest_path(route, self.asked, model.certified)
         # At once, as the next in line is looked for a moment later.
         self._try({node.owner for node in path.nodes})
         return path
@@ -247,7 +253,7 @@ class Looking:
             reason = f"{self._last} Without it there is no path: {error}"
         # Who failed for good does not come back; who is full or not yet found may.
         hopeless = not back and not busy and error is not None
-        hopeless = hopeless and (bool(self._done.failures) or self._nobody_comes())
+        hopeless = hopeless and (bool(self._done.failures) or self._client.chooser.nobody_comes)
         if not (hopeless or over):
             return reason
         if busy:
@@ -256,12 +262,6 @@ class Looking:
         if self._last is None and error is not None:
             raise error
         raise PathLost(reason) from error
-
-    def _nobody_comes(self) -> bool:
-        """Whether there is nobody to wait for; who served a moment ago may be late with an advert."""
-        client = self._client
-        lately = trio.current_time() < client.chooser.found + LATELY_SECONDS
-        return client.network.discovery.hopeless and not lately
 
     async def after(self, failure: HopFailed) -> HopReplaced:
         """Decide what becomes of a provider whose session ended. Raises the failure where too many have."""

@@ -37,6 +37,8 @@ class Model:
     """the layers where ranges may begin; None: anywhere"""
     reads_tokens: bool = False
     """its layers take the token ids beside the activations"""
+    certified: frozenset[str] = frozenset()
+    """types on the wire beside f32 that do it no harm"""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -148,7 +148,8 @@ class Wishes:
     """per generated token over the whole path, at most"""
     max_prompt_price_wei: int | None = None
     """per prompt token over the whole path, at most"""
-    wire_dtype: WireDtype = WireDtype.F32
+    wire_dtype: WireDtype | None = WireDtype.F32
+    """how activations travel; None: in as few bytes as do the model no harm, where a path takes them"""
     deposit_wei: int | None = None
     """put into a channel that is opened or topped up, at least; None: what the wallet's policy says"""
     stays: bool = False

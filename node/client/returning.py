@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypercluster.node.client.siblings import stem_of
@@ -51,6 +52,11 @@ class Returning:
             return None
         client = self._client
         return await way_back(client.chooser, client.network.discovery.book, self._parked, needs, out)
+
+    def settled(self, wishes: Wishes) -> Wishes:
+        """What is wished of the path to go back to: that rows travel over it as before."""
+        dtype = self._parked.wire_dtype if self._parked is not None else None
+        return wishes if dtype is None else replace(wishes, wire_dtype=dtype)
 
     def begin(self, taken: Path, tokens: Sequence[int]) -> ComingBack | None:
         """How `tokens` are begun with over a path that is taken now, if it is the one to go back to."""

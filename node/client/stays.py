@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hypercluster.node.evidence.transcript import Held
     from hypercluster.node.evidence.transcript_store import TranscriptWriter
     from hypercluster.node.network.orderbook import OrderBook
-    from hypercluster.node.rows import TopK
+    from hypercluster.node.rows import TopK, WireDtype
     from hypercluster.node.wire.records import AuditStep, StageRecord, StepRoots
 
 LEAST_SHARED = 32
@@ -105,6 +105,11 @@ class ParkedPath:
     best: TopK | None = None
     own: OwnSession | None = None
     """what the client's own layers keep of it, if it has any"""
+
+    @property
+    def wire_dtype(self) -> WireDtype | None:
+        """In which its rows travel; None where no provider is on it."""
+        return next((stay.record.wire_dtype for stay in self.stays.values()), None)
 
     def shared(self, tokens: Sequence[int]) -> int:
         """How many of these tokens need not be run again; 0 where coming back is not worth it.
@@ -255,7 +260,7 @@ def is_dear(advert: Advert) -> bool:
 
 def is_short(hop: Hop) -> bool:
     """Whether a session has not run so much that it could not be audited any more."""
-    row_bytes = 2 * hop.wire_dtype.numpy.itemsize * hop.advert.width + 8 * hop.record.top_k
+    row_bytes = 2 * hop.wire_dtype.row_bytes(hop.advert.width) + 8 * hop.record.top_k
     return (hop.rows_before + hop.tokens) * row_bytes <= MOST_BYTES
 
 
@@ -267,7 +272,8 @@ async def way_back(
     adverts = [book.get(peer) for peer in peers]
     if exclude & peers or any(each is None or is_dear(each) for each in adverts):
         return None
-    only = replace(parked.wishes, only=peers, prefer=(), spread=False)
+    dtype = parked.wire_dtype or parked.wishes.wire_dtype
+    only = replace(parked.wishes, only=peers, prefer=(), spread=False, wire_dtype=dtype)
     try:
         path = await chooser.route(only, needs, exclude)
     except (NodeError, MarketError):

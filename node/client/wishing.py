@@ -16,8 +16,10 @@ from hypercluster.market.economics.routing import Path, path_of
 from hypercluster.market.economics.shares import Shares
 from hypercluster.market.money.units import round_price
 from hypercluster.node.client.request import BadRequest
+from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.node.client.request import Wishes
 
@@ -145,3 +147,8 @@ def _drawn(
         if bounds.hold(path):
             return path
     return bounds.lightest(nodes, layers, market)
+
+
+def travels(advert: Advert, wishes: Wishes) -> bool:
+    """Whether a provider takes rows as they are wished to travel."""
+    return (wishes.wire_dtype or WireDtype.F32).name.lower() in advert.wire_dtypes

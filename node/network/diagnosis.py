@@ -74,6 +74,8 @@ class Wanted:
     top_k: int = 0
     widest: int = 0
     """candidates that the largest top_k offered gives"""
+    unlike: Sequence[tuple[int, int]] = ()
+    """of providers that take no rows of the type that was asked for"""
 
 
 def why_no_path(facts: Facts, wanted: Wanted) -> str:
@@ -183,6 +185,7 @@ def _among(wanted: Wanted) -> str:
             wanted.narrow,
             f"it gives {wanted.widest} candidates at most and {wanted.top_k} are asked for: lower --top-k",
         ),
+        (wanted.unlike, "it takes no rows as they are to travel: leave --dtype out"),
         (wanted.distrusted, "this client distrusts it: see hc-client reputation"),
         (wanted.failed, "it failed in this completion"),
         (wanted.full, "it has no free session: try again soon"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import trio
 
@@ -15,6 +15,7 @@ from hypercluster.node.provider.prices import Asking
 from hypercluster.node.provider.seats import Seats
 from hypercluster.node.provider.speed import Speed
 from hypercluster.node.provider.terms import ProviderTerms
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.serving.presence import Issue, Presence
 from hypercluster.node.shards import Manifest
 from hypercluster.node.wire.messages import BRANCH, CHAIN, FLIGHT, REWIND
@@ -29,10 +30,19 @@ NOTEWORTHY = 0.1
 
 
 class Offer:
-    """One range of layers on one engine, for sale. `leaving` is set when no new session is taken."""
+    """One range of layers on one engine, for sale. `leaving` is set when no new session is taken; `certified` are the
+    types on the wire that do the model no harm.
+    """
 
     def __init__(
-        self, *, terms: ProviderTerms, manifest: Manifest, engine: Engine, asking: Asking, speed: Speed
+        self,
+        *,
+        terms: ProviderTerms,
+        manifest: Manifest,
+        engine: Engine,
+        asking: Asking,
+        speed: Speed,
+        certified: Collection[str] = (),
     ) -> None:
         self.terms, self.manifest, self.engine = terms, manifest, engine
         self.asking, self.speed = asking, speed
@@ -45,6 +55,11 @@ class Offer:
         self.parking = Parking(engine, seconds=terms.park_seconds)
         self.neighbours: Callable[[], bytes] = lambda: b""
         """how far others are, as the advert tells it"""
+        self.wire_dtypes = tuple(
+            each
+            for each in terms.wire_dtypes
+            if each is not WireDtype.Q8 or (each.name.lower() in certified and each.fits(engine.width))
+        )
         self._told: Advert | None = None
 
     @property
@@ -127,7 +142,7 @@ class Offer:
             width=self.engine.width,
             addrs=issue.addrs,
             direct=direct,
-            wire_dtypes=tuple(dtype.name.lower() for dtype in terms.wire_dtypes),
+            wire_dtypes=tuple(dtype.name.lower() for dtype in self.wire_dtypes),
             features=self._features(direct),
             reserve_wei=self.reserve_wei,
             cached_price_wei=self.cached_price_wei,

@@ -43,6 +43,7 @@ from hypercluster.node.serving.collector import Collector, collector_of
 from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.presence import OnReady, Presence
 from hypercluster.node.serving.terms import Wallets
+from hypercluster.node.shards.certificate import certified
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.audit import RECALL_PROTOCOL
 from hypercluster.node.wire.bounds import frame_bound
@@ -137,7 +138,14 @@ class Provider:
 
     async def _serve(self, engine: Engine, speed: Speed, on_ready: OnReady) -> tuple[int, int] | None:
         terms = self.terms
-        offer = Offer(terms=terms, manifest=self.manifest, engine=engine, asking=self.asking, speed=speed)
+        offer = Offer(
+            terms=terms,
+            manifest=self.manifest,
+            engine=engine,
+            asking=self.asking,
+            speed=speed,
+            certified=await trio.to_thread.run_sync(certified, self._stored),
+        )
         offer.blocked = lambda: self.transcripts.full
         speed.parked = lambda: len(offer.parking)
         collector = collector_of(self._wallets, self._chain, self._ledger, terms)
@@ -252,7 +260,7 @@ class Provider:
             reads_tokens=offer.engine.reads_tokens,
             max_top_k=offer.max_top_k,
             max_step_tokens=terms.step_tokens,
-            wire_dtypes=terms.wire_dtypes,
+            wire_dtypes=offer.wire_dtypes,
             accepting=lambda: not offer.leaving.is_set(),
             blocked=offer.blocked,
             crowded=lambda: offer.crowded,

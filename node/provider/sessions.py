@@ -164,7 +164,7 @@ class Session:
         channel_id = self._account.channel_id
         if not opening.branch:
             return service.parking.take(opening, peer, channel_id)
-        row_bytes = 2 * opening.wire_dtype.numpy.itemsize * service.width + 8 * opening.top_k
+        row_bytes = 2 * opening.wire_dtype.row_bytes(service.width) + 8 * opening.top_k
         found = service.parking.branch(opening, peer, channel_id, row_bytes)
         if found is None:
             return None

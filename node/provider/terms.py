@@ -47,7 +47,8 @@ class ProviderTerms(NodeTerms):
     """that a token may take by present load for another session to be taken; None: as many as there are places for"""
     throttle_ms: float = 0.0
     """rest before each step, which clients see as cost"""
-    wire_dtypes: tuple[WireDtype, ...] = (WireDtype.F32, WireDtype.F16)
+    wire_dtypes: tuple[WireDtype, ...] = (WireDtype.F32, WireDtype.F16, WireDtype.Q8)
+    """in its order of preference; q8 is offered only for models that it was found harmless for"""
     idle_seconds: float = 120.0
     """at most, before a step; see node.provider.seats"""
     first_step_seconds: float = 15.0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hypercluster.market.trust import q8
 from hypercluster.market.trust.audit import Candidates, Difference, compare_candidates, compare_rows
 from hypercluster.node.errors import ErrorCode, NodeError, WireError
 from hypercluster.node.evidence.transcript import Transcript
@@ -53,7 +54,10 @@ def judge_against(
         given = join([output for output in outputs if isinstance(output, TopK)])
         return compare(claimed, put_out(given, transcript.steps), dtype)
     data = b"".join(output for output in outputs if isinstance(output, bytes))
-    return compare(claimed, unpack_activations(data, transcript.tokens, width, dtype), dtype)
+    theirs = unpack_activations(data, transcript.tokens, width, dtype)
+    # Both were rounded.
+    slack = q8.half_steps(claimed) + q8.half_steps(theirs) if dtype is WireDtype.Q8 else None
+    return compare_rows(claimed, theirs, slack)
 
 
 def claimed_numbers(transcript: Transcript, width: int, is_tail: bool) -> Float32s:
@@ -88,7 +92,7 @@ def put_out(given: TopK, steps: Sequence[AuditStep]) -> TopK:
 
 
 def compare(claimed: Float32s | TopK, own: Float32s | TopK, dtype: WireDtype) -> Difference:
-    """How far apart two computations of the same rows are; `own` is rounded as it would have travelled."""
+    """How far apart two computations of the same rows are, as far as it is not how the claimed ones travelled."""
     if isinstance(claimed, TopK):
         assert isinstance(own, TopK)
         return compare_candidates(
@@ -100,4 +104,18 @@ def compare(claimed: Float32s | TopK, own: Float32s | TopK, dtype: WireDtype) ->
         travelled = unpack_activations(pack_activations(own, dtype), len(own), own.shape[1], dtype)
     except WireError:
         travelled = own
+    if dtype is WireDtype.Q8 and not np.array_equal(claimed, travelled):
+        # Next to an edge two honest numbers go to different sides: rounded as well, they would be a whole step apart.
+        return compare_rows(claimed, own, q8.half_steps(claimed))
     return compare_rows(claimed, travelled)
+
+
+def is_within(
+    tolerance: int, found: Difference, claimed: Float32s | TopK, own: Float32s | TopK, dtype: WireDtype
+) -> bool:
+    """Whether all rows are within a verdict's tolerance of one's own, in millionths, as the proof of a contradiction
+    measures it: what rounding to steps took is part of it. `found` is what `compare` gave.
+    """
+    if dtype is WireDtype.Q8 and not isinstance(claimed, TopK) and not isinstance(own, TopK):
+        found = compare_rows(claimed, own)
+    return found.within(tolerance)

@@ -19,7 +19,7 @@ from hypercluster.node.engine.llama import LlamaError
 from hypercluster.node.engine.profile import Backend, profile
 from hypercluster.node.engine.steps import EngineFailed
 from hypercluster.node.evidence.transcript import Transcript
-from hypercluster.node.replay.comparing import BadEvidence, claimed_outputs, compare, numbers
+from hypercluster.node.replay.comparing import BadEvidence, claimed_outputs, compare, is_within, numbers
 from hypercluster.node.replay.running import inputs_of, prefill, replay
 from hypercluster.node.replay.shelf import Shelf, ShelfFull
 from hypercluster.node.rows import Float32s, Payload, WireDtype
@@ -142,7 +142,7 @@ class Replayer:
         own_profile = record.profile == self.profile
         started = time.monotonic()
         k = record.top_k or 1
-        own = prefill(engine, transcript, inputs)
+        own = whole = prefill(engine, transcript, inputs)
         own_digest = hashlib.sha256(numbers(own, k).tobytes()).digest()
         prefill_ms = 1e3 * (time.monotonic() - started)
         tier: Tier = "prefill" if own_profile else "foreign"
@@ -161,8 +161,10 @@ class Replayer:
                 found = self.bounds.of(kind, "replay").judge(closer)
                 if not spot or found is not Finding.PASS:
                     finding, difference, tier, own = found, closer, "replay", again if not spot else own
-        tolerance = self.bounds.tolerance(kind, own=own_profile)
-        if finding is Finding.PASS and kind == "body" and not first.within(tolerance):
+        dtype = record.wire_dtype
+        tolerance = self.bounds.tolerance(kind, own=own_profile, rounding=dtype.rounding)
+        passed = finding is Finding.PASS and kind == "body"
+        if passed and not is_within(tolerance, first, claimed, whole, dtype):
             # Two passes for one input have to lie within the tolerance of one computation, and this is the one.
             finding = Finding.GREY
         if finding is Finding.FAIL and not (tier == "replay" and self.bounds.is_exact(kind, tier)):

@@ -105,7 +105,9 @@ def lazy_judge(replayer: Replayer) -> Callable[[Transcript], Judgement]:
             prefill_ms=0.0,
             replay_ms=0.0,
             tolerance=replayer.bounds.tolerance(
-                "tail" if is_tail else "body", own=transcript.record.profile == replayer.profile
+                "tail" if is_tail else "body",
+                own=transcript.record.profile == replayer.profile,
+                rounding=transcript.record.wire_dtype.rounding,
             ),
         )
 

@@ -19,6 +19,7 @@ class WireDtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WIRE_DTYPE_UNSPECIFIED: _ClassVar[WireDtype]
     F32: _ClassVar[WireDtype]
     F16: _ClassVar[WireDtype]
+    Q8: _ClassVar[WireDtype]
 
 class LinkState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -31,6 +32,7 @@ VERIFIER: Role
 WIRE_DTYPE_UNSPECIFIED: WireDtype
 F32: WireDtype
 F16: WireDtype
+Q8: WireDtype
 LINK_NONE: LinkState
 LINK_STANDS: LinkState
 LINK_BROKEN: LinkState

@@ -32,6 +32,7 @@ from hypercluster.node.home.settings import Settings
 from hypercluster.node.network.memory import Memory
 from hypercluster.node.replay.recordings import read_recording
 from hypercluster.node.shards.blocks import BlockHashes
+from hypercluster.node.shards.certificate import Certificate
 from hypercluster.node.shards.foreign import what_it_is
 from hypercluster.node.shards.manifest import Manifest
 from hypercluster.node.shards.model import check_source
@@ -254,6 +255,12 @@ DECODERS = (
         "bounds",
         from_file(lambda path: Bounds.load(path, MODEL_ID)),
         ("market/trust/audit.py:Bounds.load",),
+        Shape.JSON,
+    ),
+    Decoder(
+        "certificate",
+        from_file(lambda path: Certificate.load(path, MODEL_ID).certified),
+        ("node/shards/certificate.py:Certificate.load",),
         Shape.JSON,
     ),
     Decoder(

@@ -9,7 +9,7 @@ import numpy as np
 import trio
 
 from hypercluster.market.money.signing import keccak, recover_compact, sign_compact
-from hypercluster.market.trust import merkle
+from hypercluster.market.trust import merkle, q8
 from hypercluster.market.trust.fingerprint import distance
 from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.node.errors import WireError
@@ -90,10 +90,11 @@ def _signed_advert(data: bytes) -> object:
 def _rows(data: bytes) -> object:
     """The first three bytes say what is asked, the rest is what was sent."""
     how, rows, body = data[0] if data else 0, data[1] if len(data) > 1 else 0, data[2:]
-    dtype = WireDtype.F16 if how & 1 else WireDtype.F32
+    dtype = WireDtype.F16 if how & 1 else WireDtype.Q8 if how & 16 else WireDtype.F32
     if how & 2:
         return unpack_topk(body, rows)
-    return unpack_input(body, rows, first=bool(how & 4), width=WIDTH, reads_tokens=bool(how & 8), dtype=dtype)
+    width = q8.BLOCK if dtype is WireDtype.Q8 else WIDTH
+    return unpack_input(body, rows, first=bool(how & 4), width=width, reads_tokens=bool(how & 8), dtype=dtype)
 
 
 def _receipts(data: bytes) -> object:
@@ -178,7 +179,8 @@ DECODERS = (
         "rows",
         _rows,
         (
-            "node/rows.py:unpack_activations",
+            "market/trust/q8.py:unpack",
+            "node/rows.py:_numbers",
             "node/rows.py:unpack_input",
             "node/rows.py:unpack_tokens",
             "node/rows.py:unpack_topk",

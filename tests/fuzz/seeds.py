@@ -44,7 +44,8 @@ from hypercluster.node.identity import peer_of_key
 from hypercluster.node.network.adverts import sign_advert
 from hypercluster.node.network.memory import Memory
 from hypercluster.node.network.nearness import pack_delays
-from hypercluster.node.rows import TopK, WireDtype, pack_topk
+from hypercluster.node.rows import TopK, WireDtype, pack_activations, pack_topk
+from hypercluster.node.shards.certificate import Certificate, Figures
 from hypercluster.node.shards.digests import digest
 from hypercluster.node.shards.model import check_source
 from hypercluster.node.wire.audit import AuditEnd, AuditOpen, AuditVerdict, Recall, Recalled
@@ -449,6 +450,8 @@ def files(folder: Path) -> Iterator[tuple[str, str, bytes]]:
     bounds = Bounds(MODEL_ID, {"body": tiers, "tail": tiers}, ())  # type: ignore[dict-item]
     bounds.save(folder / "bounds.json")
     yield "bounds", "measured", (folder / "bounds.json").read_bytes()
+    figures = Figures(dtype="q8", cuts=3, tokens=4096, agreement=0.995, perplexity=10.01, plain=10.0)
+    yield "certificate", "measured", Certificate(MODEL_ID, (figures,)).save(folder).read_bytes()
     nodes = tuple(
         Node(id=name, start=start, stop=start + 2, price_wei=10, cost_ms=1.0, capacity=2, free=1)
         for name, start in (("a", 0), ("b", 2))
@@ -479,6 +482,7 @@ def inputs(folder: Path) -> Iterator[tuple[str, str, bytes]]:
         b"\x08\x02" + b"".join(bytes(4 * WIDTH) + bytes([at, 0, 0, 0]) for at in (1, 2)),
     )
     yield "rows", "f16", b"\x01\x02" + _ones().astype("<f2").tobytes()
+    yield "rows", "q8", b"\x10\x02" + pack_activations(np.ones((2, 32), np.float32), WireDtype.Q8)
     yield "receipts", "stage", encode(STAGE)
     yield "receipts", "step", encode(step())
     served = {"model_id": MODEL_ID, "name": "demo", "layers": 4}

@@ -79,7 +79,7 @@ def wishes_of(
         market=MarketParameters(alpha=alpha),
         shares=shares or Settings().shares,
         spread=spread,
-        wire_dtype=WireDtype.named(dtype),
+        wire_dtype=None if dtype == "auto" else WireDtype.named(dtype),
         deposit_wei=deposit,
         drafts=draft,
         stays=stays,

@@ -14,6 +14,7 @@ from hypercluster.node.cli.model.naming import list_
 from hypercluster.node.cli.model.pulling import pull
 from hypercluster.node.cli.model.signing import sign
 from hypercluster.node.cli.model.views import description, overview, shown_size, sizes
+from hypercluster.node.cli.model.wiring import wire
 from hypercluster.node.cli.options import layer_range, whole
 from hypercluster.node.cli.program import NetworkCommand, application, run
 from hypercluster.node.cli.tables import Table
@@ -140,6 +141,7 @@ def split(
 
 
 app.command()(check)
+app.command()(wire)
 
 
 def _why_no_chat(file: Container) -> str | None:

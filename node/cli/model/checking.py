@@ -110,7 +110,7 @@ def _with_weights(file: Path, ranges: str, prompt: str, tokens: int, threads: in
         stages = []
         for start, stop, path in cut(model, document, wanted, Path(name)):
             stages.append(Shard(path, start == 0, stop == model.blueprint.layers))
-        ids = _prompt_ids(model, prompt)
+        ids = prompt_ids(model, prompt)
         with bar("Comparing", tokens, unit="tokens") as told:
             result = compare(model.file.path, stages, ids, tokens, threads=threads, progress=told)
 
@@ -125,7 +125,7 @@ def _with_weights(file: Path, ranges: str, prompt: str, tokens: int, threads: in
         raise typer.Exit(1)
 
 
-def _prompt_ids(model: ModelFile, prompt: str) -> list[int]:
+def prompt_ids(model: ModelFile, prompt: str) -> list[int]:
     """The prompt's ids; its bytes stand in for them where the model has no vocabulary."""
     from hypercluster.node.engine.tokenizer import Tokenizer  # brings llama.cpp, which --help can do without
 

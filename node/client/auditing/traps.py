@@ -106,26 +106,28 @@ def plant(
             for each in (rows, others)
         )
         apart = np.linalg.norm(planted - claimed, axis=1) / (np.linalg.norm(claimed, axis=1) + 1e-30)
-    row = _chosen(apart, bounds, "tail" if is_tail else "body")
+    row = _chosen(apart, bounds, "tail" if is_tail else "body", transcript.record.wire_dtype.rounding)
     if row is None:
         return None
     shown = _with(transcript, [*rows[:row], others[row], *rows[row + 1 :]])
     return Planted(shown, row, claimed[row], planted[row])
 
 
-def _chosen(apart: Float64s, bounds: Bounds, kind: Kind) -> int | None:
+def _chosen(apart: Float64s, bounds: Bounds, kind: Kind, rounding: int) -> int | None:
     """The last row that is as far off as is wanted and not much further; the nearest to that, or what is furthest off
     where that is enough, if there is none.
     """
     failing = max(each.reject_maximum for each in bounds.limits[kind].values())
-    tolerance = max(bounds.tolerance(kind, own=own) for own in (True, False)) / MILLIONTHS
-    wanted = max(FACTOR * failing, PROVES * min(COARSER * tolerance, MAX_ACCEPT))
+    tolerance = max(bounds.tolerance(kind, own=own, rounding=rounding) for own in (True, False)) / MILLIONTHS
+    # A comparison forgives what either row may have lost by rounding.
+    forgiven = 2 * rounding / MILLIONTHS if kind == "body" else 0.0
+    wanted = max(FACTOR * failing + forgiven, PROVES * min(COARSER * tolerance, MAX_ACCEPT))
     able = np.flatnonzero(apart >= wanted)
     if len(able):
         near = able[apart[able] <= SPREAD * wanted]
         return int(near[-1] if len(near) else able[apart[able].argmin()])
     most = int(apart.argmax())
-    return most if apart[most] >= ENOUGH * failing else None
+    return most if apart[most] >= ENOUGH * failing + forgiven else None
 
 
 def _put_out(transcript: Transcript) -> list[int]:

@@ -15,6 +15,7 @@ from hypercluster.market.trust import merkle
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client.auditing.opinion import AuditFailed, NoAuditor
+from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
     from hypercluster.market.advert import Advert
@@ -103,7 +104,9 @@ async def put_to_the_test(
         true = await verifiers.ask(verifier, transcript, spending)
     except (NoAuditor, AuditFailed):
         return trial(Answer.MISSED, cost_wei=said.cost_wei)
-    proof = None if is_tail else _contradiction(transcript, planted, true, said)
+    # The contract has no measure for candidates, and reads no blocks.
+    proven = not is_tail and transcript.record.wire_dtype is not WireDtype.Q8
+    proof = None if not proven else _contradiction(transcript, planted, true, said)
     return trial(Answer.MISSED, cost_wei=said.cost_wei + true.cost_wei, proof=proof)
 
 

@@ -100,12 +100,13 @@ async def test_the_next_turn_goes_on_in_own_layers_too(
     assert [bill.session for bill in second.bills] == [bill.session for bill in first.bills]
 
 
-async def test_half_the_bytes_round_what_own_layers_give_as_what_others_do(
-    world: World, tmp_path: Path
+@pytest.mark.parametrize("dtype", [WireDtype.F16, WireDtype.Q8])
+async def test_fewer_bytes_round_what_own_layers_give_as_what_others_do(
+    world: World, tmp_path: Path, dtype: WireDtype
 ) -> None:
     async def run(home: Path, **more: Any) -> list[int]:
         async with world.client(new_wallet(world.chain), home, **more) as client:
-            wishes = replace(client.wishes, wire_dtype=WireDtype.F16)
+            wishes = replace(client.wishes, wire_dtype=dtype)
             asked = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=LONG), wishes=wishes)
             return (await client.complete(asked).finished()).tokens
 

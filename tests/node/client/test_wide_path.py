@@ -22,6 +22,7 @@ from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.rows import TOKEN_BYTES, WireDtype
 from hypercluster.node.shards.store import StoredModel, open_model
 from tests.node.helpers.providers import FREE, Served, new_wallet, running_provider
+from tests.node.helpers.rounding import certify
 
 RANGES = ((0, 1), (1, 3), (3, 6))
 PROMPT = [int(token) for token in np.random.default_rng(5).integers(0, 100, 90)]
@@ -32,7 +33,9 @@ PROMPT = [int(token) for token in np.random.default_rng(5).integers(0, 100, 90)]
 def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
     folder = tmp_path_factory.mktemp("wide")
     model = write_tiny(folder / "model.gguf", "deepseek4", template("deepseek4"))
-    return open_model(model, folder / "home")
+    opened = open_model(model, folder / "home")
+    certify(opened, "q8")
+    return opened
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,7 @@ async def test_a_path_answers_like_the_unsplit_model_and_passes_its_audit(
             transcript = transcripts.load(stage)
             assert transcript.tokens == len(PROMPT) + 6
             if number:
-                row = manifest.width * dtype.numpy.itemsize + TOKEN_BYTES
+                row = dtype.row_bytes(manifest.width) + TOKEN_BYTES
                 assert len(transcript.input) == row * transcript.tokens
             found = replayer.judge(transcript)
             assert found.finding is Finding.PASS

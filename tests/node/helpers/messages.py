@@ -30,7 +30,7 @@ def field_values(hint: Any) -> st.SearchStrategy[Any]:
     if hint == RoleName:
         return st.sampled_from(["provider", "verifier"])
     if hint == Dtypes:
-        return st.lists(st.sampled_from(["f32", "f16"]), min_size=1, max_size=4).map(tuple)
+        return st.lists(st.sampled_from(["f32", "f16", "q8"]), min_size=1, max_size=4).map(tuple)
     if hint == kinds.Address:
         return ADDRESSES.map(checksum)
     for bound in bounds:
@@ -130,7 +130,7 @@ def beyond(hint: Any) -> list[Any]:
     if hint == kinds.Address:
         found += ["0x" + "zz" * 20, "0x11", ""]
     if hint in (RoleName, Dtypes):
-        found += ["bank"] if hint == RoleName else [("q8",), ("",)]
+        found += ["bank"] if hint == RoleName else [("q7",), ("",)]
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         found.append(999)
     return [*found, *([None] if hint != (kind | None) else []), "x" if kind is not str else b"x"]

@@ -21,7 +21,14 @@ from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import peer_of_key
-from hypercluster.node.rows import Float32s, WireDtype, pack_activations, pack_tokens, unpack_input
+from hypercluster.node.rows import (
+    Float32s,
+    WireDtype,
+    pack_activations,
+    pack_tokens,
+    unpack_activations,
+    unpack_input,
+)
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.records import AuditStep, StageRecord
 
@@ -104,7 +111,7 @@ def served(
                 packed = pack_tokens(payload)
             else:
                 packed = pack_activations(residual[at : at + rows], dtype)
-                payload = np.frombuffer(packed, dtype.numpy).astype(np.float32).reshape(rows, -1)  # type: ignore[assignment]
+                payload = unpack_activations(packed, rows, stored.manifest.width, dtype)  # type: ignore[assignment]
             output = tamper(
                 slot, engine.submit(slot, position, payload, "last", max(1, record.top_k)).result()
             )

@@ -82,6 +82,7 @@ def test_kind_a_nobody_is_known_and_why(facts: Facts, words: list[str]) -> None:
         pytest.param(
             replace(WANTED, ranges=[(0, 8)], narrow=[(0, 8)], top_k=99, widest=40), ["40", "99", "--top-k"], id="top_k"
         ),
+        pytest.param(replace(WANTED, ranges=[(0, 8)], unlike=[(0, 8)]), ["layers 0:8", "--dtype"], id="rows"),
         pytest.param(replace(WANTED, ranges=[(0, 8)], failed=[(0, 8)]), ["failed in this completion"], id="failed"),
     ],
 )  # fmt: skip

@@ -66,6 +66,23 @@ async def test_who_promises_to_be_fast_takes_no_session_that_would_make_all_of_t
     offer.engine.close(slot)
 
 
+@pytest.mark.parametrize("certified", [(), ("f16",), ("q8",)])
+def test_rows_as_q8_are_offered_where_they_do_the_model_no_harm(
+    offer: Offer, certified: tuple[str, ...]
+) -> None:
+    again = Offer(
+        terms=offer.terms,
+        manifest=offer.manifest,
+        engine=offer.engine,
+        asking=offer.asking,
+        speed=offer.speed,
+        certified=certified,
+    )
+    taken = ("f32", "f16", "q8") if "q8" in certified else ("f32", "f16")
+    assert again.advert(ISSUE).wire_dtypes == taken
+    assert [dtype.name.lower() for dtype in again.wire_dtypes] == [*taken]
+
+
 async def test_o6_o8_the_advert_follows_what_has_changed(offer: Offer) -> None:
     """O6, O8: speed, price and room are told when they change; a session is as long as the model and the flag allow."""
     advert = offer.advert(ISSUE)

@@ -28,7 +28,7 @@ def bench(*arguments: str) -> dict[str, Any]:
 
 def test_receipts_are_timed_for_every_width_and_type() -> None:
     rows = bench("receipts", "--rounds", "5")["median_us"]
-    assert [(row["n_embd"], row["wire"]) for row in rows[:3]] == [(192, "f32"), (192, "f16"), (2048, "f32")]
+    assert [(row["n_embd"], row["wire"]) for row in rows[:3]] == [(192, "f32"), (192, "f16"), (192, "q8")]
     for row in rows:
         assert row["provider"] > row["signature"] > 0
         assert row["hashing"] > row["sha256"] > 0
@@ -39,7 +39,7 @@ def test_evidence_is_counted_in_the_bytes_that_are_written() -> None:
     assert sizes["fingerprint"] == 264
     assert sizes["receipts"] == 32 * 64
     for row in sizes["per_token"]:
-        rows = 2 * row["n_embd"] * (4 if row["wire"] == "f32" else 2)
+        rows = 2 * row["n_embd"] * {"f32": 4, "f16": 2, "q8": 34 / 32}[row["wire"]]
         assert rows < row["body"] < rows + 128
         assert row["fingerprint_32"] == 264
 
@@ -73,6 +73,6 @@ def test_honest_steps_are_all_accounted_for() -> None:
     assert total["passed"] + total["grey"] + total["failed"] == total["audits"]
     assert len(found["faults"]) == total["failed"]
     assert total["steps"] == 8 * total["audits"]
-    assert {row["wire"] for row in rows} == {"f32", "f16"}
+    assert {row["wire"] for row in rows} == {"f32", "f16", "q8"}
     assert {row["profile"] for row in rows} == {"same", "foreign"}
     assert {row["kind"] for row in rows} == {"body", "tail"}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hypercluster.market.trust.audit import Bounds
-from hypercluster.market.trust.receipt import Finding
+from hypercluster.market.trust.receipt import MOST_TOLERANCE, Finding
 from hypercluster.node.engine.apart import Apart
 from hypercluster.node.engine.profile import Backend, BadBackend
 from hypercluster.node.errors import NodeError
@@ -112,6 +112,73 @@ def test_every_cheat_in_numbers_is_found(
     found = replayer.judge(transcript)
     assert found.finding is Finding.FAIL, found.difference
     assert found.tier == "replay"
+
+
+@pytest.mark.parametrize("cheat", [cheat for cheat in CHEATS if cheat in IN_WEIGHTS + IN_OUTPUTS])
+@pytest.mark.parametrize("profile", [None, "some accelerator"])
+def test_every_cheat_in_numbers_is_found_in_rounded_rows(
+    demo: StoredModel, replayer: Replayer, cheat: Cheat, profile: str | None, tmp_path: Path
+) -> None:
+    if cheat in IN_WEIGHTS:
+        copy = tmp_path / "shard.gguf"
+        copy.write_bytes(demo.shard(0, 4).read_bytes())
+        transcript = served(demo, 0, 4, TEXT, shard=doctored(copy, cheat), dtype=WireDtype.Q8)
+    else:
+        transcript = served(demo, 0, 4, TEXT, tamper=Tampering(cheat), dtype=WireDtype.Q8)
+    record = transcript.record if profile is None else replace(transcript.record, profile=profile)
+    found = replayer.judge(Transcript(record, transcript.steps))
+    if profile is None:
+        assert (found.tier, found.finding) == ("replay", Finding.FAIL)
+    elif cheat != "noise":
+        # A hundredth of a row is within what strange machines differ by.
+        assert found.finding is not Finding.PASS, found.difference
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [Backend(), Backend(flash_attention=True), Backend(kv_type="f32")],
+    ids=lambda backend: f"{backend.kv_type}-{backend.flash_attention}",
+)
+def test_rounding_adds_nothing_to_what_an_honest_stage_is_off(
+    demo: StoredModel, replayer: Replayer, backend: Backend
+) -> None:
+    plain, rounded = (
+        replayer.judge(served(demo, 0, 4, TEXT, backend=backend, dtype=dtype))
+        for dtype in (WireDtype.F32, WireDtype.Q8)
+    )
+    assert rounded.finding is Finding.PASS
+    assert rounded.tier == plain.tier
+    assert rounded.difference.median <= plain.difference.median + 1e-7
+    assert rounded.difference.maximum <= plain.difference.maximum + 1e-7
+    # What rounding takes is in the tolerance, so that no proof of a contradiction finds two honest passes.
+    assert rounded.tolerance == min(plain.tolerance + WireDtype.Q8.rounding, MOST_TOLERANCE)
+
+
+def test_one_number_of_a_rounded_row_that_is_some_steps_off_is_found(
+    demo: StoredModel, replayer: Replayer
+) -> None:
+    """The same steps give the same bytes."""
+    transcript = served(demo, 2, 6, TEXT, dtype=WireDtype.Q8)
+    honest = replayer.judge(transcript)
+    assert (honest.finding, honest.difference.maximum < 1e-3) == (Finding.PASS, True)
+    row = bytearray(transcript.steps[3].output)
+    at = next(at for at in range(2, 34) if row[at] < 100)
+    row[at] += 5
+    found = replayer.judge(changed(transcript, 3, output=bytes(row)))
+    assert found.finding is Finding.FAIL, found.difference
+
+
+def test_rows_rounded_to_larger_steps_than_they_need_are_no_evidence(
+    demo: StoredModel, replayer: Replayer
+) -> None:
+    """What is claimed could be anything then."""
+    transcript = served(demo, 2, 6, TEXT, dtype=WireDtype.Q8)
+    table = np.frombuffer(transcript.steps[3].output, np.dtype([("scale", "<f2"), ("numbers", "i1", (32,))]))
+    coarse = table.copy()
+    coarse["scale"] *= 4
+    coarse["numbers"] //= 4
+    with pytest.raises(NodeError, match="another scale"):
+        replayer.judge(changed(transcript, 3, output=coarse.tobytes()))
 
 
 def test_coarse_cheats_are_found_behind_a_false_profile(demo: StoredModel, replayer: Replayer) -> None:

@@ -13,6 +13,7 @@ from gguf.constants import GGMLQuantizationType as Type
 
 from hypercluster.node.cli.model.checking import path_through
 from hypercluster.node.shards import Manifest, check_shard, check_source
+from hypercluster.node.shards.certificate import Certificate
 from hypercluster.node.shards.writing import text, uint32
 from tests.node.helpers.random_models import Shape, rewritten, write_random_model
 
@@ -37,7 +38,7 @@ def hc_model(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[s
     return done
 
 
-@pytest.mark.parametrize("command", ["inspect", "manifest", "split", "check"])
+@pytest.mark.parametrize("command", ["inspect", "manifest", "split", "check", "wire"])
 def test_help_teaches_with_an_example(command: str) -> None:
     assert f"Example: hc-model {command} " in hc_model(command, "--help").stdout
 
@@ -162,3 +163,25 @@ def test_errors_are_one_sentence(source: Path, arguments: tuple[object, ...], re
     assert done.stdout == ""
     assert check_source(source)
     assert "exactly one of" in hc_model("split", source, "-o", f"{source}.d", code=2).stderr
+
+
+def test_what_rounded_rows_do_to_a_model_is_measured_and_kept(source: Path, tmp_path: Path) -> None:
+    text, folder = tmp_path / "text.txt", tmp_path / "figures"
+    text.write_text((Path(__file__).resolve().parents[3] / "docs" / "verification.md").read_text()[:16_000])
+    arguments = ("wire", source, "--text", text, "--tokens", 1000, "--threads", 1, "-o", folder)
+    told = json.loads(hc_model(*arguments, "--json").stdout)
+    rows = {(row["dtype"], row["cuts"]): row for row in told["figures"]}
+    assert rows.keys() == {("f16", 1), ("q8", 1)}
+    for row in rows.values():
+        assert row["tokens"] == 1000
+        assert row["agreement"] > 0.8
+        assert row["perplexity"] == pytest.approx(row["plain"], rel=0.02)
+    # f16 has three bits more than q8.
+    assert rows["f16", 1]["agreement"] >= rows["q8", 1]["agreement"]
+    kept = Certificate.load(folder / "wire.json", told["model_id"])
+    assert sorted(kept.certified) == told["certified"]
+    assert [row["harmless"] for row in told["figures"]] == [each.harmless for each in kept.figures]
+    text.write_text("too short")
+    assert "1000 at least" in hc_model(*arguments, code=1).stderr
+    text.unlink()
+    assert "cannot be read" in hc_model(*arguments, code=1).stderr

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.money.voucher import ChannelDescriptor
+from hypercluster.market.trust import q8
 from hypercluster.node import wire
 from hypercluster.node.errors import ErrorCode, WireError
 from hypercluster.node.rows import (
@@ -95,7 +96,7 @@ ADVERT = Advert(
     width=64,
     addrs=("/ip4/127.0.0.1/tcp/4001",),
     direct="/ip4/127.0.0.1/tcp/4002",
-    wire_dtypes=("f32", "f16"),
+    wire_dtypes=("f32", "f16", "q8"),
     features=("rewind", "something-of-tomorrow"),
 )
 
@@ -300,6 +301,13 @@ def test_both_ends_have_the_same_record_of_a_step(step: Step, result: StepResult
     assert here == served(sent, output=answered.output, outputs=answered.rows, issued=answered.issued)
 
 
+def rounded(rows: np.ndarray, dtype: WireDtype) -> np.ndarray:
+    """Rows as they are behind the wire, by the types of numpy and the rows of market/trust/q8.py."""
+    if dtype is WireDtype.Q8:
+        return q8.unpack(q8.pack(rows), *rows.shape)
+    return rows.astype(np.float16 if dtype is WireDtype.F16 else np.float32).astype(np.float32)
+
+
 @pytest.mark.parametrize("dtype", list(WireDtype))
 def test_activations_round_trip(dtype: WireDtype) -> None:
     rows = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
@@ -307,7 +315,7 @@ def test_activations_round_trip(dtype: WireDtype) -> None:
     assert isinstance(got, Step)
     array = unpack_input(got.input, got.rows, first=False, width=64, reads_tokens=False, dtype=dtype)
     assert array.dtype == np.float32
-    assert np.array_equal(array, rows if dtype is WireDtype.F32 else rows.astype(np.float16))
+    assert np.array_equal(array, rounded(rows, dtype))
 
 
 def test_f32_is_not_copied() -> None:
@@ -344,6 +352,28 @@ def test_too_large_for_f16_is_refused() -> None:
     assert caught.value.code is ErrorCode.NOT_FINITE
 
 
+def test_what_is_no_q8_is_refused_both_ways() -> None:
+    for rows, code in (
+        (np.full((1, 32), 1e7, np.float32), ErrorCode.NOT_FINITE),
+        (np.full((1, 32), np.nan, np.float32), ErrorCode.NOT_FINITE),
+        (np.ones((1, 33), np.float32), ErrorCode.BAD_SHAPE),
+    ):
+        with pytest.raises(WireError) as caught:
+            pack_activations(rows, WireDtype.Q8)
+        assert caught.value.code is code
+    good = pack_activations(np.ones((1, 32), np.float32), WireDtype.Q8)
+    for data, width, code in (
+        (good[:-1], 32, ErrorCode.BAD_SHAPE),
+        (good, 33, ErrorCode.BAD_SHAPE),
+        (good[:2] + bytes(32), 32, ErrorCode.BAD_SHAPE),
+        (b"\x00\x7c" + good[2:], 32, ErrorCode.NOT_FINITE),
+    ):
+        for reads_tokens, sent in ((False, data), (True, with_tokens(data, [1]))):
+            with pytest.raises(WireError) as caught:
+                unpack_input(sent, 1, first=False, width=width, reads_tokens=reads_tokens, dtype=WireDtype.Q8)
+            assert caught.value.code is code
+
+
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("reads_tokens", [True, False])
 def test_wrong_shape_is_coded(first: bool, reads_tokens: bool) -> None:
@@ -354,16 +384,14 @@ def test_wrong_shape_is_coded(first: bool, reads_tokens: bool) -> None:
 
 @pytest.mark.parametrize("dtype", list(WireDtype))
 def test_rows_with_their_token_ids_round_trip(dtype: WireDtype) -> None:
-    rows = np.random.default_rng(1).standard_normal((3, 64)).astype(dtype.numpy)
-    data = with_tokens(pack_activations(rows.astype(np.float32), dtype), [5, 0, 2**31 - 1])
-    assert len(data) == 3 * (64 * dtype.numpy.itemsize + 4)
+    rows = rounded(np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32), dtype)
+    data = with_tokens(pack_activations(rows, dtype), [5, 0, 2**31 - 1])
+    assert len(data) == 3 * (dtype.row_bytes(64) + 4)
     table = unpack_input(data, 3, first=False, width=64, reads_tokens=True, dtype=dtype)
     assert np.array_equal(table["residual"], rows)
     assert table["token"].tolist() == [5, 0, 2**31 - 1]
     assert np.array_equal(unpack_residual(data, 3, 64, dtype), rows)
-    assert np.array_equal(
-        unpack_residual(pack_activations(rows.astype(np.float32), dtype), 3, 64, dtype), rows
-    )
+    assert np.array_equal(unpack_residual(pack_activations(rows, dtype), 3, 64, dtype), rows)
 
 
 @pytest.mark.parametrize(
