@@ -36,7 +36,6 @@ from tests.matrix.cases import (
     FEW,
     FRESH,
     FROZEN,
-    IN_FLIGHT,
     KILLED,
     MIXED,
     NO_DRAFTS,
@@ -166,7 +165,8 @@ def right(world: World, case: Case, turns: list[Turn], done: list[Completion]) -
     path = [*PATH] if not broke else ["middle", "head", "spare", "tail"]
     assert world.names([bill.peer for bill in last.bills]) == path
     assert bool(last.cached) == (case.session == RESUMED and case.failure != CLIENT_KILLED)
-    assert (last.drafted > 0) >= (case.guesses in (DRAFT_MODEL, IN_FLIGHT))
+    # Who looks at the time guesses only where that is worth it on the machine as it is.
+    assert (last.drafted > 0) >= (case.guesses == DRAFT_MODEL)
     assert (last.drafted == 0) >= (case.guesses == NO_DRAFTS)
     sent = world.sent()
     assert (sent["head"], sent["middle"]) == (case.rows in (CHAIN, MIXED), case.rows == CHAIN)
