@@ -1,3 +1,5 @@
+"""Drawing committees: most of it for those of three, five (the default) and seven."""
+
 from collections import Counter
 
 import ape
@@ -9,15 +11,15 @@ from tests.contracts.court import BOND, COMMITTING, DRAWING, STAKE, TERMS, Court
 from tests.contracts.kinds import Account, Accounts, Chain, Contract, Deploy
 
 
-def test_a_committee_is_drawn(court: Court, stranger: Account) -> None:
-    case = court.open()
+def test_a_committee_is_drawn(sized: Court, stranger: Account) -> None:
+    court, case = sized, sized.open()
     drawn = court.drawing(case, sender=stranger)
     members = drawn.return_value
     deadline = drawn.timestamp + TERMS["commitWindow"]
     assert events(drawn) == [
         ("CommitteeDrawn", {"caseId": case, "members": members, "commitDeadline": deadline})
     ]
-    assert len({*members} & {key.address for key in court.bench}) == 3
+    assert len({*members} & {key.address for key in court.bench}) == court.terms.seats
     assert (court.case(case).phase, court.case(case).deadline) == (COMMITTING, deadline)
     for other in (case, case + 1):
         with ape.reverts(court.cases.WrongPhase):
@@ -32,10 +34,10 @@ def draws(court: Court, times: int, sender: Account | None = None) -> list[list[
 
 
 def test_the_randomness_is_that_of_a_block_that_was_settled_before(
-    court: Court, chain: Chain, stranger: Account
+    sized: Court, chain: Chain, stranger: Account
 ) -> None:
     """C13: who reverts draws, or waits with one, gets the same committee; and nobody else's header is taken for it."""
-    case = court.open()
+    court, case = sized, sized.open()
     block = court.case(case).drawBlock
     snapshot, members = chain.snapshot(), []
     for wait in (0, 1, 7, 100):
@@ -94,9 +96,9 @@ def test_draws_are_spread_evenly(court: Court) -> None:
     assert all(1 <= times <= 23 for times in seats.values()), seats
 
 
-def test_the_list_cannot_be_arranged_after_the_opening(court: Court, chain: Chain) -> None:
+def test_the_list_cannot_be_arranged_after_the_opening(sized: Court, chain: Chain) -> None:
     """Who leaves takes itself out, and moves nobody else; who comes back, or comes new, has to wait."""
-    case = court.open()
+    court, case = sized, sized.open()
     snapshot = chain.snapshot()
     before = court.drawing(case).return_value
     for leaver in (court.bench[0], court.bench[3]):
@@ -114,9 +116,9 @@ def test_the_list_cannot_be_arranged_after_the_opening(court: Court, chain: Chai
         assert not {*court.drawing(case).return_value} & {leaver.address, new.address}
 
 
-def test_stake_that_comes_after_the_opening_buys_no_seat(court: Court) -> None:
+def test_stake_that_comes_after_the_opening_buys_no_seat(sized: Court) -> None:
     """C12: a place that is kept without stake cannot be filled with it once the randomness is known."""
-    poor = court.bench[0]
+    court, poor = sized, sized.bench[0]
     boss = court.boss[poor.address]
     case, later = court.open(), None
     court.registry.unstake(STAKE, sender=boss)
@@ -156,8 +158,8 @@ def test_a_second_key_of_the_accuser_is_not_drawn(court: Court) -> None:
     assert drawn == {key.address for key in court.bench if key != judge}
 
 
-def test_only_the_eligible_are_drawn_and_all_of_them_are_found(court: Court) -> None:
-    seats = court.terms.seats
+def test_only_the_eligible_are_drawn_and_all_of_them_are_found(sized: Court) -> None:
+    court, seats = sized, sized.terms.seats
     case, gone = court.open(), len(court.bench) - seats
     for key in court.bench[:gone]:
         court.registry.unstake(STAKE, sender=court.boss[key.address])
