@@ -2,9 +2,10 @@
 
     python scripts/invariants.py --calls 10000000
 
-Half of the calls go to the contracts of disputes, a quarter each to registry and channels. The contracts are the
-committed artifacts with the default terms. A sequence that breaks the model is made short and printed, and the exit
-code is 1; --seed runs the same sequences again. Needs `npm ci` in contracts/.
+Half of the calls go to the contracts of disputes, by thirds with committees of three, five and seven, a quarter each to
+registry and channels. The contracts are the committed artifacts, all else in the terms is the default. A sequence that
+breaks the model is made short and printed, and the exit code is 1; --seed runs the same sequences again. Needs `npm ci`
+in contracts/.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ LONG = 100_000
 """calls above which an optimised compilation pays"""
 PARTS = {"CourtTest": 2, "RegistryTest": 4, "ChannelsTest": 4}
 """handlers, and the part of all calls that each gets"""
+SIZES = {"CourtTest": (3, 5, 7)}
+"""seats of the committees of a handler, which share its calls; others have no committees"""
+DEFAULT = DisputeTerms().seats
 SINGLE = ("DigestsTest", "HeadersTest")
 """tests of single things"""
 
@@ -60,27 +64,31 @@ def main() -> int:
     print(f"seed {told.seed:#x}", flush=True)
     total = 0
     for single in SINGLE:
-        if (found := run_forge(single)).returncode:
+        if (found := run_forge(single, {})).returncode:
             print(found.stdout + found.stderr)
             return 1
     for handler, part in PARTS.items():
-        profile = "long" if told.calls > LONG else "default"
-        done = sequences(handler, -(-told.calls // part), seed=told.seed, profile=profile)
-        total += done.calls
-        if done.failed:
-            print(done.output)
-            return 1
-        print(f"{handler}: {done.calls} calls held, {done.seconds:.0f} s", flush=True)
+        profile, sizes = "long" if told.calls > LONG else "default", SIZES.get(handler, (DEFAULT,))
+        for seats in sizes:
+            calls = -(-told.calls // part // len(sizes))
+            done = sequences(handler, calls, seed=told.seed, profile=profile, seats=seats)
+            total += done.calls
+            if done.failed:
+                print(done.output)
+                return 1
+            size = f" with {seats} seats" if handler in SIZES else ""
+            print(f"{handler}{size}: {done.calls} calls held, {done.seconds:.0f} s", flush=True)
     print(f"all: {total} calls held")
     return 0
 
 
 def sequences(
-    handler: str, calls: int, *, seed: int, depth: int = DEPTH, profile: str = "default"
+    handler: str, calls: int, *, seed: int, depth: int = DEPTH, profile: str = "default", seats: int = DEFAULT
 ) -> Sequences:
     """Let Forge make so many calls, in sequences of `depth`, to one handler of contracts/properties.
 
-    The profile "default" compiles quickly, "long" runs quickly. Raises FileNotFoundError when Forge is not installed.
+    Committees have so many `seats`. The profile "default" compiles quickly, "long" runs quickly. Raises
+    FileNotFoundError when Forge is not installed.
     """
     settings = {
         "FOUNDRY_PROFILE": profile,
@@ -89,7 +97,7 @@ def sequences(
         "FOUNDRY_INVARIANT_DEPTH": str(depth),
     }
     began = time.monotonic()
-    run = run_forge(handler, **settings)
+    run = run_forge(handler, settings, seats)
     made = re.search(r"\(runs: \d+, calls: (\d+),", run.stdout)
     return Sequences(
         calls=int(made[1]) if made else 0,
@@ -99,22 +107,24 @@ def sequences(
     )
 
 
-def run_forge(contract: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the tests of one contract of contracts/properties, with more variables of the environment."""
+def run_forge(
+    contract: str, settings: dict[str, str], seats: int = DEFAULT
+) -> subprocess.CompletedProcess[str]:
+    """Run the tests of one contract of contracts/properties, with `settings` in the environment."""
     return subprocess.run(
         [forge(), "test", "--match-contract", f"^{contract}$", "-vv"],
         cwd=CONTRACTS,
-        env=os.environ | {"HOME": str(KEPT), "HC_TERMS": "0x" + default_terms().hex()} | settings,
+        env=os.environ | {"HOME": str(KEPT), "HC_TERMS": "0x" + terms_of(seats).hex()} | settings,
         capture_output=True,
         text=True,
     )
 
 
-def default_terms() -> bytes:
-    """The parameters of disputes of a deployment that names none, as the constructor of the cases takes them."""
+def terms_of(seats: int) -> bytes:
+    """The parameters of a deployment that names only the seats, as the constructor of the cases takes them."""
     constructor = next(entry for entry in artifact("DisputeCases").abi if entry["type"] == "constructor")
     fields = constructor["inputs"][1]["components"]
-    return encode([f"({','.join(field['type'] for field in fields)})"], [astuple(DisputeTerms())])
+    return encode([f"({','.join(field['type'] for field in fields)})"], [astuple(DisputeTerms(seats=seats))])
 
 
 def forge() -> Path:

@@ -174,7 +174,7 @@ def killed(mutant: Mutant, *, quick: bool, on: bool = True) -> str:
     if on:
         settings["HC_MUTANT"] = mutant.switch
     for contract in (*SINGLE, *PARTS):
-        if contract in properties_of(mutant) and run_forge(contract, **settings).returncode:
+        if contract in properties_of(mutant) and run_forge(contract, settings).returncode:
             return contract
     if quick:
         return ""

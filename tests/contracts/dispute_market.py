@@ -1,5 +1,7 @@
 """A market whose registry is called at random beside its reference; disputes are added in test_disputes_random."""
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
@@ -10,11 +12,10 @@ from tests.contracts.reference_disputes import DisputeCases, DisputeDemands, Dis
 from tests.contracts.sequences import FUNDS, Sequence, index
 from tests.contracts.signing import compact, sign_consent, sign_receipt, words
 
-OPERATORS = 6
+ACCUSERS = 2
 AGREED = 30
 """Receipts of so many seconds are the same, or there would never be two cases about one."""
 STAKE = 40
-MIN_STAKE = 10
 UNBONDING = 260
 TERMS = Terms(
     fault=10,
@@ -32,6 +33,14 @@ TERMS = Terms(
     serve_window=20,
     draw_delay=0,
 )
+
+
+def terms_of(seats: int) -> Terms:
+    """Terms for committees of three, five or seven under which no member's part is rounded to nothing."""
+    fault = 10 if seats == 3 else 20
+    return replace(TERMS, seats=seats, fault=fault, member_bps=10_000 // fault, bond=3 * seats - 2)
+
+
 ROWS = [b"a row", b"another"]
 STAGES = [
     {
@@ -49,7 +58,10 @@ STAGES = [
 
 
 class DisputeMarket(Sequence):
-    """Six operators with a node key each, the first two of whom work and may be accused, and two accusers."""
+    """Operators with a node key each, the first two of whom work and may be accused, and two accusers.
+
+    `people` are operators, as many node keys, and the accusers. The minimum stake is a fault.
+    """
 
     def __init__(
         self,
@@ -60,24 +72,26 @@ class DisputeMarket(Sequence):
         proofs: Contract,
         demands: Contract,
         people: list[Account],
+        terms: Terms,
     ) -> None:
         super().__init__(chain, token, people)
+        self.terms, operators = terms, (len(people) - ACCUSERS) // 2
         self.registry, self.supply = registry, token.totalSupply()
         self.cases, self.proofs, self.demands = cases, proofs, demands
-        self.operators = people[:OPERATORS]
-        self.keys = people[OPERATORS : 2 * OPERATORS]
-        self.accusers = people[2 * OPERATORS :]
+        self.operators = people[:operators]
+        self.keys = people[operators : 2 * operators]
+        self.accusers = people[-ACCUSERS:]
         self.accounts = {account.address: account for account in people}
         self.hashes = [proofs.stageHashOf(tuple(stage.values())) for stage in STAGES]
         slashers = {contract.address for contract in (cases, proofs, demands)}
-        self.staking = StakingRegistry(registry.address, self.books, slashers, UNBONDING, MIN_STAKE)
-        shared = self.books, self.staking, TERMS
+        self.staking = StakingRegistry(registry.address, self.books, slashers, UNBONDING, terms.fault)
+        shared = self.books, self.staking, terms
         self.model = DisputeCases(cases.address, *shared)
         self.proving = DisputeProofs(proofs.address, *shared)
         self.demanding = DisputeDemands(demands.address, *shared)
         for operator, key in zip(self.operators, self.keys, strict=True):
             self.staking.stake(operator.address, STAKE, 0)
-            self.staking.authorize(operator.address, key.address, MIN_STAKE, 0, True, 0)
+            self.staking.authorize(operator.address, key.address, terms.fault, 0, True, 0)
             self.model.enlist(key.address, 0)
         self.cast: dict[tuple[int, int], int] = {}
 
@@ -150,7 +164,7 @@ class DisputeMarket(Sequence):
     @rule(who=index)
     def revoke_or_return(self, who: int) -> None:
         """A node key leaves its operator, or comes back."""
-        number = who % OPERATORS
+        number = who % len(self.operators)
         operator, key = self.operators[number], self.keys[number]
         if key.address in self.staking.operators:
             self.agree(
@@ -162,10 +176,12 @@ class DisputeMarket(Sequence):
             return
         consent = sign_consent(key.private_key, self.registry.address, operator.address, key.address, 2**40)
         self.agree(
-            lambda now: self.staking.authorize(operator.address, key.address, MIN_STAKE, 2**40, True, now),
+            lambda now: self.staking.authorize(
+                operator.address, key.address, self.terms.fault, 2**40, True, now
+            ),
             self.registry.authorize,
             key,
-            MIN_STAKE,
+            self.terms.fault,
             2**40,
             compact(consent),
             sender=operator,

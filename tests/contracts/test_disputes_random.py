@@ -10,7 +10,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.contracts.conftest import UNLIMITED
 from tests.contracts.court import OUTCOMES, commitment, header_of, tree_path
-from tests.contracts.dispute_market import MIN_STAKE, OPERATORS, ROWS, STAKE, TERMS, UNBONDING, DisputeMarket
+from tests.contracts.dispute_market import ACCUSERS, ROWS, STAKE, TERMS, UNBONDING, DisputeMarket, terms_of
 from tests.contracts.kinds import Account, Accounts, Chain, Deploy
 from tests.contracts.reference_disputes import GREY, GUILTY, INNOCENT, UNSERVED
 from tests.contracts.sequences import BUDGET, FUNDS, index, run_sequences, stray
@@ -37,6 +37,7 @@ turnout = st.sampled_from(
         (None, None, None),
     ]
 )
+"""How the first seat votes, the second, and all others."""
 
 
 class DisputeSequence(DisputeMarket):
@@ -81,8 +82,9 @@ class DisputeSequence(DisputeMarket):
 
     @rule(who=index, stray=stray)
     def delist(self, who: int, stray: bool) -> None:
-        verifier = self.keys[who % OPERATORS]
-        sender = self.pick(who, [], self.people if stray else [verifier, self.operators[who % OPERATORS]])
+        number = who % len(self.operators)
+        verifier = self.keys[number]
+        sender = self.pick(who, [], self.people if stray else [verifier, self.operators[number]])
         self.agree(
             lambda now: self.model.delist(sender.address, verifier.address),
             self.cases.delist,
@@ -119,7 +121,7 @@ class DisputeSequence(DisputeMarket):
             sender=self.people[0],
         )
         if not isinstance(members, str):
-            assert len({*members}) == TERMS.seats
+            assert len({*members}) == self.terms.seats
             assert {*members} <= self.model.may_judge(number)
             for verifier in [*self.model.enlisted]:
                 if not self.staking.is_eligible(verifier) and not self.cases.isEnlisted(verifier):
@@ -129,7 +131,11 @@ class DisputeSequence(DisputeMarket):
     def members(self, number: int) -> list[Account]:
         """The committee of a case, or somebody in its place."""
         case = self.model.cases[number - 1] if 0 < number <= len(self.model.cases) else None
-        return [self.accounts[m] for m in case.members] if case and case.members else self.keys[:3]
+        return (
+            [self.accounts[m] for m in case.members]
+            if case and case.members
+            else self.keys[: self.terms.seats]
+        )
 
     def _commit(self, number: int, seat: int, member: Account) -> None:
         promise = commitment(number, member, self.cast[number, seat])
@@ -165,18 +171,18 @@ class DisputeSequence(DisputeMarket):
         )
 
     @precondition(judging)
-    @rule(which=index, stray=stray, astray=stray, seat=st.integers(0, 2), vote=vote)
+    @rule(which=index, stray=stray, astray=stray, seat=index, vote=vote)
     def commit(self, which: int, stray: bool, astray: bool, seat: int, vote: int) -> None:
-        number = self.case(which, stray, "Committing")
+        number, seat = self.case(which, stray, "Committing"), seat % self.terms.seats
         self.cast.setdefault((number, seat), vote)
-        self._commit(number, seat, self.members(number)[(seat + astray) % 3])
+        self._commit(number, seat, self.members(number)[(seat + astray) % self.terms.seats])
 
     @precondition(judging)
-    @rule(which=index, stray=stray, astray=stray, seat=st.integers(0, 3), other=stray)
+    @rule(which=index, stray=stray, astray=stray, seat=index, other=stray)
     def reveal(self, which: int, stray: bool, astray: bool, seat: int, other: bool) -> None:
-        number = self.case(which, stray, "Revealing", "Committing")
+        number, seat = self.case(which, stray, "Revealing", "Committing"), seat % (self.terms.seats + 1)
         vote = 0 if other else self.cast.get((number, seat), GUILTY)
-        self._reveal(number, seat, self.members(number)[(seat + astray) % 3], vote)
+        self._reveal(number, seat, self.members(number)[(seat + astray) % self.terms.seats], vote)
 
     @rule(which=index, stray=stray, wrong=stray)
     def resolve(self, which: int, stray: bool, wrong: bool) -> None:
@@ -185,8 +191,9 @@ class DisputeSequence(DisputeMarket):
         self._resolve(number, members[::-1] if wrong else members)
 
     @rule(where=where, who=index, votes=turnout)
-    def judge(self, where: tuple[int, int, int], who: int, votes: list[int | None]) -> None:
+    def judge(self, where: tuple[int, int, int], who: int, votes: tuple[int | None, ...]) -> None:
         """A case from its opening to its end: single calls seldom line up by chance."""
+        votes += votes[2:] * (self.terms.seats - len(votes))
         number = len(self.model.cases) + 1
         self.open_case(where, 0, who)
         if len(self.model.cases) == number:
@@ -277,7 +284,7 @@ class DisputeSequence(DisputeMarket):
         for number, case in enumerate(self.model.cases, 1):
             shown, votes = self.cases.cases(number), [*case.votes.values()]
             assert (PHASES[shown.phase], OUTCOMES[shown.outcome]) == (case.phase, case.outcome)
-            assert shown.bond == (0 if case.phase == "Closed" else TERMS.bond)
+            assert shown.bond == (0 if case.phase == "Closed" else self.terms.bond)
             assert (shown.accuser, shown.node, shown.openedBlock) == (case.accuser, case.node, case.block)
             assert (shown.committed, shown.revealed) == (len(case.committed), len(votes))
             counts = [votes.count(kind) for kind in (GUILTY, INNOCENT, UNSERVED)]
@@ -298,13 +305,15 @@ class DisputeSequence(DisputeMarket):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("seats", "examples"), [(3, 8), (5, 3), (7, 2)])
 def test_disputes_do_as_the_reference(
-    chain: Chain, deploy: Deploy, accounts: Accounts, deployer: Account
+    chain: Chain, deploy: Deploy, accounts: Accounts, deployer: Account, seats: int, examples: int
 ) -> None:
-    people = [accounts.generate_test_account() for _ in range(2 * OPERATORS + 2)]
+    operators, terms = seats + 3, terms_of(seats)
+    people = [accounts.generate_test_account() for _ in range(2 * operators + ACCUSERS)]
     money = deploy("HyperToken", deployer, FUNDS * len(people))
-    registry = deploy("StakingRegistry", money, UNBONDING, MIN_STAKE, 1)
-    cases = deploy("DisputeCases", registry, astuple(TERMS))
+    registry = deploy("StakingRegistry", money, UNBONDING, terms.fault, 1)
+    cases = deploy("DisputeCases", registry, astuple(terms))
     three = cases, deploy("DisputeProofs", cases), deploy("DisputeDemands", cases)
     registry.setSlashers(three, sender=deployer)
     for account in people:
@@ -312,12 +321,12 @@ def test_disputes_do_as_the_reference(
         money.transfer(account, FUNDS, sender=deployer)
         for contract in (registry, *three):
             money.approve(contract, UNLIMITED, sender=account)
-    for operator, key in zip(people[:OPERATORS], people[OPERATORS : 2 * OPERATORS], strict=True):
+    for operator, key in zip(people[:operators], people[operators : 2 * operators], strict=True):
         registry.stake(STAKE, sender=operator)
         consent = sign_consent(key.private_key, registry.address, operator.address, key.address, 2**40)
-        registry.authorize(key, MIN_STAKE, 2**40, compact(consent), sender=operator)
+        registry.authorize(key, terms.fault, 2**40, compact(consent), sender=operator)
         cases.enlist(sender=key)
     run_sequences(
-        lambda: DisputeSequence(chain, money, registry, *three, people),
-        settings(BUDGET, max_examples=8),
+        lambda: DisputeSequence(chain, money, registry, *three, people, terms),
+        settings(BUDGET, max_examples=examples),
     )
