@@ -122,6 +122,9 @@ def world(
     cheat: list[Tampering] = []
 
     class Doubtful(Engine):
+        def begin(self, *step: Any, **named: Any) -> None:
+            """Every step is submitted."""
+
         def submit(self, slot: int, *step: Any, **named: Any) -> Future[StepOutput]:
             honest = super().submit(slot, *step, **named)
             return changed(honest, lambda output: cheat[0](slot, output) if cheat else output)
