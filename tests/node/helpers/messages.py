@@ -14,7 +14,7 @@ from hypercluster.node.wire import fields as kinds
 from hypercluster.node.wire.bounds import RULES, Each, Hex, Length, Range, bare
 from hypercluster.node.wire.codec import Message
 from hypercluster.node.wire.fields import Dtypes, RoleName
-from hypercluster.node.wire.messages import Open, Step, StepResult
+from hypercluster.node.wire.messages import FLYING_ROWS, Open, Step, StepResult
 from hypercluster.node.wire.records import StepRoots
 from hypercluster.node.wire.rumours import Rumour
 
@@ -88,6 +88,7 @@ def together(kind: type, values: dict[str, Any]) -> dict[str, Any]:
         values["branch"] = values["branch"] if values["resume"] else 0
     if kind is Step:
         values["input"] = b"" if values["awaited"] else values["input"] or b"rows"
+        values["rows"] = min(values["rows"], FLYING_ROWS) if values["epoch"] else values["rows"]
     if kind in (StepResult, StepRoots):
         values["output"] = values["output"] or b""
         values["in_root"] = values["in_root"].ljust(32, b"r") if values["in_root"] else b""
