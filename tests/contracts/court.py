@@ -20,6 +20,8 @@ from tests.contracts.kinds import Account, Accounts, Contract, Deploy, Receipt, 
 from tests.contracts.signing import compact, sign_consent, sign_receipt, sign_verdict, words
 
 VERIFIERS = 6
+PLACES = 16_384
+"""of the list of verifiers, at most"""
 STAKE = 400 * HCT
 SHARE = 100 * HCT
 INNOCENT, GUILTY, GREY, UNSERVED = 1, 2, 3, 4
@@ -308,6 +310,11 @@ class Court:
         return OUTCOMES[self.case(case).outcome]
 
     # Time and money.
+
+    def put(self, slot: int, value: int) -> None:
+        """Write a word of the storage of the contract of cases."""
+        written = [self.cases.address, *("0x" + each.to_bytes(32).hex() for each in (slot, value))]
+        self.token.provider.make_request("anvil_setStorageAt", written)
 
     def now(self) -> int:
         return self.token.provider.get_block("latest").timestamp

@@ -10,16 +10,8 @@ from tests.contracts.conftest import events
 from tests.contracts.court import Court
 
 PLACES = 10_000
+
 BOUND = 1_000_000
-
-
-def word(value: int) -> str:
-    return "0x" + value.to_bytes(32).hex()
-
-
-def put(court: Court, slot: int, value: int) -> None:
-    """Write a word of the contract's storage."""
-    court.token.provider.make_request("anvil_setStorageAt", [court.cases.address, word(slot), word(value)])
 
 
 def mapped(key: int, slot: int) -> int:
@@ -33,15 +25,15 @@ def pad(court: Court, keys: int) -> None:
     Places, their bits and their entries are written at the slots that the compiler gave them."""
     bits: dict[int, int] = {0: (1 << len(court.bench)) - 1}
     first = int.from_bytes(keccak(encode(["uint256"], [0])))
-    put(court, 0, PLACES)
+    court.put(0, PLACES)
     for number in range(keys):
         place = len(court.bench) + number * (PLACES - len(court.bench)) // max(keys, 1)
         address = 0xBAD000 + number
         bits[place >> 8] = bits.get(place >> 8, 0) | 1 << (place & 255)
-        put(court, first + place, address)
-        put(court, mapped(address, 3), (place + 1) << 224 | 1 << 160 | address)
+        court.put(first + place, address)
+        court.put(mapped(address, 3), (place + 1) << 224 | 1 << 160 | address)
     for index, bit in bits.items():
-        put(court, mapped(index, 2), bit)
+        court.put(mapped(index, 2), bit)
 
 
 def drawn(court: Court, case: int) -> list[int]:

@@ -256,3 +256,8 @@ def test_a_session_always_takes_some_stake(deploy: Deploy, token: Contract, regi
     assert registry.sessionStake() == 6 * HCT
     with pytest.raises(ape.exceptions.ContractLogicError):
         deploy("StakingRegistry", token, 1, 1, 0)
+
+
+def test_stake_is_of_a_token_that_has_an_address(deploy: Deploy) -> None:
+    with pytest.raises(ape.exceptions.ContractLogicError):
+        deploy("StakingRegistry", NOBODY, 1, 1, 6 * HCT)

@@ -78,6 +78,7 @@ def test_two_receipts_for_one_step_cost_a_fault(
     assert court.token.totalSupply() == supply - FAULT + REWARD
     assert court.proofs.isEquivocator(court.node, court.stage_hash(stage), 3)
     assert not court.proofs.isEquivocator(court.node, court.stage_hash(stage), 4)
+    assert not court.proofs.isEquivocator(court.bench[0], court.stage_hash(stage), 3)
 
 
 def test_it_is_punished_once_per_step(court: Court, proof: Call, stage: Struct, stranger: Account) -> None:

@@ -2,7 +2,7 @@ import ape
 
 from hypercluster.market.money.signing import NOBODY
 from tests.contracts.conftest import events
-from tests.contracts.court import STAKE, Court
+from tests.contracts.court import PLACES, STAKE, Court
 from tests.contracts.kinds import Account
 
 
@@ -48,6 +48,19 @@ def test_an_operator_has_one_verifier(court: Court) -> None:
     court.cases.enlist(sender=second)
     assert court.cases.verifierOf(operator) == second
     assert not court.cases.isEnlisted(first)
+
+
+def test_the_list_has_ten_thousand_places(court: Court) -> None:
+    last, late = court.join()[0], court.join()[0]
+    # The first word of the storage is how many places there are.
+    court.put(0, PLACES - 1)
+    court.cases.enlist(sender=last)
+    assert court.cases.verifierCount() == PLACES
+    with ape.reverts(court.cases.ListFull):
+        court.cases.enlist(sender=late)
+    court.cases.delist(last, sender=last)
+    court.cases.enlist(sender=late)
+    assert court.cases.verifierAt(PLACES - 1) == late
 
 
 def test_a_verifier_or_its_operator_delists(court: Court, stranger: Account) -> None:
