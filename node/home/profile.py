@@ -287,9 +287,13 @@ def _model(told: dict[str, Any], folder: Path | None) -> ListedModel:
         raise BadCatalogue(
             "the aliases of a model are a list of 20 names at most, and what is said of it is short."
         )
+    certified = values.pop("certified", [])
+    if not isinstance(certified, list) or any(each not in ("f16", "q8") for each in certified):
+        raise BadCatalogue("the rows of a model are certified for f16, q8 or both.")
     return ListedModel(
         **values,
         aliases=tuple(aliases),
+        certified=tuple(certified),
         about="".join(letter for letter in about if letter.isprintable()),
         source=_source(source, folder),
     )
@@ -317,7 +321,12 @@ def _model_document(model: ListedModel) -> dict[str, Any]:
     if model.source is not None:
         told = {name: value for name, value in asdict(model.source).items() if value not in ("", None)}
         source = {name: str(value) if isinstance(value, Path) else value for name, value in told.items()}
-    return {**asdict(model), "aliases": list(model.aliases), "source": source}
+    return {
+        **asdict(model),
+        "aliases": list(model.aliases),
+        "certified": list(model.certified),
+        "source": source,
+    }
 
 
 def _digest(value: Any) -> str:
