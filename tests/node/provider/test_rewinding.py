@@ -17,7 +17,7 @@ from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.replay.calibration import calibrate
 from hypercluster.node.replay.replayer import Replayer
 from hypercluster.node.shards.store import StoredModel
-from hypercluster.node.wire.messages import CHAIN, FLIGHT, REWIND, Close, Error
+from hypercluster.node.wire.messages import BRANCH, CHAIN, FLIGHT, REWIND, Close, Error
 from tests.node.helpers.providers import (
     Served,
     new_wallet,
@@ -42,7 +42,7 @@ def provider(
 async def test_what_was_forgotten_is_signed_paid_and_judged_like_the_rest(
     chain: Chain, provider: Served, stored_tiny: StoredModel
 ) -> None:
-    assert provider.advert.features == (REWIND, CHAIN, FLIGHT)
+    assert provider.advert.features == (REWIND, BRANCH, CHAIN, FLIGHT)
     assert stored_tiny.source
     greedy = [int(token) for token in reference.generate(stored_tiny.source, PROMPT, 12, threads=1).ids]
     wallet = new_wallet(chain)
