@@ -12,7 +12,7 @@ import heapq
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import count
 
@@ -131,7 +131,8 @@ class StrangersTime(trio.abc.Instrument):
                 else:
                     self._somebody = trio.Event()
         finally:
-            trio.lowlevel.remove_instrument(self)
+            with suppress(KeyError):  # trio has left out one that failed, and told why
+                trio.lowlevel.remove_instrument(self)
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Trio tells that a task goes on."""
