@@ -142,7 +142,8 @@ class Engine(Rounds):
 
         Raises as `submit` does.
         """
-        if len(payload) > self.chunk or not isinstance(self._computing, Apart):
+        if len(payload) > self.chunk or not isinstance(self._computing, Apart) or self._busy:
+            # A payload that is submitted is looked through there.
             return None
         check_payload(payload, self._loading, self._facts)
         with self._wake:

@@ -55,6 +55,11 @@ class IncomingAccount:
         return self.channel.descriptor.signer
 
     @property
+    def unwritten(self) -> bool:
+        """Whether the best voucher is in memory alone."""
+        return not self.kept or self.stored < self.channel.best
+
+    @property
     def unclaimed(self) -> int:
         """Wei of the best voucher that the chain has not paid yet."""
         return max(0, self.channel.best - self.settled) if self.channel.signature else 0

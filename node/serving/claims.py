@@ -121,8 +121,9 @@ class Claims:
             try:
                 claims = [_Due(account, _claim(account)) for account in batch]
                 for account in batch:
-                    # A voucher whose work goes on is in memory alone, and a claim of it would outlive a crash.
-                    await self._store(account)
+                    if account.unwritten:
+                        # Its work goes on, and a claim of it would outlive a crash.
+                        await self._store(account)
                 sent = await self._send(claims)
             except MarketError:
                 self._under_way -= under_way

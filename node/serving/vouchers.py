@@ -84,7 +84,7 @@ class Vouchers:
                 await self._adopt(account)
         channel = account.channel
         voucher = account.channel_id, channel.best, channel.signature, channel.billed
-        if account.stored >= channel.best:
+        if not account.unwritten:
             # It pays for several steps.
             self._ledger.payee.note_billed(voucher)
             return None
