@@ -20,7 +20,6 @@ from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion, HopBill
-from hypercluster.node.client.events import Finished, PathChosen, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
@@ -37,6 +36,7 @@ from hypercluster.node.identity import short_peer
 from hypercluster.node.replay import calibration
 from hypercluster.node.shards import partition
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
+from hypercluster.node.testnet.answering import completed
 from hypercluster.node.testnet.localnet import (
     LocalNetwork,
     ProviderProcess,
@@ -276,21 +276,10 @@ async def _complete(
         tell.status("")
         tell.news(f"the client found all {len(nodes)} providers; the lightest path weighs {route.weight:.3f}")
         tell.text(shown)
-        async with client.complete(request) as completing:
-            async for event in completing:
-                if isinstance(event, PathChosen):
-                    route = event.path
-                elif isinstance(event, Token):
-                    tell.text(event.text)
-                elif isinstance(event, Finished):
-                    tell.text(event.rest)
-                    if event.error is not None:
-                        raise event.error
-        tell.text("\n")
-        await client.reports(completing.completion.request_id)
+        completion, taken = await completed(client, request, tell)
         delays = client.chooser.delays(wishes, nodes)
         losers = rivals(nodes, layers=client.model.layers, market=wishes.market, latency=delays)
-        return completing.completion, route, losers
+        return completion, taken or route, losers
 
 
 async def wait_for_all(client: Client, network: LocalNetwork) -> None:

@@ -12,9 +12,7 @@ import trio
 
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.policy import Policy, Report
-from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion
-from hypercluster.node.client.events import Finished, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.opening import adverts_of
 from hypercluster.node.client.purse import purse_of
@@ -22,6 +20,7 @@ from hypercluster.node.client.request import Allowance, Request
 from hypercluster.node.engine import reference
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
+from hypercluster.node.testnet.answering import completed
 from hypercluster.node.testnet.cheat_demo import QUICK, QUICK_JUDGE, WALLET_HCT
 from hypercluster.node.testnet.cheats import LINK_CHEATS, LinkCheat, UnknownCheat
 from hypercluster.node.testnet.demo import calibrated_bounds, wait_for_all
@@ -166,7 +165,8 @@ async def _run(
         tell.status("")
         result.path_before = (await client.route()).ids
         for _ in range(2):
-            done.append(await _complete(client, request, tell))
+            tell.text(str(request.prompt))
+            done.append((await completed(client, request, tell))[0])
             result.reports += done[-1].reports
         path = await client.route()
         result.path_after = path.ids
@@ -180,18 +180,3 @@ async def _run(
     result.risked_wei = sum(bill.risked_wei for bill in bills)
     result.honest_risked_wei = sum(bill.risked_wei for bill in bills if bill.peer != result.culprit)
     return done
-
-
-async def _complete(client: Client, request: Request, tell: Telling) -> Completion:
-    tell.text(str(request.prompt))
-    async with client.complete(request) as completing:
-        async for event in completing:
-            if isinstance(event, Token):
-                tell.text(event.text)
-            elif isinstance(event, Finished):
-                tell.text(event.rest)
-                if event.error is not None:
-                    raise event.error
-    tell.text("\n")
-    await client.reports(completing.completion.request_id)
-    return completing.completion
