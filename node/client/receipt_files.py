@@ -92,19 +92,21 @@ def bundle_of(completion: Completion, hops: Sequence[Hop]) -> bytes | None:
         risked_wei=sum(hop.at_risk_wei for hop in hops),
         payments=first.account.domain,
         disputes=first.receipts.domain,
-        sessions=tuple(
-            PaidSession(
-                record=hop.record,
-                channel=hop.account.descriptor,
-                quote=hop.quote,
-                quote_signature=hop.quote_signature,
-                packed=bytes(hop.packed),
-                cost_wei=hop.paid_wei,
-                risked_wei=hop.at_risk_wei,
-                first_seq=hop.first_seq,
-                previous=hop.previous,
-            )
-            for hop in hops
-        ),
+        sessions=tuple(map(paid_session, hops)),
     )
     return write_bundle(bundle, first.account.session_key)
+
+
+def paid_session(hop: Hop) -> PaidSession:
+    """What a session was, cost and was answered with."""
+    return PaidSession(
+        record=hop.record,
+        channel=hop.account.descriptor,
+        quote=hop.quote,
+        quote_signature=hop.quote_signature,
+        packed=bytes(hop.packed),
+        cost_wei=hop.paid_wei,
+        risked_wei=hop.at_risk_wei,
+        first_seq=hop.first_seq,
+        previous=hop.previous,
+    )

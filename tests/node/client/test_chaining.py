@@ -23,8 +23,9 @@ from hypercluster.node.client.limits import Spending
 from hypercluster.node.client.opening import Opener, Terms, recipient_of
 from hypercluster.node.client.own_layers import Ends, OwnLayers
 from hypercluster.node.client.pipeline import Pipeline
+from hypercluster.node.client.receipt_files import paid_session
 from hypercluster.node.engine import reference
-from hypercluster.node.evidence.bundle import PaidSession, SignedStep
+from hypercluster.node.evidence.bundle import SignedStep
 from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.network.host import running_host
 from hypercluster.node.provider import awaiting
@@ -185,16 +186,7 @@ def exact(world: World, pipeline: Pipeline, steps: int) -> None:
 
 
 def steps_of(hop: Hop) -> tuple[SignedStep, ...]:
-    session = PaidSession(
-        record=hop.record,
-        channel=hop.account.descriptor,
-        quote=hop.quote,
-        quote_signature=hop.quote_signature,
-        packed=bytes(hop.packed),
-        cost_wei=hop.paid_wei,
-        risked_wei=hop.at_risk_wei,
-    )
-    return session.steps
+    return paid_session(hop).steps
 
 
 async def test_rows_go_from_provider_to_provider(world: World, tmp_path: Path) -> None:
