@@ -24,6 +24,7 @@ from pathlib import Path
 
 import llama_cpp as native
 import trio
+from bench_cache import add_cache_option
 from proxies import free_ports, proxies
 from rich.console import Console
 from rich.progress import track
@@ -97,8 +98,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alpha", type=float, default=0.5)
     parser.add_argument("--text", choices=PROMPTS, action="append", help="which texts; default all")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "hypercluster" / "bench"
-    parser.add_argument("--cache", type=Path, default=cache, help=f"where models and shards stay ({cache})")
+    add_cache_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
     rows = []

@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]
 import trio
+from bench_cache import add_cache_option
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -56,8 +55,7 @@ def main() -> None:
     parser.add_argument("--providers", type=int, default=4)
     parser.add_argument("--history", type=int, default=1500, help="tokens of the first turn")
     parser.add_argument("--rounds", type=int, default=5)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "hypercluster" / "bench"
-    parser.add_argument("--cache", type=Path, default=cache, help=f"where models and shards stay ({cache})")
+    add_cache_option(parser)
     parser.add_argument("--parked", type=int, default=0, help="sessions to leave with each provider")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()

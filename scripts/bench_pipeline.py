@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from bench_cache import add_cache_option
 from bench_pipeline_tables import PARTS, show
 from processor_time import Used, a_token, used
 from proxies import free_ports, proxies
@@ -140,7 +141,6 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "hypercluster" / "bench"
     half = max(1, (os.cpu_count() or 2) // 2)
     parser.add_argument(
         "--model",
@@ -179,7 +179,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompt", type=int, default=256, help="tokens of the prompt")
     parser.add_argument("--tokens", type=int, default=33, help="tokens to generate in a round")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each, after one to warm up")
-    parser.add_argument("--cache", type=Path, default=cache, help=f"where models and shards stay ({cache})")
+    add_cache_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     return parser.parse_args()
 
