@@ -25,8 +25,6 @@ STRAINED_SECONDS = 3600.0
 MOST_STRAINED = 1024
 MOST_PARTNERS = 2
 """with whom one provider may have such links; after that it has none at all"""
-
-
 LEAST_STEPS = 4
 """over a link, which say how long it takes"""
 MOST_TIMED = 4096
