@@ -18,7 +18,7 @@ from hypercluster.market.chain.token import Token
 from hypercluster.market.chain.trying import look_over, try_out
 from hypercluster.market.errors import ChainError
 from hypercluster.market.money.signing import checksum
-from hypercluster.market.money.units import DECIMALS, HCT
+from hypercluster.market.money.units import HCT, Unit
 
 SUPPLY = 10**9 * HCT
 DAY = 86_400
@@ -65,10 +65,10 @@ def deploy(
     sender = Sender(Rpc(rpc_url), account)
     check_supported(sender.rpc)
     block = sender.rpc.block_number()
-    decimals, foreign = DECIMALS, token is not None
+    unit, foreign = Unit(), token is not None
     if token is not None:
         token = checksum(token)
-        decimals = look_over(Token(sender.rpc, token))
+        unit = look_over(Token(sender.rpc, token))
     else:
         token, block = _create(sender, "HyperToken", account.address, supply)
     if session_stake is None:
@@ -85,7 +85,7 @@ def deploy(
     staking.set_slashers(sender, [cases, proofs, demands])
     places = (token, registry, channels, cases, proofs, demands)
     code = dict(zip(CONTRACTS, sender.rpc.code_hashes(places), strict=True))
-    return Deployment(sender.rpc.chain_id, *places, block, code, decimals)
+    return Deployment(sender.rpc.chain_id, *places, block, code, *unit)
 
 
 def _create(sender: Sender, name: str, *arguments: object) -> tuple[str, int]:

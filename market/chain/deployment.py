@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypercluster.market.errors import ChainError, InvalidAddress, InvalidAmount
 from hypercluster.market.money.signing import checksum
-from hypercluster.market.money.units import DECIMALS, check_decimals
+from hypercluster.market.money.units import DECIMALS, SYMBOL, Unit, check_decimals, check_symbol
 
 CONTRACTS = ("token", "registry", "channels", "cases", "proofs", "demands")
 """fields of a deployment that are addresses"""
@@ -34,10 +34,19 @@ class Deployment:
     decimals: int = DECIMALS
     """of the token"""
 
+    symbol: str = SYMBOL
+    """of the token, as programs write it"""
+
     def __post_init__(self) -> None:
         check_decimals(self.decimals)
+        check_symbol(self.symbol)
         for name in CONTRACTS:
             object.__setattr__(self, name, checksum(getattr(self, name)))
+
+    @property
+    def unit(self) -> Unit:
+        """What amounts are counted and written in."""
+        return Unit(self.decimals, self.symbol)
 
     def save(self, path: Path) -> None:
         """Write the file in one move: a reader sees the old one or the new one."""
@@ -57,6 +66,7 @@ class Deployment:
             values = json.loads(path.read_text())
             values.setdefault("code", {})
             values.setdefault("decimals", DECIMALS)
+            values.setdefault("symbol", SYMBOL)
             known = {each.name: values[each.name] for each in fields(cls)}
             _check_code(known["code"])
             if not isinstance(known["chain_id"], int) or not isinstance(known["block"], int):

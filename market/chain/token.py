@@ -12,7 +12,7 @@ from hypercluster.market.chain.rpc import Rpc
 from hypercluster.market.chain.sender import Mined, Sender
 from hypercluster.market.errors import ChainError, NodeUnreachable
 from hypercluster.market.money.signing import address_bytes, checksum, keccak, word
-from hypercluster.market.money.units import check_wei
+from hypercluster.market.money.units import Unit, check_wei, readable_symbol
 
 PERMIT_SECONDS = 3600
 _PERMIT_TYPE = keccak(b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)")
@@ -48,6 +48,21 @@ class Token(Contract):
     def decimals(self) -> int:
         """How many decimals amounts of it are written with."""
         return int(self._read("decimals"))
+
+    @cached_property
+    def symbol(self) -> str:
+        """What amounts of it are written with, as far as people can be shown it."""
+        try:
+            return readable_symbol(str(self._read("symbol")))
+        except NodeUnreachable:
+            raise
+        except ChainError:  # an ERC-20 need not have one, and the first ones have bytes instead of a text
+            return readable_symbol("")
+
+    @property
+    def unit(self) -> Unit:
+        """What amounts of it are counted and written in."""
+        return Unit(self.decimals, self.symbol)
 
     def balance(self, account: str) -> int:
         """Return what an account holds."""

@@ -15,7 +15,7 @@ from hypercluster.market.chain.sender import Sender
 from hypercluster.market.chain.token import Token
 from hypercluster.market.errors import ChainError, NodeUnreachable, UnusableToken
 from hypercluster.market.money.signing import keccak
-from hypercluster.market.money.units import UINT96_MAX, check_decimals
+from hypercluster.market.money.units import UINT96_MAX, Unit, check_decimals
 from hypercluster.market.money.voucher import ChannelDescriptor
 
 ELASTIC = (
@@ -33,16 +33,16 @@ LEAST_TRIAL = 10**5
 """wei of a trial: a fee of a ten-thousandth is still seen"""
 
 
-def look_over(token: Token) -> int:
-    """Decimals of a token that could pay, as far as looking tells. Raises UnusableToken, InvalidAmount, ChainError."""
+def look_over(token: Token) -> Unit:
+    """The unit of a token that could pay, as far as looking tells. Raises UnusableToken, InvalidAmount, ChainError."""
     place = token.address
     try:
-        decimals, supply = token.decimals, token.supply()
+        unit, supply = token.unit, token.supply()
     except NodeUnreachable:
         raise
     except ChainError:
         raise UnusableToken(f"There is no ERC-20 token at {place}: give the address of one.") from None
-    check_decimals(decimals)
+    check_decimals(unit.decimals)
     if supply > UINT96_MAX:
         raise UnusableToken(
             f"The token at {place} cannot pay: its supply does not fit the 96 bits of an amount here. Take another."
@@ -52,7 +52,7 @@ def look_over(token: Token) -> int:
             f"The token at {place} cannot pay: it answers to {told}, as those do whose balances change by themselves, "
             "so that deposits would not stay what they are. Take another, or a wrapped form of it."
         )
-    return decimals
+    return unit
 
 
 def try_out(token: Token, channels: Channels, sender: Sender) -> None:

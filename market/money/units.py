@@ -1,18 +1,22 @@
 """Amounts as people write them, and the integers that everything else uses. Nothing here passes through a float.
 
 One HCT is 10**18 wei. Where another token pays, "HCT" stands for one of that token, and "wei" for the smallest part of
-it, of which there are 10**decimals. A process belongs to one network, so that it has one such number. The chain's own
-coin always has 18.
+it, of which there are 10**decimals. Programs write its symbol instead (`named`). A process belongs to one network, so
+that it has one such unit. The chain's own coin always has 18 decimals.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hypercluster.market.errors import InvalidAmount
 
 DECIMALS = 18
+SYMBOL = "HCT"
+OTHER_SYMBOL = "TOKEN"
+"""what is written for a token whose own symbol is none, or is not to be written"""
 HCT: int = 10**DECIMALS
 COIN: int = 10**18
 """wei of one coin of the chain"""
@@ -24,28 +28,44 @@ UINT96_MAX: int = 2**96 - 1
 _AMOUNT = re.compile(r"(\d+)(?:\.(\d+))?|\.(\d+)", re.ASCII)
 _DIGITS = 6
 _LONGEST = 60  # characters; far above any uint96 with 18 decimals, and cheap to parse
+_SYMBOL = re.compile(r"[A-Za-z0-9.$+-]{1,12}", re.ASCII)
+_NAMED = re.compile(r"\bHCT\b")
 
 
-def _usual() -> int:
-    return DECIMALS
+class Unit(NamedTuple):
+    """What amounts are counted and written in: how many decimals a token has, and what it is called."""
+
+    decimals: int = DECIMALS
+    symbol: str = SYMBOL
 
 
-_ask: Callable[[], int] = _usual
-_known: int | None = None
+IN_HCT = Unit()
+_unit: Unit | Callable[[], Unit] = IN_HCT
 
 
-def pay_in(decimals: int | None, ask: Callable[[], int] = _usual) -> None:
-    """Say how many decimals the token of this process's network has; with None, ``ask`` tells once it matters."""
-    global _known, _ask
-    _known, _ask = decimals, ask
+def pay_in(unit: Unit | Callable[[], Unit]) -> None:
+    """Say what the token of this process's network is; a function is asked once it matters."""
+    global _unit
+    _unit = unit
+
+
+def unit() -> Unit:
+    """What the token that pays is; HCT unless a network says otherwise."""
+    global _unit
+    if not isinstance(_unit, Unit):
+        _unit = _unit()
+    return _unit
 
 
 def decimals() -> int:
-    """Decimals of the token that pays; 18 unless a network says otherwise."""
-    global _known
-    if _known is None:
-        _known = _ask()
-    return _known
+    """Decimals of the token that pays."""
+    return unit().decimals
+
+
+def named(text: str) -> str:
+    """A text that speaks of HCT, as people read it who pay in another token: with that one's symbol."""
+    symbol = unit().symbol
+    return text if symbol == SYMBOL else _NAMED.sub(symbol, text)
 
 
 def one() -> int:
@@ -65,6 +85,21 @@ def check_decimals(decimals: int) -> int:
             f"A token that pays has {LEAST_DECIMALS} to {MOST_DECIMALS} decimals, not {decimals}."
         )
     return decimals
+
+
+def check_symbol(symbol: str) -> str:
+    """Return the symbol of a token as it can be written. Raises InvalidAmount for another."""
+    if not (isinstance(symbol, str) and _SYMBOL.fullmatch(symbol)):
+        raise InvalidAmount(
+            "The symbol of a token is 1 to 12 letters, digits or any of . $ + -, and not "
+            f"{str(symbol)[:_LONGEST]!r}; write {OTHER_SYMBOL!r} for another."
+        )
+    return symbol
+
+
+def readable_symbol(symbol: str) -> str:
+    """The symbol of a token as its contract tells it, or OTHER_SYMBOL where people cannot be shown that."""
+    return symbol if _SYMBOL.fullmatch(symbol) else OTHER_SYMBOL
 
 
 def parse_hct(text: str) -> int:

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console, ConsoleDimensions, ConsoleRenderable
 from rich.text import Text
 
+from hypercluster.market.money.units import named
 from hypercluster.node.home.settings import Settings
 
 D = TypeVar("D")
@@ -62,8 +63,9 @@ class Output(Console):
         self._width, self._height = new
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """As its parent's, but lines that are too long for a terminal are not cut."""
-        super().print(*objects, **{"crop": False, **how})
+        """As its parent's, but of the token that pays, and lines that are too long for a terminal are not cut."""
+        spoken = (named(each) if isinstance(each, str) else each for each in objects)
+        super().print(*spoken, **{"crop": False, **how})
 
 
 out = Output()
@@ -88,7 +90,9 @@ def show(document: D, view: Callable[[D], Shown | Iterable[Shown]], json_: bool)
 
 def say(shown: Shown, console: Output = out) -> None:
     """Print a sentence, taken literally, or a table."""
-    console.print(Text(visible(shown)) if isinstance(shown, str) else shown, soft_wrap=isinstance(shown, str))
+    console.print(
+        Text(visible(named(shown))) if isinstance(shown, str) else shown, soft_wrap=isinstance(shown, str)
+    )
 
 
 def print_json(data: Any) -> None:

@@ -16,6 +16,7 @@ import typer
 from rich.text import Text
 
 from hypercluster.market.errors import MarketError
+from hypercluster.market.money.units import named
 from hypercluster.market.redaction import redact
 from hypercluster.node.cli.console import Failed, err, print_json, visible
 from hypercluster.node.errors import NodeError
@@ -77,7 +78,7 @@ def ending_of(error: BaseException, program: str) -> Ending:
 
 def tell(ending: Ending, *, json_: bool) -> None:
     """Print why a command failed: a sentence on standard error and with `json_` a document on standard output."""
-    sentence = redact(ending.sentence)
+    sentence = named(redact(ending.sentence))
     if sentence and ending.code != INTERRUPTED:
         with suppress(OSError):  # nobody reads standard error
             err.print("[bold red]error:[/]", Text(visible(sentence)), soft_wrap=True)

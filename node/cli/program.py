@@ -19,7 +19,7 @@ from hypercluster.node.cli.ending import OK, USAGE, ending_of, tell
 from hypercluster.node.cli.networked import profile_option
 from hypercluster.node.home.config import VARIABLE
 from hypercluster.node.home.logs import log_to_stderr
-from hypercluster.node.home.resources import told_decimals
+from hypercluster.node.home.resources import told_unit
 from hypercluster.node.home.settings import Settings
 
 NARROWEST_HELP = 72
@@ -197,7 +197,7 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str], obj: Any) -> Non
     command = typer.main.get_command(app)
     if f"_{name}_complete".replace("-", "_").upper() in os.environ:
         command.main(prog_name=name)  # a shell asks what could follow; ends the process
-    pay_in(None, told_decimals)
+    pay_in(told_unit)
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # the second is not on Windows
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _interrupt)

@@ -12,6 +12,7 @@ from rich.segment import Segment
 from rich.table import Table as Ruled
 from rich.text import Text
 
+from hypercluster.market.money.units import named
 from hypercluster.node.cli.console import visible
 
 _NUMBER = re.compile(r"[+-]?[\d.,]+(e[+-]?\d+)?( ?%| s| ms)?|-?")
@@ -26,8 +27,8 @@ class Table:
     """
 
     def __init__(self, *headings: str, title: str = "") -> None:
-        self.headings = headings
-        self.title = title
+        self.headings = tuple(map(named, headings))
+        self.title = named(title)
         self._rows: list[list[Text]] = []
 
     def row(self, *cells: str | Text, style: str = "") -> None:
@@ -90,7 +91,7 @@ class Table:
 
 
 def _text(cell: str | Text, style: str) -> Text:
-    return Text(visible(cell), style=style) if isinstance(cell, str) else cell
+    return Text(visible(named(cell)), style=style) if isinstance(cell, str) else cell
 
 
 def _lines(lines: Iterator[str] | list[str]) -> Iterator[Segment]:

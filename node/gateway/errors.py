@@ -13,6 +13,7 @@ from hypercluster.market.errors import (
     OverDeposit,
 )
 from hypercluster.market.money.budget import LimitReached
+from hypercluster.market.money.units import named
 from hypercluster.node.client.completion import PathLost, TooExpensive
 from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.needs import AllBusy, NoRoute, RequestTooLong, TooManyCandidates
@@ -53,7 +54,7 @@ class ApiError(Exception):
         retry_after: int | None = None,
         retry: bool | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(named(message))
         self.status, self.code, self.type, self.param = status, code, type, param
         self.retry_after, self.retry = retry_after, retry
 

@@ -54,7 +54,7 @@ def _key(chain: Chain) -> str:
     told = chain.deployment
     places = (told.token, told.registry, told.channels, told.cases, told.proofs, told.demands)
     made_in = chain.block_hash(told.block) or b""
-    parts = (str(chain.chain_id), *places, *sorted(told.code.values()), str(told.decimals), made_in.hex())
+    parts = (str(chain.chain_id), *places, *sorted(told.code.values()), *map(str, told.unit), made_in.hex())
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 

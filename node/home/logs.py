@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
+from hypercluster.market.money.units import named
 from hypercluster.market.redaction import RedactingFormatter, redact
 
 TALKATIVE = ("apscheduler", "alembic", "httpx", "hypercorn")
@@ -27,6 +28,14 @@ def logged_with(**about: str) -> Iterator[None]:
         _about.reset(before)
 
 
+class LineFormatter(RedactingFormatter):
+    """A line for people, and what else the record says below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, or lines."""
+        return named(super().format(record))
+
+
 class JsonFormatter(logging.Formatter):
     """One object a line: ts (RFC 3339, UTC), level, logger, msg, what it is about, and `exception` as one text."""
 
@@ -37,7 +46,7 @@ class JsonFormatter(logging.Formatter):
             "ts": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "msg": redact(record.getMessage()),
+            "msg": named(redact(record.getMessage())),
             **{name: redact(value) for name, value in _about.get().items()},
         }
         if record.exc_info:
@@ -48,7 +57,7 @@ class JsonFormatter(logging.Formatter):
 def log_to_stderr(level: str, form: str) -> None:
     """Write the log to standard error from `level` on, as "text" or "json"."""
     handler = logging.StreamHandler(sys.stderr)
-    text = RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    text = LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)
     logging.basicConfig(level=level, handlers=[handler])
     if level != "DEBUG":

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from hypercluster.market.errors import InvalidAddress, InvalidAmount
 from hypercluster.market.money.signing import checksum
-from hypercluster.market.money.units import DECIMALS, check_decimals
+from hypercluster.market.money.units import DECIMALS, IN_HCT, SYMBOL, Unit, check_decimals, check_symbol
 from hypercluster.market.redaction import place
 from hypercluster.node.catalogue import (
     CATALOGUE,
@@ -66,7 +66,8 @@ class NetworkProfile:
     contracts: dict[str, ContractAt]
     block: int = 0
     """in which the contracts were deployed"""
-    decimals: int = DECIMALS  # of the token
+    unit: Unit = IN_HCT
+    """of the token"""
     bootstrap: tuple[str, ...] = ()
     """multiaddrs with /p2p/ to join through"""
     models: tuple[ListedModel, ...] = ()
@@ -84,8 +85,7 @@ class NetworkProfile:
 
         addresses = {name: each.address for name, each in self.contracts.items()}
         code = {name: each.code_hash for name, each in self.contracts.items()}
-        decimals = self.decimals
-        return Deployment(self.chain_id, **addresses, block=self.block, code=code, decimals=decimals)
+        return Deployment(self.chain_id, **addresses, block=self.block, code=code, **self.unit._asdict())
 
     def check(self, chain: Chain) -> None:
         """Compare the code on the chain with the profile's hashes. Raises WrongContracts, ChainError."""
@@ -106,7 +106,7 @@ class NetworkProfile:
                 "rpc_url": self.rpc_url,
                 "chain_id": self.chain_id,
                 "block": self.block,
-                "decimals": self.decimals,
+                **self.unit._asdict(),
                 "contracts": {name: asdict(each) for name, each in self.contracts.items()},
             },
             "bootstrap": list(self.bootstrap),
@@ -181,7 +181,7 @@ def profile_of(
             each: ContractAt(addresses[each], found) for each, found in zip(CONTRACTS, hashes, strict=True)
         },
         block=deployment.block,
-        decimals=deployment.decimals,
+        unit=deployment.unit,
         bootstrap=bootstrap,
         models=models,
     )
@@ -270,7 +270,7 @@ def _profile(document: dict[str, Any], folder: Path | None) -> NetworkProfile:
         rpc_url=rpc_url,
         contracts=contracts,
         block=_whole(chain.get("block", 0)),
-        decimals=check_decimals(chain.get("decimals", DECIMALS)),
+        unit=Unit(check_decimals(chain.get("decimals", DECIMALS)), check_symbol(chain.get("symbol", SYMBOL))),
         bootstrap=tuple(bootstrap),
         models=listed,
         signed=signed,

@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import MarketError
-from hypercluster.market.money.units import DECIMALS, check_decimals, pay_in
+from hypercluster.market.money.units import DECIMALS, SYMBOL, Unit, check_decimals, check_symbol, pay_in
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.contracts import check_contracts
 from hypercluster.node.home.settings import LEDGER, Settings
@@ -41,26 +41,26 @@ def open_chain(settings: Settings, *, checking: bool = True) -> "Chain":
                 "for a network of your own, or set HC_PROFILE to the profile of one to join, or HC_DEPLOYMENT."
             )
         chain = Chain(settings.rpc_url, Deployment.load(path), settings.confirmations)
-    pay_in(chain.deployment.decimals)
+    pay_in(chain.deployment.unit)
     if checking:
         check_contracts(chain, settings.home)
     return chain
 
 
-def told_decimals() -> int:
-    """Decimals of the token of the network that the settings name, as its deployment file or profile says.
+def told_unit() -> Unit:
+    """What the token of the network is that the settings name, as its deployment file or profile says.
 
-    18 where there is none to be read: whoever opens the chain hears of it.
+    HCT where there is none to be read: whoever opens the chain hears of it.
     """
     try:
         settings = Settings()
         profile = settings.network_profile
         if profile is not None and settings.deployment is None:
-            return profile.decimals
+            return profile.unit
         told = json.loads(settings.deployment_file.read_text())
-        return check_decimals(told.get("decimals", DECIMALS))
+        return Unit(check_decimals(told.get("decimals", DECIMALS)), check_symbol(told.get("symbol", SYMBOL)))
     except (OSError, ValueError, AttributeError, RecursionError, MarketError, NodeError):
-        return DECIMALS
+        return Unit()
 
 
 def open_chain_to_look(settings: Settings) -> "tuple[Chain | None, str]":

@@ -10,7 +10,7 @@ from typing import Any
 from hypercluster.market.chain import Chain, Stake
 from hypercluster.market.ledger import IncomingChannel, Ledger
 from hypercluster.market.money.claiming import ClaimRule, Outlook
-from hypercluster.market.money.units import decimals
+from hypercluster.market.money.units import unit
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.serving.terms import Wallets
 from hypercluster.node.threads import Threads
@@ -148,7 +148,7 @@ class Standings:
         return {
             "role": role,
             "version": version("hypercluster"),
-            "decimals": decimals(),
+            **unit()._asdict(),
             "name": peer,
             "peer": peer,
             "wallet": {

@@ -10,7 +10,7 @@ import pytest
 from eth_account import Account
 
 from hypercluster.market.chain import LOCAL_TERMS, Chain, Rpc, Sender, deploy
-from hypercluster.market.money.units import HCT, in_token, pay_in
+from hypercluster.market.money.units import HCT, IN_HCT, Unit, in_token, pay_in
 from hypercluster.node.shards.store import demo_model
 from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 from hypercluster.node.testnet.localnet import STAKE, LocalNetwork
@@ -26,7 +26,7 @@ ONE = 10**6
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[LocalNetwork]:
     """A provider that holds all layers, for 2 of the token per million tokens of answer and 1 of prompt."""
-    pay_in(6)
+    pay_in(Unit(6, "PLAIN"))
     boss = Account.from_key(DEPLOYER_KEY)
     amounts = ("fault", "silence", "bond", "demand_bond")
     terms = replace(LOCAL_TERMS, **{name: in_token(getattr(LOCAL_TERMS, name)) for name in amounts})
@@ -51,7 +51,7 @@ def network(tmp_path: Path) -> Iterator[LocalNetwork]:
             yield network
         finally:
             network.stop()
-            pay_in(18)
+            pay_in(IN_HCT)
 
 
 def test_a_completion_is_paid_claimed_and_shown_in_the_token(network: LocalNetwork) -> None:
@@ -81,9 +81,10 @@ def test_a_completion_is_paid_claimed_and_shown_in_the_token(network: LocalNetwo
         channels
     )
     balance = terminal.run("hc-client", "balance")
-    assert (balance.code, "8.5 HCT" in balance.out) == (0, True), balance
+    assert (balance.code, "8.5 PLN" in balance.out) == (0, True), balance
     fine = terminal.run("hc-client", *asked[:-1], "0.0000001")
     assert (fine.code, "use at most 6 decimals" in fine.err) == (2, True)
+    assert not [each for each in (channels, balance, fine) if "HCT" in each.out + each.err]
 
     home = {**terminal.settings, "HC_HOME": str(provider.home)}
     owner = Terminal(provider.home, {name: value for name, value in home.items() if name != "HC_HOME"})
@@ -91,5 +92,5 @@ def test_a_completion_is_paid_claimed_and_shown_in_the_token(network: LocalNetwo
     provider.process.wait()
     claimed = owner.run("hc-provider", "claim", "--force")
     assert claimed.code == 0, claimed.err
-    assert f"{written} HCT" in claimed.out
+    assert f"{written} PLN" in claimed.out
     assert network.chain.token.balance(provider.operator) == cost

@@ -26,7 +26,7 @@ from hypercluster.node.home.config import VARIABLE, read_config
 from hypercluster.node.home.last_run import remembered
 from hypercluster.node.home.policy import WalletPolicy, load_policy, save_policy
 from hypercluster.node.home.profile import NetworkProfile
-from hypercluster.node.home.resources import told_decimals
+from hypercluster.node.home.resources import told_unit
 from hypercluster.node.home.running import read_running
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.network.memory import Memory
@@ -57,7 +57,7 @@ def _transcript(path: Path) -> object:
 
 def _deployment(path: Path) -> object:
     with patch.dict(os.environ, HC_HOME=str(path.parent), HC_DEPLOYMENT=str(path)):
-        told = told_decimals()
+        told = told_unit()
     return Deployment.load(path), told
 
 
@@ -191,7 +191,7 @@ DECODERS = (
     Decoder(
         "deployment",
         from_file(_deployment),
-        ("market/chain/deployment.py:Deployment.load", "node/home/resources.py:told_decimals"),
+        ("market/chain/deployment.py:Deployment.load", "node/home/resources.py:told_unit"),
         Shape.JSON,
     ),
     Decoder(

@@ -47,6 +47,13 @@ def contracts(chain: Chain) -> Iterator[Finding]:
         yield ill("contracts", each, "take the deployment file or the profile from somebody you trust.")
     if not wrong:
         yield well("contracts", f"all six are there and name each other, token {chain.deployment.token}")
+        called, told = chain.token.symbol, chain.deployment.symbol
+        if called != told:  # some change their name while they live: nothing stops for it
+            yield odd(
+                "token",
+                f"The token is called {called} on the chain, and {told} in the deployment or profile.",
+                "compare its address with what you mean to pay in.",
+            )
 
 
 def wallet(settings: Settings, chain: Chain) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.routing import Route
 
-from hypercluster.market.money.units import format_hct
+from hypercluster.market.money.units import format_hct, unit
 from hypercluster.node.gateway.asking import DEFAULT
 from hypercluster.node.gateway.errors import api_error_of
 from hypercluster.node.gateway.live import json_response, new_request_id
@@ -86,7 +86,7 @@ def model_document(entry: ModelEntry, created: float) -> dict[str, Any]:
             "prompt": _price(entry.prompt_price_wei),
             "completion": _price(entry.price_wei),
             "request": "0",
-            "currency": "HCT",
+            "currency": unit().symbol,
             "prompt_wei": _wei(entry.prompt_price_wei),
             "completion_wei": _wei(entry.price_wei),
         },

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from hypercluster.market.errors import ChainError, MarketError
-from hypercluster.market.money.units import decimals
+from hypercluster.market.money.units import unit
 from hypercluster.node.gateway.pages.asking import chain_threads, ledger_threads, page_route, text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ async def me(gateway: Gateway, request: Request) -> dict[str, Any]:
     return {
         "role": "gateway",
         "version": version("hypercluster"),
-        "decimals": decimals(),
+        **unit()._asdict(),
         "wallet": wallet,
         "chain": {"id": market.payer.domain.chain_id, "head_age_s": head_age},
         "limits": {

@@ -1,7 +1,7 @@
 /** The shell: which pages there are, which one is shown, and what is said when the program is gone. */
 import { html, render, useEffect, useRef, useState } from "./view.js";
 import { tells, useConnection, useData } from "./api.js";
-import { hct, exact, length, payIn, plural } from "./format.js";
+import { exact, hct, length, payIn, plural, symbol } from "./format.js";
 import { Chat } from "./chat.js";
 import { Network } from "./network.js";
 import { Spend } from "./spend.js";
@@ -47,7 +47,7 @@ function Foot({ me, theme, turn }) {
   const wallet = me?.wallet;
   const chain = me?.chain;
   return html`<div class="foot">
-    ${wallet && html`<span>wallet</span><strong title=${`${exact(wallet.hct_wei)} HCT of ${wallet.address}`}>${hct(wallet.hct_wei, 4)} HCT</strong>
+    ${wallet && html`<span>wallet</span><strong title=${`${exact(wallet.hct_wei)} ${symbol()} of ${wallet.address}`}>${hct(wallet.hct_wei, 4)} ${symbol()}</strong>
       ${wallet.in_channels_wei !== undefined && html`<div>${hct(wallet.in_channels_wei)} in ${plural(wallet.channels, "channel")}</div>`}`}
     ${chain && html`<div>chain ${chain.id}</div><div>${chain.head_age_s === null ? "it does not answer" : `head ${length(chain.head_age_s)} old`}</div>`}
     ${me && html`<div>version ${me.version}</div>`}
@@ -70,7 +70,7 @@ function Gone({ connection, role }) {
 function App() {
   const connection = useConnection();
   const me = useData("/hc/me", { every: 15, on: ["request_ended", "connected"] });
-  if (me.data) payIn(me.data.decimals);
+  if (me.data) payIn(me.data.decimals, me.data.symbol);
   const place = usePlace();
   const [theme, turn] = useTheme();
   useEffect(() => tells(me.data?.role === "gateway" && connection !== "expired"), [me.data?.role, connection]);

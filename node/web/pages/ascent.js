@@ -2,7 +2,7 @@
 import { html, useState } from "./view.js";
 import { useData } from "./api.js";
 import { Chart } from "./chart.js";
-import { asNumber, layers, moment, percent, perMillion, plural } from "./format.js";
+import { asNumber, layers, moment, percent, perMillion, plural, symbol } from "./format.js";
 import { useWidth } from "./map.js";
 import { Card, Empty, Found, Table } from "./parts.js";
 
@@ -30,7 +30,7 @@ function Curve({ curve }) {
     ["next", curve.next_price_wei, html`<circle r="5" fill="var(--accent)" />`],
     ["best", curve.best_response_wei, html`<path d="M0-6 5.5 4h-11Z" fill="none" stroke="var(--warn)" stroke-width="2" />`],
   ].filter(([, price]) => price !== null && price !== undefined);
-  const label = `Revenue over price: now ${perMillion(curve.price_wei)}, then ${perMillion(curve.next_price_wei)}, the most is earned at ${perMillion(curve.best_response_wei)} HCT per million tokens.`;
+  const label = `Revenue over price: now ${perMillion(curve.price_wei)}, then ${perMillion(curve.next_price_wei)}, the most is earned at ${perMillion(curve.best_response_wei)} ${symbol()} per million tokens.`;
   return html`<div class="curve" ref=${box}>${width > 0 && html`<svg viewBox=${`0 0 ${width} ${HEIGHT}`} height=${HEIGHT} role="img" aria-label=${label}>
       ${[0, 0.5, 1].map((share) => html`<line class="axis" x1=${left} x2=${width - 12} y1=${y(most[1] * share)} y2=${y(most[1] * share)} /><text x=${left - 8} y=${y(most[1] * share) + 4} text-anchor="end">${words(most[1] * share)}</text>`)}
       ${[0, 0.5, 1].map((share) => html`<text x=${x(most[0] * share)} y=${bottom + 18} text-anchor=${share === 1 ? "end" : "middle"}>${words(most[0] * share)}</text>`)}
@@ -49,7 +49,7 @@ function Curve({ curve }) {
 export function Ascent() {
   const [chosen, choose] = useState("");
   const found = useData(`/hc/provider/prices?limit=200${chosen ? `&curve=${chosen}` : ""}`, { every: 15 });
-  return html`<${Card} title="Price and its ascent" note="HCT per million tokens">
+  return html`<${Card} title="Price and its ascent" note="${symbol()} per million tokens">
     <${Found} of=${found} what="The prices">${({ history, curve }) => {
       if (!history.length) return html`<${Empty} title="No step yet">The price is looked at once in a while: each step follows the slope of the revenue that the market would give.<//>`;
       const old = [...history].reverse();

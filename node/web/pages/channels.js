@@ -1,7 +1,7 @@
 /** The channels that this wallet pays from, and closing them. */
 import { html, useState } from "./view.js";
 import { send, useData } from "./api.js";
-import { length, moment, plural, sum, hct } from "./format.js";
+import { hct, length, moment, plural, sum, symbol } from "./format.js";
 import { Amount, AskPassword, Badge, Card, Empty, Found, Gas, Id, Table } from "./parts.js";
 
 const STATES = { open: ["ok", "open"], closing: ["warn", "closing"], closed: ["wait", "closed"] };
@@ -30,7 +30,7 @@ export function Channels() {
               <td class="n"><${Amount} wei=${each.deposit_wei} /></td><td class="n"><${Amount} wei=${each.signed_wei} /></td><td class="n"><${Amount} wei=${each.left_wei} /></td>
               <td class="n"><${Amount} wei=${each.settled_wei} /></td><td class="n"><${Gas} wei=${each.gas_wei} /></td><td><${State} each=${each} /></td>
               <td>${each.can_close && html`<button class="plain danger" onClick=${() => ask(each)} aria-label=${`${each.state === "closing" ? "Withdraw" : "Close"} the channel to ${each.payee}`}>${each.state === "closing" ? "Withdraw" : "Close"}</button>`}</td></tr>`)}<//>
-          <p class="soft"><small>${plural(channels.filter((each) => each.state !== "closed").length, "channel")} with ${hct(sum(channels.filter((each) => each.state !== "closed").map((each) => each.left_wei)))} HCT left in them.</small></p>`
+          <p class="soft"><small>${plural(channels.filter((each) => each.state !== "closed").length, "channel")} with ${hct(sum(channels.filter((each) => each.state !== "closed").map((each) => each.left_wei)))} ${symbol()} left in them.</small></p>`
         : html`<${Empty} title="No channel">A channel to each provider of a path is opened with the first request that needs it, and used again by all that follow.<//>`}<//>
     ${asked && html`<${AskPassword} title=${asked.state === "closing" ? "Withdraw what is left?" : "Close this channel?"} verb=${asked.state === "closing" ? "Withdraw" : "Close it"} danger act=${close} onClose=${() => ask(null)}>
       <p>The channel to <${Id} id=${asked.payee} /> holds <${Amount} wei=${asked.left_wei} unit /> that are not paid.

@@ -3,7 +3,7 @@ import { html, useEffect, useRef, useState } from "./view.js";
 import { useData } from "./api.js";
 import { soFar } from "./asking.js";
 import { AuditBadge } from "./audit.js";
-import { moment, ms, perMillion, plural, sum } from "./format.js";
+import { moment, ms, perMillion, plural, sum, symbol } from "./format.js";
 import { Prose } from "./markdown.js";
 import { Amount, Card, Copy, Empty, Failed, Field, Found } from "./parts.js";
 import { Hops } from "./path.js";
@@ -107,7 +107,7 @@ function Aside({ chat, me, chats, busy }) {
           <dt>limit of a day</dt><dd><${Amount} wei=${limits.day_wei} /></dd>`}
         ${limits.request_wei && html`<dt>limit of an answer</dt><dd><${Amount} wei=${limits.request_wei} /></dd>`}
       </dl>
-      <p class="soft"><small>Amounts in HCT, prices in HCT per million tokens.</small></p>
+      <p class="soft"><small>Amounts in ${symbol()}, prices in ${symbol()} per million tokens.</small></p>
     <//>
     <${Card} title="Chats" note="kept in this browser">
       ${chats.length ? html`<ul class="chats">${chats.map((each) => html`<li key=${each.id}>
@@ -174,7 +174,7 @@ export function Chat({ me }) {
         ${!chat.turns.length && html`<${Opening} models=${models} entry=${entry} me=${me} />`}
         <div class="visually-hidden" role="status">${said}</div>
         <${Compose} busy=${running} loading=${!entry} ready=${Boolean(entry) && !busy} send=${send} stop=${stop}>
-          ${entry && html`<span>${entry.coverage < 1 ? "nobody serves some layers now" : html`<span class="n">${perMillion(entry.price_wei)}</span> HCT per million tokens, prompt <span class="n">${perMillion(entry.prompt_price_wei)}</span>`}</span>
+          ${entry && html`<span>${entry.coverage < 1 ? "nobody serves some layers now" : html`<span class="n">${perMillion(entry.price_wei)}</span> ${symbol()} per million tokens, prompt <span class="n">${perMillion(entry.prompt_price_wei)}</span>`}</span>
             <span>context <span class="n">${entry.context.toLocaleString("en")}</span></span>`}
           ${entry && !entry.has_template && html`<span>no chat model: it goes on with your text</span>`}
           <span>${busy && !running ? "another chat is being answered" : "Enter sends, Shift+Enter breaks the line"}</span>

@@ -2,9 +2,16 @@
 
 const COIN = 18;
 let places = 18;
+let named = "HCT";
 
-/** Decimals of the token that pays; 18 until the program said otherwise. */
-export const payIn = (decimals) => void (places = decimals ?? 18);
+/** What the token that pays is: its decimals and its symbol; HCT until the program said otherwise. */
+export const payIn = (decimals, name) => {
+  places = decimals ?? 18;
+  named = name ?? "HCT";
+};
+
+/** The symbol of the token that pays. */
+export const symbol = () => named;
 
 /** @param {string|number|bigint|null|undefined} wei */
 export const big = (wei) => BigInt(wei ?? 0);

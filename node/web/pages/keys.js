@@ -1,7 +1,7 @@
 /** Keys: who else may spend from this wallet, how much, and with what. */
 import { html, useEffect, useRef, useState } from "./view.js";
 import { send, useData } from "./api.js";
-import { exact, moment, wei } from "./format.js";
+import { exact, moment, symbol, wei } from "./format.js";
 import { Amount, Badge, Card, Copy, Dialog, Empty, Field, Found, Table } from "./parts.js";
 
 const PERIODS = ["day", "week", "month", "total"];
@@ -30,7 +30,7 @@ export function Keys() {
               <td class="n">${each.rpm ? `${each.rpm}/min` : "–"}</td><td class="mono">${each.expires ? moment(each.expires) : "never"}</td><td class="mono">${each.last_used ? moment(each.last_used) : "never"}</td>
               <td><${State} each=${each} /></td>
               <td>${each.state === "active" && html`<button class="plain danger" aria-label=${`Revoke the key ${each.name}`} onClick=${() => setRevoking(each)}>Revoke</button>`}</td></tr>`)}<//>
-          <p class="soft"><small>Amounts in HCT. Of a key only its hash is kept here.</small></p>`
+          <p class="soft"><small>Amounts in ${symbol()}. Of a key only its hash is kept here.</small></p>`
         : html`<${Empty} title="No key yet">A program that speaks OpenAI's, Anthropic's or Ollama's API needs a key of its own; with a budget it can spend no more than that.<//>`}<//><//>
     ${revoking && html`<${Revoke} key_=${revoking} act=${revoke} onClose=${() => setRevoking(null)} />`}`;
 }
@@ -46,7 +46,7 @@ function Create({ models, policy, onClose, done }) {
   useEffect(() => first.current.focus(), []);
   const put = (name) => (event) => set({ ...values, [name]: event.target.value });
   const budget = wei(values.budget);
-  const wrongBudget = budget === undefined ? "An amount in HCT, such as 0.5." : "";
+  const wrongBudget = budget === undefined ? `An amount in ${symbol()}, such as 0.5.` : "";
   const submit = async (event) => {
     event.preventDefault();
     if (!values.name.trim() || wrongBudget) return;
@@ -65,7 +65,7 @@ function Create({ models, policy, onClose, done }) {
   return html`<${Card} title="New key"><form onSubmit=${submit}>
     <div class="fields">
       <${Field} label="Name" note="for you"><input ref=${first} required maxlength="80" value=${values.name} onInput=${put("name")} /><//>
-      <${Field} label="Budget in HCT" note="empty for none" wrong=${wrongBudget}><input class="n" inputmode="decimal" value=${values.budget} onInput=${put("budget")} /><//>
+      <${Field} label="Budget in ${symbol()}" note="empty for none" wrong=${wrongBudget}><input class="n" inputmode="decimal" value=${values.budget} onInput=${put("budget")} /><//>
       <${Field} label="for each"><select value=${values.period} onChange=${put("period")}>${PERIODS.map((each) => html`<option selected=${each === values.period}>${each}</option>`)}</select><//>
       <${Field} label="Requests a minute" note="empty for any"><input type="number" min="1" step="1" value=${values.rpm} onInput=${put("rpm")} /><//>
       <${Field} label="Expires"><select value=${values.life} onChange=${put("life")}>${LIVES.map(([value, label]) => html`<option value=${value} selected=${value === values.life}>${label}</option>`)}</select><//>

@@ -1,6 +1,6 @@
 /** The network as a map: layers from left to right, one row for each provider, above them how many serve each layer. */
 import { html, useEffect, useRef, useState } from "./view.js";
-import { asNumber, layers, perMillion, plural, short } from "./format.js";
+import { asNumber, layers, perMillion, plural, short, symbol } from "./format.js";
 
 const ROW = 26;
 const TOP = 44;
@@ -97,7 +97,7 @@ function Row({ each, y, x, shade, narrow }) {
   const [from, to] = [x(each.layers[0]) + 1, x(each.layers[1]) - 1];
   const text = perMillion(each.price_wei);
   const fits = to - from > text.length * 8 + (each.on_path ? 26 : 14);
-  const about = `${each.peer}, layers ${layers(each.layers)}, ${text} HCT per million tokens${each.on_path ? ", on your path" : ""}${each.distrusted ? ", not trusted" : ""}`;
+  const about = `${each.peer}, layers ${layers(each.layers)}, ${text} ${symbol()} per million tokens${each.on_path ? ", on your path" : ""}${each.distrusted ? ", not trusted" : ""}`;
   return html`<g class=${each.on_path ? "bar-on" : "bar-off"}><title>${about}</title>
     <text class="id" x="0" y=${y + 14}>${narrow ? `…${each.peer.slice(-6)}` : short(each.peer)}</text>
     <rect x=${from} y=${y} width=${Math.max(2, to - from)} height="19" rx="4" fill="var(--card)" />

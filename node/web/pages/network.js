@@ -2,7 +2,7 @@
 import { html, useState } from "./view.js";
 import { useData } from "./api.js";
 import { Chart } from "./chart.js";
-import { asNumber, layers, ms, percent, perMillion, plural } from "./format.js";
+import { asNumber, layers, ms, percent, perMillion, plural, symbol } from "./format.js";
 import { LayerMap, ranges } from "./map.js";
 import { Badge, Card, Empty, Found, Id, Shape, Table } from "./parts.js";
 import { Hops } from "./path.js";
@@ -25,7 +25,7 @@ const Reliability = ({ each }) => each.distrusted
     ? html`<${Badge} kind="warn" title=${`honest by ${percent(each.reliability)}, and lately more often silent than not`}>silent<//>`
     : html`<span class="n" title=${`good ${each.good.toFixed(1)}, bad ${each.bad.toFixed(1)}, answers ${percent(each.availability)}`}>${percent(each.reliability)}</span>`;
 
-const Providers = ({ network }) => html`<${Card} title="Providers" note="prices in HCT per million tokens">
+const Providers = ({ network }) => html`<${Card} title="Providers" note="prices in ${symbol()} per million tokens">
   <${Table} label="Providers" columns=${[["Provider"], ["Layers", 1], ["Price", 1], ["Prompt", 1], ["Each token", 1], ["Free", 1], ["Tokens of a session", 1], ["Reliability", 1], ["Path"]]}>
     ${network.providers.map((each) => html`<tr key=${each.peer + layers(each.layers)}>
       <th scope="row"><${Id} id=${each.peer} /></th>
@@ -49,7 +49,7 @@ const Path = ({ path, reason }) => html`<${Card} title="Path" note="that a reque
         <dt>each token</dt><dd class="n">${ms(path.ms)}</dd>
         <dt>weighs price by</dt><dd class="n" title="alpha: 1 looks at the price only, 0 at the time only">${path.alpha}</dd></dl>
         ${path.waived.map((why) => html`<p key=${why}><small>Not all shares are kept: ${why}.</small></p>`)}
-        <p class="soft"><small>Prices in HCT per million tokens.</small></p>`
+        <p class="soft"><small>Prices in ${symbol()} per million tokens.</small></p>`
     : html`<${Empty} title="No path">${reason}<//>`}<//>`;
 
 const SPANS = [[6, "6 hours"], [24, "a day"], [168, "a week"]];
@@ -62,8 +62,8 @@ function History({ model }) {
     <${Found} of=${history} what="The history">${({ at, price_wei: prices, providers }) =>
       at.length > 1
         ? html`<div class="two">
-            <div><h3 class="soft">Cheapest path, HCT per million tokens</h3>
-              <${Chart} data=${[at, prices.map((each) => (each === null ? null : asNumber(each) * 1e6))]} label="Price of the cheapest path over time" axis=${(value) => String(Number(value.toPrecision(3)))} series=${[{ name: "HCT per million", kind: "steps", say: (value) => value.toPrecision(4) }]} /></div>
+            <div><h3 class="soft">Cheapest path, ${symbol()} per million tokens</h3>
+              <${Chart} data=${[at, prices.map((each) => (each === null ? null : asNumber(each) * 1e6))]} label="Price of the cheapest path over time" axis=${(value) => String(Number(value.toPrecision(3)))} series=${[{ name: `${symbol()} per million`, kind: "steps", say: (value) => value.toPrecision(4) }]} /></div>
             <div><h3 class="soft">Providers</h3>
               <${Chart} data=${[at, providers]} label="Number of providers over time" axis=${(value) => (Number.isInteger(value) ? String(value) : "")} series=${[{ name: "providers", kind: "steps", say: String }]} /></div>
           </div>`

@@ -1,6 +1,6 @@
 /** Small parts that every page is made of. */
 import { html, useEffect, useRef, useState, useId } from "./view.js";
-import { coin, exact, hct, short } from "./format.js";
+import { coin, exact, hct, short, symbol } from "./format.js";
 
 const SHAPES = {
   ok: html`<path d="M1.5 5.2 4 7.7 8.6 2.4" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round" />`,
@@ -20,7 +20,7 @@ export const Badge = ({ kind, children, title }) =>
 export const Amount = ({ wei, unit = false, digits }) =>
   wei === null || wei === undefined
     ? html`<span class="n">–</span>`
-    : html`<span class="n" title=${`${exact(wei)} HCT`}>${hct(wei, digits)}${unit ? " HCT" : ""}</span>`;
+    : html`<span class="n" title=${`${exact(wei)} ${symbol()}`}>${hct(wei, digits)}${unit ? ` ${symbol()}` : ""}</span>`;
 
 /** An amount of the chain's coin. */
 export const Gas = ({ wei, digits }) =>

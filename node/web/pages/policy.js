@@ -1,7 +1,7 @@
 /** What this wallet may spend at all, shown and set. */
 import { html, useState } from "./view.js";
 import { send, useData } from "./api.js";
-import { exact, wei } from "./format.js";
+import { exact, symbol, wei } from "./format.js";
 import { Amount, AskPassword, Card, Field, Found } from "./parts.js";
 
 const LIMITS = [
@@ -40,7 +40,7 @@ const Shown = ({ policy }) => html`<div class="two"><dl class="facts">
 function Form({ edited, edit, again }) {
   const [asking, setAsking] = useState(false);
   const set = (name) => (event) => edit({ ...edited, [name]: event.target.value });
-  const wrong = (name, must) => (wei(edited[name]) === undefined ? "An amount in HCT, such as 0.5." : must && wei(edited[name]) === null ? "An amount is needed." : "");
+  const wrong = (name, must) => (wei(edited[name]) === undefined ? `An amount in ${symbol()}, such as 0.5.` : must && wei(edited[name]) === null ? "An amount is needed." : "");
   const bad = LIMITS.some(([name]) => wrong(name)) || DEPOSITS.some(([name]) => wrong(name, true));
   const act = async (password) => {
     const values = Object.fromEntries([...LIMITS, ...DEPOSITS].map(([name]) => [name, wei(edited[name])]));
@@ -54,7 +54,7 @@ function Form({ edited, edit, again }) {
     <div class="fields">${LIMITS.map(field(false))}
       <${Field} label="for each" note="of that key"><select value=${edited.per_key_period} onChange=${set("per_key_period")}>${PERIODS.map((each) => html`<option selected=${each === edited.per_key_period}>${each}</option>`)}</select><//>
       ${DEPOSITS.map(field(true))}</div>
-    <p class="soft"><small>Amounts in HCT. An empty limit is none.</small></p>
+    <p class="soft"><small>Amounts in ${symbol()}. An empty limit is none.</small></p>
     <div class="form-end"><button class="main" disabled=${bad}>Save</button><button type="button" onClick=${() => edit(null)}>Leave it</button></div>
     ${asking && html`<${AskPassword} title="Change what may be spent?" verb="Change it" act=${act} onClose=${() => setAsking(false)}><p>The new limits count from the next step of every request.</p><//>`}
   </form>`;

@@ -3,7 +3,7 @@ import { html, useState } from "./view.js";
 import { useData } from "./api.js";
 import { Ascent } from "./ascent.js";
 import { Chart } from "./chart.js";
-import { asNumber, count, exact, hct, layers, length, moment, ms, percent, perMillion, plural } from "./format.js";
+import { asNumber, count, exact, hct, layers, length, moment, ms, percent, perMillion, plural, symbol } from "./format.js";
 import { Amount, Badge, Card, Empty, Found, Gas, Id, Kpi, Table } from "./parts.js";
 import { Stake } from "./stake.js";
 
@@ -15,9 +15,9 @@ const Ready = ({ ready }) => {
 };
 
 const Figures = ({ of, earned }) => html`<dl class="kpis">
-  <${Kpi} name="earned today" value=${hct(earned?.days.at(-1)?.earned_wei ?? "0")} note=${`HCT, ${plural(earned?.days.at(-1)?.sessions ?? 0, "session")}`} />
-  <${Kpi} name="unclaimed" value=${hct(of.unclaimed_wei)} title=${exact(of.unclaimed_wei)} note=${of.claim?.due ? "HCT, will be claimed" : "HCT, of vouchers in hand"} />
-  <${Kpi} name="price" value=${perMillion(of.price_wei)} note=${`HCT per million, prompt ${perMillion(of.prompt_price_wei)}`} />
+  <${Kpi} name="earned today" value=${hct(earned?.days.at(-1)?.earned_wei ?? "0")} note=${`${symbol()}, ${plural(earned?.days.at(-1)?.sessions ?? 0, "session")}`} />
+  <${Kpi} name="unclaimed" value=${hct(of.unclaimed_wei)} title=${exact(of.unclaimed_wei)} note=${of.claim?.due ? `${symbol()}, will be claimed` : `${symbol()}, of vouchers in hand`} />
+  <${Kpi} name="price" value=${perMillion(of.price_wei)} note=${`${symbol()} per million, prompt ${perMillion(of.prompt_price_wei)}`} />
   <${Kpi} name="speed" value=${ms(of.decode_ms)} note=${`each token, prompt ${ms(of.prompt_ms)}`} />
 </dl>`;
 
@@ -46,9 +46,9 @@ const Demands = ({ demands }) => demands.length > 0 && html`<div class="notice b
 
 function Earnings({ earned }) {
   const at = earned.days.map((each) => Date.parse(`${each.day}T00:00:00Z`) / 1000);
-  return html`<${Card} title="Earned per day" note=${`${hct(earned.earned_wei)} HCT in all, ${hct(earned.claimed_wei)} claimed, ${hct(earned.unclaimed_wei)} not yet`}>
+  return html`<${Card} title="Earned per day" note=${`${hct(earned.earned_wei)} ${symbol()} in all, ${hct(earned.claimed_wei)} claimed, ${hct(earned.unclaimed_wei)} not yet`}>
     ${earned.days.some((each) => each.earned_wei !== "0")
-      ? html`<${Chart} data=${[at, earned.days.map((each) => asNumber(each.earned_wei))]} label="HCT earned per day" axis=${(value) => (value === 0 ? "0" : String(Number(value.toPrecision(2))))} series=${[{ name: "earned", kind: "bars", say: (value) => `${Number(value.toPrecision(4))} HCT` }]} />`
+      ? html`<${Chart} data=${[at, earned.days.map((each) => asNumber(each.earned_wei))]} label="${symbol()} earned per day" axis=${(value) => (value === 0 ? "0" : String(Number(value.toPrecision(2))))} series=${[{ name: "earned", kind: "bars", say: (value) => `${Number(value.toPrecision(4))} ${symbol()}` }]} />`
       : html`<${Empty} title="Nothing earned in this time">What clients pay appears here with the first session.<//>`}
     ${earned.channels.length > 0 && html`<hr /><${Table} label="Channels that pay this provider" columns=${[["Client"], ["Opened"], ["Deposit", 1], ["Earned", 1], ["Claimed", 1], ["Unclaimed", 1], ["State"]]}>
       ${earned.channels.map((each) => html`<tr key=${each.channel}><th scope="row"><${Id} id=${each.payer} /></th><td class="mono">${moment(each.opened)}</td><td class="n"><${Amount} wei=${each.deposit_wei} /></td>
@@ -62,7 +62,7 @@ function Sessions() {
   const found = useData(`/hc/provider/sessions?limit=20${before ? `&before=${encodeURIComponent(before)}` : ""}`, { every: before ? 0 : 10 });
   return html`<${Card} title="Sessions" note="newest first"><${Found} of=${found} what="The sessions">${({ sessions }) => html`
     ${sessions.length
-      ? html`<${Table} label="Sessions" columns=${[["Began"], ["Client"], ["Layers", 1], ["Prompt", 1], ["Generated", 1], ["Price", 1], ["HCT", 1], ["Took", 1], ["Outcome"]]}>
+      ? html`<${Table} label="Sessions" columns=${[["Began"], ["Client"], ["Layers", 1], ["Prompt", 1], ["Generated", 1], ["Price", 1], [symbol(), 1], ["Took", 1], ["Outcome"]]}>
           ${sessions.map((each) => html`<tr key=${each.session}><td class="mono">${moment(each.started)}</td><th scope="row"><${Id} id=${each.peer} /></th><td class="n">${layers(each.layers)}</td>
             <td class="n">${count(each.prompt_tokens)}</td><td class="n">${count(each.tokens)}</td><td class="n">${perMillion(each.price_wei)}</td><td class="n"><${Amount} wei=${each.billed_wei} /></td>
             <td class="n">${each.ended ? ms((each.ended - each.started) * 1000) : "–"}</td><td class="wrap">${each.refused ? html`<${Badge} kind="warn">refused<//> ${each.outcome}` : each.ended ? each.outcome : html`<${Badge} kind="ok">running<//>`}</td></tr>`)}<//>`
@@ -78,7 +78,7 @@ function Advise() {
       ? html`<${Table} label="Advise" columns=${[["Layers", 1], ["Others serve"], ["Price", 1], ["Each token", 1], ["Chosen", 1], ["Revenue", 1]]}>
           ${ranges.map((each) => html`<tr key=${each.layers.join()}><th scope="row" class="n">${layers(each.layers)}</th><td>${each.unserved ? html`<${Badge} kind="warn">nobody<//>` : ""}</td><td class="n">${perMillion(each.price_wei)}</td>
             <td class="n">${ms(each.cost_ms)}</td><td class="n">${percent(each.probability)}</td><td class="n">${perMillion(each.revenue_wei)}</td></tr>`)}<//>
-          <p class="soft"><small>Prices and revenue in HCT per million tokens of the market${machine ? `; ${(machine.memory_bytes / 2 ** 30).toFixed(1)} GiB of memory, ${ms(machine.layer_ms)} a layer` : ""}.</small></p>`
+          <p class="soft"><small>Prices and revenue in ${symbol()} per million tokens of the market${machine ? `; ${(machine.memory_bytes / 2 ** 30).toFixed(1)} GiB of memory, ${ms(machine.layer_ms)} a layer` : ""}.</small></p>`
       : html`<${Empty} title="No advice now">${why ?? "It is worked out once in a while from what others offer."}<//>`}<//><//>`;
 }
 

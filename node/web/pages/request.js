@@ -2,7 +2,7 @@
 import { html } from "./view.js";
 import { useData } from "./api.js";
 import { auditOf, AuditBadge } from "./audit.js";
-import { count, layers, moment, ms, perMillion, percent, plural, relative } from "./format.js";
+import { count, layers, moment, ms, percent, perMillion, plural, relative, symbol } from "./format.js";
 import { Amount, Badge, Card, Copy, Empty, Found, Gas, Id, Table } from "./parts.js";
 
 const FINDINGS = { pass: ["ok", "passed"], grey: ["warn", "undecided"], fail: ["bad", "failed"], error: ["wait", "not possible"] };
@@ -25,7 +25,7 @@ const Facts = ({ of }) => html`<${Card} label="The request"><dl class="facts">
   ${of.seed !== null && html`<dt>seed</dt><dd class="n">${of.seed}</dd>`}
 </dl><//>`;
 
-const Costs = ({ of }) => html`<${Card} title="Cost" note="in HCT"><dl class="facts">
+const Costs = ({ of }) => html`<${Card} title="Cost" note="in ${symbol()}"><dl class="facts">
   <dt>paid to providers</dt><dd><${Amount} wei=${of.cost_wei} digits=${5} /></dd>
   <dt>at risk, for steps without an answer</dt><dd><${Amount} wei=${of.risked_wei} digits=${5} /></dd>
   <dt>paid to auditors</dt><dd><${Amount} wei=${of.audit_cost_wei} digits=${5} /></dd>
@@ -34,7 +34,7 @@ const Costs = ({ of }) => html`<${Card} title="Cost" note="in HCT"><dl class="fa
   <dt>gas, in the chain's coin</dt><dd><${Gas} wei=${of.gas_wei} digits=${5} /></dd>
 </dl><//>`;
 
-const Hops = ({ hops }) => html`<${Card} title="Hops" note="prices in HCT per million tokens">
+const Hops = ({ hops }) => html`<${Card} title="Hops" note="prices in ${symbol()} per million tokens">
   ${hops.length
     ? html`<${Table} label="Hops" columns=${[["Provider"], ["Layers", 1], ["Price", 1], ["Prompt", 1], ["Tokens", 1], ["Paid", 1], ["At risk", 1], ["Channel"], ["Session"], [hops.some((hop) => hop.outcome) ? "Ended" : ""]]}>
         ${hops.map((hop) => html`<tr key=${hop.session + hop.peer}><th scope="row"><${Id} id=${hop.peer} /></th><td class="n">${layers(hop.layers)}</td>

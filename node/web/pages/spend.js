@@ -4,7 +4,7 @@ import { useData } from "./api.js";
 import { auditOf, AuditBadge } from "./audit.js";
 import { Channels } from "./channels.js";
 import { Chart } from "./chart.js";
-import { asNumber, coin, count, exact, hct, moment, ms, plural } from "./format.js";
+import { asNumber, coin, count, exact, hct, moment, ms, plural, symbol } from "./format.js";
 import { Amount, Badge, Card, Empty, Found, Kpi, Table } from "./parts.js";
 import { Policy } from "./policy.js";
 import { Detail } from "./request.js";
@@ -30,20 +30,20 @@ const Choice = ({ label, all, value, options, set }) => html`<label class="visua
     ${options.map(([id, name]) => html`<option value=${id} selected=${id === value}>${name}</option>`)}</select>`;
 
 const Figures = ({ of }) => html`<dl class="kpis">
-  <${Kpi} name="today" value=${hct(of.today_wei)} title=${`${exact(of.today_wei)} HCT`} note=${`HCT, ${plural(of.today_requests, "request")}`} />
-  <${Kpi} name="per million tokens" value=${of.per_million_wei === null ? "–" : hct(of.per_million_wei)} note="HCT, of prompt and answer" />
-  <${Kpi} name="at risk now" value=${hct(of.risk_wei)} title=${`${exact(of.risk_wei)} HCT`} note=${of.risk_wei === "0" ? "HCT, every step was answered" : "HCT, of steps without an answer"} />
-  <${Kpi} name="gas today" value=${coin(of.gas_wei)} title=${exact(of.gas_wei, 18)} note=${`coin, with ${hct(of.deposited_wei)} HCT deposited`} />
+  <${Kpi} name="today" value=${hct(of.today_wei)} title=${`${exact(of.today_wei)} ${symbol()}`} note=${`${symbol()}, ${plural(of.today_requests, "request")}`} />
+  <${Kpi} name="per million tokens" value=${of.per_million_wei === null ? "–" : hct(of.per_million_wei)} note="${symbol()}, of prompt and answer" />
+  <${Kpi} name="at risk now" value=${hct(of.risk_wei)} title=${`${exact(of.risk_wei)} ${symbol()}`} note=${of.risk_wei === "0" ? `${symbol()}, every step was answered` : `${symbol()}, of steps without an answer`} />
+  <${Kpi} name="gas today" value=${coin(of.gas_wei)} title=${exact(of.gas_wei, 18)} note=${`coin, with ${hct(of.deposited_wei)} ${symbol()} deposited`} />
 </dl>`;
 
 function Curve({ spend }) {
   const each = spend.by === "hour" ? "hour" : "day";
   const values = spend.cost_wei.map(asNumber);
   const points = { at: spend.at, values };
-  const say = (value) => `${Number(value.toPrecision(4))} HCT`;
-  return html`<${Card} title=${`HCT per ${each}`} note=${`${hct(spend.sum_wei)} in all, ${plural(spend.requests.reduce((a, b) => a + b, 0), "request")}`}>
+  const say = (value) => `${Number(value.toPrecision(4))} ${symbol()}`;
+  return html`<${Card} title=${`${symbol()} per ${each}`} note=${`${hct(spend.sum_wei)} in all, ${plural(spend.requests.reduce((a, b) => a + b, 0), "request")}`}>
     ${values.some((value) => value > 0)
-      ? html`<${Chart} data=${[points.at, points.values, spend.requests]} label=${`HCT spent per ${each}`} axis=${(value) => (value === 0 ? "0" : String(Number(value.toPrecision(2))))}
+      ? html`<${Chart} data=${[points.at, points.values, spend.requests]} label=${`${symbol()} spent per ${each}`} axis=${(value) => (value === 0 ? "0" : String(Number(value.toPrecision(2))))}
           series=${[{ name: "spent", kind: "bars", say }]} />`
       : html`<${Empty} title="Nothing spent in this time">Costs appear here as requests are paid.<//>`}<//>`;
 }
@@ -56,7 +56,7 @@ function Requests({ filter, base }) {
   return html`<${Card} title="Requests" note="newest first">
     <${Found} of=${found} what="The requests">${({ requests, next }) => html`
       ${requests.length
-        ? html`<${Table} label="Requests" columns=${[["When"], ["App"], ["Key"], ["Model"], ["In", 1], ["Cached", 1], ["Out", 1], ["HCT", 1], ["First", 1], ["Took", 1], ["Ended"], ["Audit"]]}>
+        ? html`<${Table} label="Requests" columns=${[["When"], ["App"], ["Key"], ["Model"], ["In", 1], ["Cached", 1], ["Out", 1], [symbol(), 1], ["First", 1], ["Took", 1], ["Ended"], ["Audit"]]}>
             ${requests.map((each) => html`<tr key=${each.request_id}>
               <td><a class="go mono" href=${`#/spend/${each.request_id}`} aria-label=${`Request at ${moment(each.started)}`}>${moment(each.started)}</a></td>
               <td>${each.app || each.endpoint}</td><td>${each.key_id ? names[each.key_id] ?? each.key_id : html`<span class="soft">owner</span>`}</td><td>${each.model}</td>

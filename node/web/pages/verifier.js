@@ -1,7 +1,7 @@
 /** Verifier: cases that this machine judges, what it has looked over, and what it has earned. */
 import { html, useState } from "./view.js";
 import { useData } from "./api.js";
-import { count, exact, hct, layers, length, moment, ms, percent, perMillion, plural, relative } from "./format.js";
+import { count, exact, hct, layers, length, moment, ms, percent, perMillion, plural, relative, symbol } from "./format.js";
 import { Amount, Badge, Card, Empty, Found, Gas, Id, Kpi, Table } from "./parts.js";
 import { Stake } from "./stake.js";
 
@@ -32,9 +32,9 @@ function Audits() {
   const [pages, setPages] = useState([""]);
   const before = pages.at(-1);
   const found = useData(`/hc/verifier/audits?limit=20${before ? `&before=${encodeURIComponent(before)}` : ""}`, { every: before ? 0 : 10 });
-  return html`<${Card} title="Audits" note=${found.data && `${plural(found.data.total.audits, "audit")} sold for ${hct(found.data.total.paid_wei)} HCT`}><${Found} of=${found} what="The audits">${({ audits }) => html`
+  return html`<${Card} title="Audits" note=${found.data && `${plural(found.data.total.audits, "audit")} sold for ${hct(found.data.total.paid_wei)} ${symbol()}`}><${Found} of=${found} what="The audits">${({ audits }) => html`
     ${audits.length
-      ? html`<${Table} label="Audits" columns=${[["When"], ["Layers", 1], ["Tokens", 1], ["Finding"], ["Median error", 1], ["Greatest", 1], ["Agreement", 1], ["Took", 1], ["HCT", 1], ["Channel"]]}>
+      ? html`<${Table} label="Audits" columns=${[["When"], ["Layers", 1], ["Tokens", 1], ["Finding"], ["Median error", 1], ["Greatest", 1], ["Agreement", 1], ["Took", 1], [symbol(), 1], ["Channel"]]}>
           ${audits.map((each) => {
             const [kind, word] = FINDINGS[each.finding] ?? ["wait", each.finding];
             return html`<tr key=${each.id}><td class="mono">${moment(each.at)}</td><td class="n">${layers(each.layers)}</td><td class="n">${count(each.tokens)}</td><td><${Badge} kind=${kind}>${word}<//></td>
@@ -54,9 +54,9 @@ export function Verifier() {
       ${Object.values(of.ready).some(Boolean) && html`<div class="notice warn" role="status"><strong>Not ready.</strong>${Object.values(of.ready).filter(Boolean).map((each) => html`<span>${each}</span>`)}</div>`}
       ${of.notices.map((each) => html`<div class="notice" key=${each}>${each}</div>`)}
       <dl class="kpis">
-        <${Kpi} name="credits" value=${hct(of.credits_wei)} title=${exact(of.credits_wei)} note=${of.credits_at ? `HCT, to be taken from ${moment(of.credits_at)}` : "HCT, for verdicts"} />
-        <${Kpi} name="unclaimed" value=${hct(of.unclaimed_wei)} title=${exact(of.unclaimed_wei)} note="HCT, of audits sold" />
-        <${Kpi} name="price" value=${perMillion(of.price_wei)} note="HCT per million tokens looked over" />
+        <${Kpi} name="credits" value=${hct(of.credits_wei)} title=${exact(of.credits_wei)} note=${of.credits_at ? `${symbol()}, to be taken from ${moment(of.credits_at)}` : `${symbol()}, for verdicts`} />
+        <${Kpi} name="unclaimed" value=${hct(of.unclaimed_wei)} title=${exact(of.unclaimed_wei)} note="${symbol()}, of audits sold" />
+        <${Kpi} name="price" value=${perMillion(of.price_wei)} note="${symbol()} per million tokens looked over" />
         <${Kpi} name="audits now" value=${`${of.audits.running} of ${of.audits.most}`} note=${`running for ${length(of.uptime_s)}`} />
       </dl>
       <${Cases} cases=${of.cases} />

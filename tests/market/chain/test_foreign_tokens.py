@@ -14,7 +14,7 @@ from hypercluster.market.chain import Chain, DisputeTerms, Rpc, Sender, deploy
 from hypercluster.market.chain.checking import contradictions
 from hypercluster.market.errors import InvalidAmount, UnusableToken
 from hypercluster.market.money.signing import address_of
-from hypercluster.market.money.units import HCT, in_token, pay_in
+from hypercluster.market.money.units import HCT, IN_HCT, Unit, in_token, pay_in
 from hypercluster.market.money.voucher import ChannelDescriptor
 from hypercluster.market.trust.merkle import root
 from hypercluster.market.trust.receipt import NO_RECEIPT, Receipt, Stage
@@ -29,12 +29,12 @@ ROWS = [bytes([number]) * 32 for number in range(5)]
 def usual() -> Iterator[None]:
     """Whatever a test pays in, the next one pays in HCT."""
     yield
-    pay_in(18)
+    pay_in(IN_HCT)
 
 
 def market(anvil: str, boss: LocalAccount, token: str, decimals: int) -> Chain:
     """A market that is paid in a token, with the usual amounts and short windows."""
-    pay_in(decimals)
+    pay_in(Unit(decimals))
     usual = DisputeTerms()
     terms = replace(
         usual,
@@ -45,15 +45,17 @@ def market(anvil: str, boss: LocalAccount, token: str, decimals: int) -> Chain:
     return Chain(anvil, deploy(anvil, boss, min_stake=minimum, grace_seconds=60, terms=terms, token=token))
 
 
-@pytest.mark.parametrize(("name", "decimals"), [("PlainToken", 6), ("WaryToken", 18)])
+@pytest.mark.parametrize(
+    ("name", "decimals", "symbol"), [("PlainToken", 6, "PLN"), ("WaryToken", 18, "TOKEN")]
+)
 def test_a_token_without_permits_and_burning_pays_stakes_and_is_slashed(
-    anvil: str, accounts: list[LocalAccount], name: str, decimals: int
+    anvil: str, accounts: list[LocalAccount], name: str, decimals: int, symbol: str
 ) -> None:
     boss = Sender(Rpc(anvil), accounts[0])
     chain = market(anvil, accounts[0], create(boss, name), decimals)
     one = 10**decimals
     assert not [*contradictions(chain)]
-    assert (chain.deployment.decimals, chain.token.decimals) == (decimals, decimals)
+    assert chain.deployment.unit == chain.token.unit == (decimals, symbol)
     payer, payee = Sender(chain, accounts[0]), Sender(chain, accounts[2])
     channels, token = chain.channels, chain.token
     held = token.balance(payer.address)

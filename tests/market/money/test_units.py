@@ -11,12 +11,15 @@ from hypercluster.market.money.claiming import ClaimRule
 from hypercluster.market.money.units import (
     COIN,
     HCT,
+    IN_HCT,
     UINT96_MAX,
+    Unit,
     check_wei,
     format_coin,
     format_hct,
     format_price,
     in_token,
+    named,
     parse_hct,
     parse_price,
     pay_in,
@@ -114,9 +117,9 @@ def test_x6_prices_for_people_have_digits_that_mean_something() -> None:
 @pytest.fixture
 def six() -> Iterator[None]:
     """Whatever is paid is paid in a token of six decimals."""
-    pay_in(6)
+    pay_in(Unit(6, "PLAIN"))
     yield
-    pay_in(18)
+    pay_in(IN_HCT)
 
 
 @pytest.mark.usefixtures("six")
@@ -130,6 +133,7 @@ def test_amounts_of_a_token_with_six_decimals() -> None:
     with pytest.raises(InvalidAmount, match="at most 0 decimals"):
         parse_price("0.5")
     assert in_token(HCT // 100) == 10_000
+    assert named("1.5 HCT, or HCT/M; HCT_PER_COIN") == "1.5 PLAIN, or PLAIN/M; HCT_PER_COIN"
     assert (format_coin(COIN // 2), round_coin(3 * COIN)) == ("0.5", "3")  # the chain's coin is as it was
     assert ClaimRule(hct_per_coin=1000).worth(COIN // 1000) == 1_000_000
     assert WalletPolicy().per_request_wei == 100_000
@@ -139,8 +143,8 @@ def test_amounts_of_a_token_with_six_decimals() -> None:
 
 
 def test_what_a_network_says_counts_from_the_first_amount_on() -> None:
-    told = iter([8])
-    pay_in(None, lambda: next(told))
+    told = iter([Unit(8)])
+    pay_in(lambda: next(told))
     assert (parse_hct("1"), parse_hct("2")) == (10**8, 2 * 10**8)
     assert next(told, None) is None
-    pay_in(18)
+    pay_in(IN_HCT)

@@ -98,6 +98,12 @@ def test_a_client_from_nothing_to_well(
     found = findings(terminal, "hc-client", 0)
     assert all(each["health"] in ("well", "unknown") for each in found.values()), found
 
+    told = Path(terminal.settings["HC_DEPLOYMENT"])
+    replace(chain.deployment, symbol="USDC").save(told)
+    token = findings(terminal, "hc-client", 0)["token"]
+    assert (token["health"], "called HCT on the chain, and USDC" in token["seen"]) == ("odd", True)
+    chain.deployment.save(told)
+
     (terminal.home / "policy.toml").write_text("total = lots")
     Path(terminal.settings["HC_PASSWORD_FILE"]).write_text("wrong\n")
     (terminal.home / "keys" / "session.json").chmod(0o644)

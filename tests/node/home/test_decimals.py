@@ -10,11 +10,11 @@ import pytest
 
 from hypercluster.market.chain import Chain, Deployment
 from hypercluster.market.errors import ChainError
-from hypercluster.market.money.units import decimals, pay_in
+from hypercluster.market.money.units import IN_HCT, Unit, pay_in, unit
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.contracts import WrongContracts
 from hypercluster.node.home.profile import profile_of
-from hypercluster.node.home.resources import open_chain, told_decimals
+from hypercluster.node.home.resources import open_chain, told_unit
 from hypercluster.node.home.settings import Settings
 
 
@@ -23,29 +23,34 @@ def test_the_deployment_file_or_the_profile_tells(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HC_HOME", str(tmp_path))
-    assert told_decimals() == 18  # there is no network yet
+    assert told_unit() == (18, "HCT")  # there is no network yet
     file, profile = tmp_path / "deployment.json", tmp_path / "profile.json"
-    replace(deployment, decimals=6).save(file)
+    replace(deployment, decimals=6, symbol="PLN").save(file)
     monkeypatch.setenv("HC_DEPLOYMENT", str(file))
-    assert (told_decimals(), Deployment.load(file).decimals) == (6, 6)
+    assert told_unit() == Deployment.load(file).unit == (6, "PLN")
     older = json.loads(file.read_text())
-    del older["decimals"]
+    del older["decimals"], older["symbol"]
     file.write_text(json.dumps(older))
-    assert (told_decimals(), Deployment.load(file).decimals) == (18, 18)
+    assert told_unit() == Deployment.load(file).unit == (18, "HCT")
     for wrong in ("6", 5, 25, None, True, [6]):
         file.write_text(json.dumps(older | {"decimals": wrong}))
-        assert told_decimals() == 18
+        assert told_unit() == IN_HCT
         with pytest.raises(ChainError, match="6 to 24 decimals"):
             Deployment.load(file)
-    replace(profile_of(chain, "others"), decimals=8).save(profile)
+    for wrong in ("", "\x1b[2J", "US DC", "USD\u20ae0", "A" * 13, None, 5, "[bold]"):
+        file.write_text(json.dumps(older | {"symbol": wrong}))
+        assert told_unit() == IN_HCT
+        with pytest.raises(ChainError, match="The symbol of a token is 1 to 12 letters"):
+            Deployment.load(file)
+    replace(profile_of(chain, "others"), unit=Unit(8, "PLN")).save(profile)
     monkeypatch.delenv("HC_DEPLOYMENT")
     monkeypatch.setenv("HC_PROFILE", str(profile))
-    assert told_decimals() == 8
+    assert told_unit() == (8, "PLN")
     document = json.loads(profile.read_text())
     document["chain"]["decimals"] = 3
     (tmp_path / "bad.json").write_text(json.dumps(document))
     monkeypatch.setenv("HC_PROFILE", str(tmp_path / "bad.json"))
-    assert told_decimals() == 18
+    assert told_unit() == IN_HCT
     with pytest.raises(NodeError, match="6 to 24 decimals, not 3"):
         _ = Settings().network_profile
 
@@ -61,6 +66,6 @@ def test_a_deployment_that_is_wrong_about_its_token_opens_no_chain(
             open_chain(settings)
         deployment.save(file)
         open_chain(settings)
-        assert decimals() == 18
+        assert unit() == (18, "HCT")
     finally:
-        pay_in(18)
+        pay_in(IN_HCT)

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 async def test_a_cheat_is_convicted_though_a_third_lies(
     stored_tiny: StoredModel, tmp_path: Path, seats: int, liars: int
 ) -> None:
-    # Nobody is silent, so nobody is waited for; seven that judge at once may take their time.
-    terms = replace(TERMS, seats=seats, commit_window=300)
+    # Nobody is silent, so nobody is waited for; seven that fetch the rows and judge at once may take their time.
+    terms = replace(TERMS, seats=seats, commit_window=300, serve_window=200)
     with new_court(stored_tiny, tmp_path / "court", terms) as court:
         replayer = Replayer(court.stored, court.bounds, threads=1)
         for number in range(seats):
