@@ -21,9 +21,9 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,6 +204,13 @@ def model_file(name: str, cache: Path) -> Path:
 
 def bench(model: Path, home: Path, setting: Setting, pool: Executor) -> Measured:
     """Start a network for the model, measure on it, and end it."""
+    with serving(model, home, setting) as (network, stored):
+        return trio.run(measure, network, stored, model, setting, pool)
+
+
+@contextmanager
+def serving(model: Path, home: Path, setting: Setting) -> Iterator[tuple[LocalNetwork, StoredModel]]:
+    """A network whose providers serve the model in ranges that follow each other."""
     with err.status("Cutting the model into shards"):
         stored = open_model(model, home)
         ranges = partition(stored.manifest.layers, setting.providers)
@@ -229,7 +236,7 @@ def bench(model: Path, home: Path, setting: Setting, pool: Executor) -> Measured
                 stack.enter_context(proxies(pairs, setting.delay_ms / 1000))
             # The folder of shards, so that each provider need not cut its own.
             network = stack.enter_context(running_network(home, specs, model=stored.folder))
-        return trio.run(measure, network, stored, model, setting, pool)
+        yield network, stored
 
 
 async def measure(
@@ -240,8 +247,7 @@ async def measure(
     purse = purse_of(settings.home, network.chain, network.password_file.read_text())
     ranges = [spec.spec.layers for spec in network.providers]
     measured = Measured(ranges, hops=[{part: [] for part in PARTS} for _ in ranges])
-    vocabulary = stored.manifest.n_vocab
-    prompt = [(7 * i + 1) % (vocabulary - 1) for i in range(setting.prompt)]
+    prompt = some_tokens(stored, setting.prompt)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     wishes = Wishes(
         wire_dtype=WireDtype.named(setting.wire), chain=not setting.relay, pay_ahead=setting.pay_ahead
@@ -264,6 +270,11 @@ async def measure(
                         getattr(measured, side).append(run)
                     progress.advance(task)
     return measured
+
+
+def some_tokens(stored: StoredModel, count: int) -> list[int]:
+    """A prompt of `count` ids that mean nothing."""
+    return [(7 * i + 1) % (stored.manifest.n_vocab - 1) for i in range(count)]
 
 
 async def run_unsplit(pool: Executor, model: Path, prompt: Sequence[int], setting: Setting) -> Run:

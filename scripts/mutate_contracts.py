@@ -29,6 +29,8 @@ from mutants import Mutant, mutate, struct_fields
 
 BUILT = ROOT / ".build" / "mutants"
 CALLS = 500
+TRIES = 3
+"""of contract tests that do not come to an end, as when Anvil takes too long to start on a busy machine"""
 TESTS = {
     "DisputeCases.sol": "test_cases_*.py test_disputes_*.py",
     "DisputeDemands.sol": "test_demands.py test_disputes_*.py",
@@ -188,16 +190,13 @@ def killed(mutant: Mutant, *, quick: bool, on: bool = True) -> str:
         f"--artifacts={built(mutant.file)}",
         f"--coin={mutant.switch}",
     ]
-    run = subprocess.run(
-        [Path(sys.executable).parent / "ape", "test", *tests, *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    if bool(failed) != bool(run.returncode):
-        raise RuntimeError(f"The contract tests did not come to an end:\n{run.stdout}{run.stderr}")
-    return failed[0].split(" - ")[0].split("/")[-1] if failed else ""
+    command = [Path(sys.executable).parent / "ape", "test", *tests, *options]
+    for _ in range(TRIES):
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        if bool(failed) == bool(run.returncode):
+            return failed[0].split(" - ")[0].split("/")[-1] if failed else ""
+    raise RuntimeError(f"The contract tests did not come to an end:\n{run.stdout}{run.stderr}")
 
 
 def properties_of(mutant: Mutant) -> tuple[str, ...]:
