@@ -99,6 +99,10 @@ def test_a_row_is_demanded_once(court: Court, demand: Call, signed: Call) -> Non
     demand(arguments=arguments, output=False)
     demand(arguments=signed(stage, seq=4))
     demand(arguments=signed())
+    # A stage does not name its node: who signs the stage of another takes no demand away from it.
+    other, _ = court.join()
+    copied = demand(arguments=signed(stage, by=other))
+    assert court.demands.demands(copied).node == other
 
 
 def test_a_permit_stands_in_for_an_allowance(court: Court, signed: Call) -> None:
