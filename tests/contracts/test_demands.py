@@ -210,6 +210,16 @@ def test_the_last_second_is_in_time(court: Court, demand: Call) -> None:
     assert status(court, number) == SERVED
 
 
+def test_a_demand_is_served_once(court: Court, demand: Call, stranger: Account) -> None:
+    number = demand()
+    demand(row=2)  # whose bond lies beside it
+    served = (number, OUTPUT[1], tree_path(OUTPUT, 1))
+    court.demands.serve(*served, sender=stranger)
+    with ape.reverts(court.demands.WrongStatus, error_inputs={"status": SERVED}):
+        court.demands.serve(*served, sender=stranger)
+    assert court.held() == BOND
+
+
 def test_withholding_costs_a_fault(court: Court, demand: Call, stranger: Account) -> None:
     held, supply = court.token.balanceOf(court.accuser), court.token.totalSupply()
     number = demand()

@@ -42,6 +42,9 @@ def test_it_is_punished_once_per_input(court: Court, proof: Call, stranger: Acco
             court.proofs.proveContradiction(*again, sender=stranger)
     court.proofs.proveContradiction(*proof(inRoot=b"x" * 32), sender=stranger)
     assert court.stake_of(court.operator) == STAKE - 2 * FAULT
+    other, operator = court.join()  # whom another's punishment does not spare
+    court.proofs.proveContradiction(*proof(by=other), sender=stranger)
+    assert court.stake_of(operator) == STAKE - FAULT
 
 
 @pytest.mark.parametrize(
