@@ -65,6 +65,7 @@ def test_it_is_punished_once_per_input(court: Court, proof: Call, stranger: Acco
         {"finding": 2, "second_says": {"finding": 1}},
         {"finding": 0},
         {"tail": True},
+        {"tail": True, "second_says": {"tail": False}},
     ],
 )
 def test_verdicts_that_do_not_contradict(court: Court, proof: Call, stranger: Account, says: Any) -> None:
