@@ -60,7 +60,8 @@ class Completing:
         self, client: Client, request: Request, key: str = "", siblings: Siblings | None = None
     ) -> None:
         self.request = request
-        self.completion = Completion(secrets.token_hex(8))
+        own = client.own_layers
+        self.completion = Completion(secrets.token_hex(8), begins=own.start if own else 0)
         self._client = client
         self._looking = Looking(client, request, self.completion, key, siblings)
         self._paying = client.payer.spending(self.completion.request_id, request.budgets)

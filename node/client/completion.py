@@ -113,6 +113,8 @@ class Completion:
     """What has come of a request so far; whole when its last event is out or its block has ended."""
 
     request_id: str
+    begins: int = 0
+    """the first layer that providers are asked for; those before it the client computes itself"""
     prompt: tuple[int, ...] = ()
     tokens: list[int] = field(default_factory=list)
     allowed: int = 0

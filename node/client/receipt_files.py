@@ -93,6 +93,7 @@ def bundle_of(completion: Completion, hops: Sequence[Hop]) -> bytes | None:
         payments=first.account.domain,
         disputes=first.receipts.domain,
         sessions=tuple(map(paid_session, hops)),
+        begins=completion.begins,
     )
     return write_bundle(bundle, first.account.session_key)
 

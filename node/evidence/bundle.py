@@ -129,6 +129,8 @@ class Bundle:
     disputes: DisputeDomain
     """of the receipts"""
     sessions: tuple[PaidSession, ...]
+    begins: int = 0
+    """the first layer that providers were asked for; by the payer's word it computed those before itself"""
 
 
 def write_bundle(bundle: Bundle, key: coincurve.PrivateKey) -> bytes:
@@ -189,6 +191,7 @@ def _document(bundle: Bundle) -> dict[str, Any]:
         "chain_id": bundle.payments.chain_id,
         "channels": bundle.payments.contract,
         "cases": bundle.disputes.contract,
+        **({"begins": bundle.begins} if bundle.begins else {}),
         "sessions": [
             {
                 "session": each.record.session.hex(),
@@ -232,6 +235,8 @@ def _bundle(told: dict[str, Any]) -> Bundle:
     payments = VoucherDomain(_text(told["channels"]), chain_id)
     if len(told["sessions"]) > MOST_SESSIONS:
         raise ValueError(f"it has more than {MOST_SESSIONS} sessions")
+    if (begins := _number(told.get("begins", 0))) < 0:
+        raise ValueError(f"{begins} is no layer")
     return Bundle(
         request_id=_text(told["request"]),
         model_id=_text(told["model"]),
@@ -241,6 +246,7 @@ def _bundle(told: dict[str, Any]) -> Bundle:
         payments=payments,
         disputes=DisputeDomain(_text(told["cases"]), payments.chain_id),
         sessions=tuple(_session(each, _text(told["model"])) for each in told["sessions"]),
+        begins=begins,
     )
 
 
@@ -315,11 +321,11 @@ def _text(value: object) -> str:
     return value
 
 
-def by_path(sessions: Sequence[PaidSession]) -> list[list[PaidSession]]:
-    """The sessions cut into paths: each begins at layer 0."""
+def by_path(sessions: Sequence[PaidSession], begins: int) -> list[list[PaidSession]]:
+    """The sessions cut into paths, each of which begins at layer `begins`."""
     paths: list[list[PaidSession]] = []
     for each in sessions:
-        if each.record.layer_start == 0 or not paths:
+        if each.record.layer_start == begins or not paths:
             paths.append([])
         paths[-1].append(each)
     return paths

@@ -54,7 +54,7 @@ def _faults(bundle: Bundle, signer: str) -> Iterator[str]:
             yield from (f"{where}: {fault}" for fault in _session_faults(bundle, session, signer))
         except (MarketError, NodeError, ValueError) as error:
             yield f"{where}: {error}"
-    yield from seam_faults(bundle.sessions)
+    yield from seam_faults(bundle.sessions, bundle.begins)
     for name, said, found in (
         ("cost", bundle.cost_wei, sum(each.cost_wei for each in bundle.sessions)),
         ("risk", bundle.risked_wei, sum(each.risked_wei for each in bundle.sessions)),

@@ -8,22 +8,22 @@ from itertools import pairwise
 from hypercluster.node.evidence.bundle import PaidSession, by_path
 
 
-def seam_faults(sessions: Sequence[PaidSession]) -> Iterator[str]:
-    """What does not fit between the sessions of a request, in sentences.
+def seam_faults(sessions: Sequence[PaidSession], begins: int = 0) -> Iterator[str]:
+    """What does not fit between the sessions of a request whose paths begin at layer `begins`, in sentences.
 
     Where somebody took over in the middle of an answer, rows that had come in several steps were sent in one, of which
     there is no root to compare; such steps are passed over.
     """
-    faults = [fault for path in by_path(sessions) for fault in _path_faults(path)]
+    faults = [fault for path in by_path(sessions, begins) for fault in _path_faults(path, begins)]
     if faults and any(_replaced(each, sessions) for each in sessions):
-        faults = [fault for each in sessions for fault in _mended_faults(each, sessions)]
+        faults = [fault for each in sessions for fault in _mended_faults(each, sessions, begins)]
     yield from faults
 
 
-def _path_faults(path: Sequence[PaidSession]) -> Iterator[str]:
+def _path_faults(path: Sequence[PaidSession], begins: int) -> Iterator[str]:
     """Of a path over which all went from its first step to its last."""
-    if path[0].record.layer_start:
-        yield f"A path begins at layer {path[0].record.layer_start}, not at 0."
+    if path[0].record.layer_start != begins:
+        yield f"A path begins at layer {path[0].record.layer_start}, not at {begins}."
     for first, second in pairwise(path):
         seam = first.record.layer_stop
         if second.record.layer_start != seam:
@@ -40,14 +40,14 @@ def _path_faults(path: Sequence[PaidSession]) -> Iterator[str]:
                 break
 
 
-def _mended_faults(session: PaidSession, sessions: Sequence[PaidSession]) -> Iterator[str]:
+def _mended_faults(session: PaidSession, sessions: Sequence[PaidSession], begins: int) -> Iterator[str]:
     """Of one session of a path in which others took somebody's place."""
     start = session.record.layer_start
     before = [each for each in sessions if each.record.layer_stop == start]
-    if not start:
+    if start == begins:
         return
     if not before:
-        yield f"A path begins at layer {start}, not at 0."
+        yield f"A path begins at layer {start}, not at {begins}."
         return
     answered = {(gave.out_root, gave.position, gave.tokens) for each in before for gave in each.steps}
     read_again = [

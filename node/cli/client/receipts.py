@@ -69,6 +69,7 @@ def verify(
         "cost_wei": found.cost_wei,
         "risked_wei": found.risked_wei,
         "steps": checked.steps,
+        "begins": found.begins,
         "sessions": [
             {
                 "peer": each.record.peer,
@@ -98,6 +99,8 @@ def verify(
                 layers, each["peer"], str(each["steps"]), str(each["tokens"]), format_hct(each["cost_wei"])
             )
         yield table
+        if found.begins:
+            yield f"Layers 0:{found.begins} the payer computed itself, by its own word."
         yield (
             f"All of it holds: {counted(checked.steps, 'receipt')} and as many vouchers, "
             f"{format_hct(found.cost_wei)} HCT on chain {found.payments.chain_id}, paid with session key "

@@ -15,6 +15,7 @@ import trio
 from typer.testing import CliRunner
 
 from hypercluster.node.cli.client.app import app
+from hypercluster.node.client.own_layers import Ends
 from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.request import Allowance, Request
 from hypercluster.node.evidence.bundle import (
@@ -241,6 +242,29 @@ async def test_a_path_that_broke_is_in_it_with_what_was_risked(world: World, tmp
     assert checked.bundle.risked_wei == done.risked_wei > 0
     assert checked.bundle.cost_wei == done.spent_wei
     assert len(checked.bundle.sessions) == len(done.bill.hops) == 3
+
+
+@pytest.mark.parametrize(("ends", "begins"), [("0:2", 2), ("2:4", 0)])
+async def test_it_holds_where_its_payer_computed_an_end_itself(
+    world: World, tmp_path: Path, ends: str, begins: int
+) -> None:
+    """And says which: who left a session out cannot make it the payer's own layers without saying so."""
+    wallet = new_wallet(world.chain)
+    async with world.client(wallet, tmp_path, own=Ends(ranges=(ends,), threads=1)) as client:
+        with trio.fail_after(300):
+            request = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=4))
+            done = await client.complete(request).finished()
+    file = tmp_path / "bundle"
+    file.write_bytes(ReceiptFiles(tmp_path).load(done.request_id))
+    checked = check_bundle(file.read_bytes())
+    assert (checked.faults, checked.bundle.begins, len(checked.bundle.sessions)) == ((), begins, 1)
+    told = CliRunner().invoke(app, ["verify", str(file)]).output
+    assert ("Layers 0:2 the payer computed itself" in told) == (begins > 0)
+    with pytest.raises(NoBundle, match="-1 is no layer"):
+        check_bundle(write_bundle(dataclasses.replace(checked.bundle, begins=-1), wallet.signer))
+    other = dataclasses.replace(checked.bundle, begins=2 - begins)
+    faults = check_bundle(write_bundle(other, wallet.signer)).faults
+    assert faults == (f"A path begins at layer {begins}, not at {2 - begins}.",)
 
 
 def test_the_oldest_days_go_where_there_is_no_more_room(tmp_path: Path) -> None:
