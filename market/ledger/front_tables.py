@@ -34,8 +34,9 @@ class RequestRow(Base, kw_only=True):
 
     ``path`` lists the hops as their bills say, sessions and channels in hex. ``cost`` was paid to providers for
     answers, ``risked`` is what they may claim on top for steps without one, ``audit_cost`` went to auditors, ``gas``
-    to the chain (in wei of its own coin), ``deposited`` into channels. ``doubtful`` is whether an audit found a hop
-    at fault; ``audits_open`` counts those still to come.
+    to the chain (in wei of its own coin), ``deposited`` into channels. ``covered`` is how much of all that vouchers
+    pay which earlier requests had risked: the wallet signed nothing more for it. ``doubtful`` is whether an audit
+    found a hop at fault; ``audits_open`` counts those still to come.
     """
 
     __tablename__ = "requests"
@@ -59,6 +60,7 @@ class RequestRow(Base, kw_only=True):
     cost: Mapped[int] = mapped_column(Wei, default=0)
     risked: Mapped[int] = mapped_column(Wei, default=0)
     audit_cost: Mapped[int] = mapped_column(Wei, default=0)
+    covered: Mapped[int] = mapped_column(Wei, default=0)
     gas: Mapped[int] = mapped_column(Wei, default=0)
     deposited: Mapped[int] = mapped_column(Wei, default=0)
     started: Mapped[datetime] = mapped_column(Moment, default_factory=now)
@@ -72,17 +74,20 @@ class RequestRow(Base, kw_only=True):
 
     @property
     def spent(self) -> int:
-        """What counts against budgets, in wei: paid, risked, and for audits."""
+        """What counts against budgets of keys, in wei: paid, risked, and for audits."""
         return self.cost + self.risked + self.audit_cost
 
 
 class SpentBefore(Base, kw_only=True):
-    """What the requests of a key cost that are no longer kept, in wei; "" stands for requests without a key."""
+    """What the requests of a key cost that are no longer kept, in wei, and what of it was ``covered``, see RequestRow;
+    "" stands for requests without a key.
+    """
 
     __tablename__ = "spent_before"
 
     key_id: Mapped[str] = mapped_column(String(16), primary_key=True)
     wei: Mapped[int] = mapped_column(Wei)
+    covered: Mapped[int] = mapped_column(Wei, default=0)
 
 
 class ApiKeyRow(Base, kw_only=True):

@@ -34,6 +34,7 @@ class Change(TypedDict, total=False):
     cost: int
     risked: int
     audit_cost: int
+    covered: int
     gas: int
     deposited: int
     first_token: datetime | None
@@ -185,18 +186,21 @@ class Requests:
     def spent_in(self, key_id: str | None, since: datetime | None) -> int:
         """Return wei spent since a moment, or ever: by one key, or by the whole wallet where ``key_id`` is None.
 
-        A request counts where it ended, and while it has not: so a limit over a period is never passed.
+        A request counts where it ended, and while it has not: so a limit over a period is never passed. Of the wallet
+        it is what was signed: what a request risked and a later one was paid with counts once, where it was risked.
         """
         row = RequestRow
-        query = select(total_wei(row.cost), total_wei(row.risked), total_wei(row.audit_cost))
-        older = select(total_wei(SpentBefore.wei))
+        query = select(*map(total_wei, (row.cost, row.risked, row.audit_cost, row.covered)))
+        older = select(total_wei(SpentBefore.wei), total_wei(SpentBefore.covered))
         if key_id is not None:
             query, older = query.where(row.key_id == key_id), older.where(SpentBefore.key_id == key_id)
         if since is not None:
             query = query.where(or_(row.ended.is_(None), row.ended >= since))
         with self._engine.begin() as connection:
-            spent = sum(connection.execute(query).one())
-            return spent + (connection.scalar(older) or 0 if since is None else 0)
+            *counted, covered = connection.execute(query).one()
+            before, covered_before = connection.execute(older).one() if since is None else (0, 0)
+        spent: int = sum(counted) + before
+        return spent - (covered + covered_before if key_id is None else 0)
 
     def prune(self, before: datetime) -> int:
         """Delete the requests that ended before a moment, and keep what each key spent on them; returns how many."""
@@ -205,14 +209,16 @@ class Requests:
 
     def drop(self, session: Session, *old: ColumnElement[bool]) -> int:
         """Delete requests and keep what each key spent on them, within a transaction; returns how many."""
-        sums = [total_wei(each) for each in (RequestRow.cost, RequestRow.risked, RequestRow.audit_cost)]
+        row = RequestRow
+        sums = map(total_wei, (row.cost, row.risked, row.audit_cost, row.covered))
         key = func.coalesce(RequestRow.key_id, "")
-        for key_id, *spent in session.execute(select(key, *sums).where(*old).group_by(key)).all():
+        for key_id, *spent, covered in session.execute(select(key, *sums).where(*old).group_by(key)).all():
             kept = session.get(SpentBefore, key_id, with_for_update=True)
             if kept is None:
-                session.add(SpentBefore(key_id=key_id, wei=sum(spent)))
+                session.add(SpentBefore(key_id=key_id, wei=sum(spent), covered=covered))
             else:
                 kept.wei += sum(spent)
+                kept.covered += covered
         return session.execute(delete(RequestRow).where(*old)).rowcount  # type: ignore[attr-defined,no-any-return]
 
     def _write(self, request_id: str, values: dict[str, Any]) -> None:

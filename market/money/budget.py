@@ -38,15 +38,19 @@ class Budget:
         name: what people call it, such as "limit of this request": it is put into sentences after "the".
         limit_wei: None for no bound.
         spent_wei: what was spent before.
+        once: what was booked as risked, and pays for a later step, is not counted again.
     """
 
-    def __init__(self, name: str, limit_wei: int | None, spent_wei: int = 0) -> None:
+    def __init__(self, name: str, limit_wei: int | None, spent_wei: int = 0, *, once: bool = False) -> None:
         if spent_wei < 0 or (limit_wei is not None and limit_wei < 0):
             raise InvalidAmount(f"The {name} cannot be below zero.")
         self.name = name
         self.limit_wei = limit_wei
         self._spent = spent_wei
         self._reserved = 0
+        self.once = once
+        self._covered = 0
+        """of what is to be booked or released: it is counted already"""
 
     @property
     def spent_wei(self) -> int:
@@ -89,10 +93,22 @@ class Budget:
 
         A step that was sent and never answered well is spent: its voucher is with the provider.
         """
-        self._take(reserved)
-        if spent < 0:
-            raise InvalidAmount(f"A step cannot have cost {spent} wei.")
-        self._spent = self.spent_wei + spent
+        covered = min(self._covered, reserved)
+        self._take(reserved - covered)
+        self._covered -= covered
+        if spent < covered:
+            raise InvalidAmount(f"A step cannot have cost {spent - covered} wei.")
+        self._spent = self.spent_wei + spent - covered
+
+    def cover(self, wei: int) -> None:
+        """Note that ``wei`` of what was just set aside are counted already, as an earlier step had risked them."""
+        self._take(wei)
+        self._covered += wei
+
+    def uncover(self, wei: int) -> None:
+        """Undo `cover` for what was never sent."""
+        self._covered -= wei
+        self._reserved += wei
 
     def release(self, wei: int) -> None:
         """Give back ``wei`` that were set aside for what was never sent."""
@@ -148,8 +164,10 @@ class PeriodBudget(Budget):
         period: Period,
         spent_wei: int = 0,
         clock: Callable[[], datetime] = _utc,
+        *,
+        once: bool = False,
     ) -> None:
-        super().__init__(name, limit_wei, spent_wei)
+        super().__init__(name, limit_wei, spent_wei, once=once)
         self.period = period
         self._clock = clock
         self._since = period.start(clock())

@@ -41,6 +41,8 @@ class OutgoingAccount:
     journal: Journal | None = None
     reserved: int = 0
     """wei that our open sessions reserve with the provider, less what they paid"""
+    held: int = 0
+    """wei of what was signed that our open sessions have set aside for their next steps"""
     unseen: int = 0
     """wei that the provider says it billed beyond what we know of; it gets a deposit for that, and no voucher"""
     _last: tuple[int, bytes] = (-1, b"")
@@ -50,6 +52,15 @@ class OutgoingAccount:
     def unreserved(self) -> int:
         """Wei that a further session can reserve."""
         return max(0, self.channel.available - self.reserved - self.unseen)
+
+    @property
+    def credit(self) -> int:
+        """Wei that are signed for, that nobody was paid for, and that no session holds: an earlier one risked them.
+
+        Below zero: sessions hold so much that others of them were paid with.
+        """
+        channel = self.channel
+        return channel.signed - channel.spent - channel.in_flight - self.held
 
     def too_little(self, billed: int) -> None:
         """Take note that the deposit does not cover another session, as `billed` wei are billed by its word."""
@@ -73,14 +84,17 @@ class OutgoingAccount:
         """
         ahead = self._ahead(amount, spending, ahead)
         taken = amount - held + ahead
-        spending.take(taken)
+        covered = max(0, min(amount - held, self.credit))
+        spending.take(taken, covered)
         try:
             cumulative = self.channel.authorise(amount, ahead)
         except BaseException:
-            spending.give_back(taken)
+            spending.give_back(taken, covered)
             raise
         if self.journal and (taken or cumulative != self._last[0]):
             self.journal.signed(self.channel_id, spending.request_id, taken, cumulative)
+        if self.journal and covered:
+            self.journal.covered(self.channel_id, spending.request_id, covered)
         if cumulative != self._last[0]:
             self._last = cumulative, self.domain.sign(self.session_key, self.channel_id, cumulative)
         return *self._last, ahead
@@ -105,8 +119,16 @@ class OutgoingAccount:
 
     def release(self, amount: int, spending: Spending) -> None:
         """Book a step that was refused or never answered: its voucher is out, so it counts in every budget."""
+        self.share(amount, spending)
         spending.book(amount, answered=False)
         self.channel.release(amount)
+
+    def share(self, amount: int, spending: Spending) -> None:
+        """Note what of `amount` wei, which are about to count as risked, was signed once for several sessions."""
+        if shared := min(amount, max(0, -self.credit)):
+            spending.cover(shared)
+            if self.journal:
+                self.journal.covered(self.channel_id, spending.request_id, shared)
 
     def dropped(self, amount: int, billed: int) -> None:
         """Book a step that the provider says it did not begin: its `amount` stays set aside, as credit for others.

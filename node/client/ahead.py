@@ -24,12 +24,21 @@ class Ahead:
         """That of a step of `cost` wei: cumulative wei and its signature. Raises as OutgoingAccount.authorise."""
         held = min(cost, self.wei)
         cumulative, signature, more = self._account.authorise_ahead(cost, self._spending, held, self._most)
-        self.wei += more - held
+        self.keep(more - held)
         return cumulative, signature
 
+    def keep(self, wei: int) -> None:
+        """Hold `wei` more (or less) of what was signed, for the next steps."""
+        self.wei += wei
+        self._account.held += wei
+
     def end(self) -> None:
-        """No more steps come: what was paid ahead counts as risked. The channel still has it as credit."""
+        """No more steps come: what was paid ahead counts as risked. The channel still has it as credit, but for what
+        other sessions were paid with, which was signed once for both.
+        """
         if not self._over:
             self._over = True
+            self._account.share(self.wei, self._spending)
+            self._account.held -= self.wei
             if self.wei:
                 self._spending.book(self.wei, answered=False)

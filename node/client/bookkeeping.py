@@ -73,9 +73,16 @@ class RequestBook:
         await self._close(completion.request_id, finish)
 
     async def audited(
-        self, request_id: str, cost_wei: int, risked_wei: int, doubtful: bool, still_open: int
+        self,
+        request_id: str,
+        cost_wei: int,
+        risked_wei: int,
+        doubtful: bool,
+        still_open: int,
+        covered_wei: int,
     ) -> None:
-        """Write down what the audits of a request found and cost so far, and what it risked with them.
+        """Write down what the audits of a request found and cost so far, and what it risked with them, and how much of
+        all that the request costs was covered by what earlier ones had risked.
 
         While some are open the journal keeps what was signed for them: the next start counts what was never answered.
         """
@@ -84,6 +91,7 @@ class RequestBook:
             request_id,
             audit_cost=cost_wei,
             risked=risked_wei,
+            covered=covered_wei,
             doubtful=doubtful,
             audits_open=still_open,
         )
@@ -145,6 +153,7 @@ def _values(completion: Completion) -> dict[str, Any]:
         "tokens_cached": completion.cached,
         "cost": bill.spent_wei,
         "risked": bill.risked_wei,
+        "covered": completion.covered_wei,
         "gas": bill.gas_wei,
         "deposited": bill.deposited_wei,
         "first_token": completion.first_token,

@@ -261,4 +261,5 @@ class Client:
                 completion.risked_wei + completion.audit_risked_wei,
                 completion.doubtful,
                 still_open,
+                completion.covered_wei,
             )

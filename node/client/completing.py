@@ -66,6 +66,7 @@ class Completing:
         self._looking = Looking(client, request, self.completion, key, siblings)
         self._paying = client.payer.spending(self.completion.request_id, request.budgets)
         """what it may cost in all; `_spending` is what of that may go to providers"""
+        self.completion.paying = self._paying
         self._spending = self._paying.within(*request.allowance.budgets())
         self._funds = Funds(client, self.completion, self._spending, self._looking.wishes.deposit_wei)
         self._text = client.model.stream(request)

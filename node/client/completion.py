@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hypercluster.market.money.budget import LimitReached
     from hypercluster.node.client.auditing.policy import Report
     from hypercluster.node.client.hop import Hop
+    from hypercluster.node.client.limits import Spending
     from hypercluster.node.client.payer import Funding
 
 FinishReason = Literal["stop", "length", "cost", "failed", "cancelled"]
@@ -146,11 +147,18 @@ class Completion:
     """peers that were left on the way"""
     reports: list[Report] = field(default_factory=list)
     """audits of its stages, filled in as they come after the end"""
+    paying: Spending | None = None
+    """what it spends, its audits included"""
 
     @property
     def bill(self) -> Bill:
         """The bill as it stands."""
         return Bill(tuple(self.bills), tuple(self.fundings))
+
+    @property
+    def covered_wei(self) -> int:
+        """Of what it costs and risks, what vouchers pay that earlier requests had risked."""
+        return self.paying.covered_wei if self.paying else 0
 
     @property
     def audit_wei(self) -> int:

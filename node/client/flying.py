@@ -105,7 +105,7 @@ class Flying(Stepping):
         result = await self._answer_to(paid.step)
         if isinstance(result, NoRows) and result.seq == paid.step.seq:
             self._out.popleft()
-            self._ahead.wei += paid.cost
+            self._ahead.keep(paid.cost)
             try:
                 self.account.dropped(paid.cost, result.billed_wei)
             except Overbilled as error:

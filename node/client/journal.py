@@ -27,6 +27,7 @@ class _Kind(IntEnum):
     SIGNED = 2
     ANSWERED = 3
     CLOSED = 4
+    COVERED = 5
 
 
 _KINDS = frozenset(_Kind)
@@ -34,10 +35,13 @@ _KINDS = frozenset(_Kind)
 
 @dataclass(slots=True)
 class Spent:
-    """What one request had signed for on one channel, in wei, and what of that was answered."""
+    """What one request had signed for on one channel, in wei, what of that was answered, and what of it earlier
+    requests had signed.
+    """
 
     signed: int = 0
     answered: int = 0
+    covered: int = 0
 
 
 @dataclass(slots=True)
@@ -89,6 +93,10 @@ class Journal:
         """The step of `amount` was answered; `spent` wei are gone from the channel in all."""
         self._write(_Kind.ANSWERED, channel_id, request_id, amount, spent)
 
+    def covered(self, channel_id: bytes, request_id: str, amount: int) -> None:
+        """Of what was signed last `amount` wei are paid with vouchers that earlier requests had risked."""
+        self._write(_Kind.COVERED, channel_id, request_id, amount, 0)
+
     def closed(self, request_id: str) -> None:
         """The ledger has all that a request spent so far, and the channels as they are now."""
         self._write(_Kind.CLOSED, bytes(32), request_id, 0, 0)
@@ -123,6 +131,8 @@ class Journal:
         if kind is _Kind.SIGNED:
             spent_on.signed += amount
             state.channels[channel_id] = max(signed, total), spent
+        elif kind is _Kind.COVERED:
+            spent_on.covered += amount
         else:
             spent_on.answered += amount
             state.channels[channel_id] = signed, max(spent, total)
@@ -142,9 +152,11 @@ class Journal:
         for request_id, spent_on in self._state.requests.items():
             records.append(_packed(_Kind.BEGUN, bytes(32), request_id, 0, 0))
             for channel_id, of in spent_on.items():
-                signed, spent = self._state.channels[channel_id]
+                signed, spent = self._state.channels.get(channel_id, (0, 0))
                 records.append(_packed(_Kind.SIGNED, channel_id, request_id, of.signed, signed))
                 records.append(_packed(_Kind.ANSWERED, channel_id, request_id, of.answered, spent))
+                if of.covered:
+                    records.append(_packed(_Kind.COVERED, channel_id, request_id, of.covered, 0))
         try:
             self._file.rewrite(records)
         except (OSError, FileInUse) as error:

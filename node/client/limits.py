@@ -40,9 +40,14 @@ class Spending:
     Args:
         request_id: under which its vouchers are written down.
         budgets: each of them has to hold all of it.
+        part_of: the whole of which this is a part.
     """
 
-    def __init__(self, request_id: str = "", budgets: Sequence[Budget] = ()) -> None:
+    def __init__(
+        self, request_id: str = "", budgets: Sequence[Budget] = (), part_of: Spending | None = None
+    ) -> None:
+        self._whole: Spending = part_of._whole if part_of else self
+        self._covered = 0
         self.request_id = request_id
         self.budgets = tuple(budgets)
         self.spent_wei = 0
@@ -54,11 +59,18 @@ class Spending:
 
     def within(self, *budgets: Budget) -> Spending:
         """A part of the same request, with a count of its own, and within further budgets."""
-        return Spending(self.request_id, (*self.budgets, *budgets))
+        return Spending(self.request_id, (*self.budgets, *budgets), self)
 
     def for_audits(self) -> Spending:
         """The same request's audits, which are written down apart: they go on when it has ended."""
-        return Spending(self.request_id + AUDITS, self.budgets)
+        return Spending(self.request_id + AUDITS, self.budgets, self)
+
+    @property
+    def covered_wei(self) -> int:
+        """What of it the whole request, its audits too, pays with vouchers that earlier steps had risked. Budgets that
+        count them `once` counted them then.
+        """
+        return self._whole._covered
 
     @property
     def left_wei(self) -> int | None:
@@ -88,8 +100,9 @@ class Spending:
             self._granted -= rest
             self._release(rest)
 
-    def take(self, wei: int) -> None:
-        """Set ``wei`` aside for one voucher, out of the step's if there is one.
+    def take(self, wei: int, covered: int = 0) -> None:
+        """Set ``wei`` aside for one voucher, out of the step's if there is one. For ``covered`` of it nothing is signed
+        anew, as what earlier steps had risked pays for it.
 
         Raises:
             LimitReached: it does not fit, and must not be signed.
@@ -97,9 +110,21 @@ class Spending:
         granted = min(self._granted, wei)
         with reserved(self.budgets, wei - granted):
             self._granted -= granted
+        self.cover(covered)
 
-    def give_back(self, wei: int) -> None:
+    def cover(self, wei: int) -> None:
+        """Note that of what is set aside ``wei`` were signed, and counted, with others."""
+        self._whole._covered += wei
+        for budget in self.budgets:
+            if budget.once:
+                budget.cover(wei)
+
+    def give_back(self, wei: int, covered: int = 0) -> None:
         """Undo `take` for a voucher that was not signed."""
+        self._whole._covered -= covered
+        for budget in self.budgets:
+            if budget.once:
+                budget.uncover(covered)
         self._release(wei)
 
     def book(self, wei: int, *, answered: bool) -> None:
@@ -133,9 +158,9 @@ class WalletLimits:
     ) -> None:
         self.policy = policy
         self.day = PeriodBudget(
-            "wallet's limit for a day", policy.per_day_wei, Period.DAY, spent_today, clock
+            "wallet's limit for a day", policy.per_day_wei, Period.DAY, spent_today, clock, once=True
         )
-        self.total = Budget("wallet's limit for all time", policy.total_wei, spent_ever)
+        self.total = Budget("wallet's limit for all time", policy.total_wei, spent_ever, once=True)
 
     def use(self, policy: WalletPolicy) -> None:
         """Take up another policy; requests that run keep their own limit."""

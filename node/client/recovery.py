@@ -115,6 +115,7 @@ def _take_up(ledger: Ledger, state: Recovered, request_id: str) -> tuple[int, in
     spent_on = state.requests[request_id]
     cost = sum(each.answered for each in spent_on.values())
     risked = sum(each.signed for each in spent_on.values()) - cost
+    covered = sum(each.covered for each in spent_on.values())
     detail = ledger.requests.one(request_id.removesuffix(AUDITS))
     if detail is not None and request_id.endswith(AUDITS):
         row = detail.row
@@ -157,6 +158,7 @@ def _take_up(ledger: Ledger, state: Recovered, request_id: str) -> tuple[int, in
         Outcome.INTERRUPTED,
         cost=cost,
         risked=risked,
+        covered=covered,
         path=path[::-1],
         error=WHY_INTERRUPTED,
         ended=now,

@@ -70,7 +70,7 @@ class UnfinishedAudits:
             return []
         if detail is None:
             return []
-        cost, risked = detail.row.audit_cost, detail.row.risked
+        cost, risked, covered = detail.row.audit_cost, detail.row.risked, detail.row.covered
         before = risked - sum(int(hop["risked_wei"]) for hop in detail.row.path)
         # A kill may have come between what an audit found and the row of its request.
         doubtful = detail.row.doubtful or any(
@@ -79,6 +79,10 @@ class UnfinishedAudits:
         open_stages, found = len(stages), list[Report]()
         spending = self._payer.spending(request_id, budgets).for_audits()
 
+        async def note() -> None:
+            in_all = covered + spending.covered_wei
+            await self._records.audited(request_id, cost, risked, doubtful, open_stages, in_all)
+
         async def on_stage(reports: Sequence[Report]) -> None:
             nonlocal open_stages, cost, risked, doubtful
             open_stages -= 1
@@ -86,14 +90,14 @@ class UnfinishedAudits:
             cost += sum(report.cost_wei for report in reports)
             risked += sum(report.risked_wei for report in reports)
             doubtful |= any(report.fault == report.peer for report in reports)
-            await self._records.audited(request_id, cost, risked, doubtful, open_stages)
+            await note()
 
         self._records.auditing_again(request_id, cost, before)
         try:
             await self._inspector.inspect(stages, spending, on_stage)
         except (NodeError, MarketError, OSError) as error:
             log.warning("the audits of request %s ended early: %s", request_id, error)
-        await self._records.audited(request_id, cost, risked, doubtful, open_stages)
+        await note()
         return found
 
     def _budgets(self, key_id: str | None) -> list[Budget]:

@@ -215,18 +215,18 @@ def test_what_a_key_spent_counts_where_it_ended_and_survives_pruning(ledger: Led
         ("none", None, midnight + timedelta(seconds=1)),
     ):
         requests.add(row(name, key_id=key))
-        requests.finish(name, Outcome.STOP, cost=100, risked=10, audit_cost=1, ended=ended)
+        requests.finish(name, Outcome.STOP, cost=100, risked=10, audit_cost=1, covered=7, ended=ended)
     requests.add(row("running", key_id="k1", cost=1000))
     assert requests.spent_in("k1", midnight) == 1111
     assert requests.spent_in("k1", None) == 1333
-    assert requests.spent_in(None, midnight) == 1222
-    assert requests.spent_in(None, None) == 1444
+    assert requests.spent_in(None, midnight) == 1222 - 2 * 7, "of the wallet what was signed"
+    assert requests.spent_in(None, None) == 1444 - 4 * 7
     assert requests.spent_in("", None) == 0
     assert ledger.prune(midnight) == 0, "a month's limit counts on them"
     assert ledger.prune(midnight + timedelta(days=30)) == 1
     assert requests.prune(midnight) == 1
     assert requests.spent_in("k1", None) == 1333
-    assert requests.spent_in(None, None) == 1444
+    assert requests.spent_in(None, None) == 1444 - 4 * 7
     assert requests.spent_in("k1", midnight) == 1111
     assert len(requests.latest()) == 3
 

@@ -44,8 +44,8 @@ class Paid:
 @settings(max_examples=60, deadline=None)
 def test_every_step_is_covered_and_counted_once(tokens: int, sessions: Sequence[Sequence[int]]) -> None:
     both = Paid(10**9)
-    budget = Budget("limit", None)
-    spending = Spending("request", [budget])
+    budget, wallet = Budget("limit", None), Budget("limit of the wallet", None, once=True)
+    spending = Spending("request", [budget, wallet])
     for costs in sessions:
         ahead = Ahead(both.account, spending, (tokens - 1) * PRICE)
         for cost in costs:
@@ -58,6 +58,50 @@ def test_every_step_is_covered_and_counted_once(tokens: int, sessions: Sequence[
     assert both.payee.best == both.account.channel.signed
     assert total <= both.payee.best <= total + (tokens - 1) * PRICE
     assert budget.spent_wei == spending.spent_wei + spending.risked_wei >= both.payee.best
+    # What one session left pays for the next: the wallet signed it once.
+    assert wallet.spent_wei == budget.spent_wei - spending.covered_wei == both.payee.best
+    assert wallet.reserved_wei == both.account.held == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from("pldna"), st.integers(0, 30)), max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_the_wallets_books_are_what_was_signed(deeds: Sequence[tuple[int, str, int]]) -> None:
+    """Two sessions at once on one channel, whose steps are answered, lost or dropped, and which end and begin anew."""
+    both = Paid(10**9)
+    wallet = Budget("limit of the wallet", None, once=True)
+    spendings = [Spending(name, [Budget("limit", None), wallet]) for name in "ab"]
+    sessions = [Ahead(both.account, spending, 2 * PRICE) for spending in spendings]
+    for which, what, cost in deeds:
+        ahead, spending = sessions[which], spendings[which]
+        if what == "n":
+            ahead.end()
+            sessions[which] = Ahead(both.account, spending, 2 * PRICE)
+            continue
+        ahead.voucher(cost)
+        if what == "l":
+            both.account.release(cost, spending)
+        elif what == "d":
+            ahead.keep(cost)
+            both.account.dropped(cost, both.account.channel.spent)
+        else:
+            both.account.acknowledge(cost, both.account.channel.spent + cost, spending)
+    for ahead in sessions:
+        ahead.end()
+    assert (wallet.spent_wei, wallet.reserved_wei) == (both.account.channel.signed, 0)
+    assert sum(each.spent_wei + each.risked_wei - each.covered_wei for each in spendings) == wallet.spent_wei
+
+
+def test_what_was_not_signed_is_not_covered_either() -> None:
+    both = Paid(3 * PRICE)
+    wallet = Budget("limit of the wallet", None, once=True)
+    spending = Spending("request", [wallet])
+    both.account.authorise(PRICE, spending)
+    both.account.release(PRICE, spending)
+    with pytest.raises(OverDeposit):
+        both.account.authorise(4 * PRICE, spending)
+    assert (wallet.spent_wei, wallet.reserved_wei, spending.covered_wei) == (PRICE, 0, 0)
+    both.account.authorise(2 * PRICE, spending)
+    assert (wallet.spent_wei, wallet.reserved_wei, spending.covered_wei) == (PRICE, PRICE, PRICE)
 
 
 def test_a_voucher_is_signed_for_many_tokens_at_once() -> None:

@@ -20,7 +20,7 @@ REQUESTS = ["a" * 16, "b" * 16, "c" * 16 + "+audits"]
 def deed() -> st.SearchStrategy[tuple[Any, ...]]:
     """One thing that a client does: what, on which channel, for which request, wei."""
     return st.tuples(
-        st.sampled_from(["begun", "step", "lost", "closed"]),
+        st.sampled_from(["begun", "step", "lost", "covered", "closed"]),
         st.sampled_from(CHANNELS),
         st.sampled_from(REQUESTS),
         st.integers(0, 2**60),
@@ -44,6 +44,9 @@ class Books:
             case "closed":
                 self.now.requests.pop(request, None)
                 journal.closed(request)
+            case "covered":
+                self.now.requests.setdefault(request, {}).setdefault(channel, Spent()).covered += wei
+                journal.covered(channel, request, wei)
             case _:
                 self.signed[channel] = max(self.signed[channel], self.spent[channel] + wei)
                 on = self.now.requests.setdefault(request, {}).setdefault(channel, Spent())
@@ -60,7 +63,7 @@ class Books:
 
     def keep(self) -> None:
         requests = {
-            name: {channel: Spent(each.signed, each.answered) for channel, each in on.items()}
+            name: {channel: Spent(each.signed, each.answered, each.covered) for channel, each in on.items()}
             for name, on in self.now.requests.items()
         }
         self.after.append(Recovered(dict(self.now.channels), requests))

@@ -13,6 +13,8 @@ from hypercluster.node.client.completion import Completion, TooExpensive
 from hypercluster.node.client.limits import Spending, WalletLimits
 from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.home.policy import WalletPolicy
+from hypercluster.node.home.resources import open_ledger
+from hypercluster.node.home.settings import Settings
 from tests.node.client.test_client import PROMPT, World, honest, world
 from tests.node.helpers.providers import new_wallet
 
@@ -90,6 +92,28 @@ async def test_the_wallets_limits_bind_who_brings_no_budget(world: World, tmp_pa
         assert isinstance(second.error, TooExpensive)
         assert "wallet's limit" in str(second.error)
     assert world.best_vouchers(wallet) == sum(done.spent_wei for done in ended)
+
+
+async def test_what_one_request_left_and_the_next_is_paid_with_counts_once_for_the_wallet(
+    world: World, tmp_path: Path
+) -> None:
+    """Its books are what was signed, and are the same when they are read again; what each request cost it cost."""
+    wallet = new_wallet(world.chain)
+    wishes = Wishes(only=frozenset({world.head.advert.peer, world.tail.advert.peer}), pay_ahead=8)
+    ended: list[Completion] = []
+    async with world.client(wallet, tmp_path) as client:
+        limits = client.payer.limits
+        for _ in range(2):
+            await run(client, asked(4, wishes=wishes), ended)
+    first, second = ended
+    assert first.risked_wei == second.covered_wei > first.covered_wei == 0
+    assert first.spent_wei == second.spent_wei
+    counted = sum(done.spent_wei + done.risked_wei - done.covered_wei for done in ended)
+    with open_ledger(Settings(home=tmp_path)) as ledger:
+        signed = sum(channel.signed for channel in ledger.payer.channels())
+        assert ledger.requests.spent_in(None, None) == signed == counted == world.best_vouchers(wallet)
+    assert limits.day.spent_wei == limits.total.spent_wei == signed
+    assert limits.day.reserved_wei == 0
 
 
 async def test_a_raised_limit_counts_from_the_next_request_on(world: World, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from hypercluster.node.client.events import Finished, Token
 from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.request import Allowance, BadRequest, Request, Sampling, Wishes
 from hypercluster.node.evidence.checking import check_bundle
+from hypercluster.node.home.resources import open_ledger
+from hypercluster.node.home.settings import Settings
 from hypercluster.node.shards.store import open_model
 from hypercluster.node.wire.codec import Message
 from hypercluster.node.wire.messages import StepResult
@@ -199,8 +201,16 @@ async def test_who_stops_or_leaves_in_flight_pays_for_what_was_computed(world: W
                     break
         done = completing.completion
         assert done.tokens == world.greedy[:20]
-    assert billed(world, wallet) == done.spent_wei
-    assert world.best_vouchers(wallet) <= done.spent_wei + done.risked_wei
+        assert billed(world, wallet) == done.spent_wei
+        assert world.best_vouchers(wallet) <= done.spent_wei + done.risked_wei
+        # What was signed for windows that nobody began pays for the next request, and counts once.
+        again = Request(prompt=PROMPT, allowance=Allowance(tokens=8))
+        next_one = await client.complete(again).finished()
+        day = client.payer.limits.day
+    assert billed(world, wallet) == done.spent_wei + next_one.spent_wei
+    with open_ledger(Settings(home=tmp_path)) as ledger:
+        signed = sum(channel.signed for channel in ledger.payer.channels())
+        assert (day.spent_wei, day.reserved_wei, ledger.requests.spent_in(None, None)) == (signed, 0, signed)
 
 
 @pytest.mark.parametrize("steps", [-1, 9])
