@@ -1,7 +1,8 @@
 """Which layers to serve: the range with the highest expected revenue at its own best response.
 
 A newcomer on layers [a, b) changes only the paths through itself, so one forward and one backward pass over
-the others' adverts price every range that fits the machine at once.
+the others' adverts price every range that fits the machine at once. Prompts count as they do for prices: the demand
+says how many prompt tokens come with a generated one, and a prompt token costs a share of the price of that.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from hypercluster.market.economics.graph import AdvertTable, Floats, Node
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.pricing import RevenueCurve, best_response
 from hypercluster.market.errors import MarketError
+
+PROMPT_SHARE = 0.25
+"""of a generated token's price, what a prompt token costs at a provider that was told nothing else"""
 
 
 class NothingFits(MarketError):
@@ -89,8 +93,9 @@ class Placement:
         start, stop: half-open range of layers.
         cost_ms: compute time per generated token on it.
         price_wei: best response to the others' prices, wei per generated token.
+        prompt_price_wei: what a prompt token costs with it, wei.
         marginal: probability that a client's path uses it at that price.
-        revenue_wei: expected, per generated token that any client asks for.
+        revenue_wei: expected, per generated token that any client asks for, from it and the prompt tokens with it.
         unserved: layers in it that nobody else serves.
     """
 
@@ -101,6 +106,7 @@ class Placement:
     marginal: float
     revenue_wei: float
     unserved: int
+    prompt_price_wei: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +129,13 @@ def placements(
     own_id: str = "",
     floor_wei: int = 0,
     ceiling_wei: int = 10**15,
+    prompt_share: float = PROMPT_SHARE,
+    cached_share: float = 1.0,
 ) -> list[Placement]:
     """Return every range that fits ``machine``, the best first.
+
+    A prompt token costs ``prompt_share`` of what a generated one does, and ``cached_share`` of that where a parked
+    session holds it. How many there are says the demand; none, and prompts bring nothing.
 
     Ranges that complete a path are ranked by expected revenue. While no path exists nothing earns, and ranges
     rank by how many unserved layers they cover, then by how few others serve theirs, so that a network can
@@ -162,9 +173,15 @@ def placements(
             )
             rest = sums.log_z + np.log1p(-np.nan_to_num(lost))
             odds[:, column] = np.where(np.isneginf(through), -np.inf, through - taken - rest)
-    curve = RevenueCurve.of(odds, segments, market)
+    held = np.array([segment.held for segment in segments])
+    part = prompt_share * (1.0 - held * (1.0 - cached_share))
+    told = RevenueCurve.of(odds, segments, market)
+    # With its prompts a generated token costs so many times its price, which alone is chosen.
+    times = 1.0 + told.ratio * part
+    curve = RevenueCurve(odds, told.share * times, told.kappa * times, np.zeros_like(times))
     price = np.clip(best_response(curve), floor_wei / market.p_ref, ceiling_wei / market.p_ref)
-    revenue, marginal = curve.revenue(price) * market.p_ref, curve.marginal(price)
+    revenue = curve.revenue(price) * market.p_ref
+    marginal = (told.share * curve.chance(price)).sum(axis=-1)
     served = _servers(table)
     missing = np.concatenate([[0], np.cumsum(served == 0)])
     servers = np.concatenate([[0.0], np.cumsum(served)])
@@ -176,6 +193,7 @@ def placements(
             stop=int(stop[i]),
             cost_ms=float(cost_ms[i]),
             price_wei=round(float(price[i]) * market.p_ref),
+            prompt_price_wei=round(prompt_share * float(price[i]) * market.p_ref),
             marginal=float(marginal[i]),
             revenue_wei=float(revenue[i]),
             unserved=int(unserved[i]),

@@ -86,6 +86,15 @@ class History:
                 for date, count, out, read, billed in session.execute(query)
             ]
 
+    def served_since(self, since: datetime) -> tuple[int, int]:
+        """Return how many prompt tokens and how many generated ones we served in sessions that ended since."""
+        row = SessionRecord
+        prompt_sum, sum_ = (func.coalesce(func.sum(each), 0) for each in (row.prompt_tokens, row.tokens))
+        query = select(prompt_sum, sum_).where(row.role == Role.PROVIDER, row.ended >= since)
+        with Session(self._autocommit) as session:
+            prompt, generated = session.execute(query).one()
+        return int(prompt), int(generated)
+
     def price(self, step_id: int) -> PriceRow | None:
         """Return one update of our price by its number, or None."""
         with Session(self._autocommit) as session:

@@ -18,8 +18,9 @@ Amounts are wei as text, moments unix seconds, layers [start, stop). Every path 
 - GET /hc/provider/sessions?limit=100&before=MOMENT: sessions [{session, peer, started, ended, layers, prompt_tokens,
   tokens, billed_wei, price_wei, outcome, refused, code, channel}], the newest first; refusals since the start of the
   process are among them, with price_wei and channel null.
-- GET /hc/provider/advise: machine {memory_bytes, layer_ms} | null, ranges [{layers, price_wei, cost_ms, probability,
-  revenue_wei, unserved}], the best first, at, why (a sentence where there are none) | null.
+- GET /hc/provider/advise: machine {memory_bytes, layer_ms} | null, prompt_ratio (prompt tokens that are taken to come
+  with a generated one) | null, ranges [{layers, price_wei, prompt_price_wei, cost_ms, probability, revenue_wei,
+  unserved}], the best first, at, why (a sentence where there are none) | null.
 """
 
 from __future__ import annotations

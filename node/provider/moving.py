@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
 import trio
 
 from hypercluster.market.economics.graph import node_of
 from hypercluster.market.economics.placement import advise, apart, placements
+from hypercluster.node.provider.mix import as_seen
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.terms import Moving
 from hypercluster.node.serving.presence import Presence
+
+if TYPE_CHECKING:
+    from hypercluster.market.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +26,8 @@ POLL_SECONDS = 0.5
 class Mover:
     """Looks around for better layers; `better` is where to go, once there is such a place."""
 
-    def __init__(self, moving: Moving, offer: Offer, presence: Presence) -> None:
-        self._moving, self._offer, self._presence = moving, offer, presence
+    def __init__(self, moving: Moving, offer: Offer, presence: Presence, ledger: Ledger) -> None:
+        self._moving, self._offer, self._presence, self._ledger = moving, offer, presence, ledger
         self._since = time.monotonic()
         self.better: tuple[int, int] | None = None
 
@@ -33,9 +38,11 @@ class Mover:
             self._moving.machine,
             self._moving.model,
             [node_of(advert) for advert in self._presence.others()],
-            market=terms.market,
+            market=await trio.to_thread.run_sync(as_seen, terms.market, self._ledger),
             floor_wei=terms.price.floor_wei,
             ceiling_wei=terms.price.ceiling_wei,
+            prompt_share=self._offer.asking.prices.prompt_share,
+            cached_share=terms.cached_percent / 100,
         )
         advice = advise(
             apart(ranked, self._moving.beside),

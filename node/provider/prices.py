@@ -7,6 +7,7 @@ from typing import Any
 
 from hypercluster.market.economics.graph import MAX_PRICE_WEI, Node
 from hypercluster.market.economics.parameters import MarketParameters
+from hypercluster.market.economics.placement import PROMPT_SHARE
 from hypercluster.market.economics.pricing import PriceStep, price_step
 from hypercluster.market.ledger import PriceRow
 
@@ -19,6 +20,11 @@ class Prices:
 
     price_wei: int
     prompt_price_wei: int
+
+    @property
+    def prompt_share(self) -> float:
+        """What a prompt token costs, of the price of a generated one; the usual share where that costs nothing."""
+        return self.prompt_price_wei / self.price_wei if self.price_wei else PROMPT_SHARE
 
     def cached_wei(self, percent: int) -> int:
         """Per token that a parked session holds, at so many hundredths of a prompt token's price, rounded down."""

@@ -192,7 +192,7 @@ class Provider:
                 demands = self._schedule(jobs, offer, presence)
                 rereading = ShardRereading(self._stored, self._shard, terms.start, terms.stop)
                 jobs.every(REREAD_SECONDS, "reading the shard again", rereading.look)
-                mover = Mover(terms.move, offer, presence) if terms.move else None
+                mover = Mover(terms.move, offer, presence, self._ledger) if terms.move else None
                 if mover and terms.move:
                     jobs.every(terms.move.every_seconds, "looking for better layers", mover.look_around)
                 async with self._shown(offer, presence, collector, demands, jobs):
@@ -234,6 +234,7 @@ class Provider:
             demands=demands,
             visits=self._visits,
             prospects=Prospects(
+                ledger=self._ledger,
                 offer=offer,
                 presence=presence,
                 transcripts=self.transcripts,

@@ -49,7 +49,8 @@ def provider_command(network: LocalNetwork, home: Path, *arguments: str) -> Any:
 
 def test_a_newcomer_is_sent_where_nobody_serves(network: LocalNetwork) -> None:
     home, operator = network.enlist("newcomer")
-    advice = provider_command(network, home, "advise", "--memory", ROOM)
+    advice = provider_command(network, home, "advise", "--memory", ROOM, "--prompt-tokens", "2.5")
+    assert advice["prompt_ratio"] == 2.5
     assert (advice["ranges"][0]["start"], advice["ranges"][0]["stop"]) == (3, 6)
     assert advice["ranges"][0]["unserved"] == 3
     spec = ProviderSpec(layers="auto", flags=("--memory", ROOM, "--refresh", "1"))

@@ -14,11 +14,12 @@ from hypercluster.node.cli.options import Bootstrap, gib, real, seconds, whole
 from hypercluster.node.cli.serving import Threads
 from hypercluster.node.cli.staking import default_threads
 from hypercluster.node.cli.tables import Table
-from hypercluster.node.home.resources import open_chain_to_look
-from hypercluster.node.home.settings import Settings
+from hypercluster.node.home.resources import open_chain_to_look, open_ledger
+from hypercluster.node.home.settings import LEDGER, Settings
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
+    from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.market.economics.placement import Machine, ModelSize, Placement
     from hypercluster.node.provider.placing import Serving
     from hypercluster.node.shards.store import StoredModel
@@ -62,6 +63,15 @@ def advise(
         whole("0 to compute on the processor where there are cards. Default: on the cards.", most=10_000),
     ] = None,
     threads: Threads = None,
+    prompt_tokens: Annotated[
+        float | None,
+        real(
+            "Prompt tokens that clients have computed for each token of an answer. Default: as in the sessions that "
+            "this home served in the last 30 days, else 4.",
+            least=0,
+            most=100_000,
+        ),
+    ] = None,
     wait: Annotated[float, seconds("To look for others.")] = 5.0,
     top: Annotated[int, whole("Ranges to show.", least=1)] = 10,
     json_: Json = False,
@@ -71,8 +81,8 @@ def advise(
     Example: [bold]hc-provider advise --model llama.gguf --memory 12[/]
 
     Loads and times a layer of each kind on this machine, looks at what others offer, and takes for each range the
-    price that earns most there. While no path through the model exists, ranges that nobody serves come first. Needs no
-    keys, and with a profile no chain that answers.
+    price that earns most there, with a quarter of it for each token of a prompt. While no path through the model
+    exists, ranges that nobody serves come first. Needs no keys, and with a profile no chain that answers.
     """
     from hypercluster.node.network.addresses import through
 
@@ -89,9 +99,13 @@ def advise(
         threads=threads or default_threads(),
         backend=Backend(gpu_layers=-1 if gpu_layers is None else gpu_layers),
     )
-    machine, size, ranked = prospects(settings, chain, stored, serving, in_bytes(memory), wait=wait)
+    market = _market(settings, prompt_tokens)
+    machine, size, ranked = prospects(
+        settings, chain, stored, serving, in_bytes(memory), market=market, wait=wait
+    )
     document = {
         "machine": asdict(machine),
+        "prompt_ratio": market.prompt_ratio,
         "layers": [
             {"bytes": held, "ms": machine.layer_ms * cost}
             for held, cost in zip(size.layer_bytes, size.layer_costs, strict=True)
@@ -109,6 +123,8 @@ def _view(found: dict[str, Any]) -> Iterator[Shown]:
         f"this machine: {machine['memory_bytes'] / 2**30:.1f} GiB, {_span(each['ms'] for each in found['layers'])} ms "
         f"a token and layer; a layer takes {_span(each['bytes'] / 2**20 for each in found['layers'])} MiB"
     )
+    ratio = found["prompt_ratio"]
+    yield f"a token of an answer comes with {ratio:.3g} of a prompt, each of which costs a quarter of its price"
     table = Table("layers", "best price HCT/M", "ms a token", "chance", "revenue HCT/M", "unserved layers")
     for place in found["ranges"]:
         table.row(
@@ -129,6 +145,19 @@ def _span(values: Iterable[float]) -> str:
     return least if least == most else f"{least} to {most}"
 
 
+def _market(settings: Settings, prompt_tokens: float | None) -> MarketParameters:
+    """The market with so many prompt tokens for each of an answer, or as many as this home's ledger shows."""
+    from hypercluster.market.economics.parameters import MarketParameters
+    from hypercluster.node.provider.mix import USUAL, as_seen
+
+    if prompt_tokens is not None:
+        return MarketParameters(prompt_ratio=prompt_tokens)
+    if settings.ledger_url is None and not (settings.home / LEDGER).exists():
+        return MarketParameters(prompt_ratio=USUAL)
+    with open_ledger(settings) as ledger:
+        return as_seen(MarketParameters(), ledger)
+
+
 def in_bytes(gibibytes: float | None) -> int | None:
     """An option in GiB."""
     return None if gibibytes is None else int(gibibytes * 2**30)
@@ -143,18 +172,19 @@ def prospects(
     *,
     room: int | None = None,
     beside: Sequence[tuple[int, int]] = (),
+    market: MarketParameters | None = None,
     wait: float,
 ) -> tuple[Machine, ModelSize, list[Placement]]:
     """This machine, the model, and the ranges it could serve among what others offer now, the best first.
 
-    `beside` are layers of the model that this provider will serve as well.
+    `beside` are layers of the model that this provider will serve as well, `market` is as its ledger shows it unless it
+    is given.
     `memory` and `room` are bytes, see `measure_machine`, `wait` in seconds. Raises Failed, NodeError,
     MarketError.
     """
     import trio
 
     from hypercluster.market.economics.graph import Node
-    from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.market.economics.placement import apart, placements
     from hypercluster.node.client.onlooking import Sought, look
     from hypercluster.node.provider.placing import measure_machine
@@ -172,10 +202,17 @@ def prospects(
     if why:
         say(why, err)
     own = [
-        Node(f"own {start}:{stop}", start, stop, FIRST_PRICE, machine.layer_ms * (stop - start))
+        Node(
+            f"own {start}:{stop}",
+            start,
+            stop,
+            FIRST_PRICE,
+            machine.layer_ms * (stop - start),
+            prompt_price_wei=FIRST_PRICE // 4,
+        )
         for start, stop in beside
     ]
-    ranked = placements(machine, size, [*others, *own], market=MarketParameters())
+    ranked = placements(machine, size, [*others, *own], market=market or _market(settings, None))
     if not ranked:
         fail("no range of layers fits the memory of this machine: give --memory more.")
     return machine, size, apart(ranked, beside)

@@ -74,11 +74,11 @@ function Sessions() {
 function Advise() {
   const found = useData("/hc/provider/advise", { every: 120 });
   return html`<${Card} title="Advise" note="ranges that this machine could serve, by what they would earn" right=${found.data?.at && html`<small>of ${moment(found.data.at)}</small>`}>
-    <${Found} of=${found} what="The advice">${({ ranges, why, machine }) => ranges.length
+    <${Found} of=${found} what="The advice">${({ ranges, why, machine, prompt_ratio }) => ranges.length
       ? html`<${Table} label="Advise" columns=${[["Layers", 1], ["Others serve"], ["Price", 1], ["Each token", 1], ["Chosen", 1], ["Revenue", 1]]}>
           ${ranges.map((each) => html`<tr key=${each.layers.join()}><th scope="row" class="n">${layers(each.layers)}</th><td>${each.unserved ? html`<${Badge} kind="warn">nobody<//>` : ""}</td><td class="n">${perMillion(each.price_wei)}</td>
             <td class="n">${ms(each.cost_ms)}</td><td class="n">${percent(each.probability)}</td><td class="n">${perMillion(each.revenue_wei)}</td></tr>`)}<//>
-          <p class="soft"><small>Prices and revenue in ${symbol()} per million tokens of the market${machine ? `; ${(machine.memory_bytes / 2 ** 30).toFixed(1)} GiB of memory, ${ms(machine.layer_ms)} a layer` : ""}.</small></p>`
+          <p class="soft"><small>Prices and revenue in ${symbol()} per million tokens of answers, with ${Number(prompt_ratio.toPrecision(2))} tokens of prompts for each${machine ? `; ${(machine.memory_bytes / 2 ** 30).toFixed(1)} GiB of memory, ${ms(machine.layer_ms)} a layer` : ""}.</small></p>`
       : html`<${Empty} title="No advice now">${why ?? "It is worked out once in a while from what others offer."}<//>`}<//><//>`;
 }
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hypercluster.market.economics.demand import mixed_demand
 from hypercluster.market.economics.graph import Node
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.placement import (
@@ -38,18 +39,66 @@ def test_ranges_must_fit_the_memory() -> None:
         placements(Machine(100, 1.0), SMALL, [], market=UNIT)
 
 
-@given(networks(), st.sampled_from([1.0, 0.5, 0.0]))
-def test_each_range_earns_what_pricing_says_it_would(nodes: list[Node], variety: float) -> None:
-    market = replace(UNIT, variety=variety)
-    ranked = placements(Machine(1000, 2.0, overhead_ms=1.0), SMALL, nodes, market=market, ceiling_wei=10**15)
+@given(networks(), st.sampled_from([1.0, 0.5, 0.0]), st.sampled_from([0.0, 0.5, 4.0]))
+def test_each_range_earns_what_pricing_says_it_would(
+    nodes: list[Node], variety: float, prompts: float
+) -> None:
+    market = replace(UNIT, variety=variety, prompt_ratio=prompts)
+    ranked = placements(
+        Machine(1000, 2.0, overhead_ms=1.0),
+        SMALL,
+        nodes,
+        market=market,
+        ceiling_wei=10**15,
+        prompt_share=0.5,
+    )
     assert len(ranked) == 10
     assert [p.revenue_wei for p in ranked] == sorted((p.revenue_wei for p in ranked), reverse=True)
     for place in ranked:
-        own = Node("own", place.start, place.stop, place.price_wei, place.cost_ms)
+        own = Node(
+            "own",
+            place.start,
+            place.stop,
+            place.price_wei,
+            place.cost_ms,
+            prompt_price_wei=place.prompt_price_wei,
+        )
+        assert own.prompt_price_wei == pytest.approx(place.price_wei / 2, abs=1)
         step = price_step(own, nodes, layers=4, market=market, ceiling_wei=10**15)
-        assert step.best_response_wei == pytest.approx(place.price_wei, rel=1e-9, abs=2)
+        assert step.best_response_wei == pytest.approx(place.price_wei, rel=1e-9, abs=2 + prompts)
         assert step.revenue_wei == pytest.approx(place.revenue_wei, rel=1e-6, abs=2)
         assert step.marginal == pytest.approx(place.marginal, rel=1e-6, abs=1e-12)
+
+
+def test_what_rivals_ask_for_prompts_decides_as_much_as_their_prices() -> None:
+    """Two ranges whose rivals' answers cost the same; where prompts are dear there is more to earn."""
+    cheap = replace(UNIT, alpha=1.0)
+    rivals = [
+        Node("plain", 0, 2, P_REF, 4.0, prompt_price_wei=P_REF // 10),
+        Node("dear", 2, 4, P_REF, 4.0, prompt_price_wei=2 * P_REF),
+    ]
+    places = [
+        {(each.start, each.stop): each for each in placements(Machine(400, 2.0), SMALL, rivals, market=seen)}
+        for seen in (cheap, replace(cheap, prompt_ratio=3.0))
+    ]
+    answers, both = places
+    assert answers[0, 2].revenue_wei == pytest.approx(answers[2, 4].revenue_wei)
+    assert both[2, 4].revenue_wei > 1.5 * both[0, 2].revenue_wei
+
+
+def test_clients_who_differ_in_their_prompts_are_all_counted() -> None:
+    """At the price that is found the range earns what pricing says, and less at any near it."""
+    demand = mixed_demand(0.6, 8.0, 3, prompt_ratios=(0.0, 6.0))
+    rivals = [Node("left", 0, 2, P_REF, 4.0, prompt_price_wei=P_REF // 4), Node("right", 2, 4, P_REF, 3.0)]
+    place = placements(Machine(1000, 2.0), SMALL, rivals, market=UNIT, demand=demand, prompt_share=0.5)[0]
+
+    def earned(times: float) -> float:
+        price = round(place.price_wei * times)
+        own = Node("own", place.start, place.stop, price, place.cost_ms, prompt_price_wei=price // 2)
+        return price_step(own, rivals, layers=4, market=UNIT, demand=demand, ceiling_wei=10**15).revenue_wei
+
+    assert earned(1.0) == pytest.approx(place.revenue_wei, rel=1e-5, abs=3)
+    assert all(earned(times) < place.revenue_wei for times in (0.8, 1.25))
 
 
 def test_the_scarce_range_is_chosen() -> None:

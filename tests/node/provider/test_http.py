@@ -22,6 +22,7 @@ from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.provider.curve import curve_document
+from hypercluster.node.provider.mix import USUAL
 from hypercluster.node.provider.prices import price_row
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.serving.terms import HttpTerms
@@ -281,6 +282,9 @@ def test_what_else_it_could_serve(browser: httpx.Client) -> None:
     found = get(browser, "/hc/provider/advise")
     assert found["why"] is None
     assert found["machine"]["layer_ms"] > 0
+    assert found["prompt_ratio"] == USUAL
+    best = found["ranges"][0]
+    assert 4 * int(best["prompt_price_wei"]) == pytest.approx(int(best["price_wei"]), abs=4)
     every = [[start, stop] for start in range(4) for stop in range(start + 1, 5)]
     assert sorted(each["layers"] for each in found["ranges"]) == every
     revenues = [int(each["revenue_wei"]) for each in found["ranges"]]
