@@ -49,8 +49,6 @@ Cheat = Literal[
     "replay-old-rows",
     "stall",
 ]
-ON_LINKS = ("forward-wrong", "withhold-rows", "replay-old-rows", "stall")
-"""those of them that cheat on the link to the next provider: see node.testnet.link_demo"""
 
 
 @app.command()
@@ -165,9 +163,6 @@ def demo(
     With [bold]--cheat[/] the verse model serves if none is named. Starts everything, streams the completion, has each
     stage audited, lets all claim, reconciles to the wei, and ends all processes that it started.
     """
-    if cheat in ON_LINKS:
-        _link_demo(cheat, prompt or PROMPT, tokens, model, json_)
-        return
     if cheat is not None:
         _cheat_demo(cheat, prompt or PROMPT, tokens, model, steps, json_)
         return
@@ -202,43 +197,30 @@ def _whole(stored: StoredModel) -> Path:
 
 
 def _cheat_demo(cheat: str, prompt: str, tokens: int, model: str | None, steps: int, json_: bool) -> None:
-    from hypercluster.node.cli.testnet_views import show_cheat, shown
-    from hypercluster.node.testnet.cheat_demo import run_cheat_demo
-
-    settings = Settings(profile=None)
-    file = _whole(opened(model or VERSE.name, settings))
-    with shown(None if json_ else out, err) as telling:
-        result = run_cheat_demo(
-            settings.home / "demo",
-            cheat=cheat,
-            prompt=prompt,
-            tokens=tokens,
-            model=file,
-            steps=steps,
-            telling=telling,
-        )
-    print_json(result.document()) if json_ else show_cheat(result, out)
-    if not result.good:
-        raise typer.Exit(1)
-
-
-def _link_demo(cheat: str, prompt: str, tokens: int, model: str | None, json_: bool) -> None:
-    from hypercluster.node.cli.testnet_views import show_link_cheat, shown
+    from hypercluster.node.cli.testnet_views import show_cheat, show_link_cheat, shown
+    from hypercluster.node.testnet.cheat_demo import CheatResult, run_cheat_demo
     from hypercluster.node.testnet.cheats import LINK_CHEATS
-    from hypercluster.node.testnet.link_demo import run_link_demo
+    from hypercluster.node.testnet.link_demo import LinkCheatResult, run_link_demo
 
     settings = Settings(profile=None)
-    file = _whole(opened(model or VERSE.name, settings))
+    file, home = _whole(opened(model or VERSE.name, settings)), settings.home / "demo"
+    on_link = next((each for each in LINK_CHEATS if each == cheat), None)
+    result: CheatResult | LinkCheatResult
     with shown(None if json_ else out, err) as telling:
-        result = run_link_demo(
-            settings.home / "demo",
-            cheat=next(each for each in LINK_CHEATS if each == cheat),
-            prompt=prompt,
-            tokens=tokens,
-            model=file,
-            telling=telling,
-        )
-    print_json(result.document()) if json_ else show_link_cheat(result, out)
+        if on_link is not None:
+            result = run_link_demo(
+                home, cheat=on_link, prompt=prompt, tokens=tokens, model=file, telling=telling
+            )
+        else:
+            result = run_cheat_demo(
+                home, cheat=cheat, prompt=prompt, tokens=tokens, model=file, steps=steps, telling=telling
+            )
+    if json_:
+        print_json(result.document())
+    elif isinstance(result, LinkCheatResult):
+        show_link_cheat(result, out)
+    else:
+        show_cheat(result, out)
     if not result.good:
         raise typer.Exit(1)
 
