@@ -118,8 +118,10 @@ class _Run:
     async def _around(self, place: int, start: int) -> bytes:
         """The rows that did not get to the hop at `place` as they were, from the one before; later ones forget them."""
         self._relay(place - 1)
+        # At once, while it has no reason to have given its session up; the others wait or have answered.
+        rows = await self._hops[place - 1].shown()
         await self._rest(self._hops[place:], start)
-        return await self._hops[place - 1].shown()
+        return rows
 
     def _relay(self, place: int) -> None:
         one, other = self._hops[place : place + 2]

@@ -24,6 +24,7 @@ from hypercluster.node.wire.messages import MOST_IN_FLIGHT
 if TYPE_CHECKING:
     from hypercluster.node.client.answers import Answer
     from hypercluster.node.client.flying import Flying
+    from hypercluster.node.client.hop import Hop
     from hypercluster.node.client.limits import Spending
     from hypercluster.node.client.pipeline import Pipeline
 
@@ -59,6 +60,8 @@ class Flight:
         self._windows: deque[Window] = deque()
         self._epoch = 1
         self._landed = False
+        self._unseen: Hop | None = None
+        """who signed for rows that did not come to the provider after as they were"""
 
     @property
     def may(self) -> bool:
@@ -130,7 +133,8 @@ class Flight:
         None: rows were lost on a link, which is relayed from now on; nothing is in flight any more.
 
         Raises:
-            HopFailed: all other hops are at rest, and none holds more than what came before this window.
+            HopFailed: all other hops are at rest, and none holds more than what came before this window. So it is too
+                where who sent such rows does not show the last ones that it says it sent on.
         """
         window = self._windows[0]
         failures: list[NodeError | MarketError] = []
@@ -150,13 +154,22 @@ class Flight:
             except (NodeError, MarketError) as error:
                 failures.insert(0, error)
             self._landed = True
-        if best is None or failures:
-            await self.rest(window.position, next((e.peer for e in failures if isinstance(e, HopFailed)), ""))
         if failures:
+            await self.rest(window.position, next((e.peer for e in failures if isinstance(e, HopFailed)), ""))
             raise failures[0]
-        if best is not None:
+        if best is None:
+            await self._pass_by(window.position)
+        else:
             self._windows.popleft()
         return best
+
+    async def _pass_by(self, position: int) -> None:
+        """Go on after rows were lost, with a step that is sent alone. Raises HopFailed, see `land`."""
+        lost, self._unseen = self._unseen, None
+        await self.settle(position)
+        if lost is not None and lost.went_on:
+            # It may have gone on from what was lost; but what it was paid for last it has, or it is as good as gone.
+            await lost.shown()
 
     @property
     def landed(self) -> bool:
@@ -184,7 +197,7 @@ class Flight:
 
         Raises HopFailed: one did not say in time what became of what was out.
         """
-        if self.out:
+        if self.out or self._windows:
             late = await self.rest(position)
             if late is not None:
                 raise HopFailed(late, "it did not say what became of its steps.", ErrorCode.TIMEOUT, How.LOST)
@@ -232,6 +245,7 @@ class Flight:
                 if place == 0:
                     raise HopFailed(hop.advert.peer, "it dropped a step that nobody had discarded.")
                 self._pipeline.strain(place)
+                self._unseen = self._pipeline.hops[place - 1]
                 return None
             if isinstance(answer.output, TopK):
                 return answer.output

@@ -2,15 +2,16 @@
 
 import secrets
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import trio
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.errors import Overbilled
-from hypercluster.node.client.exchanging import HopFailed, check_quote, exchange, telling
+from hypercluster.node.client.exchanging import HopFailed, How, check_quote, exchange, telling, too_slow
 from hypercluster.node.client.flying import Flying
-from hypercluster.node.client.patience import Leash
+from hypercluster.node.client.patience import Leash, TooSlow
 from hypercluster.node.client.stays import Origin, Stay
 from hypercluster.node.client.stepping import OPEN_SECONDS, STEP_SECONDS
 from hypercluster.node.errors import ErrorCode, NodeError
@@ -135,9 +136,21 @@ class Hop(Flying):
         """
         last = self.receipts.last
         assert last is not None
-        rows = await exchange(self._connection, self.advert.peer, Show(last.seq), STEP_SECONDS)
+        withheld = HopFailed(
+            self.advert.peer, "it does not show what it signed for and says that it sent on."
+        )
+        watched = nullcontext() if self.leash is None else self.leash.showing(last.tokens)
+        try:
+            with watched:
+                rows = await exchange(self._connection, self.advert.peer, Show(last.seq), STEP_SECONDS)
+        except TooSlow as slow:
+            raise too_slow(self.advert.peer, slow) from None
+        except HopFailed as failure:
+            # It had the session a moment ago: to open it again would pay once more for what it withholds.
+            gone = failure.how is How.REFUSED and failure.code is ErrorCode.UNKNOWN_SESSION
+            raise (withheld if gone else failure) from None
         if not isinstance(rows, Rows):
-            raise HopFailed(self.advert.peer, "it does not show what it says that it sent on.")
+            raise withheld
         return self._checks.shown(rows, last)
 
     async def park(self) -> Stay | None:

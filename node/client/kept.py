@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import MarketError
+from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client.auditing.fetching import fetch
-from hypercluster.node.errors import NodeError
+from hypercluster.node.client.auditing.recall import NotShown
+from hypercluster.node.client.exchanging import HopFailed, How
+from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.transcript import Held, Transcript
 from hypercluster.node.wire.records import AuditStep, StageRecord, StepRoots
 
@@ -77,19 +80,37 @@ class KeptRows:
     async def of(self, hop: Hop, start: int, stop: int) -> bytes:
         """The packed activations that a session answered for positions [start, stop), of those steps that count.
 
-        Raises NotKept.
+        Raises:
+            NotKept: they are not here, and were never anywhere else.
+            HopFailed: the provider does not show what it signed for and sent on.
         """
         held = await hop.held()
         whole = held.whole()
         if whole is None:
             try:
                 found = await fetch(self._host, hop.advert.addrs, held, self._domain)
+            except NotShown as error:
+                raise _failed(hop.advert.peer, error) from error
             except (NodeError, MarketError) as error:
                 raise NotKept(str(error)) from error
             if not isinstance(found, Transcript):
-                raise NotKept(f"{hop.advert.peer} shows other rows than it signed for.")
+                other = "it shows other rows than it signed for."
+                raise HopFailed(hop.advert.peer, other, ErrorCode.BAD_SIGNATURE)
             whole = found
         return rows_of(whole.steps, start, stop)
+
+
+def _failed(peer: str, error: NotShown) -> HopFailed:
+    """What it is that a provider does not show its rows, so that blame sees in it what `error` did."""
+    match error.evidence:
+        case Evidence.SILENCE:
+            return HopFailed(peer, str(error), ErrorCode.TIMEOUT, How.LOST)
+        case Evidence.DEATH:
+            return HopFailed(peer, str(error), how=How.LOST)
+        case Evidence.WRONG:
+            return HopFailed(peer, str(error), ErrorCode.BAD_SIGNATURE)
+        case _:
+            return HopFailed(peer, str(error))
 
 
 def rows_of(steps: Iterable[AuditStep], start: int, stop: int) -> bytes:

@@ -120,6 +120,12 @@ class Leash:
         else:
             self._rows, self._rows_ms = self._rows + rows, self._rows_ms + 1000 * took
 
+    @contextmanager
+    def showing(self, rows: int) -> Iterator[None]:
+        """The time in which the rows of a step that was answered are shown. Raises TooSlow."""
+        with self._watched(self.seconds_for(rows)):
+            yield
+
     def seconds_for(self, rows: int) -> float:
         """How long a step of `rows` tokens may take now, s, where somebody else could go on."""
         slack, own = self._slack, math.inf

@@ -136,6 +136,8 @@ class Stepping:
         """number of the rows of the next step, where the provider before brings them"""
         self.relayed = False
         """whether its rows go through us, however its link stands"""
+        self.went_on = False
+        """whether the rows of the last step that was answered went on to the provider after"""
         self.broken = False
         """whether a step was sent that got no good answer: nothing more can be asked of this session"""
         self._step: Paid | None = None
@@ -272,7 +274,8 @@ class Stepping:
         self.position = paid.step.position + paid.step.rows
         self.tokens += paid.step.rows
         self.generated += paid.step.rows == 1
-        self.linked += answer.output is None
+        self.went_on = answer.output is None
+        self.linked += self.went_on
         self.paid_wei += paid.cost
         assert self.receipts.last is not None
         step = paid.step

@@ -28,6 +28,9 @@ from hypercluster.node.testnet.localnet import LocalNetwork, running_network
 from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
 from hypercluster.node.testnet.telling import Telling
 
+LEAVES: tuple[LinkCheat, ...] = ("withhold-rows",)
+"""by which a provider shows itself that it does not have what it signed for; of the others nobody can say who it was"""
+
 
 @dataclass(slots=True, kw_only=True)
 class LinkCheatResult:
@@ -67,7 +70,8 @@ class LinkCheatResult:
     @property
     def good(self) -> bool:
         """Whether all went as it should: the tokens came, the link or the cheat was passed by, nobody honest lost."""
-        passed_by = self.avoided if self.left else self.relayed
+        left = self.cheat in LEAVES
+        passed_by = self.left == left and (self.avoided if left else self.relayed)
         lost = self.slashed_wei + self.honest_slashed_wei + self.honest_risked_wei
         return self.identical_to_unsplit and passed_by and not lost and not self.accusations
 

@@ -16,7 +16,7 @@ from hypercluster.market.chain import Chain
 from hypercluster.market.money.voucher import charge
 from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client import stepping
-from hypercluster.node.client.blame import seen_in
+from hypercluster.node.client.blame import Then, judge, seen_in
 from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.hop import Hop
 from hypercluster.node.client.limits import Spending
@@ -298,6 +298,8 @@ async def test_who_withholds_rows_and_does_not_show_them_is_left(
         with pytest.raises(HopFailed) as failure:
             await pipeline.run(taken[-1:])
         assert failure.value.peer == world.path[0].advert.peer
+        found = judge(failure.value, absent=False, clock_confirmed=True, tried=0)
+        assert (found.then, found.evidence) == (Then.LEAVE, Evidence.REFUSAL)
         assert not any(hop.unanswered for hop in pipeline.hops)
     for served, hop in zip(world.path[1:], pipeline.hops[1:], strict=True):
         assert (served.row(hop.account).billed, hop.risked_wei) == (hop.paid_wei, 0)

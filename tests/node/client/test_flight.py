@@ -15,7 +15,7 @@ from hypercluster.market.money.voucher import charge
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.market.trust.reputation import Evidence
 from hypercluster.node.client import flying, stepping
-from hypercluster.node.client.blame import seen_in
+from hypercluster.node.client.blame import Then, judge, seen_in
 from hypercluster.node.client.exchanging import HopFailed
 from hypercluster.node.client.flight import Flight
 from hypercluster.node.client.limits import Spending
@@ -193,7 +193,7 @@ async def test_what_flew_is_judged_as_it_was_computed(world: World, tmp_path: Pa
     replayer.close()
 
 
-@pytest.mark.parametrize("mood", ["forward-wrong", "replay-old-rows", "stall", "withhold-rows", CUT])
+@pytest.mark.parametrize("mood", ["forward-wrong", "replay-old-rows", "stall", CUT])
 async def test_a_link_that_gets_bad_in_flight_is_relayed(
     world: World, tmp_path: Path, mood: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +211,30 @@ async def test_a_link_that_gets_bad_in_flight_is_relayed(
         await pilot.flight.end()
         adverts = [served.advert for served in world.path]
         assert [joint.before for joint in opener.links.joints(adverts)] == [adverts[1]]
+    assert taken == world.greedy[: len(taken)]
+    exact(world, pipeline)
+
+
+async def test_who_withholds_rows_in_flight_and_shows_none_is_left(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is paid for the windows that it computed, and asked for the last of them; nobody else risks anything."""
+    monkeypatch.setattr(awaiting, "LEAST_SECONDS", 0.5)
+    async with world.opened(new_wallet(world.chain), tmp_path) as (_, pipeline):
+        taken = await linked(pipeline)
+        pilot = Pilot(world, pipeline, taken, right(world))
+        await pilot.fly(len(taken) + 6)
+        world.moods.append("withhold-rows")
+        with pytest.raises(HopFailed) as failure:
+            await pilot.fly(200)
+        assert failure.value.peer == world.path[0].advert.peer
+        found = judge(failure.value, absent=False, clock_confirmed=True, tried=0)
+        assert (found.then, found.evidence) == (Then.LEAVE, Evidence.REFUSAL)
+        sure = len(PROMPT) + len(taken) - 1
+        assert all(hop.position <= sure for hop in pipeline.hops)
+        assert not any(hop.broken or hop.out for hop in pipeline.hops)
+        assert pipeline.held == [*PROMPT, *taken[:-1]]
+        await pilot.flight.end()
     assert taken == world.greedy[: len(taken)]
     exact(world, pipeline)
 
