@@ -137,7 +137,7 @@ class Chooser:
         """
         if not self.layers:
             return NOTHING
-        kept = kept or Kept()
+        kept = replace(kept, adverts=self.between.within(kept.adverts)) if kept else Kept()
         offered = kept.fitting(self._offered(wishes))
         free_now = [a for a in offered if self._vacancies.free(a) and needs.chosen_from(a)]
         nodes = await self._nodes([*kept.adverts, *free_now])

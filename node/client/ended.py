@@ -11,7 +11,7 @@ from hypercluster.node.rows import TopK
 if TYPE_CHECKING:
     from hypercluster.node.client.chaining import Strained
     from hypercluster.node.client.hop import Hop
-    from hypercluster.node.client.own_layers import OwnSession
+    from hypercluster.node.client.own_layers import OwnSession, OwnStage
 
 
 class EndedPipeline(Pipeline):
@@ -20,6 +20,15 @@ class EndedPipeline(Pipeline):
     def __init__(self, hops: Sequence[Hop], own: OwnSession, strained: Strained) -> None:
         super().__init__(hops, strained=strained)
         self.own: OwnSession = own
+        self._between = bool(hops)
+
+    @property
+    def stages(self) -> Sequence[Hop | OwnStage]:
+        """The sessions in the order of their layers."""
+        before, behind = (
+            [each for each in self.own.stages if each.first is first] for first in (True, False)
+        )
+        return [*before, *self.hops, *behind]
 
     @property
     def position(self) -> int:
@@ -49,7 +58,9 @@ class EndedPipeline(Pipeline):
 
     @property
     def is_level(self) -> bool:
-        """Whether all sessions hold the same tokens, own ones too."""
+        """Whether all sessions hold the same tokens, own ones too, and none is missing between these."""
+        if self._between and not self.hops:
+            return False
         return super().is_level and all(stage.position == len(self.held) for stage in self.own.stages)
 
     async def run(self, tokens: Sequence[int], drafts: Sequence[int] = ()) -> TopK:

@@ -166,11 +166,11 @@ class Looking:
                 self._client.vacancies.give_back(place.path, 0.0)
 
     async def mended(self, kept: Kept) -> Path | None:
-        """A path over all sessions in `kept`, with others where some are missing. It is taken instead of the one
-        before; None where there is none at this moment, a whole new one is far better, or own layers are part of it.
+        """A path over all sessions in `kept`, and between own layers, with others where some are missing. It is taken
+        instead of the one before; None where there is none at this moment, or a whole new one is far better.
         """
-        own = self._client.own_layers is not None
-        if self._taken is None or not kept.adverts or self._suspect or own:
+        holding = bool(kept.adverts) or self._client.own_layers is not None
+        if self._taken is None or not holding or self._suspect:
             return None
         chooser, needs, out = self._client.chooser, self._needs(), self._out()
         try:

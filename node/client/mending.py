@@ -142,7 +142,7 @@ class Mending:
         looking.opened()
         await client.opened(done, new)
         levelling = Levelling(
-            pipeline.hops,
+            pipeline.stages,
             tokens,
             wanted,
             pipeline.chunks,

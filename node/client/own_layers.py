@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import trio
 
+from hypercluster.node.client import kept
+from hypercluster.node.client.kept import NotKept
 from hypercluster.node.client.needs import AllBusy
 from hypercluster.node.engine.steps import EngineFull
 from hypercluster.node.errors import NodeError
@@ -199,6 +201,8 @@ class OwnStage:
         self.rewinds = engine.rewinds
         self._engine, self._slot = engine, slot
         self._top_k, self._dtype, self._width = top_k, dtype, width
+        self._answered: bytearray | None = bytearray() if first else None
+        """the packed rows that it put out, by position, for who takes over behind it; None: they are not kept"""
 
     async def step(
         self, payload: Sequence[int] | bytes, rows: int, *, all_outputs: bool = False
@@ -217,7 +221,26 @@ class OwnStage:
             )
         )
         self.position += rows
-        return output.topk if output.topk is not None else output.packed(self._dtype)[0]
+        if output.topk is not None:
+            return output.topk
+        packed = output.packed(self._dtype)[0]
+        self._keep(packed, rows)
+        return packed
+
+    def kept(self, start: int, stop: int) -> bytes:
+        """The packed rows that it put out for positions [start, stop). Raises NotKept."""
+        width, held = self._dtype.row_bytes(self._width), self._answered
+        if held is None or len(held) < stop * width:
+            raise NotKept(f"Rows {start} to {stop} of own layers are not kept any more.")
+        return bytes(memoryview(held)[start * width : stop * width])
+
+    def _keep(self, packed: bytes, rows: int) -> None:
+        if self._answered is None:
+            return
+        del self._answered[(self.position - rows) * self._dtype.row_bytes(self._width) :]
+        self._answered += packed
+        if len(self._answered) > kept.MOST_BYTES:
+            self._answered = None
 
     def goes_on(self, position: int, capacity: int, top_k: int, dtype: WireDtype) -> bool:
         """Go on from `position` with another capacity, if what comes then is what it would be anew."""

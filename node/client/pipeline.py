@@ -14,7 +14,7 @@ from hypercluster.node.rows import TopK, with_tokens
 from hypercluster.node.wire.messages import REWIND
 
 if TYPE_CHECKING:
-    from hypercluster.node.client.own_layers import OwnSession
+    from hypercluster.node.client.own_layers import OwnSession, OwnStage
 
 CLOSE_SECONDS = 5.0
 STEP_TOKENS = 512
@@ -54,7 +54,12 @@ class Pipeline:
         for one, other in pairwise(hops):
             one.relayed |= (one, other) not in linked
         self.hops = tuple(hops)
-        self._chunk = min(hop.max_step_tokens for hop in hops)
+        self._chunk = min((hop.max_step_tokens for hop in hops), default=STEP_TOKENS)
+
+    @property
+    def stages(self) -> "Sequence[Hop | OwnStage]":
+        """The sessions in the order of their layers, own ones too."""
+        return self.hops
 
     @property
     def position(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,23 @@ from hypercluster.node.client.draft_model import Drafting
 from hypercluster.node.client.events import Event, HopReplaced, PathChosen, Prefilled, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.levelling import Levelling
+from hypercluster.node.client.own_layers import Ends, OwnStage
+from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ConnectionLost, ErrorCode
+from hypercluster.node.evidence.checking import check_bundle
 from hypercluster.node.home.settings import Settings
+from hypercluster.node.network.connection import Connection
+from hypercluster.node.provider import awaiting
 from hypercluster.node.provider import process as provider
 from hypercluster.node.provider.prices import PriceRule
+from hypercluster.node.provider.process import HONEST
 from hypercluster.node.provider.sessions import serve_session
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.codec import Message
 from hypercluster.node.wire.messages import Accept, Error, StepResult
+from tests.node.client.test_chaining import Moody
 from tests.node.client.test_client import Lie, Lies, Lying, on_result
 from tests.node.helpers.providers import Served, Wallet, new_wallet, running_provider
 
@@ -57,6 +65,10 @@ class World:
 
     served: dict[str, Served]
     lies: dict[str, Lies]
+    moods: list[str]
+    """what the second makes of its links; see test_chaining.Moody"""
+    mute: list[bool]
+    """whether it hangs up where it is asked for what it signed for"""
     chain: Chain
     stored: StoredModel
     greedy: list[int]
@@ -68,6 +80,7 @@ class World:
         home: Path,
         auditing: Auditing | None = None,
         drafting: Drafting | None = None,
+        own: Ends | None = None,
         **wishes: Any,
     ) -> AsyncIterator[Client]:
         settings = Settings(home=home, bootstrap=(self.served["head"].address,))
@@ -82,6 +95,7 @@ class World:
             wishes=wanted,
             auditing=auditing,
             drafting=drafting,
+            own=own,
         ) as client:
             with trio.fail_after(300):
                 while sum(advert.free >= 3 for advert in client.adverts()) < len(self.served):
@@ -106,6 +120,10 @@ def world(
     ids = [int(each) for each in reference.generate(stored_tiny.source, PROMPT, 60, threads=1).ids]
     served: dict[str, Served] = {}
     lies = {name: Lies() for name in RANGES}
+    moods, mute = list[str](), list[bool]()
+
+    async def recalled(connection: Connection, *given: Any) -> None:
+        await (connection.close() if mute else HONEST.recall(connection, *given))
 
     def lying(told: Lies) -> Any:
         async def serve(connection: Any, service: Any) -> None:
@@ -125,9 +143,11 @@ def world(
                 "price": PriceRule(start_wei=price, start_prompt_wei=price // 4, adapt=False),
                 "bootstrap": (served["head"].address,) if served else (),
             }
+            if name == "middle":
+                terms["ways"] = replace(HONEST, outlet=partial(Moody, moods), recall=recalled)
             running = running_provider(chain, stored_tiny, folder / name, layers, **terms)
             served[name] = stack.enter_context(running)
-        yield World(served, lies, chain, stored_tiny, ids)
+        yield World(served, lies, moods, mute, chain, stored_tiny, ids)
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +155,8 @@ def honest(world: World) -> Iterator[None]:
     for lies in world.lies.values():
         lies.tell, lies.results = Lies.tell, 0
     yield
+    world.moods.clear()
+    world.mute.clear()
     assert [name for name, lies in world.lies.items() if lies.hasty] == []
 
 
@@ -154,11 +176,12 @@ async def completed(
     prompt: tuple[int, ...] = PROMPT,
     allowance: dict[str, Any] | None = None,
     sampling: Sampling | None = None,
+    own: Ends | None = None,
     **wishes: Any,
 ) -> tuple[list[Event], Completion]:
     allowed = Allowance(**({"tokens": TOKENS} | (allowance or {})))
     request = Request(prompt=prompt, allowance=allowed, sampling=sampling or Sampling())
-    async with world.client(wallet, home, **wishes) as client:
+    async with world.client(wallet, home, own=own, **wishes) as client:
         with trio.fail_after(300):
             async with client.complete(request) as completing:
                 events = [event async for event in completing]
@@ -166,6 +189,7 @@ async def completed(
         await client.reports(done.request_id)
     # What was paid and what is at risk is what providers can claim, to the wei.
     assert done.spent_wei <= world.best_vouchers(wallet) <= done.spent_wei + done.risked_wei
+    assert check_bundle(ReceiptFiles(home).load(done.request_id)).faults == ()
     return events, done
 
 
@@ -374,6 +398,98 @@ async def test_a_session_that_is_ended_by_the_provider_is_opened_again_alone(
     assert done.failures == []
     assert world.names(done.bills) == ["middle", "head", "middle", "tail"]
     assert [event.blamed for event in events if isinstance(event, HopReplaced)] == [False]
+
+
+@pytest.mark.parametrize(
+    ("ends", "dies", "names", "chained"),
+    [
+        (("0:1",), "middle", ["middle", "spare left", "spare right", "tail"], False),
+        (("0:1",), "tail", ["tail", "middle", "spare tail"], True),
+        (("3:4",), "middle", ["middle", "head", "spare left", "spare right"], True),
+        (("0:1", "3:4"), "middle", ["middle", "spare left", "spare right"], False),
+    ],
+    ids=["its own begin", "its own begin and the last dies", "its own end", "its own at both ends"],
+)
+async def test_between_own_layers_whoever_is_left_keeps_what_it_holds(
+    world: World, tmp_path: Path, ends: tuple[str, ...], dies: str, names: list[str], chained: bool
+) -> None:
+    """Own layers hold what they held, and give whoever takes over behind them what they gave before."""
+    run: list[tuple[int, int]] = []
+
+    async def noting(stage: OwnStage, payload: Any, rows: int, **given: Any) -> Any:
+        run.append((stage.position, rows))
+        return await step(stage, payload, rows, **given)
+
+    step = OwnStage.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OwnStage, "step", noting)
+        world.lies[dies].tell = hang_up_at(6)
+        own = Ends(ranges=ends, threads=1)
+        _, done = await completed(world, new_wallet(world.chain), tmp_path, own=own, chain=chained)
+    assert done.tokens == world.greedy[:TOKENS]
+    assert world.names(done.bills) == names
+    all_tokens = len(PROMPT) + TOKENS - 1
+    left = [bill for bill in done.bills[1:] if not world.names([bill])[0].startswith("spare")]
+    # But over a link the one behind may take the step that broke again.
+    assert all(0 <= bill.tokens - all_tokens <= chained for bill in left)
+    new = [bill for bill in done.bills[1:] if bill not in left]
+    assert {bill.tokens for bill in new} == {all_tokens}
+    # Each end has run each token once; where a step of the ends was taken again, that one twice.
+    assert all_tokens * len(ends) <= sum(rows for _, rows in run) <= all_tokens * len(ends) + chained
+
+
+async def test_own_layers_take_again_what_the_one_before_them_takes_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were sent what it had answered, before it was known that it had to take that step once more."""
+    checked, told = list[int](), list[int]()
+
+    def other(levelling: Levelling, data: bytes, receipt: Receipt) -> bool:
+        checked.append(receipt.seq)
+        return False
+
+    def lost(message: Message, count: int) -> Message | None:
+        if isinstance(message, StepResult) and count == 6 and not told:
+            told.append(count)
+            return Error(ErrorCode.UNKNOWN_SESSION, "There is no such session.")
+        return message
+
+    monkeypatch.setattr(Levelling, "_is_of", other)
+    world.lies["head"].tell = lost
+    own = Ends(ranges=("3:4",), threads=1)
+    _, done = await completed(world, new_wallet(world.chain), tmp_path, own=own, chain=True)
+    assert done.tokens == world.greedy[:TOKENS]
+    assert world.names(done.bills) == ["head", "head", "middle"]
+    assert done.bills[-1].tokens == len(PROMPT) + TOKENS - 1 + len(checked)
+
+
+async def test_who_does_not_show_what_it_is_paid_for_is_left_for_others(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not opened again to be paid for the same once more; of all others only the step that broke is at risk."""
+    monkeypatch.setattr(awaiting, "LEAST_SECONDS", 0.5)
+    world.moods.append("withhold-rows")
+    wallet = new_wallet(world.chain)
+    events, done = await completed(world, wallet, tmp_path, allowance={"tokens": 40}, chain=True)
+    middle = world.served["middle"].advert
+    assert done.tokens == world.greedy[:40]
+    assert done.failures == [middle.peer]
+    assert [event.blamed for event in events if isinstance(event, HopReplaced)] == [True]
+    assert world.names(done.bills) == ["middle", "head", "spare left", "spare right", "tail"]
+    assert [bill.risked_wei for bill in done.bills] == 5 * [0]
+
+
+async def test_who_does_not_show_what_another_has_to_be_sent_is_left_as_well(
+    world: World, tmp_path: Path
+) -> None:
+    """Else all would begin anew, and everybody were paid for the prompt once more, that one too."""
+    world.mute.append(True)
+    world.lies["tail"].tell = hang_up_at(9)
+    _, done = await completed(world, new_wallet(world.chain), tmp_path, chain=True)
+    assert done.tokens == world.greedy[:TOKENS]
+    assert done.failures == [world.served[name].advert.peer for name in ("tail", "middle")]
+    assert world.names(done.bills) == ["tail", "middle", "head", "spare left", "spare right", "spare tail"]
+    assert done.bills[2].tokens == len(PROMPT) + TOKENS - 1
 
 
 async def test_a_lie_is_answered_by_another_at_the_same_place(world: World, tmp_path: Path) -> None:

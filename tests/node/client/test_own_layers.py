@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import pytest
 import trio
 
 from hypercluster.market.money.voucher import charge
+from hypercluster.node.client import kept
 from hypercluster.node.client import own_layers as own_module
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.draft_model import Drafting
+from hypercluster.node.client.kept import NotKept
 from hypercluster.node.client.needs import AllBusy, NoRoute
-from hypercluster.node.client.own_layers import BadLayers, Ends
+from hypercluster.node.client.own_layers import BadLayers, Ends, OwnLayers
 from hypercluster.node.client.request import Allowance, Request, Sampling
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
@@ -160,6 +163,29 @@ def test_what_is_no_end_of_the_model_is_refused(
 ) -> None:
     with pytest.raises(BadLayers, match=why):
         own(*ranges).of(stored_tiny)
+
+
+async def test_what_first_layers_put_out_is_kept_for_who_takes_over_up_to_a_bound(
+    stored_tiny: StoredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(OwnLayers(own("0:2"), stored_tiny)) as layers:
+        session = await layers.open(32, 1, WireDtype.F32)
+        (stage,) = session.stages
+        four, fifth = await stage.step(PROMPT[:4], 4), await stage.step([7], 1)
+        assert isinstance(four, bytes)
+        assert isinstance(fifth, bytes)
+        assert stage.kept(0, 5) == four + fifth
+        stage.position = 3
+        other = await stage.step([9], 1)
+        assert isinstance(other, bytes)
+        assert stage.kept(2, 4) == four[len(fifth) * 2 : len(fifth) * 3] + other
+        with pytest.raises(NotKept, match="not kept any more"):
+            stage.kept(0, 5)
+        monkeypatch.setattr(kept, "MOST_BYTES", 4 * len(fifth))
+        await stage.step([7], 1)
+        with pytest.raises(NotKept):
+            stage.kept(0, 1)
+        session.close()
 
 
 def test_where_the_model_cannot_be_cut_or_all_layers_read_tokens_there_are_no_own_layers(
