@@ -39,7 +39,8 @@ def proxies(pairs: Sequence[tuple[int, int]], delay: float) -> Iterator[Callable
             raise RuntimeError("The proxies do not listen.")
         yield lambda: passed.value
     finally:
-        process.terminate()
+        # It has nothing to finish, and where this process was started with SIGTERM ignored it would ignore it as well.
+        process.kill()
         process.join()
 
 
