@@ -29,15 +29,13 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from bench_cache import add_cache_option
+from bench_cache import add_cache_option, model_file
 from bench_pipeline_tables import PARTS, show
 from processor_time import Used, a_token, used
 from proxies import free_ports, proxies
-from random_model import LlamaShape, write_random_llama
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
@@ -54,15 +52,11 @@ from hypercluster.node.engine import reference
 from hypercluster.node.engine.sampler import Sampler
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards import partition
-from hypercluster.node.shards.store import StoredModel, demo_model, open_model
+from hypercluster.node.shards.store import StoredModel, open_model
 from hypercluster.node.testnet.localnet import LocalNetwork, running_network
 from hypercluster.node.testnet.specs import ProviderSpec
 
 FIND_SECONDS = 60.0
-SHAPES = {
-    "1b": LlamaShape(),
-    "3b": LlamaShape(layers=28, n_embd=3072, heads=24, kv_heads=8, n_ff=8192),
-}
 err = Console(stderr=True, highlight=False)
 
 
@@ -182,24 +176,6 @@ def arguments() -> argparse.Namespace:
     add_cache_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     return parser.parse_args()
-
-
-def model_file(name: str, cache: Path) -> Path:
-    """The file of a model that is named as on the command line, written first if need be."""
-    if name == "demo":
-        return demo_model()
-    shape = SHAPES.get(name)
-    if shape is None:
-        return Path(name)
-    path = cache / f"random-{name}-q4_0.gguf"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-        with Progress(*columns, console=err, transient=True) as progress:
-            # A block of 32 weights takes 18 bytes.
-            task = progress.add_task("Writing a model of random weights", total=shape.weights * 18 // 32)
-            write_random_llama(path, shape, lambda done: progress.advance(task, done))
-    return path
 
 
 def bench(model: Path, home: Path, setting: Setting, pool: Executor) -> Measured:

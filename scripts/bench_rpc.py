@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trio
-from bench_cache import add_cache_option
-from bench_pipeline import FIND_SECONDS, Setting, model_file, run_path, run_unsplit, serving, some_tokens
+from bench_cache import add_cache_option, model_file
+from bench_pipeline import FIND_SECONDS, Setting, run_path, run_unsplit, serving, some_tokens
 from llama_rpc import decode_rate, programs, servers
 from rich.console import Console
 from rich.table import Table
@@ -92,7 +92,7 @@ def main() -> None:
     )
     for each in rows:
         spread = f"{each['least']:.2f} to {each['most']:.2f}"
-        table.add_row(each["side"], f"{each['tokens_per_s']:.1f}", f"{each['ratio']:.3f}", spread)
+        table.add_row(str(each["side"]), f"{each['tokens_per_s']:.1f}", f"{each['ratio']:.3f}", spread)
     Console(highlight=False).print(table)
 
 

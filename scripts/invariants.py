@@ -17,10 +17,15 @@ import secrets
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from eth_abi.abi import encode
+from rich.console import Console
+from rich.progress import track
 
 from hypercluster.contracts import artifact
 from hypercluster.market.chain import DisputeTerms
@@ -32,6 +37,13 @@ DEPTH = 250
 """calls of one sequence; each begins with newly deployed contracts"""
 LONG = 100_000
 """calls above which an optimised compilation pays"""
+PIECE = 10_000
+"""calls of one process of Forge at most"""
+DICTIONARY = {
+    "FOUNDRY_INVARIANT_MAX_FUZZ_DICTIONARY_VALUES": "100",
+    "FOUNDRY_INVARIANT_MAX_FUZZ_DICTIONARY_ADDRESSES": "20",
+}
+"""Handlers take any number for one of theirs, so values that Forge saw before tell them nothing and only take time."""
 PARTS = {"CourtTest": 2, "RegistryTest": 4, "ChannelsTest": 4}
 """handlers, and the part of all calls that each gets"""
 SIZES = {"CourtTest": (3, 5, 7)}
@@ -39,6 +51,9 @@ SIZES = {"CourtTest": (3, 5, 7)}
 DEFAULT = DisputeTerms().seats
 SINGLE = ("DigestsTest", "HeadersTest")
 """tests of single things"""
+
+
+err = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -58,28 +73,65 @@ def main() -> int:
     )
     parser.add_argument("--calls", type=int, default=10_000_000, help="in all; rounded up to whole sequences")
     parser.add_argument("--seed", type=lambda text: int(text, 0), default=secrets.randbits(256))
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that run at once")
     told = parser.parse_args()
-    if told.calls < 1:
-        parser.error("--calls has to be at least 1")
+    if min(told.calls, told.processes) < 1:
+        parser.error("--calls and --processes have to be at least 1")
     print(f"seed {told.seed:#x}", flush=True)
-    total = 0
+    profile = "long" if told.calls > LONG else "default"
     for single in SINGLE:
-        if (found := run_forge(single, {})).returncode:
+        if (found := run_forge(single, {"FOUNDRY_PROFILE": profile})).returncode:
             print(found.stdout + found.stderr)
             return 1
-    for handler, part in PARTS.items():
-        profile, sizes = "long" if told.calls > LONG else "default", SIZES.get(handler, (DEFAULT,))
-        for seats in sizes:
-            calls = -(-told.calls // part // len(sizes))
-            done = sequences(handler, calls, seed=told.seed, profile=profile, seats=seats)
-            total += done.calls
-            if done.failed:
-                print(done.output)
+    pieces = [*_pieces(told.calls, told.seed)]
+    done: Counter[str] = Counter()
+    spent: Counter[str] = Counter()
+    with ThreadPoolExecutor(told.processes) as pool:
+        running = {
+            pool.submit(
+                sequences, piece.handler, piece.calls, seed=piece.seed, profile=profile, seats=piece.seats
+            ): piece
+            for piece in pieces
+        }
+        for future in track(as_completed(running), total=len(running), console=err, transient=True):
+            piece, made = running[future], future.result()
+            if made.failed:
+                pool.shutdown(wait=False, cancel_futures=True)
+                print(f"{piece.name}, seed {piece.seed:#x}:\n{made.output}")
                 return 1
-            size = f" with {seats} seats" if handler in SIZES else ""
-            print(f"{handler}{size}: {done.calls} calls held, {done.seconds:.0f} s", flush=True)
-    print(f"all: {total} calls held")
+            done[piece.name] += made.calls
+            spent[piece.name] += round(made.seconds)
+    for name, calls in done.items():
+        print(f"{name}: {calls} calls held, {spent[name]} s of one process")
+    print(f"all: {done.total()} calls held")
     return 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Calls to one handler by one process of Forge, which gets slower with each."""
+
+    handler: str
+    seats: int
+    calls: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Handler, and size of the committees where there are some."""
+        return f"{self.handler} with {self.seats} seats" if self.handler in SIZES else self.handler
+
+
+def _pieces(calls: int, seed: int) -> Iterator[Piece]:
+    """All calls in pieces, each with a seed of its own."""
+    for handler, part in PARTS.items():
+        sizes = SIZES.get(handler, (DEFAULT,))
+        for seats in sizes:
+            left = -(-calls // part // len(sizes))
+            while left > 0:
+                yield Piece(handler, seats, min(left, PIECE), seed)
+                seed = (seed + 1) % 2**256
+                left -= PIECE
 
 
 def sequences(
@@ -95,6 +147,7 @@ def sequences(
         "FOUNDRY_FUZZ_SEED": hex(seed),
         "FOUNDRY_INVARIANT_RUNS": str(-(-calls // depth)),
         "FOUNDRY_INVARIANT_DEPTH": str(depth),
+        **DICTIONARY,
     }
     began = time.monotonic()
     run = run_forge(handler, settings, seats)

@@ -190,7 +190,7 @@ def killed(mutant: Mutant, *, quick: bool, on: bool = True) -> str:
         f"--artifacts={built(mutant.file)}",
         f"--coin={mutant.switch}",
     ]
-    command = [Path(sys.executable).parent / "ape", "test", *tests, *options]
+    command = [str(Path(sys.executable).parent / "ape"), "test", *tests, *options]
     for _ in range(TRIES):
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]

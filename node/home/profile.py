@@ -85,7 +85,10 @@ class NetworkProfile:
 
         addresses = {name: each.address for name, each in self.contracts.items()}
         code = {name: each.code_hash for name, each in self.contracts.items()}
-        return Deployment(self.chain_id, **addresses, block=self.block, code=code, **self.unit._asdict())
+        decimals, symbol = self.unit
+        return Deployment(
+            self.chain_id, **addresses, block=self.block, code=code, decimals=decimals, symbol=symbol
+        )
 
     def check(self, chain: Chain) -> None:
         """Compare the code on the chain with the profile's hashes. Raises WrongContracts, ChainError."""
