@@ -59,10 +59,14 @@ class PayerChannel:
         needed = self.spent + self.in_flight + amount
         if needed > self.deposit:
             raise OverDeposit(needed, self.deposit)
+        self.signed = self.next_voucher(amount, ahead)
         self.in_flight += amount
-        if needed > self.signed:
-            self.signed = min(self.deposit, needed + ahead)
         return self.signed
+
+    def next_voucher(self, amount: int, ahead: int = 0) -> int:
+        """What `authorise` would return now for a step of ``amount`` that the deposit covers; changes nothing."""
+        needed = self.spent + self.in_flight + amount
+        return self.signed if needed <= self.signed else min(self.deposit, needed + ahead)
 
     def acknowledge(self, amount: int, billed: int) -> None:
         """Book a step of ``amount`` as answered; ``billed`` is the payee's running total.

@@ -47,6 +47,8 @@ class OutgoingAccount:
     """wei that the provider says it billed beyond what we know of; it gets a deposit for that, and no voucher"""
     _last: tuple[int, bytes] = (-1, b"")
     """the voucher that was signed last"""
+    _foreseen: tuple[int, bytes] = (-1, b"")
+    """one that was signed before anybody asked for it; it is nobody's until it is authorised"""
 
     @property
     def unreserved(self) -> int:
@@ -96,8 +98,21 @@ class OutgoingAccount:
         if self.journal and covered:
             self.journal.covered(self.channel_id, spending.request_id, covered)
         if cumulative != self._last[0]:
-            self._last = cumulative, self.domain.sign(self.session_key, self.channel_id, cumulative)
+            self._last = self._foreseen if cumulative == self._foreseen[0] else self._signed(cumulative)
         return *self._last, ahead
+
+    def foresee(self, amount: int, spending: Spending, ahead: int) -> None:
+        """Sign what `authorise_ahead` would be asked for next, if that is for `amount` wei: while there is time.
+
+        Nothing is set aside or written down for it, and it leaves only if it is authorised then.
+        """
+        if not self.channel.covers(amount) and amount <= self.channel.available:
+            cumulative = self.channel.next_voucher(amount, self._ahead(amount, spending, ahead))
+            if cumulative != self._foreseen[0]:
+                self._foreseen = self._signed(cumulative)
+
+    def _signed(self, cumulative: int) -> tuple[int, bytes]:
+        return cumulative, self.domain.sign(self.session_key, self.channel_id, cumulative)
 
     def _ahead(self, amount: int, spending: Spending, ahead: int) -> int:
         """What of `ahead` wei is paid: nothing on credit, or near the end of a budget, which other hops draw on."""

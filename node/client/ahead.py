@@ -32,6 +32,10 @@ class Ahead:
         self.wei += wei
         self._account.held += wei
 
+    def foresee(self, cost: int) -> None:
+        """Sign the voucher of a next step of `cost` wei before it is needed, unless one that is out covers it."""
+        self._account.foresee(cost, self._spending, self._most)
+
     def end(self) -> None:
         """No more steps come: what was paid ahead counts as risked. The channel still has it as credit, but for what
         other sessions were paid with, which was signed once for both.

@@ -242,6 +242,9 @@ class Stepping:
         """
         assert self._step is not None
         paid, began = self._step, time.perf_counter()
+        if paid.step.rows == 1 and self.account.channel.in_flight == paid.cost:
+            # The next step is most likely such a one as well, and nobody else pays meanwhile.
+            self._ahead.foresee(paid.cost)
         result = await self._answer_to(paid.step)
         if isinstance(result, NoRows) and paid.step.awaited and result.seq == paid.step.seq:
             paid.sent = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import coincurve
 import pytest
@@ -102,6 +103,53 @@ def test_what_was_not_signed_is_not_covered_either() -> None:
     assert (wallet.spent_wei, wallet.reserved_wei, spending.covered_wei) == (PRICE, 0, 0)
     both.account.authorise(2 * PRICE, spending)
     assert (wallet.spent_wei, wallet.reserved_wei, spending.covered_wei) == (PRICE, PRICE, PRICE)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([PRICE, 3 * PRICE]), st.sampled_from([PRICE, 25])), max_size=12),
+    st.integers(1, 9),
+    st.integers(5 * PRICE, 60 * PRICE),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_signed_before_it_is_needed_changes_no_amount(
+    steps: Sequence[tuple[int, int]], tokens: int, deposit: int
+) -> None:
+    """Not even where the next step costs something else than was thought."""
+    plain, foreseeing = Paid(deposit), Paid(deposit)
+    spent = []
+    for both in (plain, foreseeing):
+        spending = Spending("request", [Budget("limit", 40 * PRICE)])
+        ahead = Ahead(both.account, spending, (tokens - 1) * PRICE)
+        for cost, thought in steps:
+            if both is foreseeing:
+                ahead.foresee(thought)
+            try:
+                both.step(ahead, spending, cost)
+            except (OverDeposit, LimitReached):
+                break
+        spent.append((spending.spent_wei, ahead.wei, both.payee.billed, both.payee.best))
+    assert spent[0] == spent[1]
+
+
+def test_a_voucher_that_was_foreseen_is_not_signed_again() -> None:
+    class Counting(VoucherDomain):
+        signed = 0
+
+        def sign(self, *given: Any) -> bytes:
+            Counting.signed += 1
+            return super().sign(*given)
+
+    both = Paid(10**9)
+    both.account.domain = Counting(DOMAIN.contract, DOMAIN.chain_id)
+    spending = Spending()
+    ahead = Ahead(both.account, spending, 0)
+    for _ in range(5):
+        ahead.foresee(PRICE)
+        before = Counting.signed
+        both.step(ahead, spending, PRICE)
+        assert Counting.signed == before
+    assert Counting.signed == 5
+    assert both.payee.billed == both.payee.best == 5 * PRICE
 
 
 def test_a_voucher_is_signed_for_many_tokens_at_once() -> None:
