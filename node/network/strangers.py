@@ -79,7 +79,8 @@ class StrangersTime(trio.abc.Instrument):
         self._share, self._burst = bound.total
         self._left, self._at = self._burst, time.monotonic()
         self._known = 0.0
-        self._begun = 0.0
+        self._seen = 0.0
+        """this thread's processor time when the last task stopped"""
         self._virtual = 0.0
         self._waiting: list[tuple[float, int, trio.Event]] = []
         self._numbers = count()
@@ -119,6 +120,7 @@ class StrangersTime(trio.abc.Instrument):
 
     async def run(self) -> None:
         """Give turns until cancelled."""
+        self._seen = time.thread_time()
         trio.lowlevel.add_instrument(self)
         try:
             while True:
@@ -134,17 +136,15 @@ class StrangersTime(trio.abc.Instrument):
             with suppress(KeyError):  # trio has left out one that failed, and told why
                 trio.lowlevel.remove_instrument(self)
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Trio tells that a task goes on."""
-        # Of this thread's processor: while others have it nobody here makes work.
-        self._begun = time.thread_time()
-
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Trio tells that it stopped again."""
+        """Trio tells that a task has gone on and stopped again."""
+        # Of this thread's processor: while others have it nobody here makes work. The loop's own work before a task
+        # goes on is counted with it; to be told of that moment as well costs as much again.
+        now = time.thread_time()
+        took, self._seen = now - self._seen, now
         charge = task.context.get(_CHARGED)
         if charge is None or charge.owner is not self:
             return
-        took = time.thread_time() - self._begun
         if charge.is_stranger():
             self._left = max(self._left - took, -_MOST_DEBT)
             charge.finish += took

@@ -42,6 +42,7 @@ from hypercluster.node.network.addresses import parse
 from hypercluster.node.network.budgets import BOUNDS, OverBudget
 from hypercluster.node.network.descriptors import share_for
 from hypercluster.node.network.gate import Gate
+from hypercluster.node.network.muxing import Muxer
 from hypercluster.node.network.names import resolve
 from hypercluster.node.network.pace import PacedConn
 from hypercluster.node.network.strangers import StrangersTime, charged_now
@@ -153,7 +154,7 @@ def new_swarm(key: bytes, limits: HostLimits) -> GatedSwarm:
     store = PeerStore()
     store.add_key_pair(peer_id, keys)
     noise = NoiseTransport(keys, create_x25519_key_pair().private_key)
-    upgrader = TransportUpgrader({NOISE_PROTOCOL: noise}, {TProtocol(YAMUX_PROTOCOL): Yamux})
+    upgrader = TransportUpgrader({NOISE_PROTOCOL: noise}, {TProtocol(YAMUX_PROTOCOL): Muxer})
     # Who is on the way in when all places are taken is not turned away by the library: make_room decides.
     most = limits.connections + limits.handshakes
     config = ConnectionConfig(
