@@ -70,4 +70,4 @@ async def _extend(self: YamuxStream, *, bytes_read: int = 0) -> None:
 
 YamuxStream._auto_tune_and_send_window_update = _extend  # type: ignore[method-assign]
 # It makes a connection of this name, whatever class it was given.
-muxer_multistream.Yamux = Muxer  # type: ignore[misc]
+muxer_multistream.Yamux = Muxer  # type: ignore[attr-defined]
