@@ -43,13 +43,14 @@ class PayerChannel:
         """What can still be authorised before a top-up is needed."""
         return self.deposit - self.spent - self.in_flight
 
-    def covers(self, amount: int) -> bool:
-        """Whether a voucher that is out pays for a step of ``amount`` as well."""
-        return self.spent + self.in_flight + amount <= self.signed
+    def covers(self, amount: int, kept: int = 0) -> bool:
+        """Whether a voucher that is out pays for a step of ``amount`` as well, and for steps of ``kept`` to come."""
+        return self.spent + self.in_flight + amount + kept <= self.signed
 
-    def authorise(self, amount: int, ahead: int = 0) -> int:
+    def authorise(self, amount: int, ahead: int = 0, kept: int = 0) -> int:
         """Set ``amount`` aside for one step and return the cumulative amount its voucher must carry, with up to
-        ``ahead`` for later steps if a new one is signed.
+        ``ahead`` for later steps if a new one is signed. The voucher pays for steps of ``kept`` besides, which others
+        have paid ahead, as far as the deposit goes.
 
         Raises:
             OverDeposit: the deposit does not cover it; nothing has changed.
@@ -59,14 +60,14 @@ class PayerChannel:
         needed = self.spent + self.in_flight + amount
         if needed > self.deposit:
             raise OverDeposit(needed, self.deposit)
-        self.signed = self.next_voucher(amount, ahead)
+        self.signed = self.next_voucher(amount, ahead, kept)
         self.in_flight += amount
         return self.signed
 
-    def next_voucher(self, amount: int, ahead: int = 0) -> int:
+    def next_voucher(self, amount: int, ahead: int = 0, kept: int = 0) -> int:
         """What `authorise` would return now for a step of ``amount`` that the deposit covers; changes nothing."""
-        needed = self.spent + self.in_flight + amount
-        return self.signed if needed <= self.signed else min(self.deposit, needed + ahead)
+        needed = self.spent + self.in_flight + amount + kept
+        return self.signed if min(self.deposit, needed) <= self.signed else min(self.deposit, needed + ahead)
 
     def acknowledge(self, amount: int, billed: int) -> None:
         """Book a step of ``amount`` as answered; ``billed`` is the payee's running total.

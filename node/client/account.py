@@ -42,7 +42,7 @@ class OutgoingAccount:
     reserved: int = 0
     """wei that our open sessions reserve with the provider, less what they paid"""
     held: int = 0
-    """wei of what was signed that our open sessions have set aside for their next steps"""
+    """wei of what was signed that our open sessions have set aside, each for its own next steps"""
     unseen: int = 0
     """wei that the provider says it billed beyond what we know of; it gets a deposit for that, and no voucher"""
     _last: tuple[int, bytes] = (-1, b"")
@@ -59,7 +59,7 @@ class OutgoingAccount:
     def credit(self) -> int:
         """Wei that are signed for, that nobody was paid for, and that no session holds: an earlier one risked them.
 
-        Below zero: sessions hold so much that others of them were paid with.
+        Below zero: the deposit was too small for what they hold, and others of them were paid with it.
         """
         channel = self.channel
         return channel.signed - channel.spent - channel.in_flight - self.held
@@ -81,15 +81,16 @@ class OutgoingAccount:
     def authorise_ahead(
         self, amount: int, spending: Spending, held: int, ahead: int
     ) -> tuple[int, bytes, int]:
-        """The same for a step of which the budgets `held` some wei before, with up to `ahead` wei for later ones if a
+        """The same for a step of which its session paid `held` wei before, with up to `ahead` wei for later ones if a
         new voucher is needed. Returns besides how much of that the budgets hold now. Raises as `authorise`.
         """
-        ahead = self._ahead(amount, spending, ahead)
+        kept = self.held - held
+        ahead = self._ahead(amount, spending, ahead, kept)
         taken = amount - held + ahead
         covered = max(0, min(amount - held, self.credit))
         spending.take(taken, covered)
         try:
-            cumulative = self.channel.authorise(amount, ahead)
+            cumulative = self.channel.authorise(amount, ahead, kept)
         except BaseException:
             spending.give_back(taken, covered)
             raise
@@ -101,27 +102,28 @@ class OutgoingAccount:
             self._last = self._foreseen if cumulative == self._foreseen[0] else self._signed(cumulative)
         return *self._last, ahead
 
-    def foresee(self, amount: int, spending: Spending, ahead: int) -> None:
+    def foresee(self, amount: int, spending: Spending, held: int, ahead: int) -> None:
         """Sign what `authorise_ahead` would be asked for next, if that is for `amount` wei: while there is time.
 
         Nothing is set aside or written down for it, and it leaves only if it is authorised then.
         """
-        if not self.channel.covers(amount) and amount <= self.channel.available:
-            cumulative = self.channel.next_voucher(amount, self._ahead(amount, spending, ahead))
+        kept = self.held - held
+        if not self.channel.covers(amount, kept) and amount <= self.channel.available:
+            cumulative = self.channel.next_voucher(amount, self._ahead(amount, spending, ahead, kept), kept)
             if cumulative != self._foreseen[0]:
                 self._foreseen = self._signed(cumulative)
 
     def _signed(self, cumulative: int) -> tuple[int, bytes]:
         return cumulative, self.domain.sign(self.session_key, self.channel_id, cumulative)
 
-    def _ahead(self, amount: int, spending: Spending, ahead: int) -> int:
+    def _ahead(self, amount: int, spending: Spending, ahead: int, kept: int) -> int:
         """What of `ahead` wei is paid: nothing on credit, or near the end of a budget, which other hops draw on."""
-        if not ahead or self.channel.covers(amount):
+        if not ahead or self.channel.covers(amount, kept):
             return 0
         left = spending.left_wei
         if left is not None and left < FAR * (amount + ahead):
             return 0
-        return max(0, min(ahead, self.channel.available - amount))
+        return max(0, min(ahead, self.channel.available - amount - kept))
 
     def acknowledge(self, amount: int, billed: int, spending: Spending) -> None:
         """Book an answered step. Raises Overbilled."""
@@ -146,7 +148,7 @@ class OutgoingAccount:
                 self.journal.covered(self.channel_id, spending.request_id, shared)
 
     def dropped(self, amount: int, billed: int) -> None:
-        """Book a step that the provider says it did not begin: its `amount` stays set aside, as credit for others.
+        """Book a step that the provider says it did not begin: its `amount` stays set aside for the next ones.
 
         Raises Overbilled.
         """

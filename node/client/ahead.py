@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class Ahead:
-    """The vouchers of one session, each with up to `most_wei` for steps that are still to come."""
+    """The vouchers of one session, each with up to `most_wei` for steps of it that are still to come. Other sessions of
+    the channel leave that alone.
+    """
 
     def __init__(self, account: OutgoingAccount, spending: Spending, most_wei: int) -> None:
         self._account, self._spending, self._most = account, spending, most_wei
@@ -22,8 +24,8 @@ class Ahead:
 
     def voucher(self, cost: int) -> tuple[int, bytes]:
         """That of a step of `cost` wei: cumulative wei and its signature. Raises as OutgoingAccount.authorise."""
-        held = min(cost, self.wei)
-        cumulative, signature, more = self._account.authorise_ahead(cost, self._spending, held, self._most)
+        held, most = self._bounds(cost)
+        cumulative, signature, more = self._account.authorise_ahead(cost, self._spending, held, most)
         self.keep(more - held)
         return cumulative, signature
 
@@ -34,11 +36,16 @@ class Ahead:
 
     def foresee(self, cost: int) -> None:
         """Sign the voucher of a next step of `cost` wei before it is needed, unless one that is out covers it."""
-        self._account.foresee(cost, self._spending, self._most)
+        self._account.foresee(cost, self._spending, *self._bounds(cost))
+
+    def _bounds(self, cost: int) -> tuple[int, int]:
+        """What of a step's cost was paid before, and how much may be paid ahead with it, in wei."""
+        held = min(cost, self.wei)
+        return held, max(0, self._most - self.wei + held)
 
     def end(self) -> None:
         """No more steps come: what was paid ahead counts as risked. The channel still has it as credit, but for what
-        other sessions were paid with, which was signed once for both.
+        other sessions were paid with at the end of a deposit, which was signed once for both.
         """
         if not self._over:
             self._over = True

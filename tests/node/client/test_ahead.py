@@ -164,6 +164,37 @@ def test_a_voucher_is_signed_for_many_tokens_at_once() -> None:
     assert sorted(set(shown)) == [8 * PRICE, 16 * PRICE, 24 * PRICE]
 
 
+@given(st.integers(1, 9), st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_sessions_of_one_channel_leave_each_other_what_they_paid_ahead(
+    tokens: int, turns: Sequence[tuple[int, bool]]
+) -> None:
+    """As answers to one prompt, which run at the same time: what each risks is its own, and stays within its bound."""
+    both, most = Paid(10**9), (tokens - 1) * PRICE
+    spendings = [Spending(str(number), [Budget("limit", None)]) for number in range(3)]
+    sessions = [Ahead(both.account, spending, most) for spending in spendings]
+    signed = [0, 0, 0]
+    for number, dropped in turns:
+        best = both.account.channel.signed
+        if dropped:
+            sessions[number].voucher(PRICE)
+            sessions[number].keep(PRICE)
+            both.account.dropped(PRICE, both.payee.billed)
+        else:
+            both.step(sessions[number], spendings[number], PRICE)
+        signed[number] += both.account.channel.signed > best
+        assert all(each.wei <= most + PRICE for each in sessions)
+        ahead = sum(each.wei for each in sessions)
+        assert both.account.channel.signed == both.account.channel.spent + ahead
+    for each in sessions:
+        each.end()
+    risked = sum(spending.risked_wei for spending in spendings)
+    assert both.account.channel.signed == both.payee.billed + risked
+    for number, times in enumerate(signed):
+        steps = [dropped for which, dropped in turns if which == number]
+        assert any(steps) or times == -(-len(steps) // tokens)
+
+
 @pytest.mark.parametrize("hops", [1, 4])
 def test_a_budget_is_used_up_to_its_last_wei(hops: int) -> None:
     both = [Paid(10**9) for _ in range(hops)]
