@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hypercluster.market.errors import Overbilled
-from hypercluster.node.client.exchanging import HopFailed, telling
+from hypercluster.node.client.exchanging import telling
 from hypercluster.node.client.paid import Paid
 from hypercluster.node.client.stepping import Stepping
 from hypercluster.node.rows import pack_tokens
@@ -105,12 +104,7 @@ class Flying(Stepping):
         result = await self._answer_to(paid.step)
         if isinstance(result, NoRows) and result.seq == paid.step.seq:
             self._out.popleft()
-            self._ahead.keep(paid.cost)
-            try:
-                self.account.dropped(paid.cost, result.billed_wei)
-            except Overbilled as error:
-                self.broken = True
-                raise HopFailed(self.advert.peer, str(error)) from error
+            self._unbilled(paid, result)
             return None
         if isinstance(result, StepResult) and result.seq == paid.step.seq:
             # What was dropped before it has no receipt.

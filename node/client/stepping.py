@@ -130,14 +130,11 @@ class Stepping:
             wire_dtype=opening.wire_dtype,
         )
         self._connection = connection
-        self.link = LinkState.NONE
-        """to the provider after, as this one told last"""
+        self.link = LinkState.NONE  # to the provider after, as this one told last
         self.awaits = 1
         """number of the rows of the next step, where the provider before brings them"""
-        self.relayed = False
-        """whether its rows go through us, however its link stands"""
-        self.went_on = False
-        """whether the rows of the last step that was answered went on to the provider after"""
+        self.relayed = False  # whether its rows go through us, however its link stands
+        self.went_on = False  # whether the rows of the last answer went on to the provider after
         self.broken = False
         """whether a step was sent that got no good answer: nothing more can be asked of this session"""
         self._step: Paid | None = None
@@ -212,7 +209,7 @@ class Stepping:
         if self._step is None:
             cumulative, signature = self._ahead.voucher(cost)
         else:
-            # Its rows did not come and it was not billed: its voucher is as good for the same once more.
+            # It was not sent: its voucher is as good for the same once more.
             cumulative, signature = self._step.step.cumulative_wei, self._step.step.signature
         packed = payload if isinstance(payload, bytes) else pack_tokens(np.asarray(payload or (), np.int32))
         step = Step(
@@ -247,7 +244,8 @@ class Stepping:
             self._ahead.foresee(paid.cost)
         result = await self._answer_to(paid.step)
         if isinstance(result, NoRows) and paid.step.awaited and result.seq == paid.step.seq:
-            paid.sent = False
+            self._step = None
+            self._unbilled(paid, result)
             return None
         if self._begun:
             await self._take_over(result)
@@ -256,6 +254,15 @@ class Stepping:
         finally:
             if paid.answered:
                 self._step = None
+
+    def _unbilled(self, paid: Paid, result: NoRows) -> None:
+        """Have the voucher of a step without rows pay for the next ones; until then it is at risk. Raises HopFailed."""
+        self._ahead.keep(paid.cost)
+        try:
+            self.account.dropped(paid.cost, result.billed_wei)
+        except Overbilled as error:
+            self.broken = True
+            raise HopFailed(self.advert.peer, str(error)) from error
 
     def _taken(self, paid: Paid, result: Message, began: float) -> Answer:
         """What comes of a step whose answer was awaited since `began`, once it is booked. Raises HopFailed."""
