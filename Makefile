@@ -24,9 +24,11 @@ soak:            ## kill -9 over a whole market, 500 times (KILLS=N), then all b
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python scripts/soak.py --kills $(KILLS)
 
-matrix:          ## the features of the data plane beside each other, every combination; `make test` has every pair
+WHAT ?= whole
+PART ?= 1/1
+matrix:          ## the features of the data plane beside each other, every combination, or WHAT=triples; a part, PART=2/8
 	@$(PYTHON) scripts/setup.py --dev
-	@HC_MATRIX=whole $(BIN)/python -m pytest tests/matrix -n 3 --dist worksteal
+	@HC_MATRIX=$(WHAT) HC_MATRIX_PART=$(PART) $(BIN)/python -m pytest tests/matrix -n 3 --dist worksteal
 
 MINUTES ?= 60
 fuzz:            ## every decoder given wrong input for an hour on all cores (MINUTES=N)

@@ -24,21 +24,40 @@ from hypercluster.node.client.events import Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import Purse
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
+from hypercluster.node.client.siblings import Siblings
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel, open_model
-from tests.matrix.cases import DRAFT_MODEL, IN_FLIGHT, MIXED, NO_DRAFTS, RELAY, RESUMED, SEEDED, Case
+from tests.matrix.cases import (
+    AHEAD,
+    DRAFT_MODEL,
+    IN_FLIGHT,
+    MIXED,
+    NO_DRAFTS,
+    Q8,
+    RELAY,
+    RESUMED,
+    SEEDED,
+    Case,
+)
+from tests.node.helpers.rounding import certify
 
 DRAFTS = 8
+TOKENS_AHEAD = 8
+"""that a voucher pays for"""
+FAILS_AT = 12
+"""tokens: some steps have gone over the links by then, and some are to come"""
+MEETINGS = (1, FAILS_AT)
+"""tokens at which the answers to one prompt wait for each other, so that what fails fails for all of them"""
 FIND_SECONDS = 300.0
-SAMPLINGS = {SEEDED: Sampling(temperature=0.7, seed=11)}
+SEED = 11
 PRICE_ONLY = MarketParameters(alpha=1.0, p_ref=1, risk_weight=0.0)
 """who looks at the price guesses as far as rows cost nothing more: three tokens"""
 
 TIME_ONLY = MarketParameters(alpha=0.0, risk_weight=0.0)
 
 Told = Callable[[int], Awaitable[None]]
-"""told of each token that came, by how many there are"""
+"""told how many tokens each answer has at least, whenever there is one more"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +74,38 @@ class Place:
     nodes: int
 
 
-def sampling_of(case: Case) -> Sampling:
-    return SAMPLINGS.get(case.draws, Sampling())
+def request_of(prompt: Sequence[int], tokens: int, seed: int | None) -> Request:
+    """Greedy where there is no seed."""
+    drawn = Sampling() if seed is None else Sampling(temperature=0.7, seed=seed)
+    return Request(prompt=tuple(prompt), allowance=Allowance(tokens=tokens), sampling=drawn)
 
 
-def request_of(case: Case, prompt: Sequence[int], tokens: int) -> Request:
-    return Request(prompt=tuple(prompt), allowance=Allowance(tokens=tokens), sampling=sampling_of(case))
+def seeds_of(case: Case) -> list[int | None]:
+    """Of each answer to the last prompt; the first one's is that of the turn before as well."""
+    return [SEED + each if case.draws == SEEDED else None for each in range(case.siblings)]
+
+
+def requests_of(case: Case, prompt: Sequence[int], tokens: int, *, is_last: bool) -> list[Request]:
+    """The requests of one turn; only the last one is answered more than once."""
+    seeds = seeds_of(case) if is_last else seeds_of(case)[:1]
+    return [request_of(prompt, tokens, seed) for seed in seeds]
 
 
 def wishes_of(case: Case, path: Sequence[str]) -> Wishes:
-    """Windows in flight are worth it only to who looks at the time, so there the path is preferred by name."""
+    """Windows in flight are worth it only to who looks at the time, so there the path is preferred by name. Rows travel
+    as q8 because the model's certificate allows it.
+    """
     flying = case.guesses == IN_FLIGHT
     return Wishes(
         market=TIME_ONLY if flying else PRICE_ONLY,
         prefer=tuple(path) if flying else (),
         in_flight=4 if flying else 0,
-        wire_dtype=WireDtype[case.wire.upper()],
+        wire_dtype=None if case.wire == Q8 else WireDtype.named(case.wire),
         deposit_wei=HCT // 100,
         stays=case.session == RESUMED,
         chain=case.rows != RELAY,
         drafts=0 if case.guesses == NO_DRAFTS else DRAFTS,
+        pay_ahead=TOKENS_AHEAD if case.vouchers == AHEAD else 1,
     )
 
 
@@ -83,6 +114,7 @@ async def client_of(
     case: Case, place: Place, chain: Chain, stored: StoredModel, purse: Purse, home: Path
 ) -> AsyncIterator[Client]:
     """A client that knows all providers, looks at prices, and has every stage computed again by itself."""
+    guesser = Drafting(stored=stored, sessions=case.siblings)
     settings = Settings(home=home, bootstrap=(place.bootstrap,))
     async with joined(
         settings,
@@ -91,7 +123,7 @@ async def client_of(
         purse,
         wishes=wishes_of(case, place.path),
         auditing=Auditing(policy=Policy(rate=1.0), auditor="own"),
-        drafting=Drafting(stored=stored) if case.guesses in (DRAFT_MODEL, IN_FLIGHT) else None,
+        drafting=guesser if case.guesses in (DRAFT_MODEL, IN_FLIGHT) else None,
     ) as client:
         with trio.fail_after(FIND_SECONDS):
             while sum(advert.free >= 3 for advert in client.adverts()) < place.nodes:
@@ -101,18 +133,43 @@ async def client_of(
         yield client
 
 
-async def answered(client: Client, request: Request, told: Told) -> Completion:
-    """Raises what made it fail."""
-    came = 0
-    async with client.complete(request) as completing:
-        async for event in completing:
-            if isinstance(event, Token):
-                came += 1
-                await told(came)
-    done = completing.completion
-    if done.error is not None:
-        raise done.error
-    return done
+async def answered(client: Client, requests: Sequence[Request], told: Told) -> list[Completion]:
+    """What comes of requests that run at the same time, siblings where there are several: the one that ran the prompt
+    first. Raises what made one of them fail.
+    """
+    siblings = Siblings() if len(requests) > 1 else None
+    completing = [client.complete(each, "", siblings) for each in requests]
+    came, met = [0] * len(requests), {tokens: trio.Event() for tokens in MEETINGS}
+
+    async def count(place: int) -> None:
+        least, had = min(came), came[place] + 1
+        came[place] = had
+        if min(came) > least:
+            await told(had)
+            if had in met:
+                met[had].set()
+        elif had in met:
+            await met[had].wait()
+
+    async def run(place: int) -> None:
+        try:
+            async with completing[place] as events:
+                async for event in events:
+                    if isinstance(event, Token):
+                        await count(place)
+        finally:
+            # Nobody waits for an answer that failed.
+            for each in met.values():
+                each.set()
+
+    async with trio.open_nursery() as nursery:
+        for place in range(len(requests)):
+            nursery.start_soon(run, place)
+    found = [each.completion for each in completing]
+    for done in found:
+        if done.error is not None:
+            raise done.error
+    return sorted(found, key=lambda done: done.cached)
 
 
 async def silent(_came: int) -> None:
@@ -120,8 +177,8 @@ async def silent(_came: int) -> None:
 
 
 async def main(told: dict[str, object]) -> None:
-    """Run the turns that it is told, and print how many tokens of the last one there are; after the first of them it
-    goes on when it is sent a line.
+    """Run the turns that it is told, and print how many tokens each answer to the last one has; after the first of them
+    it goes on when it is sent a line.
     """
     case, place = Case(**told["case"]), Place(**told["place"])  # type: ignore[arg-type]
     home = Path(str(told["home"]))
@@ -130,6 +187,7 @@ async def main(told: dict[str, object]) -> None:
     session_key = bytes.fromhex(str(told["session_key"]))
     purse = Purse(session_key=session_key, wallet=sender.address, unlock=lambda: sender)
     stored = open_model(Path(place.model), home / "models")
+    certify(stored, "q8")
 
     async def say(came: int) -> None:
         sys.stdout.write(f"{came}\n")
@@ -140,7 +198,9 @@ async def main(told: dict[str, object]) -> None:
     turns: list[tuple[list[int], int]] = told["turns"]  # type: ignore[assignment]
     async with client_of(case, place, chain, stored, purse, home) as client:
         for number, (prompt, tokens) in enumerate(turns, 1):
-            await answered(client, request_of(case, prompt, tokens), say if number == len(turns) else silent)
+            is_last = number == len(turns)
+            requests = requests_of(case, prompt, tokens, is_last=is_last)
+            await answered(client, requests, say if is_last else silent)
 
 
 def command(

@@ -1,7 +1,7 @@
 """The features of the data plane beside each other: the same tokens, exact bills, receipts that hold, and audits that
 pass, or find who cheats.
 
-`make test` runs some cases that have every pair of values, `make matrix` all of them.
+`make test` runs some cases that have every pair of values, `make matrix` all of them, or those that have every triple.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from itertools import chain as all_of
 from pathlib import Path
 
 import pytest
 import trio
 
 from hypercluster.market.chain import Chain
-from hypercluster.market.ledger import Outcome
+from hypercluster.market.ledger import Ledger, Outcome
 from hypercluster.market.money.voucher import charge
 from hypercluster.node.client import patience
 from hypercluster.node.client.completion import Completion
@@ -24,24 +25,36 @@ from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.recovery import opened_wallet
 from hypercluster.node.evidence.checking import check_bundle
 from hypercluster.node.home.settings import Settings
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
-from tests.matrix.asking import answered, client_of, command, request_of, silent
+from tests.matrix.asking import (
+    FAILS_AT,
+    TOKENS_AHEAD,
+    answered,
+    client_of,
+    command,
+    requests_of,
+    seeds_of,
+    silent,
+)
 from tests.matrix.cases import (
-    ALL,
+    AHEAD,
     CHAIN,
     CHEATS,
     CLIENT_KILLED,
     CUT,
     DRAFT_MODEL,
-    FEW,
+    EACH,
     FRESH,
     FROZEN,
+    IN_FLIGHT,
     KILLED,
     MIXED,
     NO_DRAFTS,
     NOTHING,
     RESUMED,
     Case,
+    chosen,
 )
 from tests.matrix.world import CHEAP, PATH, PROMPT, World, running_world
 from tests.node.helpers.providers import Wallet, new_wallet
@@ -49,10 +62,8 @@ from tests.node.helpers.providers import Wallet, new_wallet
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = ALL if os.environ.get("HC_MATRIX") == "whole" else FEW
+CASES = chosen(os.environ.get("HC_MATRIX", "pairs"), os.environ.get("HC_MATRIX_PART", "1/1"))
 FIRST_TOKENS, TOKENS = 8, 24
-FAILS_AT = 12
-"""tokens: some steps have gone over the links by then, and some are to come"""
 NEXT = (7, 8, 9)
 """what is said after the first answer"""
 
@@ -74,6 +85,8 @@ def calm(world: World) -> Iterator[None]:
 
 
 Turn = tuple[list[int], int]
+Done = list[list[Completion]]
+"""the answers of each turn; of several to one prompt the one that ran it comes first"""
 
 
 def turns_of(world: World, case: Case) -> list[Turn]:
@@ -82,11 +95,11 @@ def turns_of(world: World, case: Case) -> list[Turn]:
     prompt = [*passage, *passage, *passage[:8]]
     if case.session == FRESH:
         return [(prompt, TOKENS)]
-    first = world.unsplit(case.draws, tuple(prompt), FIRST_TOKENS)
+    first = world.answer(case, prompt, FIRST_TOKENS, seeds_of(case)[0])
     return [(prompt, FIRST_TOKENS), ([*prompt, *first, *NEXT], TOKENS)]
 
 
-async def run(world: World, case: Case, wallet: Wallet, home: Path, turns: list[Turn]) -> list[Completion]:
+async def run(world: World, case: Case, wallet: Wallet, home: Path, turns: list[Turn]) -> Done:
     """All turns; in the last one something fails when some tokens have come."""
 
     async def told(came: int) -> None:
@@ -99,14 +112,15 @@ async def run(world: World, case: Case, wallet: Wallet, home: Path, turns: list[
 
     if case.failure == CHEATS:
         world.tempers["middle"].mood = CHEATS
-    done: list[Completion] = []
+    done: Done = []
     async with client_of(case, world.place, world.chain, world.stored, wallet.purse, home) as client:
         with trio.fail_after(300):
             for number, (prompt, tokens) in enumerate(turns, 1):
                 # What is before the last turn goes well.
-                request = request_of(case, prompt, tokens)
-                done.append(await answered(client, request, told if number == len(turns) else silent))
-            for each in done:
+                is_last = number == len(turns)
+                requests = requests_of(case, prompt, tokens, is_last=is_last)
+                done.append(await answered(client, requests, told if is_last else silent))
+            for each in all_of.from_iterable(done):
                 await client.reports(each.request_id)
     return done
 
@@ -142,73 +156,108 @@ def test_what_meets_in_the_data_plane_holds(
         trio.run(world.at_rest)
         with opened_wallet(Settings(home=tmp_path), world.chain, wallet.purse) as opened:
             rows = opened.ledger.requests.latest()
-        assert [row.outcome for row in rows][:1] == [Outcome.INTERRUPTED]
+        assert [row.outcome for row in rows][: case.siblings] == [Outcome.INTERRUPTED] * case.siblings
         cost, risked = sum(row.cost for row in rows), sum(row.risked for row in rows)
         billed = sum(row.billed for rows in world.books(wallet).values() for row in rows)
         assert cost <= billed <= cost + risked
         turns = turns[-1:]
     done = trio.run(run, world, case, wallet, tmp_path, turns)
     right(world, case, turns, done)
-    trio.run(exact, world, case, wallet, done, cost, risked)
+    trio.run(exact, world, case, wallet, tmp_path, done, cost, risked)
     looked_over(world, case, tmp_path, done)
 
 
-def right(world: World, case: Case, turns: list[Turn], done: list[Completion]) -> None:
-    """The tokens of the unsplit model came, in the way that the case says."""
-    last = done[-1]
+def right(world: World, case: Case, turns: list[Turn], done: Done) -> None:
+    """The tokens came that had to, in the way that the case says."""
     if case.failure != CHEATS:
-        for (prompt, tokens), each in zip(turns, done, strict=True):
-            assert tuple(each.tokens) == world.unsplit(case.draws, tuple(prompt), tokens)
-    assert len(last.tokens) == TOKENS
+        for (prompt, tokens), answers in zip(turns, done, strict=True):
+            for each in answers:
+                assert tuple(each.tokens) == world.answer(case, prompt, tokens, each.seed)
+    last = done[-1]
+    assert {each.seed for each in last} == {*seeds_of(case)}
     broke = case.failure in (KILLED, FROZEN)
-    assert world.names(last.failures) == (["middle"] if broke else [])
     path = [*PATH] if not broke else ["middle", "head", "spare", "tail"]
-    assert world.names([bill.peer for bill in last.bills]) == path
-    assert bool(last.cached) == (case.session == RESUMED and case.failure != CLIENT_KILLED)
-    # Who looks at the time guesses only where that is worth it on the machine as it is.
-    assert (last.drafted > 0) >= (case.guesses == DRAFT_MODEL)
-    assert (last.drafted == 0) >= (case.guesses == NO_DRAFTS)
+    for place, each in enumerate(last):
+        assert len(each.tokens) == TOKENS
+        assert world.names(each.failures) == (["middle"] if broke else [])
+        assert world.names([bill.peer for bill in each.bills]) == path
+        # Who forks begins behind the whole prompt.
+        comes_back = case.session == RESUMED and case.failure != CLIENT_KILLED
+        assert bool(each.cached) == (comes_back or place > 0)
+        assert (each.cached == len(each.prompt)) == (place > 0)
+        # Who looks at the time guesses only where that is worth it on the machine as it is.
+        assert (each.drafted > 0) >= (case.guesses == DRAFT_MODEL)
+        assert (each.drafted == 0) >= (case.guesses == NO_DRAFTS)
     sent = world.sent()
     assert (sent["head"], sent["middle"]) == (case.rows in (CHAIN, MIXED), case.rows == CHAIN)
 
 
 async def exact(
-    world: World, case: Case, wallet: Wallet, done: list[Completion], cost: int, risked: int
+    world: World, case: Case, wallet: Wallet, home: Path, done: Done, cost: int, risked: int
 ) -> None:
     """Everybody was paid what they served for, to the wei, and nobody can claim more than what stands at risk."""
-    spent = cost + sum(each.spent_wei for each in done)
-    risk = risked + sum(each.risked_wei for each in done)
+    answers = [*all_of.from_iterable(done)]
+    spent = cost + sum(each.spent_wei for each in answers)
+    risk = risked + sum(each.risked_wei for each in answers)
     await world.at_rest()
     books = world.books(wallet)
-    best = sum(row.best for rows in books.values() for row in rows)
-    billed = sum(row.billed for rows in books.values() for row in rows)
+    incoming = [row for rows in books.values() for row in rows]
+    best, billed = sum(row.best for row in incoming), sum(row.billed for row in incoming)
     assert spent <= billed <= best <= spent + risk
+    with Ledger(f"sqlite:///{home / 'ledger.sqlite'}") as ledger:
+        outgoing = {row.channel_id: row for row in ledger.payer.channels()}
+    assert {row.channel_id for row in incoming} == outgoing.keys()
+    assert all(row.best <= outgoing[row.channel_id].signed for row in incoming)
     if case.failure in (NOTHING, CUT, CHEATS):
-        assert (billed, best, risk) == (spent, spent, 0)
+        assert billed == spent
+        for row in incoming:
+            assert outgoing[row.channel_id].spent == row.billed
         for name, rows in books.items():
             paid = sum(
                 bill.paid_wei
-                for each in done
+                for each in answers
                 for bill in each.bills
                 if bill.peer == world.served[name].advert.peer
             )
             assert [row.billed for row in rows] == ([paid] if paid else [])
+        if case.guesses != IN_FLIGHT:
+            ahead = (TOKENS_AHEAD - 1) * CHEAP if case.vouchers == AHEAD else 0
+            assert all(bill.risked_wei <= ahead for each in answers for bill in each.bills)
+            assert [row.best for row in incoming] == [outgoing[row.channel_id].signed for row in incoming]
+            # What one session paid ahead is credit for the next ones of its channel, which count it as spent.
+            assert best == spent + risk or (len(answers) > 1 and ahead)
     if case.failure == NOTHING and case.guesses == NO_DRAFTS:
-        for bill in done[-1].bills:
-            new = len(done[-1].prompt) - done[-1].cached
-            held = (CHEAP // 80) * done[-1].cached
-            assert bill.paid_wei == charge(CHEAP, CHEAP // 4, new) + held + (TOKENS - 1) * CHEAP
+        for each in done[-1]:
+            new, held = len(each.prompt) - each.cached, (CHEAP // 80) * each.cached
+            prompt = charge(CHEAP, CHEAP // 4, new) if new else 0
+            assert {bill.paid_wei for bill in each.bills} == {prompt + held + (TOKENS - 1) * CHEAP}
 
 
-def looked_over(world: World, case: Case, home: Path, done: list[Completion]) -> None:
+def looked_over(world: World, case: Case, home: Path, done: Done) -> None:
     """The receipts hold, and every stage was computed again and found right, but for that of who cheats."""
-    for each in done:
+    for each in all_of.from_iterable(done):
         checked = check_bundle(ReceiptFiles(home).load(each.request_id))
         assert checked.faults == ()
         assert checked.bundle.cost_wei == each.spent_wei
+        for session in checked.bundle.sessions:
+            assert session.record.wire_dtype is WireDtype.named(case.wire)
         served = [bill for bill in each.bills if bill.tokens]
         assert len(each.reports) == len(served)
         for report in each.reports:
             cheated = case.failure == CHEATS and world.names([report.peer]) == ["middle"]
             assert report.finding == ("fail" if cheated else "pass"), report.note
             assert report.fault == (report.peer if cheated else "")
+    vouchers_paid_for(case, home, done[-1])
+
+
+def vouchers_paid_for(case: Case, home: Path, last: list[Completion]) -> None:
+    """Each step has a voucher of its own, or several steps have one."""
+    steps = vouchers = 0
+    for each in last:
+        for session in check_bundle(ReceiptFiles(home).load(each.request_id)).bundle.sessions:
+            steps += len(session.steps)
+            vouchers += len({step.cumulative_wei for step in session.steps})
+    assert (vouchers < steps) >= (case.vouchers == AHEAD)
+    assert (vouchers == steps) >= (
+        case.vouchers == EACH and case.failure == NOTHING and case.guesses != IN_FLIGHT
+    )

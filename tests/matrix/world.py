@@ -4,8 +4,8 @@ its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,15 +26,17 @@ from hypercluster.node.provider.prices import PriceRule
 from hypercluster.node.provider.process import HONEST
 from hypercluster.node.provider.service import Service
 from hypercluster.node.provider.sessions import serve_session
+from hypercluster.node.rows import TopK, WireDtype
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.cheats import TamperedEngine, Tampering
 from hypercluster.node.wire.codec import Message
 from hypercluster.node.wire.links import Rows
 from hypercluster.node.wire.messages import LinkState, Step, StepResult
 from tests.matrix.asking import Place, request_of
-from tests.matrix.cases import CHEATS, CUT, FROZEN, KILLED, MIXED, RELAY, Case
-from tests.node.helpers.answers import answered, model_of
+from tests.matrix.cases import CHEATS, CUT, FROZEN, KILLED, MIXED, Q8, RELAY, Case
+from tests.node.helpers.answers import answered, drawn_by, model_of
 from tests.node.helpers.providers import Served, Wallet, running_provider
+from tests.node.helpers.rounding import generate
 
 WAIT = 60.0
 CHEAP, DEAR = 100, 150
@@ -148,16 +150,27 @@ class World:
         """Who sent rows to the one after."""
         return {name: any(each.sent for each in temper.outlets) for name, temper in self.tempers.items()}
 
+    def answer(self, case: Case, prompt: Sequence[int], tokens: int, seed: int | None) -> tuple[int, ...]:
+        """What has to come: what the unsplit model answers, through a client's own drawing. Where rows travel as q8
+        that may be another text; then it is what the path's shards answer in this process with rows rounded alike.
+        """
+        return self._answer(case.wire == Q8, tuple(prompt), tokens, seed)
+
     @lru_cache(maxsize=64)  # noqa: B019 - one world lives as long as the module
-    def unsplit(self, draws: str, prompt: tuple[int, ...], tokens: int) -> tuple[int, ...]:
-        """What the unsplit model answers, through a client's own drawing."""
+    def _answer(
+        self, rounded: bool, prompt: tuple[int, ...], tokens: int, seed: int | None
+    ) -> tuple[int, ...]:
         assert self.stored.source is not None
-        model = model_of(self.stored.vocabulary())
-        try:
-            request = request_of(Case("", "", "", "", "f32", draws), prompt, tokens)
-            return tuple(answered(self.stored.source, model, request)[0].tokens)
-        finally:
-            model.close()
+        request = request_of(prompt, tokens, seed)
+        with closing(model_of(self.stored.vocabulary())) as model:
+            if not rounded:
+                return tuple(answered(self.stored.source, model, request)[0].tokens)
+            k = min(request.wanted_top_k, model.n_vocab)
+            run = partial(self._rounded, k)
+            return tuple(drawn_by(run, model, request)[0].tokens)
+
+    def _rounded(self, k: int, prompt: Sequence[int], tokens: int, choose: Callable[[TopK], int]) -> None:
+        generate(self.stored, [*PATH.values()], prompt, tokens, WireDtype.Q8, k, choose)
 
 
 @contextmanager

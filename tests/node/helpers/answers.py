@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.drawing import Drawing, Drawn
@@ -13,6 +12,9 @@ from hypercluster.node.client.request import Request
 from hypercluster.node.engine import reference
 from hypercluster.node.engine.ranking import best
 from hypercluster.node.engine.replies import Piece
+from hypercluster.node.rows import TopK
+
+Run = Callable[[Sequence[int], int, Callable[[TopK], int]], None]
 
 
 def model_of(path: Path) -> Model:
@@ -25,14 +27,26 @@ def answered(
     path: Path, model: Model, request: Request, k: int | None = None
 ) -> tuple[Completion, list[Drawn]]:
     """What comes of a request, drawn from the k best of each row, and each token that was drawn."""
+    most = k or min(request.wanted_top_k, model.n_vocab)
+
+    def run(prompt: Sequence[int], tokens: int, choose: Callable[[TopK], int]) -> None:
+        chunk = max(64, len(prompt))
+        reference.generate(
+            path, prompt, tokens, 2, chunk=chunk, choose=lambda logits: choose(best([logits], most))
+        )
+
+    return drawn_by(run, model, request)
+
+
+def drawn_by(run: Run, model: Model, request: Request) -> tuple[Completion, list[Drawn]]:
+    """The same of whatever runs the prompt and so many tokens, each the one that is chosen from the row before it."""
     done = Completion("test", prompt=tuple(model.encode(request.prompt)))
     stream, drawn = model.stream(request), list[Drawn]()
-    k = k or min(request.wanted_top_k, model.n_vocab)
 
-    def choose(logits: np.ndarray) -> int:
+    def choose(row: TopK) -> int:
         if done.finish == "stop":
             return 0
-        found = drawing.draw(best([logits], k))
+        found = drawing.draw(row)
         drawn.append(found)
         if not found.ends:
             done.tokens.append(found.id)
@@ -43,9 +57,7 @@ def answered(
 
     done.finish = "length"
     with Drawing(model, request, done) as drawing:
-        reference.generate(
-            path, done.prompt, request.allowance.tokens, 2, chunk=max(64, len(done.prompt)), choose=choose
-        )
+        run(done.prompt, request.allowance.tokens, choose)
     return done, drawn
 
 

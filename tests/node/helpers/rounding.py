@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from hypercluster.node.engine.engine import Engine
-from hypercluster.node.rows import Payload, WireDtype, pack_activations, unpack_activations
+from hypercluster.node.rows import Payload, TopK, WireDtype, pack_activations, unpack_activations
 from hypercluster.node.shards.certificate import LEAST_CUTS, LEAST_TOKENS, Certificate, Figures
 from hypercluster.node.shards.store import StoredModel
 
@@ -38,6 +38,19 @@ def greedy(
     dtype: WireDtype,
 ) -> list[int]:
     """The likeliest tokens behind a prompt of one step, over shards of these layers."""
+    return generate(stored, ranges, prompt, tokens, dtype, 1, lambda best: int(best.ids[0, 0]))
+
+
+def generate(
+    stored: StoredModel,
+    ranges: Sequence[tuple[int, int]],
+    prompt: Sequence[int],
+    tokens: int,
+    dtype: WireDtype,
+    k: int,
+    choose: Callable[[TopK], int],
+) -> list[int]:
+    """The same for tokens that are chosen from the k best, [1, k]."""
     capacity, layers = len(prompt) + tokens, stored.manifest.layers
     with ExitStack() as stack:
         engines = [
@@ -54,11 +67,11 @@ def greedy(
                 if not engine.first:
                     data = pack_activations(payload, dtype)
                     payload = unpack_activations(data, len(step), engine.width, dtype)
-                output = engine.submit(slot, position, payload, "last", 1).result()
+                output = engine.submit(slot, position, payload, "last", k).result()
                 if output.activations is not None:
                     payload = output.activations
             assert output.topk is not None
             position += len(step)
-            step = [int(output.topk.ids[0, 0])]
+            step = [choose(output.topk)]
             ids += step
     return ids[len(prompt) :]
