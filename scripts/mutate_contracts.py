@@ -32,7 +32,7 @@ CALLS = 500
 TRIES = 3
 """of contract tests that do not come to an end, as when Anvil takes too long to start on a busy machine"""
 TESTS = {
-    "DisputeCases.sol": "test_cases_*.py test_disputes_*.py",
+    "DisputeCases.sol": "test_disputes_*.py test_cases_*.py",
     "DisputeDemands.sol": "test_demands.py test_disputes_*.py",
     "DisputeProofs.sol": "test_proofs_*.py",
     "Disputes.sol": "test_proofs_*.py test_cases_open.py test_demands.py",

@@ -266,7 +266,8 @@ class Stepping:
 
     def _taken(self, paid: Paid, result: Message, began: float) -> Answer:
         """What comes of a step whose answer was awaited since `began`, once it is booked. Raises HopFailed."""
-        answer, record = self._checks.of(result, paid.step, self.receipts)
+        step = paid.step
+        answer, record = self._checks.of(result, step, self.receipts)
         assert isinstance(result, StepResult)
         self.link = result.link
         paid.answered = True
@@ -281,21 +282,17 @@ class Stepping:
             raise HopFailed(self.advert.peer, str(error)) from error
         self._cached_due = False
         self._reserve_less(paid.cost)
-        self.position = paid.step.position + paid.step.rows
-        self.tokens += paid.step.rows
-        self.generated += paid.step.rows == 1
+        self.position = step.position + step.rows
+        self.tokens += step.rows
+        self.generated += step.rows == 1
         self.went_on = answer.output is None
         self.linked += self.went_on
         self.paid_wei += paid.cost
         assert self.receipts.last is not None
-        step = paid.step
         self.packed += pack_step(self.receipts.last, result.receipt, step.cumulative_wei, step.signature)
         # Where the provider before brought the rows, its answer came a moment ago: from then on it is this one's time.
-        began = began if step.awaited else paid.began
-        self.timing.total.append(1000 * (time.perf_counter() - began))
-        self.timing.compute.append(result.compute_ms)
-        self.timing.sign.append(paid.sign_ms)
-        self.timing.waited.append(result.waited_ms)
+        took = 1000 * (time.perf_counter() - (began if step.awaited else paid.began))
+        self.timing.add(took, result.compute_ms, paid.sign_ms, result.waited_ms)
         return answer
 
     def give_up(self) -> None:

@@ -20,6 +20,13 @@ class Timing:
     sign: list[float] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
 
+    def add(self, total: float, compute: float, sign: float, waited: float) -> None:
+        """One more step."""
+        for times, ms in zip(
+            (self.total, self.compute, self.sign, self.waited), (total, compute, sign, waited), strict=True
+        ):
+            times.append(ms)
+
     def typical(self) -> Typical:
         """Medians over all steps; zeros where there were none."""
         steps = zip(self.total, self.compute, self.sign, self.waited, strict=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import cast
 
 import coincurve
 import numpy as np
 import trio
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import IncompleteReadError
 
 from hypercluster.market.money.signing import keccak, recover_compact, sign_compact
 from hypercluster.market.trust import merkle, q8
@@ -20,6 +23,7 @@ from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network import dialback, hello
 from hypercluster.node.network.addresses import announced, joined_through, listened, parse, split_tcp
 from hypercluster.node.network.adverts import DOMAIN, verify_advert
+from hypercluster.node.network.muxing import Packets
 from hypercluster.node.network.nearness import unpack_delays
 from hypercluster.node.rows import WireDtype, unpack_input, unpack_topk
 from hypercluster.node.wire import blocks
@@ -56,7 +60,7 @@ class _Bytes:
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
 
-    async def read(self) -> bytes:
+    async def read(self, most: int | None = None) -> bytes:
         size = (1, 2, 3, 64, 65_536)[self._at % 5]
         piece = self._data[self._at : self._at + size]
         self._at += len(piece)
@@ -71,6 +75,15 @@ def _frames(data: bytes) -> object:
         frames = Frames(_Bytes(data))
         while True:
             await frames.receive(5)
+
+    return trio.run(read)
+
+
+def _packets(data: bytes) -> object:
+    async def read() -> None:
+        packets = Packets(cast("ReadWriteCloser", _Bytes(data)))
+        while True:
+            await packets.read_msg()
 
     return trio.run(read)
 
@@ -167,6 +180,7 @@ DECODERS = (
         ("node/wire/codec.py:decode", "node/wire/fields.py:to_wei", "node/wire/messages.py:Open.quote"),
         Shape.FRAME,
     ),
+    Decoder("packets", _packets, ("node/network/muxing.py:Packets.read_msg",), errors=(IncompleteReadError,)),
     Decoder("frames", _frames, ("node/wire/framing.py:decode_length", "node/wire/framing.py:Frames._taken")),
     Decoder(
         "advert",

@@ -470,6 +470,11 @@ def inputs(folder: Path) -> Iterator[tuple[str, str, bytes]]:
         yield "message", type(message).__name__, data
         frames += encode_length(len(data)) + data
     yield "frames", "all", frames
+    yield (
+        "packets",
+        "all",
+        b"".join(len(each).to_bytes(2) + each for each in (b"", b"a" * 300, frames[:5000])),
+    )
     signed = sign_advert(advert(), KEY.secret)
     yield "advert", "provider", signed.body
     yield "signed_advert", "provider", signed.body
