@@ -41,8 +41,8 @@ def programs(kept: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as work:
         wanted = Path(work) / "llama.txt"
         wanted.write_text(found[0] + "\n")
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation"]
-        _run([*pip, "--no-binary", ":all:", "--require-hashes", "-r", str(wanted), "-d", work])
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        _run([*pip, "--no-binary", "llama-cpp-python", "--require-hashes", "-r", str(wanted), "-d", work])
         (archive,) = Path(work).glob("*.tar.gz")
         with tarfile.open(archive) as packed:
             packed.extractall(work, filter="data")
