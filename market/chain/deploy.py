@@ -18,7 +18,7 @@ from hypercluster.market.chain.token import Token
 from hypercluster.market.chain.trying import look_over, try_out
 from hypercluster.market.errors import ChainError
 from hypercluster.market.money.signing import checksum
-from hypercluster.market.money.units import HCT, Unit
+from hypercluster.market.money.units import HCT, IN_HCT
 
 SUPPLY = 10**9 * HCT
 DAY = 86_400
@@ -65,7 +65,7 @@ def deploy(
     sender = Sender(Rpc(rpc_url), account)
     check_supported(sender.rpc)
     block = sender.rpc.block_number()
-    unit, foreign = Unit(), token is not None
+    unit, foreign = IN_HCT, token is not None
     if token is not None:
         token = checksum(token)
         unit = look_over(Token(sender.rpc, token))

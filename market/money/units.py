@@ -8,8 +8,8 @@ that it has one such unit. The chain's own coin always has 18 decimals.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from hypercluster.market.errors import InvalidAmount
 
@@ -95,6 +95,12 @@ def check_symbol(symbol: str) -> str:
             f"{str(symbol)[:_LONGEST]!r}; write {OTHER_SYMBOL!r} for another."
         )
     return symbol
+
+
+def unit_of(told: Mapping[str, Any]) -> Unit:
+    """The unit that a deployment or a profile tells; HCT where it tells none. Raises InvalidAmount for a wrong one."""
+    decimals, symbol = told.get("decimals", DECIMALS), told.get("symbol", SYMBOL)
+    return Unit(check_decimals(decimals), check_symbol(symbol))
 
 
 def readable_symbol(symbol: str) -> str:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from hypercluster.market.errors import InvalidAddress, InvalidAmount
 from hypercluster.market.money.signing import checksum
-from hypercluster.market.money.units import DECIMALS, IN_HCT, SYMBOL, Unit, check_decimals, check_symbol
+from hypercluster.market.money.units import IN_HCT, Unit, unit_of
 from hypercluster.market.redaction import place
 from hypercluster.node.catalogue import (
     CATALOGUE,
@@ -273,7 +273,7 @@ def _profile(document: dict[str, Any], folder: Path | None) -> NetworkProfile:
         rpc_url=rpc_url,
         contracts=contracts,
         block=_whole(chain.get("block", 0)),
-        unit=Unit(check_decimals(chain.get("decimals", DECIMALS)), check_symbol(chain.get("symbol", SYMBOL))),
+        unit=unit_of(chain),
         bootstrap=tuple(bootstrap),
         models=listed,
         signed=signed,

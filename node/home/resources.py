@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import MarketError
-from hypercluster.market.money.units import DECIMALS, SYMBOL, Unit, check_decimals, check_symbol, pay_in
+from hypercluster.market.money.units import IN_HCT, Unit, pay_in, unit_of
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home.contracts import check_contracts
 from hypercluster.node.home.settings import LEDGER, Settings
@@ -58,9 +58,9 @@ def told_unit() -> Unit:
         if profile is not None and settings.deployment is None:
             return profile.unit
         told = json.loads(settings.deployment_file.read_text())
-        return Unit(check_decimals(told.get("decimals", DECIMALS)), check_symbol(told.get("symbol", SYMBOL)))
+        return unit_of(told)
     except (OSError, ValueError, AttributeError, RecursionError, MarketError, NodeError):
-        return Unit()
+        return IN_HCT
 
 
 def open_chain_to_look(settings: Settings) -> "tuple[Chain | None, str]":
