@@ -20,8 +20,9 @@ from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.economics.pricing import RevenueCurve, best_response
 from hypercluster.market.errors import MarketError
 
-PROMPT_SHARE = 0.25
-"""of a generated token's price, what a prompt token costs at a provider that was told nothing else"""
+PROMPT_PART = 4
+"""A provider that was told nothing else asks for a prompt token this part of a generated one's price, in whole wei."""
+PROMPT_SHARE = 1 / PROMPT_PART
 
 
 class NothingFits(MarketError):

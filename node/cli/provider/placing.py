@@ -185,7 +185,7 @@ def prospects(
     import trio
 
     from hypercluster.market.economics.graph import Node
-    from hypercluster.market.economics.placement import apart, placements
+    from hypercluster.market.economics.placement import PROMPT_PART, apart, placements
     from hypercluster.node.client.onlooking import Sought, look
     from hypercluster.node.provider.placing import measure_machine
 
@@ -208,7 +208,7 @@ def prospects(
             stop,
             FIRST_PRICE,
             machine.layer_ms * (stop - start),
-            prompt_price_wei=FIRST_PRICE // 4,
+            prompt_price_wei=FIRST_PRICE // PROMPT_PART,
         )
         for start, stop in beside
     ]

@@ -264,6 +264,7 @@ def run(
             else None
         )
 
+        from hypercluster.market.economics.placement import PROMPT_PART
         from hypercluster.market.money.claiming import ClaimRule
         from hypercluster.node.provider.prices import PriceRule
         from hypercluster.node.provider.process import HONEST
@@ -277,7 +278,7 @@ def run(
                 stop=place.stop,
                 price=PriceRule(
                     start_wei=first,
-                    start_prompt_wei=first // 4 if prompt_price is None else prompt_price,
+                    start_prompt_wei=first // PROMPT_PART if prompt_price is None else prompt_price,
                     adapt=price_rule == "gradient",
                     given=asked_price is not None or prompt_price is not None,
                     floor_wei=floor,
