@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from tenacity import RetryCallState, Retrying
 from web3 import HTTPProvider
 from web3.types import RPCEndpoint, RPCResponse
 
+from hypercluster.market.chain.posting import BoundedPosts, TooLong, TooSlow
 from hypercluster.market.errors import ChainError, NodeUnreachable
 from hypercluster.market.redaction import hide, place
 
@@ -84,6 +84,7 @@ class PatientProvider(HTTPProvider):
         super().__init__(
             self._urls[0], request_kwargs={"timeout": TIMEOUT_SECONDS}, exception_retry_configuration=None
         )
+        self._request_session_manager = BoundedPosts()
 
     @property
     def place(self) -> str:
@@ -124,7 +125,7 @@ class PatientProvider(HTTPProvider):
                     return once()
                 except requests.RequestException as error:
                     raise self._failed(error, sending=sending) from None
-                except json.JSONDecodeError:
+                except (ValueError, RecursionError):  # no UTF-8, no JSON, or JSON that nests without end
                     raise self._no_node("what it sends is no JSON") from None
             except _Failed as failed:
                 self._turn(used, failed)
@@ -158,7 +159,7 @@ class PatientProvider(HTTPProvider):
         if url in self._asked or self.chain_id is None:
             return
         answer = super().make_request(RPCEndpoint("eth_chainId"), [])
-        if answer.get("result") != hex(self.chain_id):
+        if not isinstance(answer, dict) or answer.get("result") != hex(self.chain_id):
             raise self._no_node(f"it does not speak for chain {self.chain_id}")
         self._asked.add(url)
 
@@ -185,6 +186,10 @@ class PatientProvider(HTTPProvider):
             )
             failed.error = Unconnected(str(failed.error))
             return failed
+        if isinstance(error, TooSlow):
+            return self._unreachable(f"its answer takes {error}", again=not sending)
+        if isinstance(error, TooLong):
+            return self._no_node(f"what it sends has {error}")
         if isinstance(error, requests.Timeout):
             return self._unreachable(f"nothing came in {TIMEOUT_SECONDS:g} s", again=not sending)
         if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):

@@ -58,7 +58,7 @@ class Rpc:
         self.web3 = Web3(self._provider)
         self.web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)  # harmless on other chains
         with self.clear_errors("to name its chain"):
-            self.chain_id = self.web3.eth.chain_id
+            self.chain_id = int(self.web3.eth.chain_id)
         if chain_id not in (None, self.chain_id):
             raise NodeUnreachable(
                 f"The node at {self.place} speaks for chain {self.chain_id} and chain {chain_id} is needed: "
@@ -99,6 +99,12 @@ class Rpc:
         except Web3Exception as error:
             said = redact(str(error)).rstrip(".")
             raise ChainError(f"The node at {self.place} gave no usable answer {action}: {said}.") from None
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            # What came is JSON-RPC, and not what was asked for: web3 looks at it when it makes values of it.
+            raise NodeUnreachable(
+                f"{self.place} answers, but not as an Ethereum node ({action} it sends what cannot be read): "
+                "correct HC_RPC_URL, or set it to another node."
+            ) from error
 
     def _refused(self, action: str, payer: str | None, error: Web3RPCError) -> NoReturn:
         response: dict[str, Any] = dict(error.rpc_response or {})

@@ -7,11 +7,12 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from eth_account.signers.local import LocalAccount
 
-from hypercluster.market.chain import Chain, Rpc, Sender, patience
+from hypercluster.market.chain import Chain, Rpc, Sender, patience, posting
 from hypercluster.market.chain.patience import RateLimited
 from hypercluster.market.errors import ChainError, LedgerError, NodeUnreachable
 from hypercluster.market.ledger import Ledger
@@ -22,6 +23,10 @@ from tests.market.proxy import Answer, proxy
 def limit(number: int = 1) -> bytes:
     error = {"code": -32005, "message": "daily request count exceeded, request rate limited"}
     return json.dumps({"jsonrpc": "2.0", "id": number, "error": error}).encode()
+
+
+def result(value: object, number: int = 0) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": number, "result": value}).encode()
 
 
 @pytest.fixture
@@ -132,12 +137,73 @@ def test_many_threads_with_a_limited_rpc(anvil: str) -> None:
         ((200, b"[]"), "not as an Ethereum node"),
         ((200, b'"text"'), "not as an Ethereum node"),
         ((200, b"{}"), "no usable answer|not as an Ethereum node"),
+        ((200, b""), "no JSON"),
+        ((200, b"\xff\xfe"), "no JSON"),
+        ((200, b"[" * 200_000), "no JSON"),
+        ((200, result("0x")), "cannot be read"),
+        ((200, result("0xzz")), "cannot be read"),
+        ((200, result(None)), "cannot be read"),
         ((500, b""), "trouble of its own"),
         (None, "connection broke"),
     ],
 )
 def test_what_is_no_node_is_named(anvil: str, answer: Answer, words: str) -> None:
     with proxy(anvil, lambda _method, _ask: answer) as url, pytest.raises(ChainError, match=words):
+        Rpc(url)
+
+
+@pytest.mark.parametrize("value", ["0x", "0xzz", None, 7.5, {}, [{}], "0x" + "ff" * 40])
+def test_answers_that_are_something_else_are_named_by_whatever_is_asked(
+    chain: Chain, anvil: str, accounts: list[LocalAccount], value: object
+) -> None:
+    """A program that runs for long asks again later; anything but a ChainError would end it."""
+    lies = threading.Event()
+
+    def behave(_method: str, ask: Callable[[], bytes]) -> Answer:
+        if not lies.is_set():
+            return 200, ask()
+        return 200, json.dumps({**json.loads(ask()), "error": None, "result": value}).encode()
+
+    with proxy(anvil, behave) as url:
+        there = Chain(url, chain.deployment)
+        account = accounts[7]
+        sender = Sender(there, account, patience=0.5)
+        lies.set()
+        asked: list[Callable[[], object]] = [
+            there.block_number,
+            there.tip,
+            lambda: there.block_hash(1),
+            there.timestamp,
+            lambda: there.balance(account.address),
+            there.fees,
+            there.gas_price,
+            lambda: there.receipt(bytes(32)),
+            lambda: there.knows(bytes(32)),
+            lambda: there.mined_at(account.address, 0, 2),
+            lambda: there.token.balance(account.address),
+            lambda: there.channels.state(bytes(32)),
+            there.channels.settle_cost,
+            lambda: there.channels.events_for(account.address, 0, tip=(2, bytes(32))),
+            lambda: sender.transact("to send coin", account.address, "0x", 1),
+        ]
+        for ask in asked:
+            with suppress(ChainError):
+                ask()
+
+
+@pytest.mark.parametrize(
+    ("bound", "size", "words"),
+    [("MOST_BYTES", 100, "more than 100 bytes"), ("WHOLE_SECONDS", 0.0, "more than 0 s")],
+)
+@pytest.mark.usefixtures("hurry")
+def test_an_answer_without_end_is_left(
+    anvil: str, monkeypatch: pytest.MonkeyPatch, bound: str, size: float, words: str
+) -> None:
+    monkeypatch.setattr(posting, bound, size)
+    with (
+        proxy(anvil, lambda _method, _ask: (200, b" " * 200)) as url,
+        pytest.raises(NodeUnreachable, match=words),
+    ):
         Rpc(url)
 
 
