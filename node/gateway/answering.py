@@ -27,6 +27,7 @@ from hypercluster.node.gateway.chunks import (
 )
 from hypercluster.node.gateway.errors import ApiError, api_error_of
 from hypercluster.node.gateway.facts import facts_of, known_path
+from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
     from hypercluster.node.engine.replies import Reply
@@ -75,6 +76,8 @@ class Answering:
         """why the stream of chunks ended without Done"""
         self._halts = [trio.CancelScope() for _ in self.answers]
         self._thought = 0
+        self._late: list[tuple[_Choice, Exception]] = []
+        """choices that failed, and of what; they are ended when it is known that others came"""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[trio.MemoryReceiveChannel[Chunk]]:
@@ -101,9 +104,14 @@ class Answering:
     async def _run(self, out: trio.MemorySendChannel[Chunk]) -> None:
         async with out:
             try:
+                await self._check_lengths()
                 async with trio.open_nursery() as nursery:
                     for index in range(len(self.answers)):
                         nursery.start_soon(self._follow, index, out)
+                if self._late and not any(answer.completion.tokens for answer in self.answers):
+                    raise self._late[0][1]
+                for choice, _ in self._late:
+                    await self._end(choice, "length", None, out)
                 if self.visit.refusal is not None:
                     raise self.visit.refusal
                 if self._gateway.stopping.is_set() and not any(
@@ -114,26 +122,60 @@ class Answering:
             except Exception as error:  # noqa: BLE001 - told to the caller, and logged where it is a bug
                 self.error = api_error_of(error, spent=self.spent_wei > 0)
 
+    async def _check_lengths(self) -> None:
+        """Of several prompts none is run, and paid, before all are known to fit. Raises ApiError."""
+        if len(self.asked.prompts) == 1:
+            return
+        for index, prompt in enumerate(self.asked.prompts):
+            try:
+                length = len(await Threads(1)(self._model.encode, prompt))
+            except Exception as error:
+                raise api_error_of(error) from error
+            if length >= self.entry.context:
+                where = f"prompt[{index}]"
+                raise ApiError(
+                    400,
+                    "context_length_exceeded",
+                    f"{where} has {length} tokens, and no path here holds more than {self.entry.context} with the "
+                    "answer: shorten it.",
+                    param=where,
+                )
+
     async def _follow(self, index: int, out: trio.MemorySendChannel[Chunk]) -> None:
-        """Run one choice to its end. Raises what it failed of."""
+        """Run one choice to its end. Raises what it failed of, where no other one was paid for."""
         answer = self.answers[index]
         choice = _Choice(index, self._model.reply(self.requests[index]), self.asked.logprobs is not None)
         watch = self._gateway.metrics.begin(self.entry.name, self.visit.caller)
+        failure: Exception | None = None
         try:
             with self._halts[index]:
                 async with answer:
                     async for event in answer:
                         _note(watch, event)
                         if isinstance(event, events.Finished) and event.error is not None:
-                            raise event.error
+                            if not self._others_paid(answer):
+                                raise event.error
+                            failure = event.error
                         for chunk in choice.take(event, answer):
                             await out.send(chunk)
         finally:
             watch.end(answer.completion, answer.completion.finish)
         completion = answer.completion
         self._thought += choice.thought
+        if failure is not None:
+            self._late.append((choice, failure))
+        else:
+            await self._end(choice, _REASONS[completion.finish], completion.stop, out)
+
+    def _others_paid(self, answer: Answer) -> bool:
+        """Whether another choice has cost something, which is not to be thrown away."""
+        return any(other.completion.spent_wei for other in self.answers if other is not answer)
+
+    async def _end(
+        self, choice: _Choice, reason: Reason, stop: str | None, out: trio.MemorySendChannel[Chunk]
+    ) -> None:
         if self.visit.refusal is None:
-            for chunk in choice.end(_REASONS[completion.finish], completion.stop):
+            for chunk in choice.end(reason, stop):
                 await out.send(chunk)
 
     async def _halt_at(self, event: trio.Event) -> None:

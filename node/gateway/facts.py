@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hypercluster.node.client.bookkeeping import billed_entry
+from hypercluster.node.gateway.errors import api_error_of
 
 if TYPE_CHECKING:
     from hypercluster.market.economics.routing import Path
@@ -28,7 +29,8 @@ def facts_of(answer: Answer, asked: int | None, *, stopping: bool = False) -> di
     """What came of one choice. All amounts in wei, as texts.
 
     "finish" is the reason in this network's own words: stop, length (as many tokens as `asked`), context (as many as
-    the path holds), cost, or shutdown where the gateway was `stopping`. "path" has every session, those that were
+    the path holds), cost, failed where other choices of the call came ("error" says of what), or shutdown where the
+    gateway was `stopping`. "path" has every session, those that were
     replaced included, with what it was paid.
     """
     done = answer.completion
@@ -42,6 +44,7 @@ def facts_of(answer: Answer, asked: int | None, *, stopping: bool = False) -> di
         "request_id": answer.request_id,
         "model_id": answer.model.model_id,
         "finish": finish,
+        **({} if done.error is None else {"error": str(api_error_of(done.error))}),
         "path": [billed_entry(hop) for hop in bill.hops],
         "cost_wei": str(bill.spent_wei),
         "risked_wei": str(bill.risked_wei),

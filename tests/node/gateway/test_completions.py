@@ -40,6 +40,34 @@ def test_several_prompts_have_several_answers_each_in_its_place(front_door: Fron
     ]
 
 
+def test_no_prompt_of_several_is_paid_before_all_are_known_to_fit(front_door: FrontDoor) -> None:
+    """B1: limits are known before anything opens."""
+    spent = front_door.market.spent_wei
+    for stream in (False, True):
+        answer = complete(front_door, ["Hell", "long " * 1000], stream=stream)
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt[1]")
+    assert front_door.market.spent_wei == spent
+
+
+def test_a_choice_that_fails_takes_none_away_that_was_paid_for(front_door: FrontDoor) -> None:
+    """E1: what came and what it cost, though the limit of all choices is used up by some of them."""
+    one = int(complete(front_door, "Hell", max_tokens=6).json()["usage"]["cost_wei"])
+    answer = complete(front_door, "Hell", max_tokens=6, n=4, seed=1, max_cost_wei=str(one))
+    assert answer.status_code == 200, answer.text
+    document = answer.json()
+    assert len(document["choices"]) == 4
+    assert any(choice["text"] for choice in document["choices"])
+    assert {choice["finish_reason"] for choice in document["choices"]} <= {"length", "stop"}
+    assert 0 < int(document["usage"]["cost_wei"]) <= one
+    finishes = [choice["finish"] for choice in document["hypercluster"]["choices"]]
+    assert {"cost", "failed"} & set(finishes)
+    assert all(
+        "limit" in each["error"] for each in document["hypercluster"]["choices"] if each["finish"] == "failed"
+    )
+
+
 def test_a_stream_of_a_completion_ends_with_its_usage(front_door: FrontDoor) -> None:
     events = streamed(front_door, "/completions", prompt="Hell", stream_options={"include_usage": True})
     documents = [event for event in events if isinstance(event, dict)]
