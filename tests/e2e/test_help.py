@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -50,3 +51,8 @@ def test_every_command_says_what_it_does(helped: Any) -> None:
         assert "--help" in text
         # A sentence or more between the usage and the options.
         assert len(" ".join(text.split())) > 100, command
+
+
+def test_no_amount_is_told_in_wei(helped: Any) -> None:
+    for command, text in helped["told"].items():
+        assert not re.search(r"\d{12}", text), command

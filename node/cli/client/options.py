@@ -97,7 +97,8 @@ Local = Annotated[
 Deposit = Annotated[
     int | None,
     hct(
-        "HCT to put at least into a channel that is opened or filled up; else what the wallet's policy says."
+        "HCT to put at least into a channel that is opened or filled up; else what the wallet's policy says.",
+        default="0.01",
     ),
 ]
 Spread = Annotated[
