@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 import time
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,15 @@ from hypercluster.market.errors import LedgerError
 from hypercluster.market.redaction import hide, redact
 
 BUSY_MS = 10_000
+YOUNG_SECONDS = 60.0
+"""in which a ledger without a byte may be one that another process is just making"""
+_REMEDIES = {
+    sqlite3.SQLITE_CORRUPT: ": the file is damaged, so restore it from a backup",
+    sqlite3.SQLITE_NOTADB: ": the file is damaged or something else, so restore it from a backup",
+    sqlite3.SQLITE_CANTOPEN: ": see that it is a file and may be written, and its folder too",
+    sqlite3.SQLITE_READONLY: ": see that it may be written, and its folder too",
+    sqlite3.SQLITE_FULL: ": make room on the disk",
+}
 _MIGRATION_LOCK = 0x48436C6564676572  # any constant; PostgreSQL's advisory locks are numbers
 
 
@@ -43,7 +54,9 @@ def open_engine(where: str | Path) -> Engine:
     try:
         parsed = _url_of(where)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            file = Path(parsed.database)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _refuse_emptied(file)
         engine = create_engine(parsed)
         event.listen(engine, "handle_error", _say_why)
         if engine.dialect.name == "sqlite":
@@ -69,6 +82,20 @@ def file_of(engine: Engine) -> Path | None:
     return Path(name)
 
 
+def _refuse_emptied(file: Path) -> None:
+    """SQLite takes a file without a byte for a new database, and all that was paid would be forgotten in silence."""
+    with suppress(FileNotFoundError):
+        found = file.stat()
+        # What a killed start leaves has its tables in the log beside it, or is young.
+        logged = any(file.with_name(file.name + end).exists() for end in ("-wal", "-journal"))
+        empty = not found.st_size and stat.S_ISREG(found.st_mode) and not logged
+        if empty and time.time() - found.st_mtime > YOUNG_SECONDS:
+            raise LedgerError(
+                f"The ledger {file} is there and empty, as a broken copy or a full disk leaves it: restore it from a "
+                "backup, or delete it to begin with an empty one."
+            )
+
+
 def _url_of(where: str | Path) -> URL:
     if isinstance(where, Path):
         return URL.create("sqlite", database=str(where.absolute()))
@@ -86,7 +113,11 @@ def _say_why(context: ExceptionContext) -> None:
     reason = _first_line(context.original_exception)
     url = context.engine.url if context.engine else None
     file = f" {url.database}" if url and url.get_backend_name() == "sqlite" else ""
-    raise LedgerError(f"The ledger's database{file} gave up: {reason}.") from context.original_exception
+    code = getattr(context.original_exception, "sqlite_errorcode", None)
+    remedy = _REMEDIES.get(code & 0xFF, "") if isinstance(code, int) else ""
+    raise LedgerError(
+        f"The ledger's database{file} gave up: {reason}{remedy}."
+    ) from context.original_exception
 
 
 def _first_line(error: BaseException) -> str:
@@ -147,4 +178,8 @@ def _migrate(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise LedgerError(f"The ledger was written by a newer version of this program: {error}.") from error
+        raise LedgerError(
+            f"The ledger was written by a newer version of this program (its tables are of version "
+            f"{version_of(connection)}, and this one knows them up to {newest_version()}): use the newer program, or "
+            "another home."
+        ) from error

@@ -72,8 +72,23 @@ def test_many_starts_at_once_migrate_once(database: str) -> None:
 def test_a_ledger_of_a_newer_version_is_left_alone(database: str) -> None:
     with Ledger(database) as ledger, ledger.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'f00d'"))
-    with pytest.raises(LedgerError, match="newer version"):
+    with pytest.raises(
+        LedgerError, match=r"newer version .*version f00d, .* knows them up to \d{4}\): use the newer"
+    ):
         Ledger(database)
+
+
+@pytest.mark.parametrize("kept", [0, 20_000])
+def test_a_ledger_that_was_cut_short_is_refused_with_what_to_do(tmp_path: Path, kept: int) -> None:
+    """What was paid is not forgotten in silence."""
+    file = tmp_path / "ledger.sqlite"
+    with Ledger(file) as ledger:
+        ledger.payee.adopt(DOMAIN, descriptor(), deposit=1)
+    os.truncate(file, kept)
+    os.utime(file, (1, 1))
+    with pytest.raises(LedgerError, match="restore it from a backup"), Ledger(file) as ledger:
+        ledger.payee.channels()
+    assert file.stat().st_size == kept
 
 
 def test_what_is_no_database_is_named_in_one_sentence(tmp_path: Path) -> None:
