@@ -50,6 +50,20 @@ def sought(model: str | None, settings: Settings) -> "Sought":
     return Sought(manifest.model_id, manifest.layers, manifest.summary)
 
 
+def at_hand(model: str | None, settings: Settings) -> "StoredModel | None":
+    """What `opened` returns, where nothing has to be fetched, hashed or asked for, and it is one file or folder.
+
+    Raises UnknownModel, ModelMissing, ShardError.
+    """
+    from hypercluster.node.shards.naming import file_here
+    from hypercluster.node.shards.store import known_model
+
+    named = listed(model, settings)
+    file = Path(model or "").expanduser() if named is None else file_here(named, settings.cache_folder)
+    stored = known_model(file, settings.home) if file is not None and file.exists() else None
+    return stored if named is None or stored is None or stored.manifest.model_id == named.model_id else None
+
+
 def opened(model: str | None, settings: Settings) -> "StoredModel":
     """The model that an option names. Raises UnknownModel, FetchFailed, ModelMissing, ShardError."""
     from hypercluster.node.shards.naming import stored_at, stored_of

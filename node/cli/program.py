@@ -1,6 +1,5 @@
 """A program of ours: commands that refuse what is empty, --version, and how each of them ends (docs/commands.md)."""
 
-import gc
 import os
 import shutil
 import signal
@@ -23,8 +22,6 @@ from hypercluster.node.home.resources import told_unit
 from hypercluster.node.home.settings import Settings
 
 NARROWEST_HELP = 72
-COLLECT_AFTER = 100_000
-"""new objects, where Python looks for garbage after 700: importing libraries makes a million that stay"""
 
 
 class Command(TyperCommand):
@@ -170,7 +167,6 @@ def run(app: typer.Typer, name: str, obj: Any = None) -> NoReturn:
 
     Commands find `obj` in their context.
     """
-    gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
     arguments = sys.argv[1:]
     code = OK
     try:

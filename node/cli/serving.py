@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from hypercluster.market.money.units import round_price
 from hypercluster.node.cli.console import err, say, show
 from hypercluster.node.cli.options import host_name, host_port, multiaddr, seconds, whole
+from hypercluster.node.cli.start import settle
 from hypercluster.node.errors import HostError
 from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
@@ -137,6 +138,7 @@ def kept_address(listen: list[str] | None, last: LastRun) -> Iterator[None]:
 
 def say_ready(presence: Presence, *lines: str) -> None:
     """What a node prints when it is there for others."""
+    settle()
     advert = presence.told
     for line in lines:
         say(line)

@@ -1,5 +1,6 @@
 """Where every program begins: nothing of weight is loaded yet, so that Ctrl-C ends it at once and without a word."""
 
+import gc
 import os
 import signal
 import sys
@@ -9,12 +10,15 @@ from types import FrameType
 from typing import NoReturn
 
 INTERRUPTED = 130
+COLLECT_AFTER, COLLECT_SERVING = 500_000, 100_000
+"""new objects, where Python looks for garbage after 700: importing libraries makes 400,000 that stay"""
 
 
 def program(module: str) -> Callable[[], NoReturn]:
     """The entry point that loads `module` and calls its `main`."""
 
     def main() -> NoReturn:
+        gc.set_threshold(COLLECT_AFTER)
         _open_what_is_closed()
         interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if interruptible:
@@ -26,6 +30,12 @@ def program(module: str) -> Callable[[], NoReturn]:
         raise AssertionError(f"{module}.main does not return")
 
     return main
+
+
+def settle() -> None:
+    """All that a program which runs for long needs is loaded: it stays, and garbage is looked for beside it."""
+    gc.freeze()
+    gc.set_threshold(COLLECT_SERVING)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

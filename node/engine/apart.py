@@ -70,8 +70,10 @@ class Apart:
         self._arriving.register(self._from, select.POLLIN)
         self._leash = leash.Leash()
         self._left = self._limit = math.inf  # large files load from slow disks
+        self._loaded = False
         try:
             self.facts = Facts(**json.loads(self._reply()[1]))
+            self._loaded = True
             size = area_bytes(loading, self.facts)
             self.area = Area.over(mmap.mmap(memory, size), loading, self.facts)
         except BaseException:
@@ -147,6 +149,8 @@ class Apart:
         """End the child and wait for it; calling it again does nothing."""
         atexit.unregister(self.close)
         self._to.close()
+        if not self._loaded:  # it looks at its input only when it has loaded
+            self._process.kill()
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:

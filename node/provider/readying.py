@@ -103,20 +103,26 @@ class Readying:
         return self._loaded.result()
 
     def close(self) -> None:
-        """End the threads and stop the engine; calling it again does nothing."""
+        """End the threads and stop the engine, which while it loads is done when it has; again it does nothing."""
         self._closed = True
-        self._unload()
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            loaded.add_done_callback(_stop)  # at once where it has loaded
 
     def _unload(self) -> None:
+        """Wait until what was loaded is gone."""
         loaded, self._loaded = self._loaded, None
-        if loaded is not None and loaded.exception() is None:
-            loaded.result()[0].stop()
+        if loaded is not None:
+            loaded.exception()
+            _stop(loaded)
 
     def _load(self, path: Path) -> tuple[Engine, Speed]:
         engine = self._loader.load(path, self._stored.manifest)
         try:
             if self._checked is not None:
                 self._checked.exception()  # who hashes wants the cores as well
+            if self._closed:
+                raise _unwanted()
             return engine, self._loader.timed(engine)
         except BaseException:
             engine.stop()
@@ -129,7 +135,16 @@ class Readying:
 
     def _tell(self, size: int) -> None:
         if self._closed:
-            raise ShardError("Nobody waits for the shard any more.")
+            raise _unwanted()
         with self._lock:
             self._hashed += size
             self._progress(size)
+
+
+def _unwanted() -> ShardError:
+    return ShardError("Nobody waits for the shard any more.")
+
+
+def _stop(loaded: Future[tuple[Engine, Speed]]) -> None:
+    if loaded.exception() is None:
+        loaded.result()[0].stop()

@@ -78,8 +78,8 @@ class Speed:
         self._pause = min(2 * self._pause, LAST_AGAIN)
 
     def _best(self) -> Measurement:
-        best = self._time(self._engine)
         end = self._clock() + ROUNDS_SECONDS
+        best = self._time(self._engine)
         for _ in range(ROUNDS - 1):
             if self._clock() > end:
                 break

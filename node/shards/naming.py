@@ -51,18 +51,22 @@ def has_file(model: ListedModel) -> bool:
     return model.source is not None or model.model_id == VERSE.model_id
 
 
-def file_of(model: ListedModel, cache: Path, showing: Showing = unseen) -> Path:
-    """The file of a listed model, fetched if need be. Raises ModelMissing, FetchFailed."""
+def file_here(model: ListedModel, cache: Path) -> Path | None:
+    """The file of a listed model where it need not be fetched."""
     if model.model_id == VERSE.model_id:
         return demo_model()
+    return None if model.source is None else cached(model.source, cache)
+
+
+def file_of(model: ListedModel, cache: Path, showing: Showing = unseen) -> Path:
+    """The file of a listed model, fetched if need be. Raises ModelMissing, FetchFailed."""
+    if (found := file_here(model, cache)) is not None:
+        return found
     if model.source is None:
         raise ModelMissing(
             f"Nobody says where the file of {model.name} is: give it with --model FILE, or take it from those who "
             f"serve it with `hc-model pull {model.name}`."
         )
-    found = cached(model.source, cache)
-    if found is not None:
-        return found
     with showing(f"Fetching {model.name} from {model.source.place}", model.source.size) as progress:
         return fetch(model.source, cache, progress)
 

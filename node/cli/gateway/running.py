@@ -32,6 +32,7 @@ from hypercluster.node.cli.client.options import (
 from hypercluster.node.cli.console import err, fail, password, say
 from hypercluster.node.cli.options import Bootstrap, prose
 from hypercluster.node.cli.progress import bar
+from hypercluster.node.cli.start import settle
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ async def is_password(home: Path, word: str) -> bool:
 def _say(running: RunningGateway) -> None:
     """Where people and programs find it."""
     market = running.gateway.market
+    settle()
     say(f"Chat       {running.gateway.logins.one_time_link()}")
     say(f"OpenAI     {running.base_url}")
     say(f"Anthropic  {running.urls[0]}")

@@ -29,6 +29,7 @@ from hypercluster.node.cli.provider.placing import FIRST_PRICE, Reserve, Slowest
 from hypercluster.node.cli.provider.stands import (
     asked_for,
     begun,
+    begun_at_once,
     homes_of,
     models_of,
     places,
@@ -228,14 +229,10 @@ def run(
     with ExitStack() as stack:
         for home in homes:
             stack.enter_context(node_held(home, "hc-provider run"))
-        unlocked = unlocking(homes, password(settings))
-        chain = open_chain(settings)
 
         from hypercluster.node.engine.profile import Backend, check_cards
         from hypercluster.node.provider.placing import Serving
 
-        nodes = unlocked.result()
-        wallets = [wallets_of(home, chain, node) for home, node in zip(homes, nodes, strict=True)]
         backend = Backend(
             flash_attention=flash_attention,
             kv_type=kv_type,
@@ -244,9 +241,6 @@ def run(
             tensor_split=tensor_split.shares if tensor_split else (),
         )
         check_cards(backend)
-        models = models_of(settings, chain, asked)
-        for each in wallets:
-            check_carried(chain, each.sender.address, each.operator, sessions, "hc-provider")
         serving = Serving(
             sessions=sessions,
             session_tokens=session_tokens or MOST_SESSION_TOKENS,
@@ -254,15 +248,24 @@ def run(
             threads=max(1, (threads or default_threads()) // len(asked)),
             backend=backend,
         )
+        # Loaded by another process, and hashed, while this one imports what follows; several would only be in
+        # each other's way.
+        readying = begun_at_once(settings, asked, serving, throttle, context.obj)
+        if readying is not None:
+            stack.enter_context(closing(readying))
+        unlocked = unlocking(homes, password(settings))
+        chain = open_chain(settings)
+        nodes = unlocked.result()
+        wallets = [wallets_of(home, chain, node) for home, node in zip(homes, nodes, strict=True)]
+        models = models_of(settings, chain, asked)
+        for each in wallets:
+            check_carried(chain, each.sender.address, each.operator, sessions, "hc-provider")
         first = in_token(FIRST_PRICE) if asked_price is None else asked_price
         placed = places(settings, chain, asked, models, serving, in_bytes(memory))
-        # loaded by another process, and hashed, while this one imports what follows; several would only be in
-        # each other's way
-        readying = (
-            stack.enter_context(closing(begun(placed[0], serving, throttle, context.obj)))
-            if len(asked) == 1
-            else None
-        )
+        if readying is None and len(asked) == 1:
+            place = placed[0]
+            begun_now = begun(place.stored, place.start, place.stop, serving, throttle, context.obj)
+            readying = stack.enter_context(closing(begun_now))
 
         from hypercluster.market.economics.placement import PROMPT_PART
         from hypercluster.market.money.claiming import ClaimRule

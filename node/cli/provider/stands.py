@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from hypercluster.market.money.units import counted
 from hypercluster.node.cli.console import err, fail
-from hypercluster.node.cli.opening import taken_to_serve
+from hypercluster.node.cli.opening import at_hand, taken_to_serve
 from hypercluster.node.cli.provider.placing import prospects
+from hypercluster.node.errors import NodeError
 from hypercluster.node.home.further import further_home, further_homes
 from hypercluster.node.home.settings import Settings
 
@@ -162,17 +163,41 @@ def shifted(addresses: Sequence[str] | None, number: int) -> list[str] | None:
     return None if addresses is None else [move(each) for each in addresses]
 
 
-def begun(place: Place, serving: Serving, throttle: float, ways: Ways | None) -> Readying:
-    """The shard of a place, which is being loaded from now on."""
+def begun_at_once(
+    settings: Settings, asked: Sequence[Asked], serving: Serving, throttle: float, ways: Ways | None
+) -> Readying | None:
+    """The only shard that is asked for, which is being loaded from now on where its file is there; else None.
+
+    Nothing is asked of the chain, nothing waited for, and nothing refused: `places` comes to what is wrong.
+    """
+    from hypercluster.node.shards import parse_range
+
+    if len(asked) > 1 or asked[0].layers == AUTO:
+        return None
+    try:
+        stored = at_hand(asked[0].model, settings)
+        if stored is None:
+            return None
+        start, stop = parse_range(asked[0].layers, stored.manifest.layers)
+    except NodeError:
+        return None
+    here = stored.shard_path(start, stop).exists()
+    return begun(stored, start, stop, serving, throttle, ways) if here else None
+
+
+def begun(
+    stored: StoredModel, start: int, stop: int, serving: Serving, throttle: float, ways: Ways | None
+) -> Readying:
+    """The shard of a place, which is being loaded from now on where its file is there."""
     from hypercluster.node.provider.readying import Loader, Readying
 
     loader = Loader(
-        start=place.start,
-        stop=place.stop,
+        start=start,
+        stop=stop,
         sessions=serving.sessions,
         session_tokens=serving.session_tokens,
         threads=serving.threads,
         backend=serving.backend,
         throttle_ms=throttle,
     )
-    return Readying(place.stored, loader if ways is None else replace(loader, engine=ways.engine))
+    return Readying(stored, loader if ways is None else replace(loader, engine=ways.engine))

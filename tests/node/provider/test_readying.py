@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend
+from hypercluster.node.engine.steps import EngineFull, EngineStopped
 from hypercluster.node.provider.readying import Loader, Readying
 from hypercluster.node.rows import TopK
 from hypercluster.node.shards import ShardError
@@ -84,6 +88,25 @@ def test_a_rotten_shard_without_its_model_is_not_served(stored: StoredModel) -> 
 
 def test_who_gives_up_leaves_no_engine_behind(stored: StoredModel) -> None:
     stored.shard(2, 4)
-    readying = Readying(stored, LOADER)
+    loading = threading.Event()
+
+    def load(*arguments: Any, **named: Any) -> Engine:
+        loading.wait()
+        engines.append(Engine(*arguments, **named))
+        return engines[-1]
+
+    engines: list[Engine] = []
+    readying = Readying(stored, replace(LOADER, engine=load))
+    readying.close()  # and waits for no file, however long it takes to load
     readying.close()
-    readying.close()
+    loading.set()
+    for _ in range(6000):
+        try:
+            if engines:
+                engines[0].open(8)
+        except EngineFull:
+            pass
+        except EngineStopped:
+            return
+        time.sleep(0.01)
+    pytest.fail("the engine still runs")
