@@ -6,11 +6,16 @@ A model of that size is written to a temporary folder. Plain TCP: one process re
 another receives it and writes it. From peers: as providers and those who join do it, over Noise, each block hashed, the
 file synced and checked as a whole; without the last check and with it. Memory is each process's most (VmHWM) over what
 it had before; processor time is what tells on a machine that others use too.
+
+What comes from peers is encrypted, decrypted and hashed besides. How long that takes a core is measured as well, and
+what could be reached at most where processors are what bounds both: plain TCP's processor time, of both ends together,
+in proportion to that and the three.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -24,7 +29,9 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import trio
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from hypercluster.node.cli import start
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.steps import serve_steps
 from hypercluster.node.pulling.asking import Whereabouts
@@ -64,8 +71,15 @@ def _bench(folder: Path, mib: int, givers: int) -> None:
     shard = stored.shard(0, layers)
     size = shard.stat().st_size
     print(f"{size / 2**20:.0f} MiB, {layers} layers; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    plain = _plain(shard, folder / "plain")
-    print(f"plain TCP, read, sent and written       {size / plain / 2**20:8.0f} MiB/s")
+    plain, plain_ms = _plain(shard, folder / "plain")
+    size_mib = size / 2**20
+    print(f"plain TCP, read, sent and written       {size_mib / plain:8.0f} MiB/s")
+    print(f"processor time of both ends of it       {plain_ms:8.2f} ms/MiB")
+    seal, digest = _seconds(_sealing()), _seconds(_hashing())
+    print(f"ChaCha20-Poly1305, once                 {1000 * seal:8.2f} ms/MiB")
+    print(f"SHA-256, once                           {1000 * digest:8.2f} ms/MiB")
+    least = plain_ms + 1000 * (2 * seal + digest)
+    print(f"share of plain TCP that this leaves     {plain_ms / least:8.2f}")
     processes = [
         _start("give", str(model), str(folder / "home"), str(number)) for number in range(1, givers + 1)
     ]
@@ -76,34 +90,62 @@ def _bench(folder: Path, mib: int, givers: int) -> None:
         taker = _start("take", str(folder / "taker"), str(layers), json.dumps(places))
         told = json.loads(_line(taker))
         taker.wait()
-        print(f"from {givers} peers, hashed and written        {size / told['fetched'] / 2**20:8.0f} MiB/s")
-        print(f"the same with the check of the whole    {size / told['seconds'] / 2**20:8.0f} MiB/s")
+        print(f"from {givers} peers, hashed and written        {size_mib / told['fetched']:8.0f} MiB/s")
+        print(f"the same with the check of the whole    {size_mib / told['seconds']:8.0f} MiB/s")
         print(f"share of plain TCP                      {plain / told['fetched']:8.2f}")
         print(f"memory of who takes                     {told['memory']:8.0f} MiB")
-        print(f"processor time of who takes             {1000 * told['cpu'] / (size / 2**20):8.2f} ms/MiB")
+        took = 1000 * told["cpu"] / size_mib
+        print(f"processor time of who takes             {took:8.2f} ms/MiB")
         for process, place in zip(processes, places, strict=True):
             used = sum(psutil.Process(process.pid).cpu_times()[:2]) - place["cpu"]
             print(f"memory of who gives                     {_peak(process.pid) - place['memory']:8.0f} MiB")
-            print(f"processor time of who gives             {1000 * used / (size / 2**20):8.2f} ms/MiB")
+            print(f"processor time of who gives             {1000 * used / size_mib:8.2f} ms/MiB")
+            took += 1000 * used / size_mib
+        print(f"share of plain TCP by processor time    {plain_ms / took:8.2f}")
+        print(f"share of the least processor time       {least / took:8.2f}")
     finally:
         for process in processes:
             process.kill()
             process.wait()
 
 
-def _plain(shard: Path, dest: Path) -> float:
+def _sealing() -> Callable[[], object]:
+    """A MiB as packets of Noise."""
+    cipher, nonce, packet = ChaCha20Poly1305(bytes(32)), bytes(12), bytes(2**16)
+    return lambda: [cipher.encrypt(nonce, packet, None) for _ in range(16)]
+
+
+def _hashing() -> Callable[[], object]:
+    block = bytes(2**20)
+    return lambda: hashlib.sha256(block).digest()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Processor time of the quickest of some rounds."""
+    found = []
+    for _ in range(9):
+        began = time.process_time()
+        for _ in range(20):
+            work()
+        found.append((time.process_time() - began) / 20)
+    return min(found)
+
+
+def _plain(shard: Path, dest: Path) -> tuple[float, float]:
+    """Seconds, and processor time of both ends in ms/MiB."""
     receiver = _start("receive", str(dest))
     port = int(_line(receiver))
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
     with socket.create_connection(("127.0.0.1", port)) as connection, shard.open("rb") as file:
         while chunk := file.read(CHUNK):
             connection.sendall(chunk)
         connection.shutdown(socket.SHUT_WR)
         connection.recv(1)
     seconds = time.monotonic() - began
+    cpu = time.process_time() - cpu + float(_line(receiver))
     receiver.wait()
     dest.unlink()
-    return seconds
+    return seconds, 1000 * cpu / (shard.stat().st_size / 2**20)
 
 
 def _receive(dest: str) -> None:
@@ -111,14 +153,18 @@ def _receive(dest: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, Path(dest).open("wb") as file:
         print(server.getsockname()[1], flush=True)
         connection, _ = server.accept()
+        cpu = time.process_time()
         with connection:
             while count := connection.recv_into(buffer):
                 file.write(memoryview(buffer)[:count])
             file.flush()  # as far as the blocks from peers are when the last one has come
             connection.sendall(b"!")
+        print(time.process_time() - cpu, flush=True)
 
 
 def _give(model: str, home: str, number: str) -> None:
+    start.settle()
+
     async def serve() -> None:
         stored = open_model(Path(model), Path(home))
         async with running_host(bytes([int(number)]) * 32, [LOCAL]) as host:
@@ -148,6 +194,8 @@ def _take(folder: str, layers: str, places: str) -> None:
         left -= size
         if not left:
             fetched, fetched_cpu = time.monotonic(), time.process_time()
+
+    start.settle()
 
     async def take() -> dict[str, float]:
         async with running_host(bytes([99]) * 32) as host:

@@ -16,7 +16,11 @@ from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
-from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, NoiseTransportReadWriter
+from libp2p.security.noise.io import (
+    MAX_NOISE_MESSAGE_LEN,
+    MAX_PLAINTEXT_LENGTH,
+    NoiseTransportReadWriter,
+)
 from libp2p.security.noise.patterns import PatternXX
 from libp2p.security.secure_session import SecureSession
 from noise.connection import NoiseConnection  # type: ignore[import-untyped]
@@ -36,13 +40,25 @@ from hypercluster.node.wire.messages import INFER_PROTOCOL
 
 log = logging.getLogger(__name__)
 
-_CHUNK, _MOST_CHUNK = 64 * 1024, 512 * 1024
-"""bytes taken from the system at a time: more where more lies there, as of models, but steps want no large buffer"""
-_AT_ONCE = 64 * 1024
+_CHUNK = 256 * 1024
+"""bytes taken from the system at a time"""
+_AT_ONCE = 4 * (2 + MAX_NOISE_MESSAGE_LEN)
 """bytes that are sent without giving others a turn"""
 _EPHEMERAL = 32
 _FIRST = 2 + _EPHEMERAL + LENGTH
 """bytes of the first message of a handshake: its length, an ephemeral key, a ticket"""
+
+
+_ROOM: trio.lowlevel.RunVar[memoryview] = trio.lowlevel.RunVar("room")
+
+
+def _room() -> memoryview:
+    """What all connections of a loop read into, each decrypted before the next one is read."""
+    try:
+        return _ROOM.get()
+    except LookupError:
+        _ROOM.set(memoryview(bytearray(_CHUNK)))
+        return _ROOM.get()
 
 
 class SecureStream:
@@ -57,7 +73,7 @@ class SecureStream:
         self._socket = socket
         self._noise = cast(NoiseTransportReadWriter, session.conn).noise_state
         self._charge = charge
-        self._held, self._chunk = bytearray(), _CHUNK
+        self._held = bytearray()
         self._seen = b""
         self._closed = self._finishing = False
 
@@ -66,26 +82,29 @@ class SecureStream:
         if rest := self.begin(data):
             await self.finish(rest)
 
-    def begin(self, data: bytes) -> bytes:
+    def begin(self, data: bytes | memoryview) -> bytes:
         """Encrypt data and send what the system takes at once, with one call; returns what is left, for `finish`.
 
         Raises ConnectionLost.
         """
         if self._finishing:
             raise trio.BusyResourceError("another task is sending over this connection")
-        packets = []
-        for start in range(0, len(data), MAX_PLAINTEXT_LENGTH):
-            packet = self._noise.encrypt(data[start : start + MAX_PLAINTEXT_LENGTH])
+        # As the library's own encrypt does it, which takes no views.
+        encrypt, view = self._noise.noise_protocol.cipher_state_encrypt.encrypt_with_ad, memoryview(data)
+        packets, size = [], 0
+        for start in range(0, len(view), MAX_PLAINTEXT_LENGTH):
+            packet = encrypt(None, view[start : start + MAX_PLAINTEXT_LENGTH])
             packets += [len(packet).to_bytes(2, "big"), packet]
-        secret = b"".join(packets)
-        if len(secret) > _AT_ONCE or os.name != "posix":
-            return secret
+            size += 2 + len(packet)
+        if size > _AT_ONCE or os.name != "posix":
+            return b"".join(packets)
         try:
-            return secret[os.write(self._socket.socket.fileno(), secret) :]
+            sent = os.writev(self._socket.socket.fileno(), packets)
         except BlockingIOError:
-            return secret
+            sent = 0
         except OSError as error:
             raise self._broke(error) from None
+        return b"" if sent == size else b"".join(packets)[sent:]
 
     async def finish(self, rest: bytes) -> None:
         """Send what `begin` left. Raises ConnectionLost."""
@@ -111,33 +130,40 @@ class SecureStream:
         if self._seen:
             seen, self._seen = self._seen, b""
             return seen
-        while True:
-            try:
-                data = await self._received()
-            except LOST as error:
-                raise self._broke(error) from None
-            if not data:
-                return b""
-            self._chunk = min(2 * self._chunk, _MOST_CHUNK) if len(data) == self._chunk else _CHUNK
-            if self._charge is not None:
-                await self._charge.owner.turn(self._charge)
-            if plain := self._decrypted(data):
-                return plain
+        try:
+            while (plain := await self._received()) == b"":
+                pass
+        except LOST as error:
+            raise self._broke(error) from None
+        return plain or b""
 
-    async def _received(self) -> bytes | bytearray:
+    async def _received(self) -> bytes | None:
+        """What has come, as far as its packets are whole; None at the end."""
         if os.name != "posix":
-            return await self._socket.receive_some(self._chunk)
-        # One turn of the event loop and one call of the system, whether something lies there or not.
-        if (fd := self._socket.socket.fileno()) < 0:
-            raise trio.ClosedResourceError("it was closed here")
+            data = await self._socket.receive_some(_CHUNK)
+            await self._turn()
+            return self._decrypted(data) if data else None
         while True:
-            await trio.lowlevel.wait_readable(fd)
+            # One turn of the event loop and one call of the system, whether something lies there or not.
+            await trio.lowlevel.wait_readable(self._descriptor())
+            await self._turn()
+            room = _room()
             try:
-                return os.read(fd, self._chunk)
+                count = os.readv(self._descriptor(), [room])
             except BlockingIOError:
                 continue
+            return self._decrypted(room[:count]) if count else None
 
-    def _decrypted(self, data: bytes | bytearray) -> bytes:
+    async def _turn(self) -> None:
+        if self._charge is not None:
+            await self._charge.owner.turn(self._charge)
+
+    def _descriptor(self) -> int:
+        if (found := self._socket.socket.fileno()) < 0:
+            raise trio.ClosedResourceError("it was closed here")
+        return found
+
+    def _decrypted(self, data: bytes | bytearray | memoryview) -> bytes:
         """What the packets hold that are whole now; what has come of the next one is kept."""
         held, view, plain, at = self._held, memoryview(data), [], 0
         if held:

@@ -18,7 +18,14 @@ from hypercluster.node.network.direct import SecureStream
 from hypercluster.node.network.host import Host
 from hypercluster.node.pulling.pace import Pace
 from hypercluster.node.shards import Manifest
-from hypercluster.node.shards.blocks import BLOCK, BlockHashes, block_count, block_hash, read_block
+from hypercluster.node.shards.blocks import (
+    BLOCK,
+    BlockHashes,
+    block_count,
+    block_hash,
+    read_block,
+    read_block_into,
+)
 from hypercluster.node.shards.container import Container, Tensor
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.planning import plan
@@ -154,14 +161,15 @@ class Giver:
                 return
             size = min(tensor.size, stop * BLOCK) - asked.first * BLOCK
             await answering.send(encode_blocks(BlocksAnswer(size)))
+            buffer = bytearray(BLOCK)
             for index in range(asked.first, stop):
                 await self._pace.take(min(BLOCK, tensor.size - index * BLOCK))
-                block = await self._read(tensor, index)
+                block = await self._read(tensor, index, buffer)
                 await answering.send(block)
                 self.given += len(block)
 
-    async def _read(self, tensor: Tensor, index: int) -> bytes:
-        return await self._in_thread(read_block, tensor, index)
+    async def _read(self, tensor: Tensor, index: int, buffer: bytearray) -> memoryview:
+        return await self._in_thread(read_block_into, tensor, index, buffer)
 
     async def _send(self, raw: bytes, answering: Frames) -> None:
         await answering.send(encode_blocks(BlocksAnswer(len(raw))))

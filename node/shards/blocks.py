@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hypercluster.market.trust.merkle import root_of_hashes
 from hypercluster.node.shards.container import Tensor, read_exactly
-from hypercluster.node.shards.errors import ManifestError, ManifestMismatch
+from hypercluster.node.shards.errors import MalformedFile, ManifestError, ManifestMismatch
 from hypercluster.node.shards.writing import replacing
 
 if TYPE_CHECKING:
@@ -36,6 +36,21 @@ def read_block(tensor: Tensor, index: int) -> bytes:
     at = index * BLOCK
     with tensor.path.open("rb") as file:
         return read_exactly(file.fileno(), tensor.path, tensor.offset + at, min(BLOCK, tensor.size - at))
+
+
+def read_block_into(tensor: Tensor, index: int, buffer: bytearray) -> memoryview:
+    """The same in the first bytes of a buffer of BLOCK bytes, which is quicker for who reads many."""
+    at = index * BLOCK
+    view = memoryview(buffer)[: min(BLOCK, tensor.size - at)]
+    with tensor.path.open("rb", buffering=0) as file:
+        file.seek(tensor.offset + at)
+        read = 0
+        while read < len(view):
+            more = file.readinto(view[read:])
+            if not more:
+                raise MalformedFile(f"{tensor.path} became shorter while it was read.")
+            read += more
+    return view
 
 
 def block_hash(block: bytes | memoryview) -> bytes:

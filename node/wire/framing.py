@@ -15,6 +15,9 @@ from hypercluster.node.errors import ConnectionLost, FrameError, FrameTimeout, F
 from hypercluster.node.wire.bounds import MAX_OPENING_FRAME
 
 _MAX_VARINT = 5
+_SMALL = 4096
+PIECE = 4 * 65_519
+"""bytes of a long frame that are handed to a prompt stream at a time: what four Noise packets hold"""
 
 
 class ByteStream(Protocol):
@@ -33,7 +36,7 @@ class ByteStream(Protocol):
 class Prompt(ByteStream, Protocol):
     """A stream that can send without waiting, which saves a deadline and a turn of the event loop."""
 
-    def begin(self, data: bytes) -> bytes:
+    def begin(self, data: bytes | memoryview) -> bytes:
         """Send what can be sent at once, and return what `finish` is to send. Raises ConnectionLost."""
 
     async def finish(self, rest: bytes) -> None:
@@ -82,29 +85,53 @@ class Frames:
         self._stream = stream
         self._prompt = cast(Prompt, stream) if hasattr(stream, "begin") else None
         self._buffer = bytearray()
+        self._parts: list[bytes | bytearray] = []
+        """of the body of a frame that has not come whole"""
+        self._missing = 0
 
-    async def send(self, body: bytes, timeout: float | None = None) -> None:
-        """Send one frame in one write, within `timeout` (s, default `frame_seconds`).
+    async def send(self, body: bytes | memoryview, timeout: float | None = None) -> None:
+        """Send one frame, in one write unless it is long, within `timeout` (s, default `frame_seconds`).
 
         Raises FrameTooLong, FrameTimeout, ConnectionLost.
         """
         seconds = self.frame_seconds if timeout is None else timeout
         if len(body) > self.max_frame:
             raise FrameTooLong(f"A frame of {len(body)} bytes is longer than the {self.max_frame} agreed.")
-        data = encode_length(len(body)) + body
-        if self._prompt is not None and not (data := self._prompt.begin(data)):
-            return
-        with trio.move_on_after(seconds):
-            await (self._stream.write(data) if self._prompt is None else self._prompt.finish(data))
-            return
+        length = encode_length(len(body))
+        if self._prompt is None:
+            with trio.move_on_after(seconds):
+                await self._stream.write(b"".join((length, body)))
+                return
+        elif len(body) < PIECE:
+            rest = self._prompt.begin(b"".join((length, body)))
+            if not rest:
+                return
+            with trio.move_on_after(seconds):
+                await self._prompt.finish(rest)
+                return
+        else:
+            with trio.move_on_after(seconds):
+                await self._send_pieces(self._prompt, length, memoryview(body))
+                return
         raise FrameTimeout(f"The peer did not take a frame of {len(body)} bytes in {seconds:g} s.")
+
+    @staticmethod
+    async def _send_pieces(prompt: Prompt, length: bytes, body: memoryview) -> None:
+        first = PIECE - len(length)
+        if rest := prompt.begin(b"".join((length, body[:first]))):
+            await prompt.finish(rest)
+        for at in range(first, len(body), PIECE):
+            if rest := prompt.begin(body[at : at + PIECE]):
+                await prompt.finish(rest)
+            else:
+                await trio.lowlevel.checkpoint()
 
     async def receive(self, timeout: float | None = None) -> bytes:
         """The body of the next frame; `timeout` (s) is how long it may take to begin, None for ever.
 
         Raises FrameTimeout, FrameTooLong, FrameError, ConnectionLost. After any of them close the stream.
         """
-        if not self._buffer:
+        if not self._buffer and not self._parts:
             if timeout is None:
                 await self._fill()
             else:
@@ -122,6 +149,8 @@ class Frames:
 
     def _taken(self) -> bytes | None:
         """The next frame out of what has come; None while it is not whole. Raises FrameTooLong, FrameError."""
+        if self._parts:
+            return None if self._missing > 0 else self._joined()
         prefix = decode_length(self._buffer)
         if prefix is None:
             return None
@@ -129,14 +158,36 @@ class Frames:
         if length > self.max_frame:
             raise FrameTooLong(f"A frame of {length} bytes is longer than the {self.max_frame} agreed.")
         if len(self._buffer) < start + length:
+            self._parts.append(self._buffer[start:])
+            self._missing = start + length - len(self._buffer)
+            self._buffer = bytearray()
             return None
         body = bytes(memoryview(self._buffer)[start : start + length])
         del self._buffer[: start + length]
         return body
 
+    def _joined(self) -> bytes:
+        """The body whose parts have all come; what came behind it is kept."""
+        if self._missing:
+            last = self._parts[-1]
+            whole = len(last) + self._missing
+            self._parts[-1], self._buffer = last[:whole], bytearray(last[whole:])
+        body = b"".join(self._parts)
+        self._parts, self._missing = [], 0
+        return body
+
     async def _fill(self) -> None:
         data = await self._stream.read()
         if not data:
-            where = "within a frame" if self._buffer else "the connection"
+            where = "within a frame" if self._buffer or self._parts else "the connection"
             raise ConnectionLost(f"The peer closed {where}.")
-        self._buffer += data
+        if not self._parts:
+            self._buffer += data
+            return
+        self._missing -= len(data)
+        if len(data) < _SMALL:  # so that many small ones take no more than their bytes
+            if not isinstance(self._parts[-1], bytearray):
+                self._parts.append(bytearray())
+            self._parts[-1] += data
+        else:
+            self._parts.append(data)

@@ -125,9 +125,10 @@ def test_a_shard_out_of_two_others_is_the_one_that_the_whole_model_gives(
 class _Liar(Giver):
     """Gives every block with its last byte changed."""
 
-    async def _read(self, tensor: Tensor, index: int) -> bytes:
-        found = await super()._read(tensor, index)
-        return found[:-1] + bytes([found[-1] ^ 1])
+    async def _read(self, tensor: Tensor, index: int, buffer: bytearray) -> memoryview:
+        found = await super()._read(tensor, index, buffer)
+        found[-1] ^= 1
+        return found
 
 
 class _Leaver(Giver):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import trio
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from trio.testing import memory_stream_pair
 
 from hypercluster.node.errors import ConnectionLost, ErrorCode, FrameError, FrameTimeout, FrameTooLong
-from hypercluster.node.wire.framing import Frames, decode_length, encode_length
+from hypercluster.node.wire.framing import PIECE, Frames, decode_length, encode_length
 
 
 class Bytes:
@@ -67,6 +69,45 @@ async def test_a_frame_in_single_bytes() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drip)
         assert await Frames(right).receive(1) == body
+
+
+class Prompt:
+    """Takes some bytes at once and the rest later, and gives what it took, cut at random."""
+
+    def __init__(self, draw: random.Random) -> None:
+        self._draw, self.taken = draw, bytearray()
+
+    def begin(self, data: bytes | memoryview) -> bytes:
+        kept = self._draw.choice([0, 1, len(data)])
+        self.taken += data[:kept]
+        return bytes(data[kept:])
+
+    async def finish(self, rest: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.taken += rest
+
+    async def write(self, data: bytes) -> None:
+        raise AssertionError("it sends without waiting")
+
+    async def read(self) -> bytes:
+        size = self._draw.choice([1, 2, 5000, 70_000, 300_000])
+        data = bytes(self.taken[:size])
+        del self.taken[:size]
+        return data
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_frames_of_every_size_cut_anywhere(seed: int) -> None:
+    draw = random.Random(seed)
+    sizes = [0, 1, 127, 128, 5000, PIECE - 3, PIECE - 1, PIECE, 2 * PIECE, 3 * PIECE + 1]
+    bodies = [draw.randbytes(draw.choice(sizes)) for _ in range(8)]
+    stream = Prompt(draw)
+    frames = Frames(stream, max_frame=4 * PIECE)
+    for body in bodies:
+        await frames.send(body)
+    assert [await frames.receive() for _ in bodies] == bodies
+    with pytest.raises(ConnectionLost, match="closed the connection"):
+        await frames.receive()
 
 
 async def test_four_gibibytes_are_refused_before_the_body() -> None:
