@@ -164,13 +164,21 @@ def is_model_id(text: str) -> bool:
 
 def is_safe(url: str) -> bool:
     """Whether a URL is https, or http on this machine."""
+    if not is_http(url):
+        return False
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in LOOPBACK
+
+
+def is_http(url: str) -> bool:
+    """Whether a text is a URL of http or https with a host and, if any, a port that there can be."""
     try:
         parts = urlsplit(url)
+        port = parts.port
+        (parts.hostname or "").encode("idna")  # no part of a name is empty, or longer than 63
     except ValueError:
         return False
-    return bool(parts.hostname) and (
-        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
-    )
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
 
 
 SMOLLM2 = ListedModel(

@@ -63,7 +63,7 @@ class Deployment:
             ChainError: it is missing, or not such a file.
         """
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
             values.setdefault("code", {})
             values.setdefault("decimals", DECIMALS)
             values.setdefault("symbol", SYMBOL)

@@ -5,6 +5,7 @@ A wrong file is refused with the line and the field.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from hypercluster.market.advert import MAX_LAYERS
 from hypercluster.market.economics.graph import MAX_PRICE_WEI, Floats, Node, link_matrix
 from hypercluster.market.economics.parameters import MarketParameters
 from hypercluster.market.errors import MarketError
+
+MOST_BYTES = 64 << 20
 
 
 class BadAdvertFile(MarketError):
@@ -96,9 +99,15 @@ class AdvertFile:
 def load_adverts(path: Path) -> AdvertFile:
     """Read and check a file of adverts; raises `BadAdvertFile`, naming line and field."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadAdvertFile(f"{path} cannot be read: {error}.") from error
+        with path.open("rb") as file:
+            read = file.read(MOST_BYTES + 1)
+        text = read.removeprefix(codecs.BOM_UTF8).decode()
+    except OSError as error:
+        raise BadAdvertFile(f"{path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise BadAdvertFile(f"{path} is no text in UTF-8: byte {error.start} cannot be read.") from error
+    if len(read) > MOST_BYTES:
+        raise BadAdvertFile(f"{path} holds more than {MOST_BYTES >> 20} MiB: it is no file of adverts.")
     try:
         raw = json.loads(text)
         content = _File.model_validate(raw)

@@ -64,6 +64,8 @@ def decimals() -> int:
 
 def named(text: str) -> str:
     """A text that speaks of HCT, as people read it who pay in another token: with that one's symbol."""
+    if not _NAMED.search(text):
+        return text  # nor is a profile fetched to find out
     symbol = unit().symbol
     return text if symbol == SYMBOL else _NAMED.sub(symbol, text)
 

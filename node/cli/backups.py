@@ -43,7 +43,7 @@ def backup(
     try:
         made = back_up(Settings(), file, transcripts=transcripts)
     except (OSError, sqlite3.Error) as error:
-        fail(f"The backup {file} cannot be written: {error}.")
+        fail(f"The backup {file} cannot be written: {getattr(error, 'strerror', None) or error}.")
     without = "" if LEDGER in made.files else "; the ledger is not in it"
     size = file.stat().st_size
     document = {

@@ -17,6 +17,7 @@ from rich.console import Console, ConsoleDimensions, ConsoleRenderable
 from rich.text import Text
 
 from hypercluster.market.money.units import named
+from hypercluster.node.home.keys import first_line
 from hypercluster.node.home.settings import Settings
 
 D = TypeVar("D")
@@ -133,15 +134,10 @@ def password(settings: Settings, *, new: bool = False) -> str:
     """The password of the keys: the first line of HC_PASSWORD_FILE, else asked for on the terminal.
 
     With `new` it is asked for twice. Never taken from argv, where every process of the machine can read it.
+    Raises Failed, KeystoreError.
     """
     if settings.password_file:
-        try:
-            first = settings.password_file.read_text().split("\n")[0].removesuffix("\r")
-        except (OSError, UnicodeDecodeError):
-            fail(f"the password file {settings.password_file} cannot be read.")
-        if not first:
-            fail(f"the first line of the password file {settings.password_file} is empty.")
-        return first
+        return first_line(settings.password_file)
     if not sys.stdin.isatty():
         fail("no terminal to ask for the password on; set HC_PASSWORD_FILE to a file that holds it.")
     first = getpass.getpass("Password for the keys: ")

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hypercluster.node.home.config import VARIABLE, BadConfig, read_config, unknown
+from hypercluster.node.home.config import VARIABLE, BadConfig, no_text, read_config, unknown
 from hypercluster.node.home.settings import Settings
 
 RUNS = ("run", "up")
@@ -94,10 +94,13 @@ def found_elsewhere(context: typer.Context, parameters: Sequence[Any]) -> dict[s
 
 
 def _environment() -> dict[str, str]:
-    """The variables of this process, before those of a file .env, as for settings."""
+    """The variables of this process, before those of a file .env, as for settings. Raises BadConfig."""
     from dotenv import dotenv_values
 
-    in_file = {name: text or "" for name, text in dotenv_values(".env").items()}
+    try:
+        in_file = {name: text or "" for name, text in dotenv_values(".env").items()}
+    except UnicodeDecodeError as error:
+        raise no_text(error) from None
     return in_file | dict(os.environ)
 
 

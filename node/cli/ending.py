@@ -34,6 +34,8 @@ NO_READER = 141
 
 _PREFIX = re.compile(r"Invalid value(?:: | for ([^:]*: ))")
 _TWICE = re.compile(r"^--[\w-]+: (?=--)")
+_HOMELESS = "Could not determine home directory."
+"""what pathlib says of ~nobody"""
 UsageError: type[BaseException] = typer.BadParameter.__mro__[1]
 """root of what typer's parser raises; it has no public name"""
 
@@ -62,6 +64,8 @@ def ending_of(error: BaseException, program: str) -> Ending:
         if isinstance(leaf, MarketError | NodeError):
             return Ending(FAILED, str(leaf))
     for leaf in leaves:
+        if isinstance(leaf, RuntimeError) and str(leaf) == _HOMELESS:
+            return Ending(FAILED, "a path begins with ~ and the home of nobody here: give a whole path.")
         if isinstance(leaf, MemoryError):
             return Ending(FAILED, "the memory of this machine is not enough.")
         if isinstance(leaf, OSError) and leaf.strerror:

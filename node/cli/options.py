@@ -13,9 +13,11 @@ is refused for every option before any of these sees it (program.py).
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -281,6 +283,23 @@ def prose(help_: str, *names: str, argument: bool = False, default: str | None =
 def literal(help_: str, *names: str, argument: bool = False) -> Any:
     """Any text of at least one character, be it a space or a line end."""
     return option(str, "LITERAL", help_, names, argument=argument)
+
+
+def check_writable(option: str, path: Path | None, *, folder: bool = False) -> None:
+    """Refuse a place for results before anything is computed for it; folders on the way need not be there.
+
+    Raises typer.BadParameter.
+    """
+    if path is None:
+        return
+    whole = path.absolute()
+    if whole.exists() and whole.is_dir() != folder:
+        raise typer.BadParameter(f"{option}: {path} is {'no' if folder else 'a'} folder")
+    nearest = next(each for each in (whole, *whole.parents) if each.exists())
+    if (nearest != whole and not nearest.is_dir()) or not os.access(nearest, os.W_OK):
+        raise typer.BadParameter(
+            f"{option}: {path} cannot be written because of {nearest}, name another place"
+        )
 
 
 def _is_range(text: str) -> bool:

@@ -189,7 +189,9 @@ def _run(app: typer.Typer, name: str, arguments: Sequence[str], obj: Any) -> Non
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     width = max(shutil.get_terminal_size().columns, NARROWEST_HELP)
-    os.environ.setdefault("TERMINAL_WIDTH", str(width))  # narrower, typer's help cuts the names of options
+    told = os.environ.get("TERMINAL_WIDTH", "")
+    if not (told.isascii() and told.isdigit()):  # as which typer reads it
+        os.environ["TERMINAL_WIDTH"] = str(width)  # narrower, its help cuts the names of options
     command = typer.main.get_command(app)
     if f"_{name}_complete".replace("-", "_").upper() in os.environ:
         command.main(prog_name=name)  # a shell asks what could follow; ends the process
@@ -225,7 +227,7 @@ def _wrong(error: ValueError) -> str:
     if not hasattr(error, "errors"):
         return f"the settings cannot be read: {error}"
     first = error.errors()[0]
-    reason = str(first["msg"]).removeprefix("Value error, ")
+    reason = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     return f"HC_{str(first['loc'][0]).upper()}: {reason}" if first["loc"] else reason
 
 

@@ -220,7 +220,8 @@ def _unpack(file: Path, folder: Path) -> Backup:
     except FileNotFoundError:
         raise NoBackup(f"{file} is no backup, or is not there.") from None
     except (*_BROKEN, ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-        raise NoBackup(f"{file} cannot be read as a backup: {error}.") from None
+        why = getattr(error, "strerror", None) or error
+        raise NoBackup(f"{file} cannot be read as a backup: {why}.") from None
     (folder / ABOUT).unlink()
     return _told(told["made"], sizes)
 

@@ -46,9 +46,14 @@ def read_config(known: Iterable[str]) -> Config | None:
         return None
     if not named.strip():
         raise BadConfig(f"{VARIABLE} is empty: give it a value or unset it.")
-    path = Path(named).expanduser()
     try:
-        told = tomllib.loads(path.read_text())
+        path = Path(named).expanduser()
+    except RuntimeError:
+        raise BadConfig(
+            f"{VARIABLE} {named} begins with the home of nobody here: give a whole path."
+        ) from None
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise BadConfig(
             f"The file of settings {path} cannot be read: {(error.strerror or '').lower()}."
@@ -66,6 +71,14 @@ def read_config(known: Iterable[str]) -> Config | None:
         path,
         {name: value for name, value in told.items() if name not in TABLES},
         {name: value for name, value in told.items() if name in TABLES},
+    )
+
+
+def no_text(error: UnicodeDecodeError) -> BadConfig:
+    """What to raise where the file .env of this folder cannot be decoded."""
+    return BadConfig(
+        f"The file .env in this folder is no text in UTF-8 (byte {error.start}): write it anew, or go to "
+        "another folder."
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,8 @@ class Key(StrEnum):
 
 PROVIDER = (Key.NODE, Key.OPERATOR)
 CLIENT = (Key.SESSION, Key.WALLET)
+MOST_PASSWORD_BYTES = 1 << 16
+_MARK = codecs.BOM_UTF8.decode()
 
 
 def key_file(home: Path, key: Key) -> Path:
@@ -58,8 +62,37 @@ def create_missing(home: Path, wanted: Sequence[Key], password: str) -> list[str
 
 
 def unlock(home: Path, key: Key, password: str) -> LocalAccount:
-    """Unlock a key. Raises KeystoreError: missing, or the password is wrong."""
-    return load_key(_existing(home, key), password)
+    """Unlock a key. Raises KeystoreError: missing, or the password is wrong.
+
+    Files that begin with a byte order mark once made it part of the password.
+    """
+    path = _existing(home, key)
+    try:
+        return load_key(path, password)
+    except KeystoreError:
+        with suppress(KeystoreError):
+            return load_key(path, _MARK + password)
+        raise
+
+
+def first_line(file: Path) -> str:
+    """The password that a file holds: its first line, without a byte order mark and the line's end.
+
+    Raises KeystoreError where it cannot be read, is no text in UTF-8, or the line is empty or endless.
+    """
+    try:
+        with file.open("rb") as opened:
+            raw = opened.readline(MOST_PASSWORD_BYTES + 1)
+        line = raw.removeprefix(codecs.BOM_UTF8).decode().removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise KeystoreError(f"The password file {file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise KeystoreError(f"The password file {file} is no text in UTF-8: write it anew.") from None
+    if len(raw) > MOST_PASSWORD_BYTES:
+        raise KeystoreError(f"The first line of {file} is too long for a password: is it another file?")
+    if not line:
+        raise KeystoreError(f"The first line of the password file {file} is empty.")
+    return line
 
 
 def address(home: Path, key: Key) -> str:

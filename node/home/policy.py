@@ -166,7 +166,7 @@ def _read(file: Path) -> TOMLDocument | None:
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        return tomlkit.parse(file.read_text())
+        return tomlkit.parse(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from hypercluster.market.errors import InvalidAddress, InvalidAmount
 from hypercluster.market.money.signing import checksum
@@ -22,11 +21,12 @@ from hypercluster.market.money.units import IN_HCT, Unit, unit_of
 from hypercluster.market.redaction import place
 from hypercluster.node.catalogue import (
     CATALOGUE,
-    LOOPBACK,
     BadCatalogue,
     Catalogue,
     ListedModel,
     Source,
+    is_http,
+    is_safe,
 )
 from hypercluster.node.home.contracts import WrongContracts
 from hypercluster.node.home.profile_bytes import BadProfile, get, read
@@ -161,7 +161,12 @@ def profile_at(where: str, home: Path) -> NetworkProfile:
     """
     if "://" in where:
         return _from_url(where, home)
-    path = Path(where).expanduser()
+    try:
+        path = Path(where).expanduser()
+    except RuntimeError:
+        raise BadProfile(
+            f"The network profile {where} begins with the home of nobody here: give a whole path."
+        ) from None
     return NetworkProfile.parse(read(path), str(path), path.absolute().parent)
 
 
@@ -197,8 +202,7 @@ def known_profile(where: str, home: Path) -> NetworkProfile:
 
 
 def _from_url(url: str, home: Path) -> NetworkProfile:
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+    if not is_safe(url):
         raise BadProfile(f"A network profile is a file or an https URL, not {place(url)}.")
     kept = home / KEPT / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
     before = None
@@ -259,8 +263,8 @@ def _profile(document: dict[str, Any], folder: Path | None) -> NetworkProfile:
     if not (isinstance(models, list) and len(models) <= MOST_MODELS):
         raise BadCatalogue(f"models is a list of {MOST_MODELS} at most.")
     rpc_url, name = chain["rpc_url"], document["name"]
-    if not (rpc_url is None or (isinstance(rpc_url, str) and urlsplit(rpc_url).scheme in ("http", "https"))):
-        raise BadCatalogue("rpc_url is no URL that begins with http:// or https://.")
+    if not (rpc_url is None or (isinstance(rpc_url, str) and is_http(rpc_url))):
+        raise BadCatalogue("rpc_url is no URL that begins with http:// or https:// and names a host.")
     if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= 80):
         raise BadCatalogue("its name is no short text.")
     listed = tuple(_model(each, folder) for each in models)

@@ -57,7 +57,7 @@ def told_unit() -> Unit:
         profile = settings.network_profile
         if profile is not None and settings.deployment is None:
             return profile.unit
-        told = json.loads(settings.deployment_file.read_text())
+        told = json.loads(settings.deployment_file.read_text(encoding="utf-8-sig"))
         return unit_of(told)
     except (OSError, ValueError, AttributeError, RecursionError, MarketError, NodeError):
         return IN_HCT

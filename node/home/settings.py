@@ -4,7 +4,6 @@ They are also read from a file `.env`, and last from the file that HC_CONFIG nam
 """
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,8 +19,8 @@ from pydantic_settings import (
 from hypercluster.market.economics.parameters import BadParameters
 from hypercluster.market.economics.shares import Shares
 from hypercluster.market.redaction import hide
-from hypercluster.node.catalogue import CATALOGUE, Catalogue
-from hypercluster.node.home.config import BadConfig, read_config
+from hypercluster.node.catalogue import CATALOGUE, Catalogue, is_http
+from hypercluster.node.home.config import no_text, read_config
 
 if TYPE_CHECKING:
     from hypercluster.node.home.profile import NetworkProfile
@@ -59,10 +58,7 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except UnicodeDecodeError as error:
-            raise BadConfig(
-                f"The file .env in this folder is no text in UTF-8 (byte {error.start}): write it anew, or go to "
-                "another folder."
-            ) from None
+            raise no_text(error) from None
 
     home: Path = Path("~/.hypercluster")
     """folder of keys, ledger and shards"""
@@ -92,7 +88,7 @@ class Settings(BaseSettings):
     """share of requests that may go over an operator who never served this client; 0 to 1"""
     chain: bool = True
     """let rows go from provider to provider where both offer it; 0: all of them through this client"""
-    pay_ahead: int = 1
+    pay_ahead: Annotated[int, Field(ge=1, le=64)] = 1
     """tokens that one voucher pays for, 1 to 64: more is less work, and what a provider may keep that leaves"""
     in_flight: Annotated[int | None, Field(ge=0, le=8)] = None
     """steps with guesses that a client sends before those before them are answered, at most; 0: none"""
@@ -131,8 +127,8 @@ class Settings(BaseSettings):
     @field_validator("rpc_url", mode="after")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        if not all(re.match(r"https?://[^/?#\s]+", each) for each in value.replace(",", " ").split()):
-            raise ValueError("it is no URL that begins with http:// or https://")
+        if not all(map(is_http, value.replace(",", " ").split())):
+            raise ValueError("it is no URL that begins with http:// or https:// and names a host")
         return value
 
     @model_validator(mode="after")

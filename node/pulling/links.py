@@ -46,7 +46,11 @@ def link_of(text: str) -> Link:
         if match is None or ".." in match[4].split("/"):
             raise FetchFailed(f"{text[:200]!r} names no file: write hf:OWNER/REPO/FILE.")
         owner, repo, revision, path = match.groups()
-        hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+        hub = os.environ.get("HF_ENDPOINT", HUB).strip().rstrip("/")
+        if not is_safe(hub):
+            raise FetchFailed(
+                "HF_ENDPOINT is no URL that begins with https://, or http:// on this machine: correct or unset it."
+            )
         url = f"{hub}/{owner}/{repo}/resolve/{revision or 'main'}/{quote(path)}"
     else:
         url = text

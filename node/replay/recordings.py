@@ -45,6 +45,7 @@ def record(
     }
     for name in ("ids", "logits", "logsumexp"):
         arrays[name] = np.array([getattr(topk, name) for topk in served.tail])
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 

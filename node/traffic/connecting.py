@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from hypercluster.market.errors import KeystoreError
 from hypercluster.node.catalogue import VERSE
 from hypercluster.node.errors import NodeError
+from hypercluster.node.home.keys import first_line
 from hypercluster.node.home.lock import Hold, held
 from hypercluster.node.home.profile import KEPT, NetworkProfile
 from hypercluster.node.home.resources import open_chain
@@ -237,9 +239,6 @@ def password_of(settings: Settings) -> str:
             f"The keys in {settings.home} are locked: give `password`, or set HC_PASSWORD_FILE to a file that holds it."
         )
     try:
-        first = file.read_text().split("\n")[0].removesuffix("\r")
-    except (OSError, UnicodeDecodeError):
-        raise NoPassword(f"The password file {file} cannot be read.") from None
-    if not first:
-        raise NoPassword(f"The first line of the password file {file} is empty.")
-    return first
+        return first_line(file)
+    except KeystoreError as error:
+        raise NoPassword(str(error)) from None

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.text import Text
 
-from hypercluster.market.errors import MarketError
 from hypercluster.node.cli.console import Json, Shown, show
 from hypercluster.node.cli.doctor import chain as chains
 from hypercluster.node.cli.doctor import home, network
-from hypercluster.node.cli.doctor.findings import Check, Finding, Health, examined, ill
+from hypercluster.node.cli.doctor.findings import Check, Finding, Health, examined, failed
 from hypercluster.node.cli.opening import Model, sought
 from hypercluster.node.cli.tables import Table
-from hypercluster.node.errors import NodeError
 from hypercluster.node.home.keys import CLIENT, PROVIDER, Key
 from hypercluster.node.home.settings import Settings
 
@@ -102,8 +100,8 @@ def _findings(
     chain: Chain | None = None
     try:
         chain = open_chain(settings, checking=False)
-    except (NodeError, MarketError) as error:
-        yield ill("chain", str(error), "")
+    except Exception as error:  # noqa: BLE001 - a finding like any other
+        yield failed("chain", error)
     if chain is not None:
         yield from examined(
             [

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from hypercluster.market.errors import MarketError
-from hypercluster.node.errors import NodeError
+from hypercluster.market.redaction import redact
+from hypercluster.node.cli.ending import FAILED, ending_of
 
 
 class Health(StrEnum):
@@ -33,7 +33,7 @@ class Finding:
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return asdict(self) | {"seen": redact(self.seen), "todo": redact(self.todo)}
 
 
 Check = Callable[[], Iterable[Finding]]
@@ -64,5 +64,13 @@ def examined(checks: Iterable[tuple[str, Check]]) -> Iterator[Finding]:
     for what, check in checks:
         try:
             yield from check()
-        except (NodeError, MarketError, OSError) as error:
-            yield ill(what, str(error), "")
+        except Exception as error:  # noqa: BLE001 - what is no known ending is raised again
+            yield failed(what, error)
+
+
+def failed(what: str, error: Exception) -> Finding:
+    """What a command would have ended with; also out of a group, as of what ran beside each other. Raises a bug."""
+    ending = ending_of(error, what)
+    if ending.code != FAILED:
+        raise error
+    return ill(what, ending.sentence, "")

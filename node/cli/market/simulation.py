@@ -11,7 +11,7 @@ import typer
 
 from hypercluster.node.cli.console import Json, Shown, err, show
 from hypercluster.node.cli.market.views import rows_table
-from hypercluster.node.cli.options import real, share, whole
+from hypercluster.node.cli.options import check_writable, real, share, whole
 from hypercluster.node.cli.progress import bar
 
 TITLE = "means over the second half"
@@ -90,12 +90,15 @@ def simulate(
     Example: [bold]hc-market simulate --experiment shocks --out docs/figures[/]
     """
     if experiment is not None:
+        check_writable("--out", out_, folder=True)
         _experiment(experiment, out_ or Path("figures"), seed, effort, json_)
         return
     if out_ is not None and out_.suffix not in (".csv", ".parquet"):
         raise typer.BadParameter(f"--out: {out_} ends in neither .csv nor .parquet")
     if plot_to is not None and plot_to.suffix not in (".png", ".svg"):
         raise typer.BadParameter(f"--plot: {plot_to} ends in neither .png nor .svg")
+    check_writable("--out", out_)
+    check_writable("--plot", plot_to)
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.market.economics.simulation.run import simulate as simulate_
     from hypercluster.market.economics.simulation.run import write_rows

@@ -14,7 +14,7 @@ import typer
 from hypercluster.node.cli.console import Json, fail, show
 from hypercluster.node.cli.model.checking import prompt_ids
 from hypercluster.node.cli.model.cutting import check_space, checked, cut, hashed
-from hypercluster.node.cli.options import whole
+from hypercluster.node.cli.options import check_writable, whole
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.tables import Table
 from hypercluster.node.home.settings import Settings
@@ -67,6 +67,7 @@ def wire(
 
     Reading takes about as long as a prompt of so many tokens, seven times over, and disk space for a copy of the model.
     """
+    check_writable("--output", output, folder=True)
     model = checked(file)
     ids = _read(model, text, tokens)
     document, _ = hashed(model)

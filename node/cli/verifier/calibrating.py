@@ -13,7 +13,7 @@ import typer
 
 from hypercluster.node.cli.console import Json, Shown, err, say, show
 from hypercluster.node.cli.opening import taken_to_serve
-from hypercluster.node.cli.options import whole
+from hypercluster.node.cli.options import check_writable, whole
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.serving import Threads
 from hypercluster.node.cli.staking import default_threads
@@ -61,6 +61,12 @@ def calibrate(
     and compares each with what an audit would find. Run it again when llama.cpp is updated. Ctrl-C leaves the bounds
     as they were.
     """
+    if record is not None and (bounds is not None or include or table):
+        raise typer.BadParameter(
+            "--record only writes answers: --bounds, --include and --table say nothing then"
+        )
+    check_writable("--record", record)
+    check_writable("--bounds", bounds)
     settings = Settings()
     stored = taken_to_serve(model, None, settings, open_chain_if_any(settings))
     count = threads or default_threads()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def read_trusted(file: Path) -> frozenset[str]:
             raw = opened.read(MOST_BYTES + 1)
         if len(raw) > MOST_BYTES:
             raise BadTrust(f"{file} is too long for a list of operators: {MOST_BYTES} bytes are the most.")
-        lines = raw.decode().splitlines()
+        lines = raw.removeprefix(codecs.BOM_UTF8).decode().splitlines()
+    except RuntimeError:
+        raise BadTrust(f"{file} begins with the home of nobody here: give a whole path.") from None
     except OSError as error:
         raise BadTrust(f"{file} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError:
