@@ -34,6 +34,7 @@ _WHOLE = re.compile(r"[+-]?\d{1,40}(_\d+)*", re.ASCII)
 _REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
 _RANGE = re.compile(r"\d{1,4}:\d{1,4}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
+_OPTION = re.compile(r"^--[a-z-]+ (?=')")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 
@@ -206,7 +207,10 @@ def multiaddr(help_: str, *names: str, use: Use, word: str | None = None) -> Any
             "join": joined_through,
         }
         if text != word:
-            check[use](text)
+            try:
+                check[use](text)
+            except NodeError as error:  # typer says which option it is
+                raise ValueError(_OPTION.sub("", str(error))) from None
         return text
 
     return option(read, f"MULTIADDR|{word}" if word else "MULTIADDR", help_, names)

@@ -52,6 +52,10 @@ def record(
 
 def read_recording(path: Path, stored: StoredModel) -> tuple[Answers, str, list[list[int]]]:
     """Answers of another machine, what to call them, and the texts. Raises BadRecording."""
+    if path.exists() and not path.is_file():
+        raise BadRecording(
+            f"{path} is no recording: it is no regular file."
+        )  # zipfile reads a device for ever
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(each.file_size for each in archive.infolist()) > MOST_BYTES:

@@ -266,9 +266,9 @@ def signals() -> Iterator[None]:
 def test_json_is_one_document_also_when_it_fails(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program, name = command.removeprefix("hc-").split()
+    program, *names = command.removeprefix("hc-").split()
     app = import_module(f"hypercluster.node.cli.{program}.app").app
-    monkeypatch.setattr(sys, "argv", [program, name, "--no-such-option", "--json"])
+    monkeypatch.setattr(sys, "argv", [program, *names, "--no-such-option", "--json"])
     with pytest.raises(SystemExit) as ended:
         run(app, f"hc-{program}")
     assert ended.value.code == 2

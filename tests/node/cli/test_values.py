@@ -16,7 +16,7 @@ import typer
 from hypercluster.node.cli.ending import UsageError, ending_of
 from hypercluster.node.cli.options import Reader
 
-PROGRAMS = ["provider", "client", "verifier", "testnet", "model", "market"]
+PROGRAMS = ["provider", "client", "verifier", "testnet", "model", "market", "gateway", "hc"]
 NUMBERS = [
     "nan",
     "-nan",
@@ -39,7 +39,8 @@ def commands() -> Iterator[tuple[str, Any]]:
     for program in PROGRAMS:
         app = import_module(f"hypercluster.node.cli.{program}.app").app
         for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
-            yield f"hc-{program} {name}", command
+            for inner, one in getattr(command, "commands", {"": command}).items():
+                yield f"hc-{program} {name} {inner}".strip(), one
 
 
 def parameters() -> Iterator[Any]:

@@ -17,13 +17,15 @@ from hypercluster.node.catalogue import is_http
 from hypercluster.node.cli.doctor.findings import examined, well
 from hypercluster.node.cli.elsewhere import found_elsewhere
 from hypercluster.node.cli.ending import ending_of
-from hypercluster.node.cli.options import check_writable
+from hypercluster.node.cli.options import Use, check_writable, multiaddr
 from hypercluster.node.client.auditing.trusting import BadTrust, read_trusted
 from hypercluster.node.home import keys
 from hypercluster.node.home.config import BadConfig, read_config
 from hypercluster.node.home.keys import Key, first_line
 from hypercluster.node.home.policy import load_policy
 from hypercluster.node.home.profile import BadProfile, profile_at
+from hypercluster.node.replay.recordings import BadRecording, read_recording
+from hypercluster.node.shards.store import StoredModel
 
 MARK = b"\xef\xbb\xbf"
 NOBODY = "~nobody-of-this-name/x"
@@ -122,6 +124,20 @@ def test_m1_a_profile_from_a_url_that_is_none_shows_nothing_of_it(tmp_path: Path
     with pytest.raises(BadProfile) as caught:
         profile_at("https://user:secret-word@[x/profile", tmp_path)
     assert "secret-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("use", ["announce", "listen", "join"])
+def test_i2_the_refusal_of_an_address_names_its_own_option_only(use: Use) -> None:
+    """I2: --announce-direct was told of as --announce."""
+    read = multiaddr("Help.", "--other", use=use).parser
+    with pytest.raises(typer.BadParameter) as caught:
+        read("/dns4/localhost/tcp/0")
+    assert not str(caught.value).startswith("--")
+
+
+def test_a_recording_that_is_a_device_is_not_read_for_ever(stored_tiny: StoredModel) -> None:
+    with pytest.raises(BadRecording, match="no regular file"):
+        read_recording(Path("/dev/zero"), stored_tiny)
 
 
 def test_x2_a_place_for_results_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
