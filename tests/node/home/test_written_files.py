@@ -23,7 +23,8 @@ from hypercluster.node.home import keys
 from hypercluster.node.home.config import BadConfig, read_config
 from hypercluster.node.home.keys import Key, first_line
 from hypercluster.node.home.policy import load_policy
-from hypercluster.node.home.profile import BadProfile, profile_at
+from hypercluster.node.home.profile import profile_at
+from hypercluster.node.home.profile_bytes import BadProfile
 from hypercluster.node.replay.recordings import BadRecording, read_recording
 from hypercluster.node.shards.store import StoredModel
 
