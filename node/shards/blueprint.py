@@ -5,6 +5,7 @@ That is all which decides what the shards of a model look like, so it may come f
 
 from __future__ import annotations
 
+import reprlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class Blueprint:
             return default
         if type(value) is not int or not low <= value <= high:
             raise UnsupportedModel(
-                f"{self.architecture}.{key} is {value}; a number from {low} to {high} is needed."
+                f"{self.architecture}.{key} is {reprlib.repr(value)}; a number from {low} to {high} is needed."
             )
         return value
 

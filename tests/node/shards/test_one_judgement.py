@@ -125,6 +125,7 @@ def doubled(path: Path) -> None:
         ({"general.author": text("a\0b")}, "zero byte"),
         ({"general.typf": text("model")}, "'general.type' is empty or comes twice"),
         ({"llama.block_count": uint32(0)}, "block_count is 0"),
+        ({"llama.block_count": text("8" * 1_000_000)}, "8'; a number from 1"),
         ({"llama.block_count": int32s([2, 2])}, "block_count is [2, 2]"),
         ({"llama.rope.freq_base": float32(float("nan"))}, "freq_base is nan"),
         ({"llama.attention.layer_norm_rms_epsilon": float32(float("inf"))}, "epsilon is inf"),
@@ -141,5 +142,6 @@ def test_j2_one_judgement_in_all_commands(
     with pytest.raises(ShardError) as caught:
         check_source(path)
     assert reason in str(caught.value)
+    assert len(str(caught.value)) < 500
     assert refusals(path, tmp_path / "shards") == {str(caught.value)}
     assert inspected(path) == str(caught.value)
