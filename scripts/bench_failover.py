@@ -1,11 +1,12 @@
 """Time how long a completion stands still when one of its providers is killed (SIGKILL) or frozen (SIGSTOP).
 
-    python scripts/bench_failover.py [--model demo|1b|FILE.gguf] [--context 256] [--rounds 3] [--json]
+    python scripts/bench_failover.py [--model demo|1b|FILE.gguf] [--context 256] [--rounds 3] [--spare] [--json]
 
 Everything is real: Anvil, contracts, channels, four `hc-provider` processes on loopback, one of each of the two in the
 middle waiting to take over. After `--context` tokens the third is killed or frozen, and the time counts until the next
 token is there. In the first round the channel to who takes over has to be opened as well; in the others it is there.
-With `--whole` no path is mended: all sessions are opened anew, and all layers read the text again.
+With `--whole` no path is mended: all sessions are opened anew, and all layers read the text again. With `--spare` the
+two that wait stand by, and have read the text before the third is lost.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from hypercluster.node.client.joining import joined
 from hypercluster.node.client.looking import Looking
 from hypercluster.node.client.purse import purse_of
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
+from hypercluster.node.client.spare import Spare
 from hypercluster.node.shards import partition
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.testnet.localnet import LocalNetwork, running_network
@@ -70,7 +72,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--signal", choices=("kill", "stop", "both"), default="both")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--whole", action="store_true")
+    ways_back = parser.add_mutually_exclusive_group()
+    ways_back.add_argument("--whole", action="store_true")
+    ways_back.add_argument("--spare", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.whole:
@@ -89,7 +93,8 @@ def main() -> None:
         with running_network(Path(folder) / "network", specs, model=model) as network:
             for number in range(options.rounds):
                 for way in ways:
-                    stops.append(trio.run(lost, network, stored, way, options.context, f"client {way.name}"))
+                    name = f"client {way.name}"
+                    stops.append(trio.run(lost, network, stored, way, options.context, name, options.spare))
                     if number + 1 < options.rounds or way is not ways[-1]:
                         replace_victim(network, model)
     if options.json:
@@ -110,13 +115,19 @@ def model_of(name: str, folder: Path) -> Path:
 
 
 async def lost(
-    network: LocalNetwork, stored: StoredModel, way: signal.Signals, context: int, name: str
+    network: LocalNetwork,
+    stored: StoredModel,
+    way: signal.Signals,
+    context: int,
+    name: str,
+    spare: bool,
 ) -> Stop:
     """Generate, lose the provider after so many tokens of text, and say how it went on."""
+    level = Level(partition(stored.manifest.layers, HOPS)[VICTIM]) if spare else None
     settings = network.client(10 * HCT, name)
     purse = purse_of(settings.home, network.chain, network.password_file.read_text())
     victim = network.providers[VICTIM]
-    wishes = Wishes(market=MarketParameters(alpha=1.0, risk_weight=0.0))
+    wishes = Wishes(market=MarketParameters(alpha=1.0, risk_weight=0.0), spare=spare)
     prompt = tuple(3 + each % 200 for each in range(context - AFTER))
     request = Request(
         prompt=prompt,
@@ -140,6 +151,8 @@ async def lost(
                         elif not moment:
                             before.append(event.ms)
                             if len(before) == AFTER:
+                                while level is not None and level.rows < context - AFTER:
+                                    await trio.sleep(0.05)
                                 os.kill(victim.process.pid, way)
                                 moment = time.perf_counter()
                     elif moment and isinstance(event, HopReplaced):
@@ -160,6 +173,20 @@ async def lost(
         statistics.median(before[1:]),
         len(done.bills),
     )
+
+
+class Level:
+    """How many rows were sent to who stands by for some layers."""
+
+    def __init__(self, layers: tuple[int, int]) -> None:
+        self.rows = 0
+        step = Spare._step
+
+        async def counted(spare: Spare, tokens: Any, *given: Any, **named: Any) -> None:
+            await step(spare, tokens, *given, **named)
+            self.rows += len(tokens) if (spare.start, spare.stop) == layers else 0
+
+        Spare._step = counted  # type: ignore[method-assign, assignment]
 
 
 def ends(stored: StoredModel) -> list[int]:

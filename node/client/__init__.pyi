@@ -16,6 +16,7 @@ from .events import HopReplaced as HopReplaced
 from .events import PathChosen as PathChosen
 from .events import Prefilled as Prefilled
 from .events import Queued as Queued
+from .events import SparesChanged as SparesChanged
 from .events import Token as Token
 from .events import Waiting as Waiting
 from .joining import Station as Station

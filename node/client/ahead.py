@@ -22,6 +22,10 @@ class Ahead:
         """paid for steps that did not come yet, or, at the end, never came"""
         self._over = False
 
+    def pay_within(self, spending: Spending) -> None:
+        """Have what comes next count there."""
+        self._spending = spending
+
     def voucher(self, cost: int) -> tuple[int, bytes]:
         """That of a step of `cost` wei: cumulative wei and its signature. Raises as OutgoingAccount.authorise."""
         held, most = self._bounds(cost)

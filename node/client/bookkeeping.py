@@ -135,6 +135,7 @@ def billed_entry(hop: HopBill) -> dict[str, Any]:
         "cost_wei": str(hop.paid_wei),
         "risked_wei": str(hop.risked_wei),
         "ms": round(sum(spent) / len(spent), 2) if spent else None,
+        **({"stood_by": True} if hop.stood_by else {}),
     }
 
 

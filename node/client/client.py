@@ -26,6 +26,8 @@ from hypercluster.node.client.waking import Wakefulness
 from hypercluster.node.rows import WireDtype
 
 if TYPE_CHECKING:
+    import trio
+
     from hypercluster.market.advert import Advert
     from hypercluster.market.ledger.trust import Trust
     from hypercluster.market.trust.receipt import DisputeDomain
@@ -106,6 +108,8 @@ class Client:
         self.vacancies = Vacancies()
         self.line = Line(self.vacancies)
         self.stays = Stays()
+        self.background: trio.Nursery | None = None
+        """in which things are done beside completions; None: nothing is"""
         links = LinkBook()
         self.chooser = Chooser(
             network.discovery,
@@ -239,6 +243,8 @@ class Client:
         if not self.wakefulness.absent_since(since):
             self.opener.links.learn(hops, self.network.latencies.known())
         for hop in hops:
+            if hop.stands_by:
+                continue  # its steps say nothing of what a token takes
             if not self.wakefulness.absent_since(since) and (
                 said := self.chooser.learn(hop, sharing, self.wakefulness.late)
             ):

@@ -31,6 +31,7 @@ from hypercluster.node.client.mending import Mending, Unmended
 from hypercluster.node.client.needs import RequestTooLong
 from hypercluster.node.client.opening import Terms, adverts_of, bounds_of
 from hypercluster.node.client.request import BadRequest
+from hypercluster.node.client.standing_by import Standby
 from hypercluster.node.client.stops import StopGate
 from hypercluster.node.client.trips import Trips
 from hypercluster.node.client.waking import ABSENT_SECONDS, now
@@ -183,6 +184,7 @@ class Completing:
         wishes = self._looking.wishes
         pending = [*done.prompt, *done.tokens]
         adverts = adverts_of(path.nodes, client.network.discovery.book)
+        standby = Standby(client, self._looking, done, self._spending)
         capacity, most_top_k = bounds_of(adverts, client.own_layers)
         done.allowed = min(request.allowance.tokens, capacity - len(done.prompt))
         if done.allowed <= len(done.tokens):
@@ -194,7 +196,8 @@ class Completing:
         if cached < len(pending):
             self._funds.check(adverts, len(pending) - cached, cached)
         accounts: dict[Recipient, OutgoingAccount] = {}
-        async with aclosing(self._funds.open(adverts, len(pending) - cached, accounts, cached)) as funding:
+        opening = standby.fund(self._funds, adverts, len(pending) - cached, accounts, cached)
+        async with aclosing(opening) as funding:
             async for sent in funding:
                 yield sent
         self._looking.alive, self._looking.idled = now(), False
@@ -215,22 +218,32 @@ class Completing:
         pending = pending[pipeline.position :]
         try:
             await client.opened(done, pipeline.hops)
-            async with aclosing(self._generate(pipeline, pending, drawing, drafts, terms)) as events:
+            standby.over(pipeline, terms, accounts)
+            generated = self._generate(pipeline, pending, drawing, drafts, terms, standby)
+            async with aclosing(generated) as events:
                 async for event in events:
                     yield event
         finally:
+            await standby.end()
             done.bills += [HopBill.of(hop) for hop in pipeline.hops]
             self._looking.hops += pipeline.hops
             await self._looking.returning.leave(pipeline)
 
     async def _generate(
-        self, pipeline: Pipeline, pending: list[int], drawing: Drawing, drafts: Drafts, terms: Terms
+        self,
+        pipeline: Pipeline,
+        pending: list[int],
+        drawing: Drawing,
+        drafts: Drafts,
+        terms: Terms,
+        standby: Standby,
     ) -> AsyncGenerator[Event, None]:
         most_wei = self._client.payer.limits.policy.ahead_wei
         trips = Trips(pipeline, drafts, self._spending, self._looking.wishes.in_flight, most_wei)
         drafts.over(rewinds=pipeline.rewinds, history=(*self.completion.prompt, *self.completion.tokens))
         try:
-            async with aclosing(self._trips(trips, pipeline, pending, drawing, drafts, terms)) as events:
+            made = self._trips(trips, pipeline, pending, drawing, drafts, terms, standby)
+            async with aclosing(made) as events:
                 async for event in events:
                     yield event
         finally:
@@ -244,10 +257,13 @@ class Completing:
         drawing: Drawing,
         drafts: Drafts,
         terms: Terms,
+        standby: Standby,
     ) -> AsyncGenerator[Event, None]:
         done, looking = self.completion, self._looking
         first, drafted = True, done.drafted
         while True:
+            for changed in standby.told():
+                yield changed
             room = min(done.allowed - len(done.tokens), pipeline.most_rows) - 1
             start = len(done.prompt) + len(done.tokens)
             if rows := await trips.plan(pending, room):
@@ -269,7 +285,7 @@ class Completing:
                     continue
                 best = found
             except HopFailed as failure:
-                mending = Mending(self._client, looking, done, self._funds, self._spending)
+                mending = Mending(self._client, looking, done, self._funds, self._spending, standby)
                 tokens = [*done.prompt, *done.tokens, *trips.guessed]
                 async with aclosing(
                     mending.mended(pipeline, failure, terms, tokens, 1 + len(trips.guessed))
@@ -319,4 +335,5 @@ class Completing:
                 await trips.drawn(rows, took, held)
             drafts.came(done.tokens[-1 - held :])
             pipeline.rewind(start + held)
+            standby.level(start + held)
             pending = [drawn.id]

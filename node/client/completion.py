@@ -56,6 +56,8 @@ class HopBill:
     timing: Timing = field(default_factory=Timing)
     linked: int = 0
     """steps, of those in `timing`, whose rows went to the provider after over a link, not through the client"""
+    stood_by: bool = False
+    """whether it only stood by for another"""
 
     @classmethod
     def of(cls, hop: Hop) -> HopBill:
@@ -75,6 +77,7 @@ class HopBill:
             session=hop.record.session,
             timing=hop.timing,
             linked=hop.linked,
+            stood_by=hop.stands_by,
         )
 
 

@@ -93,6 +93,17 @@ class HopReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class SparesChanged:
+    """Who stands by for the providers of the path has changed: `peers` do from now on, and nobody does for the layers
+    in `without`, each [start, stop). `reason` says why somebody was let go, where that is it.
+    """
+
+    peers: tuple[str, ...]
+    without: tuple[tuple[int, int], ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Queued:
     """All sessions are taken; `position` is 1 for the next in turn, `seconds` how long the request has waited."""
 
@@ -130,6 +141,7 @@ Event = (
     | Prefilled
     | Token
     | HopReplaced
+    | SparesChanged
     | Queued
     | Waiting
     | Finished

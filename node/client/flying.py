@@ -18,6 +18,7 @@ import numpy as np
 from hypercluster.node.client.exchanging import telling
 from hypercluster.node.client.paid import Paid
 from hypercluster.node.client.stepping import Stepping
+from hypercluster.node.client.timing import Timing
 from hypercluster.node.rows import pack_tokens
 from hypercluster.node.wire.links import Discard, NoRows
 from hypercluster.node.wire.messages import FLIGHT, StepResult
@@ -25,6 +26,8 @@ from hypercluster.node.wire.messages import Step as StepMessage
 
 if TYPE_CHECKING:
     from hypercluster.node.client.answers import Answer
+    from hypercluster.node.client.limits import Spending
+    from hypercluster.node.client.patience import Leash
 
 SEND_SECONDS = 10.0
 """for a provider to take in a step that is small and does not stand alone"""
@@ -36,6 +39,21 @@ class Flying(Stepping):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._out: deque[Paid] = deque()
+        self.stands_by = False
+        """whether it only stands by for another, so that its steps are large ones, now and then"""
+        self._aside = 0
+
+    def take_over(self, spending: Spending, leash: Leash) -> None:
+        """Be part of the path that it stood by for, paid within `spending` as the others are. For one at rest."""
+        self._aside = self.receipts.next_seq - self.first_seq
+        self.stands_by, self.leash, self.timing = False, leash, Timing()
+        self.spending = spending
+        self._ahead.pay_within(spending)
+
+    @property
+    def aside(self) -> int:
+        """Of its steps, how many were taken while it stood by; 1 where it does and took none."""
+        return max(1, self.receipts.next_seq - self.first_seq) if self.stands_by else self._aside
 
     @property
     def flies(self) -> bool:

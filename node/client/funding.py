@@ -55,15 +55,19 @@ class Funds:
         rows: int,
         accounts: dict[Recipient, OutgoingAccount],
         cached: int = 0,
+        spares: Sequence[Advert] = (),
     ) -> Sent:
         """See that there are channels to all of them, good for so many rows of a prompt, after those that are cached,
-        and for what follows.
+        and for what follows; and to `spares`, good for all rows of the prompt and of the answer.
 
         They are put into `accounts`. Raises InsufficientFunds, ChainError.
         """
         ahead = min(self._done.allowed - len(self._done.tokens), AHEAD_TOKENS)
         left = self._spending.left_wei
         enough, least = (needed(adverts, rows, tokens, left, cached) for tokens in (ahead, 1))
+        all_rows = rows + cached + self._done.allowed - len(self._done.tokens)
+        for needs, tokens in ((enough, ahead), (least, 1)):
+            needs |= needed(spares, all_rows, tokens, left)
         async with aclosing(self._fund(enough, least, accounts)) as sent:
             async for each in sent:
                 yield each

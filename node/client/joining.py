@@ -112,7 +112,8 @@ class Station:
         ahead = wishes.pay_ahead if settings.pay_ahead == 1 else settings.pay_ahead
         in_flight = settings.in_flight if wishes.in_flight is None else wishes.in_flight
         linked = wishes.chain and settings.chain
-        self._wishes = replace(wishes, chain=linked, pay_ahead=ahead, in_flight=in_flight)
+        spare = wishes.spare or settings.spare
+        self._wishes = replace(wishes, chain=linked, pay_ahead=ahead, in_flight=in_flight, spare=spare)
         self._purse, self._auditing, self._drafting, self._seed = purse, auditing, drafting, seed
         self._own = own
         self._experience = Experience()
@@ -169,6 +170,7 @@ class Station:
             async with discovery.following(), background() as nursery:
                 nursery.start_soon(client.wakefulness.watch)
                 nursery.start_soon(client.patience.watch)
+                client.background = nursery
                 if self._auditing is not None and self._transcripts is not None:
                     looks = inspector(
                         self._auditing,
@@ -187,6 +189,7 @@ class Station:
                     yield client
                 finally:
                     client.stays.close()
+                    client.background = None
                     if client.audits is not None:
                         client.audits.over = True
 

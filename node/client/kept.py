@@ -6,16 +6,20 @@ that went on to the provider after are fetched from the one that sent them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
+
+import trio
 
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.reputation import Evidence
-from hypercluster.node.client.auditing.fetching import fetch
-from hypercluster.node.client.auditing.recall import NotShown
+from hypercluster.node.client.auditing.fetching import fetch_steps
+from hypercluster.node.client.auditing.recall import Equivocation, NotShown
 from hypercluster.node.client.exchanging import HopFailed, How
 from hypercluster.node.errors import ErrorCode, NodeError
-from hypercluster.node.evidence.transcript import Held, Transcript
+from hypercluster.node.evidence.transcript import Held
 from hypercluster.node.wire.records import AuditStep, StageRecord, StepRoots
 
 if TYPE_CHECKING:
@@ -85,19 +89,23 @@ class KeptRows:
             HopFailed: the provider does not show what it signed for and sent on.
         """
         held = await hop.held()
-        whole = held.whole()
-        if whole is None:
+        parts = parts_of(held.steps, start, stop)
+        missing = [part.step.seq for part in parts if isinstance(part.step, StepRoots)]
+        found: dict[int, AuditStep] = {}
+        if missing:
+            # Each was checked when it came.
             try:
-                found = await fetch(self._host, hop.advert.addrs, held, self._domain)
+                receipts = await trio.to_thread.run_sync(partial(held.receipts, self._domain, own=True))
+                shown = await fetch_steps(self._host, hop.advert.addrs, held, receipts, missing, self._domain)
             except NotShown as error:
                 raise _failed(hop.advert.peer, error) from error
             except (NodeError, MarketError) as error:
                 raise NotKept(str(error)) from error
-            if not isinstance(found, Transcript):
+            if isinstance(shown, Equivocation):
                 other = "it shows other rows than it signed for."
                 raise HopFailed(hop.advert.peer, other, ErrorCode.BAD_SIGNATURE)
-            whole = found
-        return rows_of(whole.steps, start, stop)
+            found = shown
+        return b"".join(part.rows(found) for part in parts)
 
 
 def _failed(peer: str, error: NotShown) -> HopFailed:
@@ -113,18 +121,39 @@ def _failed(peer: str, error: NotShown) -> HopFailed:
             return HopFailed(peer, str(error))
 
 
-def rows_of(steps: Iterable[AuditStep], start: int, stop: int) -> bytes:
-    """The packed outputs of positions [start, stop) after these steps, of which each forgets what lies behind it.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What counts of the rows that one step put out: those for positions [start, stop)."""
+
+    step: AuditStep | StepRoots
+    start: int
+    stop: int
+
+    def rows(self, found: Mapping[int, AuditStep]) -> bytes:
+        """They themselves, packed, of a step that is here or among those `found`, by number."""
+        step = self.step if isinstance(self.step, AuditStep) else found[self.step.seq]
+        width, first = len(step.output) // step.outputs, step.position
+        return bytes(memoryview(step.output)[(self.start - first) * width : (self.stop - first) * width])
+
+
+def parts_of(steps: Iterable[AuditStep | StepRoots], start: int, stop: int) -> list[Part]:
+    """Of which steps the outputs of positions [start, stop) are, where each step forgets what lies behind it.
 
     Raises NotKept: not all of them are there.
     """
-    held, width = bytearray(), 0
+    held: list[Part] = []
     for step in steps:
-        width = len(step.output) // step.outputs
-        if step.outputs != step.rows or len(held) < step.position * width:
+        if step.outputs != step.rows or step.position > (held[-1].stop if held else 0):
             raise NotKept("Not every row of the session was kept.")
-        del held[step.position * width :]
-        held += step.output
-    if start < stop and len(held) < stop * max(1, width):
+        while held and held[-1].start >= step.position:
+            held.pop()
+        if held and held[-1].stop > step.position:
+            held[-1] = replace(held[-1], stop=step.position)
+        held.append(Part(step, step.position, step.position + step.rows))
+    if start < stop and (not held or held[-1].stop < stop):
         raise NotKept(f"Positions {start} to {stop} are not all among the rows that were kept.")
-    return bytes(memoryview(held)[start * width : stop * width])
+    return [
+        replace(part, start=max(part.start, start), stop=min(part.stop, stop))
+        for part in held
+        if part.start < stop and part.stop > start
+    ]

@@ -188,6 +188,18 @@ class Looking:
         self._try({node.owner for node in path.nodes if node.id not in kept.by_peer})
         return path
 
+    async def beside(self, kept: Kept, shunned: Collection[str]) -> Path:
+        """A path over all sessions in `kept` and, where others are missing, over nobody that is among these peers and
+        operators if somebody else serves. It is not taken. Raises NodeError, MarketError.
+        """
+        out, failed = {*self._out(), *shunned}, {*self._failed, *shunned}
+        return await self._client.chooser.route(self.wishes, self._needs(), out, failed=failed, kept=kept)
+
+    def shun(self, advert: Advert) -> None:
+        """Finish this completion without a provider, which loses nothing by that."""
+        self._resting[advert.peer] = math.inf
+        self._failed.add(advert.operator or advert.peer)
+
     def _coming_back(self) -> dict[str, float]:
         at = trio.current_time()
         return {peer: until for peer, until in self._resting.items() if at < until < math.inf}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hypercluster.node.client.linking import Joint
     from hypercluster.node.client.looking import Looking
     from hypercluster.node.client.pipeline import Pipeline
+    from hypercluster.node.client.standing_by import Standby
     from hypercluster.node.rows import TopK
 
 LEAVE_SECONDS = 0.5
@@ -53,16 +54,25 @@ class Mending:
 
     Args:
         spending: of what goes to providers.
+        standby: who takes the place of one that broke before anybody else does.
 
     Attributes:
         best: the logits behind the last tokens that were run, once a path is mended.
     """
 
     def __init__(
-        self, client: Client, looking: Looking, done: Completion, funds: Funds, spending: Spending
+        self,
+        client: Client,
+        looking: Looking,
+        done: Completion,
+        funds: Funds,
+        spending: Spending,
+        standby: Standby,
     ) -> None:
         self._client, self._looking, self._done = client, looking, done
-        self._funds, self._spending = funds, spending
+        self._funds, self._spending, self._standby = funds, spending, standby
+        self._unlinked: set[str] = set()
+        """who stood by, and has no link to its neighbours yet"""
         self.best: TopK | None = None
 
     async def mended(
@@ -88,6 +98,7 @@ class Mending:
                 yield await self._looking.after(failure)
             except HopFailed as last:
                 raise Unmended(str(last), last) from last
+            await self._stand_in(pipeline)
             sessions = [hop for hop in pipeline.hops if not hop.broken]
             kept = Kept([hop.advert for hop in sessions], terms.capacity, features)
             path = await self._looking.mended(kept)
@@ -122,9 +133,10 @@ class Mending:
         if reached := self._spending.refusal(replay):
             raise Unmended(str(reached))
         accounts: dict[Recipient, OutgoingAccount] = {}
-        async with aclosing(self._funds.open(adverts, len(tokens), accounts)) as funding:
-            async for sent in funding:
-                yield sent
+        if adverts:
+            async with aclosing(self._funds.open(adverts, len(tokens), accounts)) as funding:
+                async for sent in funding:
+                    yield sent
         # Another last provider may give fewer candidates, as many as are needed it does.
         most = min((each.max_top_k for each in adverts if each.max_top_k), default=terms.top_k)
         terms = replace(terms, top_k=min(terms.top_k, most))
@@ -173,7 +185,16 @@ class Mending:
         """The links of a path that have to be made anew."""
         found = {advert.peer: advert for advert in adverts} | {peer: hop.advert for peer, hop in kept.items()}
         joints = self._client.opener.joints([found[peer] for peer in path.ids], terms)
-        return [joint for joint in joints if not {joint.before.peer, joint.after.peer} <= kept.keys()]
+        linked = kept.keys() - self._unlinked
+        return [joint for joint in joints if not {joint.before.peer, joint.after.peer} <= linked]
+
+    async def _stand_in(self, pipeline: Pipeline) -> None:
+        """Let who stands by for those that broke be part of the path, each behind the one whose place it takes."""
+        broken = [hop for hop in pipeline.hops if hop.broken]
+        for hop, spares in await self._standby.take(broken):
+            place = pipeline.hops.index(hop) + 1
+            pipeline.replace([*pipeline.hops[:place], *spares, *pipeline.hops[place:]])
+            self._unlinked |= {each.advert.peer for each in spares}
 
     async def _let_go(self, pipeline: Pipeline) -> None:
         """End the sessions that broke, which stand in the bill from now on."""

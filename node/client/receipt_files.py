@@ -110,4 +110,5 @@ def paid_session(hop: Hop) -> PaidSession:
         risked_wei=hop.at_risk_wei,
         first_seq=hop.first_seq,
         previous=hop.previous,
+        aside=hop.aside,
     )

@@ -161,6 +161,9 @@ class Wishes:
     pay_ahead: int = 1
     """tokens that one voucher pays for at most: less work, and a provider that leaves may keep the price of the rest"""
 
+    spare: bool = False
+    """have others stand by for the providers of the path, kept level and paid for that, to take over at once"""
+
     in_flight: int | None = None
     """steps with guesses that are sent before the ones before them are answered, at most; 0 or 1: none, None: as many
     as may be, where a step waits longer than it is computed

@@ -81,6 +81,19 @@ class Vacancies:
             self._release(peer)
         self.wake()
 
+    def hold(self, peers: Sequence[str]) -> None:
+        """Sessions are about to be opened with these besides, which are on no path."""
+        for peer in peers:
+            self._open[peer] += 1
+            if peer in self._seen:
+                self._seen[peer].taken += 1
+
+    def release(self, peers: Sequence[str]) -> None:
+        """They have ended, or are on a path from now on, which counts them itself."""
+        for peer in peers:
+            self._release(peer)
+        self.wake()
+
     def full(self, advert: Advert, wait: float = 0.0) -> None:
         """The provider refused a session for want of room; `wait` (s) is when to come again by its word, 0 unknown."""
         seen = self._of(advert)

@@ -88,6 +88,8 @@ class PaidSession:
     """of the steps here; above 0 where the session had served an earlier request"""
     previous: bytes = NO_RECEIPT
     """hash of the receipt before them, 32 bytes"""
+    aside: int = 0
+    """so many of its first steps were taken while it stood by for another: over rows that had come in several"""
 
     @cached_property
     def steps(self) -> tuple[SignedStep, ...]:
@@ -219,6 +221,7 @@ def _document(bundle: Bundle) -> dict[str, Any]:
                 "previous": each.previous.hex(),
                 "cost_wei": str(each.cost_wei),
                 "risked_wei": str(each.risked_wei),
+                **({"aside": each.aside} if each.aside else {}),
                 "steps": base64.b64encode(each.packed).decode(),
             }
             for each in bundle.sessions
@@ -269,6 +272,8 @@ def _session(told: dict[str, Any], model_id: str) -> PaidSession:
     previous = bytes.fromhex(_text(told["previous"]))
     if len(previous) != len(NO_RECEIPT):
         raise ValueError(f"a hash has {len(previous)} bytes")
+    if (aside := _number(told.get("aside", 0))) < 0:
+        raise ValueError(f"{aside} is no number of steps")
     return PaidSession(
         record=record,
         channel=ChannelDescriptor(
@@ -296,6 +301,7 @@ def _session(told: dict[str, Any], model_id: str) -> PaidSession:
         risked_wei=int(_text(told["risked_wei"])),
         first_seq=_number(told["first_seq"]),
         previous=previous,
+        aside=aside,
     )
 
 

@@ -12,8 +12,10 @@ def seam_faults(sessions: Sequence[PaidSession], begins: int = 0) -> Iterator[st
     """What does not fit between the sessions of a request whose paths begin at layer `begins`, in sentences.
 
     Where somebody took over in the middle of an answer, rows that had come in several steps were sent in one, of which
-    there is no root to compare; such steps are passed over.
+    there is no root to compare; such steps are passed over, and so are those of who stood by for another.
     """
+    # Who did nothing else was on no path.
+    sessions = [each for each in sessions if not each.aside or each.aside < len(each.steps)]
     faults = [fault for path in by_path(sessions, begins) for fault in _path_faults(path, begins)]
     if faults and any(_replaced(each, sessions) for each in sessions):
         faults = [fault for each in sessions for fault in _mended_faults(each, sessions, begins)]
@@ -33,7 +35,7 @@ def _path_faults(path: Sequence[PaidSession], begins: int) -> Iterator[str]:
             yield f"At layer {seam} more steps went in than came out."
         # What the one computed the other may have dropped before it began.
         answered = iter(first.steps)
-        for number, got in enumerate(second.steps):
+        for number, got in enumerate(second.steps[second.aside :], second.aside):
             sent = (got.in_root, got.position, got.tokens)
             if all((gave.out_root, gave.position, gave.tokens) != sent for gave in answered):
                 yield _other(number, second, first)
@@ -61,7 +63,7 @@ def _mended_faults(session: PaidSession, sessions: Sequence[PaidSession], begins
     # What those had read who were there before it, and at first the step that they broke at.
     had = max((step.position + step.tokens for each in gone for step in each.steps), default=0)
     first = bool(gone)
-    for number, got in enumerate(session.steps):
+    for number, got in enumerate(session.steps[session.aside :], session.aside):
         if (got.in_root, got.position, got.tokens) in answered:
             first = False
         elif not (first or got.position < had) and not any(

@@ -93,9 +93,9 @@ class Held:
         """Numbers of the steps some of whose rows are elsewhere, ascending."""
         return [step.seq for step in self.steps if isinstance(step, StepRoots)]
 
-    def receipts(self, domain: DisputeDomain) -> list[tuple[Receipt, bytes]]:
+    def receipts(self, domain: DisputeDomain, *, own: bool = False) -> list[tuple[Receipt, bytes]]:
         """As those of a Transcript; of rows that are elsewhere the roots count that their provider signed."""
-        return _receipts(self.record, self.steps, domain, own=False)
+        return _receipts(self.record, self.steps, domain, own=own)
 
     def whole(self, found: Mapping[int, AuditStep] = MappingProxyType({})) -> Transcript | None:
         """The transcript, with the steps `found` elsewhere by their numbers; None while some are missing."""

@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     """tokens that one voucher pays for, 1 to 64: more is less work, and what a provider may keep that leaves"""
     in_flight: Annotated[int | None, Field(ge=0, le=8)] = None
     """steps with guesses that a client sends before those before them are answered, at most; 0: none"""
+    spare: bool = False
+    """have others stand by for the providers of a client's paths, paid the prompt price for each token"""
     share_evidence: str = "proofs"
     """what a client tells others of faults: none, proofs (two receipts for one step), or all (failed audits too)"""
     log_level: str = "WARNING"

@@ -71,9 +71,10 @@ def wishes_of(
     shares: Shares | None = None,
     stays: bool = False,
     in_flight: int | None = None,
+    spare: bool = False,
 ) -> Wishes:
     """Over whom to go; `draft` in tokens, `deposit` in wei, `in_flight` in steps. Without `shares` they are as the
-    settings say. With `stays` a later request may go on from where this one ended.
+    settings say. With `stays` a later request may go on from where this one ended, with `spare` others stand by.
     """
     return Wishes(
         market=MarketParameters(alpha=alpha),
@@ -84,6 +85,7 @@ def wishes_of(
         drafts=draft,
         stays=stays,
         in_flight=in_flight,
+        spare=spare,
     )
 
 

@@ -11,6 +11,7 @@ from hypercluster.market.money.units import counted, round_coin, round_hct
 if TYPE_CHECKING:
     from hypercluster.node.client.auditing.policy import Report
     from hypercluster.node.client.completion import Completion
+    from hypercluster.node.client.events import SparesChanged
     from hypercluster.node.client.payer import Funding
 
 COLOURS = {"pass": "green", "grey": "yellow", "fail": "bold red"}
@@ -64,6 +65,7 @@ def completion_json(completion: Completion, gas_wei: int) -> dict[str, Any]:
                 "tokens": hop.tokens,
                 "paid_wei": hop.paid_wei,
                 "risked_wei": hop.risked_wei,
+                "stood_by": hop.stood_by,
             }
             for hop in bill.hops
         ],
@@ -85,6 +87,17 @@ def completion_json(completion: Completion, gas_wei: int) -> dict[str, Any]:
         "audit_wei": completion.audit_wei,
         "doubtful": completion.doubtful,
     }
+
+
+def spares_line(event: SparesChanged) -> str:
+    """Who stands by, in a sentence or two."""
+    if event.peers:
+        who = f"{counted(len(event.peers), 'provider')} stand{'s' if len(event.peers) == 1 else ''} by"
+    else:
+        who = "Nobody stands by"
+    left = ", ".join(f"{start}:{stop}" for start, stop in event.without) if event.peers else ""
+    line = f"{who}, nobody for layers {left}." if left else f"{who}."
+    return f"{event.reason} {line}" if event.reason else line
 
 
 def planned_line(planned: Funding) -> str:

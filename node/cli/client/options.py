@@ -104,6 +104,14 @@ Deposit = Annotated[
 Spread = Annotated[
     bool, typer.Option("--spread", help="Draw the path by weight instead of taking the lightest.")
 ]
+Spare = Annotated[
+    bool,
+    typer.Option(
+        "--spare",
+        help="Have others stand by for the providers of the path, paid the prompt price for each token, to take over "
+        "at once where one fails. HC_SPARE.",
+    ),
+]
 NoStay = Annotated[
     bool,
     typer.Option(

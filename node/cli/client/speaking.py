@@ -15,11 +15,19 @@ from hypercluster.node.cli.client.bills import (
     completion_json,
     planned_line,
     report_line,
+    spares_line,
 )
 from hypercluster.node.cli.client.interrupts import interrupts
 from hypercluster.node.cli.console import Failed, err, print_json, say, write_text
 from hypercluster.node.cli.ending import INTERRUPTED
-from hypercluster.node.client.events import ChannelsPlanned, Finished, HopReplaced, Token, Waiting
+from hypercluster.node.client.events import (
+    ChannelsPlanned,
+    Finished,
+    HopReplaced,
+    SparesChanged,
+    Token,
+    Waiting,
+)
 
 if TYPE_CHECKING:
     from hypercluster.node.client.client import Client
@@ -139,5 +147,7 @@ def _show(event: Event, json_: bool, lead: str) -> None:
             write_text(sys.stdout, event.text if isinstance(event, Token) else event.rest)
         case HopReplaced() if not json_:
             say(f"{lead}{event.reason} Going on.", err)
+        case SparesChanged() if not json_:
+            say(lead + spares_line(event), err)
         case Waiting() if not json_:
             say(f"{lead}{event.reason} Waiting.", err)

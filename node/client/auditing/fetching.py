@@ -61,9 +61,28 @@ async def fetch(
         NotShown: it does not show them, and what that says of it.
         MarketError, NodeError: what is held here does not hold.
     """
-    receipts = held.receipts(domain)
+    found = await fetch_steps(host, addrs, held, held.receipts(domain), held.missing, domain)
+    if isinstance(found, Equivocation):
+        return found
+    whole = held.whole(found)
+    assert whole is not None
+    return whole
+
+
+async def fetch_steps(
+    host: Host,
+    addrs: Sequence[str],
+    held: Held,
+    receipts: Sequence[tuple[Receipt, bytes]],
+    missing: Sequence[int],
+    domain: DisputeDomain,
+) -> dict[int, AuditStep] | Equivocation:
+    """Those steps of a stage whose numbers are `missing`, ascending, with the rows that its provider has; or proof that
+    it signed others as well. `receipts` are those of all steps in `held`.
+
+    Raises NotShown: it does not show them, and what that says of it.
+    """
     found: dict[int, AuditStep] = {}
-    missing = held.missing
     while left := [seq for seq in missing if seq not in found]:
         first = left[0]
         count = next((at for at, seq in enumerate(left) if seq != first + at), len(left))
@@ -74,9 +93,7 @@ async def fetch(
             if proof is not None:
                 return proof
             found[each.step.seq] = each.step
-    whole = held.whole(found)
-    assert whole is not None
-    return whole
+    return found
 
 
 async def _ask(host: Host, addrs: Sequence[str], held: Held, asked: Recall) -> list[Recalled]:
@@ -120,7 +137,7 @@ def _refusing(answer: object) -> Evidence:
 
 
 def _compared(
-    held: Held, receipts: list[tuple[Receipt, bytes]], shown: Recalled, domain: DisputeDomain
+    held: Held, receipts: Sequence[tuple[Receipt, bytes]], shown: Recalled, domain: DisputeDomain
 ) -> Equivocation | None:
     """None where the step is that of the receipt. Raises NotShown: it is another, which nobody signed."""
     seq = shown.step.seq

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,12 +23,13 @@ from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion, HopBill
 from hypercluster.node.client.draft_model import Drafting
-from hypercluster.node.client.events import Event, HopReplaced, PathChosen, Prefilled, Token
+from hypercluster.node.client.events import Event, HopReplaced, PathChosen, Prefilled, SparesChanged, Token
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.levelling import Levelling
 from hypercluster.node.client.own_layers import Ends, OwnStage
 from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
+from hypercluster.node.client.spare import LEAST_ROWS, Spare
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.checking import check_bundle
@@ -39,6 +40,7 @@ from hypercluster.node.provider import process as provider
 from hypercluster.node.provider.prices import PriceRule
 from hypercluster.node.provider.process import HONEST
 from hypercluster.node.provider.sessions import serve_session
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.codec import Message
 from hypercluster.node.wire.messages import Accept, Error, StepResult
@@ -177,14 +179,20 @@ async def completed(
     allowance: dict[str, Any] | None = None,
     sampling: Sampling | None = None,
     own: Ends | None = None,
+    auditing: Auditing | None = None,
+    between: Callable[[Completion], Awaitable[None]] | None = None,
     **wishes: Any,
 ) -> tuple[list[Event], Completion]:
     allowed = Allowance(**({"tokens": TOKENS} | (allowance or {})))
     request = Request(prompt=prompt, allowance=allowed, sampling=sampling or Sampling())
-    async with world.client(wallet, home, own=own, **wishes) as client:
+    events: list[Event] = []
+    async with world.client(wallet, home, auditing, own=own, **wishes) as client:
         with trio.fail_after(300):
             async with client.complete(request) as completing:
-                events = [event async for event in completing]
+                async for event in completing:
+                    events.append(event)
+                    if between is not None and isinstance(event, Token):
+                        await between(completing.completion)
         done = completing.completion
         await client.reports(done.request_id)
     # What was paid and what is at risk is what providers can claim, to the wei.
@@ -575,3 +583,200 @@ async def test_who_takes_over_gets_links_to_its_neighbours(world: World, tmp_pat
     path = names[names.index("head") :]
     assert name not in path
     assert [gone[each][-1] for each in path] == [True] * (len(path) - 1) + [False]
+
+
+class Watched:
+    """What those who stand by are sent: the rows of each step, by their layers."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.steps: dict[tuple[int, int], list[int]] = {}
+        step = Spare._step
+
+        async def noting(spare: Spare, tokens: Any, *given: Any, **named: Any) -> None:
+            await step(spare, tokens, *given, **named)
+            self.steps.setdefault((spare.start, spare.stop), []).append(len(tokens))
+
+        patch.setattr(Spare, "_step", noting)
+
+    def keeping_up(self, *places: tuple[int, int]) -> Callable[[Completion], Awaitable[None]]:
+        """Waits between two tokens, until one fails, for who stands by at some places to be as level as it is to be."""
+
+        async def wait(done: Completion) -> None:
+            # The last token was not run yet, and the one before it was told of a moment ago.
+            sure = len(done.prompt) + len(done.tokens) - 2
+            with trio.fail_after(60):
+                while (
+                    len(done.tokens) > 1
+                    and not done.failures
+                    and any(
+                        sure - sum(self.steps.get(place, ())) >= LEAST_ROWS or place not in self.steps
+                        for place in places
+                    )
+                ):
+                    await trio.sleep(0.01)
+
+        return wait
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(monkeypatch)
+
+
+def paid_by(world: World, wallet: Wallet, name: str) -> int:
+    """What a provider can claim of a wallet."""
+    rows = world.served[name].ledger.payee.channels()
+    return sum(row.best for row in rows if row.payer == wallet.sender.address)
+
+
+LONG = 50
+
+
+@pytest.mark.parametrize("chained", [False, True], ids=["relay", "chain"])
+async def test_who_stands_by_takes_over_and_reads_only_what_came_since(
+    world: World, tmp_path: Path, watched: Watched, chained: bool
+) -> None:
+    """Two of them for one hop here. What all are paid is what they can claim, and every stage can be audited."""
+    step, wallet = 41, new_wallet(world.chain)
+    world.lies["middle"].tell = hang_up_at(step)
+    events, done = await completed(
+        world,
+        wallet,
+        tmp_path,
+        allowance={"tokens": LONG},
+        auditing=Auditing(policy=Policy(rate=1.0), auditor="own"),
+        between=watched.keeping_up((3, 4), (1, 3)),
+        chain=chained,
+        spare=True,
+    )
+    assert done.tokens == world.greedy[:LONG]
+    assert done.failures == [world.served["middle"].advert.peer]
+    assert world.names(done.bills) == ["middle", "spare tail", "head", "spare left", "spare right", "tail"]
+    assert [bill.stood_by for bill in done.bills] == [False, True, False, False, False, False]
+    pieces = watched.steps[1, 3]
+    since = len(PROMPT) + step - sum(pieces)
+    assert pieces[0] == len(PROMPT)
+    assert 0 < since <= LEAST_ROWS + 2
+    for bill in done.bills[3:5]:
+        replay = [since] if since <= 16 else [since - since // 2, since // 2]
+        read = sum(charge(DEAR, DEAR // 4, rows) for rows in pieces + replay)
+        assert bill.paid_wei == read + (LONG - 1 - step) * DEAR
+        assert bill.tokens == len(PROMPT) + LONG - 1
+    assert done.bills[1].paid_wei == sum(charge(DEAR, DEAR // 4, rows) for rows in watched.steps[3, 4])
+    for bill in done.bills[1:]:
+        assert bill.risked_wei == 0
+        assert paid_by(world, wallet, world.names([bill])[0]) == bill.paid_wei
+    assert [report.finding for report in done.reports] == len(done.bills) * ["pass"]
+    changes = [event for event in events if isinstance(event, SparesChanged)]
+    spares = {world.served[name].advert.peer for name in ("spare left", "spare right", "spare tail")}
+    assert {*changes[0].peers} == spares
+    assert changes[0].without == ((0, 1),)
+    assert changes[1].peers == (world.served["spare tail"].advert.peer,)
+
+
+async def test_guesses_and_rounded_rows_go_on_with_who_stood_by(
+    world: World, tmp_path: Path, watched: Watched
+) -> None:
+    """What it was sent are rows of tokens that nobody takes back, whatever was guessed behind them."""
+    told = PROMPT + tuple(world.greedy[:20]) + PROMPT
+    wishes: dict[str, Any] = {"chain": True, "drafts": 8, "wire_dtype": WireDtype.F16}
+    plain = await completed(
+        world, new_wallet(world.chain), tmp_path / "plain", told, {"tokens": 40}, **wishes
+    )
+    for lies in world.lies.values():
+        lies.results = 0
+    world.lies["tail"].tell = hang_up_at(12)
+    between = watched.keeping_up((3, 4))
+    _, done = await completed(
+        world, new_wallet(world.chain), tmp_path, told, {"tokens": 40}, between=between, spare=True, **wishes
+    )
+    assert done.tokens == plain[1].tokens
+    assert done.draft_held
+    assert world.names(done.bills)[-1] == "spare tail"
+    assert not done.bills[-1].stood_by
+    assert sum(watched.steps[3, 4]) >= len(told)
+
+
+async def test_between_own_layers_who_stands_by_is_sent_what_they_gave(
+    world: World, tmp_path: Path, watched: Watched
+) -> None:
+    world.lies["middle"].tell = hang_up_at(30)
+    _, done = await completed(
+        world,
+        new_wallet(world.chain),
+        tmp_path,
+        allowance={"tokens": 40},
+        own=Ends(ranges=("0:1",), threads=1),
+        between=watched.keeping_up((1, 3)),
+        spare=True,
+    )
+    assert done.tokens == world.greedy[:40]
+    assert sum(watched.steps[1, 3]) > len(PROMPT)
+    assert {bill.tokens for bill in done.bills if bill.price_wei == DEAR and not bill.stood_by} == {
+        len(PROMPT) + 39
+    }
+
+
+@pytest.mark.parametrize("dies", ["at once", "later"])
+async def test_who_dies_while_it_stands_by_hurts_nobody(
+    world: World, tmp_path: Path, watched: Watched, dies: str
+) -> None:
+    lies = world.lies["spare tail"]
+    if dies == "later":
+        lies.tell = hang_up_at(0)
+    else:
+        lies.tell = lambda message, count: (
+            Error(ErrorCode.FULL, "Full.") if isinstance(message, Accept) else message
+        )
+    wallet = new_wallet(world.chain)
+    events, done = await completed(
+        world,
+        wallet,
+        tmp_path,
+        allowance={"tokens": LONG},
+        between=watched.keeping_up((1, 3)),
+        spare=True,
+    )
+    assert done.tokens == world.greedy[:LONG]
+    assert done.failures == []
+    assert not any(isinstance(event, HopReplaced) for event in events)
+    last = [event for event in events if isinstance(event, SparesChanged)][-1]
+    assert world.served["spare tail"].advert.peer in last.reason
+    assert last.without == ((0, 1), (3, 4))
+    assert world.names(done.bills)[-3:] == ["head", "middle", "tail"]
+    spares = [bill for bill in done.bills if bill.stood_by]
+    assert {*world.names(spares)} == {
+        "spare left",
+        "spare right",
+        *(["spare tail"] if dies == "later" else []),
+    }
+    for bill in done.bills:
+        held = paid_by(world, wallet, world.names([bill])[0])
+        assert bill.paid_wei <= held <= bill.paid_wei + bill.risked_wei
+
+
+async def test_what_the_answer_may_need_is_not_spent_on_who_stands_by(world: World, tmp_path: Path) -> None:
+    plain = 3 * (charge(CHEAP, CHEAP // 4, len(PROMPT)) + (LONG - 1) * CHEAP)
+    limit = plain + 2 * CHEAP
+    events, done = await completed(
+        world, new_wallet(world.chain), tmp_path, allowance={"tokens": LONG, "cost_wei": limit}, spare=True
+    )
+    assert done.tokens == world.greedy[:LONG]
+    assert done.finish == "length"
+    assert done.spent_wei + done.risked_wei <= limit
+    told = [event for event in events if isinstance(event, SparesChanged)]
+    assert told[0].peers
+    assert told[-1].peers == ()
+    assert "limit of this request" in told[-1].reason
+
+
+async def test_a_talk_goes_on_over_its_path_and_others_stand_by_anew(world: World, tmp_path: Path) -> None:
+    text, wallet = (*PROMPT, *world.greedy), new_wallet(world.chain)
+    async with world.client(wallet, tmp_path, spare=True, stays=True) as client:
+        for length, cached in ((40, 0), (50, 43)):
+            request = Request(prompt=text[:length], allowance=Allowance(tokens=4))
+            with trio.fail_after(300):
+                done = await client.complete(request).finished()
+            assert done.tokens == [*text[length : length + 4]]
+            assert done.cached == cached
+            assert any(bill.stood_by for bill in done.bills)
