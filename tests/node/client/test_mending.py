@@ -30,6 +30,7 @@ from hypercluster.node.client.own_layers import Ends, OwnStage
 from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
 from hypercluster.node.client.spare import LEAST_ROWS, Spare
+from hypercluster.node.client.standing_by import Standby
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.checking import check_bundle
@@ -586,7 +587,7 @@ async def test_who_takes_over_gets_links_to_its_neighbours(world: World, tmp_pat
 
 
 class Watched:
-    """What those who stand by are sent: the rows of each step, by their layers."""
+    """What those who stand by are sent: the rows of each step, by their layers; and how many were let go."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.steps: dict[tuple[int, int], list[int]] = {}
@@ -597,6 +598,23 @@ class Watched:
             self.steps.setdefault((spare.start, spare.stop), []).append(len(tokens))
 
         patch.setattr(Spare, "_step", noting)
+        self.gone = 0
+        let_go = Standby._let_go
+
+        async def counting(standby: Standby, spare: Spare) -> None:
+            await let_go(standby, spare)
+            self.gone += 1
+
+        patch.setattr(Standby, "_let_go", counting)
+
+    def losing(self, spares: int) -> Callable[[Completion], Awaitable[None]]:
+        """Waits behind the second token until so many were let go."""
+
+        async def wait(done: Completion) -> None:
+            while len(done.tokens) > 1 and self.gone < spares:
+                await trio.sleep(0.01)
+
+        return wait
 
     def keeping_up(self, *places: tuple[int, int]) -> Callable[[Completion], Awaitable[None]]:
         """Waits between two tokens, until one fails, for who stands by at some places to be as level as it is to be."""
@@ -604,16 +622,15 @@ class Watched:
         async def wait(done: Completion) -> None:
             # The last token was not run yet, and the one before it was told of a moment ago.
             sure = len(done.prompt) + len(done.tokens) - 2
-            with trio.fail_after(60):
-                while (
-                    len(done.tokens) > 1
-                    and not done.failures
-                    and any(
-                        sure - sum(self.steps.get(place, ())) >= LEAST_ROWS or place not in self.steps
-                        for place in places
-                    )
-                ):
-                    await trio.sleep(0.01)
+            while (
+                len(done.tokens) > 1
+                and not done.failures
+                and any(
+                    sure - sum(self.steps.get(place, ())) >= LEAST_ROWS or place not in self.steps
+                    for place in places
+                )
+            ):
+                await trio.sleep(0.01)
 
         return wait
 
@@ -734,7 +751,7 @@ async def test_who_dies_while_it_stands_by_hurts_nobody(
         wallet,
         tmp_path,
         allowance={"tokens": LONG},
-        between=watched.keeping_up((1, 3)),
+        between=watched.losing(1),
         spare=True,
     )
     assert done.tokens == world.greedy[:LONG]
@@ -755,15 +772,23 @@ async def test_who_dies_while_it_stands_by_hurts_nobody(
         assert bill.paid_wei <= held <= bill.paid_wei + bill.risked_wei
 
 
-async def test_what_the_answer_may_need_is_not_spent_on_who_stands_by(world: World, tmp_path: Path) -> None:
+async def test_what_the_answer_may_need_is_not_spent_on_who_stands_by(
+    world: World, tmp_path: Path, watched: Watched
+) -> None:
     plain = 3 * (charge(CHEAP, CHEAP // 4, len(PROMPT)) + (LONG - 1) * CHEAP)
-    limit = plain + 2 * CHEAP
+    limit = plain + DEAR - 1
     events, done = await completed(
-        world, new_wallet(world.chain), tmp_path, allowance={"tokens": LONG, "cost_wei": limit}, spare=True
+        world,
+        new_wallet(world.chain),
+        tmp_path,
+        allowance={"tokens": LONG, "cost_wei": limit},
+        between=watched.losing(2),
+        spare=True,
     )
     assert done.tokens == world.greedy[:LONG]
     assert done.finish == "length"
-    assert done.spent_wei + done.risked_wei <= limit
+    assert done.spent_wei == plain
+    assert watched.steps == {}
     told = [event for event in events if isinstance(event, SparesChanged)]
     assert told[0].peers
     assert told[-1].peers == ()
