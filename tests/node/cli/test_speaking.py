@@ -9,10 +9,11 @@ from typing import Self, cast
 
 import pytest
 
+from hypercluster.node.cli.client.bills import spares_line
 from hypercluster.node.cli.client.speaking import _tell
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.client.completing import Completing
-from hypercluster.node.client.events import Event, HopReplaced, Token, Waiting
+from hypercluster.node.client.events import Event, HopReplaced, SparesChanged, Token, Waiting
 
 
 class Told:
@@ -57,3 +58,16 @@ def test_progress_leaves_nothing_in_a_file(capsys: pytest.CaptureFixture[str]) -
     with bar("Hashing", 2) as advance:
         advance(2)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (SparesChanged(("a", "b"), ()), "2 providers stand by."),
+        (SparesChanged(("a",), ((0, 1), (3, 4))), "1 provider stands by, nobody for layers 0:1, 3:4."),
+        (SparesChanged((), ((0, 4),)), "Nobody stands by."),
+        (SparesChanged((), ((0, 4),), "Provider a is full."), "Provider a is full. Nobody stands by."),
+    ],
+)
+def test_who_stands_by_is_said(event: SparesChanged, line: str) -> None:
+    assert spares_line(event) == line
