@@ -185,15 +185,18 @@ def bench(model: Path, home: Path, setting: Setting, pool: Executor) -> Measured
 
 
 @contextmanager
-def serving(model: Path, home: Path, setting: Setting) -> Iterator[tuple[LocalNetwork, StoredModel]]:
-    """A network whose providers serve the model in ranges that follow each other."""
+def serving(
+    model: Path, home: Path, setting: Setting, sessions: int = 2
+) -> Iterator[tuple[LocalNetwork, StoredModel]]:
+    """A network whose providers serve the model in ranges that follow each other, to so many at once."""
     with err.status("Cutting the model into shards"):
         stored = open_model(model, home)
         ranges = partition(stored.manifest.layers, setting.providers)
         for start, stop in ranges:
             stored.shard(start, stop)
         stored.vocabulary()
-    flags = ["--threads", str(setting.threads), "--price-rule", "fixed", "--refresh", "5", "--sessions", "2"]
+    flags = ["--threads", str(setting.threads), "--sessions", str(sessions)]
+    flags += ["--price-rule", "fixed", "--refresh", "5"]
     if setting.stream == "libp2p":
         flags += ["--direct", "off"]
     ports = free_ports(2 * len(ranges)) if setting.delay_ms else []

@@ -195,7 +195,7 @@ def killed(mutant: Mutant, *, quick: bool, on: bool = True) -> str:
     command = [str(Path(sys.executable).parent / "ape"), "test", *tests, *options]
     for _ in range(TRIES):
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
         if bool(failed) == bool(run.returncode):
             return failed[0].split(" - ")[0].split("/")[-1] if failed else ""
     raise RuntimeError(f"The contract tests did not come to an end:\n{run.stdout}{run.stderr}")
