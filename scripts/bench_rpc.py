@@ -2,10 +2,11 @@
 
     python scripts/bench_rpc.py [--model 1b] [--providers 4] [--rounds 5] [--json]
 
-The first run builds llama.cpp's servers from the source of the locked llama-cpp-python, which takes minutes. Each round
-runs all four in turn, and every ratio is taken against the unsplit model of its round. A path is paid, signed and kept
-on disk as everywhere; RPC's servers take what comes. "one range local" is how llama.cpp itself would be used: the
-machine that asks computes the first range, and one server less is there.
+The first run builds llama.cpp's RPC backend from the source of the locked llama-cpp-python (seconds), for the same
+libraries that compute everywhere else. Each round runs all four in turn, and every ratio is taken against the unsplit
+model of its round. A path is paid, signed and kept on disk as everywhere; RPC's servers take what comes. "one range
+local" is how llama.cpp itself would be used: the machine that asks computes the first range, and one server less is
+there.
 """
 
 from __future__ import annotations
@@ -15,35 +16,27 @@ import json
 import multiprocessing
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 from bench_cache import add_cache_option, model_file
-from bench_pipeline import FIND_SECONDS, Setting, run_path, run_unsplit, serving, some_tokens
-from llama_rpc import decode_rate, programs, servers
+from bench_pipeline import FIND_SECONDS, Setting, run_path, serving, some_tokens
+from llama_rpc import add, backend, servers
 from rich.console import Console
 from rich.table import Table
 
 from hypercluster.market.money import HCT
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
+from hypercluster.node.engine import reference
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.localnet import LocalNetwork
 
 UNSPLIT, PATH, RPC, NEAR = "unsplit", "path", "RPC", "RPC, one range local"
+SIDES = (UNSPLIT, PATH, RPC, NEAR)
 err = Console(stderr=True, highlight=False)
-
-
-@dataclass(frozen=True)
-class Rival:
-    """llama.cpp's programs, the servers that run, and the model's file."""
-
-    folder: Path
-    places: Sequence[str]
-    model: Path
 
 
 def main() -> None:
@@ -72,16 +65,18 @@ def main() -> None:
         tokens=told.tokens,
         rounds=told.rounds,
     )
-    with err.status("Building llama.cpp's servers, if they are not there"):
-        folder = programs(told.cache)
+    with err.status("Building llama.cpp's RPC backend, if it is not there"):
+        library = backend(told.cache)
     model, load = model_file(told.model, told.cache), os.getloadavg()[0]
     with (
-        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
         serving(model, told.cache / "net", setting) as (network, stored),
-        servers(folder, told.providers, told.threads) as places,
+        servers(library, told.providers, told.threads) as places,
+        _process() as whole,
+        _process(library, places) as rpc,
+        _process(library, places[1:]) as near,
     ):
-        rates = trio.run(measure, network, stored, setting, pool, Rival(folder, places, model))
-    rows = [row(rates, side) for side in (UNSPLIT, PATH, RPC, NEAR)]
+        rates = trio.run(measure, network, stored, model, setting, (whole, rpc, near))
+    rows = [row(rates, side) for side in SIDES]
     if told.json:
         print(json.dumps({"model": told.model, "load_before": load, "cores": os.cpu_count(), "rows": rows}))
         return
@@ -96,42 +91,47 @@ def main() -> None:
     Console(highlight=False).print(table)
 
 
+def _process(library: Path | None = None, places: Sequence[str] = ()) -> ProcessPoolExecutor:
+    """A process of its own, whose models are on such servers."""
+    spawn = multiprocessing.get_context("spawn")
+    if library is None:
+        return ProcessPoolExecutor(1, mp_context=spawn)
+    return ProcessPoolExecutor(1, mp_context=spawn, initializer=add, initargs=(library, places))
+
+
 async def measure(
-    network: LocalNetwork, stored: StoredModel, setting: Setting, pool: Executor, rival: Rival
+    network: LocalNetwork, stored: StoredModel, model: Path, setting: Setting, processes: Sequence[Executor]
 ) -> dict[str, list[float]]:
-    """Tokens per second of each side in each round; the first round is dropped."""
+    """Tokens per second of each side in each round; the first round is dropped.
+
+    `processes` run the whole model, that on as many servers as there are ranges, and that on one less.
+    """
     settings = network.client(10 * HCT)
     purse = purse_of(settings.home, network.chain, network.password_file.read_text())
     prompt = some_tokens(stored, setting.prompt)
     pids = [each.process.pid for each in network.providers]
     layers = stored.manifest.layers
-    own = layers // setting.providers
-
-    def rpc(places: Sequence[str], apart: int) -> Callable[[], float]:
-        return lambda: decode_rate(
-            rival.folder,
-            rival.model,
-            places,
-            layers=apart,
-            prompt=setting.prompt,
-            tokens=setting.tokens,
-            threads=setting.threads,
-        )
-
-    rates: dict[str, list[float]] = {side: [] for side in (UNSPLIT, PATH, RPC, NEAR)}
+    # The head counts as one more, and the last ones go to the servers.
+    apart = (0, layers + 1, layers - layers // setting.providers + 1)
+    rates: dict[str, list[float]] = {side: [] for side in SIDES}
     async with joined(settings, network.chain, stored, purse) as client:
         route = await client.wait_for_path(FIND_SECONDS)
         for number in range(setting.rounds + 1):
             err.print(f"[dim]round {number} of {setting.rounds}[/]")
-            once = {
-                UNSPLIT: (await run_unsplit(pool, rival.model, prompt, setting)).decode_rate,
-                PATH: (await run_path(client, route, prompt, setting.tokens, pids, None)).decode_rate,
-                RPC: await trio.to_thread.run_sync(rpc(rival.places, layers)),
-                NEAR: await trio.to_thread.run_sync(rpc(rival.places[1:], layers - own)),
-            }
+            path = await run_path(client, route, prompt, setting.tokens, pids, None)
+            once = {PATH: path.decode_rate}
+            for side, process, count in zip((UNSPLIT, RPC, NEAR), processes, apart, strict=True):
+                future = process.submit(_alone, model, prompt, setting.tokens, setting.threads, count)
+                once[side] = await trio.to_thread.run_sync(future.result)
             for side, rate in once.items() if number else ():
                 rates[side].append(rate)
     return rates
+
+
+def _alone(model: Path, prompt: Sequence[int], tokens: int, threads: int, apart: int) -> float:
+    """Tokens per second of a model of which so many layers are on the servers."""
+    done = reference.generate(model, prompt, tokens, threads, gpu_layers=apart)
+    return 1e3 * len(done.decode_ms) / sum(done.decode_ms)
 
 
 def row(rates: dict[str, list[float]], side: str) -> dict[str, str | float]:

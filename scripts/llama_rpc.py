@@ -1,11 +1,12 @@
-"""llama.cpp's own RPC servers, built from the source that llama-cpp-python brings, for comparison."""
+"""llama.cpp's own RPC, for comparison: its backend, built for the libraries of the installed llama-cpp-python.
+
+python scripts/llama_rpc.py serve LIBRARY HOST:PORT THREADS
+"""
 
 from __future__ import annotations
 
-import json
-import os
+import ctypes
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,81 +16,77 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-from own_environment import program
+import llama_cpp
 from proxies import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+LIBRARIES = Path(llama_cpp.__file__).parent / "lib"
 READY_SECONDS = 30
-CMAKE = "cmake==4.1.2"  # where the machine has none
-SERVER, BENCH = "ggml-rpc-server", "llama-bench"
+SOURCES = ("ggml-rpc.cpp", "transport.cpp")
+CPU = 0  # a kind of device
 
 
-def programs(kept: Path) -> Path:
-    """The folder with SERVER and BENCH, of the locked version; built in `kept` when they are not there (minutes).
+def backend(kept: Path) -> Path:
+    """The backend as a library that llama.cpp loads, of the locked version; built in `kept` when it is not there.
 
-    Raises subprocess.CalledProcessError, with what CMake said, where it cannot be built.
+    Raises subprocess.CalledProcessError where it cannot be built.
     """
     found = re.search(r"^llama-cpp-python==\S+.*(?:\n    --hash.*)*", LOCK.read_text(), flags=re.M)
     assert found is not None
-    folder = kept / f"rpc-{found[0].split()[0].partition('==')[2]}"
-    done = folder / "bin"
-    if (done / BENCH).exists():
-        return done
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
+    library = kept / f"libggml-rpc-{found[0].split()[0].partition('==')[2]}.so"
+    if library.exists():
+        return library
+    kept.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept) as work:
         wanted = Path(work) / "llama.txt"
         wanted.write_text(found[0] + "\n")
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        _run([*pip, "--no-binary", "llama-cpp-python", "--require-hashes", "-r", str(wanted), "-d", work])
+        pip += ["--no-binary", "llama-cpp-python", "--require-hashes", "-r", str(wanted), "-d", work]
+        subprocess.run(pip, check=True)
         (archive,) = Path(work).glob("*.tar.gz")
         with tarfile.open(archive) as packed:
             packed.extractall(work, filter="data")
-        (source,) = Path(work).glob("*/vendor/llama.cpp")
-        build = Path(work) / "build"
-        options = [
-            "-DGGML_RPC=ON",
-            "-DLLAMA_CURL=OFF",
-            "-DBUILD_SHARED_LIBS=OFF",
-            "-DCMAKE_BUILD_TYPE=Release",
-        ]
-        cmake = shutil.which("cmake") or str(program("cmake", CMAKE, kept / "cmake"))
-        _run([cmake, "-S", str(source), "-B", str(build), *options])
-        targets = ["--target", SERVER, "--target", BENCH]
-        _run([cmake, "--build", str(build), "-j", str(os.cpu_count() or 1), *targets])
-        (build / "bin").rename(done)
-    return done
-
-
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        print(done.stdout[-4000:], file=sys.stderr)
-        done.check_returncode()
+        (ggml,) = Path(work).glob("*/vendor/llama.cpp/ggml")
+        made = Path(work) / library.name
+        subprocess.run(
+            [
+                *("g++", "-std=c++17", "-O3", "-DNDEBUG", "-shared", "-fPIC"),
+                *("-DGGML_BACKEND_DL", "-DGGML_BACKEND_BUILD", "-DGGML_BACKEND_SHARED", "-DGGML_SHARED"),
+                *(f"-I{ggml / 'include'}", f"-I{ggml / 'src'}"),
+                *(str(ggml / "src" / "ggml-rpc" / source) for source in SOURCES),
+                *("-o", str(made), f"-L{LIBRARIES}", "-lggml-base", "-lggml", f"-Wl,-rpath,{LIBRARIES}"),
+            ],
+            check=True,
+        )
+        made.rename(library)
+    return library
 
 
 @contextmanager
-def servers(folder: Path, count: int, threads: int) -> Iterator[list[str]]:
+def servers(library: Path, count: int, threads: int) -> Iterator[list[str]]:
     """`count` servers on loopback with so many threads each; gives their places as host:port."""
     with ExitStack() as stack:
-        ports = free_ports(count)
-        for port in ports:
-            command = [str(folder / SERVER), "-H", "127.0.0.1", "-p", str(port), "-t", str(threads)]
+        places = [f"127.0.0.1:{port}" for port in free_ports(count)]
+        for place in places:
+            command = [sys.executable, __file__, "serve", str(library), place, str(threads)]
             process = stack.enter_context(
                 subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             )
             stack.callback(process.terminate)
-        for port in ports:
-            _wait_for(port)
-        yield [f"127.0.0.1:{port}" for port in ports]
+        for place in places:
+            _wait_for(place)
+        yield places
 
 
-def _wait_for(port: int) -> None:
+def _wait_for(place: str) -> None:
+    host, _, port = place.partition(":")
     until = time.monotonic() + READY_SECONDS
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
+            socket.create_connection((host, int(port))).close()
             return
         except OSError:
             if time.monotonic() > until:
@@ -97,18 +94,41 @@ def _wait_for(port: int) -> None:
             time.sleep(0.05)
 
 
-def decode_rate(
-    folder: Path, model: Path, places: Sequence[str], *, layers: int, prompt: int, tokens: int, threads: int
-) -> float:
-    """Tokens per second that BENCH generates behind a prompt.
+def add(library: Path, places: Sequence[str]) -> None:
+    """Make servers the devices of all models that this process loads from now on, with equal parts of the layers."""
+    ggml, base, registry = _loaded(library)
+    add_server = _function(base, registry, "ggml_backend_rpc_add_server", ctypes.c_void_p, ctypes.c_char_p)
+    ggml.ggml_backend_register.argtypes = [ctypes.c_void_p]
+    for place in places:
+        ggml.ggml_backend_register(add_server(place.encode()))
 
-    The last `layers` and the head are spread evenly over the servers, the other layers are its own process's.
-    """
-    shares = "/".join("1" for _ in places)
-    split = ["-rpc", ",".join(places), "-ts", shares, "-ngl", str(layers + 1)]
-    command = [
-        *(str(folder / BENCH), "-m", str(model), "-p", "0", "-n", str(tokens), "-d", str(prompt)),
-        *("-r", "1", "-t", str(threads), "-fa", "0", "-o", "json", *split),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout)[0]["avg_ts"])
+
+def serve(library: Path, place: str, threads: int) -> None:
+    """Compute with the processor for whoever connects, until the process is ended."""
+    ggml, base, registry = _loaded(library)
+    ggml.ggml_backend_dev_by_type.restype = ctypes.c_void_p
+    devices = (ctypes.c_void_p * 1)(ggml.ggml_backend_dev_by_type(CPU))
+    kinds = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
+    start = _function(base, registry, "ggml_backend_rpc_start_server", None, *kinds)
+    start(place.encode(), None, threads, 1, ctypes.addressof(devices))
+
+
+def _loaded(library: Path) -> tuple[Any, Any, int]:
+    """ggml's two libraries, and the backend's registry."""
+    ggml, base = (ctypes.CDLL(str(LIBRARIES / name)) for name in ("libggml.so", "libggml-base.so"))
+    ggml.ggml_backend_load.restype = ctypes.c_void_p
+    registry = ggml.ggml_backend_load(str(library).encode())
+    if not registry:
+        raise OSError(f"llama.cpp cannot load {library}.")
+    return ggml, base, registry
+
+
+def _function(base: Any, registry: int, name: str, result: Any, *kinds: Any) -> Any:
+    find = base.ggml_backend_reg_get_proc_address
+    find.restype, find.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
+    return ctypes.CFUNCTYPE(result, *kinds)(find(registry, name.encode()))
+
+
+if __name__ == "__main__":
+    _, _, built, where, count = sys.argv
+    serve(Path(built), where, int(count))
