@@ -95,12 +95,17 @@ def _wait_for(place: str) -> None:
 
 
 def add(library: Path, places: Sequence[str]) -> None:
-    """Make servers the devices of all models that this process loads from now on, with equal parts of the layers."""
+    """Make servers the devices of all models that this process loads from now on, with equal parts of the layers.
+
+    Raises OSError: they are not.
+    """
     ggml, base, registry = _loaded(library)
     add_server = _function(base, registry, "ggml_backend_rpc_add_server", ctypes.c_void_p, ctypes.c_char_p)
     ggml.ggml_backend_register.argtypes = [ctypes.c_void_p]
     for place in places:
         ggml.ggml_backend_register(add_server(place.encode()))
+    if not llama_cpp.llama_supports_gpu_offload():
+        raise OSError("llama.cpp computes nothing with its RPC servers.")
 
 
 def serve(library: Path, place: str, threads: int) -> None:
@@ -115,7 +120,8 @@ def serve(library: Path, place: str, threads: int) -> None:
 
 def _loaded(library: Path) -> tuple[Any, Any, int]:
     """ggml's two libraries, and the backend's registry."""
-    ggml, base = (ctypes.CDLL(str(LIBRARIES / name)) for name in ("libggml.so", "libggml-base.so"))
+    # By the names that libllama asks for: beside them lie copies, with registries of their own.
+    ggml, base = (ctypes.CDLL(str(LIBRARIES / name)) for name in ("libggml.so.0", "libggml-base.so.0"))
     ggml.ggml_backend_load.restype = ctypes.c_void_p
     registry = ggml.ggml_backend_load(str(library).encode())
     if not registry:
