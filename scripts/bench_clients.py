@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import trio
-from bench_cache import add_cache_option, model_file
-from bench_pipeline import FIND_SECONDS, Setting, serving, some_tokens
+from bench_cache import model_file
+from bench_pipeline import FIND_SECONDS, Setting, add_path_options, serving, some_tokens
 from rich.console import Console
 from rich.table import Table
 
@@ -49,32 +49,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    cores = os.cpu_count() or 2
     parser.add_argument("--model", default="1b", help="demo, 1b, 3b or a GGUF file (default 1b)")
     parser.add_argument("--clients", default="2,4,8", help="how many completions at once (default 2,4,8)")
-    parser.add_argument("--providers", type=int, default=4, help="processes the layers are spread over")
-    parser.add_argument(
-        "--threads", type=int, default=max(1, cores // 2), help="of each provider (default half of the cores)"
-    )
-    parser.add_argument("--prompt", type=int, default=64, help="tokens of each prompt")
-    parser.add_argument("--tokens", type=int, default=33, help="tokens to generate in each completion")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, after one to warm up")
-    add_cache_option(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    add_path_options(parser, prompt=64, rounds=3)
     told = parser.parse_args()
-    counts = [int(each) for each in told.clients.split(",")]
-    setting = Setting(
-        providers=told.providers,
-        threads=told.threads,
-        wire="f32",
-        stream="direct",
-        relay=False,
-        pay_ahead=1,
-        delay_ms=0,
-        prompt=told.prompt,
-        tokens=told.tokens,
-        rounds=told.rounds,
-    )
+    counts, cores = [int(each) for each in told.clients.split(",")], os.cpu_count() or 2
+    setting = Setting.of(told)
     model, load = model_file(told.model, told.cache), os.getloadavg()[0]
     with (
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,

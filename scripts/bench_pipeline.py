@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,21 @@ class Setting:
 
     providers: int
     threads: int
-    wire: str
-    stream: str
-    relay: bool
-    pay_ahead: int
-    delay_ms: float
     prompt: int
     tokens: int
     rounds: int
+    wire: str = "f32"
+    stream: str = "direct"
+    relay: bool = False
+    pay_ahead: int = 1
+    delay_ms: float = 0.0
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Setting:
+        """What a command line says, and the default of what it has no option for."""
+        return cls(
+            **{each: value for each, value in vars(options).items() if each in cls.__dataclass_fields__}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +113,7 @@ class Measured:
 def main() -> None:
     """Run the benchmark and print it."""
     options = arguments()
-    setting = Setting(
-        providers=options.providers,
-        threads=options.threads,
-        wire=options.wire,
-        stream=options.stream,
-        relay=options.relay,
-        pay_ahead=options.pay_ahead,
-        delay_ms=options.delay_ms,
-        prompt=options.prompt,
-        tokens=options.tokens,
-        rounds=options.rounds,
-    )
+    setting = Setting.of(options)
     results = []
     # A process of its own: its idle threads cannot disturb the client, nor the client it.
     spawn = multiprocessing.get_context("spawn")
@@ -135,19 +132,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    half = max(1, (os.cpu_count() or 2) // 2)
     parser.add_argument(
         "--model",
         action="append",
         help="demo (the one that ships), 1b or 3b (16 layers x 2048 or 28 x 3072 with random Q4_0 weights, made by "
         "this script and kept in the cache), or a GGUF file; may be given several times; default: demo and 1b",
-    )
-    parser.add_argument("--providers", type=int, default=4, help="processes the layers are spread over")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=half,
-        help=f"of the unsplit model and of each provider (default {half}: half of the cores, as for hc-provider)",
     )
     parser.add_argument("--wire", choices=["f32", "f16"], default="f32", help="how activations travel")
     parser.add_argument(
@@ -170,12 +159,29 @@ def arguments() -> argparse.Namespace:
         default=0.0,
         help="one way on every direct connection, by proxies in this process (default 0: none)",
     )
-    parser.add_argument("--prompt", type=int, default=256, help="tokens of the prompt")
-    parser.add_argument("--tokens", type=int, default=33, help="tokens to generate in a round")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of each, after one to warm up")
+    add_path_options(parser, prompt=256, rounds=7)
+    return parser.parse_args()
+
+
+def add_path_options(parser: argparse.ArgumentParser, *, prompt: int, rounds: int) -> None:
+    """What every benchmark of a whole path asks for, with these defaults."""
+    half = max(1, (os.cpu_count() or 2) // 2)
+    parser.add_argument(
+        "--providers", type=int, default=4, help="processes the layers are spread over (default 4)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=half,
+        help=f"of the unsplit model and of each provider (default {half}: half of the cores, as for hc-provider)",
+    )
+    parser.add_argument("--prompt", type=int, default=prompt, help=f"tokens of a prompt (default {prompt})")
+    parser.add_argument("--tokens", type=int, default=33, help="tokens to generate in a round (default 33)")
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help=f"rounds of each, after one to warm up (default {rounds})"
+    )
     add_cache_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    return parser.parse_args()
 
 
 def bench(model: Path, home: Path, setting: Setting, pool: Executor) -> Measured:
@@ -256,9 +262,12 @@ def some_tokens(stored: StoredModel, count: int) -> list[int]:
     return [(7 * i + 1) % (stored.manifest.n_vocab - 1) for i in range(count)]
 
 
-async def run_unsplit(pool: Executor, model: Path, prompt: Sequence[int], setting: Setting) -> Run:
-    """The whole model in one process; loading it is not timed."""
-    future = pool.submit(reference.generate, model, prompt, setting.tokens, setting.threads)
+async def run_unsplit(
+    pool: Executor, model: Path, prompt: Sequence[int], setting: Setting, gpu_layers: int = -1
+) -> Run:
+    """The whole model in one process, with so many layers on devices, -1 for all; loading it is not timed."""
+    generate = partial(reference.generate, gpu_layers=gpu_layers)
+    future = pool.submit(generate, model, prompt, setting.tokens, setting.threads)
     done = await trio.to_thread.run_sync(future.result)
     return Run([int(token) for token in done.ids], done.prefill_ms, list(done.decode_ms))
 

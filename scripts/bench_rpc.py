@@ -21,8 +21,16 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 import trio
-from bench_cache import add_cache_option, model_file
-from bench_pipeline import FIND_SECONDS, Setting, run_path, serving, some_tokens
+from bench_cache import model_file
+from bench_pipeline import (
+    FIND_SECONDS,
+    Setting,
+    add_path_options,
+    run_path,
+    run_unsplit,
+    serving,
+    some_tokens,
+)
 from llama_rpc import add, backend, servers
 from rich.console import Console
 from rich.table import Table
@@ -30,7 +38,6 @@ from rich.table import Table
 from hypercluster.market.money import HCT
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.purse import purse_of
-from hypercluster.node.engine import reference
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.localnet import LocalNetwork
 
@@ -45,26 +52,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="1b", help="demo, 1b, 3b or a GGUF file (default 1b)")
-    parser.add_argument("--providers", type=int, default=4, help="ranges, and servers (default 4)")
-    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2))
-    parser.add_argument("--prompt", type=int, default=64, help="tokens of the prompt")
-    parser.add_argument("--tokens", type=int, default=33, help="tokens to generate in a round")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds, after one to warm up")
-    add_cache_option(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    add_path_options(parser, prompt=64, rounds=5)
     told = parser.parse_args()
-    setting = Setting(
-        providers=told.providers,
-        threads=told.threads,
-        wire="f32",
-        stream="direct",
-        relay=False,
-        pay_ahead=1,
-        delay_ms=0,
-        prompt=told.prompt,
-        tokens=told.tokens,
-        rounds=told.rounds,
-    )
+    setting = Setting.of(told)
     with err.status("Building llama.cpp's RPC backend, if it is not there"):
         library = backend(told.cache)
     model, load = model_file(told.model, told.cache), os.getloadavg()[0]
@@ -121,17 +111,10 @@ async def measure(
             path = await run_path(client, route, prompt, setting.tokens, pids, None)
             once = {PATH: path.decode_rate}
             for side, process, count in zip((UNSPLIT, RPC, NEAR), processes, apart, strict=True):
-                future = process.submit(_alone, model, prompt, setting.tokens, setting.threads, count)
-                once[side] = await trio.to_thread.run_sync(future.result)
+                once[side] = (await run_unsplit(process, model, prompt, setting, count)).decode_rate
             for side, rate in once.items() if number else ():
                 rates[side].append(rate)
     return rates
-
-
-def _alone(model: Path, prompt: Sequence[int], tokens: int, threads: int, apart: int) -> float:
-    """Tokens per second of a model of which so many layers are on the servers."""
-    done = reference.generate(model, prompt, tokens, threads, gpu_layers=apart)
-    return 1e3 * len(done.decode_ms) / sum(done.decode_ms)
 
 
 def row(rates: dict[str, list[float]], side: str) -> dict[str, str | float]:
