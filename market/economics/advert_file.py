@@ -5,7 +5,6 @@ A wrong file is refused with the line and the field.
 
 from __future__ import annotations
 
-import codecs
 import json
 import math
 from dataclasses import dataclass, replace
@@ -101,7 +100,7 @@ def load_adverts(path: Path) -> AdvertFile:
     try:
         with path.open("rb") as file:
             read = file.read(MOST_BYTES + 1)
-        text = read.removeprefix(codecs.BOM_UTF8).decode()
+        text = read.decode("utf-8-sig")
     except OSError as error:
         raise BadAdvertFile(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -137,9 +136,7 @@ class Mending:
             async with aclosing(self._funds.open(adverts, len(tokens), accounts)) as funding:
                 async for sent in funding:
                     yield sent
-        # Another last provider may give fewer candidates, as many as are needed it does.
-        most = min((each.max_top_k for each in adverts if each.max_top_k), default=terms.top_k)
-        terms = replace(terms, top_k=min(terms.top_k, most))
+        terms = terms.given_by(adverts)
         joints = self._joints(path, sessions, adverts, terms)
         new = await client.opener.sessions(
             adverts, accounts, terms, self._spending, looking.leash, joints=joints

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -50,6 +50,13 @@ class Terms:
     wire_dtype: WireDtype
     chain: bool = False
     pay_ahead: int = 1
+
+    def given_by(self, adverts: Sequence[Advert]) -> Terms:
+        """The same where some take over: another last provider may give fewer candidates, as many as are needed it
+        does.
+        """
+        most = min((each.max_top_k for each in adverts if each.max_top_k), default=self.top_k)
+        return replace(self, top_k=min(self.top_k, most))
 
 
 def adverts_of(nodes: Sequence[Node], book: OrderBook) -> list[Advert]:

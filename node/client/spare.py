@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -136,13 +135,11 @@ class Spare:
         accounts: Mapping[Recipient, OutgoingAccount],
         spending: Spending,
     ) -> None:
-        most = min((each.max_top_k for each in self.adverts if each.max_top_k), default=terms.top_k)
-        terms = replace(terms, top_k=min(terms.top_k, most))
-
         def leash_of(advert: Advert) -> Leash:
             # The answer goes on without it in any case.
             return Leash(client.experience.pace, client.patience, advert, lambda: True)
 
+        terms = terms.given_by(self.adverts)
         self.hops = await client.opener.sessions(self.adverts, accounts, terms, spending, leash_of)
         for hop in self.hops:
             hop.stands_by = True

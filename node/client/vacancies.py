@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from hypercluster.market.advert import Advert
     from hypercluster.market.economics.routing import Path
@@ -57,41 +57,35 @@ class Vacancies:
     def take(self, path: Path) -> None:
         """Sessions are about to be opened with all providers of a path."""
         self.paths += 1
-        for peer in path.ids:
-            self._open[peer] += 1
-            if peer in self._seen:
-                self._seen[peer].taken += 1
+        self.hold(path.ids)
 
     def give_back(self, path: Path, seconds: float) -> None:
         """They have ended, or were never opened; `seconds` is for how long they were taken."""
         self.paths -= 1
         self._held += _SHARE * (seconds - self._held)
-        for peer in path.ids:
-            self._release(peer)
-        self.wake()
+        self.release(path.ids)
 
     def exchange(self, before: Path, after: Path) -> None:
         """The sessions of one path that are not on the other have ended, and those that it did not have are opened."""
         held, wanted = set(before.ids), set(after.ids)
-        for peer in wanted - held:
-            self._open[peer] += 1
-            if peer in self._seen:
-                self._seen[peer].taken += 1
-        for peer in held - wanted:
-            self._release(peer)
-        self.wake()
+        self.hold(wanted - held)
+        self.release(held - wanted)
 
-    def hold(self, peers: Sequence[str]) -> None:
+    def hold(self, peers: Iterable[str]) -> None:
         """Sessions are about to be opened with these besides, which are on no path."""
         for peer in peers:
             self._open[peer] += 1
             if peer in self._seen:
                 self._seen[peer].taken += 1
 
-    def release(self, peers: Sequence[str]) -> None:
+    def release(self, peers: Iterable[str]) -> None:
         """They have ended, or are on a path from now on, which counts them itself."""
         for peer in peers:
-            self._release(peer)
+            self._open[peer] -= 1
+            if not self._open[peer]:
+                del self._open[peer]
+            if peer in self._seen:
+                self._seen[peer].taken -= 1
         self.wake()
 
     def full(self, advert: Advert, wait: float = 0.0) -> None:
@@ -137,13 +131,6 @@ class Vacancies:
         with trio.move_on_after(seconds):
             while self.changes == since:
                 await self._woken.wait()
-
-    def _release(self, peer: str) -> None:
-        self._open[peer] -= 1
-        if not self._open[peer]:
-            del self._open[peer]
-        if peer in self._seen:
-            self._seen[peer].taken -= 1
 
     def _of(self, advert: Advert) -> _Seen:
         seen = self._seen.get(advert.peer)

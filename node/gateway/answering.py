@@ -123,14 +123,14 @@ class Answering:
                 self.error = api_error_of(error, spent=self.spent_wei > 0)
 
     async def _check_lengths(self) -> None:
-        """Of several prompts none is run, and paid, before all are known to fit. Raises ApiError."""
+        """Of several prompts none is run, and paid, before all are known to fit. Raises ApiError, and what encoding
+        does.
+        """
         if len(self.asked.prompts) == 1:
             return
+        in_thread = Threads(1)
         for index, prompt in enumerate(self.asked.prompts):
-            try:
-                length = len(await Threads(1)(self._model.encode, prompt))
-            except Exception as error:
-                raise api_error_of(error) from error
+            length = len(await in_thread(self._model.encode, prompt))
             if length >= self.entry.context:
                 where = f"prompt[{index}]"
                 raise ApiError(

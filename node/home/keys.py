@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -32,7 +31,7 @@ class Key(StrEnum):
 PROVIDER = (Key.NODE, Key.OPERATOR)
 CLIENT = (Key.SESSION, Key.WALLET)
 MOST_PASSWORD_BYTES = 1 << 16
-_MARK = codecs.BOM_UTF8.decode()
+_MARK = "\ufeff"
 
 
 def key_file(home: Path, key: Key) -> Path:
@@ -83,7 +82,7 @@ def first_line(file: Path) -> str:
     try:
         with file.open("rb") as opened:
             raw = opened.readline(MOST_PASSWORD_BYTES + 1)
-        line = raw.removeprefix(codecs.BOM_UTF8).decode().removesuffix("\n").removesuffix("\r")
+        line = raw.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except OSError as error:
         raise KeystoreError(f"The password file {file} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

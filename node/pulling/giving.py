@@ -18,14 +18,7 @@ from hypercluster.node.network.direct import SecureStream
 from hypercluster.node.network.host import Host
 from hypercluster.node.pulling.pace import Pace
 from hypercluster.node.shards import Manifest
-from hypercluster.node.shards.blocks import (
-    BLOCK,
-    BlockHashes,
-    block_count,
-    block_hash,
-    read_block,
-    read_block_into,
-)
+from hypercluster.node.shards.blocks import BLOCK, BlockHashes, block_count, block_hash, read_block
 from hypercluster.node.shards.container import Container, Tensor
 from hypercluster.node.shards.pieces import read_container
 from hypercluster.node.shards.planning import plan
@@ -169,7 +162,7 @@ class Giver:
                 self.given += len(block)
 
     async def _read(self, tensor: Tensor, index: int, buffer: bytearray) -> memoryview:
-        return await self._in_thread(read_block_into, tensor, index, buffer)
+        return await self._in_thread(read_block, tensor, index, buffer)
 
     async def _send(self, raw: bytes, answering: Frames) -> None:
         await answering.send(encode_blocks(BlocksAnswer(len(raw))))
@@ -192,4 +185,7 @@ class Giver:
 
 
 def _hash_all(tensor: Tensor) -> bytes:
-    return b"".join(block_hash(read_block(tensor, index)) for index in range(block_count(tensor.size)))
+    buffer = bytearray(BLOCK)
+    return b"".join(
+        block_hash(read_block(tensor, index, buffer)) for index in range(block_count(tensor.size))
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypercluster.market.trust.merkle import root_of_hashes
-from hypercluster.node.shards.container import Tensor, read_exactly
+from hypercluster.node.shards.container import Tensor
 from hypercluster.node.shards.errors import MalformedFile, ManifestError, ManifestMismatch
 from hypercluster.node.shards.writing import replacing
 
@@ -31,17 +31,12 @@ def block_count(size: int) -> int:
     return -(-size // BLOCK)
 
 
-def read_block(tensor: Tensor, index: int) -> bytes:
-    """Block number `index` of a tensor in its file. Raises MalformedFile where that has shrunk."""
+def read_block(tensor: Tensor, index: int, buffer: bytearray | None = None) -> memoryview:
+    """Block number `index` of a tensor in its file: the first bytes of `buffer`, which has BLOCK bytes and serves who
+    reads many again and again. Raises MalformedFile where the file has shrunk.
+    """
     at = index * BLOCK
-    with tensor.path.open("rb") as file:
-        return read_exactly(file.fileno(), tensor.path, tensor.offset + at, min(BLOCK, tensor.size - at))
-
-
-def read_block_into(tensor: Tensor, index: int, buffer: bytearray) -> memoryview:
-    """The same in the first bytes of a buffer of BLOCK bytes, which is quicker for who reads many."""
-    at = index * BLOCK
-    view = memoryview(buffer)[: min(BLOCK, tensor.size - at)]
+    view = memoryview(bytearray(BLOCK) if buffer is None else buffer)[: min(BLOCK, tensor.size - at)]
     with tensor.path.open("rb", buffering=0) as file:
         file.seek(tensor.offset + at)
         read = 0

@@ -97,22 +97,18 @@ class Frames:
         seconds = self.frame_seconds if timeout is None else timeout
         if len(body) > self.max_frame:
             raise FrameTooLong(f"A frame of {len(body)} bytes is longer than the {self.max_frame} agreed.")
-        length = encode_length(len(body))
-        if self._prompt is None:
-            with trio.move_on_after(seconds):
-                await self._stream.write(b"".join((length, body)))
-                return
-        elif len(body) < PIECE:
-            rest = self._prompt.begin(b"".join((length, body)))
-            if not rest:
-                return
-            with trio.move_on_after(seconds):
-                await self._prompt.finish(rest)
-                return
+        length, prompt = encode_length(len(body)), self._prompt
+        if prompt is None:
+            sending = self._stream.write(b"".join((length, body)))
+        elif len(body) >= PIECE:
+            sending = self._send_pieces(prompt, length, memoryview(body))
+        elif rest := prompt.begin(b"".join((length, body))):
+            sending = prompt.finish(rest)
         else:
-            with trio.move_on_after(seconds):
-                await self._send_pieces(self._prompt, length, memoryview(body))
-                return
+            return
+        with trio.move_on_after(seconds):
+            await sending
+            return
         raise FrameTimeout(f"The peer did not take a frame of {len(body)} bytes in {seconds:g} s.")
 
     @staticmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def read_trusted(file: Path) -> frozenset[str]:
             raw = opened.read(MOST_BYTES + 1)
         if len(raw) > MOST_BYTES:
             raise BadTrust(f"{file} is too long for a list of operators: {MOST_BYTES} bytes are the most.")
-        lines = raw.removeprefix(codecs.BOM_UTF8).decode().splitlines()
+        lines = raw.decode("utf-8-sig").splitlines()
     except RuntimeError:
         raise BadTrust(f"{file} begins with the home of nobody here: give a whole path.") from None
     except OSError as error:
