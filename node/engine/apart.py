@@ -39,6 +39,7 @@ DONE, REFUSED, FAILED, NOT_LOADED, LOGGED = range(5)
 REPLY = struct.Struct("<II")
 """what came of it, and the length of the text behind it"""
 MOST_TEXT = 1 << 16
+_TUNABLES, _HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 _LAST_WORDS = 2000
 _STOP_SECONDS = 10
 
@@ -63,6 +64,7 @@ class Apart:
             stdout=subprocess.PIPE,
             stderr=self._words,
             pass_fds=(memory,),
+            env=_environment(),
         )
         atexit.register(self.close)  # a command that has ended leaves nothing running
         self._to, self._from = _file(self._process.stdin), _file(self._process.stdout)
@@ -240,6 +242,18 @@ def _memory() -> int:
         return os.memfd_create("hypercluster rows")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def _environment() -> dict[str, str]:
+    """Of the child: with huge pages for large blocks, if the user has not said anything of that.
+
+    Each token reads all weights that were rearranged, and in pages of 4 KiB a tenth of the time goes into finding them.
+    Other libraries than glibc do not read it.
+    """
+    told = os.environ.get(_TUNABLES, "")
+    if _HUGE_PAGES in told:
+        return dict(os.environ)
+    return {**os.environ, _TUNABLES: ":".join(filter(None, (told, f"{_HUGE_PAGES}=1")))}
 
 
 def _file(stream: IO[Any] | None) -> IO[Any]:

@@ -60,6 +60,7 @@ def _examine_node(program: str, model: str | None, json_: bool) -> None:
     settings = Settings()
     more: list[tuple[str, Check]] = [
         ("engine", home.engine),
+        ("pages", home.pages),
         ("reachability", partial(network.running, settings, program)),
     ]
     _examine(settings, PROVIDER, more, partial(chains.stake, settings, program=program), model, json_)

@@ -14,6 +14,7 @@ from eth_account.signers.local import LocalAccount
 from hypercluster.market.chain import Chain, Deployment, Sender, deploy
 from hypercluster.market.chain.checking import contradictions
 from hypercluster.market.money import HCT
+from hypercluster.node.cli.doctor import home
 from hypercluster.node.testnet.anvil import running_anvil
 from tests.e2e.shell import Terminal
 
@@ -111,6 +112,20 @@ def test_a_client_from_nothing_to_well(
     assert found["policy"]["health"] == "ill"
     assert "chmod 600" in found["session key"]["todo"]
     assert "password" in found["keys"]["seen"]
+
+
+@pytest.mark.parametrize(
+    ("enabled", "health"),
+    [("always [madvise] never\n", ["well"]), ("always madvise [never]\n", ["odd"]), (None, [])],
+)
+def test_huge_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: str | None, health: list[str]
+) -> None:
+    told = tmp_path / "enabled"
+    if enabled is not None:
+        told.write_text(enabled)
+    monkeypatch.setattr(home, "HUGE_PAGES", told)
+    assert [each.health.value for each in home.pages()] == health
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -64,6 +65,32 @@ def test_both_ways_to_run_llama_cpp_give_the_same_bits(model: Path, engine: Engi
             assert both[1] is not None
             for name in ("ids", "logits", "logsumexp"):
                 np.testing.assert_array_equal(getattr(both[0], name), getattr(both[1], name))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries do not read it")
+@pytest.mark.parametrize(
+    ("told", "huge"),
+    [
+        (None, True),
+        ("glibc.malloc.arena_max=2", True),
+        ("glibc.malloc.hugetlb=0", False),
+    ],
+)
+def test_large_blocks_of_the_engine_ask_for_huge_pages_unless_the_user_says_otherwise(
+    model: Path, monkeypatch: pytest.MonkeyPatch, told: str | None, huge: bool
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if told is not None:
+        monkeypatch.setenv("GLIBC_TUNABLES", told)
+    with Engine(model, True, True, n_ctx_total=400, max_sessions=4, threads=1) as engine:
+        process = process_of(engine)
+        asked = [
+            line
+            for line in Path(f"/proc/{process.pid}/smaps").read_text().splitlines()
+            if line.startswith("VmFlags:") and "hg" in line.split()
+        ]
+        assert bool(asked) == huge
+        assert (told or "") in process.environ()["GLIBC_TUNABLES"]
 
 
 def test_a_death_is_noticed_though_nobody_asks(engine: Engine) -> None:
