@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hypercluster.node.provider.incoming import Incoming
     from hypercluster.node.provider.seats import Seat
+    from hypercluster.node.wire.codec import Message
 
 LEAST_SECONDS = 3.0
 """for rows, whatever the layers before ours take"""
@@ -68,8 +69,8 @@ class Awaiting:
             raise Refused(ErrorCode.BAD_REQUEST, "No rows come to this session but from its client.")
         return self._entrance.inlet.holds(step.awaited)
 
-    async def rows_of(self, step: Step) -> bytes:
-        """The packed rows of a step.
+    async def rows_of(self, step: Step, use: Callable[[bytes], None]) -> bytes:
+        """The packed rows of a step, which are given to `use` a moment before.
 
         Raises:
             RowsMissing: they do not come, or the client does not want to wait any more.
@@ -78,11 +79,24 @@ class Awaiting:
         inlet = self._entrance.inlet
         assert inlet is not None
         incoming = self._incoming
-        said = (lambda: incoming.interruption(step.epoch)) if incoming.interrupts else None
+        word: Message | None = None
+
+        async def said() -> Message:
+            nonlocal word
+            word = await incoming.interruption(step.epoch)
+            return word
+
+        def used(rows: Rows) -> None:
+            if rows.rows == step.rows:
+                use(rows.data)
+
         began = time.monotonic()
         seconds = LEAST_SECONDS + max(self._before(step.rows), SLOWER * self._mean)
         with self._seat.clients_turn():
-            came = await inlet.rows_of(step.awaited, said, min(seconds, self._seat.patience))
+            listened = said if incoming.interrupts else None
+            came = await inlet.rows_of(step.awaited, listened, min(seconds, self._seat.patience), used)
+        if word is not None and word is not came:
+            incoming.put_back(word)
         match came:
             case Rows(rows=step.rows, data=data):
                 self._missed = 0

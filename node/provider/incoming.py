@@ -47,7 +47,7 @@ class Incoming:
         Raises what Connection.receive does, and Refused: the client has more steps out than it may.
         """
         if not self._ahead:
-            message = await self._connection.receive(timeout)
+            message = self._held.popleft() if self._held else await self._connection.receive(timeout)
             if isinstance(message, Step) and message.epoch:
                 self._read_ahead()
             return message
@@ -72,7 +72,7 @@ class Incoming:
         Raises what `receive` does.
         """
         if not self._ahead:
-            return await self._connection.receive(None)
+            return self._held.popleft() if self._held else await self._connection.receive(None)
         while True:
             if self._ended is not None:
                 raise self._ended
@@ -81,6 +81,10 @@ class Incoming:
             if self._held and not (epoch and isinstance(self._held[0], Step)):
                 return self._taken()
             await self._changed.wait()
+
+    def put_back(self, message: Message) -> None:
+        """Let the next message be this one, which was received and not answered."""
+        self._held.appendleft(message)
 
     def drops(self, step: Step) -> bool:
         """Whether a step that would begin now is dropped. Raises Refused where that goes on and on."""

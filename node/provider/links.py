@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +47,7 @@ class Inlet:
         self.peer = peer
         self._frame_bound = frame_bound
         self._here: deque[Rows] = deque()
-        self._came: Callable[[], None] = lambda: None
+        self._came: Callable[[], None] = _nobody
         self._room = trio.Event()
         self._reading = trio.CancelScope()
         self._taken = self._over = False
@@ -73,27 +72,43 @@ class Inlet:
             self._came()
 
     async def rows_of(
-        self, number: int, said: Callable[[], Awaitable[Message]] | None, seconds: float
+        self,
+        number: int,
+        said: Callable[[], Awaitable[Message]] | None,
+        seconds: float,
+        use: Callable[[Rows], None],
     ) -> Rows | Message | None:
-        """The rows of that number, or what is `said` meanwhile, if anybody is listened to; None: they do not come."""
-        deadline = trio.current_time() + seconds
-        while (rows := self._held(number)) is None:
-            word: Message | None = None
-            with trio.move_on_at(-math.inf if self._over else deadline) as scope:
-                self._came = scope.cancel
+        """The rows of that number, or what is `said` meanwhile, if anybody is listened to; None: they do not come.
+
+        As soon as they are here they are given to `use`, some turns of the event loop before this returns. Then they
+        are returned, whatever was said.
+        """
+        rows: Rows | None = None
+
+        def taken() -> None:
+            nonlocal rows
+            # What came may be of a step that was dropped here.
+            if rows is None and (rows := self._held(number)) is not None:
+                use(rows)
+
+        def came() -> None:
+            taken()
+            if rows is not None or self._over:
+                scope.cancel()
+
+        taken()
+        word: Message | None = None
+        if rows is None and not self._over:
+            with trio.move_on_after(seconds) as scope:
+                self._came = came
                 try:
                     if said is None:
                         await trio.sleep_forever()
                     else:
                         word = await said()
                 finally:
-                    self._came = lambda: None
-            if word is not None:
-                return word
-            if self._over or trio.current_time() >= deadline:
-                return self._held(number)
-            # What came may be of a step that was dropped here.
-        return rows
+                    self._came = _nobody
+        return rows or word
 
     def holds(self, number: int) -> bool:
         """Whether the rows of that number are here."""
@@ -110,6 +125,10 @@ class Inlet:
         if len(self._here) < MOST_AHEAD:
             self._room.set()
         return found
+
+
+def _nobody() -> None:
+    """Nobody waits for rows."""
 
 
 class Entrance:

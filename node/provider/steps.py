@@ -5,6 +5,7 @@ voucher counts, the voucher is stored before the answer leaves, and a step that 
 """
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hypercluster.market.money.voucher import charge
-from hypercluster.node.errors import ErrorCode, WireError
+from hypercluster.node.errors import ErrorCode, NodeError, WireError
 from hypercluster.node.provider.awaiting import Awaiting, ClientCloses, RowsMissing
 from hypercluster.node.provider.computing import Computed
 from hypercluster.node.provider.incoming import Incoming
@@ -139,16 +140,10 @@ class Steps:
             cost += self._prices.cached_wei(self._service.cached_percent) * step.position
         await self._service.collector.bill(account, cost, step.cumulative_wei, step.signature)
         try:
-            stored = None
             if payload is None:
-                # Stored while the layers before compute.
-                stored = await self._service.collector.begin_storing(account)
-                step, payload = await self._awaited(step)
-                arrived = time.perf_counter()
-            if self._service.throttle_seconds:
-                await trio.sleep(self._service.throttle_seconds)
-            self._stage.under_way = step.position
-            output = await self._computed(step, payload, stored)
+                step, output, arrived = await self._linked(step)
+            else:
+                output = await self._computed(step, payload)
             result = await self._result(step, output, arrived, awaited=awaited)
         except BaseException as error:
             account.channel.refund(cost)
@@ -173,30 +168,66 @@ class Steps:
             self._stage.books.tokens += 1
         return result
 
-    async def _awaited(self, step: Step) -> "tuple[Step, Payload]":
-        """A step with the rows that come from the provider before. Raises RowsMissing, ClientCloses."""
-        rows = await self._awaiting.rows_of(step)
-        try:
-            step = replace(step, input=rows, awaited=0)
-            return step, self._payload(step)
-        except WireError as error:
-            raise self._awaiting.missing(error.code) from None
+    async def _linked(self, step: Step) -> "tuple[Step, StepOutput, float]":
+        """A step with the rows that come from the provider before, what the layers make of it, and when the rows came.
 
-    async def _computed(self, step: Step, payload: "Payload", stored: "Stored | None") -> "StepOutput":
-        """What the layers make of a step, once its voucher is safe."""
-        outputs: Outputs = "all" if step.all_outputs else "last"
-        running = Computed(
-            self._service.engine, self._stage.slot, step.position, payload, outputs, self._opening.top_k or 1
-        )
+        Raises RowsMissing, ClientCloses.
+        """
+        # Stored while the layers before compute.
+        stored = await self._service.collector.begin_storing(self._account)
+        complete, arrived = step, 0.0
+        running: Computed | None = None
+
+        def begin(rows: bytes) -> None:
+            """Have them computed before the session has its turn; there what is wrong with them is said."""
+            nonlocal complete, running, arrived
+            arrived = time.perf_counter()
+            if not self._service.throttle_seconds:
+                with suppress(NodeError):
+                    complete = replace(step, input=rows, awaited=0)
+                    running = self._begin(complete, self._payload(complete))
+
         try:
-            if stored is None:
-                # While the layers are computed.
-                stored = await self._service.collector.begin_storing(self._account)
+            rows = await self._awaiting.rows_of(step, begin)
+            if running is None:
+                try:
+                    complete = replace(step, input=rows, awaited=0)
+                    payload = self._payload(complete)
+                except WireError as error:
+                    raise self._awaiting.missing(error.code) from None
+                await self._throttled()
+                running = self._begin(complete, payload)
+            output = await running.output()
+        finally:
+            if running is not None:
+                running.leave()
+        await stored()
+        return complete, output, arrived
+
+    async def _computed(self, step: Step, payload: "Payload") -> "StepOutput":
+        """What the layers make of a step, once its voucher is safe."""
+        await self._throttled()
+        running = self._begin(step, payload)
+        try:
+            # While the layers are computed.
+            stored = await self._service.collector.begin_storing(self._account)
             output = await running.output()
         finally:
             running.leave()
         await stored()
         return output
+
+    async def _throttled(self) -> None:
+        if self._service.throttle_seconds:
+            await trio.sleep(self._service.throttle_seconds)
+
+    def _begin(self, step: Step, payload: "Payload") -> Computed:
+        """Have the layers compute a step. Raises EngineError."""
+        self._stage.under_way = step.position
+        outputs: Outputs = "all" if step.all_outputs else "last"
+        return Computed(
+            self._service.engine, self._stage.slot, step.position, payload, outputs, self._opening.top_k or 1
+        )
 
     async def _result(self, step: Step, output: "StepOutput", arrived: float, *, awaited: bool) -> StepResult:
         """The answer, with a receipt that is signed before anybody can know whether this step will be audited.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import trio
+from trio.testing import memory_stream_pair
 
 from hypercluster.market.chain import Chain
 from hypercluster.node.client.account import OutgoingAccount
@@ -19,7 +20,7 @@ from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.host import Host, running_host
 from hypercluster.node.network.steps import dial_steps
 from hypercluster.node.provider import awaiting
-from hypercluster.node.provider.links import MOST_LINKS, Outlet
+from hypercluster.node.provider.links import MOST_LINKS, Inlet, Outlet
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.wire.bounds import frame_bound
 from hypercluster.node.wire.codec import Message
@@ -252,6 +253,69 @@ async def test_a_client_may_give_up_a_wait_or_leave(
         with pytest.raises(ConnectionLost):
             await session.client.receive(WAIT)
     assert provider.row(session.account).billed == 2 * PRICE
+
+
+@pytest.mark.parametrize("rows_first", [True, False])
+async def test_rows_and_a_word_of_the_client_may_come_at_once(
+    provider: Served, chain: Chain, rows_first: bool
+) -> None:
+    async with awaiting_session(provider, new_wallet(chain)) as session:
+        link, _ = await session.link()
+        for number in range(1, 25, 2):
+            await session.send(awaited=number)
+            rows, word = link.send(Rows(number, 1, GOOD)), session.client.send(Discard(session.seq))
+            for sending in (rows, word) if rows_first else (word, rows):
+                await sending
+            assert isinstance(await session.answer(), StepResult | NoRows)
+            # Else there would be too many waits for nothing in a row.
+            await link.send(Rows(number + 1, 1, GOOD))
+            assert isinstance(await session.step(awaited=number + 1), StepResult)
+        await session.client.send(Close())
+    assert provider.row(session.account).billed == session.seq * PRICE
+
+
+class Pipe:
+    """One end of a link in memory."""
+
+    peer, ip = "", ""
+
+    def __init__(self, stream: trio.StapledStream) -> None:
+        self._stream = stream
+
+    async def read(self) -> bytes:
+        return bytes(await self._stream.receive_some(65536))
+
+    async def write(self, data: bytes) -> None:
+        await self._stream.send_all(data)
+
+    async def close(self) -> None:
+        await self._stream.aclose()
+
+    reset = close
+
+
+async def test_rows_are_used_at_once_and_count_more_than_a_word_of_that_moment() -> None:
+    near, far = (Connection(Pipe(each)) for each in memory_stream_pair())
+    inlet, spoken, used = Inlet("", frame_bound(1, 64)), trio.Event(), list[Rows]()
+
+    def use(rows: Rows) -> None:
+        used.append(rows)
+        spoken.set()
+
+    async def said() -> Message:
+        await spoken.wait()
+        return Discard(0)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inlet.read, near)
+        assert isinstance(await far.receive(WAIT), LinkTaken)
+        await far.send(Rows(1, 1, NAN))
+        await far.send(Rows(2, 1, GOOD))
+        came = await inlet.rows_of(2, said, WAIT, use)
+        assert [came] == used == [Rows(2, 1, GOOD)]
+        assert await inlet.rows_of(3, said, WAIT, use) == Discard(0)
+        assert await inlet.rows_of(3, None, 0.01, use) is None
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_place_is_not_held_with_rows_that_never_come(provider: Served, chain: Chain) -> None:
