@@ -120,7 +120,7 @@ class Answering:
                     raise _closing()
                 await out.send(Done(self._usage(), self._facts()))
             except Exception as error:  # noqa: BLE001 - told to the caller, and logged where it is a bug
-                self.error = api_error_of(error, spent=self.spent_wei > 0)
+                self.error = api_error_of(error, spent=self.spent_wei > 0, field=self.asked.prompt_field)
 
     async def _check_lengths(self) -> None:
         """Of several prompts none is run, and paid, before all are known to fit. Raises ApiError, and what encoding

@@ -32,6 +32,8 @@ class Asked:
     """name, alias or id"""
     prompts: tuple[str | tuple[int, ...] | Chat, ...]
     """one, or where an API allows it several, each of which is answered `n` times"""
+    prompt_field: str = "messages"
+    """of the body, which the prompts come in"""
     tokens: int | None = None
     """to generate at most; None: as many as the path and the budgets hold"""
     cost_wei: int | None = None

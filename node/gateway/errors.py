@@ -76,26 +76,27 @@ def bad(param: str, message: str) -> ApiError:
     return ApiError(400, "invalid_value", message, param=param)
 
 
-def api_error_of(error: BaseException, *, spent: bool = False) -> ApiError:
+def api_error_of(error: BaseException, *, spent: bool = False, field: str = "messages") -> ApiError:
     """What a completion failed of, as HTTP tells it; of a group its first cause.
 
     Args:
         spent: whether money was spent before, so that trying again would be a second purchase.
+        field: of the body, which the prompt came in.
     """
     error = first_cause(error, ApiError, MarketError, NodeError)
-    found = _api_error_of(error)
+    found = _api_error_of(error, field)
     if spent and found.status >= 429:
         return ApiError(502, "upstream_failed", str(found), type="server_error", retry=False)
     return found
 
 
-def _api_error_of(error: BaseException) -> ApiError:
+def _api_error_of(error: BaseException, field: str) -> ApiError:
     said = str(error)
     match error:
         case ApiError():
             return error
         case RequestTooLong():
-            return ApiError(400, "context_length_exceeded", said, param="messages")
+            return ApiError(400, "context_length_exceeded", said, param=field)
         case UnknownModel():
             return ApiError(404, "model_not_found", said, param="model")
         case _ if isinstance(error, BadFormat) or isinstance(error.__cause__, BadFormat):

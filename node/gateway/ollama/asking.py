@@ -69,6 +69,7 @@ def _asked(body: Fields, prompt: str | Chat, form: Format | None) -> Asked:
     return Asked(
         model=model_of(body),
         prompts=(prompt,),
+        prompt_field="prompt" if isinstance(prompt, str) else "messages",
         tokens=tokens if tokens is not None and tokens > 0 else None,
         sampling=_sampling(options),
         stop=tuple(filter(None, stops)),

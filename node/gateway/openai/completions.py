@@ -77,6 +77,7 @@ def read_completion(body: Fields) -> Asked:
     return Asked(
         model=read_model(body),
         prompts=prompts,
+        prompt_field="prompt",
         tokens=TOKENS if tokens is None else tokens,
         cost_wei=read_cost(body),
         sampling=read_sampling(body),

@@ -62,6 +62,7 @@ def read_response(body: Fields, remembered: Remembered, key_id: str | None) -> A
     return Asked(
         model=read_model(body),
         prompts=(Chat(messages, tools, _reasoning(body)),),
+        prompt_field="input",
         tokens=body.whole("max_output_tokens", 1, MOST),
         cost_wei=read_cost(body),
         sampling=read_sampling(body),

@@ -48,6 +48,9 @@ def test_no_prompt_of_several_is_paid_before_all_are_known_to_fit(front_door: Fr
         assert answer.status_code == 400
         error = answer.json()["error"]
         assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt[1]")
+    answer = complete(front_door, "long " * 1000)
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt")
     assert front_door.market.spent_wei == spent
 
 
