@@ -68,7 +68,7 @@ class Drawing:
     def draw(self, best: TopK) -> Drawn:
         """Choose from the candidates [1, k] that follow all tokens so far.
 
-        Raises BadCandidates; NothingToDraw or FormatLost where nothing may come.
+        Raises NothingToDraw or FormatLost where nothing may come.
         """
         token = self._choose(best)
         ends = token in self._tokenizer.end_ids

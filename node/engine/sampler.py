@@ -17,7 +17,7 @@ import numpy.typing as npt
 from hypercluster.node.engine.llama import start
 from hypercluster.node.engine.penalties import Penalising, Penalties
 from hypercluster.node.errors import NodeError
-from hypercluster.node.rows import TopK, check
+from hypercluster.node.rows import TopK
 
 BAN = -100.0
 """a bias that low leaves nothing of a token, as with OpenAI"""
@@ -110,11 +110,13 @@ class Sampler:
     def sample(self, best: TopK, row: int = -1, mask: Mask | None = None) -> int:
         """Return the token chosen from one row of candidates, of those that `mask` [n_vocab] allows.
 
-        Raises BadCandidates; NothingToDraw where there is none.
+        Candidates from elsewhere have to be looked through before (node.rows.check). Raises NothingToDraw.
         """
         if not self._last:
             raise BadSampling("The sampler is closed.")
-        check(best, self.n_vocab)
+        if self._greedy and mask is None and not (self._penalising or self._bias or len(self.banned)):
+            # of several that are best llama.cpp takes the one with the least id
+            return int(best.ids[row][best.logits[row] == best.logits[row][0]].min())
         entries, guessed = self._entries(best, row, mask)
         if not len(entries):
             raise NothingToDraw("All candidates are banned, or outside the format that was asked for.")
@@ -130,7 +132,7 @@ class Sampler:
             self._penalising.apply(array)
             absent = self._penalising.beyond(best.ids[row], floor)
         # nothing that was not sent can be better than that
-        bar = max([floor, *absent])
+        bar = max(floor, *absent) if len(absent) else floor
         certain = int((entries["logit"] >= bar).sum()) - len(guessed)
         if self._greedy:
             native.llama_sampler_apply(self._last[0], array)
@@ -142,7 +144,9 @@ class Sampler:
             )
             kept = entries[: array.size]
         if best.ids.shape[1] < self.n_vocab and not (
-            exact and (kept["logit"] >= bar).all() and not np.isin(guessed, kept["id"]).any()
+            exact
+            and (kept["logit"] >= bar).all()
+            and not (len(guessed) and np.isin(guessed, kept["id"]).any())
         ):
             self.cut_short += 1
         if not self._greedy:
@@ -156,7 +160,7 @@ class Sampler:
         """llama.cpp's array of what may come, biases added, and those of it that are no candidates."""
         ids, logits = best.ids[row], best.logits[row]
         lifted = [token for token, value in self._bias.items() if value > 0]
-        guessed = np.setdiff1d(np.array(lifted, np.int32), ids)
+        guessed = np.setdiff1d(np.array(lifted, np.int32), ids) if lifted else np.empty(0, np.int32)
         if len(guessed):
             logits = np.concatenate([logits, np.full(len(guessed), logits[-1])])
             ids = np.concatenate([ids, guessed])
@@ -170,7 +174,7 @@ class Sampler:
             if len(self.banned):
                 free = free & ~np.isin(ids, self.banned)
             ids, logits = ids[free], logits[free]
-            guessed = np.intersect1d(guessed, ids)
+            guessed = np.intersect1d(guessed, ids) if lifted else guessed
         entries = np.zeros(len(ids), _ENTRY)
         entries["id"], entries["logit"] = ids, logits
         return entries, guessed
@@ -201,8 +205,9 @@ class Sampler:
                 # so many more would be within top-k, and none of them is better than the bar
                 more = max(0, self._top_k - certain) * math.exp(bar - rest.logsumexp)
                 least, likely, most = 0.0, min(likely, more), min(most, more)
-            doubtful = entries["logit"][np.isin(entries["id"], guessed)].astype(float)
-            least -= float(np.exp(doubtful - rest.logsumexp).sum())
+            if len(guessed):
+                doubtful = entries["logit"][np.isin(entries["id"], guessed)].astype(float)
+                least -= float(np.exp(doubtful - rest.logsumexp).sum())
             whole = mass[-1] + np.array([least, likely, most])
             first, last = np.searchsorted(mass, self._top_p * whole[[0, 2]])
             agreed = first == last
@@ -226,7 +231,9 @@ class Sampler:
         most = rest + float(np.exp(penalised - whole).sum())
         if masked:  # nobody knows how much of it is within the mask; of what is well formed it is little
             return _Beyond(whole, 0.0, 0.0, most)
-        lowered = len(penalised) + len(np.setdiff1d(self._lowered, best.ids[row]))
+        lowered = len(penalised)
+        if len(self._lowered):
+            lowered += len(np.setdiff1d(self._lowered, best.ids[row]))
         least = rest - lowered * float(np.exp(logits[-1] - whole))
         return _Beyond(whole, max(0.0, least), rest, most)
 
