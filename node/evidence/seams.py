@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from hypercluster.node.evidence.bundle import PaidSession, by_path
 
@@ -12,7 +12,8 @@ def seam_faults(sessions: Sequence[PaidSession], begins: int = 0) -> Iterator[st
     """What does not fit between the sessions of a request whose paths begin at layer `begins`, in sentences.
 
     Where somebody took over in the middle of an answer, rows that had come in several steps were sent in one, of which
-    there is no root to compare; such steps are passed over, and so are those of who stood by for another.
+    there is no root to compare; such steps are passed over, and so are those of who stood by for another, and those
+    that were taken again from where they began: who broke sent their rows on, and signed for nothing.
     """
     # Who did nothing else was on no path.
     sessions = [each for each in sessions if not each.aside or each.aside < len(each.steps)]
@@ -63,10 +64,13 @@ def _mended_faults(session: PaidSession, sessions: Sequence[PaidSession], begins
     # What those had read who were there before it, and at first the step that they broke at.
     had = max((step.position + step.tokens for each in gone for step in each.steps), default=0)
     first = bool(gone)
+    # Where the lowest begins of a step and those after it.
+    lowest = [*accumulate((step.position for step in reversed(session.steps)), min)][::-1]
     for number, got in enumerate(session.steps[session.aside :], session.aside):
+        again = number + 1 < len(lowest) and lowest[number + 1] <= got.position
         if (got.in_root, got.position, got.tokens) in answered:
             first = False
-        elif not (first or got.position < had) and not any(
+        elif not (first or again or got.position < had) and not any(
             got.position in rows and got.position + got.tokens <= rows.stop for rows in read_again
         ):
             yield _other(number, session, before[-1])
