@@ -58,7 +58,12 @@ class Flying(Stepping):
     @property
     def flies(self) -> bool:
         """Whether the provider takes steps before it has answered others."""
-        return FLIGHT in self.advert.features and self._connection.direct and not self._begun
+        return FLIGHT in self.advert.features and self._connection.direct and not self.unsigned
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether it begins with steps of another session that are not signed for yet: nobody is shown these."""
+        return bool(self._begun)
 
     @property
     def out(self) -> int:

@@ -60,14 +60,15 @@ class Funds:
         """See that there are channels to all of them, good for so many rows of a prompt, after those that are cached,
         and for what follows; and to `spares`, good for all rows of the prompt and of the answer.
 
-        They are put into `accounts`. Raises InsufficientFunds, ChainError.
+        They are put into `accounts`. Raises InsufficientFunds, ChainError. With `spares` that is also where the wallet
+        could pay them only with what follows.
         """
         ahead = min(self._done.allowed - len(self._done.tokens), AHEAD_TOKENS)
         left = self._spending.left_wei
         enough, least = (needed(adverts, rows, tokens, left, cached) for tokens in (ahead, 1))
         all_rows = rows + cached + self._done.allowed - len(self._done.tokens)
-        for needs, tokens in ((enough, ahead), (least, 1)):
-            needs |= needed(spares, all_rows, tokens, left)
+        if spares:
+            least = enough = enough | needed(spares, all_rows, ahead, left)
         async with aclosing(self._fund(enough, least, accounts)) as sent:
             async for each in sent:
                 yield each

@@ -198,6 +198,10 @@ class Looking:
     def shun(self, advert: Advert) -> None:
         """Finish this completion without a provider, which loses nothing by that."""
         self._resting[advert.peer] = math.inf
+        self.avoid(advert)
+
+    def avoid(self, advert: Advert) -> None:
+        """Finish this completion without a provider's operator as long as somebody else serves."""
         self._failed.add(advert.operator or advert.peer)
 
     def _coming_back(self) -> dict[str, float]:

@@ -164,7 +164,7 @@ class Spare:
             if isinstance(stage, OwnStage):
                 there = stage.first and self.start == done.begins
             else:
-                there = stage.advert.layer_stop == self.start and not stage.broken
+                there = stage.advert.layer_stop == self.start and not (stage.broken or stage.unsigned)
             if there:
                 return stage
         return None

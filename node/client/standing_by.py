@@ -174,8 +174,11 @@ class Standby:
     async def _let_go(self, spare: Spare) -> None:
         """End the sessions of one that failed, or is not to be paid any more, and leave it alone from now on."""
         error = spare.error
+        silent = {hop.advert.peer for hop in spare.hops if hop.broken} or {*spare.peers}
         for advert in spare.adverts:
-            if isinstance(error, HopFailed) and error.peer == advert.peer:
+            if error is None and advert.peer in silent:
+                self._looking.avoid(advert)
+            elif isinstance(error, HopFailed) and error.peer == advert.peer:
                 self._looking.shun(advert)
                 if error.code is ErrorCode.FULL:
                     self._client.vacancies.full(advert, error.wait)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,13 +14,15 @@ import trio
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.economics.parameters import MarketParameters
-from hypercluster.market.money.units import HCT
+from hypercluster.market.money.budget import Budget
+from hypercluster.market.money.units import HCT, format_hct
 from hypercluster.market.money.voucher import charge
 from hypercluster.market.trust.receipt import Receipt
 from hypercluster.node.client import kept
 from hypercluster.node.client.auditing.assembly import Auditing
 from hypercluster.node.client.auditing.policy import Policy
 from hypercluster.node.client.client import Client
+from hypercluster.node.client.completing import Completing
 from hypercluster.node.client.completion import Completion, HopBill
 from hypercluster.node.client.draft_model import Drafting
 from hypercluster.node.client.events import Event, HopReplaced, PathChosen, Prefilled, SparesChanged, Token
@@ -29,12 +31,16 @@ from hypercluster.node.client.levelling import Levelling
 from hypercluster.node.client.own_layers import Ends, OwnStage
 from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.request import Allowance, Request, Sampling, Wishes
+from hypercluster.node.client.siblings import Siblings
 from hypercluster.node.client.spare import LEAST_ROWS, Spare
 from hypercluster.node.client.standing_by import Standby
+from hypercluster.node.client.trips import Trips
 from hypercluster.node.engine import reference
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.checking import check_bundle
+from hypercluster.node.home.policy import policy_file
 from hypercluster.node.home.settings import Settings
+from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.provider import awaiting
 from hypercluster.node.provider import process as provider
@@ -182,10 +188,11 @@ async def completed(
     own: Ends | None = None,
     auditing: Auditing | None = None,
     between: Callable[[Completion], Awaitable[None]] | None = None,
+    budgets: tuple[Budget, ...] = (),
     **wishes: Any,
 ) -> tuple[list[Event], Completion]:
     allowed = Allowance(**({"tokens": TOKENS} | (allowance or {})))
-    request = Request(prompt=prompt, allowance=allowed, sampling=sampling or Sampling())
+    request = Request(prompt=prompt, allowance=allowed, sampling=sampling or Sampling(), budgets=budgets)
     events: list[Event] = []
     async with world.client(wallet, home, auditing, own=own, **wishes) as client:
         with trio.fail_after(300):
@@ -772,36 +779,134 @@ async def test_who_dies_while_it_stands_by_hurts_nobody(
         assert bill.paid_wei <= held <= bill.paid_wei + bill.risked_wei
 
 
-async def test_what_the_answer_may_need_is_not_spent_on_who_stands_by(
-    world: World, tmp_path: Path, watched: Watched
+async def test_others_stand_by_for_an_answer_that_begins_with_copies_too(
+    world: World, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = 3 * (charge(CHEAP, CHEAP // 4, len(PROMPT)) + (LONG - 1) * CHEAP)
-    limit = plain + DEAR - 1
+    """Also where they are there before a copy has signed for what it holds, which nobody can be shown until then."""
+    opened: list[Spare] = []
+    plan, opening = Trips.plan, Spare._open
+
+    async def noting(spare: Spare, *given: Any) -> None:
+        await opening(spare, *given)
+        opened.append(spare)
+
+    async def late(trips: Trips, pending: Sequence[int], room: int) -> int:
+        while len(pending) == 1 and len(opened) < 4:
+            await trio.sleep(0.01)
+        return await plan(trips, pending, room)
+
+    monkeypatch.setattr(Spare, "_open", noting)
+    monkeypatch.setattr(Trips, "plan", late)
+    allowance, siblings, events = Allowance(tokens=TOKENS), Siblings(), list[Event]()
+    request = Request(prompt=PROMPT, allowance=allowance)
+
+    async def run(completing: Completing) -> None:
+        async with completing:
+            async for event in completing:
+                events.append(event)
+                while len(completing.completion.tokens) == TOKENS - 1 and any(
+                    sum(watched.steps.get(place, ())) < 2 * len(PROMPT) for place in ((1, 3), (3, 4))
+                ):
+                    await trio.sleep(0.01)
+
+    async with world.client(new_wallet(world.chain), tmp_path, spare=True) as client:
+        both = [client.complete(request, "", siblings) for _ in range(2)]
+        with trio.fail_after(300):
+            async with trio.open_nursery() as nursery:
+                for each in both:
+                    nursery.start_soon(run, each)
+    assert sorted(each.completion.cached for each in both) == [0, len(PROMPT)]
+    for each in both:
+        assert each.completion.tokens == world.greedy[:TOKENS]
+        spares = [bill for bill in each.completion.bills if bill.stood_by]
+        assert {*world.names(spares)} == {"spare left", "spare right", "spare tail"}
+        assert all(bill.tokens >= len(PROMPT) for bill in spares)
+    assert {event.reason for event in events if isinstance(event, SparesChanged)} == {""}
+
+
+PLAIN = 3 * (charge(CHEAP, CHEAP // 4, len(PROMPT)) + (LONG - 1) * CHEAP)
+"""wei, what an answer costs for which nobody stands by"""
+
+
+@pytest.mark.parametrize(
+    "whose", ["limit of this request", "budget of a key", "wallet's limit for a request"]
+)
+async def test_what_the_answer_may_need_is_not_spent_on_who_stands_by(
+    world: World, tmp_path: Path, watched: Watched, whose: str
+) -> None:
+    limit = PLAIN + DEAR - 1
+    allowance = {"tokens": LONG}
+    if whose == "limit of this request":
+        allowance["cost_wei"] = limit
+    elif whose == "wallet's limit for a request":
+        policy_file(tmp_path).write_text(f'[limits]\nper_request = "{format_hct(limit)}"\n')
     events, done = await completed(
         world,
         new_wallet(world.chain),
         tmp_path,
-        allowance={"tokens": LONG, "cost_wei": limit},
+        allowance=allowance,
         between=watched.losing(2),
+        budgets=(Budget(whose, limit),) if whose == "budget of a key" else (),
         spare=True,
     )
     assert done.tokens == world.greedy[:LONG]
     assert done.finish == "length"
-    assert done.spent_wei == plain
+    assert done.spent_wei == PLAIN
     assert watched.steps == {}
     told = [event for event in events if isinstance(event, SparesChanged)]
     assert told[0].peers
     assert told[-1].peers == ()
-    assert "limit of this request" in told[-1].reason
+    assert whose in told[-1].reason
 
 
-async def test_a_talk_goes_on_over_its_path_and_others_stand_by_anew(world: World, tmp_path: Path) -> None:
-    text, wallet = (*PROMPT, *world.greedy), new_wallet(world.chain)
+async def test_a_wallet_that_holds_the_answer_alone_pays_for_that_alone(world: World, tmp_path: Path) -> None:
+    """No deposit goes to others that the answer would miss in the end."""
+    path = [world.served[name].advert for name in ("head", "middle", "tail")]
+    holds = sum(max(PLAIN // 3 + CHEAP, advert.reserve_wei) for advert in path)
+    wallet = new_wallet(world.chain, holds)
+    events, done = await completed(world, wallet, tmp_path, allowance={"tokens": LONG}, spare=True)
+    assert done.tokens == world.greedy[:LONG]
+    assert (done.finish, done.spent_wei) == ("length", PLAIN)
+    (told,) = [event for event in events if isinstance(event, SparesChanged)]
+    assert (told.peers, told.without) == ((), ((0, 1), (1, 3), (3, 4)))
+    assert f"holds {format_hct(holds)} HCT" in told.reason
+    assert {deposit.recipient.node for funding in done.fundings for deposit in funding.deposits} == {
+        address_of_peer(advert.peer) for advert in path
+    }
+
+
+@pytest.mark.parametrize("said", ["in the environment", "in a file .env"])
+async def test_others_stand_by_where_the_settings_say_so(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(f"HC_SPARE={int(said == 'in a file .env')}\n")
+    if said == "in the environment":
+        monkeypatch.setenv("HC_SPARE", "1")
+    events, done = await completed(world, new_wallet(world.chain), tmp_path)
+    assert done.tokens == world.greedy[:TOKENS]
+    assert any(event.peers for event in events if isinstance(event, SparesChanged))
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["nobody dies", "one dies"])
+async def test_a_talk_goes_on_over_its_path_and_others_stand_by_anew(
+    world: World, tmp_path: Path, watched: Watched, dies: bool
+) -> None:
+    """Also where the path is one that another took a place of."""
+    text, wallet, level = (*PROMPT, *world.greedy), new_wallet(world.chain), watched.keeping_up((1, 3))
+    if dies:
+        world.lies["middle"].tell = hang_up_at(5)
+    path = ["head", *(["spare left", "spare right"] if dies else ["middle"]), "tail"]
     async with world.client(wallet, tmp_path, spare=True, stays=True) as client:
         for length, cached in ((40, 0), (50, 43)):
             request = Request(prompt=text[:length], allowance=Allowance(tokens=4))
             with trio.fail_after(300):
-                done = await client.complete(request).finished()
+                async with client.complete(request) as completing:
+                    async for event in completing:
+                        if isinstance(event, Token) and not cached:
+                            await level(completing.completion)
+            done = completing.completion
             assert done.tokens == [*text[length : length + 4]]
             assert done.cached == cached
             assert any(bill.stood_by for bill in done.bills)
+            assert world.names([bill for bill in done.bills if not bill.stood_by])[-len(path) :] == path
