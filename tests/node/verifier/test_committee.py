@@ -33,6 +33,7 @@ from hypercluster.node.engine.steps import StepOutput
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.replay.replayer import Judgement, Replayer
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet import cheating
 from hypercluster.node.testnet.cheats import Tampering
@@ -121,10 +122,10 @@ async def test_an_honest_provider_is_acquitted_and_the_bond_is_lost(
 async def test_a_stage_that_went_back_is_judged_by_what_it_still_held(
     court: Court, wallet: Wallet, accused: tuple[LocalAccount, LocalAccount], tmp_path: Path, outcome: str
 ) -> None:
-    """Guilty is one whose rows go on as if nothing had been forgotten, each of them computed."""
+    """Guilty is one whose rows go on as if nothing had been forgotten, each of them computed. All travel as q8."""
     node, operator = accused
-    honest = court.served(node, places=[(0, 12), (12, 6), (6, 5), (11, 1)])
-    kept = court.served(node, places=[(0, 12), (12, 6), (18, 5), (23, 1)])
+    honest = court.served(node, places=[(0, 12), (12, 6), (6, 5), (11, 1)], dtype=WireDtype.Q8)
+    kept = court.served(node, places=[(0, 12), (12, 6), (18, 5), (23, 1)], dtype=WireDtype.Q8)
     steps = [replace(step, output=other.output) for step, other in zip(honest.steps, kept.steps, strict=True)]
     wrong = signed(Transcript(honest.record, tuple(steps)), bytes(node.key), court.chain.disputes.domain)
     with nobody_else_loses(court):
