@@ -34,6 +34,7 @@ from tests.matrix.cases import (
     IN_FLIGHT,
     MIXED,
     NO_DRAFTS,
+    NOBODY,
     Q8,
     RELAY,
     RESUMED,
@@ -63,7 +64,7 @@ Told = Callable[[int], Awaitable[None]]
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a client finds its providers, as a process of its own can be told; `path` are the peers of the cheap ones
-    in the order of their layers, `nodes` how many providers there are.
+    in the order of their layers, `spare` is who stands by for the middle one, `nodes` how many providers there are.
     """
 
     rpc: str
@@ -71,6 +72,7 @@ class Place:
     bootstrap: str
     model: str
     path: tuple[str, ...]
+    spare: str
     nodes: int
 
 
@@ -91,14 +93,14 @@ def requests_of(case: Case, prompt: Sequence[int], tokens: int, *, is_last: bool
     return [request_of(prompt, tokens, seed) for seed in seeds]
 
 
-def wishes_of(case: Case, path: Sequence[str]) -> Wishes:
+def wishes_of(case: Case, place: Place) -> Wishes:
     """Windows in flight are worth it only to who looks at the time, so there the path is preferred by name. Rows travel
     as q8 because the model's certificate allows it.
     """
     flying = case.guesses == IN_FLIGHT
     return Wishes(
         market=TIME_ONLY if flying else PRICE_ONLY,
-        prefer=tuple(path) if flying else (),
+        prefer=(*place.path, place.spare) if flying else (),
         in_flight=4 if flying else 0,
         wire_dtype=None if case.wire == Q8 else WireDtype.named(case.wire),
         deposit_wei=HCT // 100,
@@ -106,6 +108,7 @@ def wishes_of(case: Case, path: Sequence[str]) -> Wishes:
         chain=case.rows != RELAY,
         drafts=0 if case.guesses == NO_DRAFTS else DRAFTS,
         pay_ahead=TOKENS_AHEAD if case.vouchers == AHEAD else 1,
+        spare=case.spare != NOBODY,
     )
 
 
@@ -121,7 +124,7 @@ async def client_of(
         chain,
         stored,
         purse,
-        wishes=wishes_of(case, place.path),
+        wishes=wishes_of(case, place),
         auditing=Auditing(policy=Policy(rate=1.0), auditor="own"),
         drafting=guesser if case.guesses in (DRAFT_MODEL, IN_FLIGHT) else None,
     ) as client:
@@ -177,8 +180,8 @@ async def silent(_came: int) -> None:
 
 
 async def main(told: dict[str, object]) -> None:
-    """Run the turns that it is told, and print how many tokens each answer to the last one has; after the first of them
-    it goes on when it is sent a line.
+    """Run the turns that it is told, and print how many tokens each answer to the last one has; at those where they
+    wait for each other it goes on when it is sent a line.
     """
     case, place = Case(**told["case"]), Place(**told["place"])  # type: ignore[arg-type]
     home = Path(str(told["home"]))
@@ -192,7 +195,7 @@ async def main(told: dict[str, object]) -> None:
     async def say(came: int) -> None:
         sys.stdout.write(f"{came}\n")
         sys.stdout.flush()
-        if came == 1:
+        if came in MEETINGS:
             await trio.to_thread.run_sync(sys.stdin.readline)
 
     turns: list[tuple[list[int], int]] = told["turns"]  # type: ignore[assignment]

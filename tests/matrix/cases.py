@@ -16,6 +16,7 @@ CHEATS, CLIENT_KILLED = "hop cheats", "client killed"
 F32, F16, Q8 = "f32", "f16", "q8"
 GREEDY, SEEDED = "greedy", "seeded"
 EACH, AHEAD = "a voucher a step", "paid ahead"
+NOBODY, STANDS_BY, FAILS = "no spare", "spare", "spare fails"
 
 AXES = {
     "rows": (RELAY, CHAIN, MIXED),
@@ -26,6 +27,7 @@ AXES = {
     "wire": (F32, F16, Q8),
     "draws": (GREEDY, SEEDED),
     "vouchers": (EACH, AHEAD),
+    "spare": (NOBODY, STANDS_BY, FAILS),
 }
 
 
@@ -34,7 +36,8 @@ class Case(NamedTuple):
 
     `mixed` has one link, and relays the rows of the other. The hop that fails or cheats is in the middle of the path,
     the link that is cut leads to it. `forked` are two answers to one prompt, which run at the same time, the second one
-    over copies of the sessions of the first; whatever fails fails for both.
+    over copies of the sessions of the first; whatever fails fails for both. A spare stands by for the hop in the
+    middle, and has read the prompt before anything fails. One that `fails` is frozen where the hop is, and else dead.
     """
 
     rows: str
@@ -45,6 +48,7 @@ class Case(NamedTuple):
     wire: str
     draws: str
     vouchers: str
+    spare: str
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from itertools import accumulate
 from itertools import chain as all_of
 from pathlib import Path
 
@@ -19,10 +20,11 @@ import trio
 from hypercluster.market.chain import Chain
 from hypercluster.market.ledger import Ledger, Outcome
 from hypercluster.market.money.voucher import charge
-from hypercluster.node.client import patience
-from hypercluster.node.client.completion import Completion
+from hypercluster.node.client import patience, standing_by
+from hypercluster.node.client.completion import Completion, HopBill
 from hypercluster.node.client.receipt_files import ReceiptFiles
 from hypercluster.node.client.recovery import opened_wallet
+from hypercluster.node.evidence.bundle import Bundle
 from hypercluster.node.evidence.checking import check_bundle
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.rows import WireDtype
@@ -39,24 +41,31 @@ from tests.matrix.asking import (
 )
 from tests.matrix.cases import (
     AHEAD,
+    ALONE,
     CHAIN,
     CHEATS,
     CLIENT_KILLED,
     CUT,
     DRAFT_MODEL,
     EACH,
+    F32,
+    FAILS,
+    FORKED,
     FRESH,
     FROZEN,
+    GREEDY,
     IN_FLIGHT,
     KILLED,
     MIXED,
     NO_DRAFTS,
+    NOBODY,
     NOTHING,
     RESUMED,
+    STANDS_BY,
     Case,
     chosen,
 )
-from tests.matrix.world import CHEAP, PATH, PROMPT, World, running_world
+from tests.matrix.world import CHEAP, DEAR, PATH, PROMPT, World, running_world
 from tests.node.helpers.providers import Wallet, new_wallet
 
 pytestmark = pytest.mark.slow
@@ -66,6 +75,8 @@ CASES = chosen(os.environ.get("HC_MATRIX", "pairs"), os.environ.get("HC_MATRIX_P
 FIRST_TOKENS, TOKENS = 8, 24
 NEXT = (7, 8, 9)
 """what is said after the first answer"""
+BOTH = ("middle", "spare")
+"""who fails where the spare does as well"""
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +115,11 @@ async def run(world: World, case: Case, wallet: Wallet, home: Path, turns: list[
 
     async def told(came: int) -> None:
         if came == 1:
+            world.tempers["spare"].rows = 0
             await world.linked(case)
-        elif came == FAILS_AT and case.failure in (KILLED, FROZEN):
-            world.tempers["middle"].mood = case.failure
-        elif came == FAILS_AT and case.failure == CUT:
-            world.tempers["head"].mood = CUT
+        elif came == FAILS_AT:
+            await world.stands_by(case, len(turns[-1][0]))
+            world.fail(case)
 
     if case.failure == CHEATS:
         world.tempers["middle"].mood = CHEATS
@@ -132,12 +143,14 @@ def killed(world: World, case: Case, wallet: Wallet, home: Path, turns: list[Tur
         assert child.stdin is not None
         assert child.stdout is not None
         for said in child.stdout:
+            if int(said) == FAILS_AT:
+                trio.run(world.stands_by, case, len(turns[-1][0]))
+                break
             if int(said) == 1:
+                world.tempers["spare"].rows = 0
                 trio.run(world.linked, case)
                 child.stdin.write("\n")
                 child.stdin.flush()
-            if int(said) >= FAILS_AT:
-                break
         child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
 
@@ -149,6 +162,10 @@ def test_what_meets_in_the_data_plane_holds(
     if case.failure == FROZEN:
         # As for who answered in milliseconds before: otherwise each of these cases would take ten seconds.
         monkeypatch.setattr(patience, "SLACK_SECONDS", patience.SILENT_SECONDS)
+    if case.spare == STANDS_BY:
+        # A step that is under way with it is answered, however late.
+        for each in ("TAKE_SECONDS", "END_SECONDS"):
+            monkeypatch.setattr(standing_by, each, 60.0)
     wallet, turns = new_wallet(world.chain), turns_of(world, case)
     cost = risked = 0
     if case.failure == CLIENT_KILLED:
@@ -167,6 +184,39 @@ def test_what_meets_in_the_data_plane_holds(
     looked_over(world, case, tmp_path, done)
 
 
+def test_who_froze_while_it_stood_by_is_not_asked_when_it_is_needed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was sent is given up, and of those who could take over it is the last, whatever its price."""
+    monkeypatch.setattr(standing_by, "TAKE_SECONDS", 0.2)
+    case = Case(CHAIN, NO_DRAFTS, FRESH, ALONE, KILLED, F32, GREEDY, EACH, FAILS)
+    wallet, prompt, tokens = new_wallet(world.chain), turns_of(world, case)[0][0], 40
+
+    async def told(came: int) -> None:
+        if came == 1:
+            await world.linked(case)
+        elif came == FAILS_AT:
+            await world.stands_by(case, len(prompt))
+            world.tempers["spare"].mood = FROZEN
+        elif came == tokens - 1:
+            # By then it was sent something that it never answers.
+            world.tempers["middle"].mood = KILLED
+
+    async def complete() -> Completion:
+        async with client_of(case, world.place, world.chain, world.stored, wallet.purse, tmp_path) as client:
+            with trio.fail_after(300):
+                (done,) = await answered(client, requests_of(case, prompt, tokens, is_last=True), told)
+            return done
+
+    done = trio.run(complete)
+    assert tuple(done.tokens) == world.answer(case, prompt, tokens, None)
+    assert world.names(done.failures) == ["middle"]
+    assert world.names([bill.peer for bill in done.bills]) == ["spare", "middle", "head", "other", "tail"]
+    assert done.bills[0].stood_by
+    assert done.bills[0].risked_wei > 0
+    assert check_bundle(ReceiptFiles(tmp_path).load(done.request_id)).faults == ()
+
+
 def right(world: World, case: Case, turns: list[Turn], done: Done) -> None:
     """The tokens came that had to, in the way that the case says."""
     if case.failure != CHEATS:
@@ -176,11 +226,24 @@ def right(world: World, case: Case, turns: list[Turn], done: Done) -> None:
     last = done[-1]
     assert {each.seed for each in last} == {*seeds_of(case)}
     broke = case.failure in (KILLED, FROZEN)
-    path = [*PATH] if not broke else ["middle", "head", "spare", "tail"]
     for place, each in enumerate(last):
         assert len(each.tokens) == TOKENS
-        assert world.names(each.failures) == (["middle"] if broke else [])
-        assert world.names([bill.peer for bill in each.bills]) == path
+        lost, path = world.names(each.failures), world.names([bill.peer for bill in each.bills])
+        assert lost == (["middle"] if broke else []) or (broke and case.spare == FAILS and lost == [*BOTH])
+        if broke and case.spare == FAILS:
+            # Who stood by is missed before it is needed, or when it is.
+            assert {*path[:2]} == {*BOTH}
+            assert path[2:] == ["head", "other", "tail"]
+        elif broke:
+            # Of two answers only one waits for somebody who is new, where there are others.
+            either = case.spare == NOBODY and case.answers == FORKED
+            assert path[2] == "spare" or (either and path[2] == "other")
+            assert path == ["middle", "head", path[2], "tail"]
+        else:
+            assert path == [*(["spare"] if case.spare != NOBODY else []), *PATH]
+        # Who takes over stands by no longer.
+        idle = case.spare != NOBODY and not (broke and (case.spare == STANDS_BY or lost == [*BOTH]))
+        assert [bill.stood_by for bill in each.bills] == [idle and name == "spare" for name in path]
         # Who forks begins behind the whole prompt.
         comes_back = case.session == RESUMED and case.failure != CLIENT_KILLED
         assert bool(each.cached) == (comes_back or place > 0)
@@ -208,7 +271,7 @@ async def exact(
         outgoing = {row.channel_id: row for row in ledger.payer.channels()}
     assert {row.channel_id for row in incoming} == outgoing.keys()
     assert all(row.best <= outgoing[row.channel_id].signed for row in incoming)
-    if case.failure in (NOTHING, CUT, CHEATS):
+    if case.failure in (NOTHING, CUT, CHEATS) and case.spare != FAILS:
         assert billed == spent
         for row in incoming:
             assert outgoing[row.channel_id].spent == row.billed
@@ -221,8 +284,8 @@ async def exact(
             )
             assert [row.billed for row in rows] == ([paid] if paid else [])
         if case.guesses != IN_FLIGHT:
-            ahead = (TOKENS_AHEAD - 1) * CHEAP if case.vouchers == AHEAD else 0
-            assert all(bill.risked_wei <= ahead for each in answers for bill in each.bills)
+            ahead = TOKENS_AHEAD - 1 if case.vouchers == AHEAD else 0
+            assert all(bill.risked_wei <= ahead * bill.price_wei for each in answers for bill in each.bills)
             assert [row.best for row in incoming] == [outgoing[row.channel_id].signed for row in incoming]
             # What one session paid ahead is credit for the next ones of its channel, which count it as spent.
             assert best == spent + risk or (len(answers) > 1 and ahead)
@@ -230,7 +293,8 @@ async def exact(
         for each in done[-1]:
             new, held = len(each.prompt) - each.cached, (CHEAP // 80) * each.cached
             prompt = charge(CHEAP, CHEAP // 4, new) if new else 0
-            assert {bill.paid_wei for bill in each.bills} == {prompt + held + (TOKENS - 1) * CHEAP}
+            asked = {bill.paid_wei for bill in each.bills if not bill.stood_by}
+            assert asked == {prompt + held + (TOKENS - 1) * CHEAP}
 
 
 def looked_over(world: World, case: Case, home: Path, done: Done) -> None:
@@ -241,6 +305,9 @@ def looked_over(world: World, case: Case, home: Path, done: Done) -> None:
         assert checked.bundle.cost_wei == each.spent_wei
         for session in checked.bundle.sessions:
             assert session.record.wire_dtype is WireDtype.named(case.wire)
+        for bill in each.bills:
+            if world.names([bill.peer]) == ["spare"] and case.spare != NOBODY:
+                read_alone(bill, checked.bundle)
         served = [bill for bill in each.bills if bill.tokens]
         assert len(each.reports) == len(served)
         for report in each.reports:
@@ -248,6 +315,19 @@ def looked_over(world: World, case: Case, home: Path, done: Done) -> None:
             assert report.finding == ("fail" if cheated else "pass"), report.note
             assert report.fault == (report.peer if cheated else "")
     vouchers_paid_for(case, home, done[-1])
+
+
+def read_alone(bill: HopBill, bundle: Bundle) -> None:
+    """Who stood by was paid its prompt price for what it read then, and no token was read twice."""
+    steps = [
+        step
+        for session in bundle.sessions
+        if session.record.session == bill.session
+        for step in session.steps[: session.aside]
+    ]
+    assert [step.position for step in steps] == [*accumulate([step.tokens for step in steps], initial=0)][:-1]
+    paid = sum(charge(DEAR, DEAR // 4, step.tokens) for step in steps)
+    assert (bill.paid_wei == paid) if bill.stood_by else (bill.paid_wei >= paid)
 
 
 def vouchers_paid_for(case: Case, home: Path, last: list[Completion]) -> None:

@@ -33,15 +33,15 @@ from hypercluster.node.wire.codec import Message
 from hypercluster.node.wire.links import Rows
 from hypercluster.node.wire.messages import LinkState, Step, StepResult
 from tests.matrix.asking import Place, request_of
-from tests.matrix.cases import CHEATS, CUT, FROZEN, KILLED, MIXED, Q8, RELAY, Case
+from tests.matrix.cases import CHEATS, CUT, FAILS, FROZEN, KILLED, MIXED, NOBODY, Q8, RELAY, Case
 from tests.node.helpers.answers import answered, drawn_by, model_of
 from tests.node.helpers.providers import Served, Wallet, running_provider
 from tests.node.helpers.rounding import generate
 
 WAIT = 60.0
-CHEAP, DEAR = 100, 150
+CHEAP, DEAR, DEAREST = 100, 150, 200
 PATH = {"head": (0, 1), "middle": (1, 3), "tail": (3, 4)}
-NODES = PATH | {"spare": (1, 3)}
+NODES = PATH | {"spare": (1, 3), "other": (1, 3)}
 PROMPT = (72, 101, 108, 108)
 
 
@@ -51,6 +51,8 @@ class Temper:
 
     mood: str = ""
     outlets: list[Watched] = field(default_factory=list)
+    rows: int = 0
+    """that it answered"""
 
 
 class Watched(Outlet):
@@ -86,8 +88,10 @@ class Moody:
         return message
 
     async def send(self, message: Message, timeout: float | None = None) -> None:
-        if isinstance(message, StepResult) and self._temper.mood == KILLED:
-            raise ConnectionLost("It is dead.")
+        if isinstance(message, StepResult):
+            if self._temper.mood == KILLED:
+                raise ConnectionLost("It is dead.")
+            self._temper.rows += message.rows
         await self._inner.send(message, timeout)
 
 
@@ -128,7 +132,7 @@ class World:
     def calm(self) -> None:
         """All are honest, and none has a link."""
         for temper in self.tempers.values():
-            temper.mood = ""
+            temper.mood, temper.rows = "", 0
             temper.outlets.clear()
 
     async def at_rest(self) -> None:
@@ -145,6 +149,21 @@ class World:
                 outlets = self.tempers[name].outlets
                 while not outlets or outlets[-1].state is not LinkState.STANDS:
                     await trio.sleep(0.01)
+
+    async def stands_by(self, case: Case, prompt: int) -> None:
+        """Return when the spare, if there is one, has read so long a prompt for each answer to it."""
+        with trio.fail_after(WAIT):
+            while case.spare != NOBODY and self.tempers["spare"].rows < prompt * case.siblings:
+                await trio.sleep(0.01)
+
+    def fail(self, case: Case) -> None:
+        """Have fail what fails in a case, from now on."""
+        if case.failure in (KILLED, FROZEN):
+            self.tempers["middle"].mood = case.failure
+        elif case.failure == CUT:
+            self.tempers["head"].mood = CUT
+        if case.spare == FAILS:
+            self.tempers["spare"].mood = FROZEN if case.failure == FROZEN else KILLED
 
     def sent(self) -> dict[str, bool]:
         """Who sent rows to the one after."""
@@ -189,7 +208,7 @@ def running_world(chain: Chain, stored: StoredModel, folder: Path) -> Iterator[W
 
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         for name, layers in NODES.items():
-            temper, price = tempers[name], CHEAP if name in PATH else DEAR
+            temper, price = tempers[name], {"spare": DEAR, "other": DEAREST}.get(name, CHEAP)
             patch.setattr(provider, "serve_session", serving(temper))
             ways = replace(HONEST, outlet=partial(Watched, temper))
             if name == "middle":
@@ -214,6 +233,7 @@ def running_world(chain: Chain, stored: StoredModel, folder: Path) -> Iterator[W
             bootstrap=served["head"].address,
             model=str(stored.source),
             path=tuple(served[name].advert.peer for name in PATH),
+            spare=served["spare"].advert.peer,
             nodes=len(NODES),
         )
         yield World(chain, stored, place, served, tempers, text)
