@@ -346,6 +346,16 @@ def test_not_finite_is_refused_both_ways(bad: float) -> None:
     assert caught.value.code is ErrorCode.NOT_FINITE
 
 
+def test_the_largest_rows_pass_and_no_row_makes_a_warning() -> None:
+    rows = np.full((1, 64), np.finfo(np.float32).max, np.float32)
+    assert np.array_equal(unpack_activations(rows.tobytes(), 1, 64, WireDtype.F32), rows)
+    # A NaN that signals raises a flag in the processor, as squares that overflow do.
+    signals = np.full(64, 0x7FA00000, np.uint32).tobytes()
+    with pytest.raises(WireError) as caught:
+        unpack_activations(signals, 1, 64, WireDtype.F32)
+    assert caught.value.code is ErrorCode.NOT_FINITE
+
+
 def test_too_large_for_f16_is_refused() -> None:
     with pytest.raises(WireError) as caught:
         pack_activations(np.array([[70000.0]], np.float32), WireDtype.F16)
