@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from json import JSONDecodeError
@@ -19,7 +22,7 @@ from web3.exceptions import (
     Web3RPCError,
 )
 from web3.middleware import ExtraDataToPOAMiddleware
-from web3.types import TxReceipt
+from web3.types import RPCEndpoint, TxReceipt
 
 from hypercluster.market.chain.logs import MOST_BLOCKS, ReadLogs
 from hypercluster.market.chain.patience import PatientProvider
@@ -33,6 +36,8 @@ TEST_CHAINS = (1337, 31337)
 """ids of chains that live on one machine, and do not reorganise"""
 CONFIRMATIONS = 12
 """blocks that a deposit waits for elsewhere, unless it is said"""
+TOGETHER_SECONDS = 0.05
+"""within which several that look at the chain at the same time share one question for its latest block"""
 
 
 class Rpc:
@@ -54,6 +59,8 @@ class Rpc:
         self.blocks_per_query = MOST_BLOCKS
         """of logs; lower once a node refused so many"""
         self.read_logs = ReadLogs()
+        self._one_tip = threading.Lock()
+        self._tip: tuple[float, tuple[int, bytes]] = (-math.inf, (0, b""))
         self._provider = PatientProvider(url)
         self.web3 = Web3(self._provider)
         self.web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)  # harmless on other chains
@@ -127,11 +134,30 @@ class Rpc:
         with self.clear_errors("to name its latest block"):
             return int(self.web3.eth.block_number)
 
-    def tip(self) -> tuple[int, bytes]:
-        """Return number and hash of the latest block."""
+    def tip(self, *, within: float = 0.0) -> tuple[int, bytes]:
+        """Return number and hash of the latest block, as of now or of so many seconds ago at most."""
+        began = time.monotonic()
+        with self._one_tip:
+            at, tip = self._tip
+            if at < began - within:
+                at = time.monotonic()
+                block = self._latest()
+                with self.clear_errors("to show its latest block"):
+                    tip = int(block["number"], 16), bytes.fromhex(block["hash"][2:])
+                self._tip = at, tip
+            return tip
+
+    def _latest(self) -> dict[str, Any]:
+        """The latest block as the node sends it: it is asked for every few seconds, and web3's values cost as much as
+        the question.
+        """
         with self.clear_errors("to show its latest block"):
-            block = self.web3.eth.get_block("latest")
-            return int(block["number"]), bytes(block["hash"])
+            answer = self._provider.make_request(RPCEndpoint("eth_getBlockByNumber"), ["latest", False])
+            block = answer.get("result")
+            if not isinstance(block, dict):
+                self.web3.eth.get_block("latest")  # raises what there is to say of it
+                raise ValueError
+            return block
 
     def block_hash(self, number: int) -> bytes | None:
         """Return the hash of the block of that number, None where the node has none (yet)."""
@@ -147,8 +173,9 @@ class Rpc:
 
     def timestamp(self) -> int:
         """Return the time of the latest block, unix seconds."""
+        block = self._latest()
         with self.clear_errors("to show its latest block"):
-            return int(self.web3.eth.get_block("latest")["timestamp"])
+            return int(block["timestamp"], 16)
 
     def balance(self, address: str) -> int:
         """Return an account's balance of the chain's own coin, in wei."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -33,6 +33,8 @@ class Wallet:
     gas: int
     head: int
     asked: float
+    tip: tuple[int, bytes]
+    """number and hash of that head"""
 
 
 class Sights:
@@ -77,9 +79,12 @@ class Sights:
         return [Check("chain", chain), Check("models", models), Check("staying", staying)]
 
     def _ask(self) -> Wallet:
-        market = self._gateway.market
+        market, known = self._gateway.market, self.wallet
         chain, owner = market.chain, market.payer.payer
-        return Wallet(chain.token.balance(owner), chain.balance(owner), chain.timestamp(), time.time())
+        tip = chain.tip()
+        if known is not None and known.tip == tip:
+            return replace(known, asked=time.time())
+        return Wallet(chain.token.balance(owner), chain.balance(owner), chain.timestamp(), time.time(), tip)
 
     def _look_at_models(self) -> None:
         metrics = self._gateway.metrics

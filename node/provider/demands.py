@@ -36,12 +36,15 @@ class Demands:
         """whose rows were not here when they were looked for"""
         self._on_chain = Threads(1, abandon=True)
 
-    async def work(self) -> None:
-        """Serve what is asked for, the most urgent first. Raises ChainError; the next call tries again."""
-        await self._on_chain(self._work)
+    async def work(self, *, within: float = 0.0) -> None:
+        """Serve what is asked for, the most urgent first. `within` as in Rpc.tip.
 
-    def _work(self) -> None:
-        self._read()
+        Raises ChainError; the next call tries again.
+        """
+        await self._on_chain(self._work, within)
+
+    def _work(self, within: float) -> None:
+        self._read(within)
         heard = sorted(self._heard.values(), key=lambda each: each.deadline)
         states = self._chain.disputes.demands.states([each.demand_id for each in heard])
         is_open = [state.status is DemandStatus.OPEN for state in states]
@@ -55,14 +58,14 @@ class Demands:
         if failures:
             raise failures[0]
 
-    def _read(self) -> None:
+    def _read(self, within: float) -> None:
         disputes, first = self._chain.disputes, self._chain.deployment.block
         if self._next_block is None:
             # One may have come while we were away.
             start = self._chain.block_number() - disputes.lookback_blocks
         else:
             start = again_from(self._next_block)
-        events, self._next_block = disputes.events_from(max(first, start))
+        events, self._next_block = disputes.events_from(max(first, start), within=within)
         for event in events:
             if isinstance(event, Demanded) and event.node == self._node:
                 self._heard[event.demand_id] = event

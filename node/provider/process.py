@@ -13,6 +13,7 @@ import coincurve
 import trio
 
 from hypercluster.market.chain import Chain
+from hypercluster.market.chain.rpc import TOGETHER_SECONDS
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.node.engine.engine import Engine
@@ -320,7 +321,7 @@ class Provider:
 
         jobs.every(nearness.LOOK_SECONDS, "measuring delays", near.look, first_after=nearness.FIRST_SECONDS)
         jobs.every(LOOK_SECONDS, "telling what has changed", tell_changes)
-        jobs.every(terms.watch_seconds, "serving demands", demands.work)
+        jobs.every(terms.watch_seconds, "serving demands", partial(demands.work, within=TOGETHER_SECONDS))
         jobs.every(2 * LOOK_SECONDS, "measuring the speed", measure)
         jobs.every(60, "forgetting old transcripts", forget)
         if terms.price.adapt:

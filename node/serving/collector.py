@@ -146,15 +146,15 @@ class Collector:
         if self._ledger.payee.waiting:
             await self._in_ledger(self._ledger.payee.feed)
 
-    async def watch(self) -> None:
+    async def watch(self, *, within: float = 0.0) -> None:
         """Read what happened to our channels since the last time; who asks to close is claimed at once. The ledger's
-        tables get what was stored since.
+        tables get what was stored since. `within` as in Rpc.tip.
 
         Raises:
             ChainError: some of it could not be read, and is by the next call. LedgerError.
         """
         try:
-            failures = await self._watch.work()
+            failures = await self._watch.work(within=within)
             await self._claims.claim_closing()
         finally:
             await self.feed()

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import trio
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.chain import Chain
+from hypercluster.market.chain.rpc import TOGETHER_SECONDS
 from hypercluster.market.ledger import Ledger
 from hypercluster.market.money.units import counted
 from hypercluster.node.home.running import RunningNode
@@ -118,8 +120,9 @@ class Presence:
         terms = self._terms
         async with self.discovery.running(), running_jobs() as jobs:
             await self.publish()
-            jobs.every(terms.refresh_seconds, "advert refresh", self.publish)
-            jobs.every(terms.watch_seconds, "watching the channels", collector.watch)
+            jobs.every(terms.refresh_seconds, "advert refresh", self._refresh)
+            watch = partial(collector.watch, within=TOGETHER_SECONDS)
+            jobs.every(terms.watch_seconds, "watching the channels", watch)
             jobs.every(terms.claim_seconds, "claiming", collector.claim)
             jobs.every(3600, "pruning", lambda: _prune(ledger), first_after=60)
             jobs.every(FOLLOW_SECONDS, "saying how it stands", self._follow)
@@ -149,6 +152,11 @@ class Presence:
         await self.discovery.publish(sign_advert(advert, self._wallets.node_key))
         self._told = advert
         return advert
+
+    async def _refresh(self) -> None:
+        """Tell it again, unless something that changed was told a moment ago."""
+        if time.time() - self.told.issued >= self._terms.refresh_seconds / 2:
+            await self.publish()
 
     def running_node(self) -> RunningNode:
         """How the node stands, as it is told to the short commands beside it."""

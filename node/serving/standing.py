@@ -9,7 +9,7 @@ from typing import Any
 
 from hypercluster.market.chain import Chain, Stake
 from hypercluster.market.ledger import IncomingChannel, Ledger
-from hypercluster.market.money.claiming import ClaimRule, Outlook
+from hypercluster.market.money.claiming import ClaimCost, ClaimRule, Outlook
 from hypercluster.market.money.units import unit
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.serving.terms import Wallets
@@ -19,6 +19,19 @@ LOOK_SECONDS = 10.0
 """between looks"""
 STALE_SECONDS = 60.0
 """after which a chain that was not read counts as away"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OnChain:
+    """What the chain said as of one latest block, `tip`; otherwise as in Standing."""
+
+    tip: tuple[int, bytes]
+    stake: Stake
+    backing_wei: int
+    balance_wei: int
+    node_gas_wei: int
+    head: int
+    cost: ClaimCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +69,7 @@ class Standing:
 
 
 class Standings:
-    """Looks again every LOOK_SECONDS; `now` is what was seen last."""
+    """Looks again every LOOK_SECONDS; `now` is what was seen last. While no block comes the chain says nothing new."""
 
     def __init__(
         self, *, chain: Chain, ledger: Ledger, collector: Collector, wallets: Wallets, rule: ClaimRule
@@ -65,30 +78,52 @@ class Standings:
         self._wallets, self._rule = wallets, rule
         self._in_thread = Threads(1, abandon=True)
         self.now: Standing | None = None
+        self._seen: _OnChain | None = None
+
+    @property
+    def tip(self) -> tuple[int, bytes] | None:
+        """Number and hash of the block that was the latest at the last look."""
+        return self._seen.tip if self._seen else None
 
     async def look(self) -> None:
         """Read chain and ledger. Raises MarketError; the next call tries again."""
         self.now = await self._in_thread(self._look, self._collector.known)
 
     def _look(self, known: frozenset[bytes]) -> Standing:
-        chain, node, operator = self._chain, self._wallets.sender.address, self._wallets.operator
+        chain = self._chain
         rows = tuple(
             row
             for row in self._ledger.payee.channels(chain.channels.domain)
             if row.ended or row.channel_id in known  # others are of a chain that was reset
         )
         owed = [row.unclaimed for row in rows]
-        (backing,) = chain.staking.backings([(node, operator)])
+        tip = chain.tip()
+        seen = self._seen
+        if seen is None or seen.tip != tip:
+            seen = self._seen = self._read(tip)
         return Standing(
             taken=time.time(),
+            stake=seen.stake,
+            backing_wei=seen.backing_wei,
+            carries=seen.backing_wei // chain.staking.session_stake,
+            balance_wei=seen.balance_wei,
+            node_gas_wei=seen.node_gas_wei,
+            head=seen.head,
+            channels=rows,
+            outlook=Outlook.of(owed, seen.cost, self._rule),
+        )
+
+    def _read(self, tip: tuple[int, bytes]) -> _OnChain:
+        chain, node, operator = self._chain, self._wallets.sender.address, self._wallets.operator
+        (backing,) = chain.staking.backings([(node, operator)])
+        return _OnChain(
+            tip=tip,
             stake=chain.staking.stake_of(operator),
             backing_wei=backing,
-            carries=backing // chain.staking.session_stake,
             balance_wei=chain.token.balance(operator),
             node_gas_wei=chain.balance(node),
             head=chain.timestamp(),
-            channels=rows,
-            outlook=Outlook.of(owed, chain.channels.settle_cost(), self._rule),
+            cost=chain.channels.settle_cost(),
         )
 
     async def chain_wrong(self) -> str | None:

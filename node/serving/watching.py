@@ -63,15 +63,16 @@ class Watch:
         self._begun = self._ended = 0
         self._changed = trio.Event()
 
-    async def work(self) -> list[MarketError]:
-        """Bring all accounts up to date about which there is news; returns why some could not be.
+    async def work(self, *, within: float = 0.0) -> list[MarketError]:
+        """Bring all accounts up to date about which there is news; returns why some could not be. `within` as in
+        Rpc.tip.
 
         Those are tried again by the next call. Raises ChainError where nothing could be read.
         """
         self._begun += 1
         number = self._begun
-        head, tip, replaced = await self._on_chain(self._look_at_tip)
-        events, next_block = await self._news(head)
+        ids = frozenset[bytes]() if self._next_block is None else self._accounts.ids
+        tip, replaced, events, next_block = await self._on_chain(self._look, within, ids)
         if replaced:
             self._seen.clear()
         new = [event for event in events if event not in self._seen]
@@ -80,8 +81,8 @@ class Watch:
             # Whatever happened while we were away is in the state of each channel.
             failures = await self._refresh(self._accounts)
         else:
-            ids = {event.channel_id for event in new} | self._due_once_more()
-            found = (self._accounts.get(channel_id) for channel_id in ids)
+            due = {event.channel_id for event in new} | self._due_once_more()
+            found = (self._accounts.get(channel_id) for channel_id in due)
             failures = await self._refresh({each for each in found if each is not None} | self._unseen())
         if not failures:
             # Only now: were the chain lost in between, the same events are read again.
@@ -102,24 +103,27 @@ class Watch:
         while self._ended < wanted:
             await self._changed.wait()
 
-    async def _news(self, head: tuple[int, bytes]) -> tuple[list[ChannelEvent], int]:
-        events_for, ids = self._chain.channels.events_for, self._accounts.ids
-        start = head[0] + 1 - LOOK_BACK_BLOCKS
-        if self._next_block is None:
-            ids = frozenset()
-        else:
-            start = again_from(self._next_block)
+    def _look(
+        self, within: float, ids: frozenset[bytes]
+    ) -> tuple[tuple[int, bytes], bool, list[ChannelEvent], int]:
+        """The block to remember as the latest, whether the last such was replaced, and what happened to our channels,
+        those `ids` among them, up to which block.
+        """
+        head, tip, replaced = self._look_at_tip(within)
+        last = self._next_block
+        start = head[0] + 1 - LOOK_BACK_BLOCKS if last is None else again_from(last)
         first = max(self._chain.deployment.block, start)
-        return await self._on_chain(events_for, self._operator, first, ids, head)
+        events, next_block = self._chain.channels.events_for(self._operator, first, ids, head)
+        return tip, replaced, events, next_block
 
-    def _look_at_tip(self) -> tuple[tuple[int, bytes], tuple[int, bytes], bool]:
+    def _look_at_tip(self, within: float) -> tuple[tuple[int, bytes], tuple[int, bytes], bool]:
         """The latest block, the one to remember as that, and whether the one that was the latest at the last look was
         replaced.
 
         Where the node has no such block it may lag behind the one that had it, or the chain is shorter: the next looks
         tell. Raises ChainError.
         """
-        head = self._chain.tip()
+        head = self._chain.tip(within=within)
         if self._tip is None:
             return head, head, False
         number, known = self._tip

@@ -80,12 +80,12 @@ class Committee:
         """Address of our node key."""
         return self._sender.address
 
-    async def work(self) -> None:
-        """Look at the chain and do whatever is due; what fails in one case holds up no other.
+    async def work(self, *, within: float = 0.0) -> None:
+        """Look at the chain and do whatever is due; what fails in one case holds up no other. `within` as in Rpc.tip.
 
         Raises ChainError; the next call tries again.
         """
-        await self._docket.look()
+        await self._docket.look(tip_within=within)
         failed: list[ChainError] = []
         due = [(duty.case_id, partial(self._serve, duty)) for duty in await self._docket.duties()]
         undrawn = [(case_id, partial(self._draw, case_id)) for case_id in self._docket.undrawn]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -47,6 +48,10 @@ class Docket:
         self._watching = trio.Lock()
         self._next_block: int | None = None
         self._looked = -math.inf
+        self._open: list[Duty] | None = None
+        """our seats with work left, as the ledger has them; None: to be read"""
+        self._writes = 0
+        """into the ledger so far"""
         self._foreign: set[int] = set()
         self._receipts: dict[int, bytes] = {}
         self.undrawn: dict[int, CaseOpened] = {}
@@ -61,37 +66,51 @@ class Docket:
         return case_id in self._foreign
 
     async def duties(self) -> list[Duty]:
-        """Our seats with work left."""
-        return await self._duties(open_only=True)
+        """Our seats with work left; nobody else writes them."""
+        if self._open is not None:
+            return list(self._open)
+        before = self._writes
+        found = await self._duties(open_only=True)
+        if self._writes == before:
+            self._open = found
+        return list(found)
 
     async def save(self, duty: Duty) -> None:
         """Write a seat down; durable when this returns."""
-        await self._in_thread(self._ledger.trust.save_duty, duty)
+        await self._write(self._ledger.trust.save_duty, duty)
 
     async def drop(self, duty: Duty, why: str) -> None:
         """Forget a seat that the chain knows no more."""
         log.warning("the seat in case %d is dropped: %s", duty.case_id, why)
-        await self._in_thread(self._ledger.trust.drop_duty, duty)
+        await self._write(self._ledger.trust.drop_duty, duty)
 
-    async def look(self, *, within: float = 0.0) -> None:
-        """Take note of new cases and of committees that we are on, unless that was done `within` some seconds.
+    async def _write(self, write: Callable[[Duty], None], duty: Duty) -> None:
+        try:
+            await self._in_thread(write, duty)
+        finally:
+            self._open = None
+            self._writes += 1
+
+    async def look(self, *, within: float = 0.0, tip_within: float = 0.0) -> None:
+        """Take note of new cases and of committees that we are on, unless that was done `within` some seconds; by a
+        latest block that was the latest `tip_within` some seconds (Rpc.tip).
 
         Whoever waits here for somebody else's look has it then, so strangers cost one look in so much time at most.
         Raises ChainError.
         """
         async with self._watching:
             if trio.current_time() > self._looked + within:
-                await self._read_events()
+                await self._read_events(tip_within)
                 self._looked = trio.current_time()
 
-    async def _read_events(self) -> None:
+    async def _read_events(self, tip_within: float) -> None:
         start = self._next_block
         if start is None:
             head = await self._on_chain(self._chain.block_number)
             start = max(self._chain.deployment.block, head - self._disputes.lookback_blocks)
         else:
             start = max(self._chain.deployment.block, again_from(start))
-        events, next_block = await self._on_chain(self._disputes.events_from, start)
+        events, next_block = await self._on_chain(self._disputes.events_from, start, within=tip_within)
         seats: dict[int, Duty] = {}
         if any(isinstance(event, CommitteeDrawn) for event in events):
             seats = {each.case_id: each for each in await self._duties()}

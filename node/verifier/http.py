@@ -61,25 +61,30 @@ class Showing:
     enlisted: bool | None = None
     credits_wei: int = 0
     credits_at: int = 0
+    _tip: tuple[int, bytes] | None = None
+    """as of which the chain was read"""
     _cases: dict[int, Case] = field(default_factory=dict)
     _in_thread: Threads = field(default_factory=lambda: Threads(1, abandon=True))
 
     async def look(self) -> None:
         """Read chain and ledger. Raises MarketError."""
         await self.standings.look()
-        self.duties, self.enlisted, credit = await self._in_thread(self._look)
-        self.credits_wei, self.credits_at = credit
+        await self._in_thread(self._look, self.standings.tip)
 
-    def _look(self) -> tuple[tuple[Duty, ...], bool, tuple[int, int]]:
+    def _look(self, tip: tuple[int, bytes] | None) -> None:
+        new_block = self._tip != tip
         cases = self.chain.disputes.cases
         duties = self.ledger.trust.duties(cases.address, self.chain.chain_id, open_only=False)
         latest = tuple(reversed(duties[-MOST_CASES:]))
         for duty in latest:
             known = self._cases.get(duty.case_id)
-            if known is None or known.phase is not Phase.CLOSED:
+            if known is None or (new_block and known.phase is not Phase.CLOSED):
                 self._cases[duty.case_id] = cases.state(duty.case_id)
-        credit = cases.credit_of(self.wallets.operator)
-        return latest, cases.is_enlisted(self.wallets.sender.address), (credit.amount, credit.claimable_at)
+        if new_block:
+            credit = cases.credit_of(self.wallets.operator)
+            self.credits_wei, self.credits_at = credit.amount, credit.claimable_at
+            self.enlisted = cases.is_enlisted(self.wallets.sender.address)
+        self.duties, self._tip = latest, tip
 
     def documents(self) -> Mapping[str, Ask]:
         """What is asked at each path."""

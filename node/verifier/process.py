@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import coincurve
 import trio
 
 from hypercluster.market.advert import Advert
 from hypercluster.market.chain import Chain
+from hypercluster.market.chain.rpc import TOGETHER_SECONDS
 from hypercluster.market.errors import LedgerError
 from hypercluster.market.ledger import Ledger, SoldAudit
 from hypercluster.node.evidence.transcript_store import TranscriptStore
@@ -128,7 +130,8 @@ class Verifier:
             host.serve(AUDIT_PROTOCOL, serve)
             async with presence.running(collector, self._ledger) as jobs:
                 jobs.every(LOOK_SECONDS, "what is advertised", look)
-                jobs.every(terms.watch_seconds, "committees", self._committee.work, first_after=0.1)
+                committees = partial(self._committee.work, within=TOGETHER_SECONDS)
+                jobs.every(terms.watch_seconds, "committees", committees, first_after=0.1)
                 jobs.every(24 * 3600, "forgetting old evidence", forget, first_after=60)
                 async with self._shown(presence, collector, jobs):
                     on_ready(presence)

@@ -8,6 +8,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Answer = tuple[int, bytes] | None
@@ -16,11 +17,19 @@ Behave = Callable[[str, Callable[[], bytes]], Answer]
 
 
 @contextmanager
-def proxy(chain: str, behave: Behave, on_body: Callable[[bytes], None] = lambda body: None) -> Iterator[str]:
-    """An HTTP server before the chain at URL `chain`; `on_body` sees each request first, in a thread of its own."""
+def proxy(
+    chain: str,
+    behave: Behave,
+    on_body: Callable[[bytes], None] = lambda body: None,
+    on_headers: Callable[[Message], None] = lambda headers: None,
+) -> Iterator[str]:
+    """An HTTP server before the chain at URL `chain`; `on_headers` and `on_body` see each request first, in a thread of
+    its own.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            on_headers(self.headers)
             body = self.rfile.read(int(self.headers["Content-Length"]))
             on_body(body)
             asked = json.loads(body)

@@ -125,15 +125,19 @@ class Disputes:
         """Return the events of a transaction."""
         return self._parsed(log for log in receipt.logs if log["address"] in self._contracts)
 
-    def events_from(self, from_block: int) -> tuple[list[DisputeEvent], int]:
-        """Return everything that happened from a block on, in order, and the block to read from the next time."""
-        tip = self.rpc.tip()
+    def events_from(self, from_block: int, *, within: float = 0.0) -> tuple[list[DisputeEvent], int]:
+        """Return everything that happened from a block on, in order, and the block to read from the next time.
+
+        `within` as in Rpc.tip.
+        """
+        tip = self.rpc.tip(within=within)
         next_block = tip[0] + 1
-        query: FilterParams = {
-            "address": [self.rpc.web3.to_checksum_address(address) for address in self._contracts]
-        }
-        logs = logs_of(self.rpc, from_block, tip, [query])
+        logs = logs_of(self.rpc, from_block, tip, [self._query])
         return self._parsed(logs), max(next_block, from_block)
+
+    @cached_property
+    def _query(self) -> FilterParams:
+        return {"address": [self.rpc.web3.to_checksum_address(address) for address in self._contracts]}
 
     @cached_property
     def _contracts(self) -> dict[str, Contract]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -95,3 +96,26 @@ def test_where_no_block_came_nothing_is_read_again_and_what_comes_is_seen(chain:
         ask(chain, "anvil_mine", hex(1))
         channels.events_for(payee, first, ())
         assert asked.count("eth_getLogs") == SURE + 2
+
+
+def test_who_looks_at_the_same_time_shares_a_question_and_nobody_else_does(chain: Chain) -> None:
+    asked, both = list[str](), threading.Barrier(2)
+
+    def behave(method: str, pass_on: Callable[[], bytes]) -> Answer:
+        asked.append(method)
+        return 200, pass_on()
+
+    def look(_: int) -> tuple[int, bytes]:
+        both.wait()
+        return there.tip(within=60)
+
+    with proxy(chain.url, behave) as url:
+        there = Chain(url, chain.deployment)
+        asked.clear()
+        with ThreadPoolExecutor(2) as pool:
+            looks = list(pool.map(look, range(2)))
+        assert looks == [chain.tip()] * 2
+        assert asked == ["eth_getBlockByNumber"]
+        ask(chain, "anvil_mine", hex(1))
+        assert there.tip(within=60) == looks[0]
+        assert there.tip() == chain.tip() != looks[0]

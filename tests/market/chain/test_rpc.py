@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from eth_account.signers.local import LocalAccount
@@ -314,3 +316,23 @@ def test_secrets_of_several_urls_are_never_shown(caplog: pytest.LogCaptureFixtur
         Rpc("http://user:hunter22@127.0.0.1:9/keykeykey,http://127.0.0.1:9/otherkey")
     for said in (str(told.value), caplog.text):
         assert not any(secret in said for secret in ("hunter22", "keykeykey", "otherkey"))
+
+
+def test_the_proxy_and_the_password_of_the_environment_are_used(
+    chain: Chain, anvil: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def behave(method: str, ask: Callable[[], bytes]) -> Answer:
+        asked.append(method)
+        return 200, ask()
+
+    (tmp_path / "netrc").write_text("machine node.invalid login us password secret")
+    seen: list[str] = []
+    with proxy(anvil, behave, on_headers=lambda headers: seen.append(headers["Authorization"] or "")) as url:
+        monkeypatch.setenv("http_proxy", url)
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        there = Rpc("http://node.invalid")
+        assert there.tip() == chain.tip()
+    assert asked == ["eth_chainId", "eth_getBlockByNumber"]
+    assert seen == ["Basic " + b64encode(b"us:secret").decode()] * 2
