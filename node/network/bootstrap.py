@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 ENOUGH_TRIES = 2
 """after so many failures in a row an address counts as dead; it is tried on all the same"""
 
+SETTLED_JOINS = 4
+"""looks at a connection that holds after which its peer is taken in again, and so asked whether it lives"""
+
 Join = Callable[[str, Sequence[str]], Awaitable[None]]
 """Takes a connected peer and the addresses it was dialled at into the network"""
 
@@ -94,14 +97,18 @@ class Bootstrap:
 
     async def _keep(self, text: str, address: Address) -> None:
         delay = self._first
+        held = 0
         while True:
             before = self._contacts[text]
+            peers = set(self._host.peers)
             try:
                 reached = await self._reach(address)
                 self._contacts[text] = Contact(text, "joined" if reached else "self", at=time.time())
                 delay = self._steady
                 if reached:
-                    await self._join(reached.peer, [str(reached)])
+                    held = held + 1 if reached.peer in peers and before.state == "joined" else 0
+                    if held % SETTLED_JOINS == 0:
+                        await self._join(reached.peer, [str(reached)])
             except NodeError as error:
                 trouble = error.trouble if isinstance(error, PeerUnreachable) else Trouble.NO_NODE
                 if isinstance(error, UnknownHost):

@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 
 QUIET_LOOKUPS = 4
 """lookups without news after which nothing more is to be expected soon"""
+SETTLED_LOOKUPS = 8
+"""steady pauses between two lookups while no peer comes that was not there before: gossip tells of newcomers"""
+SETTLED_ANNOUNCEMENTS = 20
+"""the same between two announcements; records live for days"""
 
 
 class Discovery:
@@ -222,8 +226,19 @@ class Discovery:
             told = False
             with _survived("announcing"):
                 told = await self._membership.dht.provide(self.book.model_id)
-            delay = 2 * self._pace.steady if told else min(2 * delay, self._pace.steady)
+            if told:
+                await self._settled(2 * self._pace.steady, SETTLED_ANNOUNCEMENTS // 2)
+                continue
+            delay = min(2 * delay, self._pace.steady)
             await trio.sleep(delay)
+
+    async def _settled(self, seconds: float, times: int) -> None:
+        """Return after so many pauses of `seconds`, or after one in which a new peer came or the last offer went."""
+        before = set(self._host.peers)
+        for _ in range(times):
+            await trio.sleep(seconds)
+            if not len(self.book) or not before.issuperset(self._host.peers):
+                return
 
     async def _keep_checked(self) -> None:
         while True:
@@ -234,7 +249,10 @@ class Discovery:
     async def _keep_looking(self) -> None:
         delay = self._pace.first
         while True:
-            await trio.sleep(delay)
+            if delay < self._pace.steady:
+                await trio.sleep(delay)
+            else:
+                await self._settled(delay, SETTLED_LOOKUPS)
             known = len(self.book)
             # Something new means that there may be more; nothing for long means that this is all.
             news = False

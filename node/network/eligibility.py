@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,8 @@ class Eligibility:
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
         self._known: dict[_Pair, tuple[float, Backing]] = {}
+        self._used: set[_Pair] = set()
+        """those of which an answer was used since it was given"""
         self._without = Negatives[_Pair](KEEP_SECONDS, MAX_KEPT)
         self._waiting: dict[_Pair, _Asked] = {}
         self._asking = False
@@ -89,6 +91,7 @@ class Eligibility:
         """What is behind `node` if it may serve for `operator` now."""
         pair = node, operator
         if backing := self._kept(pair, KEEP_SECONDS):
+            self._used.add(pair)
             return backing
         if pair in self._without:
             return None
@@ -110,19 +113,26 @@ class Eligibility:
         try:
             # Adverts come in swarms: a moment later their makers can be asked for together.
             await trio.sleep(GATHER_SECONDS)
-            pairs = sorted(self._waiting, key=lambda pair: pair not in self._known)[:MOST_AT_ONCE]
+            waiting = sorted(self._waiting, key=lambda pair: pair not in self._known)
+            # Whose answers run out soon and are used come with them: otherwise each would be a call of its own.
+            soon = [pair for pair in self._used if self._kept(pair, KEEP_SECONDS / 2) is None]
+            pairs = list(dict.fromkeys([*waiting, *soon]))[:MOST_AT_ONCE]
             try:
                 answers = await self._on_chain(self._read, pairs)
             except ChainError as error:
-                for pair in pairs:
-                    self._waiting.pop(pair).end(error)
+                self._end(dict.fromkeys(pairs, error))
                 return
             for pair, backing in zip(pairs, answers, strict=True):
                 self._keep(pair, backing)
-                self._waiting.pop(pair).end(backing)
+            self._end(dict(zip(pairs, answers, strict=True)))
         finally:
             self._asking = False
             self._answered.set()
+
+    def _end(self, outcomes: Mapping[_Pair, Backing | ChainError | None]) -> None:
+        for pair, outcome in outcomes.items():
+            if (asked := self._waiting.pop(pair, None)) is not None:
+                asked.end(outcome)
 
     def _kept(self, pair: _Pair, seconds: float) -> Backing | None:
         at, backing = self._known.get(pair, (-math.inf, None))
@@ -130,12 +140,15 @@ class Eligibility:
 
     def _keep(self, pair: _Pair, backing: Backing | None) -> None:
         self._known.pop(pair, None)
+        self._used.discard(pair)
         if backing is None:
             self._without.add(pair)
             return
         self._known[pair] = time.monotonic(), backing
         while len(self._known) > MAX_KEPT:
-            del self._known[next(iter(self._known))]
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._used.discard(oldest)
 
     def _read(self, pairs: list[_Pair]) -> list[Backing | None]:
         staking = self._chain.staking

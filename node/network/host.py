@@ -47,6 +47,8 @@ if not os.environ.get("LIBP2P_DEBUG"):
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)
 
 _ADDRESS_TTL = 3600
+_ADDRESSES_SECONDS = 60.0
+"""for which is believed what py-libp2p finds as this host's own: it looks for every message of DHT and gossip"""
 _STANDING_SECONDS = 1.0
 """for which is believed how a peer stood: when places are full, it is asked of all who hold one"""
 
@@ -295,6 +297,7 @@ async def running_host(
         host.addrs = tuple(announce or _reachable(bound))
         host.listening = tuple(split_peer(str(address))[1] for address in bound)
         host.announced = tuple(announce)
+        basic.get_addrs = _kept(basic.get_addrs)  # type: ignore[method-assign]
         if len(bound) < len(addresses):
             failure = HostError(f"Cannot listen on {', '.join(listen)}: is another process there?")
         else:
@@ -312,6 +315,18 @@ async def running_host(
 def _reachable(bound: Sequence[Multiaddr]) -> list[str]:
     plain = [split_peer(str(address))[1] for address in bound]
     return list(dict.fromkeys(address for text in plain for address in expand(text)))
+
+
+def _kept(find: Callable[[], list[Multiaddr]]) -> Callable[[], list[Multiaddr]]:
+    found, at = find(), trio.current_time()
+
+    def kept() -> list[Multiaddr]:
+        nonlocal found, at
+        if trio.current_time() > at + _ADDRESSES_SECONDS:
+            found, at = find(), trio.current_time()
+        return list(found)
+
+    return kept
 
 
 def _peer_id(peer: str) -> ID:

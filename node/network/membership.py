@@ -54,6 +54,8 @@ JOIN_SECONDS = 3.0
 """how long an address to join through may take to answer"""
 SILENT_SECONDS = 600.0
 """a notice is logged again when it was not true for so long"""
+LOOK_SECONDS, SETTLED_SECONDS = 1.0, 5.0
+"""between looks at what the operator should know: the first ones, and when nothing has changed for a while"""
 KEEP_SECONDS = 30.0
 """between writes of what is remembered"""
 
@@ -92,7 +94,7 @@ class Membership:
         self.gossip = Gossip(host)
         self.own: SignedAdvert | None = None
         self.notices: tuple[str, ...] = ()
-        """what the operator should know, a sentence or two each; looked at every second"""
+        """what the operator should know, a sentence or two each; looked at every few seconds"""
         self.chain_ahead: float | None = None
         self._chain_time = chain_time
         self._clock = clock
@@ -218,17 +220,20 @@ class Membership:
         """Log what the operator should know whenever that changes, and keep the memory current."""
         saved = trio.current_time() - KEEP_SECONDS
         told: dict[str, float] = {}
+        delay = LOOK_SECONDS
         while True:
             now = tuple(
                 dict.fromkeys(notice for each in self._followed.values() for notice in notices(each.facts()))
             )
+            same = list(map(_gist, now)) == list(map(_gist, self.notices))
+            delay = min(1.2 * delay, SETTLED_SECONDS) if same else LOOK_SECONDS
             self.notices = now
             for notice in now:
                 gist, at = _gist(notice), trio.current_time()
                 if at > told.get(gist, -math.inf) + SILENT_SECONDS:
                     log.log(logging.WARNING if self.host.addrs else logging.INFO, "%s", notice)
                 told[gist] = at
-            await trio.sleep(min(1.0, self.pace.steady))
+            await trio.sleep(min(delay, self.pace.steady))
             if trio.current_time() > saved + KEEP_SECONDS:
                 saved = trio.current_time()
                 self._remember()

@@ -89,6 +89,19 @@ async def test_who_has_a_stake_does_not_wait_behind_those_who_have_none(
     assert registry.calls[2][0] == ("rich 0", OPERATOR)
 
 
+async def test_answers_that_are_used_and_run_out_soon_are_renewed_together(
+    registry: Registry, eligible: Eligibility, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in ("rich 0", "rich 1", "rich 2"):
+        await eligible(node, OPERATOR)
+    for node in ("rich 0", "rich 1"):
+        await eligible(node, OPERATOR)
+    asked = len(registry.calls)
+    monkeypatch.setattr(eligibility, "KEEP_SECONDS", 0.0)
+    await eligible("rich 0", OPERATOR)
+    assert [sorted(call) for call in registry.calls[asked:]] == [[("rich 0", OPERATOR), ("rich 1", OPERATOR)]]
+
+
 async def test_names_without_stake_push_out_nobody_who_has_one(
     registry: Registry, eligible: Eligibility, monkeypatch: pytest.MonkeyPatch
 ) -> None:
