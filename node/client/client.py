@@ -102,8 +102,8 @@ class Client:
         self.wishes = wishes or Wishes()
         self.records = records
         self.audits = audits
-        self.wakefulness = Wakefulness()
         self.patience = Patience()
+        self.wakefulness = Wakefulness(self.patience.somebody)
         self.experience = experience or Experience()
         self.vacancies = Vacancies()
         self.line = Line(self.vacancies)

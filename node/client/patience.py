@@ -48,10 +48,16 @@ class Patience:
 
     def __init__(self) -> None:
         self._waits: set[_Wait] = set()
+        self._somebody = trio.Event()
+
+    async def somebody(self) -> None:
+        """Return while there are waits, or once there are."""
+        await self._somebody.wait()
 
     async def watch(self) -> None:
         """Look at all waits for ever."""
         while True:
+            await self.somebody()
             before = trio.current_time()
             await trio.sleep(TICK_SECONDS)
             at = trio.current_time()
@@ -60,6 +66,8 @@ class Patience:
             for wait in list(self._waits):
                 if at >= wait.until and wait.elsewhere():
                     wait.scope.cancel()
+            if not self._waits:
+                self._somebody = trio.Event()
 
     @contextmanager
     def within(self, seconds: float, elsewhere: Callable[[], bool]) -> Iterator[None]:
@@ -71,6 +79,7 @@ class Patience:
         began = trio.current_time()
         wait = _Wait(began + seconds, elsewhere)
         self._waits.add(wait)
+        self._somebody.set()
         try:
             with wait.scope:
                 yield
