@@ -26,8 +26,9 @@ from hypercluster.node.shards.store import demo_model
 from hypercluster.node.testnet.localnet import LocalNetwork, running_network
 from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
 
-SETTLE_SECONDS = 60.0
-"""first greetings and measurements are over then, and lookups have become as seldom as they get"""
+SETTLE_SECONDS = 120.0
+"""first greetings are over then, lookups as seldom as they get, and providers have measured themselves and do so again
+after two minutes"""
 START_SECONDS = 120.0
 TICKS = os.sysconf("SC_CLK_TCK")
 

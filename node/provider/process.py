@@ -302,7 +302,8 @@ class Provider:
                 await presence.publish()
 
         async def measure() -> None:
-            await trio.to_thread.run_sync(offer.speed.look)
+            if offer.speed.due:
+                await trio.to_thread.run_sync(offer.speed.look)
 
         async def reprice() -> None:
             step = offer.reprice(presence)

@@ -86,6 +86,11 @@ class Speed:
             best = _better(best, self._time(self._engine))
         return best
 
+    @property
+    def due(self) -> bool:
+        """Whether a look finds something to do."""
+        return self._clock() >= self._again_at or self._engine.stats().decodes >= self._decodes + SERVED
+
     def look(self) -> None:
         """Bring the figures up to date: by what was served since the last look, else by measuring when idle."""
         stats = self._engine.stats()

@@ -77,9 +77,10 @@ def test_o6_an_idle_provider_measures_itself_again_ever_more_seldom(engine: Engi
     timing.rounds, times = 0, []
     while clock.now < 10 * LAST_AGAIN:
         clock.now += 5.0
-        before = timing.rounds
+        before, due = timing.rounds, speed.due
         speed.look()
-        if timing.rounds > before:
+        assert due == (timing.rounds > before)
+        if due:
             times.append(clock.now)
     pauses = np.diff(times)
     assert pauses[0] >= 2 * FIRST_AGAIN
@@ -97,6 +98,8 @@ def test_o6_what_is_served_is_the_measurement(engine: Engine, timing: Timing) ->
     slot = engine.open(40)
     for position in range(40):
         engine.submit(slot, position, np.array([7], np.int32)).result()
+    assert speed.due
+    speed.look()
     clock.now = 10 * FIRST_AGAIN
     speed.look()
     assert timing.rounds == 0
