@@ -1,8 +1,10 @@
 """What it costs that llama.cpp runs in another process: python scripts/bench_engine.py [--shape NAME] [--json FILE].
 
-A step of one token is timed from the call until its answer is there, in turn on an engine in a process of its own and
+A step of one token is timed from the call until its answer is there, in turn on engines in processes of their own and
 on one in this process, over the same shard. The difference of the medians is what is added; that of the tenth parts is
-what is added where nobody else wants the cores. Beside it, how late a clock of this process is that wants to tick every
+what is added where nobody else wants the cores. A step is asked for as a provider does beside which nobody waits
+(node/engine/alone.py), and once more through the engine's thread, as where several sessions wait; in this process it
+always goes through that thread. Beside it, how late a clock of this process is that wants to tick every
 millisecond while the engine computes without a pause: with llama.cpp here, its callbacks and the ranking of candidates
 hold the interpreter lock that the clock waits for.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import select
 import statistics
 import sys
 import tempfile
@@ -39,22 +42,31 @@ TICK = 0.001
 TOKENS = 1024
 
 
-def step(engine: Engine, slot: int, at: int, payload: Payload) -> float:
+def step(engine: Engine, slot: int, at: int, payload: Payload, *, alone: bool) -> float:
     """Microseconds of one step."""
     began = time.perf_counter()
-    engine.submit(slot, at, payload).result()
+    past = engine.begin(slot, at, payload) if alone else None
+    if past is None:
+        engine.submit(slot, at, payload).result()
+    else:
+        while past.ours:
+            select.select([past.fd], [], [])
+            past.look()
+        past.done.result()
     return 1e6 * (time.perf_counter() - began)
 
 
 def compared(engines: Sequence[Engine], steps: int, rows: int) -> list[list[float]]:
-    """Microseconds of `steps` steps of so many rows on each engine, by turns so that all see the same machine."""
+    """Microseconds of `steps` steps of so many rows on each engine, by turns so that all see the same machine: the
+    first one's are asked for alone.
+    """
     slots = [engine.open(TOKENS) for engine in engines]
     payload = random_input(engines[0], rows, np.random.default_rng(0))
     times: list[list[float]] = [[] for _ in engines]
     for number in range(steps):
         at = rows * number % (TOKENS - rows)
-        for engine, slot, found in zip(engines, slots, times, strict=True):
-            found.append(step(engine, slot, at, payload))
+        for index, (engine, slot, found) in enumerate(zip(engines, slots, times, strict=True)):
+            found.append(step(engine, slot, at, payload, alone=index == 0))
     for engine, slot in zip(engines, slots, strict=True):
         engine.close(slot)
     return times
@@ -90,7 +102,7 @@ def measured(folder: Path, shape: str, steps: int, seconds: float, threads: int)
     for part, (start, stop) in {"head": (0, m // 2), "middle": (1, m - 1), "tail": (m // 2, m)}.items():
         shard = split(model, start, stop, folder / f"{part}.gguf")
         with ExitStack() as stack:
-            apart, here = (
+            engines = [
                 stack.enter_context(
                     Engine(
                         shard,
@@ -102,11 +114,11 @@ def measured(folder: Path, shape: str, steps: int, seconds: float, threads: int)
                         apart=each,
                     )
                 )
-                for each in (True, False)
-            )
-            compared([apart, here], steps // 10 + 1, 1)
-            single, chunk = compared([apart, here], steps, 1), compared([apart, here], steps // 10 + 1, 64)
-            late = [lateness(engine, seconds) for engine in (apart, here)]
+                for each in (True, True, False)
+            ]
+            compared(engines, steps // 10 + 1, 1)
+            single, chunk = compared(engines, steps, 1), compared(engines, steps // 10 + 1, 64)
+            late = [lateness(engine, seconds) for engine in engines[1:]]
         medians = [statistics.median(each) for each in single]
         fast = [float(np.percentile(each, 10)) for each in single]
         chunks = [statistics.median(each) for each in chunk]
@@ -114,10 +126,12 @@ def measured(folder: Path, shape: str, steps: int, seconds: float, threads: int)
             {
                 "part": part,
                 "apart_us": medians[0],
-                "here_us": medians[1],
-                "added_us": medians[0] - medians[1],
-                "added_fast_us": fast[0] - fast[1],
-                "chunk_added_us": chunks[0] - chunks[1],
+                "here_us": medians[2],
+                "added_us": medians[0] - medians[2],
+                "added_fast_us": fast[0] - fast[2],
+                "thread_added_us": medians[1] - medians[2],
+                "thread_added_fast_us": fast[1] - fast[2],
+                "chunk_added_us": chunks[0] - chunks[2],
                 "late_apart_us": float(np.percentile(late[0], 99)),
                 "late_here_us": float(np.percentile(late[1], 99)),
             }
@@ -131,6 +145,8 @@ COLUMNS = {
     "here_us": "step here",
     "added_us": "added",
     "added_fast_us": "added at 10 %",
+    "thread_added_us": "by the thread",
+    "thread_added_fast_us": "and at 10 %",
     "chunk_added_us": "added to 64 rows",
     "late_apart_us": "tick late, apart",
     "late_here_us": "tick late, here",

@@ -38,6 +38,7 @@ REQUEST = struct.Struct("<Iii")
 DONE, REFUSED, FAILED, NOT_LOADED, LOGGED = range(5)
 REPLY = struct.Struct("<II")
 """what came of it, and the length of the text behind it"""
+ALL_DONE = REPLY.pack(DONE, 0)
 MOST_TEXT = 1 << 16
 _TUNABLES, _HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 _LAST_WORDS = 2000
@@ -176,6 +177,8 @@ class Apart:
 
     def _message(self, head: bytes) -> tuple[int, str] | None:
         """The message that begins so; None for a line of the log."""
+        if head == ALL_DONE:  # of nearly every step
+            return DONE, ""
         kind, length = REPLY.unpack(head)
         text = self._read(min(length, MOST_TEXT)).decode("utf-8", "replace") if length else ""
         if kind == LOGGED:

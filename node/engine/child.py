@@ -31,6 +31,10 @@ class Replies(logging.Handler):
         """Tell of a log line."""
         self.tell(apart.LOGGED, f"{record.levelno} {record.getMessage()}")
 
+    def done(self) -> None:
+        """Write that it is done."""
+        os.write(self._file, apart.ALL_DONE)  # so short a message is written as a whole
+
     def tell(self, kind: int, text: str = "") -> None:
         """Write one reply."""
         told = text.encode()[: apart.MOST_TEXT]
@@ -77,7 +81,7 @@ def _serve(computer: Computer, replies: Replies, what: int, first: int, second: 
     except LlamaError as error:
         replies.tell(apart.FAILED, str(error))
     else:
-        replies.tell(apart.DONE)
+        replies.done()
 
 
 def _request() -> tuple[int, int, int] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from hypercluster.node.engine.boundary import Boundary
 from hypercluster.node.engine.llama import Batch, Context, LoadedModel, LoadFailed
 from hypercluster.node.engine.loading import Area, Facts, Loading, area_bytes
-from hypercluster.node.engine.ranking import NoCandidates, best
+from hypercluster.node.engine.ranking import NoCandidates, best_of
 from hypercluster.node.engine.skeleton import Skeleton
 from hypercluster.node.shards.crossing import Crossing, crossing_of
 from hypercluster.node.shards.errors import ShardError
@@ -109,16 +109,17 @@ class Computer:
 
     def _rank(self, n: int) -> None:
         area, at = self.area, 0
-        for row in np.flatnonzero(area.candidates[:n]):
-            k = int(area.candidates[row])
+        for row, k in enumerate(area.candidates[:n].tolist()):
+            if not k:
+                continue
+            end = at + k
             try:
-                found = best([self._context.logits(int(row))], k)
+                area.ids[at:end], area.logits[at:end], area.logsumexp[row] = best_of(
+                    self._context.logits(row), k
+                )
             except NoCandidates:
                 area.logsumexp[row] = np.nan
-            else:
-                area.ids[at : at + k], area.logits[at : at + k] = found.ids[0], found.logits[0]
-                area.logsumexp[row] = found.logsumexp[0]
-            at += k
+            at = end
 
 
 def _facts(loading: Loading, model: LoadedModel, crossing: Crossing) -> Facts:

@@ -259,7 +259,7 @@ class Context:
         if eval_callback is not None:
             params.cb_eval = eval_callback
         self._keep = (model, eval_callback)
-        self._n_vocab = model.n_vocab
+        self._row = ctypes.c_float * model.n_vocab
         _log_lines.forget()
         pointer = native.llama_init_from_model(model.pointer, params)
         if not pointer:
@@ -288,7 +288,9 @@ class Context:
         pointer = native.llama_get_logits_ith(self.pointer, row)
         if not pointer:
             raise LlamaError(f"Row {row} of the batch has no logits.")
-        return np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+        return np.frombuffer(
+            memoryview(self._row.from_address(ctypes.addressof(pointer.contents))), np.float32
+        )
 
     def truncate(self, sequence: int, position: int) -> bool:
         """Forget the cells of `sequence` from `position` on; False where this model's memory cannot do that."""

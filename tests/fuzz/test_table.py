@@ -33,6 +33,7 @@ TRUSTED = {
     "node/engine/apart.py:": "what the process of our own code answers that this one started",
     "node/engine/boundary.py:_sought": "a name that was checked when the shard was read",
     "node/engine/child.py:": "what the process that started this one asks",
+    "node/engine/llama.py:Context.logits": "memory of llama.cpp's own",
     "node/engine/loading.py:Area.over": "memory that two processes of our own share",
     "node/engine/quantising.py:": "a number of our own",
     "node/engine/rendering.py:_run": "what a process of our own code answers",
