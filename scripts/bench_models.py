@@ -81,7 +81,7 @@ class Watch(threading.Thread):
                 continue
             self.peak = max(self.peak, sum(each.rss for each in seen))
             self.own = max(self.own, sum(each.rss - each.shared for each in seen))
-            time.sleep(0.01)
+            time.sleep(0.05)  # a look takes milliseconds, of the two cores that are measured
 
 
 def command(step: str, *words: str, home: Path, note: str = "") -> Cost:

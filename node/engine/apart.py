@@ -16,21 +16,16 @@ import select
 import signal
 import struct
 import subprocess
-import sys
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict
 from typing import IO, Any
 
-from hypercluster.node.engine import leash
+from hypercluster.node.engine import leash, processes
 from hypercluster.node.engine.llama import LlamaError, LoadFailed
 from hypercluster.node.engine.loading import Area, Facts, Loading, area_bytes
 
 log = logging.getLogger("hypercluster.llama")
-
-POSSIBLE = os.name == "posix"
-"""whether this system hands open files to a child; elsewhere llama.cpp runs in our own process"""
 
 COMPUTE, CUT_BACK, WIPE, COPY = range(4)
 REQUEST = struct.Struct("<Iii")
@@ -40,7 +35,6 @@ REPLY = struct.Struct("<II")
 """what came of it, and the length of the text behind it"""
 ALL_DONE = REPLY.pack(DONE, 0)
 MOST_TEXT = 1 << 16
-_TUNABLES, _HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 _LAST_WORDS = 2000
 _STOP_SECONDS = 10
 
@@ -56,17 +50,8 @@ class Apart:
     """
 
     def __init__(self, loading: Loading) -> None:
-        memory = _memory()
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - read when the child has ended
-        command = [sys.executable, "-P", "-m", "hypercluster.node.engine.child", str(memory), str(_level())]
-        self._process = subprocess.Popen(
-            [*command, json.dumps(loading.fields())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._words,
-            pass_fds=(memory,),
-            env=_environment(),
-        )
+        begun = processes.one()
+        self._process, self._words, memory = begun.process, begun.words, begun.memory
         atexit.register(self.close)  # a command that has ended leaves nothing running
         self._to, self._from = _file(self._process.stdin), _file(self._process.stdout)
         self._arriving = select.poll()
@@ -74,7 +59,10 @@ class Apart:
         self._leash = leash.Leash()
         self._left = self._limit = math.inf  # large files load from slow disks
         self._loaded = False
+        told = json.dumps(loading.fields()).encode()
         try:
+            with suppress(OSError, ValueError):  # of a process that is gone its answer tells
+                os.write(self._to.fileno(), processes.LENGTH.pack(len(told)) + told)
             self.facts = Facts(**json.loads(self._reply()[1]))
             self._loaded = True
             size = area_bytes(loading, self.facts)
@@ -239,30 +227,6 @@ def describe(facts: Facts) -> str:
     return json.dumps(asdict(facts))
 
 
-def _memory() -> int:
-    """An open file that is memory; the child sizes it when it knows how wide a row is."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("hypercluster rows")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-def _environment() -> dict[str, str]:
-    """Of the child: with huge pages for large blocks, if the user has not said anything of that.
-
-    Each token reads all weights that were rearranged, and in pages of 4 KiB a tenth of the time goes into finding them.
-    Other libraries than glibc do not read it.
-    """
-    told = os.environ.get(_TUNABLES, "")
-    if _HUGE_PAGES in told:
-        return dict(os.environ)
-    return {**os.environ, _TUNABLES: ":".join(filter(None, (told, f"{_HUGE_PAGES}=1")))}
-
-
 def _file(stream: IO[Any] | None) -> IO[Any]:
     assert stream is not None
     return stream
-
-
-def _level() -> int:
-    return log.getEffectiveLevel()

@@ -1,7 +1,8 @@
-"""The process that llama.cpp runs in: see node.engine.apart, which starts it.
+"""The process that llama.cpp runs in: see node.engine.processes, which starts it, and node.engine.apart.
 
-Arguments: the number of the open file that is the shared memory, the least level of llama.cpp's log lines that are
-told, and how the shard is loaded, as JSON. Requests come on standard input; its end is the end of the process.
+Arguments: the number of the open file that is the shared memory, and the least level of llama.cpp's log lines that are
+told. On standard input comes how the shard is loaded, as JSON, and then what is to be done; its end is the end of the
+process.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import signal
 import sys
 
-from hypercluster.node.engine import apart
+from hypercluster.node.engine import apart, processes
 from hypercluster.node.engine.computing import Computer
 from hypercluster.node.engine.llama import LlamaError, LoadFailed
 from hypercluster.node.engine.loading import Loading
@@ -84,19 +85,34 @@ def _serve(computer: Computer, replies: Replies, what: int, first: int, second: 
         replies.done()
 
 
+def _loading() -> Loading | None:
+    head = _read(processes.LENGTH.size)
+    told = _read(*processes.LENGTH.unpack(head)) if head else None
+    return Loading.of(json.loads(told)) if told else None
+
+
 def _request() -> tuple[int, int, int] | None:
+    data = _read(apart.REQUEST.size)
+    if data is None:
+        return None
+    what, first, second = apart.REQUEST.unpack(data)
+    return what, first, second
+
+
+def _read(size: int) -> bytes | None:
+    """So many bytes of standard input; None where it has ended."""
     data = b""
-    while len(data) < apart.REQUEST.size:
-        more = os.read(0, apart.REQUEST.size - len(data))
+    while len(data) < size:
+        more = os.read(0, size - len(data))
         if not more:
             return None
         data += more
-    what, first, second = apart.REQUEST.unpack(data)
-    return what, first, second
+    return data
 
 
 if __name__ == "__main__":
     # these may go to a whole group of processes; who started this one ends it after its sessions
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
-    main(int(sys.argv[1]), int(sys.argv[2]), Loading.of(json.loads(sys.argv[3])))
+    if (asked := _loading()) is not None:
+        main(int(sys.argv[1]), int(sys.argv[2]), asked)

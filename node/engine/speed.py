@@ -24,9 +24,11 @@ def random_input(engine: Engine, n: int, draw: np.random.Generator) -> Payload:
     return table
 
 
-def measure(engine: Engine, steps: int = 8) -> Measurement:
-    """Time a prefill chunk and `steps` single tokens in a session of its own. Raises EngineFull, EngineStopped."""
-    rows = min(engine.chunk, engine.max_capacity // 2)
+def measure(engine: Engine, rows: int | None = None, *, steps: int = 8) -> Measurement:
+    """Time `rows` rows of a prompt, a chunk where nobody says and at most, and `steps` single tokens in a session of
+    its own. Raises EngineFull, EngineStopped.
+    """
+    rows = min(rows or engine.chunk, engine.chunk, engine.max_capacity // 2)
     steps = min(steps, engine.max_capacity - rows)
     slot = engine.open(rows + steps)
     draw = np.random.default_rng(0)

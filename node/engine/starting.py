@@ -5,10 +5,11 @@ from __future__ import annotations
 import mmap
 import time
 
-from hypercluster.node.engine.apart import POSSIBLE, Apart
+from hypercluster.node.engine.apart import Apart
 from hypercluster.node.engine.batching import Computing
 from hypercluster.node.engine.computing import Computer
 from hypercluster.node.engine.loading import Loading
+from hypercluster.node.engine.processes import POSSIBLE
 
 FIRST_PAUSE = 0.5
 MOST_PAUSE = 60.0

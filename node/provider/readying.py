@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import Backend
-from hypercluster.node.provider.speed import Speed
+from hypercluster.node.provider.speed import START_ROWS, Speed
 from hypercluster.node.shards import Manifest, ShardError, check_shard
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.shards.writing import Progress
@@ -53,7 +53,7 @@ class Loader:
     def timed(self, engine: Engine) -> Speed:
         """How fast it is. Raises EngineFull, EngineFailed, EngineStopped."""
         speed = Speed(engine, throttle_ms=self.throttle_ms, step_tokens=self.step_tokens)
-        speed.measure()
+        speed.measure(START_ROWS)
         return speed
 
 

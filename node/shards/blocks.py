@@ -8,8 +8,10 @@ beside its manifest: they are no part of the identity, and nothing that disagree
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,13 +33,15 @@ def block_count(size: int) -> int:
     return -(-size // BLOCK)
 
 
-def read_block(tensor: Tensor, index: int, buffer: bytearray | None = None) -> memoryview:
+def read_block(
+    tensor: Tensor, index: int, buffer: bytearray | None = None, opened: FileIO | None = None
+) -> memoryview:
     """Block number `index` of a tensor in its file: the first bytes of `buffer`, which has BLOCK bytes and serves who
-    reads many again and again. Raises MalformedFile where the file has shrunk.
+    reads many again and again, as the opened file does. Raises MalformedFile where the file has shrunk.
     """
     at = index * BLOCK
     view = memoryview(bytearray(BLOCK) if buffer is None else buffer)[: min(BLOCK, tensor.size - at)]
-    with tensor.path.open("rb", buffering=0) as file:
+    with tensor.path.open("rb", buffering=0) if opened is None else nullcontext(opened) as file:
         file.seek(tensor.offset + at)
         read = 0
         while read < len(view):

@@ -8,7 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from hypercluster.node.shards.blocks import BlockHashes, block_hash, blocks_in, tensor_root
+from hypercluster.node.shards.blocks import (
+    BLOCK,
+    BlockHashes,
+    block_count,
+    block_hash,
+    blocks_in,
+    read_block,
+    tensor_root,
+)
 from hypercluster.node.shards.container import Container, Tensor
 from hypercluster.node.shards.errors import ManifestMismatch
 from hypercluster.node.shards.lines import line_of
@@ -127,14 +135,21 @@ class Hasher:
         """The hashes of a tensor's blocks, one after the other."""
         place = tensor.path, tensor.offset
         if place not in self.known:
-            for chunk in self.chunks(tensor):
-                if self.progress is not None:
-                    self.progress(len(chunk))
+            self.known[place] = b"".join(self._block_hashes(tensor))
         return self.known[place]
 
     def named(self, model_id: str, tensors: Tensors) -> BlockHashes:
         """The block hashes of tensors under these names."""
         return BlockHashes(model_id, {name: self.blocks(tensor) for name, tensor in tensors.items()})
+
+    def _block_hashes(self, tensor: Tensor) -> Iterator[bytes]:
+        buffer = bytearray(min(BLOCK, tensor.size))  # one for all: new memory costs half as much as hashing
+        with tensor.path.open("rb", buffering=0) as file:
+            for index in range(block_count(tensor.size)):
+                block = read_block(tensor, index, buffer, file)
+                yield block_hash(block)
+                if self.progress is not None:
+                    self.progress(len(block))
 
     def chunks(self, tensor: Tensor) -> Iterator[bytes]:
         """The tensor's bytes; whoever reads to the end has them hashed on the way."""

@@ -9,8 +9,8 @@ import errno
 import hashlib
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
 from filelock import FileLock
 
 from hypercluster.node.catalogue import MOST_BYTES, Source, is_safe
@@ -18,8 +18,11 @@ from hypercluster.node.shards.errors import FetchFailed
 from hypercluster.node.shards.wheels import unpack
 from hypercluster.node.shards.writing import Progress
 
+if TYPE_CHECKING:
+    import httpx
+
 CHUNK = 1 << 20
-PATIENCE = httpx.Timeout(30.0)
+PATIENCE_SECONDS = 30.0
 
 
 def cached(source: Source, cache: Path) -> Path | None:
@@ -99,11 +102,13 @@ def _digest(path: Path) -> str:
 
 def _download(source: Source, part: Path, progress: Progress) -> bool:
     """Bring `part` to its end over https, and say whether it had a beginning."""
+    import httpx  # a model that is here is found without it
+
     begun = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
     try:
         with (
-            httpx.Client(timeout=PATIENCE, follow_redirects=True, max_redirects=5) as client,
+            httpx.Client(timeout=PATIENCE_SECONDS, follow_redirects=True, max_redirects=5) as client,
             client.stream("GET", source.url, headers=headers) as answer,
         ):
             if not all(is_safe(str(each.url)) for each in (*answer.history, answer)):

@@ -29,7 +29,7 @@ from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 from hypercluster.node.testnet.faucet import give
 from hypercluster.node.testnet.specs import ProviderSpec, VerifierSpec
 
-START_SECONDS, STOP_SECONDS = 300.0, 60.0
+START_SECONDS, STOP_SECONDS, LOOK_SECONDS = 300.0, 60.0, 0.01
 # The keys guard play money and are unlocked by many processes at once.
 LIGHT_SCRYPT = 2**10
 STAKE = 100 * HCT
@@ -197,7 +197,7 @@ class LocalNetwork:
             if provider.process.poll() is not None or time.monotonic() > deadline:
                 tail = provider.log.strip()[-600:]
                 raise LocalNetworkError(f"The {provider.spec.name} did not start: {tail}")
-            time.sleep(0.05)
+            time.sleep(LOOK_SECONDS)
 
     def is_up(self, node: ProviderProcess | VerifierProcess) -> bool:
         """Whether it serves; if so, its peer id and addresses are known from now on."""

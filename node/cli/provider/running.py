@@ -27,12 +27,15 @@ from hypercluster.node.cli.options import (
 from hypercluster.node.cli.progress import bar
 from hypercluster.node.cli.provider.placing import FIRST_PRICE, Reserve, Slowest, in_bytes
 from hypercluster.node.cli.provider.stands import (
+    Named,
     asked_for,
     begun,
     begun_at_once,
     homes_of,
     models_of,
+    one_is_named,
     places,
+    reaches_of,
     settings_of,
     shifted,
 )
@@ -55,8 +58,6 @@ from hypercluster.node.cli.serving import (
     wallets_of,
 )
 from hypercluster.node.cli.staking import default_threads
-from hypercluster.node.home import keys
-from hypercluster.node.home.keys import Key
 from hypercluster.node.home.last_run import remembered
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import PEERS, Settings
@@ -206,27 +207,14 @@ def run(
     Finds clients and rivals through the nodes named by --bootstrap; the first node of a network has none. What
     clients paid is kept in the ledger before each answer and claimed when it is worth its gas.
     """
-    from hypercluster.node.network.reach import reach_of
-    from hypercluster.node.serving.registration import check_carried
+    from hypercluster.node.engine.processes import begun_ahead
 
     settings = Settings()
     asked = asked_for(model, layers, also or [])
     homes = homes_of(settings, asked)
-    lasts = [remembered(home) for home in homes]
-    reaches = [
-        reach_of(
-            node=keys.address(home, Key.NODE),
-            listen=shifted(listen, number) or last.listen,
-            direct=_direct(direct, number) or (None if listen else last.direct or None),
-            announce=shifted(announce, number),
-            direct_announce=_direct(announce_direct, number),
-            bootstrap=bootstrap,
-            setting=settings.bootstrap,
-        )
-        for number, (home, last) in enumerate(zip(homes, lasts, strict=True), start=1)
-    ]
-    settings = settings.model_copy(update={"bootstrap": reaches[0].bootstrap})
     with ExitStack() as stack:
+        if one_is_named(asked):
+            stack.enter_context(begun_ahead())
         for home in homes:
             stack.enter_context(node_held(home, "hc-provider run"))
 
@@ -253,8 +241,24 @@ def run(
         readying = begun_at_once(settings, asked, serving, throttle, context.obj)
         if readying is not None:
             stack.enter_context(closing(readying))
+
+        from hypercluster.node.serving.registration import check_carried
+
+        lasts = [remembered(home) for home in homes]
+        named = Named(listen, direct, announce, announce_direct, bootstrap)
+        reaches = reaches_of(settings, homes, lasts, named)
+        settings = settings.model_copy(update={"bootstrap": reaches[0].bootstrap})
         unlocked = unlocking(homes, password(settings))
         chain = open_chain(settings)
+
+        # Unlocking takes a second, with the work that a key asks for by default.
+        from hypercluster.market.economics.placement import PROMPT_PART
+        from hypercluster.market.money.claiming import ClaimRule
+        from hypercluster.node.provider.prices import PriceRule
+        from hypercluster.node.provider.process import HONEST
+        from hypercluster.node.provider.running import Premises, Stand, run_provider
+        from hypercluster.node.provider.terms import ProviderTerms
+
         nodes = unlocked.result()
         wallets = [wallets_of(home, chain, node) for home, node in zip(homes, nodes, strict=True)]
         models = models_of(settings, chain, asked)
@@ -266,13 +270,6 @@ def run(
             place = placed[0]
             begun_now = begun(place.stored, place.start, place.stop, serving, throttle, context.obj)
             readying = stack.enter_context(closing(begun_now))
-
-        from hypercluster.market.economics.placement import PROMPT_PART
-        from hypercluster.market.money.claiming import ClaimRule
-        from hypercluster.node.provider.prices import PriceRule
-        from hypercluster.node.provider.process import HONEST
-        from hypercluster.node.provider.running import Premises, Stand, run_provider
-        from hypercluster.node.provider.terms import ProviderTerms
 
         stands = []
         for place, reach, wallet in zip(placed, reaches, wallets, strict=True):
@@ -327,12 +324,6 @@ def run(
                 cutting=partial(bar, "Preparing the shard"),
                 ways=context.obj or HONEST,
             )
-
-
-def _direct(address: str | None, number: int) -> str | None:
-    """The address of the fast listener of the `number`th shard."""
-    moved = shifted([address] if address else None, number)
-    return moved[0] if moved else None
 
 
 def link(json_: Json = False) -> None:

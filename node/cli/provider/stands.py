@@ -13,11 +13,15 @@ from hypercluster.node.cli.console import err, fail
 from hypercluster.node.cli.opening import at_hand, taken_to_serve
 from hypercluster.node.cli.provider.placing import prospects
 from hypercluster.node.errors import NodeError
+from hypercluster.node.home import keys
 from hypercluster.node.home.further import further_home, further_homes
+from hypercluster.node.home.keys import Key
+from hypercluster.node.home.last_run import LastRun
 from hypercluster.node.home.settings import Settings
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
+    from hypercluster.node.network.reach import Reach
     from hypercluster.node.provider.placing import Serving
     from hypercluster.node.provider.process import Ways
     from hypercluster.node.provider.readying import Readying
@@ -163,6 +167,48 @@ def shifted(addresses: Sequence[str] | None, number: int) -> list[str] | None:
     return None if addresses is None else [move(each) for each in addresses]
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The addresses of a command line, for the first shard."""
+
+    listen: Sequence[str] | None
+    direct: str | None
+    announce: Sequence[str] | None
+    announce_direct: str | None
+    bootstrap: Sequence[str] | None
+
+
+def reaches_of(
+    settings: Settings, homes: Sequence[Path], lasts: Sequence[LastRun], named: Named
+) -> list[Reach]:
+    """Where each shard listens and is found: as named, else as the last time. Raises HostError."""
+    from hypercluster.node.network.reach import reach_of
+
+    return [
+        reach_of(
+            node=keys.address(home, Key.NODE),
+            listen=shifted(named.listen, number) or last.listen,
+            direct=_direct(named.direct, number) or (None if named.listen else last.direct or None),
+            announce=shifted(named.announce, number),
+            direct_announce=_direct(named.announce_direct, number),
+            bootstrap=named.bootstrap,
+            setting=settings.bootstrap,
+        )
+        for number, (home, last) in enumerate(zip(homes, lasts, strict=True), start=1)
+    ]
+
+
+def _direct(address: str | None, number: int) -> str | None:
+    """The address of the fast listener of the `number`th shard."""
+    moved = shifted([address] if address else None, number)
+    return moved[0] if moved else None
+
+
+def one_is_named(asked: Sequence[Asked]) -> bool:
+    """Whether one shard is asked for, of which it is known which layers it has."""
+    return len(asked) == 1 and asked[0].layers != AUTO
+
+
 def begun_at_once(
     settings: Settings, asked: Sequence[Asked], serving: Serving, throttle: float, ways: Ways | None
 ) -> Readying | None:
@@ -172,7 +218,7 @@ def begun_at_once(
     """
     from hypercluster.node.shards import parse_range
 
-    if len(asked) > 1 or asked[0].layers == AUTO:
+    if not one_is_named(asked):
         return None
     try:
         stored = at_hand(asked[0].model, settings)

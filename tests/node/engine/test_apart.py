@@ -16,7 +16,7 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from hypercluster.node.engine import apart, leash, starting
+from hypercluster.node.engine import apart, leash, processes, starting
 from hypercluster.node.engine import engine as engine_module
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.llama import LlamaError
@@ -177,6 +177,40 @@ def test_the_child_ends_with_its_engine_and_with_whoever_is_killed(model: Path) 
         child = psutil.Process(int(owner.stdout.readline()))
         owner.kill()
         until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_process_begun_ahead_is_that_of_the_first_engine(model: Path) -> None:
+    def engine() -> Engine:
+        return Engine(model, True, True, n_ctx_total=40, max_sessions=1, threads=1)
+
+    def children() -> set[int]:
+        return {each.pid for each in psutil.Process().children()}
+
+    before = children()
+    with processes.begun_ahead():
+        (ahead,) = children() - before
+        with engine() as first, engine() as second:
+            assert process_of(first).pid == ahead
+            assert process_of(second).pid != ahead
+            first.submit(first.open(40), 0, TEXT).result(SECONDS)
+    assert children() == before
+
+
+def test_a_process_begun_ahead_that_nobody_takes_is_ended(model: Path) -> None:
+    with processes.begun_ahead():
+        (ahead,) = processes._ahead
+    assert ahead.process.poll() is not None
+    with Engine(model, True, True, n_ctx_total=40, max_sessions=1, threads=1) as engine:
+        assert process_of(engine).pid != ahead.process.pid
+
+
+def test_a_process_begun_ahead_ends_when_nobody_can_ask_it_anything_more() -> None:
+    """As when the one that began it is killed."""
+    begun = processes.Begun()
+    assert begun.process.stdin is not None
+    begun.process.stdin.close()
+    assert begun.process.wait(SECONDS) == 0
+    begun.end()
 
 
 def test_what_llama_cpp_logs_is_logged_here(

@@ -10,7 +10,7 @@ import pytest
 from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.speed import measure
 from hypercluster.node.engine.steps import Measurement
-from hypercluster.node.provider.speed import FIRST_AGAIN, LAST_AGAIN, Speed
+from hypercluster.node.provider.speed import FIRST_AGAIN, LAST_AGAIN, ROUNDS, START_ROWS, Speed
 from hypercluster.node.shards.store import StoredModel
 
 
@@ -20,10 +20,12 @@ class Timing:
     def __init__(self, engine: Engine) -> None:
         self.slower = [1.0]
         self.rounds = 0
+        self.rows: list[int | None] = []
         self.honest = measure(engine)
 
-    def __call__(self, engine: Engine) -> Measurement:
+    def __call__(self, engine: Engine, rows: int | None) -> Measurement:
         self.rounds += 1
+        self.rows.append(rows)
         # One real measurement for all, so that the figures can be compared.
         measure(engine)
         factor = self.slower.pop(0) if len(self.slower) > 1 else self.slower[0]
@@ -55,10 +57,20 @@ def test_o6_what_else_the_machine_does_at_the_start_is_no_part_of_the_figure(
 ) -> None:
     """O6: the best of several rounds counts."""
     timing.slower = [9.0, 3.0, 1.0, 5.0, 2.0, 2.0]
-    speed = Speed(engine, timing=timing, throttle_ms=4.0, step_tokens=16)
+    speed = Speed(engine, timing=timing, throttle_ms=4.0, step_tokens=16, clock=Clock())
     speed.measure()
     assert speed.cost_ms == pytest.approx(4.0 + timing.honest.decode_ms)
     assert speed.prompt_ms == pytest.approx(4.0 / 16 + timing.honest.prefill_ms)
+
+
+def test_only_the_first_round_at_a_start_is_of_fewer_rows(engine: Engine, timing: Timing) -> None:
+    clock = Clock()
+    speed = Speed(engine, timing=timing, clock=clock)
+    speed.measure(START_ROWS)
+    assert timing.rows == [START_ROWS] + [None] * (ROUNDS - 1)
+    timing.rows, clock.now = [], FIRST_AGAIN
+    speed.look()
+    assert timing.rows == [None] * ROUNDS
 
 
 def test_o6_an_idle_provider_measures_itself_again_ever_more_seldom(engine: Engine, timing: Timing) -> None:
