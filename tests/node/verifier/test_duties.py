@@ -16,7 +16,8 @@ from eth_account.signers.local import LocalAccount
 
 from hypercluster.market.chain import Chain, DisputeTerms, Sender, deploy
 from hypercluster.market.chain.disputes import CaseOpened, Outcome, Revealed, Vote
-from hypercluster.market.ledger import DutyPhase, Ledger
+from hypercluster.market.errors import LedgerError
+from hypercluster.market.ledger import Duty, DutyPhase, Ledger
 from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds
 from hypercluster.node.client.auditing import accuser as accusing
@@ -35,6 +36,7 @@ from hypercluster.node.testnet.anvil import DEPLOYER_KEY, running_anvil
 from hypercluster.node.testnet.cheats import Tampering
 from hypercluster.node.threads import Threads
 from hypercluster.node.verifier.committee import Committee
+from hypercluster.node.verifier.docket import Docket
 from tests.market.chain.blocks import ask
 from tests.node.helpers.dying import Dying, Killed
 from tests.node.helpers.providers import new_wallet
@@ -311,3 +313,36 @@ async def test_c7_an_accusation_goes_on_whenever_its_client_is_killed(
             if not killed:
                 break
     assert moment > 5, "a case has more moments than that"
+
+
+async def test_seats_are_read_again_once_they_were_written() -> None:
+    seats, reads = ["first"], 0
+
+    def duties(_contract: str, _chain: int, *, open_only: bool) -> list[str]:
+        nonlocal reads
+        reads += 1
+        return list(seats)
+
+    def save(seat: str) -> None:
+        seats.append(seat)
+        if seat == "third":
+            raise LedgerError("The disk is full.")
+
+    chain = SimpleNamespace(disputes=SimpleNamespace(cases=SimpleNamespace(address="")), chain_id=1)
+    docket = Docket(
+        chain=cast(Chain, chain),
+        node="",
+        ledger=cast(Ledger, SimpleNamespace(trust=SimpleNamespace(duties=duties, save_duty=save))),
+        model_id="",
+        on_chain=Threads(1),
+        in_thread=Threads(2),
+    )
+    for _ in range(3):
+        assert await docket.duties() == cast(list[Duty], ["first"])
+    assert reads == 1
+    await docket.save(cast(Duty, "second"))
+    assert await docket.duties() == cast(list[Duty], ["first", "second"])
+    with pytest.raises(LedgerError):
+        await docket.save(cast(Duty, "third"))
+    # It may be there all the same.
+    assert await docket.duties() == cast(list[Duty], seats)
