@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from hypercluster.market.chain import Chain, Deployment
     from hypercluster.node.shards.store import StoredModel
     from tests.node.helpers.gateways import FrontDoor
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 MNEMONIC = "test test test test test test test test test test test junk"
 

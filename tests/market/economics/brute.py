@@ -7,17 +7,12 @@ import math
 from collections import Counter
 
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from hypercluster.market.economics.graph import Node
 from hypercluster.market.economics.parameters import MarketParameters
 
 P_REF = 10**12
-
-# How long an example takes says more about the machine's other work than about the code.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 
 @st.composite

@@ -22,10 +22,6 @@ from hypercluster.market.economics.simulation.cheater import Deterrent, learn
 from hypercluster.market.money.units import HCT
 from hypercluster.node.cli.market.app import app
 
-# How long an example takes says more about the machine's other work than about the code.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
-
 rates = st.fractions(min_value=Fraction(1, 1000), max_value=1, max_denominator=1000)
 shares = st.fractions(min_value=0, max_value=Fraction(99, 100), max_denominator=100)
 flights = st.fractions(min_value=0, max_value=5000, max_denominator=10)

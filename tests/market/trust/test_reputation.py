@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -22,10 +22,6 @@ from hypercluster.market.trust.reputation import (
     Tally,
 )
 from hypercluster.market.trust.standing import Standing
-
-# How long an example takes says more about the machine's other work than about the code.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 OPERATOR = "0x" + "22" * 20
