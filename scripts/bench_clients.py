@@ -82,10 +82,11 @@ def main() -> None:
         print(json.dumps({"model": told.model, "load_before": load, "cores": cores, "rows": rows}))
         return
     table = Table(
-        *("completions at once", "path, tokens/s", "batched, tokens/s", "path/batched", "least to most"),
-        *("llama.cpp, ms a token", "all else", "batched, ms a token"),
+        *("at once", "path", "batched", "ratio", "least to most"),
+        *("llama.cpp", "others", "batched, ms"),
         title=f"{told.model}: {told.providers} providers of {told.threads} threads, the whole model on {cores}",
-        caption=f"{told.rounds} rounds, prompt {told.prompt}, {told.tokens} tokens; load average before {load:.1f}",
+        caption="Tokens/s in all; then ms of the processor a token: of the path by llama.cpp and all others, batched. "
+        f"{told.rounds} rounds, prompt {told.prompt}, {told.tokens} tokens; load average before {load:.1f}",
     )
     for each in rows:
         spread = f"{each['least']:.2f} to {each['most']:.2f}"
