@@ -29,7 +29,8 @@ class PayerChannel:
     ``signed`` is the highest cumulative amount ever authorised: what the payee can take at most.
     ``spent`` is what answered steps cost, ``in_flight`` what unanswered ones will cost. A refused step leaves
     ``signed`` above ``spent``; that credit pays for the next step. ``released`` is what such steps would have
-    cost: of a step whose answer was lost nobody knows here whether the payee billed it.
+    cost: of a step whose answer was lost nobody knows here whether the payee billed it. ``dropped`` is what steps would
+    have cost that it did not take on: totals that it told other sessions before that may come later.
     """
 
     deposit: int
@@ -37,6 +38,7 @@ class PayerChannel:
     spent: int = 0
     in_flight: int = 0
     released: int = 0
+    dropped: int = 0
 
     @property
     def available(self) -> int:
@@ -77,7 +79,7 @@ class PayerChannel:
         """
         self._land(amount)
         self.spent += amount
-        asked = self.spent + self.in_flight
+        asked = self.spent + self.in_flight + self.dropped
         if billed > asked + self.released:
             raise Overbilled(
                 f"The provider says it billed {format_hct(billed)} HCT and was asked for work of "
@@ -87,6 +89,8 @@ class PayerChannel:
         lost = max(0, billed - asked)
         self.spent += lost
         self.released -= lost
+        if not self.in_flight:
+            self.dropped = 0
 
     def release(self, amount: int) -> None:
         """Book a step of ``amount`` as refused or lost: its voucher stays with the payee as credit."""
@@ -103,6 +107,8 @@ class PayerChannel:
         """
         self._land(amount)
         self.acknowledge(0, billed)
+        if self.in_flight:
+            self.dropped += amount
 
     def resume(self, billed: int, paid: int) -> None:
         """Take over the payee's totals when a session opens.

@@ -218,3 +218,16 @@ def test_an_old_total_does_not_lower_what_was_spent() -> None:
     payer = PayerChannel(100, signed=20, spent=20)
     payer.resume(billed=10, paid=10)  # told before another session's answer, read after it
     assert payer.spent == 20
+
+
+def test_a_total_told_before_a_step_was_dropped_is_no_overbilling() -> None:
+    """Two sessions: the payee billed a step of each and told so, then dropped one, and that is heard first."""
+    payer = PayerChannel(100)
+    payer.authorise(10)
+    payer.authorise(5)
+    payer.drop(5, billed=10)
+    payer.acknowledge(10, billed=15)
+    assert (payer.spent, payer.in_flight) == (10, 0)
+    payer.authorise(10)
+    with pytest.raises(Overbilled):
+        payer.acknowledge(10, billed=21)  # nothing that was told before is on its way any more
