@@ -36,8 +36,17 @@ TEST_CHAINS = (1337, 31337)
 """ids of chains that live on one machine, and do not reorganise"""
 CONFIRMATIONS = 12
 """blocks that a deposit waits for elsewhere, unless it is said"""
+_HASH_BYTES = 32
 TOGETHER_SECONDS = 0.05
 """within which several that look at the chain at the same time share one question for its latest block"""
+
+
+def tip_in(block: dict[str, Any]) -> tuple[int, bytes]:
+    """Number and hash, 32 bytes, in what a node answers for a block. Raises ValueError, TypeError, LookupError."""
+    number, name = int(block["number"], 16), bytes.fromhex(block["hash"].removeprefix("0x"))
+    if not 0 <= number < 1 << 64 or len(name) != _HASH_BYTES:
+        raise ValueError("a block has a number of 64 bits and a hash of 32 bytes")
+    return number, name
 
 
 class Rpc:
@@ -143,7 +152,7 @@ class Rpc:
                 at = time.monotonic()
                 block = self._latest()
                 with self.clear_errors("to show its latest block"):
-                    tip = int(block["number"], 16), bytes.fromhex(block["hash"][2:])
+                    tip = tip_in(block)
                 self._tip = at, tip
             return tip
 

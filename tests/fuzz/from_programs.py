@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from hypercluster.market.chain.header import header_in
 from hypercluster.market.chain.reverts import reverted
+from hypercluster.market.chain.rpc import tip_in
 from hypercluster.node.engine import turns
 from hypercluster.node.engine.forms import Calls, Form
 from hypercluster.node.engine.replies import Reply
@@ -77,6 +78,11 @@ def _block(data: bytes) -> object:
     return header_in(block) if isinstance(block, dict) else None
 
 
+def _tip(data: bytes) -> object:
+    block = json.loads(data)
+    return tip_in(block) if isinstance(block, dict) else None
+
+
 BODY = "node/gateway/reading.py:read_body"
 DECODERS = (
     Decoder("openai_chat", _asked(chat.read_chat), (BODY,), Shape.JSON, (ApiError,)),
@@ -121,5 +127,12 @@ DECODERS = (
         ("market/chain/header.py:header_in", "market/chain/header.py:_field"),
         Shape.JSON,
         (ValueError, RecursionError),
+    ),
+    Decoder(
+        "tip",
+        _tip,
+        ("market/chain/rpc.py:tip_in",),
+        Shape.JSON,
+        (ValueError, TypeError, LookupError, AttributeError, RecursionError),
     ),
 )
