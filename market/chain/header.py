@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import rlp  # type: ignore[import-untyped]
-from web3.types import RPCEndpoint
 
 from hypercluster.market.errors import ChainError
 from hypercluster.market.money.signing import keccak
@@ -59,9 +58,8 @@ def header_of(rpc: Rpc, number: int) -> bytes:
         NodeUnreachable: no answer.
     """
     with rpc.clear_errors("to show a block"):
-        answer = rpc.web3.provider.make_request(RPCEndpoint("eth_getBlockByNumber"), [hex(number), False])
-    block: Any = answer.get("result")
-    if not isinstance(block, dict):
+        block = rpc.raw_block(hex(number))
+    if block is None:
         raise ChainError(f"The node at {rpc.place} does not show block {number}: try again, or use another.")
     header = header_in(block)
     if header is None:

@@ -161,12 +161,20 @@ class Rpc:
         the question.
         """
         with self.clear_errors("to show its latest block"):
-            answer = self._provider.make_request(RPCEndpoint("eth_getBlockByNumber"), ["latest", False])
-            block = answer.get("result")
-            if not isinstance(block, dict):
+            block = self.raw_block("latest")
+            if block is None:
                 self.web3.eth.get_block("latest")  # raises what there is to say of it
                 raise ValueError
             return block
+
+    def raw_block(self, which: str) -> dict[str, Any] | None:
+        """A block as the node sends it, by its number in hex or a word for it; None where what comes is none.
+
+        Raises what web3 does: see `clear_errors`.
+        """
+        answer = self._provider.make_request(RPCEndpoint("eth_getBlockByNumber"), [which, False])
+        block = answer.get("result")
+        return block if isinstance(block, dict) else None
 
     def block_hash(self, number: int) -> bytes | None:
         """Return the hash of the block of that number, None where the node has none (yet)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hypercluster.node.errors import ErrorCode
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from hypercluster.node.provider.incoming import Incoming
     from hypercluster.node.provider.seats import Seat
-    from hypercluster.node.wire.codec import Message
 
 LEAST_SECONDS = 3.0
 """for rows, whatever the layers before ours take"""
@@ -79,12 +79,7 @@ class Awaiting:
         inlet = self._entrance.inlet
         assert inlet is not None
         incoming = self._incoming
-        word: Message | None = None
-
-        async def said() -> Message:
-            nonlocal word
-            word = await incoming.interruption(step.epoch)
-            return word
+        said = partial(incoming.interruption, step.epoch) if incoming.interrupts else None
 
         def used(rows: Rows) -> None:
             if rows.rows == step.rows:
@@ -93,10 +88,10 @@ class Awaiting:
         began = time.monotonic()
         seconds = LEAST_SECONDS + max(self._before(step.rows), SLOWER * self._mean)
         with self._seat.clients_turn():
-            listened = said if incoming.interrupts else None
-            came = await inlet.rows_of(step.awaited, listened, min(seconds, self._seat.patience), used)
-        if word is not None and word is not came:
+            rows, word = await inlet.rows_of(step.awaited, said, min(seconds, self._seat.patience), used)
+        if rows is not None and word is not None:
             incoming.put_back(word)
+        came = rows or word
         match came:
             case Rows(rows=step.rows, data=data):
                 self._missed = 0

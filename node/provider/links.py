@@ -77,11 +77,11 @@ class Inlet:
         said: Callable[[], Awaitable[Message]] | None,
         seconds: float,
         use: Callable[[Rows], None],
-    ) -> Rows | Message | None:
-        """The rows of that number, or what is `said` meanwhile, if anybody is listened to; None: they do not come.
+    ) -> tuple[Rows | None, Message | None]:
+        """The rows of that number, None where they do not come, and what was `said` meanwhile, if anybody is listened
+        to: it ends the wait, and may come at the same time.
 
-        As soon as they are here they are given to `use`, some turns of the event loop before this returns. Then they
-        are returned, whatever was said.
+        As soon as they are here the rows are given to `use`, some turns of the event loop before this returns.
         """
         rows: Rows | None = None
 
@@ -108,7 +108,7 @@ class Inlet:
                         word = await said()
                 finally:
                     self._came = _nobody
-        return rows or word
+        return rows, word
 
     def holds(self, number: int) -> bool:
         """Whether the rows of that number are here."""

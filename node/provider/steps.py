@@ -184,15 +184,14 @@ class Steps:
             arrived = time.perf_counter()
             if not self._service.throttle_seconds:
                 with suppress(NodeError):
-                    complete = replace(step, input=rows, awaited=0)
-                    running = self._begin(complete, self._payload(complete))
+                    complete, payload = self._with_rows(step, rows)
+                    running = self._begin(complete, payload)
 
         try:
             rows = await self._awaiting.rows_of(step, begin)
             if running is None:
                 try:
-                    complete = replace(step, input=rows, awaited=0)
-                    payload = self._payload(complete)
+                    complete, payload = self._with_rows(step, rows)
                 except WireError as error:
                     raise self._awaiting.missing(error.code) from None
                 await self._throttled()
@@ -282,6 +281,11 @@ class Steps:
             raise Refused(
                 ErrorCode.TOO_LONG, f"A step has at most {service.max_step_tokens} tokens, not {step.rows}."
             )
+
+    def _with_rows(self, step: Step, rows: bytes) -> "tuple[Step, Payload]":
+        """A step whose rows were awaited, with them, and its payload. Raises WireError."""
+        complete = replace(step, input=rows, awaited=0)
+        return complete, self._payload(complete)
 
     def _payload(self, step: Step) -> "Payload":
         service = self._service

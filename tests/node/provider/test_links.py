@@ -311,10 +311,10 @@ async def test_rows_are_used_at_once_and_count_more_than_a_word_of_that_moment()
         assert isinstance(await far.receive(WAIT), LinkTaken)
         await far.send(Rows(1, 1, NAN))
         await far.send(Rows(2, 1, GOOD))
-        came = await inlet.rows_of(2, said, WAIT, use)
-        assert [came] == used == [Rows(2, 1, GOOD)]
-        assert await inlet.rows_of(3, said, WAIT, use) == Discard(0)
-        assert await inlet.rows_of(3, None, 0.01, use) is None
+        assert await inlet.rows_of(2, said, WAIT, use) == (Rows(2, 1, GOOD), Discard(0))
+        assert used == [Rows(2, 1, GOOD)]
+        assert await inlet.rows_of(3, said, WAIT, use) == (None, Discard(0))
+        assert await inlet.rows_of(3, None, 0.01, use) == (None, None)
         nursery.cancel_scope.cancel()
 
 
