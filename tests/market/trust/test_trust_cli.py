@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,12 @@ from hypercluster.node.cli.client.app import app
 HONEST, CHEAT = "16Uiu2HAmHonest" + "h" * 30 + "onestly1", "16Uiu2HAmCheat" + "c" * 31 + "heating1"
 OPERATORS = {HONEST: "0x" + "11" * 20, CHEAT: "0x" + "22" * 20}
 NOW = datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each test: what is known ages, and other tests may have run since this module was read."""
+    monkeypatch.setattr(sys.modules[__name__], "NOW", datetime.now(UTC))
 
 
 @pytest.fixture
@@ -63,7 +70,7 @@ def test_reputations_are_what_the_evidence_adds_up_to(seen: Ledger) -> None:
     assert set(found) == set(OPERATORS.values())
     honest, cheat = found[OPERATORS[HONEST]], found[OPERATORS[CHEAT]]
     assert honest["reliability"] == pytest.approx(12 / 13, rel=1e-3)
-    assert honest["good"] == pytest.approx(3, rel=1e-2)  # what is known ages while the tests run
+    assert honest["good"] == pytest.approx(3, rel=1e-3)
     assert honest["interval"] == pytest.approx(Reputation(honest["good"]).credible_interval(0.9))
     assert not honest["distrusted"]
     assert [node["peer"] for node in honest["nodes"]] == [HONEST]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import secrets
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -284,8 +286,16 @@ def test_the_same_rows_at_other_places_are_another_input(demo: StoredModel) -> N
 @pytest.mark.parametrize("wire", WireDtype)
 @pytest.mark.parametrize(("start", "stop"), RANGES)
 def test_a_planted_fault_is_found_by_whoever_computes(
-    demo: StoredModel, replayer: Replayer, start: int, stop: int, wire: WireDtype
+    demo: StoredModel,
+    replayer: Replayer,
+    monkeypatch: pytest.MonkeyPatch,
+    start: int,
+    stop: int,
+    wire: WireDtype,
 ) -> None:
+    # The order is drawn, and a judge compares more candidates than the fault was chosen by: behind some orders one on
+    # another machine cannot tell.
+    monkeypatch.setattr(secrets, "SystemRandom", lambda: random.Random(1))
     transcript = served(demo, start, stop, TEXT, dtype=wire)
     assert replayer.judge(transcript).finding is Finding.PASS
     fault = planted(demo, transcript, replayer.bounds)
@@ -293,11 +303,7 @@ def test_a_planted_fault_is_found_by_whoever_computes(
     for profile in (transcript.record.profile, "another machine"):
         shown = fault.transcript
         judged = replayer.judge(Transcript(replace(shown.record, profile=profile), shown.steps))
-        # The order is drawn, and a judge compares more candidates than the fault was chosen by: now and then one on
-        # another machine says that it cannot tell. None passes it.
-        assert judged.finding is Finding.FAIL or (
-            judged.finding is Finding.GREY and profile == "another machine"
-        )
+        assert judged.finding is Finding.FAIL
         assert fault.refutes(judged.tolerance)
 
 
