@@ -24,9 +24,9 @@ soak:            ## kill -9 over a whole market, 500 times (KILLS=N), then all b
 	@$(PYTHON) scripts/setup.py --dev
 	@$(BIN)/python scripts/soak.py --kills $(KILLS)
 
-WHAT ?= whole
+WHAT ?= crossed
 PART ?= 1/1
-matrix:          ## the features of the data plane beside each other, every combination, or WHAT=triples; a part, PART=2/8
+matrix:          ## the features of the data plane beside each other, or WHAT=triples or whole; a part, PART=2/8
 	@$(PYTHON) scripts/setup.py --dev
 	@HC_MATRIX=$(WHAT) HC_MATRIX_PART=$(PART) $(BIN)/python -m pytest tests/matrix -n 3 --dist worksteal
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tests.matrix.covering import Case as Values
-from tests.matrix.covering import covering, whole
+from tests.matrix.covering import covering, crossing, whole
 
 RELAY, CHAIN, MIXED = "relay", "chain", "mixed"
 NO_DRAFTS, N_GRAMS, DRAFT_MODEL, IN_FLIGHT = "no drafts", "n-grams", "draft model", "windows in flight"
@@ -69,18 +69,25 @@ def can_be(values: Values) -> bool:
 
 ALL = [Case(*values) for values in whole(AXES, can_be)]
 STRENGTHS = {"pairs": 2, "triples": 3}
+CROSSED = ("rows", "guesses", "session", "answers", "failure", "wire")
+"""axes of which `crossed` has every combination; what else there is takes turns"""
 
 
 def chosen(wanted: str = "pairs", part: str = "1/1") -> list[Case]:
-    """The cases of a run: few that have every pair, or every triple, or the `whole`; of them those of one part, as
-    "2/5" is the second of five.
+    """The cases of a run: few that have every pair, or every triple; every combination of the axes that are CROSSED,
+    with every triple of all; or the `whole`. Of them those of one part, as "2/5" is the second of five.
 
     Raises ValueError for anything else.
     """
     place, _, parts = part.partition("/")
-    if wanted not in (*STRENGTHS, "whole") or not 1 <= int(place) <= int(parts):
+    if wanted not in (*STRENGTHS, "crossed", "whole") or not 1 <= int(place) <= int(parts):
         raise ValueError(
-            f"HC_MATRIX is pairs, triples or whole and HC_MATRIX_PART 1/1, not {wanted} and {part}."
+            f"HC_MATRIX is pairs, triples, crossed or whole and HC_MATRIX_PART 1/1, not {wanted} and {part}."
         )
-    cases = ALL if wanted == "whole" else [Case(*each) for each in covering(ALL, STRENGTHS[wanted])]
+    if wanted == "whole":
+        cases = ALL
+    elif wanted == "crossed":
+        cases = [Case(*each) for each in crossing(ALL, [list(AXES).index(axis) for axis in CROSSED])]
+    else:
+        cases = [Case(*each) for each in covering(ALL, STRENGTHS[wanted])]
     return cases[int(place) - 1 :: int(parts)]

@@ -1,5 +1,5 @@
 """Few cases that have every pair: of any two axes, each value of the one beside each value of the other. Or every
-triple, of any three.
+triple, of any three; or every combination of some axes, beside which the others take turns.
 """
 
 from __future__ import annotations
@@ -39,6 +39,23 @@ def covering(cases: Sequence[Case], strength: int = 2) -> list[Case]:
         )
         chosen.append(cases[best])
         missing, also = missing & ~held[best], also & ~more[best]
+    return chosen
+
+
+def crossing(cases: Sequence[Case], axes: Sequence[int], strength: int = 3) -> list[Case]:
+    """One of these cases for every combination of values that some axes have in them: the one with most triples, or
+    meetings of another strength, that those before it lack. The same cases give the same ones.
+    """
+    held = _bits(cases, strength)
+    groups: dict[Case, list[int]] = {}
+    for place, case in enumerate(cases):
+        groups.setdefault(tuple(case[axis] for axis in axes), []).append(place)
+    missing = _union(held)
+    chosen: list[Case] = []
+    for group in groups.values():
+        best = max(group, key=lambda each: (held[each] & missing).bit_count())
+        chosen.append(cases[best])
+        missing &= ~held[best]
     return chosen
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.matrix.cases import ALL, CUT, RELAY, chosen
+from tests.matrix.cases import ALL, AXES, CROSSED, CUT, RELAY, chosen
 from tests.matrix.covering import Case, covering, meetings, whole
 
 
@@ -30,6 +30,13 @@ def test_of_the_data_plane_few_cases_say_what_all_do_of_pairs() -> None:
     few = chosen()
     assert met([*few], 2) == met([*ALL], 2)
     assert 100 * len(few) < len(ALL)
+
+
+def test_what_is_crossed_has_every_combination_of_some_axes_and_every_triple_of_all() -> None:
+    few, at = chosen("crossed"), [list(AXES).index(axis) for axis in CROSSED]
+    combined = [tuple(case[axis] for axis in at) for case in few]
+    assert sorted(combined) == sorted({tuple(case[axis] for axis in at) for case in ALL})
+    assert met([*few], 3) == met([*ALL], 3)
 
 
 def test_all_that_cannot_meet_is_a_link_that_is_cut_where_there_is_none() -> None:

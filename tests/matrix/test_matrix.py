@@ -1,7 +1,8 @@
 """The features of the data plane beside each other: the same tokens, exact bills, receipts that hold, and audits that
 pass, or find who cheats.
 
-`make test` runs some cases that have every pair of values, `make matrix` all of them, or those that have every triple.
+`make test` runs some cases that have every pair of values, `make matrix` every combination of some axes, which CROSSED
+names, or every triple, or all.
 """
 
 from __future__ import annotations
