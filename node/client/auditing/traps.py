@@ -24,9 +24,7 @@ from hypercluster.market.trust import merkle
 from hypercluster.market.trust.audit import (
     MAX_ACCEPT,
     Bounds,
-    Candidates,
     Kind,
-    compare_candidates,
     contradicts,
 )
 from hypercluster.market.trust.receipt import MILLIONTHS
@@ -139,15 +137,13 @@ def _put_out(transcript: Transcript) -> list[int]:
 
 
 def _candidates(rows: Sequence[bytes], others: Sequence[bytes]) -> tuple[Float64s, Float64s, Float64s]:
-    """Their log-probabilities, float64 [n, k] each, and how far apart they are, [n].
+    """Their log-probabilities, float64 [n, k] each, and how far apart a judge finds them at least, [n].
 
     The next row of input tells which candidate was drawn. So only rows count where the best one stays the best, and
     the last.
     """
     before, after = (unpack_topk(b"".join(each), len(each)) for each in (rows, others))
-    apart = np.array(
-        [compare_candidates(_row(after, at), _row(before, at)).maximum for at in range(len(rows))]
-    )
+    apart = np.array([_least(after[at : at + 1], before[at : at + 1]) for at in range(len(rows))])
     told = before.ids[:, 0] != after.ids[:, 0]
     told[-1] = False
     apart[told] = 0.0
@@ -155,9 +151,21 @@ def _candidates(rows: Sequence[bytes], others: Sequence[bytes]) -> tuple[Float64
     return claimed, planted, apart
 
 
-def _row(topk: TopK, at: int) -> Candidates:
-    one = slice(at, at + 1)
-    return Candidates(topk.ids[one], topk.logits[one], topk.logsumexp[one])
+def _least(claimed: TopK, own: TopK) -> float:
+    """The least error that a judge can find one row to have, where `own` are the best of what it compares with.
+
+    It holds more candidates than travel (`compare_candidates`). One that is claimed and not in `own` may be among them:
+    then it counts, at best as near to what is claimed as it can be without being among the best.
+    """
+    _, theirs, mine = np.intersect1d(claimed.ids[0], own.ids[0], return_indices=True)
+    said, known = claimed.logits[0] - claimed.logsumexp[0], own.logits[0] - own.logsumexp[0]
+    more = np.delete(said, theirs)
+    nearest = np.minimum(more, known.min())
+    order = np.argsort((more - nearest) / np.maximum(np.abs(nearest), 1e-30))
+    off = np.concatenate([[np.sum((said[theirs] - known[mine]) ** 2)], ((more - nearest) ** 2)[order]])
+    size = np.concatenate([[np.sum(known[mine] ** 2)], (nearest**2)[order]])
+    # In this order those come first that lessen the error.
+    return float(np.sqrt((np.cumsum(off) / np.maximum(np.cumsum(size), 1e-30)).min()))
 
 
 def _with(transcript: Transcript, rows: Sequence[bytes]) -> Transcript:

@@ -293,9 +293,8 @@ def test_a_planted_fault_is_found_by_whoever_computes(
     stop: int,
     wire: WireDtype,
 ) -> None:
-    # The order is drawn, and a judge compares more candidates than the fault was chosen by: behind some orders one on
-    # another machine cannot tell.
-    monkeypatch.setattr(secrets, "SystemRandom", lambda: random.Random(1))
+    # Behind this order a tail over q8 rows has one that is far enough off only where few candidates are compared.
+    monkeypatch.setattr(secrets, "SystemRandom", lambda: random.Random(26))
     transcript = served(demo, start, stop, TEXT, dtype=wire)
     assert replayer.judge(transcript).finding is Finding.PASS
     fault = planted(demo, transcript, replayer.bounds)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from hypercluster.market.trust import merkle
@@ -16,8 +17,8 @@ from hypercluster.market.trust.audit import Bounds, Thresholds
 from hypercluster.market.trust.receipt import Finding
 from hypercluster.node.client.auditing.traps import plant, reordered
 from hypercluster.node.evidence.transcript import Transcript
-from hypercluster.node.replay.comparing import judge_against
-from hypercluster.node.rows import TopK, unpack_activations, unpack_topk
+from hypercluster.node.replay.comparing import WIDER, claimed_outputs, compare, judge_against
+from hypercluster.node.rows import TopK, pack_topk, unpack_activations, unpack_topk
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.testnet.guessing import stands_out
 from tests.node.helpers.stages import planted, served
@@ -100,6 +101,40 @@ def whole(transcript: Transcript, is_tail: bool) -> list[bytes | TopK]:
     first = transcript.steps[0]
     nothing = [first.output] * (first.rows - 1)
     return [unpack_topk(b"".join([*nothing, transcript.output]), transcript.tokens)]
+
+
+def test_a_fault_of_a_tail_is_one_for_a_judge_that_compares_more_candidates(
+    demo: StoredModel, bounds: Bounds
+) -> None:
+    """A judge also compares those that come in behind other rows and were just not among the best."""
+    transcript = served(demo, 5, 8, TEXTS[0])
+    draw, rows, planted_in = np.random.default_rng(1), transcript.outputs, 0
+    for _ in range(60):
+        logits = draw.normal(0, 2, (rows, 200))
+        logits[:, 0] = 9
+        other = logits + draw.uniform(0.1, 0.7, (rows, 1)) * draw.normal(size=(rows, 200))
+        shown = with_output(transcript, merkle.split_rows(pack_topk(best(logits, 16)), rows))
+        again = dict(enumerate(merkle.split_rows(pack_topk(best(other, 16)), rows), transcript.tokens - rows))
+        fault = plant(shown, again, bounds, width=demo.manifest.width, is_tail=True)
+        if fault is None:
+            continue
+        planted_in += 1
+        claimed = claimed_outputs(fault.transcript, demo.manifest.width, is_tail=True)
+        judged = compare(claimed, best(logits, WIDER * 16), transcript.record.wire_dtype)
+        assert judged.maximum > FOREIGN.reject_maximum
+    assert planted_in > 40
+
+
+def best(logits: npt.NDArray[np.float64], k: int) -> TopK:
+    ids = np.argsort(-logits, axis=1)[:, :k]
+    sums = np.log(np.exp(logits).sum(axis=1))
+    chosen = np.take_along_axis(logits, ids, axis=1).astype(np.float32)
+    return TopK(ids.astype(np.int32), chosen, sums)
+
+
+def with_output(transcript: Transcript, rows: list[bytes]) -> Transcript:
+    steps = [replace(step, output=row) for step, row in zip(transcript.steps, rows, strict=True)]
+    return Transcript(transcript.record, tuple(steps))
 
 
 def test_a_fault_is_no_larger_than_it_has_to_be(bounds: Bounds, middle: list[Transcript]) -> None:
