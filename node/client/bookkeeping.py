@@ -96,6 +96,7 @@ class RequestBook:
             audits_open=still_open,
         )
         if still_open:
+            await self._keep(self._payer.store)
             await self._keep(update)
         else:
             await self._close(request_id + AUDITS, update)

@@ -152,6 +152,8 @@ class Completion:
     """audits of its stages, filled in as they come after the end"""
     paying: Spending | None = None
     """what it spends, its audits included"""
+    auditing: Spending | None = None
+    """what its audits spend, those without a report yet too; None before they begin"""
 
     @property
     def bill(self) -> Bill:
@@ -166,12 +168,12 @@ class Completion:
     @property
     def audit_wei(self) -> int:
         """Paid to auditors, on top of what was spent."""
-        return sum(report.cost_wei for report in self.reports)
+        return self.auditing.spent_wei if self.auditing else 0
 
     @property
     def audit_risked_wei(self) -> int:
         """Signed for audits and never answered."""
-        return sum(report.risked_wei for report in self.reports)
+        return self.auditing.risked_wei if self.auditing else 0
 
     @property
     def doubtful(self) -> bool:

@@ -47,18 +47,19 @@ class Spending:
         self, request_id: str = "", budgets: Sequence[Budget] = (), part_of: Spending | None = None
     ) -> None:
         self._whole: Spending = part_of._whole if part_of else self
+        self._part_of = part_of
         self._covered = 0
         self.request_id = request_id
         self.budgets = tuple(budgets)
         self.spent_wei = 0
-        """for vouchers that were answered"""
+        """for vouchers that were answered, those of its parts too"""
         self.risked_wei = 0
         """for vouchers that are out and were never answered; they count in every budget as well"""
         self._granted = 0
         """set aside for the step under way, and no voucher signed for it yet"""
 
     def within(self, *budgets: Budget) -> Spending:
-        """A part of the same request, with a count of its own, and within further budgets."""
+        """A part of the same request, which is counted by itself as well, and within further budgets."""
         return Spending(self.request_id, (*self.budgets, *budgets), self)
 
     def for_audits(self) -> Spending:
@@ -129,10 +130,13 @@ class Spending:
 
     def book(self, wei: int, *, answered: bool) -> None:
         """Count a voucher's step as spent or risked: the provider has the voucher in any case."""
-        if answered:
-            self.spent_wei += wei
-        else:
-            self.risked_wei += wei
+        whole: Spending | None = self
+        while whole is not None:
+            if answered:
+                whole.spent_wei += wei
+            else:
+                whole.risked_wei += wei
+            whole = whole._part_of
         for budget in self.budgets:
             budget.book(wei, wei)
 

@@ -67,7 +67,8 @@ class Audits:
         for old in [*self._of][: len(self._of) + 1 - MOST_REMEMBERED]:
             del self._of[old]
         audited = self._of[completion.request_id] = _Audited(completion)
-        self._nursery.start_soon(self._look, audited, self.inspector.sampled(hops), spending.for_audits())
+        completion.auditing = spending.for_audits()
+        self._nursery.start_soon(self._look, audited, self.inspector.sampled(hops), completion.auditing)
         return True
 
     def due(self, hops: Sequence[Hop]) -> int:

@@ -111,9 +111,7 @@ class Inspector:
             except NoTranscript as error:
                 log.warning("%s", error)
             else:
-                paying = spending.within()
-                reports = await self._look_into(held, stage, paying)
-                reports[-1] = replace(reports[-1], risked_wei=paying.risked_wei)
+                reports = await self._look_into(held, stage, spending.within())
             await on_stage(reports)
         await trio.to_thread.run_sync(self._transcripts.prune)
 

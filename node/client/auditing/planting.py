@@ -49,13 +49,14 @@ class Planter:
         record = transcript.record
         rows = merkle.split_rows(transcript.input, transcript.tokens)
         order = reordered(len(rows))
+        before = spending.spent_wei
         try:
             answers, paid = await self.prompter.ask(
                 provider, record, [rows[at] for at in order], spending, top_k=record.top_k
             )
         except (NoAuditor, AuditFailed) as error:
             log.info("no fault can be planted: %s", error)
-            return None, 0
+            return None, spending.spent_wei - before
         data = b"".join(pack_topk(each) if isinstance(each, TopK) else each for each in answers)
         again = dict(zip(order, merkle.split_rows(data, len(rows)), strict=True))
         is_tail = record.layer_stop == self.prompter.layers

@@ -47,7 +47,6 @@ class Report:
         finding: pass, grey or fail; "error" where nobody could tell.
         tokens, generated: rows that were looked at, and steps of a single token among them.
         auditor: peer id or "own"; empty where none was found. `cost_wei` is what it was paid.
-        risked_wei: what was signed on the way to it, to whomever, and never answered.
         fault: who is at fault and is avoided from now on: the provider, the auditor, or nobody.
     """
 
@@ -64,4 +63,3 @@ class Report:
     fault: str = ""
     difference: Difference | None = None
     ruling: Ruling | None = None
-    risked_wei: int = 0

@@ -93,6 +93,7 @@ async def put_to_the_test(
 
     Raises NoAuditor, AuditFailed: it did not answer the first time.
     """
+    before = spending.spent_wei
     said = await verifiers.ask(verifier, planted.transcript, spending)
     trial = partial(Trial, shown=planted.transcript)
     if said.finding is not Finding.PASS or said.signed is None:
@@ -103,7 +104,8 @@ async def put_to_the_test(
     try:
         true = await verifiers.ask(verifier, transcript, spending)
     except (NoAuditor, AuditFailed):
-        return trial(Answer.MISSED, cost_wei=said.cost_wei)
+        # What came may be of no use and was paid all the same.
+        return trial(Answer.MISSED, cost_wei=spending.spent_wei - before)
     # The contract has no measure for candidates, and reads no blocks.
     proven = not is_tail and transcript.record.wire_dtype is not WireDtype.Q8
     proof = None if not proven else _contradiction(transcript, planted, true, said)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import trio
+
 from hypercluster.market.errors import MarketError
 from hypercluster.market.money.budget import Period, PeriodBudget
 from hypercluster.node.client.auditing.policy import Report, Served
@@ -80,15 +82,19 @@ class UnfinishedAudits:
         spending = self._payer.spending(request_id, budgets).for_audits()
 
         async def note() -> None:
-            in_all = covered + spending.covered_wei
-            await self._records.audited(request_id, cost, risked, doubtful, open_stages, in_all)
+            await self._records.audited(
+                request_id,
+                cost + spending.spent_wei,
+                risked + spending.risked_wei,
+                doubtful,
+                open_stages,
+                covered + spending.covered_wei,
+            )
 
         async def on_stage(reports: Sequence[Report]) -> None:
-            nonlocal open_stages, cost, risked, doubtful
+            nonlocal open_stages, doubtful
             open_stages -= 1
             found.extend(reports)
-            cost += sum(report.cost_wei for report in reports)
-            risked += sum(report.risked_wei for report in reports)
             doubtful |= any(report.fault == report.peer for report in reports)
             await note()
 
@@ -97,7 +103,9 @@ class UnfinishedAudits:
             await self._inspector.inspect(stages, spending, on_stage)
         except (NodeError, MarketError, OSError) as error:
             log.warning("the audits of request %s ended early: %s", request_id, error)
-        await note()
+        finally:
+            with trio.CancelScope(shield=True):
+                await note()
         return found
 
     def _budgets(self, key_id: str | None) -> list[Budget]:

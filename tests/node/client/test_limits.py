@@ -137,6 +137,19 @@ def test_a_step_that_breaks_off_gives_back_what_nobody_was_paid() -> None:
     assert (budget.spent_wei, budget.reserved_wei, spending.spent_wei) == (20, 0, 20)
 
 
+def test_what_a_part_spends_counts_in_the_whole_and_not_in_other_parts() -> None:
+    whole = Spending("r")
+    one, other = whole.within(), whole.for_audits()
+    one.book(3, answered=True)
+    other.within().book(40, answered=True)
+    other.within().book(500, answered=False)
+    assert [(each.spent_wei, each.risked_wei) for each in (one, other, whole)] == [
+        (3, 0),
+        (40, 500),
+        (43, 500),
+    ]
+
+
 def test_two_steps_at_once_do_not_use_each_others_share() -> None:
     budget = Budget("limit", 100)
     one, two = Spending("a", [budget]), Spending("b", [budget])

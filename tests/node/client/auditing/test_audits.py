@@ -32,11 +32,13 @@ from hypercluster.market.trust.reputation import Reputation
 from hypercluster.market.trust.standing import Standing
 from hypercluster.node.client.auditing import verifier as verifier_auditor
 from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts
+from hypercluster.node.client.auditing.inspection import Inspector
 from hypercluster.node.client.auditing.policy import Policy, Report
 from hypercluster.node.client.auditing.recall import NotShown, recall
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.drafting import Drafts
+from hypercluster.node.client.exchanging import exchange
 from hypercluster.node.client.joining import joined
 from hypercluster.node.client.request import Allowance, Request, Wishes
 from hypercluster.node.client.watching import watch
@@ -283,6 +285,38 @@ async def test_audits_that_a_client_did_not_come_to_are_finished_by_a_watch(
         if channel.payer == wallet.sender.address
     )
     assert detail.row.audit_cost + detail.row.risked >= billed > 0
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_an_audit_that_is_paid_for_is_in_the_books_when_the_client_ends_before_its_report(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    """Vouchers are out before the verdict, and between that and the report there may be a case on chain."""
+    wallet, paid_for = new_wallet(world.chain), trio.Event()
+
+    async def endless(*told: Any) -> Any:
+        if answered or isinstance(told[2], AuditEnd):
+            paid_for.set()
+            await trio.sleep_forever()
+        return await exchange(*told)
+
+    if answered:
+        monkeypatch.setattr(Inspector, "_act_on", endless)
+    else:
+        monkeypatch.setattr(verifier_auditor, "exchange", endless)
+    async with world.client(wallet, tmp_path) as client:
+        with trio.fail_after(300):
+            request = Request(prompt=tuple(PROMPT), allowance=Allowance(tokens=TOKENS))
+            done = await client.complete(request).finished()
+            await paid_for.wait()
+    billed = (len(PROMPT) + TOKENS - 1) * AUDIT_PRICE
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        (row,) = ledger.requests.latest()
+        channels = ledger.payer.channels()
+    cost, risked = (billed, 0) if answered else (0, billed)
+    assert (row.cost, row.audit_cost, row.risked, row.audits_open) == (done.spent_wei, cost, risked, 2)
+    assert sum(each.spent for each in channels) == done.spent_wei + cost
+    assert sum(each.signed for each in channels) == done.spent_wei + billed
 
 
 async def test_an_audit_that_a_budget_does_not_hold_is_not_begun_and_nobody_is_blamed(

@@ -7,21 +7,30 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import trio
 
 from hypercluster.market.trust import merkle
 from hypercluster.market.trust.audit import Bounds, Thresholds
 from hypercluster.market.trust.receipt import Finding
+from hypercluster.node.client.auditing.opinion import AuditFailed
+from hypercluster.node.client.auditing.planting import Planter
 from hypercluster.node.client.auditing.traps import plant, reordered
+from hypercluster.node.client.limits import Spending
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.replay.comparing import WIDER, claimed_outputs, compare, judge_against
 from hypercluster.node.rows import TopK, pack_topk, unpack_activations, unpack_topk
 from hypercluster.node.shards.store import StoredModel, demo_model, open_model
 from hypercluster.node.testnet.guessing import stands_out
 from tests.node.helpers.stages import planted, served
+
+if TYPE_CHECKING:
+    from hypercluster.market.advert import Advert
+    from hypercluster.node.client.auditing.prompting import Prompter
 
 EXACT = Thresholds(1e-6, 1e-6, 1.0, 1e-4, 1e-4, 0.98)
 FOREIGN = Thresholds(0.007, 0.017, 1.0, 0.02, 0.11, 0.98)
@@ -171,6 +180,21 @@ def test_a_few_rows_hold_no_fault(demo: StoredModel, bounds: Bounds) -> None:
     short = served(demo, 0, 2, TEXTS[0][:7], prompt=4)
     assert short.outputs == 7
     assert planted(demo, short, bounds) is None
+
+
+def test_a_provider_that_is_paid_for_half_a_fault_counts_as_paid(
+    bounds: Bounds, demo: StoredModel, middle: list[Transcript]
+) -> None:
+    class HalfWay:
+        async def ask(self, *asked: Any, **named: Any) -> Any:
+            spending: Spending = asked[3]
+            spending.book(7, answered=True)
+            raise AuditFailed("provider", "it does not answer.")
+
+    planter = Planter(cast("Prompter", HalfWay()), lambda: bounds, demo.manifest.width)
+    spending = Spending()
+    spending.book(100, answered=True)
+    assert trio.run(planter.plant, middle[0], cast("Advert", None), spending) == (None, 7)
 
 
 def test_two_classifiers_learn_to_tell_shuffled_rows_and_noise_but_no_planted_faults() -> None:

@@ -15,9 +15,10 @@ from hypercluster.market.trust import merkle
 from hypercluster.market.trust.audit import Bounds, Thresholds, contradicts
 from hypercluster.market.trust.receipt import MOST_TOLERANCE, Finding
 from hypercluster.market.trust.reputation import Evidence
-from hypercluster.node.client.auditing.opinion import Opinion, SignedVerdict
+from hypercluster.node.client.auditing.opinion import AuditFailed, Opinion, SignedVerdict
 from hypercluster.node.client.auditing.trial import Answer, Trial, put_to_the_test
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
+from hypercluster.node.client.limits import Spending
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.verdicts import verdict_on
 from hypercluster.node.replay.replayer import Judgement, Replayer
@@ -48,12 +49,15 @@ def honest(stored: StoredModel) -> Transcript:
 class Asked:
     """Stands for the network between a client and one verifier: what the one shows the other judges and signs."""
 
-    def __init__(self, judge: Judge, tolerance: int | None = None) -> None:
-        self.judge, self.tolerance = judge, tolerance
+    def __init__(self, judge: Judge, tolerance: int | None = None, useful: int = 2) -> None:
+        self.judge, self.tolerance, self.useful = judge, tolerance, useful
         self.seen: list[Transcript] = []
 
-    async def ask(self, verifier: object, transcript: Transcript, spending: object) -> Opinion:
+    async def ask(self, verifier: object, transcript: Transcript, spending: Spending) -> Opinion:
         self.seen.append(transcript)
+        spending.book(5, answered=True)
+        if len(self.seen) > self.useful:
+            raise AuditFailed("verifier", "its verdict is not signed.", Evidence.WRONG)
         found = self.judge(transcript)
         verdict = verdict_on(
             transcript,
@@ -72,7 +76,7 @@ def tried(asked: Asked, transcript: Transcript, replayer: Replayer) -> Trial:
     fault = planted(replayer.stored, transcript, replayer.bounds)
     assert fault is not None
     put = partial(put_to_the_test, cast("VerifierAuditor", asked), cast("Any", None), transcript, fault)
-    return trio.run(partial(put, cast("Any", None), is_tail=False))
+    return trio.run(partial(put, Spending(), is_tail=False))
 
 
 @pytest.mark.parametrize("profile", ["its own", "another machine"])
@@ -103,6 +107,11 @@ def test_who_reads_figures_passes_the_fault_and_the_truth_which_is_proof(replaye
         assert merkle.verify(row, proof.row, verdict.outputs, path, verdict.out_root)
         rows.append(np.frombuffer(row, "<f4").astype(np.float64))
     assert contradicts(rows[0], rows[1], max(first.tolerance, second.tolerance))
+
+
+def test_a_second_answer_that_is_of_no_use_was_paid_all_the_same(replayer: Replayer) -> None:
+    trial = tried(Asked(lazy_judge(replayer), useful=1), honest(replayer.stored), replayer)
+    assert (trial.answer, trial.proof, trial.cost_wei) == (Answer.MISSED, None, 10)
 
 
 def test_who_names_a_wide_tolerance_proves_nothing_and_is_of_no_use(replayer: Replayer) -> None:
