@@ -65,6 +65,7 @@ def soak(
         standing = [each for each in town.of("provider", "verifier", "gateway") if each.honest]
         town.wait(standing, slow * READY_SECONDS)
         _decided(raging, terms_of(slow).case_seconds + CALM_SECONDS)
+        town.wait_for_payers(slow * READY_SECONDS)
         town.dismiss("client", "gateway")
         wrong = _stuck(standing)
         town.end()

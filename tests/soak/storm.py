@@ -117,12 +117,12 @@ class Storm:
             if loses:
                 self.lost[call] += 1
             return None if loses else answer
-        if before:
-            self._ambush(who, f"before {call}")
+        if before and self._ambush(who, f"before {call}"):
             return None
-        send()
-        self._ambush(who, f"after {call}")
-        return None
+        answer = send()
+        if not before and self._ambush(who, f"after {call}"):
+            return None
+        return answer
 
     def _may_strike(self, who: str) -> bool:
         now = time.monotonic()
@@ -136,10 +136,13 @@ class Storm:
         self._lately[who] = [*lately, now]
         return True
 
-    def _ambush(self, who: str, moment: str) -> None:
+    def _ambush(self, who: str, moment: str) -> bool:
+        """Kill who sends a transaction; False where it has become calm meanwhile."""
         resident = self.town.named(who)
-        if self.town.kill(resident):
-            self.kills[f"{resident.kind} {moment}"] += 1
+        with self._lock:
+            if not self.calm and self.town.kill(resident):
+                self.kills[f"{resident.kind} {moment}"] += 1
+            return not self.calm
 
     def rage(self, kills: int, on_kill: Callable[[int], None], seconds: float = math.inf) -> None:
         """Kill until there were so many kills, or for so long; new cheats open in between."""
@@ -154,7 +157,8 @@ class Storm:
             if self.count >= cheats * CHEAT_EVERY:
                 cheats += 1
                 self.town.settle(cheat(self.town, cheats))
-        self.calm = True
+        with self._lock:
+            self.calm = True
 
     def _strike(self, chosen: random.Random) -> None:
         """Kill somebody; most of the time once the market is at work, and within a moment of that."""

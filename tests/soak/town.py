@@ -63,7 +63,9 @@ class Resident:
         return self.home / "log"
 
     def ready(self) -> bool:
-        """Whether a server serves: a node says so in its home, a gateway answers."""
+        """Whether a server serves: a node says so in its home, a gateway answers. Who was killed does not."""
+        if self.killed:
+            return False
         if self.kind == "gateway":
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=0.5) as answer:
@@ -110,6 +112,14 @@ class Town:
         for each in residents:
             while not each.ready():
                 assert time.monotonic() < deadline, f"{each.name} does not serve: {_tail(each)}"
+                time.sleep(0.1)
+
+    def wait_for_payers(self, seconds: float = READY_SECONDS) -> None:
+        """Return when all payers that were killed have been started again, which is when they read their journals."""
+        deadline = time.monotonic() + seconds
+        for each in self.of("client", "gateway"):
+            while each.killed:
+                assert time.monotonic() < deadline, f"{each.name} was killed and does not come back"
                 time.sleep(0.1)
 
     def kill(self, resident: Resident) -> bool:
