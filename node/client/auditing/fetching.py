@@ -15,14 +15,19 @@ import trio
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.receipt import DisputeDomain, Receipt
 from hypercluster.market.trust.reputation import Evidence
-from hypercluster.node.client.auditing.recall import RECALL_SECONDS, Equivocation, NotShown, recall, seen_in
+from hypercluster.node.client.auditing.recall import (
+    RECALL_SECONDS,
+    Equivocation,
+    NotShown,
+    asking,
+    recall,
+    seen_in,
+)
 from hypercluster.node.errors import ConnectionLost, ErrorCode, NodeError
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.identity import address_of_peer
-from hypercluster.node.network.connection import Connection
 from hypercluster.node.serving.refusals import SEND_SECONDS
-from hypercluster.node.wire.audit import MOST_RECALLED, RECALL_PROTOCOL, Recall, Recalled
-from hypercluster.node.wire.bounds import MAX_FRAME
+from hypercluster.node.wire.audit import MOST_RECALLED, Recall, Recalled
 from hypercluster.node.wire.messages import Error
 from hypercluster.node.wire.records import AuditStep
 
@@ -100,10 +105,7 @@ async def _ask(host: Host, addrs: Sequence[str], held: Held, asked: Recall) -> l
     """At least the first of the steps asked for. Raises NotShown."""
     peer, shown = held.record.peer, list[Recalled]()
     try:
-        with trio.fail_after(RECALL_SECONDS):
-            stream = await host.open_stream(peer, RECALL_PROTOCOL, addrs, RECALL_SECONDS)
-            connection = Connection(stream)
-            connection.raise_bound(MAX_FRAME)
+        async with asking(host, peer, addrs) as connection:
             try:
                 await connection.send(asked, SEND_SECONDS)
                 while len(shown) < asked.count:
@@ -117,8 +119,6 @@ async def _ask(host: Host, addrs: Sequence[str], held: Held, asked: Recall) -> l
             except ConnectionLost:
                 if not shown:
                     raise
-            finally:
-                await connection.close()
     except NotShown:
         if not shown:
             raise

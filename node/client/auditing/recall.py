@@ -6,9 +6,10 @@ one that shows something else than it signed before has signed twice, which is p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -20,12 +21,10 @@ from hypercluster.node.evidence.receipts import BadReceipt, ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
 from hypercluster.node.network.connection import Connection
+from hypercluster.node.network.host import Host
 from hypercluster.node.serving.refusals import SEND_SECONDS
 from hypercluster.node.wire.audit import RECALL_PROTOCOL, Recall, Recalled
 from hypercluster.node.wire.bounds import MAX_FRAME
-
-if TYPE_CHECKING:
-    from hypercluster.node.network.host import Host
 
 RECALL_SECONDS = 20.0
 
@@ -51,6 +50,26 @@ class Equivocation:
     second_signature: bytes
 
 
+_turns: WeakKeyDictionary[Host, dict[str, trio.CapacityLimiter]] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def asking(host: Host, peer: str, addrs: Sequence[str]) -> AsyncIterator[Connection]:
+    """A connection to ask a provider over for steps, for RECALL_SECONDS, once nobody else here asks it.
+
+    What is more than a few at a time a provider resets, and that would look as if it was gone. Raises TooSlowError,
+    NodeError.
+    """
+    async with _turns.setdefault(host, {}).setdefault(peer, trio.CapacityLimiter(1)):
+        with trio.fail_after(RECALL_SECONDS):
+            connection = Connection(await host.open_stream(peer, RECALL_PROTOCOL, addrs, RECALL_SECONDS))
+            connection.raise_bound(MAX_FRAME)
+            try:
+                yield connection
+            finally:
+                await connection.close()
+
+
 async def recall(
     host: Host, addrs: Sequence[str], transcript: Transcript, seq: int, domain: DisputeDomain
 ) -> Equivocation | None:
@@ -63,15 +82,9 @@ async def recall(
     record = transcript.record
     receipts = transcript.receipts(domain)
     try:
-        with trio.fail_after(RECALL_SECONDS):
-            stream = await host.open_stream(record.peer, RECALL_PROTOCOL, addrs, RECALL_SECONDS)
-            connection = Connection(stream)
-            connection.raise_bound(MAX_FRAME)
-            try:
-                await connection.send(Recall(record.stage.struct_hash(), seq), SEND_SECONDS)
-                shown = await connection.receive(RECALL_SECONDS)
-            finally:
-                await connection.close()
+        async with asking(host, record.peer, addrs) as connection:
+            await connection.send(Recall(record.stage.struct_hash(), seq), SEND_SECONDS)
+            shown = await connection.receive(RECALL_SECONDS)
         if not isinstance(shown, Recalled) or shown.step.seq != seq:
             raise NotShown(
                 f"{record.peer} does not show step {seq}: {getattr(shown, 'message', shown)}",

@@ -34,7 +34,7 @@ from hypercluster.node.client.auditing import verifier as verifier_auditor
 from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts
 from hypercluster.node.client.auditing.inspection import Inspector
 from hypercluster.node.client.auditing.policy import Policy, Report
-from hypercluster.node.client.auditing.recall import NotShown, recall
+from hypercluster.node.client.auditing.recall import Equivocation, NotShown, recall
 from hypercluster.node.client.client import Client
 from hypercluster.node.client.completion import Completion
 from hypercluster.node.client.drafting import Drafts
@@ -581,6 +581,16 @@ async def test_a_provider_shows_what_it_signed_to_its_client_alone(world: World,
         head = next(t for t in kept if t.record.peer == world.head.advert.peer)
         for seq in (0, 5, len(head.steps) - 1):
             assert await recall(host, world.head.advert.addrs, head, seq, domain) is None
+        shown: list[Equivocation | None] = []
+
+        async def again() -> None:
+            shown.append(await recall(host, world.head.advert.addrs, head, 0, domain))
+
+        # Audits run beside each other; more than two questions at once a provider does not hear.
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(again)
+        assert shown == [None] * 6
         stream = await host.open_stream(
             head.record.peer, "/hypercluster/recall/2.0.0", world.head.advert.addrs
         )
