@@ -59,12 +59,12 @@ class Consulting:
     ) -> Opinion:
         """The auditor's; where that is another provider's word against this one's, a verifier's as well.
 
-        A verifier that was `tested` with the same rows knows that these are the true ones, and is asked last. Raises
-        NoAuditor, AuditFailed.
+        A verifier that was `tested` with the same rows knows that these are the true ones, and is asked last. Where one
+        auditor fails, such as one that has just gone, another one is asked, once. Raises NoAuditor, AuditFailed.
         """
         if tested and not self._verifiers.verifiers({operator, transcript.record.peer, tested}):
             tested = ""
-        opinion = await self._auditor.audit(transcript, {operator, tested} - {""}, spending)
+        opinion = await self._first(transcript, {operator, tested} - {""}, spending)
         if opinion.certain:
             return opinion
         try:
@@ -75,6 +75,28 @@ class Consulting:
             # It is the other provider that differs from both.
             await self._note(opinion.auditor, "", Evidence.AUDIT_GREY, "It differed from a verifier.")
         return replace(second, cost_wei=opinion.cost_wei + second.cost_wei)
+
+    async def _first(self, transcript: Transcript, avoid: set[str], spending: Spending) -> Opinion:
+        before = spending.spent_wei
+        try:
+            return await self._auditor.audit(transcript, avoid, spending)
+        except AuditFailed as error:
+            if error.evidence is None:
+                raise  # it was our own run, which would do the same again
+            failed = error
+        try:
+            opinion = await self._auditor.audit(transcript, avoid | {failed.auditor}, spending)
+        except NoAuditor:
+            raise failed from None
+        except AuditFailed:
+            await self._blame(failed)
+            raise
+        await self._blame(failed)
+        return replace(opinion, cost_wei=spending.spent_wei - before)
+
+    async def _blame(self, failed: AuditFailed) -> None:
+        if failed.evidence is not None:
+            await self._note(failed.auditor, "", failed.evidence, str(failed))
 
     async def confirm(
         self, transcript: Transcript, operator: str, first: Opinion, spending: Spending
@@ -96,8 +118,7 @@ class Consulting:
                 break
             except AuditFailed as error:
                 asked |= {error.auditor, self._verifiers.operator_of(error.auditor)}
-                if error.evidence is not None:
-                    await self._note(error.auditor, "", error.evidence, str(error))
+                await self._blame(error)
                 continue
             await self._note(word.auditor, "", Evidence.SERVED, "It audited.")
             found.setdefault(word.finding, []).append(word.auditor)
