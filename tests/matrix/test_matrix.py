@@ -28,6 +28,7 @@ from hypercluster.node.client.recovery import opened_wallet
 from hypercluster.node.evidence.bundle import Bundle
 from hypercluster.node.evidence.checking import check_bundle
 from hypercluster.node.home.settings import Settings
+from hypercluster.node.provider import links
 from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 from tests.matrix.asking import (
@@ -166,6 +167,8 @@ def test_what_meets_in_the_data_plane_holds(
     for module in (chaining, flight):
         # Who is left says what became of its steps, however late on a busy machine.
         monkeypatch.setattr(module, "REST_SECONDS", 60.0)
+    # A link that can be made is made, however late.
+    monkeypatch.setattr(links, "DIAL_SECONDS", 60.0)
     if case.spare == STANDS_BY:
         # A step that is under way with it is answered, however late.
         for each in ("TAKE_SECONDS", "END_SECONDS"):
