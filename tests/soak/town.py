@@ -102,7 +102,19 @@ class Town:
     def settle(self, resident: Resident) -> None:
         """Start a resident and keep it going until the town ends; returns at once."""
         self.residents.append(resident)
-        keeper = threading.Thread(target=self._keep, args=(resident,), daemon=True)
+        self._keep_going(resident)
+
+    def call_back(self, kind: Kind) -> None:
+        """Start those of a kind again that were dismissed, and keep them going as before."""
+        for each in self.of(kind):
+            for keeper in self._keepers:
+                if keeper.name == each.name:
+                    keeper.join()
+            each.dismissed.clear()
+            self._keep_going(each)
+
+    def _keep_going(self, resident: Resident) -> None:
+        keeper = threading.Thread(target=self._keep, args=(resident,), name=resident.name, daemon=True)
         self._keepers.append(keeper)
         keeper.start()
 
