@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from hypercluster.market.chain import Chain
+from hypercluster.market.money.signing import NOBODY
 from hypercluster.node.client.auditing.afterwards import Audits
-from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts, inspector
+from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts, inspector, know_terms
 from hypercluster.node.client.auditing.inspection import Inspector
 from hypercluster.node.client.auditing.resuming import OpenCases
 from hypercluster.node.client.auditing.sharing import Sharing, into
@@ -245,6 +246,8 @@ async def station(
         NodeError, MarketError: the ledger or the wallet's policy cannot be read, or another process pays from it.
     """
     check_way_in(settings)
+    if auditing is not None or purse.wallet != NOBODY:
+        await know_terms(chain)
     with opened_wallet(settings, chain, purse) as wallet:
         async with running_host(purse.session_key) as host:
             place = Station(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypercluster.market.errors import MarketError
-from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts
+from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts, know_terms
 from hypercluster.node.client.catching_up import CatchingUp
 from hypercluster.node.client.joining import check_way_in
 from hypercluster.node.client.watchtower import Finished, Watchtower
@@ -58,6 +58,7 @@ async def watch(
         NodeError, MarketError: the ledger cannot be opened.
     """
     check_way_in(settings)
+    await know_terms(chain)
     with open_ledger(settings) as ledger:
         late = CatchingUp(settings, chain, purse, ledger, auditing, models, on_report, PROGRAM)
 

@@ -20,6 +20,7 @@ from hypercluster.node.home.profile import KEPT, NetworkProfile
 from hypercluster.node.home.resources import open_chain
 from hypercluster.node.home.settings import Settings
 from hypercluster.node.shards.naming import Showing, listed, stored_at, stored_of, unseen
+from hypercluster.node.threads import Threads
 from hypercluster.node.traffic.entries import NamedModel, named_of
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Connection:
         if not self._wallet_held:
             await run(stack.enter_context, held(settings.home, Hold.WALLET, self._program))
         word = self._password if self._password is not None else await run(password_of, settings)
-        chain = await run(open_chain, settings)
+        chain = await Threads(1, abandon=True)(open_chain, settings)
         purse = await run(purse_of, settings.home, chain, word)
         models = await run(named_models, self._models, settings)
         if self._drafting is not None:

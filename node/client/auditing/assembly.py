@@ -22,6 +22,7 @@ from hypercluster.node.client.auditing.sharing import Sharer, Sharing
 from hypercluster.node.client.auditing.verifier import VerifierAuditor
 from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.home.settings import TRANSCRIPTS, Settings
+from hypercluster.node.threads import Threads
 
 if TYPE_CHECKING:
     from hypercluster.market.chain import Chain
@@ -46,6 +47,14 @@ class Auditing:
     auditor: AuditorKind = "auto"
     threads: int = 1
     max_bytes: int = 2 * 2**30
+
+
+async def know_terms(chain: Chain) -> None:
+    """Read the terms of disputes, which are kept from then on, in a thread: whoever ends meanwhile leaves it alone.
+
+    Raises ChainError.
+    """
+    await Threads(1, abandon=True)(lambda: chain.disputes.terms)
 
 
 def client_transcripts(settings: Settings, chain: Chain, max_bytes: int = 0) -> TranscriptStore:

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trio
 
 from hypercluster.market.chain import Chain
 from hypercluster.market.ledger import Ledger
+from hypercluster.market.money.signing import keccak
 from hypercluster.market.money.units import HCT
 from hypercluster.node import connect
 from hypercluster.node.catalogue import ListedModel, Source
@@ -27,11 +29,13 @@ from hypercluster.node.home import keys
 from hypercluster.node.home.keys import Key
 from hypercluster.node.home.lock import HomeInUse
 from hypercluster.node.home.profile import NetworkProfile, profile_of
+from hypercluster.node.home.settings import Settings
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.faucet import give
 from hypercluster.node.testnet.localnet import LIGHT_SCRYPT
 from hypercluster.node.traffic.connecting import NoPassword, WrongLoop
 from hypercluster.node.traffic.entries import MarketClosed, NamedModel
+from tests.market.proxy import Answer, proxy
 from tests.node.helpers.providers import running_provider
 from tests.node.traffic.conftest import PROMPT, TERMS, Network, cost
 
@@ -165,6 +169,38 @@ def test_what_is_missing_is_said_in_a_sentence(home: Home, tmp_path: Path) -> No
     # Nothing of it holds the home.
     with connect(home.profile, home=home.folder, password=SECRET):
         pass
+
+
+@pytest.mark.parametrize("slow", ["the first answer", "the terms of disputes"])
+async def test_who_ends_while_the_chain_does_not_answer_does_not_wait_for_it(
+    network: Network, home: Home, slow: str
+) -> None:
+    asked, over = threading.Event(), threading.Event()
+    terms = keccak(b"parameters()")[:4].hex().encode()
+
+    def look(body: bytes) -> None:
+        if slow == "the first answer" or terms in body:
+            asked.set()
+
+    def behave(_method: str, ask: Callable[[], bytes]) -> Answer:
+        if asked.is_set():
+            over.wait()
+            return None
+        return 200, ask()
+
+    async def enter(url: str) -> None:
+        settings = Settings(rpc_url=url)
+        async with connect(home.profile, home=home.folder, password=SECRET, settings=settings):
+            raise AssertionError("it was opened without a chain")
+
+    with proxy(network.chain.url, behave, look) as url:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(enter, url)
+                await trio.to_thread.run_sync(asked.wait)
+                nursery.cancel_scope.cancel()
+        finally:
+            over.set()
 
 
 def test_another_event_loop_is_told_what_to_use(home: Home) -> None:
