@@ -26,6 +26,8 @@ FAILED = 1
 """an error that we know"""
 USAGE = 2
 """the command line is wrong; nothing was begun"""
+IN_USE = 75
+"""another process holds the home; later it may go (EX_TEMPFAIL of sysexits)"""
 BUG = 70
 INTERRUPTED = 130
 """Ctrl-C, SIGTERM, or the terminal was closed"""
@@ -62,7 +64,9 @@ def ending_of(error: BaseException, program: str) -> Ending:
         if isinstance(leaf, Failed):
             return Ending(FAILED, str(leaf), leaf.document)
         if isinstance(leaf, MarketError | NodeError):
-            return Ending(FAILED, str(leaf))
+            from hypercluster.node.home.lock import HomeInUse
+
+            return Ending(IN_USE if isinstance(leaf, HomeInUse) else FAILED, str(leaf))
     for leaf in leaves:
         if isinstance(leaf, RuntimeError) and str(leaf) == _HOMELESS:
             return Ending(FAILED, "a path begins with ~ and the home of nobody here: give a whole path.")

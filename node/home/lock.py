@@ -72,6 +72,11 @@ class HomeUnusable(NodeError):
     """The home cannot be written: read-only, full, or another user's."""
 
 
+def lock_file(home: Path, hold: Hold) -> Path:
+    """The file that is locked."""
+    return home / LOCKS / f"{hold}.lock"
+
+
 @contextmanager
 def held(
     home: Path,
@@ -79,23 +84,24 @@ def held(
     program: str,
     *,
     patience: float = PATIENCE,
-    on_wait: Callable[[Holder | None], None] | None = None,
+    on_wait: Callable[[Holder | None], float] | None = None,
 ) -> Iterator[None]:
     """Hold a lock of `home` until the end of the block, which may be in another thread.
 
     Args:
         program: what others are told of this process, "hc-provider run".
-        patience: seconds to wait for another process to let go; infinite to queue.
-        on_wait: told once who is waited for, if the lock is not free at once.
+        patience: seconds to wait for another process to let go.
+        on_wait: told once who is waited for, if the lock is not free at once; says for how many seconds instead of
+            `patience`, infinite to queue.
 
     Raises:
         HomeInUse: another process has it.
         HomeUnusable: the home cannot be written.
     """
-    with _locked(_path(home, hold), home, program, patience, on_wait) as got:
+    with _locked(lock_file(home, hold), home, program, patience, on_wait) as got:
         if got is not None:
             raise HomeInUse(
-                f"{_name(got.holder)} {_DOES[hold]} of {home}: "
+                f"{name_of(got.holder)} {_DOES[hold]} of {home} and holds {lock_file(home, hold)}: "
                 "stop it first, or set HC_HOME to another folder.",
                 got.holder,
             )
@@ -122,7 +128,7 @@ def key_held(address: str, home: Path, program: str) -> Iterator[None]:
         if got is not None:
             where = f" in {got.holder.home}" if got.holder else ""
             raise HomeInUse(
-                f"{_name(got.holder)} runs with the same node key {address}{where}: two nodes with one key can be "
+                f"{name_of(got.holder)} runs with the same node key {address}{where}: two nodes with one key can be "
                 "slashed. Stop it first, or make a key of its own for this home.",
                 got.holder,
             )
@@ -131,7 +137,7 @@ def key_held(address: str, home: Path, program: str) -> Iterator[None]:
 
 def holder(home: Path, hold: Hold) -> Holder | None:
     """Who holds a lock of `home` now, or None. Changes nothing, and never raises for a home that is not ours."""
-    path = _path(home, hold)
+    path = lock_file(home, hold)
     if not path.is_file():
         return None
     try:
@@ -156,7 +162,7 @@ def _locked(
     home: Path,
     program: str,
     patience: float,
-    on_wait: Callable[[Holder | None], None] | None,
+    on_wait: Callable[[Holder | None], float] | None,
 ) -> Iterator[_Taken | None]:
     """None while we hold it; who else has it otherwise."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
@@ -173,7 +179,7 @@ def _locked(
             lock.acquire(timeout=0)
         except Timeout:
             if on_wait:
-                on_wait(_read(path))
+                patience = on_wait(_read(path))
             lock.acquire(timeout=-1 if patience == float("inf") else patience)
     except Timeout:
         yield _Taken(_read(path))
@@ -189,11 +195,8 @@ def _locked(
         lock.release()
 
 
-def _path(home: Path, hold: Hold) -> Path:
-    return home / LOCKS / f"{hold}.lock"
-
-
-def _name(holder: Holder | None) -> str:
+def name_of(holder: Holder | None) -> str:
+    """How a process is called that holds a lock, at the beginning of a sentence."""
     return f"{holder.program} (pid {holder.pid})" if holder else "Another process"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hypercluster.node.cli.console import err, password, say
 from hypercluster.node.cli.opening import opened, sought
-from hypercluster.node.home.lock import Hold, Holder, held
+from hypercluster.node.home.lock import Hold, Holder, held, lock_file, name_of
 from hypercluster.node.home.resources import open_chain, open_chain_to_look
 from hypercluster.node.home.settings import Settings
 
@@ -22,16 +22,31 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ONCE = ("hc-client generate", "hc-client close")
+"""commands that spend, and end when they have done so"""
+BESIDE_SECONDS = 15.0
+"""to wait beside a program that goes on: longer than one takes to end (node.serving.stopping)"""
+
 
 @contextmanager
 def wallet_held(home: Path, program: str) -> Iterator[None]:
-    """Spend from the wallet of `home` alone: who comes second waits until the first has ended."""
+    """Spend from the wallet of `home` alone: who comes second waits until the first has ended.
 
-    def waiting(who: Holder | None) -> None:
-        name = f"{who.program} (pid {who.pid})" if who else "Another process"
-        say(f"{name} spends from the wallet of {home}: waiting until it has ended. Ctrl-C gives up.", err)
+    Where one of the two only ends when it is told to, that is BESIDE_SECONDS at most: at a restart the first is about
+    to. Raises HomeInUse then.
+    """
 
-    with held(home, Hold.WALLET, program, patience=math.inf, on_wait=waiting):
+    def waiting(who: Holder | None) -> float:
+        seconds = math.inf if program in ONCE and who is not None and who.program in ONCE else BESIDE_SECONDS
+        until = "until it has ended" if seconds == math.inf else f"{seconds:g} s for it to end"
+        path = lock_file(home, Hold.WALLET)
+        say(
+            f"{name_of(who)} spends from the wallet of {home} and holds {path}: waiting {until}. Ctrl-C gives up.",
+            err,
+        )
+        return seconds
+
+    with held(home, Hold.WALLET, program, on_wait=waiting):
         yield
 
 

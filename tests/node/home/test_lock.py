@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from hypercluster.node.cli.client import joining
+from hypercluster.node.cli.client.joining import wallet_held
+from hypercluster.node.cli.ending import ending_of
 from hypercluster.node.home.lock import Hold, HomeInUse, HomeUnusable, held, holder, key_held
 
 HOLDER = """
@@ -102,15 +105,67 @@ def test_f1_who_queues_is_told_for_whom_and_goes_on_when_the_other_lets_go(tmp_p
     started.wait()
     waited_for = []
 
-    def on_wait(who: object) -> None:
+    def on_wait(who: object) -> float:
         waited_for.append(who)
         release.set()
+        return float("inf")
 
-    with held(tmp_path, Hold.WALLET, "hc-client path", patience=float("inf"), on_wait=on_wait):
+    with held(tmp_path, Hold.WALLET, "hc-client path", on_wait=on_wait):
         order.append("second holds")
     thread.join()
     assert order == ["first holds", "first lets go", "second holds"]
     assert [who.program for who in waited_for] == ["hc-client generate"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("hc-gateway run", "hc-gateway run"),
+        ("hc-gateway run", "hc-client generate"),
+        ("hc-client generate", "hc up"),
+    ],
+)
+def test_who_comes_beside_a_program_that_goes_on_waits_no_longer_than_that_takes_to_end(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    first: str,
+    second: str,
+) -> None:
+    monkeypatch.setattr(joining, "BESIDE_SECONDS", 0.2)
+    path = tmp_path / "locks" / "wallet.lock"
+    with (
+        wallet_held(tmp_path, first),
+        pytest.raises(
+            HomeInUse, match=rf"{first} \(pid {os.getpid()}\) spends .* holds {path}: stop it"
+        ) as refused,
+        wallet_held(tmp_path, second),
+    ):
+        pass
+    assert f"{first} (pid {os.getpid()}) spends" in capsys.readouterr().err
+    assert ending_of(refused.value, second.split()[0]).code == 75
+    with wallet_held(tmp_path, second):
+        pass
+
+
+def test_commands_that_end_by_themselves_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "BESIDE_SECONDS", 0.0)
+    said, order = threading.Event(), []
+    monkeypatch.setattr(joining, "say", lambda *_: said.set())
+
+    def second() -> None:
+        with wallet_held(tmp_path, "hc-client close"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with wallet_held(tmp_path, "hc-client generate"):
+        thread.start()
+        said.wait()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
 
 
 def test_n1_a_home_that_cannot_be_written_is_refused_in_a_sentence(tmp_path: Path) -> None:
