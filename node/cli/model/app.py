@@ -26,6 +26,9 @@ from hypercluster.node.shards.store import VOCABULARY
 from hypercluster.node.shards.traits import traits_of
 from hypercluster.node.shards.vocabulary import has_vocabulary, write_vocabulary
 
+UNSPLIT = 3
+"""exit code of `inspect` for what was shown and cannot be split"""
+
 app = application("Look into GGUF models, cut them into shards, and check that the shards compute the same.")
 app.command("list", cls=NetworkCommand)(list_)
 app.command(cls=NetworkCommand)(pull)
@@ -45,7 +48,8 @@ def inspect(file: File, json_: Json = False) -> None:
 
     Example: [bold]hc-model inspect llama.gguf[/]
 
-    Reads only the header and the vocabulary, so it is quick on files of any size.
+    Reads only the header and the vocabulary, so it is quick on files of any size. Of a file that cannot be split the
+    exit code is 3.
     """
     container = read_container(file)
     try:
@@ -54,6 +58,8 @@ def inspect(file: File, json_: Json = False) -> None:
         model, reason = None, str(error)
     document = description(container, model, reason, _why_no_chat(container))
     show(document, lambda told: [overview(told), *([sizes(model)] if model else [])], json_)
+    if model is None:
+        raise typer.Exit(UNSPLIT)
 
 
 @app.command()

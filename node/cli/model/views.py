@@ -36,6 +36,8 @@ def description(
         "types": types,
         "metadata": {key: _plain(value) for key, value in _scalars(file).items()},
     }
+    if reason is not None:
+        document["error"] = reason
     if model is not None:
         document |= {
             "layers": model.blueprint.layers,

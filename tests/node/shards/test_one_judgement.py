@@ -45,8 +45,9 @@ def refusals(path: Path, folder: Path) -> set[str]:
 def inspected(path: Path) -> str:
     """The reason that `inspect` gives in its document, or instead of one."""
     end = CliRunner().invoke(app, ["inspect", str(path), "--json"])
-    if end.exception is not None:
+    if isinstance(end.exception, NodeError):
         return str(end.exception)
+    assert end.exit_code == 3
     document = json.loads(end.stdout)
     assert document["supported"] is False
     return str(document["reason"])

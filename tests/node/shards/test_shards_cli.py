@@ -61,10 +61,11 @@ def test_inspect_explains_what_cannot_be_split(source: Path, tmp_path: Path) -> 
     path = rewritten(
         source, tmp_path / "[b]x.gguf", metadata={"general.architecture": text("[/red]\x1b[31mmamba")}
     )
-    assert "is none of the" in " ".join(hc_model("inspect", path).stdout.split())
-    document = json.loads(hc_model("inspect", path, "--json").stdout)
+    assert "is none of the" in " ".join(hc_model("inspect", path, code=3).stdout.split())
+    document = json.loads(hc_model("inspect", path, "--json", code=3).stdout)
     assert document["supported"] is False
     assert "mamba" in document["reason"]
+    assert document["error"] == document["reason"]
 
 
 def test_split_writes_a_folder_that_checks_out(source: Path, tmp_path: Path) -> None:
