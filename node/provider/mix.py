@@ -24,8 +24,10 @@ def seen_by(ledger: Ledger) -> float | None:
     return prompt / generated if generated >= LEAST_TOKENS else None
 
 
-def as_seen(market: MarketParameters, ledger: Ledger) -> MarketParameters:
-    """A market with as many prompt tokens as were seen, or are usual, unless it says itself how many there are."""
+def as_seen(market: MarketParameters, ledger: Ledger, told: float | None = None) -> MarketParameters:
+    """A market with as many prompt tokens as were told, 0 for none; else as it says itself, were seen, or are usual."""
+    if told is not None:
+        return replace(market, prompt_ratio=told)
     if market.prompt_ratio:
         return market
     seen = seen_by(ledger)

@@ -38,7 +38,9 @@ class Mover:
             self._moving.machine,
             self._moving.model,
             [node_of(advert) for advert in self._presence.others()],
-            market=await trio.to_thread.run_sync(as_seen, terms.market, self._ledger),
+            market=await trio.to_thread.run_sync(
+                as_seen, terms.market, self._ledger, self._moving.prompt_tokens
+            ),
             floor_wei=terms.price.floor_wei,
             ceiling_wei=terms.price.ceiling_wei,
             prompt_share=self._offer.asking.prices.prompt_share,

@@ -61,7 +61,7 @@ class Prospects:
             layer_ms = self.offer.speed.cost_ms / float(model.costs(*layers)[0])
             machine = Machine(free_memory(terms.backend) + self.shard.stat().st_size, layer_ms)
         try:
-            market = as_seen(terms.market, self.ledger)
+            market = as_seen(terms.market, self.ledger, terms.move.prompt_tokens if terms.move else None)
             ranked = placements(
                 machine,
                 model,

@@ -25,6 +25,8 @@ class Moving:
     dwell_seconds: float = 1800.0
     beside: tuple[tuple[int, int], ...] = ()
     """layers of the model that the same provider serves as well, and would only take clients from"""
+    prompt_tokens: float | None = None
+    """that clients have computed for each token of an answer; None: as was seen"""
     drain_seconds: float = 300.0
     """how long sessions under way may take to end before it moves"""
 

@@ -47,6 +47,18 @@ Slowest = Annotated[
 ]
 
 
+PromptTokens = Annotated[
+    float | None,
+    real(
+        "Prompt tokens that clients have computed for each token of an answer, which tells what layers earn. Default: "
+        "as in the sessions that this home served in the last 30 days, else 4.",
+        "--prompt-tokens",
+        least=0,
+        most=100_000,
+    ),
+]
+
+
 def advise(
     model: Model = None,
     bootstrap: Bootstrap = None,
@@ -63,15 +75,7 @@ def advise(
         whole("0 to compute on the processor where there are cards. Default: on the cards.", most=10_000),
     ] = None,
     threads: Threads = None,
-    prompt_tokens: Annotated[
-        float | None,
-        real(
-            "Prompt tokens that clients have computed for each token of an answer. Default: as in the sessions that "
-            "this home served in the last 30 days, else 4.",
-            least=0,
-            most=100_000,
-        ),
-    ] = None,
+    prompt_tokens: PromptTokens = None,
     wait: Annotated[float, seconds("To look for others.")] = 5.0,
     top: Annotated[int, whole("Ranges to show.", least=1)] = 10,
     json_: Json = False,
@@ -99,7 +103,7 @@ def advise(
         threads=threads or default_threads(),
         backend=Backend(gpu_layers=-1 if gpu_layers is None else gpu_layers),
     )
-    market = _market(settings, prompt_tokens)
+    market = market_of(settings, prompt_tokens)
     machine, size, ranked = prospects(
         settings, chain, stored, serving, in_bytes(memory), market=market, wait=wait
     )
@@ -145,7 +149,7 @@ def _span(values: Iterable[float]) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def _market(settings: Settings, prompt_tokens: float | None) -> MarketParameters:
+def market_of(settings: Settings, prompt_tokens: float | None) -> MarketParameters:
     """The market with so many prompt tokens for each of an answer, or as many as this home's ledger shows."""
     from hypercluster.market.economics.parameters import MarketParameters
     from hypercluster.node.provider.mix import USUAL, as_seen
@@ -172,13 +176,12 @@ def prospects(
     *,
     room: int | None = None,
     beside: Sequence[tuple[int, int]] = (),
-    market: MarketParameters | None = None,
+    market: MarketParameters,
     wait: float,
 ) -> tuple[Machine, ModelSize, list[Placement]]:
     """This machine, the model, and the ranges it could serve among what others offer now, the best first.
 
-    `beside` are layers of the model that this provider will serve as well, `market` is as its ledger shows it unless it
-    is given.
+    `beside` are layers of the model that this provider will serve as well.
     `memory` and `room` are bytes, see `measure_machine`, `wait` in seconds. Raises Failed, NodeError,
     MarketError.
     """
@@ -212,7 +215,7 @@ def prospects(
         )
         for start, stop in beside
     ]
-    ranked = placements(machine, size, [*others, *own], market=market or _market(settings, None))
+    ranked = placements(machine, size, [*others, *own], market=market)
     if not ranked:
         fail("no range of layers fits the memory of this machine: give --memory more.")
     return machine, size, apart(ranked, beside)

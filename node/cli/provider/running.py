@@ -25,7 +25,7 @@ from hypercluster.node.cli.options import (
     whole,
 )
 from hypercluster.node.cli.progress import bar
-from hypercluster.node.cli.provider.placing import FIRST_PRICE, Reserve, Slowest, in_bytes
+from hypercluster.node.cli.provider.placing import FIRST_PRICE, PromptTokens, Reserve, Slowest, in_bytes
 from hypercluster.node.cli.provider.stands import (
     Named,
     asked_for,
@@ -147,6 +147,7 @@ def run(
     reserve: Reserve = 256,
     threads: Threads = None,
     memory: Memory = None,
+    prompt_tokens: PromptTokens = None,
     claim_every: ClaimEvery = 60.0,
     claim_multiple: ClaimMultiple = 10,
     hct_per_coin: HctPerCoin = 1000,
@@ -265,7 +266,7 @@ def run(
         for each in wallets:
             check_carried(chain, each.sender.address, each.operator, sessions, "hc-provider")
         first = in_token(FIRST_PRICE) if asked_price is None else asked_price
-        placed = places(settings, chain, asked, models, serving, in_bytes(memory))
+        placed = places(settings, chain, asked, models, serving, in_bytes(memory), prompt_tokens)
         if readying is None and len(asked) == 1:
             place = placed[0]
             begun_now = begun(place.stored, place.start, place.stop, serving, throttle, context.obj)

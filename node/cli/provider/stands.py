@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hypercluster.market.money.units import counted
 from hypercluster.node.cli.console import err, fail
 from hypercluster.node.cli.opening import at_hand, taken_to_serve
-from hypercluster.node.cli.provider.placing import prospects
+from hypercluster.node.cli.provider.placing import market_of, prospects
 from hypercluster.node.errors import NodeError
 from hypercluster.node.home import keys
 from hypercluster.node.home.further import further_home, further_homes
@@ -95,11 +95,13 @@ def places(
     opened: Sequence[StoredModel],
     serving: Serving,
     memory: int | None,
+    prompt_tokens: float | None = None,
 ) -> list[Place]:
     """Which layers each shard takes, with the memory shared out by what was measured of each.
 
     Those whose layers are named come first; what is left goes to the others, in equal parts. `memory` is in bytes: of
-    one shard alone for weights, of several in all, with their sessions. Fails where it is not enough.
+    one shard alone for weights, of several in all, with their sessions. `prompt_tokens` are those for each token of an
+    answer, where somebody said. Fails where it is not enough.
     """
     from hypercluster.node.engine.needs import measured
     from hypercluster.node.provider.placing import bytes_of, free_memory, load_of
@@ -142,10 +144,11 @@ def places(
             None if several else memory,
             room=left // open_ if several else None,
             beside=beside,
+            market=market_of(settings, prompt_tokens),
             wait=5.0,
         )
         best = ranked[0]
-        move = Moving(machine=machine, model=size, beside=beside)
+        move = Moving(machine=machine, model=size, beside=beside, prompt_tokens=prompt_tokens)
         found[each.number] = Place(each.number, home, stored, best.start, best.stop, move)
         if several:
             left -= int(size.need(best.start, best.stop))
