@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hypercluster.node.home.config import VARIABLE, BadConfig, no_text, read_config, unknown
-from hypercluster.node.home.settings import Settings
+from hypercluster.node.home.config import VARIABLE, BadConfig, check_env, no_text, read_config, unknown
+from hypercluster.node.home.settings import ENV_FILE, Settings
 
 RUNS = ("run", "up")
 NOT_THESE = ("help", "version", "config")
@@ -98,7 +99,8 @@ def _environment() -> dict[str, str]:
     from dotenv import dotenv_values
 
     try:
-        in_file = {name: text or "" for name, text in dotenv_values(".env").items()}
+        check_env(Path(ENV_FILE))
+        in_file = {name: text or "" for name, text in dotenv_values(ENV_FILE).items()}
     except UnicodeDecodeError as error:
         raise no_text(error) from None
     return in_file | dict(os.environ)

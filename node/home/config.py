@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -72,6 +73,23 @@ def read_config(known: Iterable[str]) -> Config | None:
         {name: value for name, value in told.items() if name not in TABLES},
         {name: value for name, value in told.items() if name in TABLES},
     )
+
+
+def check_env(path: Path) -> None:
+    """Refuse a file of variables that nobody may ever write to the end. Raises BadConfig.
+
+    A folder of that name is a virtual environment, and a device there is /dev/null: neither is read.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # there is none, or who reads it says why it cannot be read
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        kind = "a FIFO" if stat.S_ISFIFO(mode) else "a socket"
+        raise BadConfig(
+            f"The file {path} in this folder is {kind}, and reading it might never end: write the settings "
+            "into a file, or go to another folder."
+        )
 
 
 def no_text(error: UnicodeDecodeError) -> BadConfig:

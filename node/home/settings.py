@@ -20,7 +20,7 @@ from hypercluster.market.economics.parameters import BadParameters
 from hypercluster.market.economics.shares import Shares
 from hypercluster.market.redaction import hide
 from hypercluster.node.catalogue import CATALOGUE, Catalogue, is_http
-from hypercluster.node.home.config import no_text, read_config
+from hypercluster.node.home.config import check_env, no_text, read_config
 
 if TYPE_CHECKING:
     from hypercluster.node.home.profile import NetworkProfile
@@ -47,14 +47,19 @@ SHARED = ("none", "proofs", "all")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
+ENV_FILE = ".env"
+"""file of variables in the current folder"""
+
+
 class Settings(BaseSettings):
     """What every command may be told by the environment. Flags of a command come before these."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HC_", env_file=".env", extra="ignore", use_attribute_docstrings=True
+        env_prefix="HC_", env_file=ENV_FILE, extra="ignore", use_attribute_docstrings=True
     )
 
     def __init__(self, **values: Any) -> None:
+        check_env(Path(str(values.get("_env_file", ENV_FILE))))
         try:
             super().__init__(**values)
         except UnicodeDecodeError as error:

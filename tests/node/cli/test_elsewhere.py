@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -276,3 +277,25 @@ def test_a_share_that_is_none_is_refused_by_name(
         Settings()
     monkeypatch.setenv(name, "0.3")
     assert 0.3 in (Settings().shares.hops, Settings().shares.requests, Settings().shares.trials)
+
+
+def test_a_file_of_variables_that_is_a_fifo_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".env")
+    # Whoever reads it is given something, so that nothing waits for ever.
+    writer = threading.Thread(target=(tmp_path / ".env").write_text, args=("HC_LOG_LEVEL=debug\n",))
+    writer.start()
+    try:
+        with pytest.raises(BadConfig, match=r"The file \.env in this folder is a FIFO"):
+            Settings()
+        with pytest.raises(BadConfig, match=r"\.env in this folder is a FIFO"):
+            parsed(*RUNNING[0], [])
+    finally:
+        reader = os.open(tmp_path / ".env", os.O_RDONLY | os.O_NONBLOCK)
+        writer.join()
+        os.close(reader)
+
+
+def test_a_folder_of_that_name_is_none(tmp_path: Path) -> None:
+    """As some call their virtual environment."""
+    (tmp_path / ".env").mkdir()
+    assert Settings().log_level == "WARNING"
