@@ -61,7 +61,8 @@ interface IDisputes {
     /// @param channelId The channel that pays for it.
     /// @param layerStart First layer.
     /// @param layerStop Layer behind the last.
-    /// @param wireDtype Encoding of activations: 1 for binary32, 2 for binary16, both little-endian.
+    /// @param wireDtype Encoding of activations, little-endian: 1 for binary32, 2 for binary16, 3 for blocks of
+    /// int8 with a scale each.
     /// @param profile SHA-256 of the provider's backend profile.
     struct Stage {
         bytes16 session;
