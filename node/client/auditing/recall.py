@@ -20,13 +20,17 @@ from hypercluster.node.errors import FrameError, FrameTimeout, NodeError
 from hypercluster.node.evidence.receipts import BadReceipt, ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
+from hypercluster.node.network.budgets import BOUNDS
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.host import Host
+from hypercluster.node.network.rate import Rate
 from hypercluster.node.serving.refusals import SEND_SECONDS
 from hypercluster.node.wire.audit import RECALL_PROTOCOL, Recall, Recalled
 from hypercluster.node.wire.bounds import MAX_FRAME
 
 RECALL_SECONDS = 20.0
+_SPARING = 0.8
+"""of what a provider hears that is asked: what was sent a second apart may come sooner after each other"""
 
 
 class NotShown(NodeError):
@@ -50,17 +54,37 @@ class Equivocation:
     second_signature: bytes
 
 
-_turns: WeakKeyDictionary[Host, dict[str, trio.CapacityLimiter]] = WeakKeyDictionary()
+class Turns:
+    """Whose turn it is to ask a provider: one question at a time, and not more often than it hears one.
+
+    What is beyond that it resets, which would look as if it was gone.
+    """
+
+    def __init__(self) -> None:
+        heard = BOUNDS["recall"].per_peer
+        assert heard is not None
+        self._rate = Rate(*(_SPARING * each for each in heard))
+        self._asking: dict[str, trio.CapacityLimiter] = {}
+
+    @asynccontextmanager
+    async def of(self, peer: str) -> AsyncIterator[None]:
+        """Wait for the turn, and have it within the block."""
+        async with self._asking.setdefault(peer, trio.CapacityLimiter(1)):
+            while not self._rate.allows(peer):
+                await trio.sleep(self._rate.wait(peer))
+            yield
+
+
+_turns: WeakKeyDictionary[Host, Turns] = WeakKeyDictionary()
 
 
 @asynccontextmanager
 async def asking(host: Host, peer: str, addrs: Sequence[str]) -> AsyncIterator[Connection]:
-    """A connection to ask a provider over for steps, for RECALL_SECONDS, once nobody else here asks it.
+    """A connection to ask a provider over for steps, for RECALL_SECONDS from when it is our turn.
 
-    What is more than a few at a time a provider resets, and that would look as if it was gone. Raises TooSlowError,
-    NodeError.
+    Raises TooSlowError, NodeError.
     """
-    async with _turns.setdefault(host, {}).setdefault(peer, trio.CapacityLimiter(1)):
+    async with _turns.setdefault(host, Turns()).of(peer):
         with trio.fail_after(RECALL_SECONDS):
             connection = Connection(await host.open_stream(peer, RECALL_PROTOCOL, addrs, RECALL_SECONDS))
             connection.raise_bound(MAX_FRAME)
