@@ -60,7 +60,7 @@ class Watch:
         """when channels are looked at once more"""
         self._tip: tuple[int, bytes] | None = None
         self._lost = 0
-        self._begun = self._ended = 0
+        self._begun = self._ended = self._wanted = 0
         self._changed = trio.Event()
 
     async def work(self, *, within: float = 0.0) -> list[MarketError]:
@@ -71,6 +71,9 @@ class Watch:
         """
         self._begun += 1
         number = self._begun
+        if number <= self._wanted:
+            # What somebody waits for may have happened a moment ago.
+            within = 0.0
         ids = frozenset[bytes]() if self._next_block is None else self._accounts.ids
         tip, replaced, events, next_block = await self._on_chain(self._look, within, ids)
         if replaced:
@@ -99,7 +102,7 @@ class Watch:
 
     async def next_one(self) -> None:
         """Return when a call of `work` that begins after now has read the chain."""
-        wanted = self._begun + 1
+        wanted = self._wanted = self._begun + 1
         while self._ended < wanted:
             await self._changed.wait()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import trio
+import trio.testing
 from eth_account import Account as Accounts
 
 from hypercluster.market.chain import Chain, Sender
@@ -17,7 +18,7 @@ from hypercluster.market.money.claiming import CLAIM_BATCH, ClaimRule
 from hypercluster.market.money.units import HCT
 from hypercluster.market.money.voucher import channel_salt
 from hypercluster.node.client.account import OutgoingAccount
-from hypercluster.node.network.budgets import LOCAL, Source
+from hypercluster.node.network.budgets import BOUNDS, LOCAL, Source
 from hypercluster.node.serving.collector import Collector
 from hypercluster.node.testnet.faucet import give
 from tests.market.proxy import hanging
@@ -225,6 +226,28 @@ async def test_channels_that_are_not_ours_or_nobodys_are_refused(
         with pytest.raises(VoucherRefused) as refused:
             await collector.admit_channel(descriptor, SOMEBODY)
         assert refused.value.reason is reason
+
+
+async def test_a_channel_that_was_opened_a_moment_ago_is_found_by_the_next_watch(
+    collector: Collector, wallet: Wallet, chain: Chain, operator: str
+) -> None:
+    """Who asked too often waits for that: it must not share a block from before."""
+    await collector.watch()
+    nobodys = wallet.channel(Accounts.create().address).descriptor
+    before = chain.tip()
+    paying = wallet.channel(operator)
+    look_ups = BOUNDS["channel look-up"].per_peer
+    assert look_ups is not None
+    for number in range(int(look_ups[1])):
+        asked = replace(nobodys, payee=operator, salt=channel_salt(operator, number))
+        with pytest.raises(VoucherRefused):
+            await collector.admit_channel(asked, SOMEBODY)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(collector.admit_channel, paying.descriptor, SOMEBODY)
+            await trio.testing.wait_all_tasks_blocked()
+            assert chain.tip(within=60.0) == before
+            await collector.watch(within=60.0)
 
 
 async def test_two_sessions_that_open_at_once_share_the_account(
