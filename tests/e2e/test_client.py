@@ -243,7 +243,7 @@ def test_a_watch_runs_beside_others_and_ends_when_nothing_is_left(terminal: Term
     assert terminal.json("hc-client", "watch", "--once") == {"finished": [], "audits": []}
     with terminal.running("hc-client", "watch", "--every", "1", until="Watching over"):
         second = terminal.run("hc-client", "watch", "--once")
-        assert second.code == 1
+        assert second.code == 75
         assert "hc-client watch (pid" in second.err
         spent = terminal.run("hc-client", "generate", "ROMEO:", "-n", "2", "--audit-rate", "0")
         assert spent.code == 0, spent.err
