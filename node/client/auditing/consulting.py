@@ -89,12 +89,13 @@ class Consulting:
         except NoAuditor:
             raise failed from None
         except AuditFailed:
-            await self._blame(failed)
+            await self.blame(failed)
             raise
-        await self._blame(failed)
+        await self.blame(failed)
         return replace(opinion, cost_wei=spending.spent_wei - before)
 
-    async def _blame(self, failed: AuditFailed) -> None:
+    async def blame(self, failed: AuditFailed) -> None:
+        """Note what an auditor's failure shows of it, if anything."""
         if failed.evidence is not None:
             await self._note(failed.auditor, "", failed.evidence, str(failed))
 
@@ -118,7 +119,7 @@ class Consulting:
                 break
             except AuditFailed as error:
                 asked |= {error.auditor, self._verifiers.operator_of(error.auditor)}
-                await self._blame(error)
+                await self.blame(error)
                 continue
             await self._note(word.auditor, "", Evidence.SERVED, "It audited.")
             found.setdefault(word.finding, []).append(word.auditor)

@@ -139,9 +139,10 @@ class Inspector:
             return [*reports, await self._act_on(transcript, operator, opinion, confirmed)]
         except (NoAuditor, AuditFailed) as error:
             # Also a verifier whose fingerprint contradicts its verdict ends here.
-            fault = error.auditor if isinstance(error, AuditFailed) else ""
-            if isinstance(error, AuditFailed) and error.evidence is not None:
-                await self._note(error.auditor, "", error.evidence, str(error))
+            fault = ""
+            if isinstance(error, AuditFailed):
+                fault = error.auditor
+                await self._consulting.blame(error)
             cost = spending.spent_wei - before
             report = await self._reports.write(
                 transcript, operator, "error", note=str(error), fault=fault, cost=cost
