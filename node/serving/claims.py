@@ -74,16 +74,19 @@ class Claims:
         # A chain that hangs must not hold up the end of the node: what is left alone is looked up at the next start.
         self._on_chain = Threads(4, abandon=True)
 
-    async def claim(self, *, last: bool = False) -> int:
+    async def claim(self, *, last: bool = False, priced: Callable[[], None] = lambda: None) -> int:
         """Send the vouchers worth their gas to the chain, in one transaction per fifty; returns wei received.
 
-        With `last` anything worth more than its gas is sent, as nobody will be there to do it later.
+        With `last` anything worth more than its gas is sent, as nobody will be there to do it later. `priced` is called
+        when the chain has said what a claim costs.
 
         Raises:
             ChainError: the chain refuses or cannot be reached; the vouchers stay stored and are tried again.
         """
         async with self._claiming:
-            return await self._settle(await self._due(last))
+            due = await self._due(last)
+            priced()
+            return await self._settle(due)
 
     async def claim_closing(self) -> None:
         """Claim from every channel whose payer asked to close it and that owes more than its gas. Raises ChainError.
@@ -101,15 +104,16 @@ class Claims:
         That takes LAST_CLAIM_SECONDS at most, and ANSWER_SECONDS where the chain does not say what a claim costs; the
         rest stays in the ledger.
         """
+
+        def answered() -> None:
+            limit.deadline += LAST_CLAIM_SECONDS - ANSWER_SECONDS
+
         try:
             yield
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(ANSWER_SECONDS) as limit:
                 try:
-                    async with self._claiming:
-                        due = await self._due(True)
-                        limit.deadline += LAST_CLAIM_SECONDS - ANSWER_SECONDS
-                        await self._settle(due)
+                    await self.claim(last=True, priced=answered)
                 except MarketError as error:
                     log.warning("what is owed could not be claimed, it stays in the ledger: %s", error)
             if limit.cancelled_caught:
