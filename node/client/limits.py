@@ -46,15 +46,15 @@ class Spending:
     def __init__(
         self, request_id: str = "", budgets: Sequence[Budget] = (), part_of: Spending | None = None
     ) -> None:
-        self._whole: Spending = part_of._whole if part_of else self
         self._part_of = part_of
-        self._covered = 0
         self.request_id = request_id
         self.budgets = tuple(budgets)
         self.spent_wei = 0
         """for vouchers that were answered, those of its parts too"""
         self.risked_wei = 0
         """for vouchers that are out and were never answered; they count in every budget as well"""
+        self.covered_wei = 0
+        """for vouchers that earlier steps had risked; budgets that count them `once` counted them then"""
         self._granted = 0
         """set aside for the step under way, and no voucher signed for it yet"""
 
@@ -62,16 +62,16 @@ class Spending:
         """A part of the same request, which is counted by itself as well, and within further budgets."""
         return Spending(self.request_id, (*self.budgets, *budgets), self)
 
+    def _counting(self) -> Iterator[Spending]:
+        """This one, and all that it is a part of."""
+        at: Spending | None = self
+        while at is not None:
+            yield at
+            at = at._part_of
+
     def for_audits(self) -> Spending:
         """The same request's audits, which are written down apart: they go on when it has ended."""
         return Spending(self.request_id + AUDITS, self.budgets, self)
-
-    @property
-    def covered_wei(self) -> int:
-        """What of it the whole request, its audits too, pays with vouchers that earlier steps had risked. Budgets that
-        count them `once` counted them then.
-        """
-        return self._whole._covered
 
     @property
     def left_wei(self) -> int | None:
@@ -115,14 +115,16 @@ class Spending:
 
     def cover(self, wei: int) -> None:
         """Note that of what is set aside ``wei`` were signed, and counted, with others."""
-        self._whole._covered += wei
+        for each in self._counting():
+            each.covered_wei += wei
         for budget in self.budgets:
             if budget.once:
                 budget.cover(wei)
 
     def give_back(self, wei: int, covered: int = 0) -> None:
         """Undo `take` for a voucher that was not signed."""
-        self._whole._covered -= covered
+        for each in self._counting():
+            each.covered_wei -= covered
         for budget in self.budgets:
             if budget.once:
                 budget.uncover(covered)
@@ -130,13 +132,11 @@ class Spending:
 
     def book(self, wei: int, *, answered: bool) -> None:
         """Count a voucher's step as spent or risked: the provider has the voucher in any case."""
-        whole: Spending | None = self
-        while whole is not None:
+        for each in self._counting():
             if answered:
-                whole.spent_wei += wei
+                each.spent_wei += wei
             else:
-                whole.risked_wei += wei
-            whole = whole._part_of
+                each.risked_wei += wei
         for budget in self.budgets:
             budget.book(wei, wei)
 
