@@ -42,11 +42,11 @@ def covering(cases: Sequence[Case], strength: int = 2) -> list[Case]:
     return chosen
 
 
-def crossing(cases: Sequence[Case], axes: Sequence[int], strength: int = 3) -> list[Case]:
-    """One of these cases for every combination of values that some axes have in them: the one with most triples, or
-    meetings of another strength, that those before it lack. The same cases give the same ones.
+def crossing(cases: Sequence[Case], axes: Sequence[int]) -> list[Case]:
+    """One of these cases for every combination of values that some axes have in them: the one with most triples that
+    those before it lack. The same cases give the same ones.
     """
-    held = _bits(cases, strength)
+    held = _bits(cases, 3)
     groups: dict[Case, list[int]] = {}
     for place, case in enumerate(cases):
         groups.setdefault(tuple(case[axis] for axis in axes), []).append(place)
