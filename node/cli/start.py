@@ -4,7 +4,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 from typing import NoReturn
@@ -20,16 +21,25 @@ def program(module: str) -> Callable[[], NoReturn]:
     def main() -> NoReturn:
         gc.set_threshold(COLLECT_AFTER)
         _open_what_is_closed()
-        interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if interruptible:
-            signal.signal(signal.SIGINT, _leave)
-        loaded = import_module(module)
-        if interruptible:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        with loading():
+            loaded = import_module(module)
         loaded.main()
         raise AssertionError(f"{module}.main does not return")
 
     return main
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Within it Ctrl-C ends the process at once: modules written in C swallow a KeyboardInterrupt as they begin."""
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if interruptible:
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def settle() -> None:

@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import default_rng
 
 from hypercluster.market.economics.gibbs import sample_paths
 from hypercluster.market.economics.graph import AdvertTable, Floats, Ints, NoPath, crowding
@@ -29,7 +30,7 @@ class World:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.rng = np.random.default_rng(scenario.seed)
+        self.rng = default_rng(scenario.seed)
         rng, n = self.rng, 2 * scenario.providers
         self.alive: Bools = np.arange(n) < scenario.providers
         self.layer_ms: Floats = scenario.layer_ms * rng.lognormal(0.0, scenario.spread, n)

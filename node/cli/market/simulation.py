@@ -13,6 +13,7 @@ from hypercluster.node.cli.console import Json, Shown, err, show
 from hypercluster.node.cli.market.views import rows_table
 from hypercluster.node.cli.options import check_writable, real, share, whole
 from hypercluster.node.cli.progress import bar
+from hypercluster.node.cli.start import loading
 
 TITLE = "means over the second half"
 
@@ -99,10 +100,11 @@ def simulate(
         raise typer.BadParameter(f"--plot: {plot_to} ends in neither .png nor .svg")
     check_writable("--out", out_)
     check_writable("--plot", plot_to)
-    from hypercluster.market.economics.parameters import MarketParameters
-    from hypercluster.market.economics.simulation.run import simulate as simulate_
-    from hypercluster.market.economics.simulation.run import write_rows
-    from hypercluster.market.economics.simulation.scenario import Scenario
+    with loading():
+        from hypercluster.market.economics.parameters import MarketParameters
+        from hypercluster.market.economics.simulation.run import simulate as simulate_
+        from hypercluster.market.economics.simulation.run import write_rows
+        from hypercluster.market.economics.simulation.scenario import Scenario
 
     scenario = Scenario(
         providers=providers,
@@ -131,9 +133,10 @@ def simulate(
 
 
 def _experiment(name: str, folder: Path, seed: int, effort: float, json_: bool) -> None:
-    from hypercluster.market.economics.simulation.experiments import Setup, experiments, run_experiment
+    with loading():
+        from hypercluster.market.economics.simulation.experiments import Setup, experiments, run_experiment
 
-    names = list(experiments()) if name == "all" else [name]
+        names = list(experiments()) if name == "all" else [name]
     found = {}
     for each in names:
         with err.status(f"{each} ...") as status:
