@@ -180,8 +180,9 @@ class Payer:
         if self._journal:
             self._journal.begun(request_id)
 
-    def begun_again(self, request_id: str, answered: int, risked: int) -> None:
-        """The same for a request of which the ledger knows already that so many wei were answered, and so many not.
+    def begun_again(self, request_id: str, answered: int, risked: int, covered: int) -> None:
+        """The same for a request of which the ledger knows already that so many wei were answered, so many not, and so
+        many of both covered by what earlier ones had risked.
 
         They count on in the journal, so that what it says after a kill is the whole, however often there was one.
         """
@@ -190,6 +191,7 @@ class Payer:
             # The answers first: a kill between the two makes nothing of them a risk.
             self._journal.answered(NO_CHANNEL, request_id, answered, 0)
             self._journal.signed(NO_CHANNEL, request_id, answered + risked, 0)
+            self._journal.covered(NO_CHANNEL, request_id, covered)
 
     def closed(self, request_id: str) -> None:
         """The ledger has all that a request spent so far, and `store` was called since."""

@@ -117,7 +117,9 @@ def _take_up(ledger: Ledger, state: Recovered, request_id: str) -> tuple[int, in
     risked = sum(each.signed for each in spent_on.values()) - cost
     covered = sum(each.covered for each in spent_on.values())
     detail = ledger.requests.one(request_id.removesuffix(AUDITS))
-    if detail is not None and request_id.endswith(AUDITS):
+    if detail is None:
+        return None
+    if request_id.endswith(AUDITS):
         row = detail.row
         # What its own sessions risked stands with them, so that doing this again adds nothing.
         at_risk = risked + sum(int(hop["risked_wei"]) for hop in row.path)
@@ -125,8 +127,10 @@ def _take_up(ledger: Ledger, state: Recovered, request_id: str) -> tuple[int, in
             row.request_id,
             audit_cost=max(row.audit_cost, cost),
             risked=max(row.risked, at_risk),
-        )  # those that are open are a watch's to finish
-    if detail is None or detail.row.ended is not None:
+            covered=max(row.covered, covered),
+        )
+        return None  # those that are open are a watch's to finish
+    if detail.row.ended is not None:
         return None
     path = []
     now, left = datetime.now(UTC), dict(spent_on)

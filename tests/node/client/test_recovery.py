@@ -209,23 +209,43 @@ async def test_audits_that_are_cut_off_again_and_again_cost_all_that_was_paid_fo
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.requests.add(RequestRow(request_id="aa", endpoint="cli", model_id="m"))
         path = [{"risked_wei": "3"}]
-        ledger.requests.finish("aa", Outcome.STOP, cost=100, risked=3, path=path, audits_open=4, audit_cost=0)
+        ledger.requests.finish("aa", Outcome.STOP, cost=100, risked=3, covered=2, path=path, audits_open=4)
     costs = []
     for run in range(3):
         with opened_wallet(settings, chain, wallet.purse) as opened:
             found = opened.ledger.requests.one("aa")
             assert found is not None
-            costs.append((found.row.audit_cost, found.row.risked))
+            costs.append((found.row.audit_cost, found.row.risked, found.row.covered))
             records = RequestBook(opened.ledger, opened.payer, ReceiptFiles(tmp_path))
             for _ in range(2):  # a look that came to nothing, and one more in the same run
-                records.auditing_again("aa", found.row.audit_cost, found.row.risked - 3)
+                row = found.row
+                records.auditing_again("aa", row.audit_cost, row.risked - 3, row.covered)
         journal = Journal(tmp_path / VOUCHERS)
         left = bytes([run + 1]) * 32
         journal.signed(left, "aa" + AUDITS, 7, 7)
+        journal.covered(left, "aa" + AUDITS, 4)
         journal.answered(left, "aa" + AUDITS, 7, 7)
         journal.signed(left, "aa" + AUDITS, 5, 12)  # and killed
         journal.close()
-    assert costs == [(0, 3), (7, 8), (14, 13)]
+    assert costs == [(0, 3, 2), (7, 8, 6), (14, 13, 10)]
+
+
+def test_a_kill_between_the_start_of_audits_and_the_end_of_their_request_interrupts_one_request(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path / VOUCHERS)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.requests.add(RequestRow(request_id="aa", endpoint="cli", model_id="m"))
+        journal.begun("aa")
+        journal.signed(bytes([1]) * 32, "aa", 7, 7)
+        journal.answered(bytes([1]) * 32, "aa", 7, 7)
+        journal.begun("aa" + AUDITS)
+        assert recover(ledger, journal) == Recovery(1, 7, 0)
+        assert recover(ledger, journal) == Recovery()
+        found = ledger.requests.one("aa")
+        assert found is not None
+        assert (found.row.outcome, found.row.cost, found.row.audit_cost) == ("interrupted", 7, 0)
+    journal.close()
 
 
 def test_two_sessions_of_a_request_over_one_channel_share_what_was_paid_on_it(tmp_path: Path) -> None:
