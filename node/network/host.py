@@ -125,8 +125,12 @@ class Host:
             yield
 
     def _budget(self, name: str, peer: str) -> Budget:
-        """That of strangers, or that of peers which have paid or have stake behind them."""
-        return self._budgets[name, self.class_of(peer) > 1 or self.is_familiar(peer)]
+        """That of strangers, or that of peers which we know."""
+        return self._budgets[name, self.knows(peer)]
+
+    def knows(self, peer: str) -> bool:
+        """Whether a peer has paid or has stake behind it: what strangers do leaves its share as it is."""
+        return self.class_of(peer) > 1 or self.is_familiar(peer)
 
     def serve(self, protocol: str, handler: Callable[[Stream], Awaitable[None]], bound: str = "") -> None:
         """Run `handler` for each stream opened to `protocol`, within the budget of BOUNDS that is named, if one is.

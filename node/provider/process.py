@@ -20,6 +20,7 @@ from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import profile
 from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.identity import peer_of_key
+from hypercluster.node.network.budgets import OverBudget
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.hello import ServedModel
 from hypercluster.node.network.host import running_host
@@ -43,6 +44,7 @@ from hypercluster.node.pulling.giving import Giver, shelf_of
 from hypercluster.node.serving.collector import Collector, collector_of
 from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.presence import OnReady, Presence
+from hypercluster.node.serving.refusals import refuse
 from hypercluster.node.serving.terms import Wallets
 from hypercluster.node.shards.certificate import certified
 from hypercluster.node.shards.store import StoredModel
@@ -161,11 +163,17 @@ class Provider:
             host.class_of = collector.class_of
 
             async def show(stream: Stream) -> None:
-                domain = self._chain.disputes.domain
-                await self._ways.recall(Connection(stream), self.transcripts, domain, self._wallets.node_key)
+                connection, domain = Connection(stream), self._chain.disputes.domain
+                try:
+                    with host.within("recall", stream.peer, stream.ip):
+                        await self._ways.recall(connection, self.transcripts, domain, self._wallets.node_key)
+                except OverBudget as error:
+                    if not host.knows(stream.peer):
+                        raise
+                    await refuse(connection, error)  # whoever has paid and is reset would take us for gone
 
             host.class_of = collector.class_of
-            host.serve(RECALL_PROTOCOL, show, bound="recall")
+            host.serve(RECALL_PROTOCOL, show)
             giver = await trio.to_thread.run_sync(self._giver) if terms.give_bytes else None
             links = Links(host, frame_bound(terms.step_tokens, engine.width), self._ways.outlet)
             direct = await serve_steps(

@@ -23,10 +23,9 @@ from hypercluster.node.client.auditing.recall import (
     recall,
     seen_in,
 )
-from hypercluster.node.errors import ConnectionLost, ErrorCode, NodeError
+from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.receipts import ReceiptChain
 from hypercluster.node.identity import address_of_peer
-from hypercluster.node.serving.refusals import SEND_SECONDS
 from hypercluster.node.wire.audit import MOST_RECALLED, Recall, Recalled
 from hypercluster.node.wire.messages import Error
 from hypercluster.node.wire.records import AuditStep
@@ -105,20 +104,17 @@ async def _ask(host: Host, addrs: Sequence[str], held: Held, asked: Recall) -> l
     """At least the first of the steps asked for. Raises NotShown."""
     peer, shown = held.record.peer, list[Recalled]()
     try:
-        async with asking(host, peer, addrs) as connection:
-            try:
-                await connection.send(asked, SEND_SECONDS)
-                while len(shown) < asked.count:
-                    answer = await connection.receive(RECALL_SECONDS)
-                    if not isinstance(answer, Recalled) or answer.step.seq != asked.seq + len(shown):
-                        raise NotShown(
-                            f"{peer} does not show step {asked.seq}: {getattr(answer, 'message', answer)}",
-                            _refusing(answer),
-                        )
-                    shown.append(answer)
-            except ConnectionLost:
-                if not shown:
-                    raise
+        async with asking(host, peer, addrs, asked) as (answer, connection):
+            while True:
+                if not isinstance(answer, Recalled) or answer.step.seq != asked.seq + len(shown):
+                    raise NotShown(
+                        f"{peer} does not show step {asked.seq}: {getattr(answer, 'message', answer)}",
+                        _refusing(answer),
+                    )
+                shown.append(answer)
+                if len(shown) == asked.count:
+                    break
+                answer = await connection.receive(RECALL_SECONDS)
     except NotShown:
         if not shown:
             raise

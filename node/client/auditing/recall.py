@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeGuard
 from weakref import WeakKeyDictionary
 
 import trio
@@ -16,7 +17,7 @@ import trio
 from hypercluster.market.errors import MarketError
 from hypercluster.market.trust.receipt import DisputeDomain, Receipt
 from hypercluster.market.trust.reputation import Evidence
-from hypercluster.node.errors import FrameError, FrameTimeout, NodeError
+from hypercluster.node.errors import ErrorCode, FrameError, FrameTimeout, NodeError
 from hypercluster.node.evidence.receipts import BadReceipt, ReceiptChain
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.identity import address_of_peer
@@ -27,6 +28,8 @@ from hypercluster.node.network.rate import Rate
 from hypercluster.node.serving.refusals import SEND_SECONDS
 from hypercluster.node.wire.audit import RECALL_PROTOCOL, Recall, Recalled
 from hypercluster.node.wire.bounds import MAX_FRAME
+from hypercluster.node.wire.codec import Message
+from hypercluster.node.wire.messages import Error
 
 RECALL_SECONDS = 20.0
 _SPARING = 0.8
@@ -79,19 +82,32 @@ _turns: WeakKeyDictionary[Host, Turns] = WeakKeyDictionary()
 
 
 @asynccontextmanager
-async def asking(host: Host, peer: str, addrs: Sequence[str]) -> AsyncIterator[Connection]:
-    """A connection to ask a provider over for steps, for RECALL_SECONDS from when it is our turn.
+async def asking(
+    host: Host, peer: str, addrs: Sequence[str], asked: Recall
+) -> AsyncIterator[tuple[Message, Connection]]:
+    """The first answer to a question for steps, and the connection that the others come over. There are RECALL_SECONDS
+    for all of it from when it is our turn; one that is asked by too many and says for how long is asked again then.
 
     Raises TooSlowError, NodeError.
     """
     async with _turns.setdefault(host, Turns()).of(peer):
         with trio.fail_after(RECALL_SECONDS):
-            connection = Connection(await host.open_stream(peer, RECALL_PROTOCOL, addrs, RECALL_SECONDS))
-            connection.raise_bound(MAX_FRAME)
-            try:
-                yield connection
-            finally:
-                await connection.close()
+            while True:
+                connection = Connection(await host.open_stream(peer, RECALL_PROTOCOL, addrs, RECALL_SECONDS))
+                connection.raise_bound(MAX_FRAME)
+                try:
+                    await connection.send(asked, SEND_SECONDS)
+                    first = await connection.receive(RECALL_SECONDS)
+                    if not _busy(first):
+                        yield first, connection
+                        return
+                finally:
+                    await connection.close()
+                await trio.sleep(first.wait_ms / 1000)
+
+
+def _busy(answer: Message) -> TypeGuard[Error]:
+    return isinstance(answer, Error) and answer.code is ErrorCode.FULL and answer.wait_ms > 0
 
 
 async def recall(
@@ -106,9 +122,8 @@ async def recall(
     record = transcript.record
     receipts = transcript.receipts(domain)
     try:
-        async with asking(host, record.peer, addrs) as connection:
-            await connection.send(Recall(record.stage.struct_hash(), seq), SEND_SECONDS)
-            shown = await connection.receive(RECALL_SECONDS)
+        async with asking(host, record.peer, addrs, Recall(record.stage.struct_hash(), seq)) as (shown, _):
+            pass
         if not isinstance(shown, Recalled) or shown.step.seq != seq:
             raise NotShown(
                 f"{record.peer} does not show step {seq}: {getattr(shown, 'message', shown)}",

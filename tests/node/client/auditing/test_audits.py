@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from hypercluster.market.money.units import HCT
 from hypercluster.market.trust.audit import Bounds, Difference
 from hypercluster.market.trust.fingerprint import fingerprint, seed_of
 from hypercluster.market.trust.receipt import Finding
-from hypercluster.market.trust.reputation import Reputation
+from hypercluster.market.trust.reputation import Evidence, Reputation
 from hypercluster.market.trust.standing import Standing
 from hypercluster.node.client.auditing import verifier as verifier_auditor
 from hypercluster.node.client.auditing.assembly import Auditing, client_transcripts
@@ -48,7 +48,9 @@ from hypercluster.node.errors import ErrorCode, NodeError
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.transcript_store import NoTranscript, TranscriptStore
 from hypercluster.node.home.settings import Settings
+from hypercluster.node.network.budgets import BOUNDS, OverBudget
 from hypercluster.node.network.connection import Connection
+from hypercluster.node.network.host import Host
 from hypercluster.node.provider import process as provider
 from hypercluster.node.provider.prices import PriceRule
 from hypercluster.node.replay.calibration import calibrate
@@ -602,6 +604,35 @@ async def test_a_provider_shows_what_it_signed_to_its_client_alone(world: World,
     async with world.client(new_wallet(world.chain), tmp_path / "stranger", rate=0.0) as stranger:
         with pytest.raises(NotShown, match="no such step of yours"):
             await recall(stranger.network.host, world.head.advert.addrs, head, 0, domain)
+
+
+async def test_a_provider_that_too_many_ask_is_asked_again_and_not_taken_for_gone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within, refused = Host.within, list[str]()
+
+    def crowded(self: Host, name: str, peer: str, ip: str) -> AbstractContextManager[None]:
+        if name == "recall" and len(refused) < 2:
+            refused.append(peer)
+            raise OverBudget(BOUNDS[name], 0.2)
+        return within(self, name, peer, ip)
+
+    domain = world.chain.disputes.domain
+    relayed = replace(CHEAPEST, chain=False)
+    async with world.client(new_wallet(world.chain), tmp_path, "own", relayed, rate=0.0) as client:
+        await complete(client)
+        store = TranscriptStore(tmp_path / "transcripts" / "client", keep_seconds=100, max_bytes=10**9)
+        kept = [store.load(bytes.fromhex(path.stem)) for path in store.folder.iterdir()]
+        head = next(t for t in kept if t.record.peer == world.head.advert.peer)
+        monkeypatch.setattr(Host, "within", crowded)
+        assert await recall(client.network.host, world.head.advert.addrs, head, 0, domain) is None
+        assert refused == 2 * [client.network.host.peer]
+        # Of a stranger nothing is told, which costs least.
+        refused.clear()
+        async with world.client(new_wallet(world.chain), tmp_path / "stranger", rate=0.0) as stranger:
+            with pytest.raises(NotShown) as failed:
+                await recall(stranger.network.host, world.head.advert.addrs, head, 0, domain)
+        assert failed.value.evidence is Evidence.DEATH
 
 
 # --- whoever speaks to a verifier badly -------------------------------------------------------------------------
