@@ -11,14 +11,17 @@ from typing import Any
 import coincurve
 import pytest
 from eth_account import Account
+from eth_utils.crypto import keccak
 
 from hypercluster.market.chain import Chain, Sender
-from hypercluster.market.chain.disputes import Demanded, DemandStatus
+from hypercluster.market.chain.disputes import Demanded, DemandStatus, Served
 from hypercluster.market.errors import ChainError
 from hypercluster.market.money.units import HCT
+from hypercluster.market.trust.merkle import split_rows
 from hypercluster.node.evidence.transcript import Transcript
 from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.provider.demands import Demands
+from hypercluster.node.rows import WireDtype
 from hypercluster.node.shards.store import StoredModel
 from hypercluster.node.testnet.faucet import give
 from tests.market.chain.blocks import ask, mining
@@ -38,12 +41,14 @@ class Demanding:
     transcript: Transcript
     node: Sender
     client: Sender
+    signing: dict[str, Any]
+    """the node's key and the domain, as `served` takes them"""
 
-    def demand(self, row: int) -> int:
-        """Demand a row of the prompt's inputs; returns the demand's number."""
+    def demand(self, row: int, transcript: Transcript | None = None, *, output: bool = False) -> int:
+        """Demand a row of the prompt's inputs, or outputs; returns the demand's number."""
         disputes = self.chain.disputes
-        receipt, signature = self.transcript.receipts(disputes.domain)[0]
-        mined = disputes.demands.demand(self.client, receipt, signature, output=False, row=row)
+        receipt, signature = (transcript or self.transcript).receipts(disputes.domain)[0]
+        mined = disputes.demands.demand(self.client, receipt, signature, output=output, row=row)
         return next(e.demand_id for e in disputes.events_in(mined) if isinstance(e, Demanded))
 
     def watching(self, url: str | None = None) -> Demands:
@@ -73,7 +78,7 @@ def demanding(chain: Chain, stored_tiny: StoredModel, tmp_path_factory: pytest.T
     signing: dict[str, Any] = {"key": bytes(node.key), "domain": chain.disputes.domain}
     transcript = served(stored_tiny, 1, 2, range(8, 18), places=back, **signing)
     store.keep(transcript)
-    return Demanding(chain, store, transcript, Sender(chain, node), Sender(chain, client))
+    return Demanding(chain, store, transcript, Sender(chain, node), Sender(chain, client), signing)
 
 
 async def test_c9_a_demand_in_a_block_that_was_read(demanding: Demanding) -> None:
@@ -107,6 +112,27 @@ async def test_a_row_that_was_forgotten_is_shown_like_any_other(demanding: Deman
     number = demanding.demand(8)
     await demanding.watching().work()
     assert demanding.status(number) is DemandStatus.SERVED
+
+
+@pytest.mark.parametrize("dtype", WireDtype)
+async def test_rows_are_shown_as_they_travelled(
+    demanding: Demanding, stored_tiny: StoredModel, dtype: WireDtype
+) -> None:
+    """Blocks of q8 as well: their rows have the bytes that the receipt commits to, whatever numbers they stand for."""
+    transcript = served(stored_tiny, 1, 2, range(20, 30), dtype=dtype, **demanding.signing)
+    demanding.store.keep(transcript)
+    numbers = [demanding.demand(3, transcript, output=each) for each in (False, True)]
+    await demanding.watching().work()
+    assert [demanding.status(each) for each in numbers] == 2 * [DemandStatus.SERVED]
+    step, chain, shown = transcript.steps[0], demanding.chain, dict[int, bytes]()
+    for event in chain.disputes.events_from(chain.deployment.block)[0]:
+        if isinstance(event, Served) and event.demand_id in numbers:
+            shown[event.demand_id] = event.data_hash
+    rows = [
+        split_rows(data, count)[3] for data, count in ((step.input, step.rows), (step.output, step.outputs))
+    ]
+    assert [*map(len, rows)] == 2 * [dtype.row_bytes(stored_tiny.manifest.width)]
+    assert [shown[each] for each in numbers] == [keccak(row) for row in rows]
 
 
 async def test_many_demands_share_blocks(demanding: Demanding) -> None:
