@@ -12,6 +12,9 @@ from hypercluster.node.shards.errors import FetchFailed
 
 HUB = "https://huggingface.co"
 _HUB_FILE = re.compile(r"hf:([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?/([^?#]+)", re.ASCII)
+_HUB_PAGE = re.compile(r"(/[\w.-]+/[\w.-]+)/blob(/.+)", re.ASCII)
+"""the path of what a browser shows of a file"""
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|hf:|https?:", re.IGNORECASE)
 _PIECE = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:+ -]{0,199}")
 MOST_PIECES = 1000
@@ -32,21 +35,21 @@ class Link:
 
 def is_link(text: str) -> bool:
     """Whether what somebody named is meant as a place on the web."""
-    return text.startswith(("hf:", "http:", "https:"))
+    return _SCHEME.match(text) is not None
 
 
 def link_of(text: str) -> Link:
-    """The file that `hf:OWNER/REPO/FILE`, `hf:OWNER/REPO@REVISION/FILE` or a URL names.
+    """The file that `hf:OWNER/REPO/FILE`, `hf:OWNER/REPO@REVISION/FILE` or a URL names, that of its page there too.
 
     HF_ENDPOINT stands in for https://huggingface.co, as for other programs. Raises FetchFailed where it is no such name
     or the URL is neither https nor on this machine.
     """
-    if text.startswith("hf:"):
-        match = _HUB_FILE.fullmatch(text)
+    hub = os.environ.get("HF_ENDPOINT", HUB).strip().rstrip("/")
+    if text[:3].lower() == "hf:":
+        match = _HUB_FILE.fullmatch("hf:" + text[3:])
         if match is None or ".." in match[4].split("/"):
             raise FetchFailed(f"{text[:200]!r} names no file: write hf:OWNER/REPO/FILE.")
         owner, repo, revision, path = match.groups()
-        hub = os.environ.get("HF_ENDPOINT", HUB).strip().rstrip("/")
         if not is_safe(hub):
             raise FetchFailed(
                 "HF_ENDPOINT is no URL that begins with https://, or http:// on this machine: correct or unset it."
@@ -56,8 +59,11 @@ def link_of(text: str) -> Link:
         url = text
     if not is_safe(url):
         raise FetchFailed(
-            "A model is fetched from a URL that begins with https://, or http:// on this machine."
+            "A model is fetched from hf:OWNER/REPO/FILE or a URL that begins with https://, or http:// on this machine."
         )
+    parts = urlsplit(url)
+    if f"{parts.scheme}://{parts.netloc}".lower() in (HUB, hub.lower()):
+        url = urlunsplit(parts._replace(path=_HUB_PAGE.sub(r"\1/resolve\2", parts.path)))
     name = unquote(urlsplit(url).path).rpartition("/")[2]
     if not _NAME.fullmatch(name):
         raise FetchFailed(

@@ -43,6 +43,8 @@ def test_layers_of_a_file_on_the_web_are_the_shard_that_is_cut(verse: StoredMode
     ("arguments", "words", "code"),
     [
         (("hf:nope",), "write hf:OWNER/REPO/FILE", 1),
+        (("ftp://example.org/m.gguf",), "a URL that begins with https://", 1),
+        (("file:///m.gguf",), "a URL that begins with https://", 1),
         (("smollm2", "-o", "x"), "are for files from the web", 2),
         (("ab" * 32,), "there is no node to ask for it", 1),
         (("nobody-knows",), "There is no model called 'nobody-knows'", 1),

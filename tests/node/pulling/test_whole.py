@@ -157,6 +157,17 @@ def test_hugging_face_names_become_urls(monkeypatch: pytest.MonkeyPatch) -> None
     assert link_of("hf:owner/repo@v1.0/model.gguf").url == (
         "https://huggingface.co/owner/repo/resolve/v1.0/model.gguf"
     )
+    assert link_of("HF:owner/repo/model.gguf").url == "https://huggingface.co/owner/repo/resolve/main/model.gguf"
+
+
+def test_the_page_of_a_file_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a browser shows is what people copy."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9/")
+    for place in ("https://huggingface.co/owner/repo", "http://127.0.0.1:9/owner/repo"):
+        assert link_of(f"{place}/blob/main/blob/m.gguf?a=b").url == f"{place}/resolve/main/blob/m.gguf?a=b"
+        assert link_of(f"{place}/resolve/main/m.gguf").url == f"{place}/resolve/main/m.gguf"
+    elsewhere = "https://example.org/owner/repo/blob/main/m.gguf"
+    assert link_of(elsewhere).url == elsewhere
 
 
 @pytest.mark.parametrize(
