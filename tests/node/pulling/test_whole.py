@@ -157,7 +157,9 @@ def test_hugging_face_names_become_urls(monkeypatch: pytest.MonkeyPatch) -> None
     assert link_of("hf:owner/repo@v1.0/model.gguf").url == (
         "https://huggingface.co/owner/repo/resolve/v1.0/model.gguf"
     )
-    assert link_of("HF:owner/repo/model.gguf").url == "https://huggingface.co/owner/repo/resolve/main/model.gguf"
+    assert (
+        link_of("HF:owner/repo/model.gguf").url == "https://huggingface.co/owner/repo/resolve/main/model.gguf"
+    )
 
 
 def test_the_page_of_a_file_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
