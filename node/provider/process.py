@@ -160,7 +160,6 @@ class Provider:
             collector.claiming_at_the_end(),
             running_host(self._wallets.node_key, terms.listen, announce=terms.announce) as host,
         ):
-            host.class_of = collector.class_of
 
             async def show(stream: Stream) -> None:
                 connection, domain = Connection(stream), self._chain.disputes.domain

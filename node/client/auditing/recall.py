@@ -6,10 +6,10 @@ one that shows something else than it signed before has signed twice, which is p
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeGuard
 from weakref import WeakKeyDictionary
 
 import trio
@@ -32,6 +32,7 @@ from hypercluster.node.wire.codec import Message
 from hypercluster.node.wire.messages import Error
 
 RECALL_SECONDS = 20.0
+_LEAST_WAIT = 0.2
 _SPARING = 0.8
 """of what a provider hears that is asked: what was sent a second apart may come sooner after each other"""
 
@@ -86,28 +87,32 @@ async def asking(
     host: Host, peer: str, addrs: Sequence[str], asked: Recall
 ) -> AsyncIterator[tuple[Message, Connection]]:
     """The first answer to a question for steps, and the connection that the others come over. There are RECALL_SECONDS
-    for all of it from when it is our turn; one that is asked by too many and says for how long is asked again then.
+    for all of it from when it is our turn; one that is asked by too many, and says for how long, is asked again then.
 
     Raises TooSlowError, NodeError.
     """
     async with _turns.setdefault(host, Turns()).of(peer):
-        with trio.fail_after(RECALL_SECONDS):
+        with trio.fail_after(RECALL_SECONDS) as scope:
             while True:
                 connection = Connection(await host.open_stream(peer, RECALL_PROTOCOL, addrs, RECALL_SECONDS))
                 connection.raise_bound(MAX_FRAME)
                 try:
                     await connection.send(asked, SEND_SECONDS)
                     first = await connection.receive(RECALL_SECONDS)
-                    if not _busy(first):
+                    again = trio.current_time() + _wait_of(first)
+                    if again >= scope.deadline:
                         yield first, connection
                         return
                 finally:
                     await connection.close()
-                await trio.sleep(first.wait_ms / 1000)
+                await trio.sleep_until(again)
 
 
-def _busy(answer: Message) -> TypeGuard[Error]:
-    return isinstance(answer, Error) and answer.code is ErrorCode.FULL and answer.wait_ms > 0
+def _wait_of(answer: Message) -> float:
+    """Seconds after which asking again is worth it, however little it says itself; infinite where it never is."""
+    if isinstance(answer, Error) and answer.code is ErrorCode.FULL and answer.wait_ms:
+        return max(_LEAST_WAIT, answer.wait_ms / 1000)
+    return math.inf
 
 
 async def recall(

@@ -609,12 +609,12 @@ async def test_a_provider_shows_what_it_signed_to_its_client_alone(world: World,
 async def test_a_provider_that_too_many_ask_is_asked_again_and_not_taken_for_gone(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    within, refused = Host.within, list[str]()
+    within, refused, waits = Host.within, list[str](), [0.001, 0.3]
 
     def crowded(self: Host, name: str, peer: str, ip: str) -> AbstractContextManager[None]:
-        if name == "recall" and len(refused) < 2:
+        if name == "recall" and waits:
             refused.append(peer)
-            raise OverBudget(BOUNDS[name], 0.2)
+            raise OverBudget(BOUNDS[name], waits.pop())
         return within(self, name, peer, ip)
 
     domain = world.chain.disputes.domain
@@ -627,8 +627,12 @@ async def test_a_provider_that_too_many_ask_is_asked_again_and_not_taken_for_gon
         monkeypatch.setattr(Host, "within", crowded)
         assert await recall(client.network.host, world.head.advert.addrs, head, 0, domain) is None
         assert refused == 2 * [client.network.host.peer]
+        waits.append(60.0)
+        with pytest.raises(NotShown, match="Come back in 60 s") as failed, trio.fail_after(10):
+            await recall(client.network.host, world.head.advert.addrs, head, 0, domain)
+        assert failed.value.evidence is Evidence.REFUSAL
         # Of a stranger nothing is told, which costs least.
-        refused.clear()
+        waits.append(0.2)
         async with world.client(new_wallet(world.chain), tmp_path / "stranger", rate=0.0) as stranger:
             with pytest.raises(NotShown) as failed:
                 await recall(stranger.network.host, world.head.advert.addrs, head, 0, domain)
