@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from hypercluster.market.chain import Chain, Deployment
     from hypercluster.node.shards.store import StoredModel
     from tests.node.helpers.gateways import FrontDoor
+
+# A shell that runs this in the background has SIGINT ignored by it, and by every process that a test starts to end so.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("untimed", deadline=None)
