@@ -143,6 +143,27 @@ def test_n1_standard_streams_are_closed(tmp_path: Path) -> None:
     assert "HC_PASSWORD_FILE" in sentence("hc-client init", tmp_path, preexec_fn=lambda: os.close(0))
 
 
+def test_n1_ctrl_c_while_a_module_in_c_begins(tmp_path: Path) -> None:
+    """N1: what Cython runs as a module begins swallows whatever is raised in it, an interruption too."""
+    script = (
+        "import abc, os, signal; from hypercluster.node.cli.start import program\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "register = abc.ABCMeta.register\n"
+        "def interrupted(self, kind):\n"
+        "    if kind.__module__ == 'numpy.random._generator': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return register(self, kind)\n"
+        "abc.ABCMeta.register = interrupted\n"
+        "program('hypercluster.node.cli.market.app')()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "simulate", "--ticks", "10"],
+        capture_output=True,
+        env={**os.environ, "HC_HOME": str(tmp_path)},
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2, 0.4, 0.8])
 def test_n1_ctrl_c_while_a_command_is_loading(tmp_path: Path, delay: float) -> None:
     """N1: from our first line on, Ctrl-C ends a command without a word."""
