@@ -63,10 +63,11 @@ class GatewayMetrics:
 
     async def follow(self, market: Market) -> None:
         """Count what audits find, until cancelled."""
-        async for happening in market.watch():
-            if isinstance(happening, RequestAudited):
-                self.audits.labels(happening.finding).inc()
-                self.doubtful.inc(happening.doubtful)
+        with market.watched() as happenings:
+            async for happening in happenings:
+                if isinstance(happening, RequestAudited):
+                    self.audits.labels(happening.finding).inc()
+                    self.doubtful.inc(happening.doubtful)
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(f"{PREFIX}{name}", help_, labels, registry=self.registry)

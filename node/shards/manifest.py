@@ -227,7 +227,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "n_embd": _whole(MAX_WIDTH),
     "n_vocab": _whole(MAX_VOCABULARY),
     "context": _whole(MAX_CONTEXT),
-    "quantisation": lambda value: value in GGMLQuantizationType.__members__,
+    "quantisation": lambda value: isinstance(value, str) and value in GGMLQuantizationType.__members__,
     "width": _whole(MAX_WIDTH),
     "starts": _is_starts,
     **dict.fromkeys(("tied", "reads_tokens", "rewinds", "shares"), lambda value: isinstance(value, bool)),

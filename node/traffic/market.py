@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -153,9 +153,9 @@ class Market:
         """What all requests of this market cost so far, steps without a good answer and audits included."""
         return self._budget.spent_wei
 
-    def watch(self) -> AsyncGenerator[Happening, None]:
-        """What happens from the first look on."""
-        return self._watch.follow()
+    def watched(self) -> AbstractContextManager[trio.MemoryReceiveChannel[Happening]]:
+        """What happens within the block."""
+        return self._watch.followed()
 
     # --- what is asked --------------------------------------------------------------------------------------------
 

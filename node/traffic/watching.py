@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -40,14 +41,14 @@ class Watch:
             except trio.WouldBlock:
                 log.debug("somebody does not keep up with what happens")
 
-    async def follow(self) -> AsyncGenerator[Happening, None]:
-        """What is told from the first look on."""
+    @contextmanager
+    def followed(self) -> Iterator[trio.MemoryReceiveChannel[Happening]]:
+        """What is told within the block."""
         told, untold = trio.open_memory_channel[Happening](_BEHIND)
         self._followers.add(told)
         try:
-            with untold:  # closed without a pause, in which it would be told of more
-                async for happening in untold:
-                    yield happening
+            with untold:
+                yield untold
         finally:
             self._followers.discard(told)
 

@@ -71,9 +71,9 @@ class _Stream(Response):
                     await send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _hear(self, told: trio.MemorySendChannel[bytes]) -> None:
-        async with told.clone() as mine:
-            async for happening in self._gateway.market.watch():
-                await mine.send(event(document(happening)))
+        with told, self._gateway.market.watched() as happenings:
+            async for happening in happenings:
+                await told.send(event(document(happening)))
 
     async def _until_left(self, receive: Receive, scope: trio.CancelScope) -> None:
         async with trio.open_nursery() as nursery:

@@ -136,6 +136,17 @@ def test_a_manifest_that_breaks_a_rule_is_refused(
         Manifest.parse(json.dumps(manifest.document() | change).encode())
 
 
+@pytest.mark.parametrize(
+    "odd", [None, True, -1, 2**70, 0.5, "", "x", [], [[]], [None], {}, {"x": []}], ids=str
+)
+def test_whatever_stands_in_place_of_a_value_is_refused(manifest: Manifest, odd: Any) -> None:
+    document = manifest.document()
+    for key in document:
+        if document[key] != odd and key != "model_id":
+            with pytest.raises(ManifestError):
+                Manifest.parse(json.dumps(document | {key: odd}).encode())
+
+
 @given(st.binary(max_size=60) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(
     lambda value: json.dumps(value).encode()
 ))  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -151,10 +150,10 @@ async def test_what_happens_is_told_to_who_looks_on(network: Network, wallet: Wa
         happened: list[Happening] = []
 
         async def look(task_status: Any) -> None:
-            watching = market.watch()
-            task_status.started()
-            async for happening in watching:
-                happened.append(happening)
+            with market.watched() as happenings:
+                task_status.started()
+                async for happening in happenings:
+                    happened.append(happening)
 
         async with trio.open_nursery() as nursery:
             await nursery.start(look)
@@ -186,8 +185,8 @@ async def test_audits_follow_in_the_background_and_are_told(
         audited: list[RequestAudited] = []
 
         async def look() -> None:
-            async with aclosing(market.watch()) as watching:
-                async for happening in watching:
+            with market.watched() as happenings:
+                async for happening in happenings:
                     if isinstance(happening, RequestAudited):
                         audited.append(happening)
                         return

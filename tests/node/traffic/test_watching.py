@@ -20,9 +20,9 @@ async def test_who_leaves_while_something_is_told_troubles_nobody() -> None:
     async def follow(
         into: list[Happening], task_status: TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        with trio.CancelScope() as scope:
+        with trio.CancelScope() as scope, watch.followed() as happenings:
             task_status.started(scope)
-            async for happening in watch.follow():
+            async for happening in happenings:
                 into.append(happening)
 
     async with trio.open_nursery() as nursery:
