@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 import trio
 
 from hypercluster.market.errors import InsufficientFunds, MarketError, OverDeposit
+from hypercluster.market.money.budget import LimitReached
 from hypercluster.node.client.completion import Completion, HopBill, TooExpensive
 from hypercluster.node.client.drafting import Drafts, drafts_for
 from hypercluster.node.client.drawing import Drawing
@@ -120,11 +121,7 @@ class Completing:
                     yield event
         except (NodeError, MarketError, OSError) as error:
             log.info("completion %s ends early: %s", done.request_id, error)
-            if done.tokens and isinstance(error, RequestTooLong | InsufficientFunds):
-                # What came is whole, and no other path or wallet would go on with it.
-                done.finish = "length" if isinstance(error, RequestTooLong) else "cost"
-            else:
-                done.finish, done.error = "failed", error
+            self._cut_short(error)
         finally:
             self._looking.give_back()
             self._looking.returning.end()
@@ -135,6 +132,19 @@ class Completing:
                 looking = self._looking
                 await self._client.settle(done, looking.hops, looking.began, looking.sharing, self._paying)
         yield Finished(done.finish, done.bill, rest, done.error)
+
+    def _cut_short(self, error: Exception) -> None:
+        """End with what came, where no other path or wallet would go on with it, and else with the error."""
+        done = self.completion
+        limit = error.limit if isinstance(error, TooExpensive) else error
+        if done.tokens and isinstance(error, RequestTooLong):
+            done.finish = "length"
+        elif isinstance(limit, LimitReached) and (done.tokens or self._looking.returning.others_ran):
+            done.finish, done.limit = "cost", limit  # others spent it meanwhile
+        elif done.tokens and isinstance(error, InsufficientFunds):
+            done.finish = "cost"
+        else:
+            done.finish, done.error = "failed", error
 
     async def _over_paths(self) -> AsyncGenerator[Event, None]:
         """Go on from path to path until it is finished. Raises what ends it otherwise."""

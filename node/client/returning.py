@@ -94,6 +94,11 @@ class Returning:
         elif parked is not None:
             parked.close()
 
+    @property
+    def others_ran(self) -> bool:
+        """Whether the prompt has another answer, which has run it."""
+        return self._siblings is not None and self._siblings.has_run
+
     def give_up(self) -> None:
         """Leave the path that was not gone back to to others."""
         if self._parked is not None and self._parked.best is None:

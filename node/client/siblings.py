@@ -70,6 +70,11 @@ class Siblings:
             self._tell()
 
     @property
+    def has_run(self) -> bool:
+        """Whether one of them has run the prompt."""
+        return self._known
+
+    @property
     def has_stem(self) -> bool:
         """Whether there is, or was, something that others may begin with."""
         return self._stem is not None

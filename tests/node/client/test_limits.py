@@ -76,6 +76,25 @@ async def test_two_at_once_on_one_budget_never_pass_it_together(world: World, tm
     assert budget.reserved_wei == 0
 
 
+async def test_what_others_spend_at_the_last_moment_ends_it_with_what_came(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was enough when it was looked at, and no longer when the step was to be paid."""
+    monkeypatch.setattr(Spending, "refusal", lambda self, wei: None)
+    budget = Budget("budget of a key", PROMPT_COST + 2 * TOKEN_COST)
+    ended: list[Completion] = []
+    async with world.client(new_wallet(world.chain), tmp_path) as client:
+        await run(client, asked(20, budget), ended)
+        await run(client, asked(20, budget), ended)
+    done, refused = ended
+    assert (done.finish, done.error, len(done.tokens)) == ("cost", None, 3)
+    assert done.limit is not None
+    assert done.limit.name == "budget of a key"
+    assert (refused.finish, refused.spent_wei) == ("failed", 0)
+    assert "budget of a key" in str(refused.error)
+    assert budget.spent_wei == done.spent_wei == PROMPT_COST + 2 * TOKEN_COST
+
+
 @pytest.mark.parametrize("limit", ["per_request_wei", "per_day_wei", "total_wei"])
 async def test_the_wallets_limits_bind_who_brings_no_budget(world: World, tmp_path: Path, limit: str) -> None:
     wallet = new_wallet(world.chain)

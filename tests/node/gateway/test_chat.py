@@ -116,6 +116,23 @@ def test_several_choices_share_their_prompt_and_one_limit(front_door: FrontDoor)
     assert all(choice["message"]["content"] for choice in bounded["choices"])
 
 
+def test_choices_that_the_others_leave_nothing_for_are_none_that_failed(front_door: FrontDoor) -> None:
+    """A limit that the prompt alone uses up ends them all as a limit does."""
+
+    def said(word: str) -> dict[str, Any]:
+        # Another prompt of the same length, that nobody holds.
+        return {"messages": [{"role": "user", "content": f"Say it {word}, and once more, and again. " * 3}]}
+
+    prompt = ask(front_door, **said("Xqzk"), max_tokens=1).json()["usage"]
+    limit = int(prompt["cost_wei"]) + 1500  # a token costs more
+    bounded = ask(front_door, n=3, max_cost_wei=limit, **said("Xqzj"), max_tokens=12).json()
+    usage, facts = bounded["usage"], bounded["hypercluster"]
+    assert (usage["prompt_tokens"], usage["cost_wei"]) == (prompt["prompt_tokens"], prompt["cost_wei"])
+    assert [each["finish_reason"] for each in bounded["choices"]] == ["length"] * 3
+    assert [each["finish"] for each in facts["choices"]] == ["cost"] * 3
+    assert not any("error" in each for each in facts["choices"])
+
+
 def test_streams_of_several_choices_carry_each_its_own_index(front_door: FrontDoor) -> None:
     events = streamed(front_door, n=2, temperature=1.5, seed=7, max_tokens=12)
     choices = [event["choices"][0] for event in events if isinstance(event, dict)]
