@@ -168,7 +168,7 @@ class Host:
             async with turn:
                 await self._connect(peer, addrs, timeout)
         finally:
-            if not turn.statistics().tasks_waiting:
+            if not turn.locked():  # nobody has got it from us
                 self._dials.pop(peer, None)
 
     async def _connect(self, peer: str, addrs: Sequence[str], timeout: float) -> None:

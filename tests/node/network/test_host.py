@@ -147,6 +147,36 @@ async def test_the_next_address_is_tried() -> None:
         assert await ask(client, server) == b"hello"
 
 
+async def test_the_addresses_of_one_peer_are_dialled_one_at_a_time() -> None:
+    """Also by who comes when the first has ended and the second is at it: the swarm would mix what they dial."""
+    held, most = 0, 0
+
+    async def hold(stream: trio.SocketStream) -> None:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        async with stream:
+            await trio.sleep(0.1)
+        held -= 1
+
+    async def dial(times: int) -> None:
+        for _ in range(times):
+            with pytest.raises(PeerUnreachable):
+                await client.connect(peer, [f"/ip4/127.0.0.1/tcp/{port}"])
+
+    peer = peer_of_key(secrets.token_bytes(32))
+    async with running_host(secrets.token_bytes(32)) as client, trio.open_nursery() as serving:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+        serving.start_soon(trio.serve_listeners, hold, listeners)
+        async with trio.open_nursery() as dialling:
+            dialling.start_soon(dial, 3)
+            dialling.start_soon(dial, 3)
+        assert not client._dials
+        serving.cancel_scope.cancel()
+    assert most == 1
+
+
 async def test_an_impostor_is_noticed() -> None:
     async with two() as (server, client), running_host(secrets.token_bytes(32)) as other:
         with pytest.raises(PeerUnreachable):
