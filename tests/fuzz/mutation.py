@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -21,6 +22,7 @@ TEXTS = [
     "", "x", "\0", "x" * 128, "x" * 257, "x" * 1025, "é" * 128, "\U0001f600" * 100, "\u202e", "9" * 5000, "-1",
     "0x" + "f" * 40, "NaN", "1e999", "none", "\ud800", "../../x", "%s{0}", "[[", "\r\n\x1b[31m",
 ]  # fmt: skip
+KINDS: list[Any] = [None, True, -1, 0, 2**70, 0.5, 1e308, "", "x", [], [[]], [None], ["x"], {}, {"x": []}]
 SIZES = [0, 1, 4, 12, 15, 16, 17, 20, 31, 32, 33, 63, 64, 65, 256, 3000, 20_000]
 DEEP = 3000
 """lists within each other: more than any recursion holds"""
@@ -127,8 +129,51 @@ def _odd_text(draw: random.Random) -> bytes:
 # --- JSON ----------------------------------------------------------------------------------------------------------
 
 
+def replaced(seeds: Sequence[bytes]) -> Iterator[bytes]:
+    """JSON seeds with each value in turn, one of each place, replaced by each kind of value."""
+    for seed in seeds:
+        seen: set[tuple[str, ...]] = set()
+        first, rest = _first_of(seed)
+        try:
+            document = json.loads(first)
+        except (ValueError, RecursionError):
+            continue
+        for place, make in _places(document):
+            if place not in seen:
+                seen.add(place)
+                yield from (json.dumps(make(kind)).encode() + rest for kind in KINDS)
+
+
+def _places(value: Any) -> Iterator[tuple[tuple[str, ...], Callable[[Any], Any]]]:
+    """Where there is a value, all items of a list being one place, and the whole with another one there."""
+    yield (), lambda other: other
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            for place, make in _places(inner):
+                yield (name, *place), partial(_with_value, value, name, make)
+    elif isinstance(value, list) and value:
+        for place, make in _places(value[0]):
+            yield ("[]", *place), partial(_with_item, value, make)
+
+
+def _with_value(whole: dict[str, Any], name: str, make: Callable[[Any], Any], other: Any) -> Any:
+    return {**whole, name: make(other)}
+
+
+def _with_item(whole: list[Any], make: Callable[[Any], Any], other: Any) -> Any:
+    return [make(other), *whole[1:]]
+
+
+def _first_of(seed: bytes) -> tuple[bytes, bytes]:
+    """The first document of several, one a line, and the others; all of it where there is one."""
+    if seed[:1] != b"{" or b"\n{" not in seed:
+        return seed, b""
+    first, newline, rest = seed.partition(b"\n")
+    return first, newline + rest
+
+
 def _json(seed: bytes, draw: random.Random) -> bytes | None:
-    first, newline, rest = seed.partition(b"\n") if seed[:1] == b"{" and b"\n{" in seed else (seed, b"", b"")
+    first, rest = _first_of(seed)
     try:
         document = json.loads(first)
     except (ValueError, RecursionError):
@@ -138,7 +183,7 @@ def _json(seed: bytes, draw: random.Random) -> bytes | None:
     text = json.dumps(document, ensure_ascii=draw.random() < 0.5)
     if draw.random() < 0.1:
         text = text.replace('"', '"\\ud800', 1)
-    return text.encode("utf-8", "surrogatepass") + newline + rest
+    return text.encode("utf-8", "surrogatepass") + rest
 
 
 def _changed(value: Any, draw: random.Random) -> Any:

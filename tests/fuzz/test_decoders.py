@@ -11,6 +11,7 @@ import pytest
 
 from tests.fuzz.decoder import CORPUS, Crash, Decoder, attempt, silence
 from tests.fuzz.fuzzing import Found, fuzz
+from tests.fuzz.mutation import Shape, replaced
 from tests.fuzz.table import DECODERS
 
 SAME_INPUTS = 200
@@ -30,6 +31,16 @@ def test_the_corpus_is_taken(decoder: Decoder) -> None:
         good += outcome == "a value"
     # One that refuses everything would pass all that follows.
     assert good or decoder.name in ("frames", "packets", "revert")
+
+
+@pytest.mark.parametrize("name", [name for name, each in DECODERS.items() if each.shape is Shape.JSON])
+def test_any_kind_of_value_is_taken_in_place_of_any_other(name: str) -> None:
+    decoder, crashes = DECODERS[name], dict[str, Crash]()
+    with silence():
+        for data in replaced(decoder.seeds()):
+            if isinstance(outcome := attempt(decoder, data), Crash):
+                crashes[outcome.kind] = outcome
+    assert not crashes, "\n\n".join(map(str, crashes.values()))
 
 
 @every_decoder
