@@ -264,10 +264,13 @@ def test_a_fault_planted_in_a_stage_that_went_back_is_found(
     demo: StoredModel, replayer: Replayer, start: int, stop: int
 ) -> None:
     transcript = served(demo, start, stop, TEXT, places=BACK)
-    fault = planted(demo, transcript, replayer.bounds)
-    assert fault is not None
-    assert input_root(fault.transcript) == input_root(transcript)
-    assert replayer.judge(fault.transcript).finding is Finding.FAIL
+    # Behind a few orders of its rows no row is far enough off.
+    drawn = [planted(demo, transcript, replayer.bounds) for _ in range(4)]
+    faults = [each for each in drawn if each is not None]
+    assert faults
+    for fault in faults:
+        assert input_root(fault.transcript) == input_root(transcript)
+        assert replayer.judge(fault.transcript).finding is Finding.FAIL
 
 
 def test_the_same_rows_at_other_places_are_another_input(demo: StoredModel) -> None:
