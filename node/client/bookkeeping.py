@@ -69,7 +69,7 @@ class RequestBook:
         )
         await self._keep(partial(self._keep_receipts, completion, hops))
         if audits:
-            self.auditing_again(completion.request_id, 0, 0, completion.covered_wei)
+            self.auditing(completion.request_id, 0, 0, completion.covered_wei)
         await self._close(completion.request_id, finish)
 
     async def audited(
@@ -101,11 +101,11 @@ class RequestBook:
         else:
             await self._close(request_id + AUDITS, update)
 
-    def auditing_again(self, request_id: str, cost_wei: int, risked_wei: int, covered_wei: int) -> None:
+    def auditing(self, request_id: str, cost_wei: int, risked_wei: int, covered_wei: int) -> None:
         """Audits of a request are about to be paid for; earlier ones cost and risked so much, and all that the request
         cost before was covered with so much of what others had risked.
         """
-        self._payer.begun_again(request_id + AUDITS, cost_wei, risked_wei, covered_wei)
+        self._payer.begun(request_id + AUDITS, cost_wei, risked_wei, covered_wei)
 
     async def _close(self, name: str, write: Callable[[], None]) -> None:
         """Write all down that the journal has under a name, which it can forget then."""

@@ -175,22 +175,20 @@ class Payer:
             self._ledger.payer.store_many(fresh)
             self._stored |= {each[0]: each for each in fresh}
 
-    def begun(self, request_id: str) -> None:
-        """From now on something may be spent on a request."""
-        if self._journal:
-            self._journal.begun(request_id)
-
-    def begun_again(self, request_id: str, answered: int, risked: int, covered: int) -> None:
-        """The same for a request of which the ledger knows already that so many wei were answered, so many not, and so
-        many of both covered by what earlier ones had risked.
+    def begun(self, request_id: str, answered: int = 0, risked: int = 0, covered: int = 0) -> None:
+        """From now on something may be spent on a request. The ledger knows already that so many wei of it were
+        answered, so many not, and so many of both covered by what earlier ones had risked.
 
         They count on in the journal, so that what it says after a kill is the whole, however often there was one.
         """
-        if self._journal and request_id not in self._journal.state.requests:
-            self._journal.begun(request_id)
+        if self._journal is None or request_id in self._journal.state.requests:
+            return
+        self._journal.begun(request_id)
+        if answered or risked:
             # The answers first: a kill between the two makes nothing of them a risk.
             self._journal.answered(NO_CHANNEL, request_id, answered, 0)
             self._journal.signed(NO_CHANNEL, request_id, answered + risked, 0)
+        if covered:
             self._journal.covered(NO_CHANNEL, request_id, covered)
 
     def closed(self, request_id: str) -> None:

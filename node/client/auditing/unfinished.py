@@ -98,7 +98,7 @@ class UnfinishedAudits:
             doubtful |= any(report.fault == report.peer for report in reports)
             await note()
 
-        self._records.auditing_again(request_id, cost, before, covered)
+        self._records.auditing(request_id, cost, before, covered)
         try:
             await self._inspector.inspect(stages, spending, on_stage)
         except (NodeError, MarketError, OSError) as error:

@@ -219,7 +219,7 @@ async def test_audits_that_are_cut_off_again_and_again_cost_all_that_was_paid_fo
             records = RequestBook(opened.ledger, opened.payer, ReceiptFiles(tmp_path))
             for _ in range(2):  # a look that came to nothing, and one more in the same run
                 row = found.row
-                records.auditing_again("aa", row.audit_cost, row.risked - 3, row.covered)
+                records.auditing("aa", row.audit_cost, row.risked - 3, row.covered)
         journal = Journal(tmp_path / VOUCHERS)
         left = bytes([run + 1]) * 32
         journal.signed(left, "aa" + AUDITS, 7, 7)
