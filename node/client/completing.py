@@ -140,7 +140,7 @@ class Completing:
         if done.tokens and isinstance(error, RequestTooLong):
             done.finish = "length"
         elif isinstance(limit, LimitReached) and (done.tokens or self._looking.returning.others_ran):
-            done.finish, done.limit = "cost", limit  # others spent it meanwhile
+            done.finish, done.limit = "cost", limit
         elif done.tokens and isinstance(error, InsufficientFunds):
             done.finish = "cost"
         else:
@@ -278,10 +278,7 @@ class Completing:
             start = len(done.prompt) + len(done.tokens)
             if rows := await trips.plan(pending, room):
                 if reached := self._spending.refusal(pipeline.due(rows)):
-                    if not done.tokens:
-                        raise TooExpensive(reached)
-                    done.finish, done.limit = "cost", reached
-                    return
+                    raise reached if done.tokens else TooExpensive(reached)
                 async with aclosing(self._funds.top_up(pipeline, rows)) as topping_up:
                     async for event in topping_up:
                         yield event
