@@ -20,12 +20,10 @@ from hypercluster.node.engine.engine import Engine
 from hypercluster.node.engine.profile import profile
 from hypercluster.node.evidence.transcript_store import TranscriptStore
 from hypercluster.node.identity import peer_of_key
-from hypercluster.node.network.budgets import OverBudget
 from hypercluster.node.network.connection import Connection
 from hypercluster.node.network.hello import ServedModel
 from hypercluster.node.network.host import running_host
 from hypercluster.node.network.steps import serve_steps
-from hypercluster.node.network.stream import Stream
 from hypercluster.node.provider import nearness
 from hypercluster.node.provider.demands import Demands
 from hypercluster.node.provider.links import Links, Outlet
@@ -33,7 +31,7 @@ from hypercluster.node.provider.moving import Mover
 from hypercluster.node.provider.nearness import Nearness
 from hypercluster.node.provider.offers import Offer
 from hypercluster.node.provider.prices import Asking, price_row
-from hypercluster.node.provider.recall import serve_recall
+from hypercluster.node.provider.recall import hear, serve_recall
 from hypercluster.node.provider.rereading import REREAD_SECONDS, ShardRereading
 from hypercluster.node.provider.service import Service
 from hypercluster.node.provider.sessions import serve_session
@@ -44,7 +42,6 @@ from hypercluster.node.pulling.giving import Giver, shelf_of
 from hypercluster.node.serving.collector import Collector, collector_of
 from hypercluster.node.serving.jobs import Jobs
 from hypercluster.node.serving.presence import OnReady, Presence
-from hypercluster.node.serving.refusals import refuse
 from hypercluster.node.serving.terms import Wallets
 from hypercluster.node.shards.certificate import certified
 from hypercluster.node.shards.store import StoredModel
@@ -161,18 +158,12 @@ class Provider:
             running_host(self._wallets.node_key, terms.listen, announce=terms.announce) as host,
         ):
 
-            async def show(stream: Stream) -> None:
-                connection, domain = Connection(stream), self._chain.disputes.domain
-                try:
-                    with host.within("recall", stream.peer, stream.ip):
-                        await self._ways.recall(connection, self.transcripts, domain, self._wallets.node_key)
-                except OverBudget as error:
-                    if not host.knows(stream.peer):
-                        raise
-                    await refuse(connection, error)  # whoever has paid and is reset would take us for gone
+            async def show(connection: Connection) -> None:
+                domain = self._chain.disputes.domain
+                await self._ways.recall(connection, self.transcripts, domain, self._wallets.node_key)
 
             host.class_of = collector.class_of
-            host.serve(RECALL_PROTOCOL, show)
+            host.serve(RECALL_PROTOCOL, partial(hear, host, show))
             giver = await trio.to_thread.run_sync(self._giver) if terms.give_bytes else None
             links = Links(host, frame_bound(terms.step_tokens, engine.width), self._ways.outlet)
             direct = await serve_steps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
@@ -10,7 +11,10 @@ import trio
 from hypercluster.market.trust.receipt import DisputeDomain
 from hypercluster.node.errors import ConnectionLost, ErrorCode
 from hypercluster.node.evidence.transcript_store import NoTranscript, TranscriptStore
+from hypercluster.node.network.budgets import OverBudget
 from hypercluster.node.network.connection import Connection
+from hypercluster.node.network.host import Host
+from hypercluster.node.network.stream import Stream
 from hypercluster.node.serving.refusals import OPEN_SECONDS, SEND_SECONDS, Refused, refuse
 from hypercluster.node.wire.audit import Recall, Recalled
 from hypercluster.node.wire.bounds import MAX_FRAME
@@ -20,6 +24,20 @@ log = logging.getLogger(__name__)
 NO_STEP = "There is no such step of yours."
 MOST_BYTES = 8 * 2**20
 """of rows in one answer to several steps; one step is shown however long it is"""
+
+
+async def hear(host: Host, show: Callable[[Connection], Awaitable[None]], stream: Stream) -> None:
+    """Have one question answered, if there is room for it. Who has paid is told where there is none: a node that resets
+    its questions would look as if it was gone. Raises OverBudget: a stranger is reset.
+    """
+    connection = Connection(stream)
+    try:
+        with host.within("recall", stream.peer, stream.ip):
+            await show(connection)
+    except OverBudget as error:
+        if not host.knows(stream.peer):
+            raise
+        await refuse(connection, error)
 
 
 async def serve_recall(connection: Connection, transcripts: TranscriptStore, domain: DisputeDomain) -> None:

@@ -128,12 +128,11 @@ async def recall(
     receipts = transcript.receipts(domain)
     try:
         async with asking(host, record.peer, addrs, Recall(record.stage.struct_hash(), seq)) as (shown, _):
-            pass
-        if not isinstance(shown, Recalled) or shown.step.seq != seq:
-            raise NotShown(
-                f"{record.peer} does not show step {seq}: {getattr(shown, 'message', shown)}",
-                Evidence.REFUSAL,
-            )
+            if not isinstance(shown, Recalled) or shown.step.seq != seq:
+                raise NotShown(
+                    f"{record.peer} does not show step {seq}: {getattr(shown, 'message', shown)}",
+                    Evidence.REFUSAL,
+                )
         ours, our_signature = receipts[seq]
         chain = ReceiptChain(record.stage, domain)
         if seq:
