@@ -11,7 +11,7 @@ from hypercluster.node.catalogue import is_safe
 from hypercluster.node.shards.errors import FetchFailed
 
 HUB = "https://huggingface.co"
-_HUB_FILE = re.compile(r"hf:([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?/([^?#]+)", re.ASCII)
+_HUB_FILE = re.compile(r"(?i:hf:)([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?/([^?#]+)", re.ASCII)
 _HUB_PAGE = re.compile(r"(/[\w.-]+/[\w.-]+)/blob(/.+)", re.ASCII)
 """the path of what a browser shows of a file"""
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|hf:|https?:", re.IGNORECASE)
@@ -46,7 +46,7 @@ def link_of(text: str) -> Link:
     """
     hub = os.environ.get("HF_ENDPOINT", HUB).strip().rstrip("/")
     if text[:3].lower() == "hf:":
-        match = _HUB_FILE.fullmatch("hf:" + text[3:])
+        match = _HUB_FILE.fullmatch(text)
         if match is None or ".." in match[4].split("/"):
             raise FetchFailed(f"{text[:200]!r} names no file: write hf:OWNER/REPO/FILE.")
         owner, repo, revision, path = match.groups()
@@ -63,11 +63,12 @@ def link_of(text: str) -> Link:
         )
     parts = urlsplit(url)
     if f"{parts.scheme}://{parts.netloc}".lower() in (HUB, hub.lower()):
-        url = urlunsplit(parts._replace(path=_HUB_PAGE.sub(r"\1/resolve\2", parts.path)))
-    name = unquote(urlsplit(url).path).rpartition("/")[2]
+        parts = parts._replace(path=_HUB_PAGE.sub(r"\1/resolve\2", parts.path))
+        url = urlunsplit(parts)
+    name = unquote(parts.path).rpartition("/")[2]
     if not _NAME.fullmatch(name):
         raise FetchFailed(
-            f"The URL at {urlsplit(url).hostname} ends in no name of a file: give the URL of the .gguf file itself."
+            f"The URL at {parts.hostname} ends in no name of a file: give the URL of the .gguf file itself."
         )
     return Link(url, name)
 
