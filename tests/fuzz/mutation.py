@@ -132,12 +132,10 @@ def _odd_text(draw: random.Random) -> bytes:
 def replaced(seeds: Sequence[bytes]) -> Iterator[bytes]:
     """JSON seeds with each value in turn, one of each place, replaced by each kind of value."""
     for seed in seeds:
-        seen: set[tuple[str, ...]] = set()
-        first, rest = _first_of(seed)
-        try:
-            document = json.loads(first)
-        except (ValueError, RecursionError):
+        if (read := _read(seed)) is None:
             continue
+        document, rest = read
+        seen: set[tuple[str, ...]] = set()
         for place, make in _places(document):
             if place not in seen:
                 seen.add(place)
@@ -164,20 +162,19 @@ def _with_item(whole: list[Any], make: Callable[[Any], Any], other: Any) -> Any:
     return [make(other), *whole[1:]]
 
 
-def _first_of(seed: bytes) -> tuple[bytes, bytes]:
-    """The first document of several, one a line, and the others; all of it where there is one."""
-    if seed[:1] != b"{" or b"\n{" not in seed:
-        return seed, b""
-    first, newline, rest = seed.partition(b"\n")
-    return first, newline + rest
+def _read(seed: bytes) -> tuple[Any, bytes] | None:
+    """The document, or the first of several, one a line, and what is behind it; None where it is no JSON."""
+    first, newline, rest = seed.partition(b"\n") if seed[:1] == b"{" and b"\n{" in seed else (seed, b"", b"")
+    try:
+        return json.loads(first), newline + rest
+    except (ValueError, RecursionError):
+        return None
 
 
 def _json(seed: bytes, draw: random.Random) -> bytes | None:
-    first, rest = _first_of(seed)
-    try:
-        document = json.loads(first)
-    except (ValueError, RecursionError):
+    if (read := _read(seed)) is None:
         return None
+    document, rest = read
     for _ in range(draw.choice([1, 1, 2, 4])):
         document = _changed(document, draw)
     text = json.dumps(document, ensure_ascii=draw.random() < 0.5)
